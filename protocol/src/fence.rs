@@ -1,0 +1,91 @@
+//! Fences: who may still write to the store, and which attempt may still run. Both only ever rise (SPEC 2.6, 3.2, 4.1).
+
+use crate::ids::{Attempt, CheckpointId, Term};
+use crate::{Verdict, Why};
+
+/// The durable record a store keeps of its owner: the latest term, and the ids given out to it.
+///
+/// A store changes it, and compares it, in one atomic step with the write that asks (SPEC 2.6). Garbage collection never deletes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Fence {
+    /// The latest term that claimed the store.
+    pub term: Term,
+    /// The first checkpoint id that nobody was given.
+    pub until: CheckpointId,
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self { term: Term::new(0), until: CheckpointId::FIRST }
+    }
+}
+
+/// A later term owns the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fenced {
+    /// The term in the fence.
+    pub by: Term,
+}
+
+impl core::fmt::Display for Fenced {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "the store belongs to the coordinator of term {}; this one was deposed", self.by)
+    }
+}
+
+impl core::error::Error for Fenced {}
+
+impl Fence {
+    /// Whether a write of this term is let through.
+    ///
+    /// # Errors
+    /// [`Fenced`] if a later term holds the fence.
+    pub fn admit(&self, term: Term) -> Result<(), Fenced> {
+        if term < self.term { Err(Fenced { by: self.term }) } else { Ok(()) }
+    }
+
+    /// Raises the fence for a new coordinator and reserves `block` ids; returns the first of them. A repeated claim of the
+    /// same term reserves further ids, which leaves a gap and harms nothing.
+    ///
+    /// # Errors
+    /// [`Fenced`] if a later term holds the fence.
+    pub fn claim(&mut self, term: Term, block: u64) -> Result<CheckpointId, Fenced> {
+        self.admit(term)?;
+        let first = self.until;
+        self.term = term;
+        self.until = first.plus(block);
+        Ok(first)
+    }
+
+    /// Reserves ids below `until`; a repeated reservation changes nothing.
+    ///
+    /// # Errors
+    /// [`Fenced`] if a later term holds the fence.
+    pub fn reserve(&mut self, term: Term, until: CheckpointId) -> Result<(), Fenced> {
+        self.admit(term)?;
+        self.until = self.until.max(until);
+        Ok(())
+    }
+}
+
+/// The process that hosts tasks: runs the latest attempt it was told of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Host(Option<Attempt>);
+
+impl Host {
+    /// The attempt that runs, if any did.
+    #[must_use]
+    pub const fn attempt(&self) -> Option<Attempt> {
+        self.0
+    }
+
+    /// Whether an attempt may be started; if so, every earlier one must end first.
+    pub fn admit(&mut self, attempt: Attempt) -> Verdict {
+        if self.0 >= Some(attempt) {
+            return Verdict::Ignored(Why::Stale);
+        }
+        self.0 = Some(attempt);
+        Verdict::Applied
+    }
+}

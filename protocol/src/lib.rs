@@ -1,0 +1,54 @@
+//! The snapline checkpoint and commit protocol, written once.
+//!
+//! This crate **decides**; it never waits, measures, reads a clock, opens a file or starts a thread. Each part is a
+//! small deterministic state machine ([`Machine`]): the same types are explored by the model checker
+//! (`snapline-models`) and driven by the production runtime (`snapline`). The numbered clauses it implements are
+//! in `SPEC.md`; a comment such as `// SPEC 4.3` at a line names the clause that line carries out.
+//!
+//! | room | what it decides |
+//! |---|---|
+//! | [`ids`] | names of checkpoints, terms, attempts, subtasks, transactions, blobs |
+//! | [`topology`] | which subtask is wired to which; limits with typed errors |
+//! | [`message`] | what travels in band (barriers) and on the control network, and the permits it carries |
+//! | [`coordinator`] | when a checkpoint starts, completes, aborts; stop; failover |
+//! | [`aligner`] | which input is held, when a subtask snapshots, what it acknowledges |
+//! | [`committer`] | when a sink transaction may be committed, and in which order |
+//! | [`fence`] | who may still write, and which attempt may still run |
+//! | [`recovery`] | facts found in storage -> what a new attempt starts from |
+//! | [`retention`] | which checkpoints and blobs may be deleted |
+//!
+//! # The calling contract
+//!
+//! ```
+//! use snapline_protocol::{Machine, Out, Verdict};
+//! use snapline_protocol::aligner::{Aligner, Config, Event, Mode};
+//! use snapline_protocol::ids::{Attempt, SubtaskId, Term};
+//!
+//! let config = Config { subtask: SubtaskId::new(0), mode: Mode::ExactlyOnce, inputs: 2 };
+//! let mut machine = Aligner::new(&config, Attempt::first(Term::new(1)));
+//! let mut out = Out::new(); // belongs to the caller, reused from call to call
+//! let verdict = machine.handle(&config, Event::EndOfInput { channel: 0 }, &mut out);
+//! assert_eq!(verdict, Verdict::Applied);
+//! assert!(out.is_empty()); // the other input still lives
+//! ```
+//!
+//! Effects of one call have no mutual order, except that effects to one destination keep theirs. If an effect must follow
+//! another's durability, that durability comes back as an event (storage is a peer, SPEC 3.4).
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod aligner;
+pub mod committer;
+pub mod coordinator;
+pub mod fence;
+pub mod ids;
+mod machine;
+pub mod message;
+pub mod recovery;
+pub mod retention;
+pub mod topology;
+
+pub use machine::{Machine, Out, Verdict, Why};

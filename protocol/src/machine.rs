@@ -1,0 +1,108 @@
+//! The contract every machine of this crate keeps.
+
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::hash::Hash;
+
+/// A deterministic state machine: same state, same configuration and same event give the same state, effects and verdict.
+///
+/// `Config` is what never changes during a machine's life; it stays outside the state, so that states are small and
+/// cheap to hash, compare and clone (SPEC 3.1).
+pub trait Machine: Clone + Eq + Hash + Debug {
+    /// What never changes during the machine's life.
+    type Config;
+    /// An input. `Ord` lets a model sort its actions and a trace print them.
+    type Event: Copy + Ord + Debug;
+    /// An output: ids and tokens, never payload bytes.
+    type Effect: Copy + Ord + Debug;
+
+    /// Takes one event and runs to completion: nothing stays queued inside `self`.
+    ///
+    /// Input that another party may legally send late, twice or from an earlier life is [`Verdict::Ignored`]; input that only a
+    /// broken driver can send is an assertion.
+    fn handle(
+        &mut self,
+        config: &Self::Config,
+        event: Self::Event,
+        out: &mut Out<Self::Effect>,
+    ) -> Verdict;
+}
+
+/// Where a machine puts its effects. The buffer belongs to the caller and is reused.
+#[derive(Clone, Debug)]
+pub struct Out<E>(Vec<E>);
+
+impl<E> Default for Out<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E> Out<E> {
+    /// An empty buffer; allocates nothing until the first effect.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an effect behind the others.
+    pub fn push(&mut self, effect: E) {
+        self.0.push(effect);
+    }
+
+    /// Takes the effects out, in order, leaving the buffer empty with its capacity kept.
+    pub fn drain(&mut self) -> impl Iterator<Item = E> + '_ {
+        self.0.drain(..)
+    }
+
+    /// The effects so far, in order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[E] {
+        &self.0
+    }
+
+    /// Whether there is no effect.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[must_use]
+pub enum Verdict {
+    /// The event was part of the protocol's course.
+    Applied,
+    /// The event changed nothing, and that is right; the reason is printed in traces and asserted in tests.
+    Ignored(Why),
+}
+
+impl Verdict {
+    /// Whether the event was applied.
+    #[must_use]
+    pub const fn is_applied(self) -> bool {
+        matches!(self, Self::Applied)
+    }
+}
+
+/// Why an event was ignored.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Why {
+    /// It belongs to an earlier attempt or term, or to one that this machine is not part of (SPEC 3.2).
+    Stale,
+    /// The same thing was already taken in.
+    Duplicate,
+    /// Its checkpoint was completed, aborted or subsumed before.
+    Settled,
+    /// The machine is not in a phase that takes this event.
+    Closed,
+    /// A limit (concurrent checkpoints, a stop under way) forbids it now; a later one may pass.
+    Busy,
+}
+
+impl Why {
+    /// Every reason, in order of declaration.
+    pub const ALL: [Self; 5] =
+        [Self::Stale, Self::Duplicate, Self::Settled, Self::Closed, Self::Busy];
+}

@@ -1,0 +1,222 @@
+//! From the facts found in storage to what a new attempt starts from (SPEC 7). Pure and total: whatever is found gives a decision
+//! or a typed error.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::ids::{CheckpointId, Term};
+use crate::message::{CheckpointKind, CommitPermit};
+
+/// What storage says of one checkpoint's manifest and blobs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Health {
+    /// The manifest and every blob it needs are there, with the right length and checksum.
+    Whole,
+    /// The manifest is there but its bytes are wrong.
+    Unreadable,
+    /// The manifest is whole, a blob it needs is missing or wrong.
+    Damaged,
+}
+
+/// One manifest that was found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Found {
+    /// Its checkpoint.
+    pub checkpoint: CheckpointId,
+    /// What it was taken for.
+    pub kind: CheckpointKind,
+    /// Whether every subtask's input had ended at its barrier.
+    pub ended: bool,
+    /// The state of its bytes.
+    pub health: Health,
+}
+
+/// What the user allows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Policy {
+    /// Fall back to an older checkpoint when the newest is unreadable. Committed output of the newer ones is then written twice:
+    /// the guarantee is lost, which is why it must be asked for (SPEC 7.3).
+    pub allow_older: bool,
+    /// Go on behind a checkpoint that stopped the job, rather than finishing its commits only (SPEC 7.4).
+    pub resume_stopped: bool,
+}
+
+/// Everything a decision stands on. Read *after* the fence was raised, never before (SPEC 7.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// The term of the coordinator that reads.
+    pub mine: Term,
+    /// The term in the store's fence.
+    pub fence: Term,
+    /// Every manifest found, in any order.
+    pub manifests: Vec<Found>,
+    /// What the user allows.
+    pub policy: Policy,
+}
+
+/// What a new attempt starts from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Decision {
+    /// There is no completed checkpoint: sources start at their beginning, sinks abort whatever was ever prepared (SPEC 7.5).
+    Fresh,
+    /// Restore this checkpoint, commit again what it holds, abort what no completed checkpoint holds.
+    Restore {
+        /// Leave to commit everything up to the checkpoint; names it.
+        permit: CommitPermit,
+        /// The job is over but for its commits: `Some` with the kind that ended it, [`CheckpointKind::Periodic`] if all input had
+        /// ended (SPEC 7.4).
+        terminal: Option<CheckpointKind>,
+    },
+}
+
+/// Why nothing can be restored without somebody's decision.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RecoveryError {
+    /// A later coordinator has raised the fence.
+    Deposed {
+        /// The term found in the fence.
+        fence: Term,
+    },
+    /// The newest completed checkpoint cannot be read, and falling back to an older one was not allowed.
+    NewestUnusable {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What is wrong with it.
+        health: Health,
+    },
+    /// Falling back was allowed, but no completed checkpoint can be read.
+    NoneUsable {
+        /// The newest of them.
+        newest: CheckpointId,
+    },
+}
+
+impl fmt::Display for RecoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deposed { fence } => write!(
+                f,
+                "another coordinator has taken over (term {fence} is in the fence); this one must stop"
+            ),
+            Self::NewestUnusable { checkpoint, health } => write!(
+                f,
+                "the newest checkpoint {checkpoint} cannot be restored ({}); repair it, or allow an older one and accept \
+                 that output committed since is written again",
+                health.what()
+            ),
+            Self::NoneUsable { newest } => {
+                write!(f, "no checkpoint up to {newest} can be restored; repair one of them")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RecoveryError {}
+
+impl Health {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Unreadable => "its manifest is unreadable",
+            Self::Damaged => "a blob of it is missing or damaged",
+        }
+    }
+}
+
+/// Decides what a new attempt starts from.
+///
+/// # Errors
+/// [`RecoveryError`]: deposed, or nothing restorable without the user's word.
+pub fn decide(facts: &Facts) -> Result<Decision, RecoveryError> {
+    // SPEC 7.1
+    if facts.fence != facts.mine {
+        return Err(RecoveryError::Deposed { fence: facts.fence });
+    }
+    let mut newest_first: Vec<Found> = facts.manifests.clone();
+    newest_first.sort_unstable_by_key(|found| core::cmp::Reverse(found.checkpoint));
+    // SPEC 7.5
+    let Some(&newest) = newest_first.first() else { return Ok(Decision::Fresh) };
+    // SPEC 7.3
+    let chosen = if facts.policy.allow_older {
+        let usable = newest_first.iter().find(|found| found.health == Health::Whole);
+        *usable.ok_or(RecoveryError::NoneUsable { newest: newest.checkpoint })?
+    } else if newest.health == Health::Whole {
+        newest
+    } else {
+        let Found { checkpoint, health, .. } = newest;
+        return Err(RecoveryError::NewestUnusable { checkpoint, health });
+    };
+    // SPEC 7.2, 7.4
+    let stopped = match chosen.kind {
+        CheckpointKind::Periodic => false,
+        CheckpointKind::Drain | CheckpointKind::Suspend => !facts.policy.resume_stopped,
+    };
+    let terminal = (stopped || chosen.ended).then_some(chosen.kind);
+    Ok(Decision::Restore { permit: CommitPermit::new(chosen.checkpoint), terminal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(number: u64, health: Health) -> Found {
+        let checkpoint = CheckpointId::new(number).expect("not zero");
+        Found { checkpoint, kind: CheckpointKind::Periodic, ended: false, health }
+    }
+
+    fn facts(manifests: &[Found]) -> Facts {
+        let term = Term::new(3);
+        Facts { mine: term, fence: term, manifests: manifests.to_vec(), policy: Policy::default() }
+    }
+
+    fn restored(decision: Result<Decision, RecoveryError>) -> Option<u64> {
+        match decision.expect("decided") {
+            Decision::Fresh => None,
+            Decision::Restore { permit, .. } => Some(permit.checkpoint().get()),
+        }
+    }
+
+    #[test]
+    fn the_newest_is_restored_in_whatever_order_it_is_found() {
+        let (one, two) = (found(1, Health::Whole), found(2, Health::Whole));
+        assert_eq!(restored(decide(&facts(&[two, one]))), Some(2));
+        assert_eq!(restored(decide(&facts(&[one, two]))), Some(2));
+        assert_eq!(restored(decide(&facts(&[]))), None);
+    }
+
+    #[test]
+    fn an_older_one_is_restored_only_when_allowed() {
+        let manifests = [found(1, Health::Whole), found(2, Health::Damaged)];
+        let mut facts = facts(&manifests);
+        let error = decide(&facts).expect_err("the newest is damaged");
+        assert!(matches!(error, RecoveryError::NewestUnusable { health: Health::Damaged, .. }));
+        facts.policy.allow_older = true;
+        assert_eq!(restored(decide(&facts)), Some(1));
+        facts.manifests = alloc::vec![found(2, Health::Unreadable)];
+        assert!(matches!(decide(&facts), Err(RecoveryError::NoneUsable { .. })));
+    }
+
+    #[test]
+    fn a_deposed_coordinator_decides_nothing() {
+        let mut facts = facts(&[found(1, Health::Whole)]);
+        facts.fence = Term::new(4);
+        assert_eq!(decide(&facts), Err(RecoveryError::Deposed { fence: Term::new(4) }));
+    }
+
+    #[test]
+    fn a_stopped_job_is_finished_unless_resumed() {
+        let mut stopped = found(2, Health::Whole);
+        stopped.kind = CheckpointKind::Suspend;
+        let mut facts = facts(&[stopped]);
+        let terminal = |facts: &Facts| match decide(facts) {
+            Ok(Decision::Restore { terminal, .. }) => terminal,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(terminal(&facts), Some(CheckpointKind::Suspend));
+        facts.policy.resume_stopped = true;
+        assert_eq!(terminal(&facts), None);
+        facts.manifests[0].ended = true;
+        assert!(terminal(&facts).is_some(), "ended input cannot be resumed");
+    }
+}

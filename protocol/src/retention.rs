@@ -1,0 +1,174 @@
+//! Which checkpoints and blobs may be deleted (SPEC 8). Pure and total.
+//!
+//! Deletion is by reachability, never by counting references: a blob goes when no checkpoint that is kept, and none under way, can
+//! reach it. Names are unique by creation, so what is garbage once is garbage for ever: a deletion that is late, repeated, or carried
+//! out by a coordinator that was deposed meanwhile removes nothing that is needed.
+
+use alloc::vec::Vec;
+
+use crate::ids::{Attempt, BlobId, CheckpointId};
+
+/// A checkpoint under way, as far as deletion must know it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UnderWay {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The completed checkpoint its snapshots may share blobs with.
+    pub base: Option<CheckpointId>,
+}
+
+/// What must stay reachable, as the coordinator knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Roots {
+    /// The coordinator's current attempt. Blobs of later attempts are not its to delete.
+    pub attempt: Attempt,
+    /// Ids from this one on have not been given out by this coordinator: nothing is known of them.
+    pub next: CheckpointId,
+    /// How many completed checkpoints are kept, the newest first; from 1.
+    pub retained: usize,
+    /// Completed checkpoints whose commits are not resolved, and the newest: kept beside those.
+    pub unresolved: Vec<CheckpointId>,
+    /// Checkpoints under way, or of unknown outcome.
+    pub under_way: Vec<UnderWay>,
+}
+
+/// A completed checkpoint in storage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Every blob it needs.
+    pub blobs: Vec<BlobId>,
+}
+
+/// What storage holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Inventory {
+    /// All manifests, in any order.
+    pub manifests: Vec<Stored>,
+    /// All blobs, in any order.
+    pub blobs: Vec<BlobId>,
+}
+
+/// What to delete: manifests first, durably, then blobs; each list oldest first (SPEC 8.5).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Manifests to delete.
+    pub manifests: Vec<CheckpointId>,
+    /// Blobs to delete once those manifests are durably gone.
+    pub blobs: Vec<BlobId>,
+}
+
+/// Decides what may be deleted.
+#[must_use]
+pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
+    let known = inventory.manifests.iter().map(|stored| stored.checkpoint);
+    let mut known: Vec<CheckpointId> =
+        known.filter(|&checkpoint| checkpoint < roots.next).collect();
+    known.sort_unstable();
+    let newest = &known[known.len().saturating_sub(roots.retained.max(1))..];
+    // SPEC 8.1: a base of a checkpoint under way is as good as kept.
+    let is_root = |checkpoint: CheckpointId| {
+        newest.contains(&checkpoint)
+            || roots.unresolved.contains(&checkpoint)
+            || roots
+                .under_way
+                .iter()
+                .any(|way| way.base == Some(checkpoint) || way.checkpoint == checkpoint)
+            || checkpoint >= roots.next
+    };
+    let mut plan = Plan::default();
+    let mut reachable = Vec::new();
+    for stored in &inventory.manifests {
+        if is_root(stored.checkpoint) {
+            reachable.extend_from_slice(&stored.blobs);
+        } else {
+            plan.manifests.push(stored.checkpoint);
+        }
+    }
+    // SPEC 8.3: a blob of a checkpoint under way, of a later attempt, or of an id not given out, is not garbage yet.
+    let may_be_named = |blob: &BlobId| {
+        blob.attempt > roots.attempt
+            || blob.checkpoint >= roots.next
+            || roots.under_way.iter().any(|way| way.checkpoint == blob.checkpoint)
+    };
+    let garbage = |blob: &&BlobId| !reachable.contains(blob) && !may_be_named(blob);
+    plan.blobs = inventory.blobs.iter().filter(garbage).copied().collect();
+    plan.manifests.sort_unstable();
+    plan.blobs.sort_unstable();
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{SubtaskId, Term};
+
+    fn id(number: u64) -> CheckpointId {
+        CheckpointId::new(number).expect("not zero")
+    }
+
+    fn attempt(term: u32) -> Attempt {
+        Attempt::first(Term::new(term))
+    }
+
+    fn blob(checkpoint: u64, term: u32) -> BlobId {
+        BlobId { checkpoint: id(checkpoint), attempt: attempt(term), subtask: SubtaskId::new(0) }
+    }
+
+    fn roots(unresolved: &[u64]) -> Roots {
+        let unresolved = unresolved.iter().map(|&number| id(number)).collect();
+        Roots { attempt: attempt(2), next: id(9), retained: 1, unresolved, under_way: Vec::new() }
+    }
+
+    #[test]
+    fn a_shared_blob_outlives_the_checkpoint_that_wrote_it() {
+        let inventory = Inventory {
+            manifests: alloc::vec![
+                Stored { checkpoint: id(1), blobs: alloc::vec![blob(1, 2)] },
+                Stored { checkpoint: id(2), blobs: alloc::vec![blob(1, 2), blob(2, 2)] },
+            ],
+            blobs: alloc::vec![blob(1, 2), blob(2, 2), blob(3, 2)],
+        };
+        let plan = plan(&roots(&[2]), &inventory);
+        assert_eq!(plan.manifests, [id(1)]);
+        assert_eq!(
+            plan.blobs,
+            [blob(3, 2)],
+            "an aborted checkpoint's blob goes, the shared one stays"
+        );
+    }
+
+    #[test]
+    fn the_base_of_a_checkpoint_under_way_stays() {
+        let inventory = Inventory {
+            manifests: alloc::vec![
+                Stored { checkpoint: id(1), blobs: alloc::vec![blob(1, 2)] },
+                Stored { checkpoint: id(3), blobs: alloc::vec![blob(3, 2)] },
+            ],
+            blobs: alloc::vec![blob(1, 2), blob(3, 2), blob(4, 2)],
+        };
+        let mut roots = roots(&[]);
+        assert_eq!(plan(&roots, &inventory).manifests, [id(1)], "with nothing under way it goes");
+        roots.under_way.push(UnderWay { checkpoint: id(4), base: Some(id(1)) });
+        assert_eq!(plan(&roots, &inventory), Plan::default());
+    }
+
+    #[test]
+    fn as_many_as_asked_for_are_kept_and_those_with_open_commits() {
+        let stored = |number| Stored { checkpoint: id(number), blobs: Vec::new() };
+        let manifests = (1..=5).map(stored).collect();
+        let inventory = Inventory { manifests, blobs: Vec::new() };
+        let roots = Roots { retained: 2, ..roots(&[2]) };
+        assert_eq!(plan(&roots, &inventory).manifests, [id(1), id(3)]);
+    }
+
+    #[test]
+    fn what_a_later_coordinator_made_is_not_touched() {
+        let inventory = Inventory {
+            manifests: alloc::vec![Stored { checkpoint: id(9), blobs: alloc::vec![blob(9, 3)] }],
+            blobs: alloc::vec![blob(9, 3), blob(2, 3), blob(9, 1)],
+        };
+        assert_eq!(plan(&roots(&[]), &inventory), Plan::default());
+    }
+}

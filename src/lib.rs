@@ -1,0 +1,2 @@
+//! snapline
+pub use snapline_protocol as protocol;

@@ -150,6 +150,11 @@ impl Aligner {
             && self.aligning.iter().any(|barrier| self.seen[channel] >= Some(barrier.checkpoint))
     }
 
+    /// The checkpoints of which some barrier, but not every one, has arrived; ascending.
+    pub fn aligning(&self) -> impl Iterator<Item = Barrier> + '_ {
+        self.aligning.iter().copied()
+    }
+
     /// Whether a source may emit: it has not ended, and no suspending barrier passed.
     #[must_use]
     pub fn may_emit(&self) -> bool {

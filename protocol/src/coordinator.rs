@@ -284,6 +284,13 @@ impl Coordinator {
         self.stop
     }
 
+    /// Whether the checkpoint that ends the job is complete, or the job has ended otherwise: no further checkpoint is taken.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.terminal.is_some()
+            || !matches!(self.phase, Phase::Claiming | Phase::Recovering | Phase::Running)
+    }
+
     /// Checkpoints under way, ascending, each with the subtasks that acknowledged.
     pub fn under_way(&self) -> impl Iterator<Item = (CheckpointId, IndexSet)> + '_ {
         self.pending.iter().map(|pending| (pending.barrier.checkpoint, pending.acked))

@@ -1,0 +1,2 @@
+//! The snapline command.
+fn main() {}

@@ -1,0 +1,170 @@
+//! The clock, the memory gauge and the progress reports of a run.
+
+use super::outcome::{Bounds, Outcome, Phase, Progress, StopReason, Verdict};
+use super::{Marks, System, fingerprint};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Between two looks at the memory in use: a look costs a system call and some parsing.
+const GAUGE_EVERY: Duration = Duration::from_millis(20);
+/// Between two progress reports.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// Watches the bounds of one run. It is polled by the thread that called the entry point, so
+/// a bound holds whatever the number of workers.
+pub(super) struct Watch<'a> {
+    pub(super) bounds: &'a Bounds,
+    progress: &'a dyn Fn(Progress),
+    start: Instant,
+    phase: Cell<Phase>,
+    reported: Cell<Instant>,
+    gauged: Cell<Instant>,
+    rss: Cell<Option<u64>>,
+    first_rss: Option<u64>,
+    peak_rss: Cell<Option<u64>>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(bounds: &'a Bounds, progress: &'a dyn Fn(Progress)) -> Self {
+        let start = Instant::now();
+        let rss = resident_bytes();
+        Self {
+            bounds,
+            progress,
+            start,
+            phase: Cell::new(Phase::Explore),
+            reported: Cell::new(start),
+            gauged: Cell::new(start),
+            rss: Cell::new(rss),
+            first_rss: rss,
+            peak_rss: Cell::new(rss),
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// Reports progress when it is due and says whether a bound other than the number of states
+    /// is exceeded.
+    pub(super) fn poll(&self, tally: &Tally) -> Option<StopReason> {
+        let now = Instant::now();
+        if now.duration_since(self.gauged.get()) >= GAUGE_EVERY {
+            self.gauged.set(now);
+            self.gauge();
+        }
+        if now.duration_since(self.reported.get()) >= REPORT_EVERY {
+            self.reported.set(now);
+            (self.progress)(Progress {
+                phase: self.phase.get(),
+                unique: tally.unique,
+                generated: tally.generated,
+                depth: tally.depth,
+                elapsed: now.duration_since(self.start),
+                rss: self.rss.get(),
+            });
+        }
+        if self.bounds.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Some(StopReason::Interrupted);
+        }
+        if self.bounds.timeout.is_some_and(|limit| now.duration_since(self.start) >= limit) {
+            return Some(StopReason::Timeout);
+        }
+        match (self.bounds.max_memory, self.rss.get()) {
+            (Some(_), None) => Some(StopReason::MemoryUnknown),
+            (Some(limit), Some(rss)) if rss > limit => Some(StopReason::Memory),
+            _ => None,
+        }
+    }
+
+    /// [`Watch::poll`] for phases that visit no states.
+    pub(super) fn poll_idle(&self) -> Result<(), StopReason> {
+        self.poll(&Tally::default()).map_or(Ok(()), Err)
+    }
+
+    /// Whether there are more states than allowed.
+    pub(super) fn too_many(&self, unique: u64) -> bool {
+        self.bounds.max_states.is_some_and(|limit| unique > limit)
+    }
+
+    fn gauge(&self) {
+        let rss = resident_bytes();
+        self.rss.set(rss);
+        self.peak_rss.set(self.peak_rss.get().max(rss));
+    }
+
+    /// The outcome of the run. `folds`: how many times a state is folded to 64 bits on its way
+    /// into the set of visited states.
+    pub(super) fn outcome<A>(
+        &self,
+        tally: Tally,
+        verdict: Verdict<A>,
+        traps: Option<u64>,
+        folds: u32,
+    ) -> Outcome<A> {
+        self.gauge();
+        let grown = self.peak_rss.get().zip(self.first_rss).map(|(peak, first)| peak - first);
+        Outcome {
+            verdict,
+            unique: tally.unique,
+            generated: tally.generated,
+            depth: tally.depth,
+            seconds: self.start.elapsed().as_secs_f64(),
+            collision_bound: fingerprint::collision_bound(tally.unique, folds),
+            action_counts: tally.action_counts,
+            marks: tally.marks,
+            guards: tally.guards,
+            goal_states: tally.goal_states,
+            traps,
+            peak_rss: self.peak_rss.get(),
+            bytes_per_state: grown.map(|bytes| bytes as f64 / tally.unique.max(1) as f64),
+        }
+    }
+}
+
+/// What an explorer counts while it visits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Tally {
+    pub(super) unique: u64,
+    pub(super) generated: u64,
+    pub(super) depth: u64,
+    pub(super) action_counts: Vec<u64>,
+    pub(super) marks: Marks,
+    pub(super) guards: u64,
+    pub(super) goal_states: u64,
+}
+
+impl Tally {
+    pub(super) fn new<S: System>(system: &S) -> Self {
+        Self { action_counts: vec![0; system.action_kinds().len()], ..Self::default() }
+    }
+
+    /// Counts a state on its one visit; returns whether it is a goal.
+    #[inline]
+    pub(super) fn visit<S: System>(&mut self, system: &S, state: &S::State) -> bool {
+        self.guards |= system.guards(state);
+        let goal = system.is_goal(state);
+        self.goal_states += u64::from(goal);
+        goal
+    }
+
+    /// Adds what another thread has counted of the same run. `unique`, `generated` and `depth`
+    /// are not counted per thread.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.action_counts.iter_mut().zip(&other.action_counts) {
+            *count += more;
+        }
+        self.marks.union(&other.marks);
+        self.guards |= other.guards;
+        self.goal_states += other.goal_states;
+    }
+}
+
+/// Resident memory of this process in bytes, where `/proc` tells.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,305 @@
+//! What correct means: the laws of SPEC 9, each a function of the World. There is no other definition in the code.
+
+use snapline_protocol::aligner::Mode;
+use snapline_protocol::coordinator::Phase;
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::Health;
+
+use crate::scenario::Setup;
+use crate::world::{Manifest, World};
+
+/// A law: its number and name in SPEC 9.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Law {
+    /// L1: a completed checkpoint holds everything from before its barriers.
+    CutComplete,
+    /// L2: in exactly-once mode it holds nothing from behind them, and nothing twice.
+    CutClean,
+    /// L3: every manifest in storage has all its blobs, whole.
+    Restorable,
+    /// L4: a transaction is committed only when a completed checkpoint holds it.
+    CommitAfterComplete,
+    /// L5: in exactly-once mode readers see no record twice.
+    NoDuplicates,
+    /// L6: what readers see is a prefix of each source's stream.
+    Prefix,
+    /// L7: what the newest completed checkpoint covers is visible, or prepared and held by it.
+    NoLoss,
+    /// L8: a job whose external system dropped data does not finish as if nothing had happened.
+    LossIsLoud,
+    /// L9: no checkpoint id is given out twice, and the fence never falls.
+    IdsMonotone,
+    /// L10: no write of a party that was fenced off takes effect.
+    Fenced,
+    /// L11: no blob name is written with other content.
+    OneNameOneContent,
+    /// L12: a finished job leaves no orphaned transaction and no unreachable blob.
+    NoLeak,
+    /// L13: in exactly-once mode, finished means that all output is committed.
+    FinishedComplete,
+    /// L14: behind the checkpoint that ended a job nothing is read, completed or made visible.
+    StopIsFinal,
+    /// L15: at-least-once mode loses nothing.
+    AtLeastOnce,
+    /// L16: without further faults the job can still finish, from every state.
+    Progress,
+}
+
+impl Law {
+    /// Every law, by number. [`Law::Progress`] is last: it is about paths, not about a state.
+    pub const ALL: [Self; 16] = [
+        Self::CutComplete,
+        Self::CutClean,
+        Self::Restorable,
+        Self::CommitAfterComplete,
+        Self::NoDuplicates,
+        Self::Prefix,
+        Self::NoLoss,
+        Self::LossIsLoud,
+        Self::IdsMonotone,
+        Self::Fenced,
+        Self::OneNameOneContent,
+        Self::NoLeak,
+        Self::FinishedComplete,
+        Self::StopIsFinal,
+        Self::AtLeastOnce,
+        Self::Progress,
+    ];
+
+    /// Its name in SPEC 9.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CutComplete => "cut-complete",
+            Self::CutClean => "cut-clean",
+            Self::Restorable => "restorable",
+            Self::CommitAfterComplete => "commit-after-complete",
+            Self::NoDuplicates => "no-duplicates",
+            Self::Prefix => "prefix",
+            Self::NoLoss => "no-loss",
+            Self::LossIsLoud => "loss-is-loud",
+            Self::IdsMonotone => "ids-monotone",
+            Self::Fenced => "fenced",
+            Self::OneNameOneContent => "one-name-one-content",
+            Self::NoLeak => "no-leak",
+            Self::FinishedComplete => "finished-complete",
+            Self::StopIsFinal => "stop-is-final",
+            Self::AtLeastOnce => "at-least-once",
+            Self::Progress => "progress",
+        }
+    }
+
+    /// Its number in SPEC 9: L1, L2, ...
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self as usize + 1
+    }
+
+    /// What is wrong when it is broken, in a sentence.
+    #[must_use]
+    pub const fn broken(self) -> &'static str {
+        match self {
+            Self::CutComplete => "a completed checkpoint lacks a record from before its barriers",
+            Self::CutClean => {
+                "a completed checkpoint holds a record from behind its barriers, or one twice"
+            }
+            Self::Restorable => "a completed checkpoint in storage cannot be restored",
+            Self::CommitAfterComplete => {
+                "a transaction was committed that no completed checkpoint holds"
+            }
+            Self::NoDuplicates => "readers see a record twice",
+            Self::Prefix => "readers see a record before an earlier one of the same stream",
+            Self::NoLoss => {
+                "output that a completed checkpoint covers is neither visible nor held by it"
+            }
+            Self::LossIsLoud => {
+                "the external system dropped data and the job finished without saying so"
+            }
+            Self::IdsMonotone => "a checkpoint id was given out twice, or the fence fell",
+            Self::Fenced => "a write of a party that was fenced off took effect",
+            Self::OneNameOneContent => "a blob's name was written with other content",
+            Self::NoLeak => {
+                "the job finished and left a transaction or a blob that nobody will ever delete"
+            }
+            Self::FinishedComplete => "the job finished without all of its output committed",
+            Self::StopIsFinal => "something went on behind the checkpoint that ended the job",
+            Self::AtLeastOnce => "the job finished and a record was never made visible",
+            Self::Progress => "without any further fault the job can never finish",
+        }
+    }
+
+    /// The set that holds only this law.
+    #[must_use]
+    pub const fn bit(self) -> u64 {
+        1 << self as u64
+    }
+
+    /// Whether it is kept in this state. [`Law::Progress`] always is: it is decided over paths.
+    #[must_use]
+    pub fn holds(self, setup: &Setup, world: &World) -> bool {
+        let exactly_once = setup.scenario.mode == Mode::ExactlyOnce;
+        match self {
+            Self::CutComplete => cuts(setup, world).all(|cut| cut.is_complete(setup, world)),
+            Self::CutClean => {
+                !exactly_once || cuts(setup, world).all(|cut| cut.is_clean(setup, world))
+            }
+            Self::Restorable => {
+                world.disk.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
+            }
+            Self::CommitAfterComplete => !world.witness.early_commit,
+            Self::NoDuplicates => {
+                !exactly_once || world.external.iter().all(|external| external.visible.twice == 0)
+            }
+            Self::Prefix => prefix(setup, world),
+            Self::NoLoss => no_loss(setup, world),
+            Self::LossIsLoud => !world.finished() || world.external.iter().all(|x| x.dropped == 0),
+            Self::IdsMonotone => !world.witness.reused,
+            Self::Fenced => !world.witness.unfenced,
+            Self::OneNameOneContent => !world.witness.overwritten,
+            Self::NoLeak => !world.finished() || no_leak(setup, world),
+            Self::FinishedComplete => !exactly_once || finished_complete(setup, world),
+            Self::StopIsFinal => stop_is_final(setup, world),
+            Self::AtLeastOnce => exactly_once || finished_complete(setup, world),
+            Self::Progress => true,
+        }
+    }
+}
+
+/// The laws that this state breaks, as a set of [`Law::bit`]s.
+#[must_use]
+pub fn broken(setup: &Setup, world: &World, laws: u64) -> u64 {
+    let asked = Law::ALL.into_iter().filter(|law| laws & law.bit() != 0);
+    asked.filter(|law| !law.holds(setup, world)).fold(0, |set, law| set | law.bit())
+}
+
+/// A completed checkpoint, and how much each source had read at its barrier.
+struct Cut<'a> {
+    manifest: &'a Manifest,
+    read: [u8; 256],
+}
+
+fn cuts<'a>(setup: &'a Setup, world: &'a World) -> impl Iterator<Item = Cut<'a>> {
+    world.disk.manifests.iter().filter_map(|manifest| cut(setup, world, manifest))
+}
+
+/// `None` if a source's part is missing: that is for [`Law::Restorable`] to say.
+fn cut<'a>(setup: &Setup, world: &World, manifest: &'a Manifest) -> Option<Cut<'a>> {
+    let mut read = [0; 256];
+    for source in setup.topology.sources().iter() {
+        let root = world.roots_of(setup, manifest).nth(source)?;
+        read[source] = world.disk.blob(root)?.position;
+    }
+    Some(Cut { manifest, read })
+}
+
+impl Cut<'_> {
+    fn expected(&self, setup: &Setup, subtask: usize) -> u64 {
+        setup.expected(subtask, |source| self.read[source])
+    }
+
+    fn is_complete(&self, setup: &Setup, world: &World) -> bool {
+        world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
+            let expected = self.expected(setup, subtask);
+            world.disk.state(root).is_none_or(|state| expected & !state.once == 0)
+        })
+    }
+
+    fn is_clean(&self, setup: &Setup, world: &World) -> bool {
+        world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
+            let expected = self.expected(setup, subtask);
+            world
+                .disk
+                .state(root)
+                .is_none_or(|state| state.once & !expected == 0 && state.twice == 0)
+        })
+    }
+}
+
+fn prefix(setup: &Setup, world: &World) -> bool {
+    setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
+        let seen = external.visible.once | external.dropped;
+        setup.streams[sink].iter().all(|stream| {
+            let mut hole = false;
+            stream.iter().all(|record| {
+                let here = seen >> record & 1 == 1;
+                let kept = !(here && hole);
+                hole |= !here;
+                kept
+            })
+        })
+    })
+}
+
+fn no_loss(setup: &Setup, world: &World) -> bool {
+    let Some(manifest) = world.disk.manifests.last() else { return true };
+    let Some(cut) = cut(setup, world, manifest) else { return true };
+    setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
+        let mut safe = external.visible.once | external.dropped;
+        let root = world.roots_of(setup, manifest).nth(sink);
+        if let Some(blob) = root.and_then(|root| world.disk.blob(root)) {
+            for transaction in &external.prepared {
+                if blob.pending.contains(&transaction.txn) {
+                    safe |= transaction.content.once;
+                }
+            }
+        }
+        cut.expected(setup, sink) & !safe == 0
+    })
+}
+
+/// What a finished job's output must hold: everything, unless it was stopped, then what its last checkpoint covers.
+fn finished_complete(setup: &Setup, world: &World) -> bool {
+    let Some(Phase::Finished(kind)) = world.coordinator().map(|c| c.phase()) else { return true };
+    let Some(manifest) = world.disk.manifests.last() else { return false };
+    let Some(cut) = cut(setup, world, manifest) else { return true };
+    setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
+        let expected = match kind {
+            CheckpointKind::Periodic => setup.passing[sink],
+            CheckpointKind::Drain | CheckpointKind::Suspend => cut.expected(setup, sink),
+        };
+        expected & !(external.visible.once | external.dropped) == 0
+    })
+}
+
+fn no_leak(setup: &Setup, world: &World) -> bool {
+    let last = world.disk.manifests.last();
+    let held = |txn| {
+        last.is_some_and(|manifest| {
+            world
+                .roots_of(setup, manifest)
+                .any(|root| world.disk.blob(root).is_some_and(|blob| blob.pending.contains(&txn)))
+        })
+    };
+    // What a task of an earlier attempt leaves behind late, the next start rolls back and deletes.
+    let running = world.host.attempt();
+    let late = |attempt| !world.zombies.is_empty() && Some(attempt) < running;
+    let transactions = world.external.iter().flat_map(|external| &external.prepared);
+    let mut orphans = transactions.filter(|transaction| !held(transaction.txn));
+    if orphans.any(|orphan| !late(orphan.txn.attempt)) {
+        return false;
+    }
+    let Some(retained) = setup.scenario.retained else { return true };
+    let inventory = world.inventory(setup);
+    let reachable = |id| inventory.manifests.iter().any(|stored| stored.blobs.contains(id));
+    inventory.manifests.len() <= retained.max(1)
+        && inventory.blobs.iter().all(|id| reachable(id) || late(id.attempt))
+}
+
+fn stop_is_final(setup: &Setup, world: &World) -> bool {
+    let ends = |manifest: &&Manifest| manifest.kind != CheckpointKind::Periodic;
+    let Some(end) = world.disk.manifests.iter().find(ends) else { return true };
+    let Some(cut) = cut(setup, world, end) else { return true };
+    let newer = world.disk.manifests.last().is_some_and(|last| last.checkpoint > end.checkpoint);
+    let reads_on = setup.topology.sources().iter().any(|source| {
+        world.tasks.get(source).is_some_and(|task| {
+            task.alive && task.aligner.attempt() >= end.attempt && task.position > cut.read[source]
+        })
+    });
+    let shows = setup
+        .topology
+        .sinks()
+        .iter()
+        .zip(&world.external)
+        .any(|(sink, external)| external.visible.once & !cut.expected(setup, sink) != 0);
+    !newer && !reads_on && !shows
+}

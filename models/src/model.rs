@@ -1,0 +1,74 @@
+//! The World as a [`System`] to explore.
+
+use crate::explore::{Marks, System};
+use crate::laws;
+use crate::mutants::Mutant;
+use crate::scenario::{Scenario, ScenarioError, Setup};
+use crate::world::{Action, KINDS, World};
+
+/// A scenario, with or without a wrong rule, ready to be explored.
+#[derive(Debug)]
+pub struct Model {
+    /// What the World looks things up in.
+    pub setup: Setup,
+    /// The laws that count, as a set of [`laws::Law::bit`]s.
+    pub laws: u64,
+}
+
+impl Model {
+    /// A scenario under all laws.
+    ///
+    /// # Errors
+    /// If the scenario is wrong.
+    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+        Ok(Self { setup: Setup::new(scenario, mutant)?, laws: u64::MAX })
+    }
+}
+
+impl System for Model {
+    type State = World;
+    type Action = Action;
+
+    fn initial(&self) -> World {
+        World::new(&self.setup)
+    }
+
+    fn actions(&self, state: &World, out: &mut Vec<Action>) {
+        state.enabled(&self.setup, out);
+    }
+
+    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+        state.apply(&self.setup, action, marks)
+    }
+
+    fn violations(&self, state: &World) -> u64 {
+        laws::broken(&self.setup, state, self.laws)
+    }
+
+    /// The job has finished, or failed loudly for a reason the environment gave it.
+    fn is_goal(&self, state: &World) -> bool {
+        let dropped = state.external.iter().any(|external| external.dropped != 0);
+        state.finished() || (dropped && state.data_loss())
+    }
+
+    fn is_fault(&self, action: &Action) -> bool {
+        action.is_fault()
+    }
+
+    fn action_kinds(&self) -> &'static [&'static str] {
+        KINDS
+    }
+
+    fn kind(&self, action: &Action) -> usize {
+        action.kind()
+    }
+
+    /// Situations are marked on steps, see [`crate::world::Guard`]; states need not carry their history.
+    fn guard_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn guards(&self, _state: &World) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,127 @@
+//! A named configuration, explored and judged.
+
+use std::sync::Arc;
+
+use crate::configs::Config;
+use crate::explore::{self, Bounds, Outcome, Progress, StopReason, Verdict, Violation};
+use crate::laws::Law;
+use crate::model::Model;
+use crate::mutants::Mutant;
+use crate::scenario::{Scenario, ScenarioError};
+use crate::world::{Action, Guard};
+
+/// Which explorer runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Engine {
+    /// stateright, on several threads; the default.
+    #[default]
+    Stateright,
+    /// Our own breadth-first search by fingerprints, on one thread: shortest counterexamples at once.
+    Hunt,
+    /// Whole states, no fingerprints, on one thread: for small configurations and to check the other two.
+    Exact,
+}
+
+/// What an exploration came to.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Judgement {
+    /// Every law holds in every state within the bounds, and every guard was reached.
+    Holds,
+    /// Every law holds, but these situations never came up: the result says too little.
+    Vacuous(Vec<Guard>),
+    /// Every law holds, but the number of states is not the pinned one: the protocol or the model changed.
+    CountChanged {
+        /// The pinned number.
+        pinned: u64,
+    },
+    /// A law is broken.
+    Violated {
+        /// Which.
+        law: Law,
+        /// A shortest way there, from the initial state.
+        path: Vec<Action>,
+    },
+    /// The exploration was stopped; nothing is known of what it did not reach.
+    Stopped(StopReason),
+}
+
+/// An exploration's result.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The scenario that was explored.
+    pub scenario: Scenario,
+    /// The wrong rule that was switched on, if any.
+    pub mutant: Option<Mutant>,
+    /// What it came to.
+    pub judgement: Judgement,
+    /// The explorer's figures.
+    pub outcome: Outcome<Action>,
+}
+
+impl Report {
+    /// Whether all laws hold, all guards were reached, and the count is the pinned one.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.judgement == Judgement::Holds
+    }
+}
+
+/// Explores a scenario under the given laws. `guards` must be reached; `pinned` is the number of states there must be.
+///
+/// # Errors
+/// If the scenario is wrong.
+pub fn explore(
+    scenario: Scenario,
+    mutant: Option<Mutant>,
+    engine: Engine,
+    bounds: &Bounds,
+    guards: &[Guard],
+    pinned: Option<u64>,
+    progress: &dyn Fn(Progress),
+) -> Result<Report, ScenarioError> {
+    let mut model = Model::new(scenario.clone(), mutant)?;
+    model.laws = bounds.laws;
+    let mut bounds = bounds.clone();
+    bounds.liveness &= bounds.laws & Law::Progress.bit() != 0;
+    let outcome = match engine {
+        Engine::Stateright => explore::check(&Arc::new(model), &bounds, progress),
+        Engine::Hunt => explore::hunt(&model, &bounds, progress),
+        Engine::Exact => explore::check_exact(&model, &bounds, progress),
+    };
+    let judgement = match &outcome.verdict {
+        Verdict::Stopped(reason) => Judgement::Stopped(*reason),
+        Verdict::Violated { violation, path, .. } => {
+            let law = match violation {
+                Violation::Law(index) => Law::ALL[*index],
+                Violation::Trap => Law::Progress,
+            };
+            Judgement::Violated { law, path: path.clone() }
+        }
+        Verdict::Holds => {
+            let missed = |guard: &&Guard| !outcome.marks.contains(guard.mark());
+            let missed: Vec<Guard> = guards.iter().filter(missed).copied().collect();
+            match pinned {
+                _ if !missed.is_empty() => Judgement::Vacuous(missed),
+                Some(pinned) if pinned != outcome.unique => Judgement::CountChanged { pinned },
+                _ => Judgement::Holds,
+            }
+        }
+    };
+    Ok(Report { scenario, mutant, judgement, outcome })
+}
+
+/// Explores a named configuration, without wrong rules.
+///
+/// # Panics
+/// If the configuration is wrong; a test builds every one of them.
+#[must_use]
+pub fn run(
+    config: &Config,
+    engine: Engine,
+    bounds: &Bounds,
+    progress: &dyn Fn(Progress),
+) -> Report {
+    let scenario = config.scenario.clone();
+    explore(scenario, None, engine, bounds, &config.guards, config.states, progress)
+        .expect("the configurations that ship are valid: tests/ builds each")
+}

@@ -1,0 +1,399 @@
+//! What is explored: a topology, bounds, and a budget of faults. Everything that never changes while exploring.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use snapline_protocol::aligner::Mode;
+use snapline_protocol::coordinator::Stop;
+use snapline_protocol::ids::SubtaskId;
+use snapline_protocol::topology::{Plan, Topology, TopologyError, Wiring};
+use snapline_protocol::{aligner, committer, coordinator};
+
+use crate::mutants::Mutant;
+use crate::sink::SinkModel;
+
+/// How often each kind of failure may strike in one run. Zero switches it off.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// A task dies: its memory, its input channels and its unfinished writes are gone, the latter perhaps half written.
+    pub crashes: u8,
+    /// The coordinator dies; its write in flight may or may not take effect.
+    pub coordinator_crashes: u8,
+    /// A task of an ended attempt keeps acting on the store and the external system.
+    pub zombie_tasks: u8,
+    /// A new coordinator starts while the old one lives on.
+    pub zombie_coordinators: u8,
+    /// A control message is lost.
+    pub losses: u8,
+    /// A control message is delivered twice, the second time at any later moment.
+    pub duplicates: u8,
+    /// A control message that is otherwise delivered at once is delayed, across restarts too.
+    pub delays: u8,
+    /// A write of the coordinator returns "unknown", applied or not.
+    pub unknown_writes: u8,
+    /// A write of the coordinator is refused.
+    pub refused_writes: u8,
+    /// A snapshot cannot be written, or nobody knows.
+    pub failed_snapshots: u8,
+    /// A commit call returns "unknown", applied or not.
+    pub unknown_commits: u8,
+    /// A commit call is refused for now.
+    pub refused_commits: u8,
+    /// The external system drops a prepared transaction on its own timeout.
+    pub drops: u8,
+    /// A timer fires although nothing is stuck.
+    pub timeouts: u8,
+}
+
+/// Which control messages wait in the network for any length of time. The others arrive at once, unless a fault of the budget strikes.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queued {
+    /// Triggers to sources.
+    pub triggers: bool,
+    /// Aborts.
+    pub aborts: bool,
+    /// Completion notices to sinks.
+    pub completes: bool,
+    /// Acks and declines.
+    pub acks: bool,
+    /// Sinks' reports.
+    pub reports: bool,
+}
+
+impl Queued {
+    /// Everything waits.
+    pub const ALL: Self =
+        Self { triggers: true, aborts: true, completes: true, acks: true, reports: true };
+    /// Only triggers wait, so that each source cuts at its own moment.
+    pub const TRIGGERS: Self =
+        Self { triggers: true, aborts: false, completes: false, acks: false, reports: false };
+}
+
+/// A configuration of the model. All its numbers are bounds of what a check says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// The topology.
+    pub plan: Plan,
+    /// The guarantee asked of the aligners.
+    pub mode: Mode,
+    /// Records per source subtask; the input ends behind them.
+    pub records: u8,
+    /// Checkpoints the interval timer may start before the input has ended (those needed to finish come on top).
+    pub checkpoints: u8,
+    /// Records and barriers a channel holds.
+    pub capacity: u8,
+    /// The user stops the job at any moment.
+    pub stop: Option<StopKind>,
+    /// Completed checkpoints kept; `None` keeps all and deletes nothing.
+    pub retained: Option<usize>,
+    /// Snapshots share blobs with the checkpoint they are based on.
+    pub shared: bool,
+    /// Checkpoint ids one durable reservation covers.
+    pub id_block: u64,
+    /// Checkpoints under way at once.
+    pub max_concurrent: usize,
+    /// Failed checkpoints in a row before the job restarts.
+    pub tolerable_failures: u32,
+    /// An operator that gets only each source's first record: its later epochs are empty.
+    pub narrow: Option<String>,
+    /// Whether snapshots are written in the background of sinks only (others write at once).
+    pub prompt_writes: bool,
+    /// How the external system commits.
+    pub sink: SinkModel,
+    /// Which messages wait.
+    pub queued: Queued,
+    /// The budget of faults.
+    pub faults: Faults,
+}
+
+/// [`Stop`], for scenario files.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopKind {
+    /// Stop with drain.
+    Drain,
+    /// Stop without.
+    Suspend,
+}
+
+impl From<StopKind> for Stop {
+    fn from(kind: StopKind) -> Self {
+        match kind {
+            StopKind::Drain => Self::Drain,
+            StopKind::Suspend => Self::Suspend,
+        }
+    }
+}
+
+impl Scenario {
+    /// A scenario of this topology with small bounds, no faults, and an external system that keeps its promises.
+    #[must_use]
+    pub fn new(name: &str, plan: Plan) -> Self {
+        Self {
+            name: name.into(),
+            plan,
+            mode: Mode::ExactlyOnce,
+            records: 2,
+            checkpoints: 1,
+            capacity: 1,
+            stop: None,
+            retained: None,
+            shared: false,
+            id_block: 8,
+            max_concurrent: 1,
+            tolerable_failures: 2,
+            narrow: None,
+            prompt_writes: true,
+            sink: SinkModel::transactional(),
+            queued: Queued::TRIGGERS,
+            faults: Faults::default(),
+        }
+    }
+}
+
+/// Why a scenario cannot be explored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ScenarioError {
+    /// The topology is wrong.
+    Topology(TopologyError),
+    /// Records times paths is above what a tally holds; the number is how many it would take.
+    TooManyRecords(usize),
+    /// A number that must be at least 1 is 0; names it.
+    Zero(&'static str),
+    /// The narrow operator is not in the topology.
+    NoSuchOperator(String),
+}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topology(error) => error.fmt(f),
+            Self::TooManyRecords(count) => write!(
+                f,
+                "the model would need {count} record identities (records per source times paths through the topology); \
+                 the limit is 64: ask for fewer records"
+            ),
+            Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::NoSuchOperator(name) => write!(f, "there is no operator `{name}` to keep narrow"),
+        }
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+impl From<TopologyError> for ScenarioError {
+    fn from(error: TopologyError) -> Self {
+        Self::Topology(error)
+    }
+}
+
+/// One record as it comes to one place: where it came from, and by which way. A record that takes two ways has two identities.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Flow {
+    pub(crate) source: usize,
+    pub(crate) seq: u8,
+    way: Vec<usize>,
+}
+
+/// A scenario, checked and laid out: what the World looks things up in.
+#[derive(Debug)]
+pub struct Setup {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Its topology.
+    pub topology: Topology,
+    /// The wrong rule that is switched on, if any.
+    pub mutant: Option<Mutant>,
+    pub(crate) coordinator: coordinator::Config,
+    pub(crate) aligners: Vec<aligner::Config>,
+    pub(crate) committers: Vec<committer::Config>,
+    pub(crate) flows: Vec<Flow>,
+    /// Per subtask and flow: where the record goes, and as which flow.
+    pub(crate) routes: Vec<Vec<Vec<(usize, u8)>>>,
+    /// Per subtask: the flows that pass it.
+    pub(crate) passing: Vec<u64>,
+    /// Per sink subtask: its flows, one stream per source and way, in order.
+    pub(crate) streams: Vec<Vec<Vec<u8>>>,
+    /// Per source subtask: the flow of each of its records, and, per number of records read, all flows they give rise to.
+    pub(crate) prefix: Vec<Vec<u64>>,
+    pub(crate) roots: Vec<Vec<u8>>,
+}
+
+impl Setup {
+    /// Checks a scenario and lays it out.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], naming what is wrong.
+    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+        let topology = scenario.plan.clone().build()?;
+        for (what, value) in [
+            ("the number of records per source", u64::from(scenario.records)),
+            ("the channel capacity", u64::from(scenario.capacity)),
+            ("the id block", scenario.id_block),
+            ("the number of concurrent checkpoints", scenario.max_concurrent as u64),
+        ] {
+            if value == 0 {
+                return Err(ScenarioError::Zero(what));
+            }
+        }
+        if let Some(name) = &scenario.narrow
+            && !topology.operators().iter().any(|operator| operator.name == *name)
+        {
+            return Err(ScenarioError::NoSuchOperator(name.clone()));
+        }
+        let count = topology.subtasks().len();
+        // The topology's limit keeps indices within u16.
+        let ids = || (0..count).map(|index| SubtaskId::new(index as u16));
+        let mut setup = Self {
+            coordinator: coordinator::Config {
+                subtasks: count,
+                sources: topology.sources(),
+                sinks: topology.sinks(),
+                max_concurrent: scenario.max_concurrent,
+                tolerable_failures: scenario.tolerable_failures,
+                retained: scenario.retained,
+                id_block: scenario.id_block,
+            },
+            aligners: ids()
+                .map(|subtask| aligner::Config {
+                    subtask,
+                    mode: scenario.mode,
+                    inputs: topology.subtasks()[subtask.index()].inputs.len(),
+                })
+                .collect(),
+            committers: ids().map(|subtask| committer::Config { subtask }).collect(),
+            flows: Vec::new(),
+            routes: vec![Vec::new(); count],
+            passing: vec![0; count],
+            streams: vec![Vec::new(); count],
+            prefix: vec![Vec::new(); count],
+            roots: vec![Vec::new(); count],
+            scenario,
+            topology,
+            mutant,
+        };
+        setup.lay_out_flows()?;
+        Ok(setup)
+    }
+
+    fn lay_out_flows(&mut self) -> Result<(), ScenarioError> {
+        let mut places = Vec::new();
+        for source in self.topology.sources().iter() {
+            for seq in 0..self.scenario.records {
+                let root = self.flow(Flow { source, seq, way: Vec::new() });
+                self.roots[source].push(root as u8);
+                places.push((source, root));
+            }
+        }
+        let mut visits = Vec::new();
+        while let Some((subtask, flow)) = places.pop() {
+            if self.flows.len() > 64 || visits.len() > 4096 {
+                return Err(ScenarioError::TooManyRecords(self.flows.len().max(65)));
+            }
+            let next = self.next_places(subtask, flow);
+            places.extend(
+                next.iter()
+                    .map(|&(channel, flow)| (self.topology.channels()[channel].to.index(), flow)),
+            );
+            visits.push((subtask, flow, next));
+        }
+        for routes in &mut self.routes {
+            routes.resize(self.flows.len(), Vec::new());
+        }
+        for (subtask, flow, next) in visits {
+            self.passing[subtask] |= 1 << flow;
+            self.routes[subtask][flow] =
+                next.into_iter().map(|(channel, flow)| (channel, flow as u8)).collect();
+        }
+        self.lay_out_streams();
+        Ok(())
+    }
+
+    fn flow(&mut self, flow: Flow) -> usize {
+        let known = self.flows.iter().position(|other| *other == flow);
+        known.unwrap_or_else(|| {
+            self.flows.push(flow);
+            self.flows.len() - 1
+        })
+    }
+
+    /// Where a record goes from a subtask: one channel of each outgoing edge, by key.
+    fn next_places(&mut self, subtask: usize, flow: usize) -> Vec<(usize, usize)> {
+        let place = self.topology.subtasks()[subtask].clone();
+        let mut edges: Vec<usize> =
+            place.outputs.iter().map(|&c| self.topology.channels()[c].edge).collect();
+        edges.dedup();
+        let mut next = Vec::new();
+        let Flow { source, seq, way } = self.flows[flow].clone();
+        for &edge in &edges {
+            let to = &self.topology.edges()[edge].to;
+            if self.scenario.narrow.as_ref() == Some(to) && seq > 0 {
+                continue;
+            }
+            let on_edge = |&&channel: &&usize| self.topology.channels()[channel].edge == edge;
+            let channels: Vec<usize> = place.outputs.iter().filter(on_edge).copied().collect();
+            let key = match self.topology.edges()[edge].wiring {
+                Wiring::Forward => 0,
+                Wiring::AllToAll => (source + usize::from(seq)) % channels.len(),
+            };
+            let mut longer = way.clone();
+            if edges.len() > 1 {
+                longer.push(edge);
+            }
+            let flow = self.flow(Flow { source, seq, way: longer });
+            next.push((channels[key], flow));
+        }
+        next
+    }
+
+    fn lay_out_streams(&mut self) {
+        for sink in self.topology.sinks().iter() {
+            let mut streams: Vec<(usize, Vec<usize>, Vec<u8>)> = Vec::new();
+            let mut here: Vec<usize> =
+                (0..self.flows.len()).filter(|flow| self.passing[sink] >> flow & 1 == 1).collect();
+            here.sort_by_key(|&flow| self.flows[flow].seq);
+            for flow in here {
+                let Flow { source, way, .. } = &self.flows[flow];
+                match streams.iter_mut().find(|(s, w, _)| s == source && w == way) {
+                    Some((_, _, stream)) => stream.push(flow as u8),
+                    None => streams.push((*source, way.clone(), vec![flow as u8])),
+                }
+            }
+            self.streams[sink] = streams.into_iter().map(|(_, _, stream)| stream).collect();
+        }
+        for source in self.topology.sources().iter() {
+            for read in 0..=self.scenario.records {
+                let read_of = |flow: &Flow| flow.source == source && flow.seq < read;
+                let flows = self.flows.iter().enumerate().filter(|(_, flow)| read_of(flow));
+                self.prefix[source].push(flows.fold(0, |set, (flow, _)| set | 1 << flow));
+            }
+        }
+    }
+
+    /// What passes a subtask when each source subtask has read as many records as `read` says of it.
+    pub(crate) fn expected(&self, subtask: usize, read: impl Fn(usize) -> u8) -> u64 {
+        let sources = self.topology.sources();
+        let all = sources.iter().fold(0, |set, s| set | self.prefix[s][usize::from(read(s))]);
+        all & self.passing[subtask]
+    }
+
+    /// A record's name for people: its source subtask and number.
+    #[must_use]
+    pub fn record_name(&self, flow: u8) -> String {
+        let Flow { source, seq, way } = &self.flows[usize::from(flow)];
+        let name = self.topology.name(SubtaskId::new(*source as u16));
+        let way: Vec<&str> = way.iter().map(|&e| self.topology.edges()[e].to.as_str()).collect();
+        match way.is_empty() {
+            true => format!("{name}/{seq}"),
+            false => format!("{name}/{seq} by {}", way.join(", ")),
+        }
+    }
+}

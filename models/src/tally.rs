@@ -1,0 +1,48 @@
+//! Which records something has seen, and which of them twice.
+
+use std::fmt;
+
+/// A multiset of records that counts to two: order, which no law asks for, is not representable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Tally {
+    /// Seen at least once; bit = record.
+    pub once: u64,
+    /// Seen at least twice.
+    pub twice: u64,
+}
+
+impl Tally {
+    /// Adds one sight of a record.
+    pub fn add(&mut self, record: u8) {
+        self.merge(Self { once: 1 << record, twice: 0 });
+    }
+
+    /// Adds everything of `other`.
+    pub fn merge(&mut self, other: Self) {
+        self.twice |= other.twice | (self.once & other.once);
+        self.once |= other.once;
+    }
+
+    /// What was added since `earlier`, which must be a former value of this tally (twice is not tracked apart in a difference).
+    #[must_use]
+    pub fn since(&self, earlier: Self) -> Self {
+        Self { once: self.once & !earlier.once, twice: self.twice & !earlier.twice }
+    }
+
+    /// Whether nothing was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.once == 0
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut set = f.debug_set();
+        for record in (0..64_u8).filter(|record| self.once >> record & 1 == 1) {
+            let times = if self.twice >> record & 1 == 1 { "x2" } else { "" };
+            set.entry(&format_args!("r{record}{times}"));
+        }
+        set.finish()
+    }
+}

@@ -1,0 +1,167 @@
+//! What may happen next.
+
+use serde::{Deserialize, Serialize};
+use snapline_protocol::coordinator::Timer;
+
+/// One step of the World. Subtasks, inputs, seats and messages are indices into the state it happens in; seat 0 is the newest
+/// coordinator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// A message just sent, or waiting in the network, arrives.
+    Deliver { message: u8 },
+    /// A source reads its next record.
+    Emit { task: u8 },
+    /// A source finds that there are no more.
+    Exhaust { task: u8 },
+    /// A task reads the next item of an input.
+    Consume { task: u8, input: u8 },
+    /// A snapshot becomes durable.
+    Write { task: u8, write: u8 },
+    /// The external system carries out a sink's commit call.
+    Commit { task: u8 },
+    /// A write of the newest coordinator becomes durable.
+    Store { write: u8 },
+    /// Blobs that a plan of deletion named are deleted.
+    Sweep,
+    /// The newest coordinator reads the facts, and a decision is made of them.
+    Read,
+    /// A timer of the newest coordinator fires.
+    Fire { timer: Timer },
+    /// The newest coordinator learns that a task died.
+    Detect,
+    /// A coordinator of a new term starts, there being none that is not deposed.
+    Elect,
+    /// The user stops the job.
+    Stop,
+    // Faults from here on.
+    /// A message just sent is lost.
+    Lose { message: u8 },
+    /// A message just sent arrives, and will once more.
+    Duplicate { message: u8 },
+    /// A message just sent waits.
+    Delay { message: u8 },
+    /// A task dies; with `torn`, its unfinished writes are left half written.
+    Crash { task: u8, torn: bool },
+    /// The newest coordinator dies; with `applied`, its writes in flight take effect.
+    CrashCoordinator { applied: bool },
+    /// A coordinator of a new term starts beside a living one.
+    ElectBeside,
+    /// A task will not notice that its attempt ends.
+    Strand { task: u8 },
+    /// A timer fires although nothing is stuck.
+    FireEarly { timer: Timer },
+    /// The newest coordinator's write returns "unknown".
+    StoreUnknown { write: u8, applied: bool },
+    /// The newest coordinator's write is refused.
+    StoreRefused { write: u8 },
+    /// A snapshot could not be written, or nobody knows.
+    WriteFailed { task: u8, write: u8, applied: bool },
+    /// A commit call returns "unknown".
+    CommitUnknown { task: u8, applied: bool },
+    /// A commit call is refused for now.
+    CommitRefused { task: u8 },
+    /// The external system drops a prepared transaction.
+    Drop { sink: u8, transaction: u8 },
+    /// A zombie reads the next item of an input.
+    ZombieConsume { zombie: u8, input: u8 },
+    /// A zombie's snapshot becomes durable.
+    ZombieWrite { zombie: u8, write: u8 },
+    /// The external system carries out a zombie's commit call.
+    ZombieCommit { zombie: u8 },
+    /// A write of a zombie coordinator becomes durable.
+    ZombieStore { write: u8 },
+    /// A zombie coordinator deletes blobs.
+    ZombieSweep,
+    /// A zombie coordinator reads the facts.
+    ZombieRead,
+    /// A timer of a zombie coordinator fires.
+    ZombieFire { timer: Timer },
+}
+
+/// The names of the kinds of action, in order of declaration.
+pub const KINDS: &[&str] = &[
+    "deliver",
+    "emit",
+    "exhaust",
+    "consume",
+    "write",
+    "commit",
+    "store",
+    "sweep",
+    "read",
+    "fire",
+    "detect",
+    "elect",
+    "stop",
+    "lose",
+    "duplicate",
+    "delay",
+    "crash",
+    "crash-coordinator",
+    "elect-beside",
+    "strand",
+    "fire-early",
+    "store-unknown",
+    "store-refused",
+    "write-failed",
+    "commit-unknown",
+    "commit-refused",
+    "drop",
+    "zombie-consume",
+    "zombie-write",
+    "zombie-commit",
+    "zombie-store",
+    "zombie-sweep",
+    "zombie-read",
+    "zombie-fire",
+];
+
+impl Action {
+    /// Which of [`KINDS`] it is.
+    #[must_use]
+    pub const fn kind(&self) -> usize {
+        match self {
+            Self::Deliver { .. } => 0,
+            Self::Emit { .. } => 1,
+            Self::Exhaust { .. } => 2,
+            Self::Consume { .. } => 3,
+            Self::Write { .. } => 4,
+            Self::Commit { .. } => 5,
+            Self::Store { .. } => 6,
+            Self::Sweep => 7,
+            Self::Read => 8,
+            Self::Fire { .. } => 9,
+            Self::Detect => 10,
+            Self::Elect => 11,
+            Self::Stop => 12,
+            Self::Lose { .. } => 13,
+            Self::Duplicate { .. } => 14,
+            Self::Delay { .. } => 15,
+            Self::Crash { .. } => 16,
+            Self::CrashCoordinator { .. } => 17,
+            Self::ElectBeside => 18,
+            Self::Strand { .. } => 19,
+            Self::FireEarly { .. } => 20,
+            Self::StoreUnknown { .. } => 21,
+            Self::StoreRefused { .. } => 22,
+            Self::WriteFailed { .. } => 23,
+            Self::CommitUnknown { .. } => 24,
+            Self::CommitRefused { .. } => 25,
+            Self::Drop { .. } => 26,
+            Self::ZombieConsume { .. } => 27,
+            Self::ZombieWrite { .. } => 28,
+            Self::ZombieCommit { .. } => 29,
+            Self::ZombieStore { .. } => 30,
+            Self::ZombieSweep => 31,
+            Self::ZombieRead => 32,
+            Self::ZombieFire { .. } => 33,
+        }
+    }
+
+    /// Whether it is a fault, or the act of somebody who should have ended: never needed for progress.
+    #[must_use]
+    pub const fn is_fault(&self) -> bool {
+        self.kind() > 12
+    }
+}

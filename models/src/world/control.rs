@@ -1,0 +1,411 @@
+//! Control messages, and the driver of a coordinator.
+
+use snapline_protocol::aligner;
+use snapline_protocol::committer::{self, CommitOutcome};
+use snapline_protocol::coordinator::{Effect, Event, Phase, StoreOp, StoreResult, Timer};
+use snapline_protocol::message::{Ack, CommitPermit, Order, Report, ToCoordinator, ToTask};
+use snapline_protocol::recovery::decide;
+use snapline_protocol::{Machine, Out};
+
+use super::{Action, Guard, Message, Place, Step, guards};
+use crate::mutants::Mutant;
+use crate::scenario::Queued;
+
+impl Message {
+    /// Whether the scenario lets messages of this kind wait.
+    fn waits(&self, queued: &Queued) -> bool {
+        match self {
+            Self::Order(_, order) => match order.order {
+                Order::Trigger(_) => queued.triggers,
+                Order::Abort(_) => queued.aborts,
+                Order::Complete(_) => queued.completes,
+            },
+            Self::Report(report) => match report.report {
+                Report::Ack(_) | Report::Decline { .. } => queued.acks,
+                Report::Resolved { .. } => queued.reports,
+            },
+        }
+    }
+}
+
+impl Step<'_> {
+    pub(super) fn act(&mut self, action: Action) {
+        let newest = self.world.seats.len().wrapping_sub(1);
+        let index = usize::from;
+        match action {
+            Action::Deliver { message } => {
+                let message = self.take_message(index(message));
+                self.deliver(message);
+            }
+            Action::Emit { task } => self.emit(index(task)),
+            Action::Exhaust { task } => {
+                let _ended = self.align(Place::Running(index(task)), aligner::Event::Exhausted);
+            }
+            Action::Consume { task, input } => {
+                self.consume(Place::Running(index(task)), index(input))
+            }
+            Action::Write { task, write } => {
+                self.written(Place::Running(index(task)), index(write), true)
+            }
+            Action::Commit { task } => self.commit_call(Place::Running(index(task)), true, None),
+            Action::Store { write } => self.store(newest, index(write), true),
+            Action::Sweep => self.sweep(newest),
+            Action::Read => self.read(newest),
+            Action::Fire { timer } => self.fire(newest, timer),
+            Action::Detect => {
+                let attempt = self.world.seats[newest].machine.attempt();
+                if self.wrong(Mutant::FailsOverDuringWrite) {
+                    self.forget_writes(newest);
+                }
+                self.conduct(newest, Event::TaskFailed { attempt });
+            }
+            Action::Elect => self.elect_afresh(),
+            Action::Stop => {
+                if let Some(kind) = self.setup.scenario.stop {
+                    self.conduct(newest, Event::Stop(kind.into()));
+                }
+            }
+            fault => self.strike(fault, newest),
+        }
+    }
+
+    fn strike(&mut self, action: Action, newest: usize) {
+        let index = usize::from;
+        let unknown = |applied: bool| (applied, Some(CommitOutcome::Unknown));
+        match action {
+            Action::Lose { message } => {
+                self.world.faults.losses -= 1;
+                let _lost = self.take_message(index(message));
+            }
+            Action::Duplicate { message } => {
+                self.world.faults.duplicates -= 1;
+                let message = self.take_message(index(message));
+                self.wait(message);
+                self.deliver(message);
+            }
+            Action::Delay { message } => {
+                self.world.faults.delays -= 1;
+                let message = self.take_message(index(message));
+                self.wait(message);
+            }
+            Action::Crash { task, torn } => {
+                self.world.faults.crashes -= 1;
+                self.crash(index(task), torn);
+            }
+            Action::CrashCoordinator { applied } => {
+                self.world.faults.coordinator_crashes -= 1;
+                self.crash_coordinator(applied);
+            }
+            Action::ElectBeside => {
+                self.world.faults.zombie_coordinators -= 1;
+                self.elect();
+            }
+            Action::Strand { task } => {
+                self.world.faults.zombie_tasks -= 1;
+                self.world.tasks[index(task)].stranded = true;
+            }
+            Action::FireEarly { timer } => {
+                self.world.faults.timeouts -= 1;
+                self.fire(newest, timer);
+            }
+            Action::StoreUnknown { write, applied } => {
+                self.world.faults.unknown_writes -= 1;
+                let op = self.world.seats[newest].writes[index(write)];
+                if applied {
+                    self.store(newest, index(write), false);
+                } else {
+                    self.world.seats[newest].writes.remove(index(write));
+                }
+                let result = match (op, self.setup.mutant) {
+                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsApplied)) => {
+                        StoreResult::Applied
+                    }
+                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsNotApplied)) => {
+                        StoreResult::NotApplied
+                    }
+                    _ => StoreResult::Unknown,
+                };
+                self.conduct(newest, Event::Stored { op, result });
+            }
+            Action::StoreRefused { write } => {
+                self.world.faults.refused_writes -= 1;
+                let op = self.world.seats[newest].writes.remove(index(write));
+                self.conduct(newest, Event::Stored { op, result: StoreResult::NotApplied });
+            }
+            Action::WriteFailed { task, write, applied } => {
+                self.world.faults.failed_snapshots -= 1;
+                self.write_failed(index(task), index(write), applied);
+            }
+            Action::CommitUnknown { task, applied } => {
+                self.world.faults.unknown_commits -= 1;
+                let (applied, told) = unknown(applied);
+                self.commit_call(Place::Running(index(task)), applied, told);
+            }
+            Action::CommitRefused { task } => {
+                self.world.faults.refused_commits -= 1;
+                let told = Some(CommitOutcome::Retry);
+                self.commit_call(Place::Running(index(task)), false, told);
+            }
+            Action::Drop { sink, transaction } => {
+                self.world.faults.drops -= 1;
+                self.drop_transaction(index(sink), index(transaction));
+            }
+            _ => self.haunt(action),
+        }
+    }
+
+    /// What those do who should have ended.
+    fn haunt(&mut self, action: Action) {
+        let index = usize::from;
+        self.guard(Guard::ZombieActed);
+        match action {
+            Action::ZombieConsume { zombie, input } => {
+                self.consume(Place::Zombie(index(zombie)), index(input));
+            }
+            Action::ZombieWrite { zombie, write } => {
+                self.written(Place::Zombie(index(zombie)), index(write), true);
+            }
+            Action::ZombieCommit { zombie } => {
+                self.commit_call(Place::Zombie(index(zombie)), true, None)
+            }
+            Action::ZombieStore { write } => self.store(0, index(write), true),
+            Action::ZombieSweep => self.sweep(0),
+            Action::ZombieRead => self.read(0),
+            Action::ZombieFire { timer } => {
+                if let Timer::Timeout(_) = timer {
+                    self.world.faults.timeouts -= 1;
+                }
+                self.fire(0, timer);
+            }
+            // Every other action has an arm in `act` or `strike`.
+            _ => {}
+        }
+    }
+
+    /// What was just sent is decided first; while anything is, indices mean those messages.
+    fn take_message(&mut self, place: usize) -> Message {
+        match self.world.deciding() {
+            true => self.world.sent.remove(place),
+            false => self.world.network.remove(place),
+        }
+    }
+
+    fn wait(&mut self, message: Message) {
+        let network = &mut self.world.network;
+        // A message and its like are one: receivers ignore the second, and a third would show nothing new.
+        if let Err(place) = network.binary_search(&message) {
+            network.insert(place, message);
+        }
+    }
+
+    pub(super) fn send(&mut self, message: Message) {
+        if message.waits(&self.setup.scenario.queued) {
+            self.wait(message);
+        } else {
+            self.world.sent.push(message);
+        }
+    }
+
+    /// Lets messages just sent arrive, if no fault of the budget could strike them.
+    pub(super) fn settle(&mut self) {
+        let faults = self.world.faults;
+        while faults.losses == 0
+            && faults.duplicates == 0
+            && faults.delays == 0
+            && self.world.deciding()
+        {
+            let message = self.world.sent.remove(0);
+            self.deliver(message);
+        }
+    }
+
+    fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Order(subtask, order) => self.deliver_order(subtask.index(), order),
+            Message::Report(report) => self.deliver_report(report),
+        }
+    }
+
+    fn deliver_order(&mut self, subtask: usize, order: ToTask) {
+        let zombie = |zombie: &super::Zombie| {
+            zombie.subtask == subtask && zombie.task.aligner.attempt() == order.attempt
+        };
+        let place = match self.world.zombies.iter().position(zombie) {
+            Some(zombie) => Place::Zombie(zombie),
+            None => Place::Running(subtask),
+        };
+        if !self.world.tasks.get(subtask).is_some_and(|task| task.alive)
+            && place == Place::Running(subtask)
+        {
+            return;
+        }
+        match order.order {
+            Order::Complete(_) => self.drive_committer(place, committer::Event::Control(order)),
+            Order::Trigger(_) if self.ignores_triggers(place) => {}
+            _ => {
+                let _seen = self.align(place, aligner::Event::Control(order));
+            }
+        }
+    }
+
+    /// Wrong: a source that has ended takes part in nothing more.
+    fn ignores_triggers(&mut self, place: Place) -> bool {
+        let config = self.setup.aligners[self.subtask(place)];
+        self.wrong(Mutant::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
+    }
+
+    /// A report goes to the coordinator of its sender's term while that lives, else to the newest.
+    fn deliver_report(&mut self, report: ToCoordinator) {
+        let of_term = |seat: &super::Seat| seat.machine.term() == report.attempt.term;
+        let seat = self.world.seats.iter().position(of_term);
+        let Some(seat) = seat.or(self.world.seats.len().checked_sub(1)) else { return };
+        self.conduct(seat, Event::Report(self.report_as_heard(seat, report)));
+    }
+
+    fn report_as_heard(&self, seat: usize, mut report: ToCoordinator) -> ToCoordinator {
+        let machine = &self.world.seats[seat].machine;
+        if let (Mutant::OneEndedIsAll, Report::Ack(ack)) =
+            (self.setup.mutant.unwrap_or(Mutant::NoFence), report.report)
+        {
+            let sources = self.setup.topology.sources();
+            let ended = |source: usize| {
+                let config = &self.setup.aligners[source];
+                self.world.tasks.get(source).is_some_and(|task| task.aligner.has_ended(config))
+            };
+            let any = sources.iter().any(ended);
+            report.report =
+                Report::Ack(Ack::forge(ack.subtask(), ack.checkpoint(), ack.ended() || any));
+        }
+        if self.setup.mutant == Some(Mutant::StaleReportsHeard) {
+            report.attempt = machine.attempt();
+        }
+        report
+    }
+
+    fn fire(&mut self, seat: usize, timer: Timer) {
+        self.world.seats[seat].timers.retain(|armed| *armed != timer);
+        let zombie = seat + 1 < self.world.seats.len();
+        if timer == Timer::Interval && (zombie || !self.world.needs_checkpoint(self.setup)) {
+            self.world.checkpoints = self.world.checkpoints.saturating_sub(1);
+        }
+        self.conduct(seat, Event::Fired(timer));
+    }
+
+    fn read(&mut self, seat: usize) {
+        self.world.seats[seat].reads = false;
+        let term = self.world.seats[seat].machine.term();
+        let decision = decide(&self.world.facts(self.setup, term));
+        let decision = match (self.world.seats[seat].too_early.take(), decision) {
+            (Some(early), Ok(_)) => Ok(early),
+            (_, decision) => decision,
+        };
+        self.conduct(seat, Event::Recovered(decision));
+    }
+
+    /// Wrong: a failover does not wait for the write in flight; it will take effect later.
+    fn forget_writes(&mut self, seat: usize) {
+        for op in self.world.seats[seat].writes.clone() {
+            if matches!(op, StoreOp::Manifest { .. }) {
+                self.conduct(seat, Event::Stored { op, result: StoreResult::NotApplied });
+            }
+        }
+    }
+
+    /// Drives a coordinator and carries out its effects.
+    pub(super) fn conduct(&mut self, seat: usize, event: Event) {
+        let mut out = Out::new();
+        let before = self.world.seats[seat].machine.phase();
+        let machine = &mut self.world.seats[seat].machine;
+        let verdict = machine.handle(&self.setup.coordinator, event, &mut out);
+        let after = machine.phase();
+        self.marks.insert(guards::coordinator_arm(&event, verdict));
+        if before != after {
+            match after {
+                Phase::Finished(_) => self.guard(Guard::Finished),
+                Phase::Deposed => self.guard(Guard::Deposed),
+                Phase::FailedDataLoss => self.guard(Guard::LossReported),
+                _ => {}
+            }
+        }
+        self.carry_out(seat, out);
+    }
+
+    pub(super) fn carry_out(&mut self, seat: usize, mut out: Out<Effect>) {
+        let swallow_abort_arm = self.wrong(Mutant::TimerNotRearmed) && self.aborting(&out);
+        for effect in out.drain() {
+            match effect {
+                Effect::Store(op) => self.ask_store(seat, op),
+                Effect::Recover => self.world.seats[seat].reads = true,
+                Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
+                Effect::Send(subtask, order) => {
+                    if let Order::Abort(_) = order.order {
+                        self.guard(Guard::Aborted);
+                    }
+                    self.send(Message::Order(subtask, order));
+                }
+                Effect::Arm(timer) => self.arm(seat, timer),
+                Effect::Disarm(timer) => {
+                    self.world.seats[seat].timers.retain(|armed| *armed != timer)
+                }
+            }
+        }
+        if swallow_abort_arm {
+            // Wrong: only a completed checkpoint starts the wait for the next.
+            self.world.seats[seat].timers.retain(|armed| *armed != Timer::Interval);
+        }
+    }
+
+    fn aborting(&self, out: &Out<Effect>) -> bool {
+        let abort = |effect: &Effect| {
+            matches!(effect, Effect::Send(_, ToTask { order: Order::Abort(_), .. }))
+        };
+        out.as_slice().iter().any(abort)
+    }
+
+    fn ask_store(&mut self, seat: usize, op: StoreOp) {
+        self.world.seats[seat].writes.push(op);
+        if let (StoreOp::Manifest { checkpoint, .. }, true) =
+            (op, self.wrong(Mutant::CompleteBeforeStored))
+        {
+            // Wrong: sinks are told as soon as all have acknowledged.
+            let attempt = self.world.seats[seat].machine.attempt();
+            let order = Order::Complete(CommitPermit::forge(checkpoint));
+            for sink in self.setup.topology.sinks().iter() {
+                let subtask = self.setup.aligners[sink].subtask;
+                self.send(Message::Order(subtask, ToTask { attempt, order }));
+            }
+        }
+    }
+
+    fn arm(&mut self, seat: usize, timer: Timer) {
+        if let Timer::Timeout(checkpoint) = timer {
+            let bit = 1_u64 << (checkpoint.get() % 64);
+            self.world.witness.reused |= self.world.witness.issued & bit != 0;
+            self.world.witness.issued |= bit;
+            if self.wrong(Mutant::WaitsForPayloadOnly) {
+                self.forge_idle_acks(seat, checkpoint);
+            }
+        }
+        let never = match timer {
+            Timer::Timeout(_) => self.wrong(Mutant::NoTimeout),
+            Timer::Resend => self.wrong(Mutant::NoResend),
+            Timer::Interval => false,
+        };
+        let timers = &mut self.world.seats[seat].timers;
+        if let (Err(place), false) = (timers.binary_search(&timer), never) {
+            timers.insert(place, timer);
+        }
+    }
+
+    /// Wrong: who has no data need not be waited for.
+    fn forge_idle_acks(&mut self, seat: usize, checkpoint: snapline_protocol::ids::CheckpointId) {
+        let attempt = self.world.seats[seat].machine.attempt();
+        for sink in self.setup.topology.sinks().iter() {
+            if self.world.tasks[sink].tally.is_empty() {
+                let ack = Ack::forge(self.setup.aligners[sink].subtask, checkpoint, false);
+                let report = ToCoordinator { attempt, report: Report::Ack(ack) };
+                self.world.sent.push(Message::Report(report));
+            }
+        }
+    }
+}

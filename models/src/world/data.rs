@@ -1,0 +1,260 @@
+//! Records, barriers and snapshots.
+
+use snapline_protocol::aligner::{self, Mode};
+use snapline_protocol::committer;
+use snapline_protocol::ids::BlobId;
+use snapline_protocol::message::{Barrier, Persisted};
+
+use super::{Blob, Guard, Item, Past, Place, Step, World, Write};
+use crate::mutants::Mutant;
+use crate::scenario::Setup;
+
+impl World {
+    /// Whether every output channel of a task has room.
+    pub(super) fn has_room(&self, setup: &Setup, subtask: usize) -> bool {
+        let capacity = usize::from(setup.scenario.capacity);
+        setup.topology.subtasks()[subtask].outputs.iter().all(|&channel| {
+            !self.tasks[setup.topology.channels()[channel].to.index()].alive
+                || self.channels[channel].iter().filter(|item| **item != Item::End).count()
+                    < capacity
+        })
+    }
+}
+
+impl Step<'_> {
+    fn outputs(&self, place: Place) -> &[usize] {
+        match place {
+            Place::Running(index) => &self.setup.topology.subtasks()[index].outputs,
+            // Cut off from its neighbours.
+            Place::Zombie(_) => &[],
+        }
+    }
+
+    fn put(&mut self, channel: usize, item: Item) {
+        let to = self.setup.topology.channels()[channel].to.index();
+        if self.world.tasks[to].alive {
+            self.world.channels[channel].push(item);
+        }
+    }
+
+    fn pass(&mut self, place: Place, record: u8) {
+        if let Place::Running(index) = place {
+            let setup = self.setup;
+            for &(channel, record) in &setup.routes[index][usize::from(record)] {
+                self.put(channel, Item::Record(record));
+            }
+        }
+    }
+
+    pub(super) fn emit(&mut self, task: usize) {
+        let position = self.world.tasks[task].position;
+        let record = self.setup.roots[task][usize::from(position)];
+        let source = &mut self.world.tasks[task];
+        source.position += 1;
+        source.tally.add(record);
+        self.pass(Place::Running(task), record);
+    }
+
+    pub(super) fn consume(&mut self, place: Place, input: usize) {
+        let subtask = self.subtask(place);
+        let item = match place {
+            Place::Running(_) => {
+                let channel = self.setup.topology.subtasks()[subtask].inputs[input];
+                self.world.channels[channel].remove(0)
+            }
+            Place::Zombie(index) => self.world.zombies[index].inputs[input].remove(0),
+        };
+        match item {
+            Item::Record(record) => self.process(place, record),
+            Item::Barrier(barrier) => {
+                let barrier = self.barrier_as_read(place, barrier);
+                let event = aligner::Event::Barrier { channel: input, barrier };
+                let _seen = self.align(place, event);
+                let config = &self.setup.aligners[subtask];
+                if (0..config.inputs).any(|input| self.task(place).aligner.held(config, input)) {
+                    self.guard(Guard::Held);
+                }
+            }
+            Item::End => {
+                let _seen = self.align(place, aligner::Event::EndOfInput { channel: input });
+            }
+        }
+    }
+
+    fn barrier_as_read(&mut self, place: Place, barrier: Barrier) -> Barrier {
+        // Wrong: the n-th barrier of an input is taken for the n-th checkpoint seen on the others.
+        if self.wrong(Mutant::CountBarriers) {
+            let config = &self.setup.aligners[self.subtask(place)];
+            let task = self.task(place);
+            if let Some(aligning) = task.aligner.aligning().next()
+                && aligning.checkpoint < barrier.checkpoint
+                && (0..config.inputs).any(|input| task.aligner.held(config, input))
+            {
+                return aligning;
+            }
+        }
+        barrier
+    }
+
+    fn process(&mut self, place: Place, record: u8) {
+        let leaks = self.wrong(Mutant::SnapshotNotCopied) && self.task(place).committer.is_none();
+        let task = self.task(place);
+        task.tally.add(record);
+        if task.committer.is_some() {
+            task.open.add(record);
+        }
+        if leaks {
+            for write in &mut task.writes {
+                write.blob.tally.add(record);
+            }
+        }
+        self.pass(place, record);
+    }
+
+    pub(super) fn end_output(&mut self, place: Place) {
+        for channel in self.outputs(place).to_vec() {
+            self.put(channel, Item::End);
+        }
+    }
+
+    pub(super) fn forward(&mut self, place: Place, barrier: Barrier) {
+        let outputs = self.outputs(place).to_vec();
+        let last = outputs.len().saturating_sub(1);
+        for (place, channel) in outputs.into_iter().enumerate() {
+            self.put(channel, Item::Barrier(barrier));
+            let overtakes = self.wrong(Mutant::BarrierOvertakes)
+                || (self.wrong(Mutant::PartialFanOut) && last > 0 && place == last);
+            let queue = &mut self.world.channels[channel];
+            if overtakes && queue.len() > 1 {
+                let place = queue.len() - 1;
+                queue.swap(place - 1, place);
+            }
+        }
+    }
+
+    /// The synchronous part of a snapshot (SPEC 5.4): a copy of the state, handed to the writer.
+    pub(super) fn snapshot(&mut self, place: Place, barrier: Barrier) {
+        let subtask = self.subtask(place);
+        let is_sink = self.task(place).committer.is_some();
+        if is_sink {
+            if self.task(place).open.is_empty() {
+                self.guard(Guard::EmptyEpoch);
+            }
+            self.drive_committer(place, committer::Event::Barrier(barrier.checkpoint));
+        }
+        let skip = self.skips_write(place);
+        let blob = self.take_blob(place, barrier);
+        let attempt = self.task(place).aligner.attempt();
+        if is_sink {
+            self.task(place).open = crate::tally::Tally::default();
+        }
+        if skip {
+            let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
+            self.align(place, event);
+            return;
+        }
+        let _ = subtask;
+        self.task(place).writes.push(Write { checkpoint: barrier.checkpoint, blob });
+        if self.wrong(Mutant::AckBeforeDurable) {
+            let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
+            self.align(place, event);
+        } else if self.setup.scenario.prompt_writes && !is_sink {
+            let write = self.task(place).writes.len() - 1;
+            self.written(place, write, true);
+        }
+    }
+
+    /// Wrong: what is empty need not be written, so it is acknowledged at once.
+    fn skips_write(&mut self, place: Place) -> bool {
+        self.wrong(Mutant::EmptyNotWritten)
+            && self.task(place).committer.is_some()
+            && self.task(place).open.is_empty()
+    }
+
+    fn take_blob(&mut self, place: Place, barrier: Barrier) -> Blob {
+        let subtask = self.subtask(place);
+        let shared = self.setup.scenario.shared;
+        let unconfirmed = self.wrong(Mutant::BaseUnconfirmed);
+        let (after, before) = (self.wrong(Mutant::OffsetAfter), self.wrong(Mutant::OffsetEmpty));
+        let hole = self.wrong(Mutant::StateHole);
+        let records = self.setup.scenario.records;
+        let attempt = self.task(place).aligner.attempt();
+        let id = BlobId {
+            checkpoint: barrier.checkpoint,
+            attempt,
+            subtask: self.setup.aligners[subtask].subtask,
+        };
+        let name = self.name(id);
+        let config = &self.setup.aligners[subtask];
+        let mut past = core::mem::take(&mut self.task(place).past);
+        let base =
+            past.iter().rfind(|p| unconfirmed || Some(p.checkpoint) == barrier.base).copied();
+        past.retain(|p| Some(p.checkpoint) >= barrier.base);
+        let task = self.task(place);
+        let mut tally = task.tally;
+        let base = base.filter(|_| shared);
+        if let Some(base) = base {
+            tally = tally.since(base.tally);
+        }
+        if hole && config.inputs > 0 && task.committer.is_none() {
+            // Wrong: the newest record is still in a buffer that the snapshot does not see.
+            tally.once &= tally.once.wrapping_sub(1);
+        }
+        let mut position = task.position;
+        if after && position < records && config.inputs == 0 && !task.aligner.has_ended(config) {
+            position += 1;
+        }
+        if before && attempt.number > 1 && config.inputs == 0 {
+            position = 0;
+        }
+        let blob = Blob {
+            id: name,
+            base: base.map(|base| base.blob),
+            position,
+            tally,
+            pending: task.committer.as_ref().map_or(Vec::new(), |c| c.pending().to_vec()),
+            whole: true,
+        };
+        if shared {
+            past.push(Past { checkpoint: barrier.checkpoint, blob: name, tally: task.tally });
+        }
+        task.past = past;
+        blob
+    }
+
+    /// A snapshot's write ends: durable, or failed (`applied` tells whether its bytes are there all the same).
+    pub(super) fn written(&mut self, place: Place, write: usize, told: bool) {
+        let write = self.task(place).writes.remove(write);
+        let attempt = self.task(place).aligner.attempt();
+        self.put_blob(write.blob);
+        if told && !self.wrong(Mutant::AckBeforeDurable) {
+            let event = aligner::Event::Durable(Persisted::attest(attempt, write.checkpoint));
+            self.align(place, event);
+        }
+    }
+
+    pub(super) fn write_failed(&mut self, task: usize, write: usize, applied: bool) {
+        let place = Place::Running(task);
+        let checkpoint = self.task(place).writes[write].checkpoint;
+        let attempt = self.task(place).aligner.attempt();
+        if applied {
+            self.written(place, write, false);
+        } else {
+            self.task(place).writes.remove(write);
+        }
+        self.align(place, aligner::Event::WriteFailed { attempt, checkpoint });
+    }
+
+    /// Whether an input may be read now.
+    pub(super) fn may_read(
+        setup: &Setup,
+        task: &super::Task,
+        subtask: usize,
+        input: usize,
+    ) -> bool {
+        let config = &setup.aligners[subtask];
+        let held = task.aligner.held(config, input)
+            && !(setup.mutant == Some(Mutant::NoAlignment) && config.mode == Mode::ExactlyOnce);
+        task.alive && !held && task.committer.as_ref().is_none_or(|c| c.may_read())
+    }
+}

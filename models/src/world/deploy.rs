@@ -1,0 +1,235 @@
+//! Attempts: how one starts, how tasks and coordinators die, and who does not notice.
+
+use snapline_protocol::Out;
+use snapline_protocol::aligner::Aligner;
+use snapline_protocol::committer::Committer;
+use snapline_protocol::coordinator::{Coordinator, StoreOp};
+use snapline_protocol::ids::{Attempt, BlobId, Term, TxnId};
+use snapline_protocol::message::CommitPermit;
+use snapline_protocol::recovery::{Decision, decide};
+use snapline_protocol::topology::Role;
+
+use super::disk::blob_name;
+use super::{Guard, Past, Place, Seat, Step, Task, Zombie};
+use crate::mutants::Mutant;
+use crate::tally::Tally;
+
+impl Step<'_> {
+    /// A coordinator of a new term starts; those that were deposed, or died, are gone.
+    pub(super) fn elect(&mut self) {
+        self.world.terms += 1;
+        let term = Term::new(self.world.terms);
+        let mut out = Out::new();
+        let machine = Coordinator::start(&self.setup.coordinator, term, &mut out);
+        let too_early = self.wrong(Mutant::FactsBeforeFence).then(|| {
+            let mut facts = self.world.facts(self.setup, term);
+            facts.fence = term;
+            decide(&facts).unwrap_or(Decision::Fresh)
+        });
+        self.world.seats.push(Seat {
+            machine,
+            timers: Vec::new(),
+            writes: Vec::new(),
+            sweeping: Vec::new(),
+            reads: false,
+            too_early,
+        });
+        let seat = self.world.seats.len() - 1;
+        self.carry_out(seat, out);
+    }
+
+    pub(super) fn elect_afresh(&mut self) {
+        self.world.seats.clear();
+        self.elect();
+    }
+
+    /// SPEC 3.2: a new attempt replaces every earlier one; a host refuses one that comes late.
+    pub(super) fn deploy(&mut self, attempt: Attempt, decision: Decision) {
+        if !self.world.host.admit(attempt).is_applied() {
+            return;
+        }
+        let before = core::mem::take(&mut self.world.tasks);
+        let channels = core::mem::take(&mut self.world.channels);
+        for (subtask, task) in before.iter().enumerate() {
+            if task.alive && task.stranded {
+                let inputs = self.setup.topology.subtasks()[subtask].inputs.iter();
+                let inputs = inputs.map(|&channel| channels[channel].clone()).collect();
+                self.world.zombies.push(Zombie { subtask, task: task.clone(), inputs });
+            }
+        }
+        match decision {
+            Decision::Fresh if !before.is_empty() => self.guard(Guard::FreshAgain),
+            Decision::Restore { terminal: Some(_), .. } => self.guard(Guard::RestoredTerminal),
+            Decision::Restore { .. } => self.guard(Guard::Restored),
+            Decision::Fresh => {}
+        }
+        self.world.channels = vec![Vec::new(); self.setup.topology.channels().len()];
+        for subtask in 0..self.setup.aligners.len() {
+            self.start_task(subtask, attempt, decision, before.get(subtask));
+        }
+    }
+
+    fn start_task(
+        &mut self,
+        subtask: usize,
+        attempt: Attempt,
+        decision: Decision,
+        before: Option<&Task>,
+    ) {
+        let config = self.setup.aligners[subtask];
+        let restored = match decision {
+            Decision::Fresh => None,
+            Decision::Restore { permit, .. } => self.snapshot_of(subtask, permit),
+        };
+        let at_rest = matches!(decision, Decision::Restore { terminal: Some(_), .. });
+        let aligner = match at_rest {
+            true => Aligner::at_rest(&config, attempt),
+            false => Aligner::new(&config, attempt),
+        };
+        let mut task = Task {
+            alive: true,
+            stranded: false,
+            aligner,
+            committer: None,
+            position: restored.as_ref().map_or(0, |restored| restored.position),
+            tally: restored.as_ref().map_or(Tally::default(), |restored| restored.tally),
+            open: Tally::default(),
+            writes: Vec::new(),
+            call: None,
+            past: Vec::new(),
+        };
+        if self.wrong(Mutant::NotResetBeforeFirst) && restored.is_none() {
+            task.position = before.map_or(0, |before| before.position);
+        }
+        if let (true, Some(restored)) = (self.setup.scenario.shared, &restored) {
+            let Restored { checkpoint, blob, tally, .. } = *restored;
+            task.past.push(Past { checkpoint, blob, tally });
+        }
+        self.world.tasks.push(task);
+        if self.setup.topology.role(config.subtask) == Role::Sink {
+            self.start_sink(subtask, attempt, decision, restored.map_or(Vec::new(), |r| r.pending));
+        }
+    }
+
+    fn start_sink(
+        &mut self,
+        subtask: usize,
+        attempt: Attempt,
+        decision: Decision,
+        pending: Vec<TxnId>,
+    ) {
+        let place = Place::Running(subtask);
+        let config = self.setup.committers[subtask];
+        if !pending.is_empty() {
+            self.guard(Guard::Recommitting);
+        }
+        if self.setup.scenario.sink.prepared == crate::sink::Prepared::InCheckpoint {
+            self.prepare_again(subtask, &pending);
+        }
+        let restored = match decision {
+            Decision::Fresh => None,
+            Decision::Restore { permit, .. } => {
+                let pending =
+                    if self.wrong(Mutant::InDoubtForgotten) { Vec::new() } else { pending.clone() };
+                Some((pending, permit))
+            }
+        };
+        let mut out = Out::new();
+        let committer = Committer::start(&config, attempt, restored, &mut out);
+        self.world.tasks[subtask].committer = Some(committer);
+        self.committer_effects(place, out);
+        if self.wrong(Mutant::OutrunsRecommit) && !pending.is_empty() {
+            // Wrong: the replayed commit is somebody else's business; the sink goes on without it.
+            let mut out = Out::new();
+            self.world.tasks[subtask].committer =
+                Some(Committer::start(&config, attempt, None, &mut out));
+        }
+    }
+
+    /// The data of these transactions is in the checkpoint: it is at hand again, whatever became of the external system's own.
+    fn prepare_again(&mut self, subtask: usize, pending: &[TxnId]) {
+        let place = super::World::external_of(self.setup, subtask);
+        let external = &mut self.world.external[place];
+        external.prepared.retain(|transaction| pending.contains(&transaction.txn));
+    }
+
+    fn snapshot_of(&self, subtask: usize, permit: CommitPermit) -> Option<Restored> {
+        let checkpoint = permit.checkpoint();
+        let manifests = &self.world.disk.manifests;
+        let manifest = manifests.iter().find(|manifest| manifest.checkpoint == checkpoint)?;
+        let id = BlobId {
+            checkpoint,
+            attempt: manifest.attempt,
+            subtask: self.setup.aligners[subtask].subtask,
+        };
+        let id = blob_name(self.setup, id);
+        let blob = self.world.disk.blob(id)?;
+        let tally = self.world.disk.state(id)?;
+        let pending = blob.pending.clone();
+        Some(Restored { checkpoint, blob: id, position: blob.position, tally, pending })
+    }
+
+    /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.
+    pub(super) fn crash(&mut self, subtask: usize, torn: bool) {
+        let writes = core::mem::take(&mut self.world.tasks[subtask].writes);
+        if torn {
+            for mut write in writes {
+                write.blob.whole = false;
+                self.put_blob(write.blob);
+            }
+        }
+        if self.wrong(Mutant::RollsBackOnFailure) && self.world.tasks[subtask].committer.is_some() {
+            let place = super::World::external_of(self.setup, subtask);
+            self.world.external[place].prepared.clear();
+        }
+        for &channel in &self.setup.topology.subtasks()[subtask].inputs {
+            self.world.channels[channel].clear();
+        }
+        let config = &self.setup.aligners[subtask];
+        let committer = self.world.tasks[subtask].committer.take();
+        let attempt = self.world.tasks[subtask].aligner.attempt();
+        let position = self.world.tasks[subtask].position;
+        let position =
+            if self.setup.mutant == Some(Mutant::NotResetBeforeFirst) { position } else { 0 };
+        let _ = committer;
+        // One dead task is like another: nothing of it is left to tell them apart.
+        self.world.tasks[subtask] = Task {
+            alive: false,
+            stranded: false,
+            aligner: Aligner::new(config, attempt),
+            committer: None,
+            position,
+            tally: Tally::default(),
+            open: Tally::default(),
+            writes: Vec::new(),
+            call: None,
+            past: Vec::new(),
+        };
+    }
+
+    /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.
+    pub(super) fn crash_coordinator(&mut self, applied: bool) {
+        let seat = self.world.seats.len() - 1;
+        let writes = core::mem::take(&mut self.world.seats[seat].writes);
+        for op in writes {
+            if applied {
+                let _unheard = self.store_op(seat, op);
+            } else if let (StoreOp::Manifest { attempt, checkpoint, kind, ended, .. }, true) =
+                (op, self.wrong(Mutant::ManifestTorn))
+            {
+                // Wrong: renamed into place before its bytes were synced.
+                let manifest = super::Manifest { checkpoint, attempt, kind, ended, whole: false };
+                self.world.disk.manifests.push(manifest);
+            }
+        }
+        self.world.seats.remove(seat);
+    }
+}
+
+struct Restored {
+    checkpoint: snapline_protocol::ids::CheckpointId,
+    blob: BlobId,
+    position: u8,
+    tally: Tally,
+    pending: Vec<TxnId>,
+}

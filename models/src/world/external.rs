@@ -1,0 +1,222 @@
+//! External systems: what sinks write to.
+
+use snapline_protocol::committer::{self, CommitOutcome};
+use snapline_protocol::ids::{Attempt, CheckpointId, TxnId};
+
+use super::{Guard, Place, Step, World};
+use crate::mutants::Mutant;
+use crate::sink::{Commit, Prepared};
+use crate::tally::Tally;
+
+/// A transaction that is prepared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Transaction {
+    /// Its name.
+    pub txn: TxnId,
+    /// Its records.
+    pub content: Tally,
+}
+
+/// An external system, as one sink subtask uses it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct External {
+    /// The latest attempt that announced itself.
+    pub latest: Option<Attempt>,
+    /// Prepared transactions, ascending.
+    pub prepared: Vec<Transaction>,
+    /// Committed ones, ascending; their content is needed only to write it once more.
+    pub committed: Vec<Transaction>,
+    /// Records that were dropped.
+    pub dropped: u64,
+    /// Records that readers see.
+    pub visible: Tally,
+}
+
+impl World {
+    /// Which external system a sink subtask writes to.
+    pub(crate) fn external_of(setup: &crate::scenario::Setup, subtask: usize) -> usize {
+        setup.topology.sinks().iter().take_while(|&sink| sink < subtask).count()
+    }
+
+    /// Whether a completed checkpoint in storage holds this transaction.
+    fn is_held(&self, setup: &crate::scenario::Setup, txn: TxnId) -> bool {
+        self.disk.manifests.iter().any(|manifest| {
+            manifest.checkpoint >= txn.checkpoint
+                && self.roots_of(setup, manifest).nth(txn.subtask.index()).is_some_and(|id| {
+                    self.disk.blob(id).is_some_and(|blob| blob.pending.contains(&txn))
+                })
+        })
+    }
+}
+
+impl Step<'_> {
+    fn external(&mut self, subtask: usize) -> &mut External {
+        let place = World::external_of(self.setup, subtask);
+        &mut self.world.external[place]
+    }
+
+    /// Wrong: transactions are known by their writer alone.
+    fn txn_name(&self, txn: TxnId) -> TxnId {
+        match self.setup.mutant {
+            Some(Mutant::NamesWithoutCheckpoint) => {
+                TxnId { checkpoint: CheckpointId::FIRST, ..txn }
+            }
+            _ => txn,
+        }
+    }
+
+    /// SPEC 6.2: prepares the open transaction, empty or not.
+    pub(super) fn pre_commit(&mut self, place: Place, txn: TxnId) {
+        if !self.wrong(Mutant::PrepareAfterAck) {
+            self.prepare(place, txn);
+        }
+        if self.wrong(Mutant::CommitAtBarrier) {
+            let subtask = self.subtask(place);
+            let _outcome = self.commit_now(subtask, txn);
+        }
+    }
+
+    fn prepare(&mut self, place: Place, txn: TxnId) {
+        let name = self.txn_name(txn);
+        let fences = self.setup.scenario.sink.fences && !self.wrong(Mutant::OldWritersAdmitted);
+        let content = self.task(place).open;
+        let subtask = self.subtask(place);
+        let external = self.external(subtask);
+        if external.latest > Some(txn.attempt) {
+            if fences {
+                self.guard(Guard::OldWriterRefused);
+                return;
+            }
+            self.world.witness.unfenced |= self.setup.scenario.sink.fences;
+        }
+        let external = self.external(subtask);
+        let transaction = Transaction { txn: name, content };
+        if let Err(at) = external.prepared.binary_search_by_key(&name, |other| other.txn) {
+            external.prepared.insert(at, transaction);
+        }
+    }
+
+    /// Carries out a commit call, by the rules of the external system.
+    pub(super) fn commit_now(&mut self, subtask: usize, txn: TxnId) -> CommitOutcome {
+        let name = self.txn_name(txn);
+        let model = self.setup.scenario.sink;
+        let held = self.world.is_held(self.setup, txn);
+        let retains = model.commit == Commit::Blind;
+        let twice = self.wrong(Mutant::CommitTwice);
+        let external = self.external(subtask);
+        let at = match model.commit {
+            Commit::ByProducer => external.prepared.len().checked_sub(1),
+            Commit::ByName | Commit::Blind => {
+                external.prepared.iter().position(|other| other.txn == name)
+            }
+        };
+        if let Some(at) = at {
+            let transaction = external.prepared.remove(at);
+            external.visible.merge(transaction.content);
+            if twice {
+                external.visible.merge(transaction.content);
+            }
+            // What was committed is remembered by name only, unless it may be written again.
+            let content = if retains { transaction.content } else { Tally::default() };
+            let known = Transaction { txn: transaction.txn, content };
+            if let Err(at) = external.committed.binary_search(&known) {
+                external.committed.insert(at, known);
+            }
+            self.world.witness.early_commit |= !held;
+            return CommitOutcome::Committed;
+        }
+        let known = external.committed.iter().find(|other| other.txn == name).copied();
+        match (known, model.commit) {
+            (Some(again), Commit::Blind) => {
+                self.external(subtask).visible.merge(again.content);
+                CommitOutcome::Committed
+            }
+            (Some(_), _) => {
+                self.guard(Guard::AlreadyCommitted);
+                CommitOutcome::AlreadyCommitted
+            }
+            (None, Commit::ByProducer) => CommitOutcome::AlreadyCommitted,
+            (None, _) => CommitOutcome::Lost,
+        }
+    }
+
+    /// The commit call of a sink, carried out; `told` is what the sink hears instead, if not the outcome.
+    pub(super) fn commit_call(&mut self, place: Place, applied: bool, told: Option<CommitOutcome>) {
+        let Some(mut txn) = self.task(place).call.take() else { return };
+        let asked = txn;
+        let subtask = self.subtask(place);
+        if self.wrong(Mutant::CommitNewestFirst) {
+            txn = self.newest_prepared(place).unwrap_or(txn);
+        }
+        if self.wrong(Mutant::PrepareAfterAck) {
+            self.prepare_late(subtask, txn);
+        }
+        let mut outcome =
+            if applied { self.commit_now(subtask, txn) } else { CommitOutcome::Retry };
+        outcome = told.unwrap_or(outcome);
+        outcome = match (self.setup.mutant, outcome) {
+            (Some(Mutant::RetrySwallowed), CommitOutcome::Retry | CommitOutcome::Unknown)
+            | (Some(Mutant::LossSwallowed), CommitOutcome::Lost) => CommitOutcome::Committed,
+            (_, outcome) => outcome,
+        };
+        if outcome == CommitOutcome::Lost {
+            self.guard(Guard::LossSeen);
+        }
+        self.drive_committer(place, committer::Event::Outcome { txn: asked, outcome });
+    }
+
+    /// Wrong order: the last of the pending ones first. Each is committed once, all in the end.
+    fn newest_prepared(&mut self, place: Place) -> Option<TxnId> {
+        let subtask = self.subtask(place);
+        let pending = self.task(place).committer.as_ref()?.pending().to_vec();
+        let external = self.external(subtask);
+        let open = |txn: &TxnId| external.prepared.iter().any(|prepared| prepared.txn == *txn);
+        pending.into_iter().rev().find(open)
+    }
+
+    /// Wrong: the transaction is prepared only when it is committed; its content was kept in memory.
+    fn prepare_late(&mut self, subtask: usize, txn: TxnId) {
+        let setup = self.setup;
+        let id = snapline_protocol::ids::BlobId {
+            checkpoint: txn.checkpoint,
+            attempt: txn.attempt,
+            subtask: txn.subtask,
+        };
+        let covered = self.world.disk.state(id).unwrap_or_default();
+        let external = self.external(subtask);
+        let content = covered.since(external.visible);
+        let _ = setup;
+        if !external.committed.iter().any(|other| other.txn == txn) {
+            external.prepared.push(Transaction { txn, content });
+        }
+    }
+
+    /// SPEC 6.4: a starting attempt fences its predecessors off and rolls back what no completed checkpoint holds.
+    pub(super) fn roll_back_orphans(&mut self, place: Place) {
+        let subtask = self.subtask(place);
+        let config = self.setup.committers[subtask];
+        let model = self.setup.scenario.sink;
+        let attempt = self.task(place).aligner.attempt();
+        let keeps_all = self.wrong(Mutant::OrphansLeft);
+        let drops_all = self.wrong(Mutant::RollsBackHeld);
+        let Some(committer) = self.task(place).committer.clone() else { return };
+        let covered = committer.pending().to_vec();
+        let external = self.external(subtask);
+        external.latest = external.latest.max(Some(attempt));
+        let mut lost = 0;
+        external.prepared.retain(|transaction| {
+            let gone = model.prepared == Prepared::UntilNewAttempt || drops_all;
+            if gone && covered.contains(&transaction.txn) && !drops_all {
+                lost |= transaction.content.once;
+            }
+            !gone && (keeps_all || !committer.is_orphan(&config, &transaction.txn))
+        });
+        external.dropped |= lost;
+    }
+
+    pub(super) fn drop_transaction(&mut self, sink: usize, transaction: usize) {
+        let external = &mut self.world.external[sink];
+        external.dropped |= external.prepared.remove(transaction).content.once;
+        self.guard(Guard::Dropped);
+    }
+}

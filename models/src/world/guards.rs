@@ -1,0 +1,215 @@
+//! What a check must have come across to mean anything: arms of the machines, and situations.
+
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::coordinator::{StoreOp, StoreResult, Timer};
+use snapline_protocol::message::{Order, Report};
+use snapline_protocol::{Verdict, Why, aligner, committer, coordinator};
+
+/// Events of the three machines, by kind, in the order of their numbers.
+const EVENTS: &[&str] = &[
+    "aligner: barrier",
+    "aligner: end of input",
+    "aligner: exhausted",
+    "aligner: trigger",
+    "aligner: abort",
+    "aligner: complete",
+    "aligner: durable",
+    "aligner: write failed",
+    "committer: barrier",
+    "committer: complete",
+    "committer: other order",
+    "committer: committed",
+    "committer: already committed",
+    "committer: retry",
+    "committer: unknown",
+    "committer: lost",
+    "coordinator: interval",
+    "coordinator: timeout",
+    "coordinator: resend",
+    "coordinator: claim refused",
+    "coordinator: reserve applied",
+    "coordinator: reserve refused",
+    "coordinator: reserve unknown",
+    "coordinator: manifest applied",
+    "coordinator: manifest refused",
+    "coordinator: manifest unknown",
+    "coordinator: fenced",
+    "coordinator: collected",
+    "coordinator: claimed",
+    "coordinator: recovered",
+    "coordinator: nothing to recover from",
+    "coordinator: ack",
+    "coordinator: decline",
+    "coordinator: resolved",
+    "coordinator: lost",
+    "coordinator: task failed",
+    "coordinator: stop",
+];
+
+/// How many arms there are: each event, applied or ignored for each reason.
+pub const ARMS: usize = EVENTS.len() * (1 + Why::ALL.len());
+
+/// The name of an arm, for people.
+#[must_use]
+pub fn arm_name(arm: usize) -> String {
+    let verdicts = 1 + Why::ALL.len();
+    let event = EVENTS.get(arm / verdicts).copied().unwrap_or("?");
+    match arm % verdicts {
+        0 => format!("{event}, applied"),
+        why => format!("{event}, ignored as {:?}", Why::ALL[why - 1]),
+    }
+}
+
+fn arm(event: usize, verdict: Verdict) -> usize {
+    let place = match verdict {
+        Verdict::Applied => 0,
+        // Every reason is in ALL.
+        Verdict::Ignored(why) => 1 + Why::ALL.iter().position(|other| *other == why).unwrap_or(0),
+    };
+    event * (1 + Why::ALL.len()) + place
+}
+
+pub(super) fn aligner_arm(event: &aligner::Event, verdict: Verdict) -> usize {
+    use aligner::Event;
+    let event = match event {
+        Event::Barrier { .. } => 0,
+        Event::EndOfInput { .. } => 1,
+        Event::Exhausted => 2,
+        Event::Control(message) => match message.order {
+            Order::Trigger(_) => 3,
+            Order::Abort(_) => 4,
+            Order::Complete(_) => 5,
+        },
+        Event::Durable(_) => 6,
+        Event::WriteFailed { .. } => 7,
+    };
+    arm(event, verdict)
+}
+
+pub(super) fn committer_arm(event: &committer::Event, verdict: Verdict) -> usize {
+    use committer::Event;
+    let event = match event {
+        Event::Barrier(_) => 8,
+        Event::Control(message) if matches!(message.order, Order::Complete(_)) => 9,
+        Event::Control(_) => 10,
+        Event::Outcome { outcome, .. } => match outcome {
+            CommitOutcome::Committed => 11,
+            CommitOutcome::AlreadyCommitted => 12,
+            CommitOutcome::Retry => 13,
+            CommitOutcome::Unknown => 14,
+            CommitOutcome::Lost => 15,
+        },
+    };
+    arm(event, verdict)
+}
+
+pub(super) fn coordinator_arm(event: &coordinator::Event, verdict: Verdict) -> usize {
+    use coordinator::Event;
+    let event = match event {
+        Event::Fired(Timer::Interval) => 16,
+        Event::Fired(Timer::Timeout(_)) => 17,
+        Event::Fired(Timer::Resend) => 18,
+        Event::Stored { result: StoreResult::Fenced, .. } => 26,
+        Event::Stored { op: StoreOp::Claim { .. }, .. } => 19,
+        Event::Stored { op: StoreOp::Reserve { .. }, result } => 20 + result_place(*result),
+        Event::Stored { op: StoreOp::Manifest { .. }, result } => 23 + result_place(*result),
+        Event::Stored { op: StoreOp::Collect { .. }, .. } => 27,
+        Event::Claimed { .. } => 28,
+        Event::Recovered(Ok(_)) => 29,
+        Event::Recovered(Err(_)) => 30,
+        Event::Report(message) => match message.report {
+            Report::Ack(_) => 31,
+            Report::Decline { .. } => 32,
+            Report::Resolved { lost: false, .. } => 33,
+            Report::Resolved { lost: true, .. } => 34,
+        },
+        Event::TaskFailed { .. } => 35,
+        Event::Stop(_) => 36,
+    };
+    arm(event, verdict)
+}
+
+const fn result_place(result: StoreResult) -> usize {
+    match result {
+        StoreResult::Applied => 0,
+        StoreResult::NotApplied | StoreResult::Fenced => 1,
+        StoreResult::Unknown => 2,
+    }
+}
+
+/// A situation that a scenario must reach for its verdict to mean anything ("sometimes").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Guard {
+    /// A checkpoint completed.
+    Completed,
+    /// A checkpoint was aborted and the tasks were told.
+    Aborted,
+    /// An input was held.
+    Held,
+    /// A sink closed an empty transaction.
+    EmptyEpoch,
+    /// A new attempt restored a checkpoint.
+    Restored,
+    /// A new attempt restored the checkpoint that ended the job.
+    RestoredTerminal,
+    /// A new attempt started from nothing although one had run.
+    FreshAgain,
+    /// A restored sink had transactions to commit again.
+    Recommitting,
+    /// A repeated commit found its transaction committed.
+    AlreadyCommitted,
+    /// A zombie did something.
+    ZombieActed,
+    /// A deposed coordinator's write was refused.
+    Fenced,
+    /// A coordinator learned that it was deposed.
+    Deposed,
+    /// The external system refused a writer of an earlier attempt.
+    OldWriterRefused,
+    /// The external system dropped a prepared transaction.
+    Dropped,
+    /// A sink found its transaction dropped.
+    LossSeen,
+    /// The job failed loudly because of it.
+    LossReported,
+    /// A subsumed checkpoint was deleted.
+    Collected,
+    /// A blob outlived the checkpoint it was written for.
+    SharedOutlived,
+    /// The job finished.
+    Finished,
+    /// At least once: readers saw a record twice.
+    SeenTwice,
+}
+
+impl Guard {
+    /// Every guard, in order.
+    pub const ALL: [Self; 20] = [
+        Self::Completed,
+        Self::Aborted,
+        Self::Held,
+        Self::EmptyEpoch,
+        Self::Restored,
+        Self::RestoredTerminal,
+        Self::FreshAgain,
+        Self::Recommitting,
+        Self::AlreadyCommitted,
+        Self::ZombieActed,
+        Self::Fenced,
+        Self::Deposed,
+        Self::OldWriterRefused,
+        Self::Dropped,
+        Self::LossSeen,
+        Self::LossReported,
+        Self::Collected,
+        Self::SharedOutlived,
+        Self::Finished,
+        Self::SeenTwice,
+    ];
+
+    /// Its number among the marks of a run, behind the arms.
+    #[must_use]
+    pub const fn mark(self) -> usize {
+        ARMS + self as usize
+    }
+}

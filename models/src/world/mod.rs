@@ -1,0 +1,306 @@
+//! The environment of the protocol, once: machines, channels, control network, storage, external systems, and what may go wrong.
+//!
+//! The exhaustive checker, the seeded walk and trace replay all drive this one [`World`]. [`World::enabled`] lists what may happen next
+//! in a fixed order; [`World::apply`] makes it happen. A step hands its effects to the queues of their destinations at once: a crash
+//! then loses what is still in them, so a crash may fall between any two effects.
+
+mod action;
+mod control;
+mod data;
+mod deploy;
+mod disk;
+mod enabled;
+mod external;
+mod guards;
+
+use snapline_protocol::aligner::{self, Aligner};
+use snapline_protocol::committer::{self, Committer};
+use snapline_protocol::coordinator::{self, Coordinator, StoreOp, Timer};
+use snapline_protocol::fence::Host;
+use snapline_protocol::ids::{CheckpointId, SubtaskId, TxnId};
+use snapline_protocol::message::{Barrier, ToCoordinator, ToTask};
+use snapline_protocol::recovery::Decision;
+use snapline_protocol::{Machine, Out, Verdict};
+
+pub use action::{Action, KINDS};
+pub use disk::{Blob, Disk, Manifest};
+pub use external::{External, Transaction};
+pub use guards::{ARMS, Guard, arm_name};
+
+use crate::explore::Marks;
+use crate::mutants::Mutant;
+use crate::scenario::{Faults, Setup};
+use crate::tally::Tally;
+
+/// What travels in a channel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Item {
+    /// A record, by its identity.
+    Record(u8),
+    /// A barrier.
+    Barrier(Barrier),
+    /// There are no more records on this channel.
+    End,
+}
+
+/// A snapshot on its way to storage.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Write {
+    /// For which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// What will be stored.
+    pub blob: Blob,
+}
+
+/// A snapshot this task may build on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Past {
+    /// Its checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Its blob.
+    pub blob: snapline_protocol::ids::BlobId,
+    /// The state it holds, its own bases included.
+    pub tally: Tally,
+}
+
+/// A subtask with its machines and its volatile state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Task {
+    /// Whether it lives. A dead task stays until its attempt is replaced.
+    pub alive: bool,
+    /// Whether it will live on, unnoticed, when its attempt is replaced.
+    pub stranded: bool,
+    /// Its aligner.
+    pub aligner: Aligner,
+    /// A sink's committer.
+    pub committer: Option<Committer>,
+    /// A source: records read.
+    pub position: u8,
+    /// Records applied to its state.
+    pub tally: Tally,
+    /// A sink: what is in the open transaction.
+    pub open: Tally,
+    /// Snapshots on their way to storage, ascending.
+    pub writes: Vec<Write>,
+    /// A sink: the commit call in flight.
+    pub call: Option<TxnId>,
+    /// Snapshots it may build on; only where blobs are shared.
+    pub past: Vec<Past>,
+}
+
+/// A task of an ended attempt that does not know, with what was left in its input channels.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Zombie {
+    /// Which subtask it was.
+    pub subtask: usize,
+    /// Itself.
+    pub task: Task,
+    /// Its input channels, by input.
+    pub inputs: Vec<Vec<Item>>,
+}
+
+/// A coordinator with what its driver keeps for it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Seat {
+    /// The machine.
+    pub machine: Coordinator,
+    /// Timers that are armed, ascending.
+    pub timers: Vec<Timer>,
+    /// Writes in flight, in the order they were asked for.
+    pub writes: Vec<StoreOp>,
+    /// Garbage whose manifests are deleted and whose blobs are not yet.
+    pub sweeping: Vec<snapline_protocol::ids::BlobId>,
+    /// Whether the facts are to be read.
+    pub reads: bool,
+    /// What was read before the fence was raised; only a wrong rule does that.
+    pub too_early: Option<Decision>,
+}
+
+/// A control message.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Message {
+    /// To a task.
+    Order(SubtaskId, ToTask),
+    /// To a coordinator.
+    Report(ToCoordinator),
+}
+
+/// Things that must never have happened; what a state alone does not show. All false in a correct protocol, so they cost no states.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Witness {
+    /// A transaction was committed that no completed checkpoint held.
+    pub early_commit: bool,
+    /// A checkpoint id was given out twice, or the fence fell.
+    pub reused: bool,
+    /// A fenced party's write took effect.
+    pub unfenced: bool,
+    /// A blob name was written with other content.
+    pub overwritten: bool,
+    /// Checkpoint ids given out, as bits.
+    pub issued: u64,
+}
+
+/// The whole state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct World {
+    /// The faults that may still strike.
+    pub faults: Faults,
+    /// The checkpoints the interval timer may still start.
+    pub checkpoints: u8,
+    /// Which attempt runs.
+    pub host: Host,
+    /// Its tasks, by subtask; empty before the first attempt.
+    pub tasks: Vec<Task>,
+    /// Its channels.
+    pub channels: Vec<Vec<Item>>,
+    /// Coordinators that live, the newest last; more than one only with a zombie.
+    pub seats: Vec<Seat>,
+    /// How many terms there were.
+    pub terms: u32,
+    /// Messages that arrive at any time, sorted.
+    pub network: Vec<Message>,
+    /// Messages just sent, whose fate is decided before anything else happens; in order.
+    pub sent: Vec<Message>,
+    /// Storage.
+    pub disk: Disk,
+    /// External systems, one per sink subtask, in the order of subtasks.
+    pub external: Vec<External>,
+    /// Tasks of ended attempts.
+    pub zombies: Vec<Zombie>,
+    /// What must not have happened.
+    pub witness: Witness,
+}
+
+/// Makes one step happen.
+pub(crate) struct Step<'a> {
+    pub(crate) setup: &'a Setup,
+    pub(crate) world: &'a mut World,
+    pub(crate) marks: &'a mut Marks,
+}
+
+/// Where a task is: in the running attempt, or among the zombies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Running(usize),
+    Zombie(usize),
+}
+
+impl World {
+    /// The first state: storage empty, one coordinator started.
+    #[must_use]
+    pub fn new(setup: &Setup) -> Self {
+        let mut world = Self {
+            faults: setup.scenario.faults,
+            checkpoints: setup.scenario.checkpoints,
+            host: Host::default(),
+            tasks: Vec::new(),
+            channels: Vec::new(),
+            seats: Vec::new(),
+            terms: 0,
+            network: Vec::new(),
+            sent: Vec::new(),
+            disk: Disk::default(),
+            external: setup.topology.sinks().iter().map(|_| External::default()).collect(),
+            zombies: Vec::new(),
+            witness: Witness::default(),
+        };
+        let mut marks = Marks::default();
+        Step { setup, world: &mut world, marks: &mut marks }.elect();
+        world
+    }
+
+    /// The state after an enabled action. `marks` collects arms and guards.
+    #[must_use]
+    pub fn apply(&self, setup: &Setup, action: &Action, marks: &mut Marks) -> Self {
+        let mut world = self.clone();
+        let mut step = Step { setup, world: &mut world, marks };
+        step.act(*action);
+        step.settle();
+        world
+    }
+
+    /// The newest coordinator, if one lives.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<&Coordinator> {
+        self.seats.last().map(|seat| &seat.machine)
+    }
+
+    /// Whether a newest coordinator says the job has finished.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.coordinator().is_some_and(|c| matches!(c.phase(), coordinator::Phase::Finished(_)))
+    }
+
+    /// Whether a newest coordinator says that an external system dropped data.
+    #[must_use]
+    pub fn data_loss(&self) -> bool {
+        self.coordinator().is_some_and(|c| c.phase() == coordinator::Phase::FailedDataLoss)
+    }
+
+    /// Whether anything may be decided about messages before anything else.
+    fn deciding(&self) -> bool {
+        !self.sent.is_empty()
+    }
+}
+
+impl Step<'_> {
+    pub(crate) fn wrong(&self, mutant: Mutant) -> bool {
+        self.setup.mutant == Some(mutant)
+    }
+
+    pub(crate) fn guard(&mut self, guard: Guard) {
+        self.marks.insert(guard.mark());
+    }
+
+    pub(crate) fn task(&mut self, place: Place) -> &mut Task {
+        match place {
+            Place::Running(index) => &mut self.world.tasks[index],
+            Place::Zombie(index) => &mut self.world.zombies[index].task,
+        }
+    }
+
+    pub(crate) fn subtask(&self, place: Place) -> usize {
+        match place {
+            Place::Running(index) => index,
+            Place::Zombie(index) => self.world.zombies[index].subtask,
+        }
+    }
+
+    /// Drives a task's aligner and carries out its effects.
+    pub(crate) fn align(&mut self, place: Place, event: aligner::Event) -> Verdict {
+        let config = self.setup.aligners[self.subtask(place)];
+        let mut out = Out::new();
+        let verdict = self.task(place).aligner.handle(&config, event, &mut out);
+        self.marks.insert(guards::aligner_arm(&event, verdict));
+        for effect in out.drain() {
+            match effect {
+                aligner::Effect::EndOutput => self.end_output(place),
+                aligner::Effect::Snapshot { barrier } => self.snapshot(place, barrier),
+                aligner::Effect::Forward(barrier) => self.forward(place, barrier),
+                aligner::Effect::Send(report) => self.send(Message::Report(report)),
+            }
+        }
+        verdict
+    }
+
+    /// Drives a sink's committer and carries out its effects.
+    pub(crate) fn drive_committer(&mut self, place: Place, event: committer::Event) {
+        let config = self.setup.committers[self.subtask(place)];
+        let mut out = Out::new();
+        let Some(committer) = &mut self.task(place).committer else { return };
+        let verdict = committer.handle(&config, event, &mut out);
+        self.marks.insert(guards::committer_arm(&event, verdict));
+        self.committer_effects(place, out);
+    }
+
+    pub(crate) fn committer_effects(&mut self, place: Place, mut out: Out<committer::Effect>) {
+        for effect in out.drain() {
+            match effect {
+                committer::Effect::PreCommit(txn) => self.pre_commit(place, txn),
+                committer::Effect::RollBackOrphans => self.roll_back_orphans(place),
+                committer::Effect::Commit(txn, _permit) => self.task(place).call = Some(txn),
+                committer::Effect::Send(report) => self.send(Message::Report(report)),
+            }
+        }
+    }
+}

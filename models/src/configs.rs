@@ -1,6 +1,13 @@
 //! The named configurations: what is claimed to be checked, and within which bounds.
+//!
+//! `models/README.md` has the table with what each took. A pinned number of states that changes is a changed protocol or model: the
+//! commit that changes it says why.
 
-use crate::scenario::Scenario;
+use snapline_protocol::aligner::Mode;
+
+use crate::scenario::{Faults, Queued, Scenario, StopKind};
+use crate::sink::SinkModel;
+use crate::topologies as shape;
 use crate::world::Guard;
 
 /// When a configuration is explored.
@@ -29,14 +36,402 @@ pub struct Config {
     pub states: Option<u64>,
 }
 
-/// Every configuration, in the order they are run.
-#[must_use]
-pub fn all() -> Vec<Config> {
-    Vec::new()
-}
-
 /// The configuration of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Config> {
     all().into_iter().find(|config| config.scenario.name == name)
+}
+
+/// Every configuration, in the order they are run.
+#[must_use]
+pub fn all() -> Vec<Config> {
+    let mut all = small();
+    all.extend(failures());
+    all.extend(ends());
+    all.extend(storage());
+    all.extend(deep());
+    all
+}
+
+/// Adds the guards that every configuration has: something completes, and the job finishes.
+fn config(
+    scenario: Scenario,
+    states: u64,
+    shows: &'static str,
+    cannot: &'static str,
+    guards: &[Guard],
+) -> Config {
+    let mut guards = guards.to_vec();
+    guards.extend([Guard::Completed, Guard::Finished]);
+    let states = (states > 0).then_some(states);
+    Config { scenario, suite: Suite::Ci, shows, cannot, guards, states }
+}
+
+fn crashes(count: u8) -> Faults {
+    Faults { crashes: count, ..Faults::default() }
+}
+
+/// Every snapshot is written in the background, so that a crash may fall between any two of its steps.
+fn slow(scenario: Scenario) -> Scenario {
+    Scenario { prompt_writes: false, ..scenario }
+}
+
+fn small() -> Vec<Config> {
+    use Guard::{AlreadyCommitted, FreshAgain, Held, Recommitting, Restored, RestoredTerminal};
+    vec![
+        config(
+            Scenario {
+                checkpoints: 2,
+                faults: crashes(2),
+                ..slow(Scenario::new("chain", shape::chain()))
+            },
+            0,
+            "a source and a sink through two crashes, before the first checkpoint, during commit and during recovery",
+            "alignment: there is one input",
+            &[Restored, FreshAgain, Recommitting, AlreadyCommitted, RestoredTerminal],
+        ),
+        config(
+            Scenario {
+                queued: Queued::ALL,
+                faults: crashes(1),
+                ..slow(Scenario::new("chain-asynchronous", shape::chain()))
+            },
+            0,
+            "every control message may take any time, and arrive behind a restart",
+            "lost or doubled messages",
+            &[Restored, Recommitting, AlreadyCommitted],
+        ),
+        config(
+            Scenario {
+                faults: crashes(2),
+                ..slow(Scenario::new("chain-of-three", shape::chain_of_three()))
+            },
+            0,
+            "a stateful operator between source and sink, two crashes",
+            "alignment: there is one input",
+            &[Restored, FreshAgain, Recommitting],
+        ),
+        config(
+            Scenario { faults: crashes(1), ..Scenario::new("fan-in", shape::fan_in()) },
+            0,
+            "alignment of two sources, with a crash",
+            "background writes of operators other than the sink",
+            &[Held, Restored, Recommitting],
+        ),
+        config(
+            Scenario { faults: crashes(1), ..Scenario::new("diamond", shape::diamond()) },
+            0,
+            "one barrier by two ways, records doubled by the topology and by nothing else",
+            "background writes of operators other than the sink",
+            &[Held, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                faults: crashes(1),
+                narrow: Some("alerts".into()),
+                ..slow(Scenario::new("two-sinks", shape::two_sinks()))
+            },
+            0,
+            "two sinks, one of which has empty epochs",
+            "alignment: each has one input",
+            &[Guard::EmptyEpoch, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                checkpoints: 2,
+                max_concurrent: 2,
+                faults: crashes(1),
+                ..slow(Scenario::new("two-in-flight", shape::chain()))
+            },
+            0,
+            "two checkpoints under way at once, in any order of acks",
+            "alignment: there is one input",
+            &[Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                max_concurrent: 2,
+                checkpoints: 2,
+                ..Scenario::new("two-in-flight-aligned", shape::pair())
+            },
+            0,
+            "two checkpoints under way through an alignment",
+            "crashes",
+            &[Held],
+        ),
+        config(
+            Scenario {
+                mode: Mode::AtLeastOnce,
+                faults: crashes(1),
+                ..Scenario::new("at-least-once", shape::pair())
+            },
+            0,
+            "the weaker mode: nothing lost, duplicates reachable",
+            "that duplicates stay rare",
+            &[Guard::SeenTwice, Restored],
+        ),
+    ]
+}
+
+fn failures() -> Vec<Config> {
+    use Guard::{
+        Aborted, AlreadyCommitted, Deposed, Fenced, Held, OldWriterRefused, Recommitting, Restored,
+        RestoredTerminal, ZombieActed,
+    };
+    let one = Faults::default();
+    vec![
+        config(
+            Scenario {
+                faults: Faults { coordinator_crashes: 2, ..one },
+                ..slow(Scenario::new("coordinator-crashes", shape::chain()))
+            },
+            0,
+            "two deaths of the coordinator, its write in flight applied or not",
+            "a coordinator that lives on",
+            &[Restored, Recommitting, RestoredTerminal],
+        ),
+        config(
+            Scenario {
+                faults: Faults { crashes: 1, coordinator_crashes: 1, ..one },
+                ..slow(Scenario::new("both-crash", shape::chain()))
+            },
+            0,
+            "a task and the coordinator die in one run, in either order",
+            "alignment: there is one input",
+            &[Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                faults: Faults { zombie_coordinators: 1, zombie_tasks: 1, ..one },
+                ..slow(Scenario::new("two-coordinators", shape::chain()))
+            },
+            0,
+            "a coordinator and a task that were replaced and act on",
+            "more than one of each",
+            &[ZombieActed, Fenced, Deposed, OldWriterRefused],
+        ),
+        config(
+            Scenario {
+                faults: Faults { crashes: 1, zombie_tasks: 1, delays: 1, ..one },
+                ..slow(Scenario::new("zombie-task", shape::chain()))
+            },
+            0,
+            "a task of an ended attempt that acts on, and a message of its life that comes late",
+            "a task that is cut off half",
+            &[ZombieActed, OldWriterRefused],
+        ),
+        config(
+            Scenario {
+                faults: Faults { losses: 1, duplicates: 1, delays: 1, ..one },
+                ..slow(Scenario::new("lossy-network", shape::chain()))
+            },
+            0,
+            "a lost, a doubled and a late message in one run",
+            "crashes at the same time",
+            &[Aborted],
+        ),
+        config(
+            Scenario {
+                queued: Queued { aborts: true, triggers: true, ..Queued::default() },
+                faults: Faults { timeouts: 1, ..one },
+                ..Scenario::new("abort-overtakes", shape::pair())
+            },
+            0,
+            "an abort before, during and behind the barrier it is about",
+            "crashes at the same time",
+            &[Aborted, Held],
+        ),
+        config(
+            Scenario {
+                faults: Faults { crashes: 1, timeouts: 2, ..one },
+                tolerable_failures: 0,
+                ..slow(Scenario::new("no-failure-tolerated", shape::chain()))
+            },
+            0,
+            "one failed checkpoint restarts the job",
+            "alignment: there is one input",
+            &[Restored],
+        ),
+        config(
+            Scenario {
+                faults: Faults { unknown_commits: 1, refused_commits: 1, crashes: 1, ..one },
+                ..Scenario::new("ambiguous-commits", shape::chain())
+            },
+            0,
+            "commit calls refused and of unknown outcome, with a crash",
+            "two crashes during one commit (see chain)",
+            &[AlreadyCommitted, Recommitting],
+        ),
+        config(
+            Scenario {
+                sink: SinkModel::producer_with_timeout(),
+                faults: Faults { drops: 1, crashes: 1, ..one },
+                ..Scenario::new("dropped-transaction", shape::chain())
+            },
+            0,
+            "an external system that drops a prepared transaction: the loss is reported, never hidden",
+            "that nothing is lost: nobody could promise that",
+            &[Guard::Dropped, Guard::LossSeen, Guard::LossReported],
+        ),
+    ]
+}
+
+fn ends() -> Vec<Config> {
+    use Guard::{Held, Recommitting, Restored, RestoredTerminal};
+    vec![
+        config(
+            Scenario { faults: crashes(2), ..Scenario::new("bounded-input", shape::pair()) },
+            0,
+            "one writer at its end, the other not; the last checkpoint holds what ending flushes; two crashes",
+            "background writes of sources",
+            &[Held, Restored, RestoredTerminal, Recommitting],
+        ),
+        config(
+            Scenario {
+                stop: Some(StopKind::Drain),
+                faults: crashes(1),
+                ..Scenario::new("stop-drain", shape::pair())
+            },
+            0,
+            "stop with drain at any moment, also while a checkpoint is under way",
+            "a coordinator that dies and forgets the wish (see stop-coordinator)",
+            &[Held, Restored, RestoredTerminal],
+        ),
+        config(
+            Scenario {
+                stop: Some(StopKind::Suspend),
+                faults: crashes(1),
+                ..Scenario::new("stop-suspend", shape::pair())
+            },
+            0,
+            "stop without drain at any moment, also while a checkpoint is under way",
+            "a coordinator that dies and forgets the wish (see stop-coordinator)",
+            &[Held, Restored, RestoredTerminal],
+        ),
+        config(
+            Scenario {
+                stop: Some(StopKind::Suspend),
+                faults: Faults { coordinator_crashes: 1, failed_snapshots: 1, ..Faults::default() },
+                ..Scenario::new("stop-coordinator", shape::chain())
+            },
+            0,
+            "a stop whose checkpoint fails, and whose coordinator dies",
+            "alignment: there is one input",
+            &[Guard::Aborted, Restored, RestoredTerminal],
+        ),
+    ]
+}
+
+fn storage() -> Vec<Config> {
+    use Guard::{Aborted, Collected, Recommitting, Restored, SharedOutlived};
+    vec![
+        config(
+            Scenario {
+                faults: Faults { unknown_writes: 2, refused_writes: 1, ..Faults::default() },
+                ..Scenario::new("ambiguous-store", shape::chain())
+            },
+            0,
+            "manifest writes refused and of unknown outcome, applied or not",
+            "crashes at the same time (see coordinator-crashes)",
+            &[Aborted],
+        ),
+        config(
+            Scenario {
+                faults: Faults { failed_snapshots: 1, crashes: 1, ..Faults::default() },
+                ..slow(Scenario::new("failed-snapshot", shape::chain()))
+            },
+            0,
+            "a snapshot that cannot be written, a decline, an abort, and its transaction committed with the next",
+            "alignment: there is one input",
+            &[Aborted, Restored],
+        ),
+        config(
+            Scenario {
+                id_block: 1,
+                checkpoints: 2,
+                faults: Faults {
+                    coordinator_crashes: 1,
+                    unknown_writes: 1,
+                    refused_writes: 1,
+                    ..Faults::default()
+                },
+                ..Scenario::new("id-blocks", shape::chain())
+            },
+            0,
+            "checkpoint ids are reserved one by one, through a coordinator's death",
+            "larger blocks (every other configuration)",
+            &[Restored],
+        ),
+        config(
+            Scenario {
+                retained: Some(1),
+                shared: true,
+                checkpoints: 2,
+                faults: crashes(1),
+                ..Scenario::new("shared-blobs", shape::chain())
+            },
+            0,
+            "snapshots share blobs, one checkpoint is kept, the rest is deleted by reachability",
+            "several checkpoints under way",
+            &[Collected, SharedOutlived, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                retained: Some(1),
+                shared: true,
+                checkpoints: 2,
+                max_concurrent: 2,
+                faults: Faults { failed_snapshots: 1, ..Faults::default() },
+                ..slow(Scenario::new("shared-blobs-concurrent", shape::chain()))
+            },
+            0,
+            "sharing with two checkpoints under way and one that is aborted",
+            "crashes at the same time",
+            &[Collected, SharedOutlived, Aborted],
+        ),
+        config(
+            Scenario {
+                retained: Some(1),
+                checkpoints: 1,
+                faults: Faults { zombie_coordinators: 1, ..Faults::default() },
+                ..Scenario::new("zombie-collector", shape::chain())
+            },
+            0,
+            "a deposed coordinator deletes what it once knew to be garbage",
+            "shared blobs at the same time",
+            &[Collected, Guard::ZombieActed],
+        ),
+        config(
+            Scenario { ..Scenario::new("shuffle", shape::shuffle()) },
+            0,
+            "two sources, two keyed subtasks, all to all, two sinks",
+            "crashes (see shuffle-crash, deep)",
+            &[Guard::Held],
+        ),
+    ]
+}
+
+fn deep() -> Vec<Config> {
+    use Guard::{FreshAgain, Held, Recommitting, Restored};
+    let deep = |config: Config| Config { suite: Suite::Deep, ..config };
+    vec![
+        deep(config(
+            Scenario { faults: crashes(1), ..Scenario::new("shuffle-crash", shape::shuffle()) },
+            0,
+            "the shuffle with a crash of any of its six tasks",
+            "background writes of operators other than the sinks",
+            &[Held, Restored, Recommitting, FreshAgain],
+        )),
+        deep(config(
+            Scenario {
+                checkpoints: 2,
+                faults: crashes(2),
+                ..Scenario::new("fan-in-deep", shape::fan_in())
+            },
+            0,
+            "alignment through three checkpoints and two crashes",
+            "background writes of operators other than the sink",
+            &[Held, Restored, Recommitting],
+        )),
+    ]
 }

@@ -4,6 +4,7 @@ use crate::explore::{Marks, System};
 use crate::laws;
 use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError, Setup};
+use crate::sink::Prepared;
 use crate::world::{Action, KINDS, World};
 
 /// A scenario, with or without a wrong rule, ready to be explored.
@@ -47,8 +48,11 @@ impl System for Model {
 
     /// The job has finished, or failed loudly for a reason the environment gave it.
     fn is_goal(&self, state: &World) -> bool {
-        let dropped = state.external.iter().any(|external| external.dropped != 0);
-        state.finished() || (dropped && state.data_loss())
+        let may_drop = match self.setup.scenario.sink.prepared {
+            Prepared::UntilTimeout | Prepared::UntilNewAttempt => true,
+            Prepared::Survives | Prepared::InCheckpoint => false,
+        };
+        state.finished() || (may_drop && state.data_loss())
     }
 
     fn is_fault(&self, action: &Action) -> bool {

@@ -48,6 +48,46 @@ pub struct Faults {
     pub timeouts: u8,
 }
 
+impl Faults {
+    /// How many faults may strike in all.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        let Self {
+            crashes,
+            coordinator_crashes,
+            zombie_tasks,
+            zombie_coordinators,
+            losses,
+            duplicates,
+            delays,
+            unknown_writes,
+            refused_writes,
+            failed_snapshots,
+            unknown_commits,
+            refused_commits,
+            drops,
+            timeouts,
+        } = *self;
+        let all = [
+            crashes,
+            coordinator_crashes,
+            zombie_tasks,
+            zombie_coordinators,
+            losses,
+            duplicates,
+            delays,
+            unknown_writes,
+            refused_writes,
+            failed_snapshots,
+            unknown_commits,
+            refused_commits,
+            drops,
+            timeouts,
+        ];
+        all.into_iter().map(u32::from).sum()
+    }
+}
+
 /// Which control messages wait in the network for any length of time. The others arrive at once, unless a fault of the budget strikes.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -376,6 +416,12 @@ impl Setup {
                 self.prefix[source].push(flows.fold(0, |set, (flow, _)| set | 1 << flow));
             }
         }
+    }
+
+    /// A bound on checkpoint ids that no run of a right protocol reaches: those asked for, the final one, and two for every fault.
+    pub(crate) fn most_checkpoints(&self) -> u32 {
+        let Scenario { checkpoints, faults, .. } = &self.scenario;
+        (u32::from(*checkpoints) + 4 + 2 * faults.total()).min(60)
     }
 
     /// What passes a subtask when each source subtask has read as many records as `read` says of it.

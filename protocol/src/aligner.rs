@@ -203,6 +203,11 @@ impl Aligner {
             return Verdict::Ignored(Why::Settled);
         }
         if let Err(place) = self.aligning.binary_search(&barrier) {
+            if self.seen.iter().any(|&seen| seen > Some(checkpoint)) {
+                // Another input jumped over it: it can never be aligned here, and must not hold anything.
+                self.decline(config, checkpoint, out);
+                return Verdict::Applied;
+            }
             self.aligning.insert(place, barrier);
         }
         self.take_if_aligned(config, out);

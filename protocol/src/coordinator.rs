@@ -1,7 +1,7 @@
 //! When a checkpoint starts, completes and aborts; stop; failover (SPEC 4).
 //!
 //! ```text
-//!   Claiming --fence raised--> Recovering --decided--> Running --final checkpoint's commits resolved--> Closing --swept--> Finished
+//!   Claiming --fence raised--> Recovering --decided--> Running --final commits resolved--> Closing --tasks ended, swept--> Finished
 //!      |                          ^                       |
 //!      |                          '---- a task failed ----'        any phase: fence lost -> Deposed
 //!      '-- fence lost -> Deposed                                   data lost, or nothing restorable -> Failed
@@ -16,6 +16,7 @@
 
 use alloc::vec::Vec;
 
+use crate::fence::Claimant;
 use crate::ids::{Attempt, CheckpointId, IndexSet, SubtaskId, Term};
 use crate::message::{
     Ack, Barrier, CheckpointKind, CommitPermit, Order, Report, ToCoordinator, ToTask,
@@ -73,6 +74,8 @@ pub enum StoreOp {
     Claim {
         /// The coordinator's term.
         term: Term,
+        /// Tells it from another that chose the same term.
+        claimant: Claimant,
         /// How many ids.
         block: u64,
     },
@@ -140,6 +143,11 @@ pub enum Event {
     Recovered(Result<Decision, RecoveryError>),
     /// A message from a task.
     Report(ToCoordinator),
+    /// Every task of an attempt has ended, and with them their writes: the answer to [`Effect::Conclude`].
+    Concluded {
+        /// Its life.
+        attempt: Attempt,
+    },
     /// A task of an attempt failed.
     TaskFailed {
         /// Its life.
@@ -163,6 +171,11 @@ pub enum Effect {
         /// What it starts from.
         decision: Decision,
     },
+    /// The job is over: end the tasks of this attempt, writes in flight included, and say [`Event::Concluded`].
+    Conclude {
+        /// The attempt.
+        attempt: Attempt,
+    },
     /// Send to one task.
     Send(SubtaskId, ToTask),
     /// Start a timer; one that runs is started anew.
@@ -180,7 +193,8 @@ pub enum Phase {
     Recovering,
     /// Taking checkpoints.
     Running,
-    /// The final checkpoint is complete and committed; what is no longer needed is being deleted.
+    /// The final checkpoint is complete and committed; the tasks are being ended, then what is no longer needed is deleted: in this
+    /// order, so that no late write is left behind (SPEC 8.6).
     Closing,
     /// All is committed. `Periodic`: all input had ended.
     Finished(CheckpointKind),
@@ -235,13 +249,17 @@ pub struct Coordinator {
     /// Whether a deletion is under way, and whether there is more to delete since it began.
     collecting: bool,
     more_to_collect: bool,
+    /// Whether the tasks of a job that is over have ended.
+    concluded: bool,
 }
 
 impl Coordinator {
     /// A coordinator of a new term. Raises the fence first (SPEC 4.1).
+    ///
+    /// `term` is the one behind what the fence was last seen to hold; `claimant` is drawn anew for every coordinator.
     #[must_use]
-    pub fn start(config: &Config, term: Term, out: &mut Out<Effect>) -> Self {
-        out.push(Effect::Store(StoreOp::Claim { term, block: config.id_block }));
+    pub fn start(config: &Config, term: Term, claimant: Claimant, out: &mut Out<Effect>) -> Self {
+        out.push(Effect::Store(StoreOp::Claim { term, claimant, block: config.id_block }));
         Self {
             term,
             attempt: Attempt { term, number: 0 },
@@ -257,6 +275,7 @@ impl Coordinator {
             failures: 0,
             collecting: false,
             more_to_collect: false,
+            concluded: false,
         }
     }
 
@@ -445,9 +464,10 @@ impl Coordinator {
         self.failures = 0;
         self.kept.push(Kept { checkpoint, awaited: config.sinks });
         // SPEC 4.8, 4.9
-        if (pending.ended && self.pending.is_empty())
-            || pending.barrier.kind != CheckpointKind::Periodic
-        {
+        // A newer one that was triggered, though aborted since, has closed transactions behind this one's: they are the next one's
+        // to commit, so that this one is not the last.
+        let last = checkpoint.plus(1) == self.next;
+        if (pending.ended && last) || pending.barrier.kind != CheckpointKind::Periodic {
             self.terminal = Some(pending.barrier.kind);
             self.drop_pending(out);
             out.push(Effect::Disarm(Timer::Interval));
@@ -513,7 +533,7 @@ impl Coordinator {
         }
         if self.is_resolved() {
             out.push(Effect::Disarm(Timer::Resend));
-            self.finish_if_over(config, out);
+            self.finish_if_over(out);
         }
         if self.phase == Phase::Running {
             self.forget_subsumed(config, out);
@@ -521,15 +541,32 @@ impl Coordinator {
         Verdict::Applied
     }
 
-    fn finish_if_over(&mut self, config: &Config, out: &mut Out<Effect>) {
-        let Some(kind) = self.terminal else { return };
-        self.disarm_all(out);
-        if config.retained.is_none() {
-            self.phase = Phase::Finished(kind);
-        } else {
-            self.forget_subsumed(config, out);
+    // SPEC 4.9
+    fn finish_if_over(&mut self, out: &mut Out<Effect>) {
+        if self.terminal.is_some() {
+            self.disarm_all(out);
             self.phase = Phase::Closing;
+            out.push(Effect::Conclude { attempt: self.attempt });
         }
+    }
+
+    // SPEC 8.6
+    fn concluded(&mut self, config: &Config, attempt: Attempt, out: &mut Out<Effect>) -> Verdict {
+        if attempt != self.attempt {
+            return Verdict::Ignored(Why::Stale);
+        }
+        if self.phase != Phase::Closing {
+            return Verdict::Ignored(Why::Closed);
+        }
+        if self.concluded {
+            return Verdict::Ignored(Why::Duplicate);
+        }
+        self.concluded = true;
+        match (config.retained, self.terminal) {
+            (None, Some(kind)) => self.phase = Phase::Finished(kind),
+            _ => self.forget_subsumed(config, out),
+        }
+        Verdict::Applied
     }
 
     fn disarm_all(&self, out: &mut Out<Effect>) {
@@ -581,6 +618,12 @@ impl Coordinator {
         result: StoreResult,
         out: &mut Out<Effect>,
     ) -> Verdict {
+        if matches!(
+            self.phase,
+            Phase::Finished(_) | Phase::FailedDataLoss | Phase::FailedRecovery(_) | Phase::Deposed
+        ) {
+            return Verdict::Ignored(Why::Closed);
+        }
         if result == StoreResult::Fenced {
             // SPEC 4.1
             self.phase = Phase::Deposed;
@@ -601,7 +644,7 @@ impl Coordinator {
             StoreOp::Manifest { checkpoint, .. } => {
                 self.manifest_stored(config, op, checkpoint, result, out)
             }
-            StoreOp::Collect { .. } => self.collected(config, out),
+            StoreOp::Collect { .. } => self.collected(config, op, result, out),
         }
     }
 
@@ -664,14 +707,24 @@ impl Coordinator {
     }
 
     // SPEC 8.5
-    fn collected(&mut self, config: &Config, out: &mut Out<Effect>) -> Verdict {
+    fn collected(
+        &mut self,
+        config: &Config,
+        op: StoreOp,
+        result: StoreResult,
+        out: &mut Out<Effect>,
+    ) -> Verdict {
         if !self.collecting {
             return Verdict::Ignored(Why::Duplicate);
+        }
+        if result != StoreResult::Applied {
+            out.push(Effect::Store(op));
+            return Verdict::Applied;
         }
         self.collecting = false;
         if core::mem::take(&mut self.more_to_collect) {
             self.collect(config, out);
-        } else if self.phase == Phase::Closing {
+        } else if self.phase == Phase::Closing && self.concluded {
             // Invariant: Closing is entered with `terminal` set.
             self.phase = self.terminal.map_or(Phase::Closing, Phase::Finished);
         }
@@ -758,6 +811,7 @@ impl Machine for Coordinator {
                 Verdict::Applied
             }
             Event::Report(message) => self.report(config, message, out),
+            Event::Concluded { attempt } => self.concluded(config, attempt, out),
             // SPEC 4.10
             Event::TaskFailed { attempt } if attempt != self.attempt => {
                 Verdict::Ignored(Why::Stale)
@@ -771,7 +825,10 @@ impl Machine for Coordinator {
             }
             // SPEC 4.8
             Event::Stop(stop) => {
-                if self.stop.is_some() || self.terminal.is_some() {
+                if self.is_over() {
+                    return Verdict::Ignored(Why::Closed);
+                }
+                if self.stop.is_some() {
                     return Verdict::Ignored(Why::Duplicate);
                 }
                 self.stop = Some(stop);

@@ -3,6 +3,12 @@
 use crate::ids::{Attempt, CheckpointId, Term};
 use crate::{Verdict, Why};
 
+/// Tells two coordinators apart that chose the same term: a number drawn at random, or from a process-wide source that never repeats.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Claimant(pub u64);
+
 /// The durable record a store keeps of its owner: the latest term, and the ids given out to it.
 ///
 /// A store changes it, and compares it, in one atomic step with the write that asks (SPEC 2.6). Garbage collection never deletes it.
@@ -11,13 +17,15 @@ use crate::{Verdict, Why};
 pub struct Fence {
     /// The latest term that claimed the store.
     pub term: Term,
+    /// Who claimed it.
+    pub claimant: Claimant,
     /// The first checkpoint id that nobody was given.
     pub until: CheckpointId,
 }
 
 impl Default for Fence {
     fn default() -> Self {
-        Self { term: Term::new(0), until: CheckpointId::FIRST }
+        Self { term: Term::new(0), claimant: Claimant(0), until: CheckpointId::FIRST }
     }
 }
 
@@ -46,15 +54,23 @@ impl Fence {
     }
 
     /// Raises the fence for a new coordinator and reserves `block` ids; returns the first of them. A repeated claim of the
-    /// same term reserves further ids, which leaves a gap and harms nothing.
+    /// same claimant reserves further ids, which leaves a gap and harms nothing.
     ///
     /// # Errors
-    /// [`Fenced`] if a later term holds the fence.
-    pub fn claim(&mut self, term: Term, block: u64) -> Result<CheckpointId, Fenced> {
+    /// [`Fenced`] if a later term holds the fence, or the same term in another's hand: of two coordinators that chose one term, the
+    /// first to claim has it.
+    pub fn claim(
+        &mut self,
+        term: Term,
+        claimant: Claimant,
+        block: u64,
+    ) -> Result<CheckpointId, Fenced> {
         self.admit(term)?;
+        if term == self.term && claimant != self.claimant {
+            return Err(Fenced { by: self.term });
+        }
         let first = self.until;
-        self.term = term;
-        self.until = first.plus(block);
+        *self = Self { term, claimant, until: first.plus(block) };
         Ok(first)
     }
 

@@ -74,7 +74,8 @@ impl<E> Out<E> {
 pub enum Verdict {
     /// The event was part of the protocol's course.
     Applied,
-    /// The event changed nothing, and that is right; the reason is printed in traces and asserted in tests.
+    /// The event came late, twice or out of season, and that is legal: no checkpoint, commit or phase moves because of it (a timer may
+    /// be armed again, and an input's newest barrier noted). The reason is printed in traces and asserted in tests.
     Ignored(Why),
 }
 

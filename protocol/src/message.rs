@@ -70,7 +70,7 @@ impl Persisted {
 
 /// A subtask's part of a checkpoint is durable. Built by the aligner, from a [`Persisted`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Ack {
     subtask: SubtaskId,
     checkpoint: CheckpointId,
@@ -110,7 +110,7 @@ impl Ack {
 
 /// Leave to commit every transaction up to a checkpoint. Only the coordinator (after the manifest is durable) and recovery make one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use]
 pub struct CommitPermit {
     checkpoint: CheckpointId,
@@ -136,7 +136,7 @@ impl CommitPermit {
 
 /// Coordinator to task. May be lost, doubled, reordered, and delayed across restarts (SPEC 2.3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ToTask {
     /// The life of the tasks it is meant for; any other ignores it.
     pub attempt: Attempt,
@@ -146,7 +146,7 @@ pub struct ToTask {
 
 /// What a coordinator tells a task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Order {
     /// To sources: inject this barrier.
     Trigger(Barrier),
@@ -158,7 +158,7 @@ pub enum Order {
 
 /// Task to coordinator. May be lost, doubled, reordered, and delayed across restarts (SPEC 2.3).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ToCoordinator {
     /// The sender's life; the coordinator hears only the current one.
     pub attempt: Attempt,
@@ -168,7 +168,7 @@ pub struct ToCoordinator {
 
 /// What a task tells its coordinator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Report {
     /// The subtask's part is durable.
     Ack(Ack),

@@ -38,8 +38,9 @@ pub struct Policy {
     /// Fall back to an older checkpoint when the newest is unreadable. Committed output of the newer ones is then written twice:
     /// the guarantee is lost, which is why it must be asked for (SPEC 7.3).
     pub allow_older: bool,
-    /// Go on behind a checkpoint that stopped the job, rather than finishing its commits only (SPEC 7.4).
-    pub resume_stopped: bool,
+    /// Go on behind this checkpoint, which stopped the job, rather than finish its commits only (SPEC 7.4). It names the checkpoint, so
+    /// that a later stop of the resumed job is a stop again.
+    pub resume_from: Option<CheckpointId>,
 }
 
 /// Everything a decision stands on. Read *after* the fence was raised, never before (SPEC 7.1).
@@ -78,6 +79,13 @@ pub enum RecoveryError {
         /// The term found in the fence.
         fence: Term,
     },
+    /// The fence holds an earlier term than this coordinator raised it to: the store was replaced or rolled back.
+    FenceFell {
+        /// The term found in the fence.
+        fence: Term,
+        /// The term it was raised to.
+        mine: Term,
+    },
     /// The newest completed checkpoint cannot be read, and falling back to an older one was not allowed.
     NewestUnusable {
         /// The checkpoint.
@@ -98,6 +106,11 @@ impl fmt::Display for RecoveryError {
             Self::Deposed { fence } => write!(
                 f,
                 "another coordinator has taken over (term {fence} is in the fence); this one must stop"
+            ),
+            Self::FenceFell { fence, mine } => write!(
+                f,
+                "the store's fence holds term {fence}, but this coordinator had raised it to {mine}: the store was replaced or \
+                 rolled back; nothing in it can be trusted"
             ),
             Self::NewestUnusable { checkpoint, health } => write!(
                 f,
@@ -130,8 +143,11 @@ impl Health {
 /// [`RecoveryError`]: deposed, or nothing restorable without the user's word.
 pub fn decide(facts: &Facts) -> Result<Decision, RecoveryError> {
     // SPEC 7.1
-    if facts.fence != facts.mine {
+    if facts.fence > facts.mine {
         return Err(RecoveryError::Deposed { fence: facts.fence });
+    }
+    if facts.fence < facts.mine {
+        return Err(RecoveryError::FenceFell { fence: facts.fence, mine: facts.mine });
     }
     let mut newest_first: Vec<Found> = facts.manifests.clone();
     newest_first.sort_unstable_by_key(|found| core::cmp::Reverse(found.checkpoint));
@@ -150,7 +166,9 @@ pub fn decide(facts: &Facts) -> Result<Decision, RecoveryError> {
     // SPEC 7.2, 7.4
     let stopped = match chosen.kind {
         CheckpointKind::Periodic => false,
-        CheckpointKind::Drain | CheckpointKind::Suspend => !facts.policy.resume_stopped,
+        CheckpointKind::Drain | CheckpointKind::Suspend => {
+            facts.policy.resume_from != Some(chosen.checkpoint)
+        }
     };
     let terminal = (stopped || chosen.ended).then_some(chosen.kind);
     Ok(Decision::Restore { permit: CommitPermit::new(chosen.checkpoint), terminal })
@@ -214,8 +232,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(terminal(&facts), Some(CheckpointKind::Suspend));
-        facts.policy.resume_stopped = true;
+        facts.policy.resume_from = CheckpointId::new(2);
         assert_eq!(terminal(&facts), None);
+        facts.manifests[0].checkpoint = CheckpointId::new(3).expect("not zero");
+        assert!(terminal(&facts).is_some(), "a later stop is not the one that was to be resumed");
+        facts.policy.resume_from = CheckpointId::new(3);
         facts.manifests[0].ended = true;
         assert!(terminal(&facts).is_some(), "ended input cannot be resumed");
     }

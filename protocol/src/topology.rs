@@ -12,8 +12,6 @@ use crate::ids::{IndexSet, SubtaskId};
 
 /// The largest number of subtasks in a job: one ack set holds them all.
 pub const MAX_SUBTASKS: usize = IndexSet::CAPACITY;
-/// The largest number of input channels of one subtask.
-pub const MAX_INPUTS: usize = IndexSet::CAPACITY;
 
 /// What an operator is to the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -153,8 +151,6 @@ pub enum TopologyError {
     NoSubtasks(String),
     /// The job would have this many subtasks; the limit is [`MAX_SUBTASKS`].
     TooManySubtasks(usize),
-    /// The subtasks of this operator would have this many input channels; the limit is [`MAX_INPUTS`].
-    TooManyInputs(String, usize),
     /// The edge names an operator that is not there.
     DanglingEdge {
         /// The edge's producer.
@@ -201,10 +197,6 @@ impl fmt::Display for TopologyError {
             Self::TooManySubtasks(count) => {
                 write!(f, "the topology has {count} subtasks; the limit is {MAX_SUBTASKS}")
             }
-            Self::TooManyInputs(name, count) => write!(
-                f,
-                "each subtask of `{name}` would have {count} input channels; the limit is {MAX_INPUTS}"
-            ),
             Self::DanglingEdge { from, to, missing } => {
                 write!(f, "edge `{from}` -> `{to}`: there is no operator `{missing}`")
             }
@@ -284,11 +276,12 @@ impl Topology {
             sinks: IndexSet::EMPTY,
             plan,
         };
-        topology.lay_out(&ends)?;
+        topology.lay_out(&ends);
         Ok(topology)
     }
 
-    fn lay_out(&mut self, ends: &[(usize, usize)]) -> Result<(), TopologyError> {
+    /// A subtask has at most one channel from each other, so that [`MAX_SUBTASKS`] bounds its inputs too.
+    fn lay_out(&mut self, ends: &[(usize, usize)]) {
         let mut first = Vec::with_capacity(self.plan.operators.len());
         for (place, operator) in self.plan.operators.iter().enumerate() {
             first.push(self.subtasks.len());
@@ -311,13 +304,6 @@ impl Topology {
                     }
                 }
             }
-        }
-        match self.subtasks.iter().find(|subtask| subtask.inputs.len() > MAX_INPUTS) {
-            Some(subtask) => Err(TopologyError::TooManyInputs(
-                self.plan.operators[subtask.operator].name.clone(),
-                subtask.inputs.len(),
-            )),
-            None => Ok(()),
         }
     }
 

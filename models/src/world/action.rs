@@ -34,6 +34,8 @@ pub enum Action {
     Elect,
     /// The user stops the job.
     Stop,
+    /// The tasks of a job that is over have ended.
+    Conclude,
     // Faults from here on.
     /// A message just sent is lost.
     Lose { message: u8 },
@@ -75,6 +77,8 @@ pub enum Action {
     ZombieSweep,
     /// A zombie coordinator reads the facts.
     ZombieRead,
+    /// A zombie coordinator ends its tasks.
+    ZombieConclude,
     /// A timer of a zombie coordinator fires.
     ZombieFire { timer: Timer },
 }
@@ -94,6 +98,7 @@ pub const KINDS: &[&str] = &[
     "detect",
     "elect",
     "stop",
+    "conclude",
     "lose",
     "duplicate",
     "delay",
@@ -114,6 +119,7 @@ pub const KINDS: &[&str] = &[
     "zombie-store",
     "zombie-sweep",
     "zombie-read",
+    "zombie-conclude",
     "zombie-fire",
 ];
 
@@ -135,33 +141,35 @@ impl Action {
             Self::Detect => 10,
             Self::Elect => 11,
             Self::Stop => 12,
-            Self::Lose { .. } => 13,
-            Self::Duplicate { .. } => 14,
-            Self::Delay { .. } => 15,
-            Self::Crash { .. } => 16,
-            Self::CrashCoordinator { .. } => 17,
-            Self::ElectBeside => 18,
-            Self::Strand { .. } => 19,
-            Self::FireEarly { .. } => 20,
-            Self::StoreUnknown { .. } => 21,
-            Self::StoreRefused { .. } => 22,
-            Self::WriteFailed { .. } => 23,
-            Self::CommitUnknown { .. } => 24,
-            Self::CommitRefused { .. } => 25,
-            Self::Drop { .. } => 26,
-            Self::ZombieConsume { .. } => 27,
-            Self::ZombieWrite { .. } => 28,
-            Self::ZombieCommit { .. } => 29,
-            Self::ZombieStore { .. } => 30,
-            Self::ZombieSweep => 31,
-            Self::ZombieRead => 32,
-            Self::ZombieFire { .. } => 33,
+            Self::Conclude => 13,
+            Self::Lose { .. } => 14,
+            Self::Duplicate { .. } => 15,
+            Self::Delay { .. } => 16,
+            Self::Crash { .. } => 17,
+            Self::CrashCoordinator { .. } => 18,
+            Self::ElectBeside => 19,
+            Self::Strand { .. } => 20,
+            Self::FireEarly { .. } => 21,
+            Self::StoreUnknown { .. } => 22,
+            Self::StoreRefused { .. } => 23,
+            Self::WriteFailed { .. } => 24,
+            Self::CommitUnknown { .. } => 25,
+            Self::CommitRefused { .. } => 26,
+            Self::Drop { .. } => 27,
+            Self::ZombieConsume { .. } => 28,
+            Self::ZombieWrite { .. } => 29,
+            Self::ZombieCommit { .. } => 30,
+            Self::ZombieStore { .. } => 31,
+            Self::ZombieSweep => 32,
+            Self::ZombieRead => 33,
+            Self::ZombieConclude => 34,
+            Self::ZombieFire { .. } => 35,
         }
     }
 
     /// Whether it is a fault, or the act of somebody who should have ended: never needed for progress.
     #[must_use]
     pub const fn is_fault(&self) -> bool {
-        self.kind() > 12
+        self.kind() > 13
     }
 }

@@ -52,6 +52,7 @@ impl Step<'_> {
             Action::Sweep => self.sweep(newest),
             Action::Read => self.read(newest),
             Action::Fire { timer } => self.fire(newest, timer),
+            Action::Conclude => self.conclude(newest),
             Action::Detect => {
                 let attempt = self.world.seats[newest].machine.attempt();
                 if self.wrong(Mutant::FailsOverDuringWrite) {
@@ -171,6 +172,7 @@ impl Step<'_> {
             Action::ZombieStore { write } => self.store(0, index(write), true),
             Action::ZombieSweep => self.sweep(0),
             Action::ZombieRead => self.read(0),
+            Action::ZombieConclude => self.conclude(0),
             Action::ZombieFire { timer } => {
                 if let Timer::Timeout(_) = timer {
                     self.world.faults.timeouts -= 1;
@@ -254,16 +256,15 @@ impl Step<'_> {
         self.wrong(Mutant::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
     }
 
-    /// A report goes to the coordinator of its sender's term while that lives, else to the newest.
+    /// A report goes to the coordinator of its sender's attempt while that lives, else to the newest.
     fn deliver_report(&mut self, report: ToCoordinator) {
-        let of_term = |seat: &super::Seat| seat.machine.term() == report.attempt.term;
-        let seat = self.world.seats.iter().position(of_term);
+        let of_attempt = |seat: &super::Seat| seat.machine.attempt() == report.attempt;
+        let seat = self.world.seats.iter().position(of_attempt);
         let Some(seat) = seat.or(self.world.seats.len().checked_sub(1)) else { return };
-        self.conduct(seat, Event::Report(self.report_as_heard(seat, report)));
+        self.conduct(seat, Event::Report(self.report_as_heard(report)));
     }
 
-    fn report_as_heard(&self, seat: usize, mut report: ToCoordinator) -> ToCoordinator {
-        let machine = &self.world.seats[seat].machine;
+    fn report_as_heard(&self, mut report: ToCoordinator) -> ToCoordinator {
         if let (Mutant::OneEndedIsAll, Report::Ack(ack)) =
             (self.setup.mutant.unwrap_or(Mutant::NoFence), report.report)
         {
@@ -275,9 +276,6 @@ impl Step<'_> {
             let any = sources.iter().any(ended);
             report.report =
                 Report::Ack(Ack::forge(ack.subtask(), ack.checkpoint(), ack.ended() || any));
-        }
-        if self.setup.mutant == Some(Mutant::StaleReportsHeard) {
-            report.attempt = machine.attempt();
         }
         report
     }
@@ -337,6 +335,7 @@ impl Step<'_> {
                 Effect::Store(op) => self.ask_store(seat, op),
                 Effect::Recover => self.world.seats[seat].reads = true,
                 Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
+                Effect::Conclude { .. } => self.world.seats[seat].concludes = true,
                 Effect::Send(subtask, order) => {
                     if let Order::Abort(_) = order.order {
                         self.guard(Guard::Aborted);

@@ -150,14 +150,14 @@ impl Step<'_> {
         }
         if skip {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
-            self.align(place, event);
+            let _taken = self.align(place, event);
             return;
         }
         let _ = subtask;
         self.task(place).writes.push(Write { checkpoint: barrier.checkpoint, blob });
         if self.wrong(Mutant::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
-            self.align(place, event);
+            let _taken = self.align(place, event);
         } else if self.setup.scenario.prompt_writes && !is_sink {
             let write = self.task(place).writes.len() - 1;
             self.written(place, write, true);
@@ -229,7 +229,7 @@ impl Step<'_> {
         self.put_blob(write.blob);
         if told && !self.wrong(Mutant::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, write.checkpoint));
-            self.align(place, event);
+            let _taken = self.align(place, event);
         }
     }
 
@@ -242,7 +242,7 @@ impl Step<'_> {
         } else {
             self.task(place).writes.remove(write);
         }
-        self.align(place, aligner::Event::WriteFailed { attempt, checkpoint });
+        let _taken = self.align(place, aligner::Event::WriteFailed { attempt, checkpoint });
     }
 
     /// Whether an input may be read now.

@@ -4,7 +4,8 @@ use snapline_protocol::Out;
 use snapline_protocol::aligner::Aligner;
 use snapline_protocol::committer::Committer;
 use snapline_protocol::coordinator::{Coordinator, StoreOp};
-use snapline_protocol::ids::{Attempt, BlobId, Term, TxnId};
+use snapline_protocol::fence::Claimant;
+use snapline_protocol::ids::{Attempt, BlobId, TxnId};
 use snapline_protocol::message::CommitPermit;
 use snapline_protocol::recovery::{Decision, decide};
 use snapline_protocol::topology::Role;
@@ -18,9 +19,11 @@ impl Step<'_> {
     /// A coordinator of a new term starts; those that were deposed, or died, are gone.
     pub(super) fn elect(&mut self) {
         self.world.terms += 1;
-        let term = Term::new(self.world.terms);
+        // Two that start at the same time choose the same term; the store lets one of them have it.
+        let term = self.world.disk.fence.term.next();
+        let claimant = Claimant(u64::from(self.world.terms));
         let mut out = Out::new();
-        let machine = Coordinator::start(&self.setup.coordinator, term, &mut out);
+        let machine = Coordinator::start(&self.setup.coordinator, term, claimant, &mut out);
         let too_early = self.wrong(Mutant::FactsBeforeFence).then(|| {
             let mut facts = self.world.facts(self.setup, term);
             facts.fence = term;
@@ -32,6 +35,7 @@ impl Step<'_> {
             writes: Vec::new(),
             sweeping: Vec::new(),
             reads: false,
+            concludes: false,
             too_early,
         });
         let seat = self.world.seats.len() - 1;
@@ -167,6 +171,17 @@ impl Step<'_> {
         let tally = self.world.disk.state(id)?;
         let pending = blob.pending.clone();
         Some(Restored { checkpoint, blob: id, position: blob.position, tally, pending })
+    }
+
+    /// The job is over: its tasks end, and with them what they were writing.
+    pub(super) fn conclude(&mut self, seat: usize) {
+        self.world.seats[seat].concludes = false;
+        let attempt = self.world.seats[seat].machine.attempt();
+        if self.world.host.attempt() == Some(attempt) {
+            self.world.tasks.clear();
+            self.world.channels.clear();
+        }
+        self.conduct(seat, snapline_protocol::coordinator::Event::Concluded { attempt });
     }
 
     /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.

@@ -170,6 +170,10 @@ impl Step<'_> {
     pub(super) fn store(&mut self, seat: usize, write: usize, told: bool) {
         let op = self.world.seats[seat].writes.remove(write);
         let event = self.store_op(seat, op);
+        if matches!(op, StoreOp::Collect { .. }) && !self.world.seats[seat].sweeping.is_empty() {
+            // The answer comes when the blobs are gone too, see `sweep`.
+            return;
+        }
         if told {
             self.conduct(seat, event);
         }
@@ -177,14 +181,20 @@ impl Step<'_> {
 
     pub(super) fn store_op(&mut self, seat: usize, op: StoreOp) -> Event {
         let unfenced = self.wrong(Mutant::NoFence);
+        let claims_alike = self.wrong(Mutant::ClaimsAlike);
         let fence = &mut self.world.disk.fence;
         let before = *fence;
         let stored = |result| Event::Stored { op, result };
         let event = match op {
-            StoreOp::Claim { term, block } => match fence.claim(term, block) {
-                Ok(first) => Event::Claimed { first, until: fence.until },
-                Err(_) => stored(StoreResult::Fenced),
-            },
+            StoreOp::Claim { term, claimant, block } => {
+                if claims_alike && term == fence.term {
+                    fence.claimant = claimant;
+                }
+                match fence.claim(term, claimant, block) {
+                    Ok(first) => Event::Claimed { first, until: fence.until },
+                    Err(_) => stored(StoreResult::Fenced),
+                }
+            }
             StoreOp::Reserve { term, until } => match fence.reserve(term, until) {
                 Ok(()) => stored(StoreResult::Applied),
                 Err(_) => stored(StoreResult::Fenced),
@@ -226,6 +236,7 @@ impl Step<'_> {
         let manifests = &mut self.world.disk.manifests;
         if let Err(place) = manifests.binary_search_by_key(&manifest.checkpoint, |m| m.checkpoint) {
             manifests.insert(place, manifest);
+            self.note_lost();
             self.guard(Guard::Completed);
         }
     }
@@ -276,6 +287,7 @@ impl Step<'_> {
     }
 
     pub(super) fn sweep(&mut self, seat: usize) {
+        let term = self.world.seats[seat].machine.term();
         let blobs = core::mem::take(&mut self.world.seats[seat].sweeping);
         self.world.disk.blobs.retain(|blob| !blobs.contains(&blob.id));
         if self.wrong(Mutant::CollectBlobsFirst) {
@@ -283,5 +295,7 @@ impl Step<'_> {
             let plan = retention::plan(&roots, &self.world.inventory(self.setup));
             self.world.disk.manifests.retain(|m| !plan.manifests.contains(&m.checkpoint));
         }
+        let (op, result) = (StoreOp::Collect { term }, StoreResult::Applied);
+        self.conduct(seat, Event::Stored { op, result });
     }
 }

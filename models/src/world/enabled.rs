@@ -69,6 +69,9 @@ impl World {
         if seat.reads {
             out.push(Action::Read);
         }
+        if seat.concludes {
+            out.push(Action::Conclude);
+        }
     }
 
     fn task_steps(&self, setup: &Setup, subtask: usize, task: &Task, out: &mut Vec<Action>) {
@@ -139,7 +142,10 @@ impl World {
                 .is_some_and(|task| task.alive && task.aligner.has_ended(&setup.aligners[source]))
         };
         let stopping = matches!(seat.machine.stopping(), Some(Stop::Drain | Stop::Suspend));
+        // A job that needs more than this goes round in circles: it shall be found stuck, not explored for ever.
+        let enough = self.witness.issued.count_ones() >= setup.most_checkpoints();
         seat.machine.under_way().next().is_none()
+            && !enough
             && !seat.machine.is_over()
             && !seat.writes.iter().any(|op| matches!(op, StoreOp::Reserve { .. }))
             && (stopping || sources.iter().all(ended))
@@ -272,6 +278,9 @@ impl World {
         }
         if old.reads {
             out.push(Action::ZombieRead);
+        }
+        if old.concludes {
+            out.push(Action::ZombieConclude);
         }
         for &timer in &old.timers {
             let may = match timer {

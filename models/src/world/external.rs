@@ -26,8 +26,10 @@ pub struct External {
     pub prepared: Vec<Transaction>,
     /// Committed ones, ascending; their content is needed only to write it once more.
     pub committed: Vec<Transaction>,
-    /// Records that were dropped.
-    pub dropped: u64,
+    /// Transactions that were dropped before any completed checkpoint held them.
+    pub dropped: Vec<Transaction>,
+    /// Records of transactions that were dropped although a completed checkpoint holds them.
+    pub lost: u64,
     /// Records that readers see.
     pub visible: Tally,
 }
@@ -90,6 +92,9 @@ impl Step<'_> {
             self.world.witness.unfenced |= self.setup.scenario.sink.fences;
         }
         let external = self.external(subtask);
+        if external.committed.iter().any(|other| other.txn == name) {
+            return;
+        }
         let transaction = Transaction { txn: name, content };
         if let Err(at) = external.prepared.binary_search_by_key(&name, |other| other.txn) {
             external.prepared.insert(at, transaction);
@@ -121,6 +126,9 @@ impl Step<'_> {
             let known = Transaction { txn: transaction.txn, content };
             if let Err(at) = external.committed.binary_search(&known) {
                 external.committed.insert(at, known);
+            }
+            if external.visible.twice != 0 {
+                self.guard(Guard::SeenTwice);
             }
             self.world.witness.early_commit |= !held;
             return CommitOutcome::Committed;
@@ -165,13 +173,12 @@ impl Step<'_> {
         self.drive_committer(place, committer::Event::Outcome { txn: asked, outcome });
     }
 
-    /// Wrong order: the last of the pending ones first. Each is committed once, all in the end.
+    /// Wrong order: of the transactions that may be committed, the last first. Each is committed once, all in the end.
     fn newest_prepared(&mut self, place: Place) -> Option<TxnId> {
         let subtask = self.subtask(place);
-        let pending = self.task(place).committer.as_ref()?.pending().to_vec();
-        let external = self.external(subtask);
-        let open = |txn: &TxnId| external.prepared.iter().any(|prepared| prepared.txn == *txn);
-        pending.into_iter().rev().find(open)
+        let complete = self.world.disk.manifests.last()?.checkpoint;
+        let prepared = self.external(subtask).prepared.iter().rev();
+        prepared.map(|prepared| prepared.txn).find(|txn| txn.checkpoint <= complete)
     }
 
     /// Wrong: the transaction is prepared only when it is committed; its content was kept in memory.
@@ -204,6 +211,7 @@ impl Step<'_> {
         let external = self.external(subtask);
         external.latest = external.latest.max(Some(attempt));
         let mut lost = 0;
+        external.dropped.clear();
         external.prepared.retain(|transaction| {
             let gone = model.prepared == Prepared::UntilNewAttempt || drops_all;
             if gone && covered.contains(&transaction.txn) && !drops_all {
@@ -211,12 +219,29 @@ impl Step<'_> {
             }
             !gone && (keeps_all || !committer.is_orphan(&config, &transaction.txn))
         });
-        external.dropped |= lost;
+        external.lost |= lost;
     }
 
     pub(super) fn drop_transaction(&mut self, sink: usize, transaction: usize) {
         let external = &mut self.world.external[sink];
-        external.dropped |= external.prepared.remove(transaction).content.once;
+        let gone = external.prepared.remove(transaction);
+        external.dropped.push(gone);
+        external.dropped.sort_unstable();
+        self.note_lost();
         self.guard(Guard::Dropped);
+    }
+
+    /// What was dropped is lost once a completed checkpoint holds it: nobody will write it again.
+    pub(super) fn note_lost(&mut self) {
+        for sink in 0..self.world.external.len() {
+            for gone in core::mem::take(&mut self.world.external[sink].dropped) {
+                let held = self.world.is_held(self.setup, gone.txn);
+                let external = &mut self.world.external[sink];
+                match held {
+                    true => external.lost |= gone.content.once,
+                    false => external.dropped.push(gone),
+                }
+            }
+        }
     }
 }

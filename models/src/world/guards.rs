@@ -44,6 +44,7 @@ const EVENTS: &[&str] = &[
     "coordinator: lost",
     "coordinator: task failed",
     "coordinator: stop",
+    "coordinator: concluded",
 ];
 
 /// How many arms there are: each event, applied or ignored for each reason.
@@ -125,6 +126,7 @@ pub(super) fn coordinator_arm(event: &coordinator::Event, verdict: Verdict) -> u
         },
         Event::TaskFailed { .. } => 35,
         Event::Stop(_) => 36,
+        Event::Concluded { .. } => 37,
     };
     arm(event, verdict)
 }

@@ -112,6 +112,8 @@ pub struct Seat {
     pub sweeping: Vec<snapline_protocol::ids::BlobId>,
     /// Whether the facts are to be read.
     pub reads: bool,
+    /// Whether the tasks are to be ended.
+    pub concludes: bool,
     /// What was read before the fence was raised; only a wrong rule does that.
     pub too_early: Option<Decision>,
 }

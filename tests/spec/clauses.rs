@@ -1,0 +1,178 @@
+//! `SPEC.md` and the citations of it: each names a clause, and each clause of sections 4 to 8 is carried out somewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A section and a clause in it.
+type Clause = (u32, u32);
+
+#[test]
+fn every_citation_names_a_clause() {
+    let (clauses, sections) = clauses();
+    let mut dangling = Vec::new();
+    for (path, text) in sources(&["protocol", "models", "src", "cli", "tests"]) {
+        for citation in citations(&text) {
+            let known = match citation {
+                Citation::Clause(clause) => clauses.contains(&clause),
+                Citation::Section(section) => sections.contains(&section),
+            };
+            if !known {
+                dangling.push(format!("{}: {citation:?}", path.display()));
+            }
+        }
+    }
+    assert!(dangling.is_empty(), "SPEC.md has no such clause:\n{}", dangling.join("\n"));
+}
+
+#[test]
+fn every_clause_of_the_protocol_is_cited_by_code() {
+    let (clauses, _) = clauses();
+    let mut cited = BTreeSet::new();
+    for (_, text) in sources(&["protocol", "models", "src", "cli"]) {
+        for citation in citations(&text) {
+            if let Citation::Clause(clause) = citation {
+                cited.insert(clause);
+            }
+        }
+    }
+    let protocol = clauses.iter().filter(|(section, _)| (4..=8).contains(section));
+    let orphans: Vec<_> = protocol.filter(|clause| !cited.contains(clause)).collect();
+    assert!(orphans.is_empty(), "no code cites these clauses: {orphans:?}");
+}
+
+#[test]
+fn clauses_are_numbered_without_gaps_and_stand_in_their_section() {
+    let mut next: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut section = 0;
+    for line in spec().lines() {
+        if let Some(number) = section_of(line) {
+            assert_eq!(number, section + 1, "{line}");
+            section = number;
+        }
+        if let Some(clause) = clause_of(line) {
+            let expected = next.entry(section).or_insert(1);
+            assert_eq!(clause, (section, *expected), "{line}");
+            *expected += 1;
+        }
+    }
+    assert_eq!(next.len(), 12, "every section has clauses");
+}
+
+#[test]
+fn citations_are_read_singly_in_lists_and_in_ranges() {
+    // Put together here, so that the text of this file cites none of them.
+    let cite = |rest: &str| citations(&format!("// {}{rest}", concat!("SP", "EC ")));
+    let clause = |section, number| Citation::Clause((section, number));
+
+    assert_eq!(cite("4.3: it"), [clause(4, 3)]);
+    assert_eq!(cite("4.10). It"), [clause(4, 10)]);
+    assert_eq!(cite("2.6, 3.2, 4.1). Both"), [clause(2, 6), clause(3, 2), clause(4, 1)]);
+    assert_eq!(cite("5.1-5.3: a"), [clause(5, 1), clause(5, 2), clause(5, 3)]);
+    assert_eq!(cite("6.2 and 6.4, 2 of"), [clause(6, 2), clause(6, 4)]);
+    assert_eq!(cite("7). Pure"), [Citation::Section(7)]);
+    assert_eq!(cite("is the text"), []);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Citation {
+    Clause(Clause),
+    Section(u32),
+}
+
+/// Every citation in a text: the word, then clauses separated by commas, "and", or a hyphen for a range.
+fn citations(text: &str) -> Vec<Citation> {
+    let mut found = Vec::new();
+    for mut rest in text.split(concat!("SP", "EC ")).skip(1) {
+        let mut range_from = None;
+        while let Some((citation, behind)) = number(rest) {
+            match (range_from.take(), citation) {
+                (Some((section, first)), Citation::Clause((to, last))) if section == to => {
+                    found.extend((first + 1..=last).map(|n| Citation::Clause((section, n))));
+                }
+                _ => found.push(citation),
+            }
+            let Citation::Clause(clause) = citation else { break };
+            let separators = [", ", " and ", "-", "–"];
+            let Some((separator, behind)) = separators
+                .iter()
+                .find_map(|separator| Some((*separator, behind.strip_prefix(separator)?)))
+            else {
+                break;
+            };
+            // A whole number behind a comma is prose, not a section.
+            if !matches!(number(behind), Some((Citation::Clause(_), _))) {
+                break;
+            }
+            if matches!(separator, "-" | "–") {
+                range_from = Some(clause);
+            }
+            rest = behind;
+        }
+    }
+    found
+}
+
+/// A clause or section number at the start of a text, and what is behind it.
+fn number(text: &str) -> Option<(Citation, &str)> {
+    let (section, rest) = digits(text)?;
+    match rest.strip_prefix('.').and_then(digits) {
+        Some((clause, rest)) => Some((Citation::Clause((section, clause)), rest)),
+        None => Some((Citation::Section(section), rest)),
+    }
+}
+
+fn digits(text: &str) -> Option<(u32, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, &text[end..]))
+}
+
+/// The clauses of the specification, and its sections.
+fn clauses() -> (BTreeSet<Clause>, BTreeSet<u32>) {
+    let spec = spec();
+    (spec.lines().filter_map(clause_of).collect(), spec.lines().filter_map(section_of).collect())
+}
+
+/// The clause that a line starts.
+fn clause_of(line: &str) -> Option<Clause> {
+    match number(line.strip_prefix("**")?)? {
+        (Citation::Clause(clause), rest) if rest.starts_with("** ") => Some(clause),
+        _ => None,
+    }
+}
+
+/// The section that a line is the heading of.
+fn section_of(line: &str) -> Option<u32> {
+    digits(line.strip_prefix("## ")?).map(|(section, _)| section)
+}
+
+fn spec() -> String {
+    let path = root().join("SPEC.md");
+    fs::read_to_string(&path).expect("SPEC.md stands beside Cargo.toml")
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust source below these folders, with its text.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for folder in folders {
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > folders.len(), "there are sources");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder of the workspace") {
+        let path = entry.expect("an entry of it").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("sources are text");
+            found.push((path, text));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `SPEC.md`, clause by clause, on the machines themselves.
+//!
+//! Each test names the clause it shows and has three parts: init, act, check. It asserts the exact effects and the verdict. Nothing is
+//! forged: permits, acknowledgements and decisions come from where the protocol makes them.
+
+mod aligner;
+mod clauses;
+mod committer;
+mod contract;
+mod coordinator;
+mod endings;
+mod failover;
+mod kit;
+mod recovery;
+mod retention;

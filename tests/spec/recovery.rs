@@ -1,0 +1,126 @@
+//! Section 7, and the fence it stands on: from facts to a decision.
+
+use snapline::protocol::fence::{Fence, Fenced};
+use snapline::protocol::ids::Term;
+use snapline::protocol::message::CheckpointKind;
+use snapline::protocol::recovery::{Decision, Facts, Found, Health, Policy, RecoveryError, decide};
+
+use crate::kit::{cp, found, permit};
+
+/// SPEC 2.6, 4.1
+#[test]
+fn spec_4_1_the_fence_rises_and_refuses_what_is_older() {
+    let mut fence = Fence::default();
+    assert_eq!(fence.claim(Term::new(2), 10), Ok(cp(1)));
+
+    assert_eq!(fence.claim(Term::new(1), 10), Err(Fenced { by: Term::new(2) }));
+    assert_eq!(fence.admit(Term::new(1)), Err(Fenced { by: Term::new(2) }));
+    assert_eq!(fence.reserve(Term::new(1), cp(99)), Err(Fenced { by: Term::new(2) }));
+
+    assert_eq!(fence, Fence { term: Term::new(2), until: cp(11) });
+    assert_eq!(fence.admit(Term::new(2)), Ok(()));
+    assert_eq!(fence.admit(Term::new(3)), Ok(()));
+}
+
+/// SPEC 4.1, 4.2
+#[test]
+fn spec_4_2_no_id_is_reserved_twice() {
+    let mut fence = Fence::default();
+
+    assert_eq!(fence.claim(Term::new(1), 10), Ok(cp(1)));
+    assert_eq!(fence.claim(Term::new(1), 10), Ok(cp(11)), "claimed again: a gap");
+    assert_eq!(fence.reserve(Term::new(1), cp(31)), Ok(()));
+    assert_eq!(fence.reserve(Term::new(1), cp(31)), Ok(()), "reserved again: nothing");
+    assert_eq!(fence.reserve(Term::new(1), cp(21)), Ok(()), "a late one: nothing");
+
+    assert_eq!(fence.claim(Term::new(2), 10), Ok(cp(31)));
+}
+
+/// SPEC 7.1
+#[test]
+fn spec_7_1_with_another_term_in_the_fence_nothing_is_decided() {
+    let mut facts = facts(&[found(5)]);
+    facts.fence = Term::new(4);
+
+    assert_eq!(decide(&facts), Err(RecoveryError::Deposed { fence: Term::new(4) }));
+}
+
+/// SPEC 7.2
+#[test]
+fn spec_7_2_the_newest_is_restored_in_whatever_order_it_is_found() {
+    for numbers in [[3, 5, 4], [5, 4, 3], [4, 3, 5]] {
+        let facts = facts(&numbers.map(found));
+
+        assert_eq!(decide(&facts), Ok(restore(5, None)));
+    }
+}
+
+/// SPEC 7.3
+#[test]
+fn spec_7_3_an_unusable_newest_checkpoint_is_an_error() {
+    for health in [Health::Unreadable, Health::Damaged] {
+        let newest = Found { health, ..found(5) };
+        let facts = facts(&[found(4), newest]);
+
+        let unusable = RecoveryError::NewestUnusable { checkpoint: cp(5), health };
+        assert_eq!(decide(&facts), Err(unusable));
+    }
+}
+
+/// SPEC 7.3
+#[test]
+fn spec_7_3_an_older_one_is_restored_only_if_that_is_allowed() {
+    let damaged = |number| Found { health: Health::Damaged, ..found(number) };
+    let mut facts = facts(&[found(3), damaged(4), damaged(5)]);
+    facts.policy.allow_older = true;
+    assert_eq!(decide(&facts), Ok(restore(3, None)));
+
+    facts.manifests.remove(0);
+    assert_eq!(decide(&facts), Err(RecoveryError::NoneUsable { newest: cp(5) }));
+
+    facts.manifests.push(found(6));
+    assert_eq!(decide(&facts), Ok(restore(6, None)), "allowed is not preferred");
+}
+
+/// SPEC 7.4
+#[test]
+fn spec_7_4_what_ended_the_job_is_terminal() {
+    use CheckpointKind::{Drain, Periodic, Suspend};
+    let table = [
+        (Periodic, false, false, None),
+        (Periodic, false, true, None),
+        (Drain, false, false, Some(Drain)),
+        (Suspend, false, false, Some(Suspend)),
+        (Drain, false, true, None),
+        (Suspend, false, true, None),
+        (Periodic, true, false, Some(Periodic)),
+        (Periodic, true, true, Some(Periodic)),
+        (Drain, true, true, Some(Drain)),
+        (Suspend, true, true, Some(Suspend)),
+    ];
+    for (kind, ended, resume_stopped, terminal) in table {
+        let mut facts = facts(&[Found { kind, ended, ..found(5) }]);
+        facts.policy.resume_stopped = resume_stopped;
+
+        assert_eq!(decide(&facts), Ok(restore(5, terminal)));
+    }
+}
+
+/// SPEC 7.5
+#[test]
+fn spec_7_5_without_a_manifest_the_job_starts_at_its_beginning() {
+    let mut facts = facts(&[]);
+    assert_eq!(decide(&facts), Ok(Decision::Fresh));
+    facts.policy = Policy { allow_older: true, resume_stopped: true };
+    assert_eq!(decide(&facts), Ok(Decision::Fresh));
+}
+
+fn facts(manifests: &[Found]) -> Facts {
+    let term = Term::new(3);
+    let policy = Policy::default();
+    Facts { mine: term, fence: term, manifests: manifests.to_vec(), policy }
+}
+
+fn restore(number: u64, terminal: Option<CheckpointKind>) -> Decision {
+    Decision::Restore { permit: permit(number), terminal }
+}

@@ -1,0 +1,125 @@
+//! The walls between the rooms, and a few habits, checked by reading the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longer files say why, in a line that begins with this.
+const LONG: &str = "//! Longer than 500 lines: ";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below the folders, with its path from the root and its text.
+fn sources(folders: &[&str]) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("the folder is readable");
+            open.extend(entries.map(|entry| entry.expect("the entry is readable").path()));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push((from_root(&path), fs::read_to_string(&path).expect("sources are UTF-8")));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn from_root(path: &Path) -> String {
+    let short = path.strip_prefix(root()).expect("it is below the root");
+    short.to_string_lossy().replace('\\', "/")
+}
+
+/// Lines of code that hold a word, as `file:line: text`; comments are not code.
+fn lines_with(files: &[(String, String)], word: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, text) in files {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or("");
+            if code.contains(word) {
+                found.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(files: &[(String, String)], words: &[&str], why: &str) {
+    for word in words {
+        let found = lines_with(files, word);
+        assert!(found.is_empty(), "`{word}`: {why}\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn the_protocol_only_decides() {
+    let protocol = sources(&["protocol/src"]);
+    assert!(protocol.len() >= 10, "the protocol was not found");
+    let words = [
+        "std::", "HashMap", "HashSet", "Instant", "SystemTime", "thread", "async ", ".await", "println", "unsafe ", "random",
+    ];
+    assert_none(&protocol, &words, "protocol/ has no clock, file, thread, randomness or unordered map");
+    let front = fs::read_to_string(root().join("protocol/src/lib.rs")).expect("readable");
+    assert!(front.contains("#![no_std]") && front.contains("#![forbid(unsafe_code)]"));
+}
+
+#[test]
+fn arrows_between_the_rooms_go_one_way() {
+    let models = sources(&["models/src"]);
+    assert_none(&models, &["snapline::", "snapline_cli"], "models/ sees the protocol only, not the runtime");
+    let front = fs::read_to_string(root().join("models/src/lib.rs")).expect("readable");
+    assert!(front.contains("#![forbid(unsafe_code)]"));
+    let runtime = sources(&["src"]);
+    assert_none(&runtime, &["snapline_models", "stateright"], "the runtime does not see the models");
+    let cli = sources(&["cli/src"]);
+    assert!(!models.is_empty() && !runtime.is_empty() && !cli.is_empty());
+}
+
+#[test]
+fn one_file_names_the_explorer_we_do_not_own() {
+    let mut others = sources(&["models/src", "cli/src", "src", "protocol/src"]);
+    others.retain(|(file, _)| file != "models/src/explore/stateright.rs");
+    assert_none(&others, &["stateright::"], "only explore/stateright.rs may name it: it can be replaced");
+}
+
+#[test]
+fn permits_come_from_nowhere_else() {
+    let attesting = |file: &str| {
+        file.starts_with("models/src/world/") || file.starts_with("src/store") || file == "protocol/src/message.rs"
+    };
+    let mut others = sources(&["models/src", "cli/src", "src", "protocol/src"]);
+    others.retain(|(file, _)| !attesting(file));
+    assert_none(&others, &["Persisted::attest"], "only who saw the sync succeed attests");
+    let mut honest = sources(&["cli/src", "src", "protocol/src"]);
+    honest.retain(|(file, _)| file != "protocol/src/message.rs");
+    assert_none(&honest, &["::forge("], "only the models play a broken driver");
+    for manifest in ["Cargo.toml", "cli/Cargo.toml"] {
+        let text = fs::read_to_string(root().join(manifest)).expect("readable");
+        assert!(!text.contains("forge"), "{manifest} must not enable `forge`");
+    }
+}
+
+#[test]
+fn long_files_say_why() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["protocol", "models", "cli", "src", "tests"]) {
+        let lines = text.lines().count();
+        if lines > 500 && !text.lines().any(|line| line.starts_with(LONG)) {
+            wrong.push(format!("{file}: {lines} lines"));
+        }
+    }
+    assert!(wrong.is_empty(), "split them, or say why in a line `{LONG}...`:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_unfinished_is_left_behind() {
+    let mut all = sources(&["protocol", "models", "cli", "src", "tests"]);
+    all.retain(|(file, _)| file != "tests/tidy.rs");
+    assert_none(&all, &["todo!(", "unimplemented!(", "dbg!(", "#[ignore"], "finish it, or do not begin it");
+    for (file, text) in &all {
+        for mark in ["TODO", "FIXME", "XXX"] {
+            assert!(!text.contains(mark), "{file} holds {mark}: an open end belongs into the tracker");
+        }
+    }
+}

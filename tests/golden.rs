@@ -45,3 +45,48 @@ fn a_checkpoint_is_not_final_when_a_newer_one_was_triggered() {
     assert_eq!(waiting.len(), 1, "{waiting:?}");
     assert!(Law::NoLeak.holds(&model.setup, &world));
 }
+
+/// Broke L3 (restorable): a sink reported that its transaction was gone while the manifest of the next checkpoint was being written; the
+/// coordinator forgot that checkpoint, its blobs were deleted as garbage, and then the manifest became durable. Now SPEC 6.5.
+#[test]
+fn a_manifest_in_flight_keeps_its_blobs_when_the_job_fails() {
+    let config = configs::find("dropped-while-storing").expect("it is a configuration");
+    let model = Model::new(config.scenario, None).expect("it is valid");
+    let (source, sink) = (0, 1);
+    let checkpoint = [
+        Action::Fire { timer: Timer::Interval },
+        Action::Deliver { message: 0 },
+        Action::Consume { task: sink, input: 0 },
+        Action::Write { task: source, write: 0 },
+        Action::Write { task: sink, write: 0 },
+    ];
+    let mut path = vec![Action::Store { write: 0 }, Action::Read];
+    path.extend(checkpoint);
+    // The deletion asked for when the attempt began is still in flight, as write 0.
+    path.push(Action::Store { write: 1 });
+    path.extend(checkpoint);
+    path.extend([Action::Drop { sink: 0, transaction: 0 }, Action::Commit { task: sink }]);
+    path.extend([Action::Store { write: 0 }, Action::Store { write: 0 }]);
+    let world = run(&model, &path);
+    assert!(world.data_loss(), "the loss is reported");
+    assert_eq!(world.disk.manifests.len(), 2, "both manifests are durable");
+    assert!(Law::Restorable.holds(&model.setup, &world));
+}
+
+/// Broke L16 (progress) in the model, not in the protocol: when the newest coordinator died while a replaced one lived on, nobody was
+/// elected. The replaced one only repeats its orders and so never writes, and never learns that it is fenced off.
+#[test]
+fn a_third_coordinator_takes_over_though_the_first_lives_on() {
+    let config = configs::find("three-coordinators").expect("it is a configuration");
+    let model = Model::new(config.scenario, None).expect("it is valid");
+    let path = [
+        Action::Store { write: 0 },
+        Action::Read,
+        Action::ElectBeside,
+        Action::Store { write: 0 },
+        Action::CrashCoordinator { applied: false },
+        Action::Elect,
+    ];
+    let world = run(&model, &path);
+    assert_eq!(world.seats.len(), 2, "the first lives on beside the third");
+}

@@ -85,7 +85,7 @@ fn small() -> Vec<Config> {
                 faults: crashes(2),
                 ..slow(Scenario::new("chain", shape::chain()))
             },
-            0,
+            1_022_362,
             "a source and a sink through two crashes, before the first checkpoint, during commit and during recovery",
             "alignment: there is one input",
             &[Restored, FreshAgain, Recommitting, AlreadyCommitted, RestoredTerminal],
@@ -96,7 +96,7 @@ fn small() -> Vec<Config> {
                 faults: crashes(1),
                 ..slow(Scenario::new("chain-asynchronous", shape::chain()))
             },
-            0,
+            32_721,
             "every control message may take any time, and arrive behind a restart",
             "lost or doubled messages",
             &[Restored, Recommitting, AlreadyCommitted],
@@ -106,21 +106,21 @@ fn small() -> Vec<Config> {
                 faults: crashes(2),
                 ..slow(Scenario::new("chain-of-three", shape::chain_of_three()))
             },
-            0,
+            980_018,
             "a stateful operator between source and sink, two crashes",
             "alignment: there is one input",
             &[Restored, FreshAgain, Recommitting],
         ),
         config(
             Scenario { faults: crashes(1), ..Scenario::new("fan-in", shape::fan_in()) },
-            0,
+            179_970,
             "alignment of two sources, with a crash",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
         config(
             Scenario { faults: crashes(1), ..Scenario::new("diamond", shape::diamond()) },
-            0,
+            42_125,
             "one barrier by two ways, records doubled by the topology and by nothing else",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
@@ -131,7 +131,7 @@ fn small() -> Vec<Config> {
                 narrow: Some("alerts".into()),
                 ..slow(Scenario::new("two-sinks", shape::two_sinks()))
             },
-            0,
+            64_214,
             "two sinks, one of which has empty epochs",
             "alignment: each has one input",
             &[Guard::EmptyEpoch, Restored, Recommitting],
@@ -143,7 +143,7 @@ fn small() -> Vec<Config> {
                 faults: crashes(1),
                 ..slow(Scenario::new("two-in-flight", shape::chain()))
             },
-            0,
+            230_971,
             "two checkpoints under way at once, in any order of acks",
             "alignment: there is one input",
             &[Restored, Recommitting],
@@ -154,7 +154,7 @@ fn small() -> Vec<Config> {
                 checkpoints: 2,
                 ..Scenario::new("two-in-flight-aligned", shape::pair())
             },
-            0,
+            102_900,
             "two checkpoints under way through an alignment",
             "crashes",
             &[Held],
@@ -165,7 +165,7 @@ fn small() -> Vec<Config> {
                 faults: crashes(1),
                 ..Scenario::new("at-least-once", shape::pair())
             },
-            0,
+            168_534,
             "the weaker mode: nothing lost, duplicates reachable",
             "that duplicates stay rare",
             &[Guard::SeenTwice, Restored],
@@ -185,7 +185,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { coordinator_crashes: 2, ..one },
                 ..slow(Scenario::new("coordinator-crashes", shape::chain()))
             },
-            0,
+            37_159,
             "two deaths of the coordinator, its write in flight applied or not",
             "a coordinator that lives on",
             &[Restored, Recommitting, RestoredTerminal],
@@ -195,7 +195,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { crashes: 1, coordinator_crashes: 1, ..one },
                 ..slow(Scenario::new("both-crash", shape::chain()))
             },
-            0,
+            113_064,
             "a task and the coordinator die in one run, in either order",
             "alignment: there is one input",
             &[Restored, Recommitting],
@@ -205,7 +205,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { zombie_coordinators: 1, zombie_tasks: 1, ..one },
                 ..slow(Scenario::new("two-coordinators", shape::chain()))
             },
-            0,
+            36_245,
             "a coordinator and a task that were replaced and act on",
             "more than one of each",
             &[ZombieActed, Fenced, Deposed, OldWriterRefused],
@@ -215,7 +215,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { crashes: 1, zombie_tasks: 1, delays: 1, ..one },
                 ..slow(Scenario::new("zombie-task", shape::chain()))
             },
-            0,
+            128_295,
             "a task of an ended attempt that acts on, and a message of its life that comes late",
             "a task that is cut off half",
             &[ZombieActed, OldWriterRefused],
@@ -225,7 +225,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { losses: 1, duplicates: 1, delays: 1, ..one },
                 ..slow(Scenario::new("lossy-network", shape::chain()))
             },
-            0,
+            22_411,
             "a lost, a doubled and a late message in one run",
             "crashes at the same time",
             &[Aborted],
@@ -236,7 +236,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { timeouts: 1, ..one },
                 ..Scenario::new("abort-overtakes", shape::pair())
             },
-            0,
+            117_386,
             "an abort before, during and behind the barrier it is about",
             "crashes at the same time",
             &[Aborted, Held],
@@ -247,7 +247,7 @@ fn failures() -> Vec<Config> {
                 tolerable_failures: 0,
                 ..slow(Scenario::new("no-failure-tolerated", shape::chain()))
             },
-            0,
+            613_673,
             "one failed checkpoint restarts the job",
             "alignment: there is one input",
             &[Restored],
@@ -257,7 +257,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { unknown_commits: 1, refused_commits: 1, crashes: 1, ..one },
                 ..Scenario::new("ambiguous-commits", shape::chain())
             },
-            0,
+            10_013,
             "commit calls refused and of unknown outcome, with a crash",
             "two crashes during one commit (see chain)",
             &[AlreadyCommitted, Recommitting],
@@ -268,10 +268,33 @@ fn failures() -> Vec<Config> {
                 faults: Faults { drops: 1, crashes: 1, ..one },
                 ..Scenario::new("dropped-transaction", shape::chain())
             },
-            0,
+            6_112,
             "an external system that drops a prepared transaction: the loss is reported, never hidden",
             "that nothing is lost: nobody could promise that",
             &[Guard::Dropped, Guard::LossSeen, Guard::LossReported],
+        ),
+        config(
+            Scenario {
+                sink: SinkModel::producer_with_timeout(),
+                checkpoints: 2,
+                retained: Some(1),
+                faults: Faults { drops: 1, ..one },
+                ..slow(Scenario::new("dropped-while-storing", shape::chain()))
+            },
+            0,
+            "a dropped transaction while the next checkpoint is written and the last one deleted",
+            "crashes at the same time",
+            &[Guard::Dropped, Guard::LossReported],
+        ),
+        config(
+            Scenario {
+                faults: Faults { zombie_coordinators: 1, coordinator_crashes: 1, ..one },
+                ..Scenario::new("three-coordinators", shape::chain())
+            },
+            0,
+            "a coordinator is replaced, its successor dies, a third takes over while the first acts on",
+            "background writes of sources",
+            &[ZombieActed, Fenced, Deposed],
         ),
     ]
 }
@@ -281,7 +304,7 @@ fn ends() -> Vec<Config> {
     vec![
         config(
             Scenario { faults: crashes(2), ..Scenario::new("bounded-input", shape::pair()) },
-            0,
+            1_204_653,
             "one writer at its end, the other not; the last checkpoint holds what ending flushes; two crashes",
             "background writes of sources",
             &[Held, Restored, RestoredTerminal, Recommitting],
@@ -292,10 +315,21 @@ fn ends() -> Vec<Config> {
                 faults: crashes(1),
                 ..Scenario::new("stop-drain", shape::pair())
             },
-            0,
+            345_864,
             "stop with drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
             &[Held, Restored, RestoredTerminal],
+        ),
+        config(
+            Scenario {
+                stop: Some(StopKind::Drain),
+                faults: Faults { timeouts: 1, losses: 1, ..Faults::default() },
+                ..Scenario::new("stop-drain-lossy", shape::chain())
+            },
+            19_704,
+            "a stop with drain whose messages are lost",
+            "crashes at the same time",
+            &[Guard::Aborted],
         ),
         config(
             Scenario {
@@ -303,7 +337,7 @@ fn ends() -> Vec<Config> {
                 faults: crashes(1),
                 ..Scenario::new("stop-suspend", shape::pair())
             },
-            0,
+            404_094,
             "stop without drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
             &[Held, Restored, RestoredTerminal],
@@ -314,7 +348,7 @@ fn ends() -> Vec<Config> {
                 faults: Faults { coordinator_crashes: 1, failed_snapshots: 1, ..Faults::default() },
                 ..Scenario::new("stop-coordinator", shape::chain())
             },
-            0,
+            67_392,
             "a stop whose checkpoint fails, and whose coordinator dies",
             "alignment: there is one input",
             &[Guard::Aborted, Restored, RestoredTerminal],
@@ -330,7 +364,7 @@ fn storage() -> Vec<Config> {
                 faults: Faults { unknown_writes: 2, refused_writes: 1, ..Faults::default() },
                 ..Scenario::new("ambiguous-store", shape::chain())
             },
-            0,
+            3_995,
             "manifest writes refused and of unknown outcome, applied or not",
             "crashes at the same time (see coordinator-crashes)",
             &[Aborted],
@@ -340,7 +374,7 @@ fn storage() -> Vec<Config> {
                 faults: Faults { failed_snapshots: 1, crashes: 1, ..Faults::default() },
                 ..slow(Scenario::new("failed-snapshot", shape::chain()))
             },
-            0,
+            84_077,
             "a snapshot that cannot be written, a decline, an abort, and its transaction committed with the next",
             "alignment: there is one input",
             &[Aborted, Restored],
@@ -357,7 +391,7 @@ fn storage() -> Vec<Config> {
                 },
                 ..Scenario::new("id-blocks", shape::chain())
             },
-            0,
+            352_482,
             "checkpoint ids are reserved one by one, through a coordinator's death",
             "larger blocks (every other configuration)",
             &[Restored],
@@ -370,7 +404,7 @@ fn storage() -> Vec<Config> {
                 faults: crashes(1),
                 ..Scenario::new("shared-blobs", shape::chain())
             },
-            0,
+            104_412,
             "snapshots share blobs, one checkpoint is kept, the rest is deleted by reachability",
             "several checkpoints under way",
             &[Collected, SharedOutlived, Restored, Recommitting],
@@ -384,7 +418,7 @@ fn storage() -> Vec<Config> {
                 faults: Faults { failed_snapshots: 1, ..Faults::default() },
                 ..slow(Scenario::new("shared-blobs-concurrent", shape::chain()))
             },
-            0,
+            711_238,
             "sharing with two checkpoints under way and one that is aborted",
             "crashes at the same time",
             &[Collected, SharedOutlived, Aborted],
@@ -396,14 +430,14 @@ fn storage() -> Vec<Config> {
                 faults: Faults { zombie_coordinators: 1, ..Faults::default() },
                 ..Scenario::new("zombie-collector", shape::chain())
             },
-            0,
+            31_273,
             "a deposed coordinator deletes what it once knew to be garbage",
             "shared blobs at the same time",
             &[Collected, Guard::ZombieActed],
         ),
         config(
             Scenario { ..Scenario::new("shuffle", shape::shuffle()) },
-            0,
+            74_976,
             "two sources, two keyed subtasks, all to all, two sinks",
             "crashes (see shuffle-crash, deep)",
             &[Guard::Held],

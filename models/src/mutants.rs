@@ -2,7 +2,7 @@
 //!
 //! None of them is in the protocol: each is a broken driver, store or environment around the true machines, so that `protocol/` has
 //! no switch to leave on. A mutant is killed when the law written for its class finds a shortest counterexample; one that lives
-//! fails CI. `kills-only` pairs ([`SOLO`]) show that no law is idle: each law has a mutant that no other law sees.
+//! fails CI. [`SOLO`] shows that no law is idle: each law has a mutant that no other law sees.
 
 use snapline_protocol::aligner::Mode;
 
@@ -287,32 +287,53 @@ mutants! {
         slow(chain());
 }
 
-/// For each law a mutant that it alone kills: with that law left out, the mutant lives in this scenario.
-pub const SOLO: &[(Law, Mutant, fn() -> Scenario)] = &[
-    (Law::CutComplete, Mutant::StateHole, || slow(chain_of_three())),
-    (Law::CutClean, Mutant::SnapshotNotCopied, || slow(chain_of_three())),
-    (Law::Restorable, Mutant::CollectBlobsFirst, || Scenario {
+/// A law, a mutant that it alone kills, and where: with that law left out, the mutant lives there.
+#[derive(Clone, Copy, Debug)]
+pub struct Solo {
+    /// The law.
+    pub law: Law,
+    /// The mutant.
+    pub mutant: Mutant,
+    /// Where it is hunted.
+    pub scenario: fn() -> Scenario,
+}
+
+const fn solo(law: Law, mutant: Mutant, scenario: fn() -> Scenario) -> Solo {
+    Solo { law, mutant, scenario }
+}
+
+/// One for each law.
+pub const SOLO: &[Solo] = &[
+    solo(Law::CutComplete, Mutant::StateHole, || slow(chain_of_three())),
+    solo(Law::CutClean, Mutant::SnapshotNotCopied, || slow(chain_of_three())),
+    solo(Law::Restorable, Mutant::CollectBlobsFirst, || Scenario {
         checkpoints: 2,
         ..retaining(chain())
     }),
-    (Law::CommitAfterComplete, Mutant::CompleteBeforeStored, || slow(chain())),
-    (Law::NoDuplicates, Mutant::CommitTwice, || slow(chain())),
-    (Law::Prefix, Mutant::CommitNewestFirst, || (Mutant::CommitNewestFirst.about().scenario)()),
-    (Law::NoLoss, Mutant::PrepareAfterAck, || slow(chain())),
-    (Law::LossIsLoud, Mutant::LossSwallowed, || (Mutant::LossSwallowed.about().scenario)()),
-    (Law::IdsMonotone, Mutant::IdsFromRestored, || (Mutant::IdsFromRestored.about().scenario)()),
-    (Law::Fenced, Mutant::OldWritersAdmitted, || (Mutant::OldWritersAdmitted.about().scenario)()),
-    (Law::OneNameOneContent, Mutant::LocalNamesOverwritten, || {
+    solo(Law::CommitAfterComplete, Mutant::CompleteBeforeStored, || slow(chain())),
+    solo(Law::NoDuplicates, Mutant::CommitTwice, || slow(chain())),
+    solo(Law::Prefix, Mutant::CommitNewestFirst, || (Mutant::CommitNewestFirst.about().scenario)()),
+    solo(Law::NoLoss, Mutant::PrepareAfterAck, || slow(chain())),
+    solo(Law::LossIsLoud, Mutant::LossSwallowed, || (Mutant::LossSwallowed.about().scenario)()),
+    solo(Law::IdsMonotone, Mutant::IdsFromRestored, || {
+        (Mutant::IdsFromRestored.about().scenario)()
+    }),
+    solo(Law::Fenced, Mutant::OldWritersAdmitted, || {
+        (Mutant::OldWritersAdmitted.about().scenario)()
+    }),
+    solo(Law::OneNameOneContent, Mutant::LocalNamesOverwritten, || {
         (Mutant::LocalNamesOverwritten.about().scenario)()
     }),
-    (Law::NoLeak, Mutant::OrphansLeft, || crashing(slow(chain()))),
-    (Law::FinishedComplete, Mutant::RetrySwallowed, || refusing(slow(chain()))),
-    (Law::StopIsFinal, Mutant::SuspendedReadsOn, || (Mutant::SuspendedReadsOn.about().scenario)()),
-    (Law::AtLeastOnce, Mutant::RetrySwallowed, || Scenario {
+    solo(Law::NoLeak, Mutant::OrphansLeft, || crashing(slow(chain()))),
+    solo(Law::FinishedComplete, Mutant::RetrySwallowed, || refusing(slow(chain()))),
+    solo(Law::StopIsFinal, Mutant::SuspendedReadsOn, || {
+        (Mutant::SuspendedReadsOn.about().scenario)()
+    }),
+    solo(Law::AtLeastOnce, Mutant::RetrySwallowed, || Scenario {
         mode: Mode::AtLeastOnce,
         ..refusing(slow(chain()))
     }),
-    (Law::Progress, Mutant::NoResend, || (Mutant::NoResend.about().scenario)()),
+    solo(Law::Progress, Mutant::NoResend, || (Mutant::NoResend.about().scenario)()),
 ];
 
 impl Mutant {
@@ -408,7 +429,8 @@ mod tests {
         let bounds = Bounds { max_states: Some(3_000_000), ..Bounds::default() };
         let mut wrong = Vec::new();
         for law in Law::ALL {
-            let Some((_, mutant, scenario)) = SOLO.iter().find(|(solo, _, _)| *solo == law) else {
+            let Some(Solo { mutant, scenario, .. }) = SOLO.iter().find(|solo| solo.law == law)
+            else {
                 wrong.push(format!("{}: nothing", law.name()));
                 continue;
             };

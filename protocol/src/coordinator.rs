@@ -485,6 +485,15 @@ impl Coordinator {
         }
     }
 
+    /// Forgets every checkpoint under way but the one whose manifest is being written: nobody can call that write back.
+    fn keep_only_stored(&mut self, out: &mut Out<Effect>) {
+        for pending in &self.pending {
+            out.push(Effect::Disarm(Timer::Timeout(pending.barrier.checkpoint)));
+        }
+        let storing = self.storing;
+        self.pending.retain(|pending| Some(pending.barrier.checkpoint) == storing);
+    }
+
     fn drop_pending(&mut self, out: &mut Out<Effect>) {
         for pending in self.pending.drain(..) {
             out.push(Effect::Disarm(Timer::Timeout(pending.barrier.checkpoint)));
@@ -520,9 +529,9 @@ impl Coordinator {
         out: &mut Out<Effect>,
     ) -> Verdict {
         if lost {
-            // SPEC 6.5
+            // SPEC 6.5: nothing new begins; a manifest in flight may still become durable, so its blobs stay rooted.
             self.phase = Phase::FailedDataLoss;
-            self.drop_pending(out);
+            self.keep_only_stored(out);
             self.disarm_all(out);
             return Verdict::Applied;
         }
@@ -579,11 +588,7 @@ impl Coordinator {
     // SPEC 4.10
     fn fail_over(&mut self, out: &mut Out<Effect>) {
         self.disarm_all(out);
-        let storing = self.storing;
-        for pending in &self.pending {
-            out.push(Effect::Disarm(Timer::Timeout(pending.barrier.checkpoint)));
-        }
-        self.pending.retain(|pending| Some(pending.barrier.checkpoint) == storing);
+        self.keep_only_stored(out);
         self.phase = Phase::Recovering;
         self.failures = 0;
         if self.storing.is_none() {

@@ -282,7 +282,7 @@ impl Step<'_> {
 
     fn fire(&mut self, seat: usize, timer: Timer) {
         self.world.seats[seat].timers.retain(|armed| *armed != timer);
-        let zombie = seat + 1 < self.world.seats.len();
+        let zombie = self.world.seats[seat].number != self.world.terms;
         if timer == Timer::Interval && (zombie || !self.world.needs_checkpoint(self.setup)) {
             self.world.checkpoints = self.world.checkpoints.saturating_sub(1);
         }

@@ -30,6 +30,7 @@ impl Step<'_> {
             decide(&facts).unwrap_or(Decision::Fresh)
         });
         self.world.seats.push(Seat {
+            number: self.world.terms,
             machine,
             timers: Vec::new(),
             writes: Vec::new(),
@@ -42,8 +43,10 @@ impl Step<'_> {
         self.carry_out(seat, out);
     }
 
+    /// A coordinator starts because the last one is deposed or dead; one that was replaced before may live on.
     pub(super) fn elect_afresh(&mut self) {
-        self.world.seats.clear();
+        let terms = self.world.terms;
+        self.world.seats.retain(|seat| seat.number != terms);
         self.elect();
     }
 
@@ -224,6 +227,7 @@ impl Step<'_> {
 
     /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.
     pub(super) fn crash_coordinator(&mut self, applied: bool) {
+        // Only the newest is made to crash, and it sits last.
         let seat = self.world.seats.len() - 1;
         let writes = core::mem::take(&mut self.world.seats[seat].writes);
         for op in writes {

@@ -23,7 +23,7 @@ impl World {
         let first = out.len();
         self.progress(setup, out);
         if out.len() == first {
-            self.when_stuck(out);
+            self.when_stuck(setup, out);
         }
         self.faults(setup, out);
         self.zombies(setup, out);
@@ -51,7 +51,7 @@ impl World {
         for (subtask, task) in self.tasks.iter().enumerate() {
             self.task_steps(setup, subtask, task, out);
         }
-        let Some(seat) = self.seats.last() else {
+        let Some(seat) = self.newest() else {
             out.push(Action::Elect);
             return;
         };
@@ -134,7 +134,7 @@ impl World {
 
     /// Whether the job cannot end without one more checkpoint: its input has ended or it is being stopped, and none is under way.
     pub(super) fn needs_checkpoint(&self, setup: &Setup) -> bool {
-        let Some(seat) = self.seats.last() else { return false };
+        let Some(seat) = self.newest() else { return false };
         let sources = setup.topology.sources();
         let ended = |source: usize| {
             self.tasks
@@ -151,14 +151,18 @@ impl World {
             && (stopping || sources.iter().all(ended))
     }
 
-    /// A timer that only repairs fires when nothing else can happen: firing it earlier is a fault of the budget.
-    fn when_stuck(&self, out: &mut Vec<Action>) {
-        let Some(seat) = self.seats.last().filter(|seat| seat.machine.phase() == Phase::Running)
-        else {
+    /// A timer that only repairs fires when nothing else can happen: firing it earlier is a fault of the budget. Then the interval
+    /// timer does so too, beyond the checkpoints it was granted: a lost abort may leave an input held until a newer barrier comes.
+    fn when_stuck(&self, setup: &Setup, out: &mut Vec<Action>) {
+        let Some(seat) = self.newest() else { return };
+        if seat.machine.phase() != Phase::Running {
             return;
-        };
-        for &timer in seat.timers.iter().filter(|timer| **timer != Timer::Interval) {
-            out.push(Action::Fire { timer });
+        }
+        let enough = self.witness.issued.count_ones() >= setup.most_checkpoints();
+        for &timer in &seat.timers {
+            if timer != Timer::Interval || (!enough && Self::may_trigger(setup, seat)) {
+                out.push(Action::Fire { timer });
+            }
         }
     }
 
@@ -227,14 +231,14 @@ impl World {
     }
 
     fn coordinator_faults(&self, out: &mut Vec<Action>) {
-        let Some(seat) = self.seats.last() else { return };
+        let Some(seat) = self.newest() else { return };
         if self.faults.coordinator_crashes > 0 {
             out.push(Action::CrashCoordinator { applied: false });
             if !seat.writes.is_empty() {
                 out.push(Action::CrashCoordinator { applied: true });
             }
         }
-        if self.faults.zombie_coordinators > 0 && self.seats.len() == 1 {
+        if self.faults.zombie_coordinators > 0 && self.replaced().is_none() {
             out.push(Action::ElectBeside);
         }
         for write in 0..seat.writes.len() {
@@ -269,7 +273,7 @@ impl World {
                 out.push(Action::ZombieCommit { zombie: index });
             }
         }
-        let [old, _newest] = self.seats.as_slice() else { return };
+        let Some(old) = self.replaced() else { return };
         for write in 0..old.writes.len() {
             out.push(Action::ZombieStore { write: small(write) });
         }

@@ -102,6 +102,8 @@ pub struct Zombie {
 /// A coordinator with what its driver keeps for it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Seat {
+    /// The how-manieth coordinator it is.
+    pub number: u32,
     /// The machine.
     pub machine: Coordinator,
     /// Timers that are armed, ascending.
@@ -221,10 +223,20 @@ impl World {
         world
     }
 
-    /// The newest coordinator, if one lives.
+    /// The newest coordinator, if it lives.
     #[must_use]
     pub fn coordinator(&self) -> Option<&Coordinator> {
-        self.seats.last().map(|seat| &seat.machine)
+        self.newest().map(|seat| &seat.machine)
+    }
+
+    /// The seat of the coordinator that was started last, if it lives.
+    fn newest(&self) -> Option<&Seat> {
+        self.seats.last().filter(|seat| seat.number == self.terms)
+    }
+
+    /// The seat of a coordinator that was replaced and lives on.
+    fn replaced(&self) -> Option<&Seat> {
+        self.seats.first().filter(|seat| seat.number != self.terms)
     }
 
     /// Whether a newest coordinator says the job has finished.

@@ -1,0 +1,258 @@
+//! What followed from a step: what differs between the World before and after.
+
+use snapline_protocol::coordinator::Phase;
+use snapline_protocol::ids::CheckpointId;
+
+use super::{Teller, act, tally};
+use crate::world::{Action, Item, Message, Seat, Task};
+
+impl Teller<'_> {
+    /// What followed, in clauses.
+    pub(super) fn follow(&self, action: Action) -> Vec<String> {
+        let mut clauses = Vec::new();
+        let deployed = self.before.host != self.after.host;
+        if deployed {
+            self.deployed(&mut clauses);
+        } else {
+            for (subtask, (before, after)) in
+                self.before.tasks.iter().zip(&self.after.tasks).enumerate()
+            {
+                if before.alive && after.alive {
+                    self.task_moved(subtask, before, after, &mut clauses);
+                }
+            }
+        }
+        self.storage_changed(action, &mut clauses);
+        self.external_changed(action, &mut clauses);
+        // Who is elected afresh takes an empty seat; else everybody keeps theirs.
+        if action != Action::Elect {
+            for (before, after) in self.before.seats.iter().zip(&self.after.seats) {
+                self.coordinator_moved(before, after, &mut clauses);
+            }
+        }
+        self.sent(&mut clauses);
+        clauses
+    }
+
+    fn deployed(&self, clauses: &mut Vec<String>) {
+        let Some(attempt) = self.after.host.attempt() else { return };
+        let restored = self
+            .after
+            .seats
+            .iter()
+            .find(|seat| seat.machine.attempt() == attempt)
+            .and_then(|seat| seat.machine.newest());
+        let from = match restored {
+            Some(checkpoint) => format!("restores checkpoint {checkpoint}"),
+            None => "starts from nothing".into(),
+        };
+        clauses.push(format!("attempt {attempt} is deployed and {from}"));
+        let new = self.after.zombies.iter().skip(self.before.zombies.len());
+        let stay = self.names(new.map(|zombie| zombie.subtask));
+        if !stay.is_empty() {
+            clauses.push(format!("{stay} of the last attempt goes on unnoticed"));
+        }
+        for (subtask, task) in self.after.tasks.iter().enumerate() {
+            if task.call.is_some() {
+                clauses.push(self.commits(subtask, task));
+            }
+        }
+    }
+
+    fn commits(&self, subtask: usize, task: &Task) -> String {
+        let what = task.call.map_or(String::new(), |txn| super::transaction_name(&txn));
+        format!("{} asks to commit {what}", self.name(subtask))
+    }
+
+    fn task_moved(&self, subtask: usize, before: &Task, after: &Task, clauses: &mut Vec<String>) {
+        let name = self.name(subtask);
+        let config = &self.setup.aligners[subtask];
+        let held = |task: &Task, input| task.aligner.held(config, input);
+        let inputs = || 0..config.inputs;
+        let newly: Vec<usize> = inputs().filter(|&i| held(after, i) && !held(before, i)).collect();
+        let freed = inputs().any(|i| held(before, i)) && !inputs().any(|i| held(after, i));
+        for input in newly {
+            clauses.push(format!("{name} holds its input from {}", self.feeder(subtask, input)));
+        }
+        for checkpoint in self.snapshots_taken(subtask, before, after) {
+            let base = match self.base_of(subtask, after, checkpoint) {
+                Some(base) => format!(" on top of {base}"),
+                None => String::new(),
+            };
+            clauses.push(format!("{name} takes its snapshot for checkpoint {checkpoint}{base}"));
+        }
+        if freed {
+            clauses.push(format!("{name} lets its inputs go"));
+        }
+        if after.aligner.has_ended(config) && !before.aligner.has_ended(config) {
+            clauses.push(format!("{name} has ended"));
+        }
+        for (item, to) in self.passed_on(subtask) {
+            clauses.push(format!("{name} passes {item} to {to}"));
+        }
+        if after.call.is_some() && before.call != after.call {
+            clauses.push(self.commits(subtask, after));
+        }
+    }
+
+    /// Snapshots that are being written, or, where they are written at once, on the disk.
+    fn snapshots_taken(&self, subtask: usize, before: &Task, after: &Task) -> Vec<CheckpointId> {
+        let writes = after.writes.iter().filter(|write| !before.writes.contains(write));
+        let mut taken: Vec<CheckpointId> = writes.map(|write| write.checkpoint).collect();
+        let known = |id| self.before.disk.blob(id).is_some();
+        let mine = self.after.disk.blobs.iter().filter(|blob| {
+            blob.id.subtask.index() == subtask && blob.id.attempt == after.aligner.attempt()
+        });
+        let written = mine.filter(|blob| {
+            let asked = before.writes.iter().any(|write| write.blob.id == blob.id);
+            !known(blob.id) && !asked
+        });
+        taken.extend(written.map(|blob| blob.id.checkpoint));
+        taken
+    }
+
+    fn base_of(
+        &self,
+        subtask: usize,
+        task: &Task,
+        checkpoint: CheckpointId,
+    ) -> Option<CheckpointId> {
+        let written = task.writes.iter().map(|write| &write.blob);
+        let mut blobs = written.chain(&self.after.disk.blobs);
+        let blob = blobs
+            .find(|blob| blob.id.subtask.index() == subtask && blob.id.checkpoint == checkpoint);
+        blob.and_then(|blob| blob.base).map(|base| base.checkpoint)
+    }
+
+    /// What is new at the end of a subtask's output channels, with the names of those it goes to.
+    fn passed_on(&self, subtask: usize) -> Vec<(String, String)> {
+        let mut passed: Vec<(String, Vec<usize>)> = Vec::new();
+        for &channel in &self.setup.topology.subtasks()[subtask].outputs {
+            let (before, after) = (&self.before.channels[channel], &self.after.channels[channel]);
+            let to = self.setup.topology.channels()[channel].to.index();
+            for item in after.iter().skip(before.len()) {
+                let item = match item {
+                    Item::Record(_) => "it".to_string(),
+                    Item::Barrier(barrier) => format!("barrier {}", barrier.checkpoint),
+                    Item::End => "its end".to_string(),
+                };
+                match passed.iter_mut().find(|(other, _)| *other == item) {
+                    Some((_, receivers)) => receivers.push(to),
+                    None => passed.push((item, vec![to])),
+                }
+            }
+        }
+        passed.into_iter().map(|(item, to)| (item, self.names(to.into_iter()))).collect()
+    }
+
+    fn storage_changed(&self, action: Action, clauses: &mut Vec<String>) {
+        let (before, after) = (&self.before.disk, &self.after.disk);
+        for manifest in &after.manifests {
+            if !before.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
+                clauses.push(format!("checkpoint {} is complete", manifest.checkpoint));
+            }
+        }
+        for manifest in &before.manifests {
+            if !after.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
+                clauses.push(format!("checkpoint {} is deleted", manifest.checkpoint));
+            }
+        }
+        let gone = before.blobs.iter().filter(|blob| after.blob(blob.id).is_none()).count();
+        if gone > 0 {
+            clauses.push(format!("{gone} blobs are gone"));
+        }
+        if let Action::ZombieStore { .. } = action
+            && before == after
+        {
+            clauses.push("nothing in storage changes".into());
+        }
+    }
+
+    fn external_changed(&self, action: Action, clauses: &mut Vec<String>) {
+        let sinks = self.setup.topology.sinks();
+        let externals = self.before.external.iter().zip(&self.after.external);
+        for (sink, (before, after)) in sinks.iter().zip(externals) {
+            let name = self.name(sink);
+            for transaction in &after.prepared {
+                if !before.prepared.iter().any(|other| other.txn == transaction.txn) {
+                    let what = super::transaction_name(&transaction.txn);
+                    let content = tally(self.setup, transaction.content);
+                    clauses.push(format!("{name} prepares {what} ({content})"));
+                }
+            }
+            for transaction in &before.prepared {
+                let left = after.prepared.iter().any(|other| other.txn == transaction.txn);
+                let committed = after.committed.iter().any(|other| other.txn == transaction.txn);
+                let dropped = matches!(action, Action::Drop { .. });
+                if !left && !committed && !dropped {
+                    let what = super::transaction_name(&transaction.txn);
+                    clauses.push(format!("{name}'s {what} is rolled back"));
+                }
+            }
+            let seen = after.visible.once & !before.visible.once;
+            let again = after.visible.twice & !before.visible.twice;
+            if seen != 0 {
+                let records = super::records(self.setup, seen);
+                clauses.push(format!("readers of {name} see {records}"));
+            }
+            if again != 0 {
+                let records = super::records(self.setup, again);
+                clauses.push(format!("readers of {name} see {records} a second time"));
+            }
+        }
+    }
+
+    fn coordinator_moved(&self, before: &Seat, after: &Seat, clauses: &mut Vec<String>) {
+        let (was, is) = (&before.machine, &after.machine);
+        for (checkpoint, acked) in is.under_way() {
+            match was.under_way().find(|(other, _)| *other == checkpoint) {
+                None => clauses.push(format!("checkpoint {checkpoint} starts")),
+                Some((_, before)) => {
+                    let new = self.names(acked.iter().filter(|&s| !before.contains(s)));
+                    if !new.is_empty() {
+                        clauses.push(format!("checkpoint {checkpoint} is acknowledged by {new}"));
+                    }
+                }
+            }
+        }
+        for (checkpoint, _) in was.under_way() {
+            let goes_on = is.under_way().any(|(other, _)| other == checkpoint);
+            if !goes_on && is.newest() < Some(checkpoint) {
+                clauses.push(format!("checkpoint {checkpoint} is aborted"));
+            }
+        }
+        for write in after.writes.iter().filter(|write| !before.writes.contains(write)) {
+            clauses.push(format!("storage is asked for {}", act::op(write)));
+        }
+        if was.is_resolved() != is.is_resolved() && is.is_resolved() && is.newest() == was.newest()
+        {
+            clauses.push("every sink has committed".into());
+        }
+        let tells = match is.phase() {
+            Phase::Running => false,
+            Phase::Recovering => was.phase() == Phase::Running,
+            other => other != was.phase(),
+        };
+        if tells {
+            clauses.push(act::phase(is.phase()));
+        }
+    }
+
+    /// Messages that wait now and did not before, one clause for all.
+    fn sent(&self, clauses: &mut Vec<String>) {
+        let known = |message: &&Message| {
+            self.before.network.contains(message) || self.before.sent.contains(message)
+        };
+        let waiting = self.after.network.iter().chain(&self.after.sent);
+        let mut new: Vec<String> = Vec::new();
+        for message in waiting.filter(|message| !known(message)) {
+            let text = act::message(self, message);
+            if !new.contains(&text) {
+                new.push(text);
+            }
+        }
+        if !new.is_empty() {
+            clauses.push(format!("sent: {}", new.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The seeded random walk: the same World, with topologies and bounds far beyond what can be searched exhaustively.
+//!
+//! ```text
+//! episode:  draw bounds and faults -> turbulence: anything enabled, faults along the way -> heal: no more faults -> must finish
+//! walk:     episode, episode, episode, ... until the steps are used up, or a law is broken
+//! ```
+//! Each episode is a run from the first state. It draws its own bounds and its own set of faults, up to the scenario's ("swarm"): a
+//! fault that is always switched on hides what happens without it. After a random number of steps the episode heals: no fault strikes
+//! any more, and the job must finish; if it does not, [`Law::Progress`] is broken. The other laws are evaluated after every step.
+//!
+//! A walk is a function of its seed, on every machine, and its violations come shrunk, as a [`Trace`].
+
+mod draw;
+mod episode;
+mod random;
+mod scenarios;
+mod shrink;
+
+pub use scenarios::{eight, variants};
+
+use crate::explore::Marks;
+use crate::laws::Law;
+use crate::model::Model;
+use crate::mutants::Mutant;
+use crate::scenario::{Scenario, ScenarioError};
+use crate::trace::Trace;
+use crate::world::{Action, KINDS};
+
+use episode::{End, Episode};
+use random::Random;
+
+/// A walk to be taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Walk {
+    /// What is walked on; episodes take turns. Bounds and budgets are maxima. See [`variants`].
+    pub scenarios: Vec<Scenario>,
+    /// The wrong rule that is switched on, if any.
+    pub mutant: Option<Mutant>,
+    /// Where all its chances come from.
+    pub seed: u64,
+    /// How many steps it takes, if no law is broken.
+    pub steps: u64,
+}
+
+/// What a walk came across.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WalkReport {
+    /// Its seed.
+    pub seed: u64,
+    /// Steps taken.
+    pub steps: u64,
+    /// Episodes begun.
+    pub episodes: u64,
+    /// Episodes whose job finished, as every one must that is not cut short.
+    pub finished: u64,
+    /// Episodes whose job failed loudly, because an external system had dropped data.
+    pub failed_loudly: u64,
+    /// Episodes that were ended without a verdict: the steps were used up, or the model's checkpoint ids (it tells 64 apart).
+    pub cut_short: u64,
+    /// Steps taken, by kind, see [`KINDS`].
+    pub actions: Vec<u64>,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
+    /// Attempts deployed.
+    pub attempts: u64,
+    /// The longest way from healing to the end of a job, in steps.
+    pub longest_healing: u64,
+    /// Arms of the machines that were driven and situations met, see [`crate::world::Guard`].
+    pub marks: Marks,
+    /// The first broken law, if any, with a shrunk way there.
+    pub violation: Option<(Law, Trace)>,
+}
+
+impl WalkReport {
+    fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            steps: 0,
+            episodes: 0,
+            finished: 0,
+            failed_loudly: 0,
+            cut_short: 0,
+            actions: vec![0; KINDS.len()],
+            checkpoints: 0,
+            attempts: 0,
+            longest_healing: 0,
+            marks: Marks::new(),
+            violation: None,
+        }
+    }
+
+    /// Faults and acts of the undead that took place, by their names in [`KINDS`].
+    pub fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = KINDS.iter().copied().zip(self.actions.iter().copied());
+        counts.skip(Action::Lose { message: 0 }.kind())
+    }
+}
+
+impl Walk {
+    /// A walk on one scenario, without wrong rules.
+    #[must_use]
+    pub fn new(scenario: Scenario, seed: u64, steps: u64) -> Self {
+        Self { scenarios: vec![scenario], mutant: None, seed, steps }
+    }
+
+    /// Takes the walk.
+    ///
+    /// # Errors
+    /// If one of its scenarios is wrong.
+    pub fn run(&self) -> Result<WalkReport, ScenarioError> {
+        let mut report = WalkReport::new(self.seed);
+        for scenario in &self.scenarios {
+            Model::new(scenario.clone(), self.mutant)?;
+        }
+        let mut turns = self.scenarios.iter().cycle();
+        while report.steps < self.steps {
+            let Some(scenario) = turns.next() else { break };
+            // Every episode has its own stream of chances: what one draws does not move the others.
+            let mut random = Random::new(self.seed).fork(report.episodes);
+            let scenario = draw::bounds(scenario, &mut random);
+            let model = Model::new(scenario, self.mutant)?;
+            report.episodes += 1;
+            match Episode::new(&model, &mut random).run(self.steps, &mut report) {
+                End::Finished => report.finished += 1,
+                End::FailedLoudly => report.failed_loudly += 1,
+                End::CutShort => report.cut_short += 1,
+                End::Broken(law, path) => {
+                    report.violation = Some((law, shrink::shrink(&model, law, path)));
+                    break;
+                }
+            }
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,307 @@
+//! From the path of a random walk to a short one that breaks the same law.
+//!
+//! Steps are left out, large pieces first, and the rest is run again: what is not possible any more is skipped. Then bounds are
+//! lowered, and so on, until nothing helps. Operators with several subtasks are tried with one, by a short walk of their own that looks
+//! for the same law. The effort is bounded in steps, not in time: the same walk gives the same trace.
+
+use snapline_protocol::coordinator::StoreOp;
+use snapline_protocol::topology::Wiring;
+
+use super::WalkReport;
+use super::draw::{BUDGETS, WAITING};
+use super::episode::{Choice, End, Episode, fair, finishes, is_stuck};
+use super::random::Random;
+use crate::explore::{Marks, System};
+use crate::laws::Law;
+use crate::model::Model;
+use crate::mutants::Mutant;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::world::{Action, Message, World};
+
+/// Steps that shrinking may take for one topology.
+const EFFORT: u64 = 1_000_000;
+
+/// Steps of a walk that looks for the same violation in a narrower topology.
+const NARROW: u64 = 30_000;
+
+/// An action by what it is about, where its index depends on what happened before.
+#[derive(Clone, Copy)]
+struct Meant {
+    action: Action,
+    letter: Option<Message>,
+    op: Option<StoreOp>,
+}
+
+/// A path that breaks the law, with its model.
+struct Found {
+    model: Model,
+    path: Vec<Meant>,
+}
+
+struct Shrinker {
+    law: Law,
+    /// For [`Law::Progress`]: whether the last state must have nothing left to do. Else it must not finish.
+    stuck: bool,
+    /// No path longer than this is of use.
+    longest: usize,
+    effort: u64,
+}
+
+/// A short trace that breaks the law, from a path that does.
+pub(super) fn shrink(model: &Model, law: Law, path: Vec<Action>) -> Trace {
+    let mut best = shrink_path(model, law, path);
+    // One operator after the other; each that stays narrow makes the next search cheaper.
+    for place in 0..best.scenario.plan.operators.len() {
+        if best.scenario.plan.operators[place].parallelism == 1 {
+            continue;
+        }
+        let mut narrow = best.scenario.clone();
+        narrow.plan.operators[place].parallelism = 1;
+        for edge in &mut narrow.plan.edges {
+            let operators = &narrow.plan.operators;
+            if [&edge.from, &edge.to].contains(&&operators[place].name) {
+                edge.wiring = Wiring::AllToAll;
+            }
+        }
+        if let Some(trace) = walk_narrow(&narrow, best.mutant, law)
+            && trace.steps.len() <= best.steps.len()
+        {
+            best = trace;
+        }
+    }
+    best
+}
+
+/// Looks for the same law in another topology.
+fn walk_narrow(scenario: &Scenario, mutant: Option<Mutant>, law: Law) -> Option<Trace> {
+    let mut report = WalkReport::new(0);
+    while report.steps < NARROW {
+        let mut random = Random::new(0).fork(report.episodes);
+        report.episodes += 1;
+        let model = Model::new(scenario.clone(), mutant).ok()?;
+        if let End::Broken(found, path) = Episode::new(&model, &mut random).run(NARROW, &mut report)
+            && found == law
+        {
+            return Some(shrink_path(&model, law, path));
+        }
+    }
+    None
+}
+
+fn shrink_path(model: &Model, law: Law, path: Vec<Action>) -> Trace {
+    let setup = &model.setup;
+    let trace = |model: &Model, steps: Vec<Action>| Trace {
+        scenario: model.setup.scenario.clone(),
+        mutant: model.setup.mutant,
+        law: Some(law),
+        steps,
+    };
+    let mut shrinker = Shrinker { law, stuck: false, longest: path.len(), effort: EFFORT };
+    let Ok(same) = Model::new(setup.scenario.clone(), setup.mutant) else {
+        return trace(model, path);
+    };
+    let (meant, last) = meanings(&same, &path);
+    shrinker.stuck = law == Law::Progress && is_stuck(&same, &last);
+    let mut best = Found { model: same, path: meant };
+    loop {
+        let before = (best.path.len(), best.model.setup.scenario.clone());
+        shrinker.leave_out(&mut best);
+        shrinker.lower(&mut best);
+        if before == (best.path.len(), best.model.setup.scenario.clone()) {
+            let path = best.path.iter().map(|meant| meant.action).collect();
+            return trace(&best.model, path);
+        }
+    }
+}
+
+/// What the actions of a possible path are about, and its last state.
+fn meanings(model: &Model, path: &[Action]) -> (Vec<Meant>, World) {
+    let (mut world, mut marks) = (model.initial(), Marks::new());
+    let mut meant = Vec::with_capacity(path.len());
+    for &action in path {
+        meant.push(meaning(&world, action));
+        world = world.apply(&model.setup, &action, &mut marks);
+    }
+    (meant, world)
+}
+
+fn letters(world: &World) -> &[Message] {
+    if world.sent.is_empty() { &world.network } else { &world.sent }
+}
+
+fn meaning(world: &World, action: Action) -> Meant {
+    let letter = match action {
+        Action::Deliver { message }
+        | Action::Lose { message }
+        | Action::Duplicate { message }
+        | Action::Delay { message } => letters(world).get(usize::from(message)).copied(),
+        _ => None,
+    };
+    let op = match action {
+        Action::Store { write }
+        | Action::StoreUnknown { write, .. }
+        | Action::StoreRefused { write } => {
+            world.seats.last().and_then(|seat| seat.writes.get(usize::from(write))).copied()
+        }
+        _ => None,
+    };
+    Meant { action, letter, op }
+}
+
+/// The action that means the same in another state; with `loosely`, else the one that is spelled the same.
+fn resolve(world: &World, meant: &Meant, loosely: bool) -> Option<Action> {
+    let index = |place: usize| u8::try_from(place).ok();
+    let mut action = meant.action;
+    let place = match (meant.letter, meant.op) {
+        (Some(letter), _) => letters(world).iter().position(|other| *other == letter),
+        (_, Some(op)) => {
+            let seat = world.seats.last();
+            seat.and_then(|seat| seat.writes.iter().position(|other| *other == op))
+        }
+        (None, None) => return Some(action),
+    };
+    let Some(place) = place.and_then(index) else { return loosely.then_some(action) };
+    match &mut action {
+        Action::Deliver { message }
+        | Action::Lose { message }
+        | Action::Duplicate { message }
+        | Action::Delay { message } => *message = place,
+        Action::Store { write }
+        | Action::StoreUnknown { write, .. }
+        | Action::StoreRefused { write } => *write = place,
+        _ => {}
+    }
+    Some(action)
+}
+
+impl Shrinker {
+    /// Runs what is possible of a path; the steps taken up to where the law is broken, if it is.
+    fn run(&mut self, model: &Model, path: &[Meant], loosely: bool) -> Option<Vec<Meant>> {
+        let (mut world, mut choice, mut marks) = (model.initial(), Choice::new(), Marks::new());
+        let mut taken = Vec::with_capacity(path.len());
+        for meant in path {
+            let Some(action) = resolve(&world, meant, loosely) else { continue };
+            choice.look(model, &world);
+            if !choice.all().contains(&action) {
+                continue;
+            }
+            self.effort = self.effort.checked_sub(1)?;
+            taken.push(meaning(&world, action));
+            world = world.apply(&model.setup, &action, &mut marks);
+            if !self.law.holds(&model.setup, &world) {
+                return Some(taken);
+            }
+        }
+        if self.stuck {
+            self.go_on(model, &mut world, &mut taken);
+        }
+        let bad = self.law == Law::Progress
+            && match self.stuck {
+                true => is_stuck(model, &world),
+                false => {
+                    let (finishes, steps) = finishes(model, &world);
+                    self.effort = self.effort.saturating_sub(steps);
+                    !finishes
+                }
+            };
+        bad.then_some(taken)
+    }
+
+    /// Lets things happen until nothing can any more, or the path is as long as the best one.
+    fn go_on(&mut self, model: &Model, world: &mut World, taken: &mut Vec<Meant>) {
+        let (mut random, mut choice, mut marks) = (Random::new(0), Choice::new(), Marks::new());
+        while taken.len() < self.longest && self.effort > 0 {
+            choice.look(model, world);
+            let Some(action) = fair(choice.progress(), &mut random) else { break };
+            self.effort -= 1;
+            taken.push(meaning(world, action));
+            *world = world.apply(&model.setup, &action, &mut marks);
+        }
+    }
+
+    /// Takes a path if it still breaks the law.
+    fn accept(&mut self, best: &mut Found, path: &[Meant]) -> bool {
+        let found = self
+            .run(&best.model, path, false)
+            .or_else(|| self.run(&best.model, path, true))
+            .filter(|taken| taken.len() < best.path.len());
+        let better = found.is_some();
+        if let Some(taken) = found {
+            best.path = taken;
+            self.longest = best.path.len();
+        }
+        better
+    }
+
+    /// Leaves steps out, pieces of half the path first, then smaller ones.
+    fn leave_out(&mut self, best: &mut Found) {
+        let mut piece = (best.path.len() / 2).max(1);
+        loop {
+            let before = best.path.len();
+            // From the end, where a dropped step disturbs the fewest others.
+            let mut end = best.path.len();
+            while end > 0 {
+                let from = end.saturating_sub(piece);
+                let mut shorter = best.path.clone();
+                shorter.drain(from..end.min(shorter.len()));
+                end = from;
+                if self.accept(best, &shorter) {
+                    end = end.min(best.path.len());
+                }
+            }
+            if piece > 1 {
+                piece /= 2;
+            } else if best.path.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Lowers bounds while the path, or what is possible of it, still breaks the law.
+    fn lower(&mut self, best: &mut Found) {
+        let mut lowered = true;
+        while lowered {
+            lowered = false;
+            for scenario in lower(&best.model.setup.scenario) {
+                let Ok(model) = Model::new(scenario, best.model.setup.mutant) else { continue };
+                let path = &best.path;
+                let found = self.run(&model, path, false).or_else(|| self.run(&model, path, true));
+                if let Some(path) = found.filter(|taken| taken.len() <= best.path.len()) {
+                    *best = Found { model, path };
+                    lowered = true;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Scenarios that differ in one lower bound.
+fn lower(scenario: &Scenario) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Scenario)| {
+        let mut lower = scenario.clone();
+        change(&mut lower);
+        if lower != *scenario {
+            all.push(lower);
+        }
+    };
+    for budget in BUDGETS {
+        with(&|s| *budget(&mut s.faults) = 0);
+        with(&|s| *budget(&mut s.faults) = budget(&mut s.faults).saturating_sub(1));
+    }
+    for waits in WAITING {
+        with(&|s| *waits(&mut s.queued) = false);
+    }
+    with(&|s| s.stop = None);
+    with(&|s| s.shared = false);
+    with(&|s| s.retained = None);
+    with(&|s| s.prompt_writes = true);
+    with(&|s| s.max_concurrent = s.max_concurrent.min(2) - s.max_concurrent.min(2) / 2);
+    with(&|s| s.records = (s.records / 2).max(1));
+    with(&|s| s.records = s.records.saturating_sub(1).max(1));
+    with(&|s| s.checkpoints = s.checkpoints.saturating_sub(1));
+    with(&|s| s.capacity = s.capacity.saturating_sub(1).max(1));
+    all
+}

@@ -1,2 +1,23 @@
 //! The snapline command.
-fn main() {}
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use snapline_cli::{Exit, Terminal};
+
+fn main() -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&stop);
+    // Without a handler Ctrl-C still ends the process, only less politely.
+    let _ = ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(Exit::Stopped.code()));
+        }
+    });
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let rewrites = err.is_terminal();
+    let mut terminal = Terminal::new(&mut out, &mut err, rewrites, stop);
+    ExitCode::from(snapline_cli::run(std::env::args_os(), &mut terminal).code())
+}

@@ -96,7 +96,9 @@ impl System for TwoPhaseCommit {
                 state.managers[place] = Manager::Prepared;
                 state.said |= 1 << place;
             }
-            Action::GiveUp(place) | Action::ObeyAbort(place) => state.managers[place] = Manager::Aborted,
+            Action::GiveUp(place) | Action::ObeyAbort(place) => {
+                state.managers[place] = Manager::Aborted
+            }
             Action::ObeyCommit(place) => state.managers[place] = Manager::Committed,
         }
         state
@@ -167,7 +169,12 @@ fn main() -> io::Result<()> {
             _ => explore::hunt(&TwoPhaseCommit(7), &bounds, &|_| {}),
         };
         let commit = row(out, "two-phase commit (7)", name, &commit)?;
-        writeln!(out, "{:<24} {name:<22} the shuffle explores {:.2} states for each of the yardstick's", "", world / commit)?;
+        writeln!(
+            out,
+            "{:<24} {name:<22} the shuffle explores {:.2} states for each of the yardstick's",
+            "",
+            world / commit
+        )?;
     }
     Ok(())
 }

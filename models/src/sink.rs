@@ -22,6 +22,9 @@ pub enum Prepared {
 pub enum Commit {
     /// By the transaction's name; a repeated call changes nothing.
     ByName,
+    /// By the transaction's name, and forgotten then: a name the system does not know is taken for committed. Sound only where prepared
+    /// transactions survive until somebody resolves them by name.
+    ByNameForgotten,
     /// By the transaction's name, but the system does not remember what it committed: a repeated call writes the data again.
     Blind,
     /// Whatever transaction the producer has prepared now, whichever the caller meant.
@@ -53,10 +56,11 @@ impl SinkModel {
         Self { prepared: Prepared::Survives, commit: Commit::ByName, fences: false }
     }
 
-    /// A database with `PREPARE TRANSACTION` / `COMMIT PREPARED`: prepared transactions survive, by name.
+    /// A database with `PREPARE TRANSACTION` / `COMMIT PREPARED`: prepared transactions survive, by name, and are forgotten once they are
+    /// resolved.
     #[must_use]
     pub const fn prepare_transaction() -> Self {
-        Self { prepared: Prepared::Survives, commit: Commit::ByName, fences: false }
+        Self { prepared: Prepared::Survives, commit: Commit::ByNameForgotten, fences: false }
     }
 
     /// A transactional producer that aborts prepared transactions after a timeout.

@@ -111,7 +111,7 @@ impl Step<'_> {
         let external = self.external(subtask);
         let at = match model.commit {
             Commit::ByProducer => external.prepared.len().checked_sub(1),
-            Commit::ByName | Commit::Blind => {
+            Commit::ByName | Commit::ByNameForgotten | Commit::Blind => {
                 external.prepared.iter().position(|other| other.txn == name)
             }
         };
@@ -124,7 +124,9 @@ impl Step<'_> {
             // What was committed is remembered by name only, unless it may be written again.
             let content = if retains { transaction.content } else { Tally::default() };
             let known = Transaction { txn: transaction.txn, content };
-            if let Err(at) = external.committed.binary_search(&known) {
+            if model.commit != Commit::ByNameForgotten
+                && let Err(at) = external.committed.binary_search(&known)
+            {
                 external.committed.insert(at, known);
             }
             if external.visible.twice != 0 {
@@ -143,7 +145,7 @@ impl Step<'_> {
                 self.guard(Guard::AlreadyCommitted);
                 CommitOutcome::AlreadyCommitted
             }
-            (None, Commit::ByProducer) => CommitOutcome::AlreadyCommitted,
+            (None, Commit::ByProducer | Commit::ByNameForgotten) => CommitOutcome::AlreadyCommitted,
             (None, _) => CommitOutcome::Lost,
         }
     }

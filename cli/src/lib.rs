@@ -1,0 +1,137 @@
+//! The `snapline` command, as a library: [`run`] takes arguments and a [`Terminal`], and gives an [`Exit`].
+//!
+//! | command | what it does | module |
+//! |---|---|---|
+//! | `snapline check` | explores named configurations, or the topology in a file | [`check`] |
+//! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
+//! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
+//! | `snapline trace` | replays a trace file and tells its story | [`trace`] |
+//!
+//! Results go to stdout, progress and complaints to stderr. The exit status is the same for all: see [`Exit`].
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod check;
+pub mod coverage;
+pub mod mutants;
+pub mod names;
+pub mod progress;
+pub mod table;
+mod terminal;
+pub mod trace;
+pub mod walk;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use clap::Parser;
+
+pub use terminal::Terminal;
+
+use args::{Cli, Command};
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Exit {
+    /// All laws hold, all guards were reached, all counts are as pinned; every mutant was killed by its law.
+    Good,
+    /// The search was stopped before its end by a limit or by Ctrl-C; what it reached was good.
+    Stopped,
+    /// Something is wrong: a law is broken, data may be lost, a guard was not reached, a count changed, a mutant lives.
+    Bad,
+    /// The command cannot be carried out as it was given.
+    Usage,
+}
+
+impl Exit {
+    /// The exit status of the process.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::Bad => 1,
+            Self::Usage => 2,
+            Self::Stopped => 3,
+        }
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or a file it names is wrong: says what, and what is right.
+    Usage(String),
+    /// The output could not be written.
+    Output(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) => f.write_str(message),
+            Self::Output(error) => write!(f, "cannot write: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Carries out a command line, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // Whoever closed stderr does not want to know.
+            let _ = terminal.complain(&args::explain(&error, &args));
+            return Exit::Usage;
+        }
+        Err(help) => {
+            let _ = write!(terminal.out(), "{help}");
+            return Exit::Good;
+        }
+    };
+    let result = match cli.command {
+        Command::Check(args) => check::run(&args, terminal),
+        Command::Mutants(args) => mutants::run(&args, terminal),
+        Command::Walk(args) => walk::run(&args, terminal),
+        Command::Trace(args) => trace::run(&args, terminal),
+    };
+    let result = result.and_then(|exit| Ok(terminal.out().flush().map(|()| exit)?));
+    result.unwrap_or_else(|failure| {
+        let _ = terminal.complain(&format!("error: {failure}\n"));
+        Exit::Usage
+    })
+}
+
+/// Reads a text file that the command line names.
+fn read(file: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+}
+
+/// Complains early of a file that can never be written.
+fn writable(file: &Path) -> Result<(), Failure> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match directory.is_none_or(Path::is_dir) && !file.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!(
+            "cannot write {}: it must be a file in a directory that exists",
+            file.display()
+        ))),
+    }
+}
+
+/// Writes a text file that the command line names.
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(file, text)
+        .map_err(|error| Failure::Usage(format!("cannot write {}: {error}", file.display())))
+}

@@ -1,0 +1,202 @@
+//! `snapline mutants`: are the laws able to see what they are written for?
+//!
+//! # The JSON file
+//!
+//! `--json FILE` writes `{"format": "snapline-mutants", "version": 1, "killed", "hunted", "seconds", "results"}`. Each of `results` has
+//! `name`, `rule`, `bug`, `law` (the one written for it), `verdict` (`"killed"`, `"killed-by-another-law"`, `"lives"`, `"stopped"`,
+//! `"not-run"`) and, unless it was not run, `by` (the law that saw it, or null), `steps` of the shortest counterexample (or null),
+//! `states` and `seconds`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use snapline_models::explore::{Bounds, StopReason};
+use snapline_models::laws::Law;
+use snapline_models::mutants::{Mutant, kill};
+use snapline_models::run::{Judgement, Report};
+use snapline_models::trace::Trace;
+
+use crate::args::MutantsArgs;
+use crate::names::unknown;
+use crate::table::{Table, grouped};
+use crate::{Exit, Failure, Terminal, writable, write};
+
+/// A mutant that is not seen within this many states lives.
+const MAX_STATES: u64 = 3_000_000;
+
+/// Carries the command out.
+///
+/// # Errors
+/// If the command line is wrong, or the output cannot be written.
+pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let mutants = wanted(&args.names)?;
+    if args.list {
+        let mut table = Table::new(&["mutant", "law", "the wrong rule", "class of bug"], 0..0);
+        for mutant in mutants {
+            let about = mutant.about();
+            let row = [about.name, about.law.name(), about.rule, about.bug];
+            table.row(row.map(String::from).into());
+        }
+        table.write(terminal.out())?;
+        return Ok(Exit::Good);
+    }
+    args.json.iter().try_for_each(|file| writable(file))?;
+    if let Some(directory) = &args.trace {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Failure::Usage(format!("cannot make {}: {error}", directory.display()))
+        })?;
+    }
+    let started = Instant::now();
+    let stop = Some(terminal.stop());
+    let bounds = Bounds { max_states: Some(MAX_STATES), stop, ..Bounds::default() };
+    let mut hunts = Vec::new();
+    for (place, &mutant) in mutants.iter().enumerate() {
+        if terminal.rewrites() {
+            let line = format!("\r\x1b[2K{} of {}: {}", place + 1, mutants.len(), mutant.name());
+            terminal.complain(&line)?;
+        }
+        let report = (!terminal.is_stopped()).then(|| kill(mutant, &bounds));
+        let hunt = Hunt { mutant, report };
+        if let Some(directory) = &args.trace {
+            hunt.write_trace(directory)?;
+        }
+        hunts.push(hunt);
+    }
+    if terminal.rewrites() {
+        terminal.complain("\r\x1b[2K")?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    summarise(&hunts, seconds, terminal)?;
+    if let Some(file) = &args.json {
+        write(file, &format!("{:#}\n", json(&hunts, seconds)))?;
+    }
+    Ok(hunts.iter().map(Hunt::exit).max().unwrap_or(Exit::Good))
+}
+
+fn wanted(names: &[String]) -> Result<Vec<Mutant>, Failure> {
+    if names.is_empty() {
+        return Ok(Mutant::ALL.to_vec());
+    }
+    let mut mutants = Vec::new();
+    for name in names {
+        let Some(mutant) = Mutant::find(name) else {
+            let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+            return Err(Failure::Usage(unknown("mutant", name, &known)));
+        };
+        if !mutants.contains(&mutant) {
+            mutants.push(mutant);
+        }
+    }
+    Ok(mutants)
+}
+
+/// What came of one mutant; nothing, if the command was stopped before.
+struct Hunt {
+    mutant: Mutant,
+    report: Option<Report>,
+}
+
+impl Hunt {
+    fn by(&self) -> Option<(Law, usize)> {
+        match &self.report.as_ref()?.judgement {
+            Judgement::Violated { law, path } => Some((*law, path.len())),
+            _ => None,
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        let Some(report) = &self.report else { return "not-run" };
+        match report.judgement {
+            Judgement::Violated { law, .. } if law == self.mutant.about().law => "killed",
+            Judgement::Violated { .. } => "killed-by-another-law",
+            Judgement::Stopped(reason) if reason != StopReason::States => "stopped",
+            _ => "lives",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self.verdict() {
+            "killed" => Exit::Good,
+            "stopped" | "not-run" => Exit::Stopped,
+            _ => Exit::Bad,
+        }
+    }
+
+    fn write_trace(&self, directory: &Path) -> Result<(), Failure> {
+        let Some(Report { scenario, mutant, judgement: Judgement::Violated { law, path }, .. }) =
+            &self.report
+        else {
+            return Ok(());
+        };
+        let (scenario, steps) = (scenario.clone(), path.clone());
+        let trace = Trace { scenario, mutant: *mutant, law: Some(*law), steps };
+        write(&directory.join(format!("{}.json", self.mutant.name())), &trace.write())
+    }
+}
+
+fn summarise(hunts: &[Hunt], seconds: f64, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let header = ["mutant", "steps", "states", "seconds", "verdict", "class of bug"];
+    let mut table = Table::new(&header, 1..4);
+    for hunt in hunts {
+        let about = hunt.mutant.about();
+        let verdict = match (hunt.verdict(), hunt.by()) {
+            ("killed", _) => format!("killed by {}", about.law.name()),
+            (_, Some((by, _))) => {
+                format!("KILLED BY {}, not by {}", by.name(), about.law.name())
+            }
+            ("lives", None) => format!("LIVES; {} should see it", about.law.name()),
+            (other, None) => other.into(),
+        };
+        let outcome = hunt.report.as_ref().map(|report| &report.outcome);
+        table.row(vec![
+            about.name.into(),
+            hunt.by().map_or("-".into(), |(_, steps)| steps.to_string()),
+            outcome.map_or("-".into(), |outcome| grouped(outcome.unique)),
+            outcome.map_or("-".into(), |outcome| format!("{:.2}", outcome.seconds)),
+            verdict,
+            about.bug.into(),
+        ]);
+    }
+    let out = terminal.out();
+    table.write(out)?;
+    let killed = hunts.iter().filter(|hunt| hunt.exit() == Exit::Good).count();
+    writeln!(
+        out,
+        "total: {killed} of {} killed by the law written for them, {seconds:.1} s",
+        hunts.len()
+    )?;
+    Ok(())
+}
+
+fn json(hunts: &[Hunt], seconds: f64) -> Value {
+    let killed = hunts.iter().filter(|hunt| hunt.exit() == Exit::Good).count();
+    let results: Vec<Value> = hunts
+        .iter()
+        .map(|hunt| {
+            let about = hunt.mutant.about();
+            let mut result = json!({
+                "name": about.name,
+                "rule": about.rule,
+                "bug": about.bug,
+                "law": about.law.name(),
+                "verdict": hunt.verdict(),
+            });
+            if let Some(report) = &hunt.report {
+                result["by"] = hunt.by().map(|(law, _)| law.name()).into();
+                result["steps"] = hunt.by().map(|(_, steps)| steps).into();
+                result["states"] = report.outcome.unique.into();
+                result["seconds"] = report.outcome.seconds.into();
+            }
+            result
+        })
+        .collect();
+    json!({
+        "format": "snapline-mutants",
+        "version": 1,
+        "killed": killed,
+        "hunted": hunts.len(),
+        "seconds": seconds,
+        "results": results,
+    })
+}

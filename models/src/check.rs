@@ -1,0 +1,297 @@
+//! Checks a topology and a sink of your own, from a `#[test]`.
+//!
+//! ```
+//! use snapline_models::check::Check;
+//! use snapline_models::sink::SinkModel;
+//! use snapline_protocol::topology::Plan;
+//!
+//! let plan = Plan::new().source("orders", 1).sink("files", 1).forward("orders", "files");
+//! Check::new(plan).sink(SinkModel::atomic_rename()).crashes(1).run().assert_exactly_once();
+//! ```
+//!
+//! # What the bounds mean
+//!
+//! A check visits **every** state that the protocol, the topology and the sink can come to, in every order of events, with up to
+//! the given number of failures at any moment, and looks for one that breaks a law (SPEC 9). Nothing is drawn by chance: the same
+//! check says the same thing every time. What it says ends at its bounds:
+//!
+//! - [`records`](Check::records), [`checkpoints`](Check::checkpoints): the length of the run. Records are per source subtask; the
+//!   input ends behind them, so the checkpoints needed to finish come on top.
+//! - [`crashes`](Check::crashes) and the other failures: how often each may strike in one run. 0 switches one off, and then the
+//!   check says nothing about it.
+//! - the topology is checked as it is; each further subtask multiplies the states. A small topology of the same shape (two
+//!   sources instead of eight) is worth more than large bounds that are never finished.
+//! - [`SinkModel`] is a promise: the check takes your word for what the external system does.
+//!
+//! A defect that needs more than the bounds allow is not found. A check that is stopped before its end ([`max_states`],
+//! [`timeout`]) says nothing, and is never taken for a good one; neither is one in which the situations it is about (a finished
+//! job, a completed checkpoint, a restored one) did not come up.
+//!
+//! [`max_states`]: Check::max_states
+//! [`timeout`]: Check::timeout
+
+mod checked;
+mod strict;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use snapline_protocol::aligner::Mode;
+use snapline_protocol::topology::{Plan, Topology};
+
+use crate::explore::{self, Bounds, Progress, Verdict};
+use crate::file::default_faults;
+use crate::run::{self, Engine, Judgement, Report};
+use crate::scenario::{Faults, Scenario, ScenarioError};
+use crate::sink::{Prepared, SinkModel};
+use crate::world::Guard;
+
+pub use checked::{Checked, Finding, describe_bounds, describe_stop};
+use strict::Strict;
+
+/// States a check may visit unless it is given another limit: about two minutes and half a GiB on one thread.
+pub const DEFAULT_MAX_STATES: u64 = 5_000_000;
+
+/// What a topology can be given as.
+pub trait IntoPlan {
+    /// The topology as it is written down.
+    fn into_plan(self) -> Plan;
+}
+
+impl IntoPlan for Plan {
+    fn into_plan(self) -> Plan {
+        self
+    }
+}
+
+impl IntoPlan for &Topology {
+    fn into_plan(self) -> Plan {
+        Plan { operators: self.operators().to_vec(), edges: self.edges().to_vec() }
+    }
+}
+
+impl IntoPlan for Topology {
+    fn into_plan(self) -> Plan {
+        (&self).into_plan()
+    }
+}
+
+/// A check to be run: a topology, a sink, bounds. See the [module](self).
+#[derive(Clone, Debug)]
+#[must_use = "nothing is checked before run()"]
+pub struct Check {
+    scenario: Scenario,
+    /// Whether the number of drops was given, and is not to follow from the sink.
+    drops_given: bool,
+    bounds: Bounds,
+    engine: Option<Engine>,
+    trace: Option<PathBuf>,
+}
+
+impl Check {
+    /// A check of this topology with 2 records per source subtask, 1 checkpoint, 1 crash, and a sink that keeps every promise.
+    pub fn new(topology: impl IntoPlan) -> Self {
+        let mut scenario = Scenario::new("check", topology.into_plan());
+        scenario.faults = default_faults(scenario.sink);
+        Self { drops_given: false, ..Self::scenario(scenario) }
+    }
+
+    /// A check of a scenario with everything set, for what has no method here.
+    ///
+    /// ```
+    /// # use snapline_models::check::Check;
+    /// # use snapline_protocol::topology::Plan;
+    /// use snapline_models::scenario::Scenario;
+    ///
+    /// let plan = Plan::new().source("in", 1).sink("out", 1).forward("in", "out");
+    /// let scenario = Scenario { retained: Some(1), shared: true, ..Scenario::new("retention", plan) };
+    /// Check::scenario(scenario).run().assert_exactly_once();
+    /// ```
+    pub fn scenario(scenario: Scenario) -> Self {
+        let bounds = Bounds { max_states: Some(DEFAULT_MAX_STATES), ..Bounds::default() };
+        Self { scenario, drops_given: true, bounds, engine: None, trace: None }
+    }
+
+    /// How the external system commits. One that drops prepared transactions after a time-out is given one [drop](Self::drops).
+    pub fn sink(mut self, sink: SinkModel) -> Self {
+        self.scenario.sink = sink;
+        if !self.drops_given {
+            self.scenario.faults.drops = default_faults(sink).drops;
+        }
+        self
+    }
+
+    /// Records per source subtask, at least 1.
+    pub fn records(mut self, records: u8) -> Self {
+        self.scenario.records = records;
+        self
+    }
+
+    /// Checkpoints that may be taken before the input has ended.
+    pub fn checkpoints(mut self, checkpoints: u8) -> Self {
+        self.scenario.checkpoints = checkpoints;
+        self
+    }
+
+    /// The guarantee that is asked of the job.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.scenario.mode = mode;
+        self
+    }
+
+    /// How often a task may crash.
+    pub fn crashes(mut self, crashes: u8) -> Self {
+        self.scenario.faults.crashes = crashes;
+        self
+    }
+
+    /// How often the coordinator may crash.
+    pub fn coordinator_crashes(mut self, crashes: u8) -> Self {
+        self.scenario.faults.coordinator_crashes = crashes;
+        self
+    }
+
+    /// How many tasks may go on after their attempt has ended, unnoticed.
+    pub fn zombies(mut self, zombies: u8) -> Self {
+        self.scenario.faults.zombie_tasks = zombies;
+        self
+    }
+
+    /// How many coordinators may go on beside their successor.
+    pub fn zombie_coordinators(mut self, zombies: u8) -> Self {
+        self.scenario.faults.zombie_coordinators = zombies;
+        self
+    }
+
+    /// How often a commit call may end with nobody knowing whether it was carried out.
+    pub fn unknown_commits(mut self, commits: u8) -> Self {
+        self.scenario.faults.unknown_commits = commits;
+        self
+    }
+
+    /// How often a commit call may be refused for now.
+    pub fn refused_commits(mut self, commits: u8) -> Self {
+        self.scenario.faults.refused_commits = commits;
+        self
+    }
+
+    /// How often the external system may drop a prepared transaction on its own; only a sink with a time-out ever does.
+    pub fn drops(mut self, drops: u8) -> Self {
+        self.scenario.faults.drops = drops;
+        self.drops_given = true;
+        self
+    }
+
+    /// The whole budget of failures at once.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.scenario.faults = faults;
+        self.drops_given = true;
+        self
+    }
+
+    /// Stops, without a verdict, at more states than this; [`DEFAULT_MAX_STATES`] otherwise.
+    pub fn max_states(mut self, states: u64) -> Self {
+        self.bounds.max_states = Some(states);
+        self
+    }
+
+    /// Stops, without a verdict, after this time.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.bounds.timeout = Some(time);
+        self
+    }
+
+    /// Explores on this many threads; with one, the default, it is quickest to start.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.bounds.threads = threads.max(1);
+        self
+    }
+
+    /// The bounds of the exploration itself, all at once.
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Which explorer runs. It follows from the number of threads otherwise.
+    pub const fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Where the path to a bad state is written, for `snapline trace`. Nothing is written otherwise.
+    pub fn trace_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.trace = Some(file.into());
+        self
+    }
+
+    /// Explores. What came of it is not judged yet: see [`Checked`].
+    ///
+    /// # Panics
+    /// If the topology or a bound is wrong; says what. [`Check::try_run`] returns that instead.
+    #[must_use = "a check is judged by an assertion"]
+    pub fn run(self) -> Checked {
+        match self.try_run(&|_| {}) {
+            Ok(checked) => checked,
+            Err(error) => panic!("this check cannot be run: {error}"),
+        }
+    }
+
+    /// Explores, reporting on the way.
+    ///
+    /// # Errors
+    /// If the topology or a bound is wrong.
+    pub fn try_run(self, progress: &dyn Fn(Progress)) -> Result<Checked, ScenarioError> {
+        let engine = self.engine.unwrap_or(match self.bounds.threads {
+            0 | 1 => Engine::Hunt,
+            _ => Engine::Stateright,
+        });
+        let guards = guards(&self.scenario);
+        let scenario = self.scenario.clone();
+        let report = run::explore(scenario, None, engine, &self.bounds, &guards, None, progress)?;
+        let finding = match &report.judgement {
+            Judgement::Violated { law, path } => {
+                Finding::Violated { law: *law, path: path.clone() }
+            }
+            Judgement::Stopped(reason) => Finding::Stopped(*reason),
+            Judgement::Vacuous(missed) => Finding::Vacuous(missed.clone()),
+            Judgement::Holds | Judgement::CountChanged { .. } if may_drop(&report) => {
+                self.search_loss(&report, progress)?
+            }
+            Judgement::Holds | Judgement::CountChanged { .. } => Finding::Holds,
+        };
+        Ok(Checked::new(self, report, finding))
+    }
+
+    /// All laws hold, and the external system drops data: was any of it owed to readers? The laws excuse a job that says so.
+    fn search_loss(
+        &self,
+        report: &Report,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Finding, ScenarioError> {
+        let mut bounds = Bounds { laws: u64::MAX, liveness: false, ..self.bounds.clone() };
+        let spent = Duration::from_secs_f64(report.outcome.seconds);
+        bounds.timeout = bounds.timeout.map(|limit| limit.saturating_sub(spent));
+        let system = Strict::new(self.scenario.clone())?;
+        Ok(match explore::hunt(&system, &bounds, progress).verdict {
+            Verdict::Holds => Finding::Holds,
+            Verdict::Violated { path, .. } => Finding::Loss { path },
+            Verdict::Stopped(reason) => Finding::Stopped(reason),
+        })
+    }
+}
+
+/// What every check of a user's own topology must have come across.
+fn guards(scenario: &Scenario) -> Vec<Guard> {
+    let mut guards = vec![Guard::Finished, Guard::Completed];
+    if scenario.faults.crashes > 0 {
+        guards.push(Guard::Restored);
+    }
+    guards
+}
+
+fn may_drop(report: &Report) -> bool {
+    let seen = [Guard::Dropped, Guard::LossSeen, Guard::LossReported];
+    report.scenario.sink.prepared == Prepared::UntilNewAttempt
+        || seen.iter().any(|guard| report.outcome.marks.contains(guard.mark()))
+}

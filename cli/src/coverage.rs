@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use snapline_models::explore::{Marks, Outcome};
-use snapline_models::world::{ARMS, Action, KINDS, arm_name};
+use snapline_models::world::{ARMS, Action, KINDS, arm_exists, arm_name};
 
 /// Adds up what explorations have driven.
 #[derive(Clone, Debug)]
@@ -35,10 +35,11 @@ impl Coverage {
         kinds.filter(|(_, taken)| **taken == 0).map(|(kind, _)| *kind).collect()
     }
 
-    /// Arms of the machines that were never driven.
+    /// Arms of the machines that were never driven, of those that the code has.
     #[must_use]
     pub fn never_driven(&self) -> Vec<String> {
-        (0..ARMS).filter(|arm| !self.marks.contains(*arm)).map(arm_name).collect()
+        let never = |arm: &usize| arm_exists(*arm) && !self.marks.contains(*arm);
+        (0..ARMS).filter(never).map(arm_name).collect()
     }
 
     /// Writes what is missing; arms of one event share a line.
@@ -53,7 +54,8 @@ impl Coverage {
         if arms.is_empty() {
             return writeln!(out, "  arms: none");
         }
-        writeln!(out, "  arms ({} of {ARMS}):", arms.len())?;
+        let all = (0..ARMS).filter(|arm| arm_exists(*arm)).count();
+        writeln!(out, "  arms ({} of {all}):", arms.len())?;
         let parts = |arm: &str| {
             let (event, verdict) = arm.rsplit_once(", ").unwrap_or((arm, ""));
             (event.to_owned(), verdict.trim_start_matches("ignored as ").to_lowercase())

@@ -205,7 +205,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { zombie_coordinators: 1, zombie_tasks: 1, ..one },
                 ..slow(Scenario::new("two-coordinators", shape::chain()))
             },
-            36_245,
+            37_986,
             "a coordinator and a task that were replaced and act on",
             "more than one of each",
             &[ZombieActed, Fenced, Deposed, OldWriterRefused],
@@ -281,7 +281,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { drops: 1, ..one },
                 ..slow(Scenario::new("dropped-while-storing", shape::chain()))
             },
-            0,
+            19_651,
             "a dropped transaction while the next checkpoint is written and the last one deleted",
             "crashes at the same time",
             &[Guard::Dropped, Guard::LossReported],
@@ -291,7 +291,7 @@ fn failures() -> Vec<Config> {
                 faults: Faults { zombie_coordinators: 1, coordinator_crashes: 1, ..one },
                 ..Scenario::new("three-coordinators", shape::chain())
             },
-            0,
+            94_616,
             "a coordinator is replaced, its successor dies, a third takes over while the first acts on",
             "background writes of sources",
             &[ZombieActed, Fenced, Deposed],
@@ -418,7 +418,7 @@ fn storage() -> Vec<Config> {
                 faults: Faults { failed_snapshots: 1, ..Faults::default() },
                 ..slow(Scenario::new("shared-blobs-concurrent", shape::chain()))
             },
-            711_238,
+            711_521,
             "sharing with two checkpoints under way and one that is aborted",
             "crashes at the same time",
             &[Collected, SharedOutlived, Aborted],
@@ -430,7 +430,7 @@ fn storage() -> Vec<Config> {
                 faults: Faults { zombie_coordinators: 1, ..Faults::default() },
                 ..Scenario::new("zombie-collector", shape::chain())
             },
-            31_273,
+            35_431,
             "a deposed coordinator deletes what it once knew to be garbage",
             "shared blobs at the same time",
             &[Collected, Guard::ZombieActed],
@@ -446,26 +446,72 @@ fn storage() -> Vec<Config> {
 }
 
 fn deep() -> Vec<Config> {
-    use Guard::{FreshAgain, Held, Recommitting, Restored};
-    let deep = |config: Config| Config { suite: Suite::Deep, ..config };
-    vec![
-        deep(config(
+    use Guard::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
+    let one = Faults::default();
+    let mut deep = vec![
+        config(
             Scenario { faults: crashes(1), ..Scenario::new("shuffle-crash", shape::shuffle()) },
             0,
             "the shuffle with a crash of any of its six tasks",
             "background writes of operators other than the sinks",
             &[Held, Restored, Recommitting, FreshAgain],
-        )),
-        deep(config(
-            Scenario {
-                checkpoints: 2,
-                faults: crashes(2),
-                ..Scenario::new("fan-in-deep", shape::fan_in())
-            },
+        ),
+        config(
+            Scenario { faults: crashes(2), ..Scenario::new("fan-in-crashes", shape::fan_in()) },
             0,
-            "alignment through three checkpoints and two crashes",
+            "alignment through two crashes",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
-        )),
-    ]
+        ),
+        config(
+            Scenario { faults: crashes(2), ..Scenario::new("diamond-crashes", shape::diamond()) },
+            0,
+            "one barrier by two ways through two crashes",
+            "background writes of operators other than the sink",
+            &[Held, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                max_concurrent: 2,
+                checkpoints: 2,
+                faults: crashes(1),
+                ..Scenario::new("two-in-flight-crash", shape::pair())
+            },
+            0,
+            "two checkpoints under way through an alignment, with a crash",
+            "background writes of sources",
+            &[Held, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                faults: Faults {
+                    crashes: 1,
+                    coordinator_crashes: 1,
+                    zombie_tasks: 1,
+                    zombie_coordinators: 1,
+                    ..one
+                },
+                ..slow(Scenario::new("all-that-die", shape::chain()))
+            },
+            0,
+            "a task and a coordinator die, another of each is replaced and acts on, in one run",
+            "lost messages at the same time",
+            &[Restored, Recommitting, ZombieActed],
+        ),
+        config(
+            Scenario {
+                queued: Queued::ALL,
+                faults: Faults { crashes: 1, losses: 1, duplicates: 1, ..one },
+                ..slow(Scenario::new("lossy-crash", shape::chain()))
+            },
+            0,
+            "every message may take any time, one is lost, one doubled, and a task dies",
+            "alignment: there is one input",
+            &[Aborted, Restored, Recommitting],
+        ),
+    ];
+    for config in &mut deep {
+        config.suite = Suite::Deep;
+    }
+    deep
 }

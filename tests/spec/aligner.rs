@@ -1,14 +1,12 @@
 //! Section 5: alignment, snapshot, decline, abort, end of input; and a source's part in a stop (SPEC 4.8).
 
 use snapline::protocol::Verdict::{Applied, Ignored};
-use snapline::protocol::aligner::{Aligner, Config, Effect, Event, Mode};
-use snapline::protocol::ids::Attempt;
-use snapline::protocol::message::{
-    Barrier, CheckpointKind, Order, Persisted, Report, ToCoordinator, ToTask,
-};
-use snapline::protocol::{Out, Verdict, Why};
+use snapline::protocol::Why;
+use snapline::protocol::aligner::{Aligner, Effect, Event};
+use snapline::protocol::message::{CheckpointKind, Order, Persisted, ToTask};
 
-use crate::kit::{ack, barrier, barrier_of, cp, life, now, permit, step, sub};
+use crate::kit::{barrier, barrier_of, cp, life, now, permit};
+use crate::subtask::{Subtask, acked, declined, taken};
 
 /// SPEC 5.1
 #[test]
@@ -189,6 +187,60 @@ fn spec_5_5_an_input_that_delivered_the_older_barrier_subsumes_nothing() {
     assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
 }
 
+/// SPEC 5.5
+#[test]
+fn spec_5_5_a_barrier_that_another_input_jumped_over_is_declined_and_holds_nothing() {
+    let mut task = Subtask::new(2);
+    let _aligning = task.barrier(0, 2);
+    assert_eq!(task.aligning(), [2]);
+
+    let (out, verdict) = task.barrier(1, 1);
+    assert_eq!((out.as_slice(), verdict), (&[declined(1)][..], Applied));
+    assert_eq!(task.held(), [true, false], "input 1 is read on: its barrier of 2 is awaited");
+    assert_eq!(task.aligning(), [2]);
+
+    let (out, verdict) = task.barrier(1, 2);
+    assert_eq!((out.as_slice(), verdict), (&taken(barrier(2))[..], Applied));
+}
+
+/// SPEC 5.5
+#[test]
+fn spec_5_5_each_late_barrier_of_what_was_jumped_over_is_declined_again() {
+    let mut task = Subtask::new(4);
+    let (out, verdict) = task.barrier(0, 1);
+    assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
+    let (out, verdict) = task.barrier(1, 2);
+    assert_eq!((out.as_slice(), verdict), (&[declined(1)][..], Applied));
+    assert_eq!((task.held(), task.aligning()), (vec![false, true, false, false], vec![2]));
+
+    let (out, verdict) = task.barrier(2, 1);
+    assert_eq!((out.as_slice(), verdict), (&[declined(1)][..], Applied));
+    assert_eq!((task.held(), task.aligning()), (vec![false, true, false, false], vec![2]));
+
+    for channel in [0, 2] {
+        let (out, verdict) = task.barrier(channel, 2);
+        assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
+    }
+    let (out, verdict) = task.barrier(3, 2);
+    assert_eq!((out.as_slice(), verdict), (&taken(barrier(2))[..], Applied), "3 jumped silently");
+}
+
+/// SPEC 5.5, 5.6
+#[test]
+fn spec_5_5_once_its_abort_has_come_a_late_barrier_is_settled() {
+    let mut task = Subtask::new(3);
+    let _aligning = task.barrier(0, 2);
+    let (out, _) = task.barrier(1, 1);
+    assert_eq!(out.as_slice(), [declined(1)]);
+
+    let (out, verdict) = task.order(Order::Abort(cp(1)));
+    assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
+    let (out, verdict) = task.barrier(2, 1);
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Settled)));
+
+    assert_eq!(task.aligning(), [2]);
+}
+
 /// SPEC 5.6
 #[test]
 fn spec_5_6_an_abort_may_overtake_its_barrier() {
@@ -285,9 +337,9 @@ fn spec_5_6_the_barrier_of_an_aborted_checkpoint_still_jumps_over_older_ones() {
     let _aligning = task.barrier(0, 1);
     let _tombstone = task.order(Order::Abort(cp(2)));
 
-    let (out, _) = task.barrier(1, 2);
+    let (out, verdict) = task.barrier(1, 2);
 
-    assert_eq!(out.as_slice(), [declined(1)]);
+    assert_eq!((out.as_slice(), verdict), (&[declined(1)][..], Ignored(Why::Settled)));
     assert_eq!(task.held(), [false, false]);
 }
 
@@ -436,62 +488,4 @@ fn spec_6_1_a_permit_is_the_committers_business() {
     let (out, verdict) = sink.order(Order::Complete(permit(1)));
 
     assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
-}
-
-/// Subtask #3 with its aligner, in attempt 1.1.
-#[derive(Clone)]
-struct Subtask {
-    config: Config,
-    machine: Aligner,
-}
-
-impl Subtask {
-    fn new(inputs: usize) -> Self {
-        let config = Config { subtask: sub(3), mode: Mode::ExactlyOnce, inputs };
-        Self { config, machine: Aligner::new(&config, now()) }
-    }
-
-    fn at_least_once(inputs: usize) -> Self {
-        let config = Config { mode: Mode::AtLeastOnce, ..Self::new(inputs).config };
-        Self { config, machine: Aligner::new(&config, now()) }
-    }
-
-    fn on(&mut self, event: Event) -> (Out<Effect>, Verdict) {
-        step(&mut self.machine, &self.config, event)
-    }
-
-    fn barrier(&mut self, channel: usize, number: u64) -> (Out<Effect>, Verdict) {
-        self.on(Event::Barrier { channel, barrier: barrier(number) })
-    }
-
-    fn order(&mut self, order: Order) -> (Out<Effect>, Verdict) {
-        self.on(Event::Control(ToTask { attempt: now(), order }))
-    }
-
-    fn durable(&mut self, number: u64) -> (Out<Effect>, Verdict) {
-        self.on(Event::Durable(Persisted::attest(now(), cp(number))))
-    }
-
-    fn write_failed(&mut self, number: u64) -> (Out<Effect>, Verdict) {
-        let attempt: Attempt = now();
-        self.on(Event::WriteFailed { attempt, checkpoint: cp(number) })
-    }
-
-    fn held(&self) -> Vec<bool> {
-        (0..self.config.inputs).map(|input| self.machine.held(&self.config, input)).collect()
-    }
-}
-
-fn taken(barrier: Barrier) -> [Effect; 2] {
-    [Effect::Snapshot { barrier }, Effect::Forward(barrier)]
-}
-
-fn acked(number: u64, ended: bool) -> Effect {
-    let report = Report::Ack(ack(3, number, ended));
-    Effect::Send(ToCoordinator { attempt: now(), report })
-}
-
-fn declined(number: u64) -> Effect {
-    let report = Report::Decline { subtask: sub(3), checkpoint: cp(number) };
-    Effect::Send(ToCoordinator { attempt: now(), report })
 }

@@ -61,6 +61,9 @@ fn spec_1_3_a_plan_that_breaks_a_rule_is_refused_and_the_place_named() {
     for (plan, error) in refused {
         assert_eq!(plan.build().expect_err("a rule is broken"), error);
     }
+    let widest = Plan::new().source("in", MAX_SUBTASKS - 1).sink("out", 1).all_to_all("in", "out");
+    let topology = widest.build().expect("the limit of subtasks is the only one");
+    assert_eq!(topology.subtasks()[MAX_SUBTASKS - 1].inputs.len(), MAX_SUBTASKS - 1);
     let full = Plan::new().source("in", 1).sink("out", MAX_SUBTASKS - 1).all_to_all("in", "out");
     assert!(full.build().is_ok());
 }

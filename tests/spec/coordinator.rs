@@ -4,6 +4,7 @@ use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::coordinator::{
     Config, Coordinator, Effect, Event, Phase, StoreOp, StoreResult, Timer,
 };
+use snapline::protocol::fence::{Claimant, Fence, Fenced};
 use snapline::protocol::ids::Term;
 use snapline::protocol::message::{Barrier, CheckpointKind, Order, Report};
 use snapline::protocol::recovery::Decision;
@@ -17,7 +18,7 @@ fn spec_4_1_the_first_effect_claims_the_store_and_nothing_else_is_done() {
     let config = config();
     let mut out = Out::new();
 
-    let machine = Coordinator::start(&config, Term::new(1), &mut out);
+    let machine = Coordinator::start(&config, Term::new(1), ME, &mut out);
     assert_eq!(out.as_slice(), [Effect::Store(claim())]);
     assert_eq!(machine.phase(), Phase::Claiming);
 
@@ -73,6 +74,32 @@ fn spec_4_1_the_first_refused_write_deposes() {
     let (out, verdict) = job.stored(claim(), StoreResult::Fenced);
     assert_eq!(out.as_slice(), [DISARM_INTERVAL, DISARM_RESEND]);
     assert_eq!((verdict, job.machine.phase()), (Applied, Phase::Deposed));
+}
+
+/// SPEC 4.1, 2.13
+#[test]
+fn spec_4_1_of_two_coordinators_that_chose_one_term_the_first_to_claim_has_it() {
+    let (mut out, mut fence) = (Out::new(), Fence::default());
+    let mut first = Job::claiming(config());
+    let other = Claimant(8);
+    let machine = Coordinator::start(&config(), Term::new(1), other, &mut out);
+    let mut second = Job { config: config(), machine };
+    let theirs = StoreOp::Claim { term: Term::new(1), claimant: other, block: 100 };
+    assert_eq!(out.as_slice(), [Effect::Store(theirs)]);
+
+    let ids = fence.claim(Term::new(1), ME, 100).expect("nobody else has claimed");
+    let refused = fence.claim(Term::new(1), other, 100);
+    assert_eq!(refused, Err(Fenced { by: Term::new(1) }));
+
+    let (out, verdict) = first.on(Event::Claimed { first: ids, until: fence.until });
+    assert_eq!((out.as_slice(), verdict), (&[Effect::Recover][..], Applied));
+    let (out, verdict) = second.stored(theirs, StoreResult::Fenced);
+    assert_eq!(out.as_slice(), [DISARM_INTERVAL, DISARM_RESEND]);
+    assert_eq!((verdict, second.machine.phase()), (Applied, Phase::Deposed));
+
+    let later = fence.term.next();
+    assert_eq!(fence.claim(later, other, 100), Ok(cp(101)), "it may try again with a later term");
+    assert_eq!(fence.admit(Term::new(1)), Err(Fenced { by: later }));
 }
 
 /// SPEC 4.2
@@ -326,6 +353,22 @@ fn spec_4_6_a_manifest_that_was_not_applied_aborts_and_the_next_is_written() {
     assert_eq!(verdict, Applied);
 }
 
+/// SPEC 4.6, 4.7
+#[test]
+fn spec_4_7_a_manifest_that_was_not_applied_may_be_the_one_abort_too_many() {
+    let mut job = Job::running(Config { max_concurrent: 2, tolerable_failures: 0, ..config() });
+    job.trigger();
+    job.trigger();
+    job.acked(1, false);
+    job.acked(2, false);
+
+    let (out, verdict) = job.stored(periodic(&job, 1), StoreResult::NotApplied);
+
+    let dropped = [disarm_timeout(1), DISARM_INTERVAL, DISARM_RESEND, disarm_timeout(2)];
+    assert_eq!(out.as_slice(), [&dropped[..], &[Effect::Recover]].concat(), "2 is not written");
+    assert_eq!((verdict, job.machine.phase()), (Applied, Phase::Recovering));
+}
+
 /// SPEC 4.7
 #[test]
 fn spec_4_7_one_abort_more_than_is_tolerated_restarts_the_job() {
@@ -359,7 +402,7 @@ fn spec_4_7_a_completed_checkpoint_clears_the_count() {
 }
 
 fn claim() -> StoreOp {
-    StoreOp::Claim { term: Term::new(1), block: 100 }
+    StoreOp::Claim { term: Term::new(1), claimant: ME, block: 100 }
 }
 
 fn periodic(job: &Job, number: u64) -> StoreOp {

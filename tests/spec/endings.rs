@@ -73,7 +73,7 @@ fn spec_4_8_a_completed_stop_ends_the_job_and_subsumes_what_is_older() {
     let (out, verdict) = job.fire(Timer::Interval);
     assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
     let (out, verdict) = job.on(Event::Stop(Stop::Drain));
-    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Duplicate)));
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
 
     let (out, verdict) = job.resolved(2, 2);
     assert_eq!((out.as_slice(), verdict), (&concluding(now())[..], Applied));
@@ -149,6 +149,105 @@ fn spec_4_9_if_the_newer_one_is_aborted_the_one_after_it_is_final() {
     assert_eq!(out.as_slice(), [DISARM_INTERVAL, complete(2, 3), ARM_RESEND]);
 }
 
+/// SPEC 4.9
+#[test]
+fn spec_4_9_a_newer_one_that_was_aborted_before_keeps_an_older_one_from_being_final() {
+    let mut job = Job::running(Config { max_concurrent: 2, ..config() });
+    job.trigger();
+    job.trigger();
+    let (_, verdict) = job.fire(Timer::Timeout(cp(2)));
+    assert_eq!(verdict, Applied);
+
+    let out = job.completed(1, true);
+    assert_eq!(
+        out.as_slice(),
+        [complete(2, 1), ARM_RESEND],
+        "2 has closed transactions behind 1's"
+    );
+    let (out, verdict) = job.resolved(2, 1);
+    assert_eq!((out.as_slice(), verdict), (&[DISARM_RESEND][..], Applied));
+    assert!(!job.machine.is_over());
+    job.trigger();
+
+    let out = job.completed(3, true);
+    assert_eq!(out.as_slice(), [DISARM_INTERVAL, complete(2, 3), ARM_RESEND]);
+    let (out, verdict) = job.resolved(2, 3);
+    assert_eq!((out.as_slice(), verdict), (&concluding(now())[..], Applied));
+}
+
+/// SPEC 4.9, 4.6
+#[test]
+fn spec_4_9_it_is_the_same_if_the_newer_ones_manifest_was_not_applied() {
+    let mut job = Job::running(Config { max_concurrent: 2, ..config() });
+    job.trigger();
+    job.trigger();
+    job.acked(2, true);
+    let newer = job.manifest(2, CheckpointKind::Periodic, true);
+    let _aborted = job.stored(newer, StoreResult::NotApplied);
+
+    let out = job.completed(1, true);
+
+    assert_eq!(out.as_slice(), [complete(2, 1), ARM_RESEND]);
+    assert!(!job.machine.is_over());
+}
+
+/// SPEC 4.8, 4.9
+#[test]
+fn spec_4_8_a_stop_asked_for_behind_the_final_trigger_changes_nothing() {
+    let mut job = Job::running(config());
+    job.trigger();
+    let (_, verdict) = job.on(Event::Stop(Stop::Suspend));
+    assert_eq!(verdict, Applied);
+
+    let out = job.completed(1, true);
+
+    assert_eq!(out.as_slice(), [DISARM_INTERVAL, complete(2, 1), ARM_RESEND]);
+    let (out, verdict) = job.on(Event::Stop(Stop::Suspend));
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+    let _concluding = job.resolved(2, 1);
+    let _finished = job.concluded();
+    assert_eq!(job.machine.phase(), Phase::Finished(CheckpointKind::Periodic));
+}
+
+/// SPEC 8.5
+#[test]
+fn spec_8_5_a_deletion_that_was_not_carried_out_is_asked_for_again() {
+    let mut job = Job::running(Config { retained: Some(1), ..config() });
+    job.trigger();
+    job.completed(1, false);
+    let collect = Effect::Store(collect_op());
+
+    for result in [StoreResult::NotApplied, StoreResult::Unknown] {
+        let (out, verdict) = job.stored(collect_op(), result);
+        assert_eq!((out.as_slice(), verdict), (&[collect][..], Applied));
+    }
+
+    let (out, verdict) = job.stored(collect_op(), StoreResult::Applied);
+    assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
+    let (out, verdict) = job.stored(collect_op(), StoreResult::Unknown);
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Duplicate)));
+}
+
+/// SPEC 8.6, 8.5
+#[test]
+fn spec_8_6_the_job_is_not_finished_by_a_sweep_that_was_not_carried_out() {
+    let mut job = Job::running(Config { retained: Some(1), ..config() });
+    job.trigger();
+    job.completed(1, true);
+    job.swept();
+    let _concluding = job.resolved(2, 1);
+    let collect = Effect::Store(collect_op());
+    let (out, _) = job.concluded();
+    assert_eq!(out.as_slice(), [collect]);
+
+    let (out, verdict) = job.stored(collect_op(), StoreResult::Unknown);
+    assert_eq!((out.as_slice(), verdict), (&[collect][..], Applied));
+    assert_eq!(job.machine.phase(), Phase::Closing);
+
+    let _swept = job.stored(collect_op(), StoreResult::Applied);
+    assert_eq!(job.machine.phase(), Phase::Finished(CheckpointKind::Periodic));
+}
+
 /// SPEC 8.6
 #[test]
 fn spec_8_6_the_last_sweep_comes_behind_the_end_of_the_tasks() {
@@ -172,7 +271,39 @@ fn spec_8_6_the_last_sweep_comes_behind_the_end_of_the_tasks() {
     assert_eq!(job.machine.phase(), Phase::Finished(CheckpointKind::Periodic));
 
     let (out, verdict) = job.stored(collect_op(), StoreResult::Applied);
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+    let (out, verdict) = job.concluded();
+    assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+}
+
+/// SPEC 8.6
+#[test]
+fn spec_8_6_the_tasks_of_a_job_end_once() {
+    let mut job = Job::running(Config { retained: Some(1), ..config() });
+    job.trigger();
+    job.completed(1, true);
+    job.swept();
+    let _concluding = job.resolved(2, 1);
+    let (out, verdict) = job.concluded();
+    assert_eq!((out.as_slice(), verdict), (&[Effect::Store(collect_op())][..], Applied));
+
+    let (out, verdict) = job.concluded();
+
     assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Duplicate)));
+}
+
+/// SPEC 8.6, 4.1
+#[test]
+fn spec_8_6_a_closing_job_may_be_deposed() {
+    let mut job = Job::running(Config { retained: Some(1), ..config() });
+    job.trigger();
+    job.completed(1, true);
+    let _concluding = job.resolved(2, 1);
+
+    let (out, verdict) = job.stored(collect_op(), StoreResult::Fenced);
+
+    assert_eq!((out.as_slice(), verdict), (&[DISARM_INTERVAL, DISARM_RESEND][..], Applied));
+    assert_eq!(job.machine.phase(), Phase::Deposed);
 }
 
 /// SPEC 8.6, 8.5
@@ -240,10 +371,12 @@ fn spec_6_5_a_manifest_that_lands_behind_the_loss_completes_nothing() {
     let _failed = job.report(lost);
     let manifest = job.manifest(2, CheckpointKind::Periodic, true);
 
-    let (out, verdict) = job.stored(manifest, StoreResult::Applied);
-
-    assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
+    for result in [StoreResult::Unknown, StoreResult::Applied] {
+        let (out, verdict) = job.stored(manifest, result);
+        assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+    }
     assert_eq!(job.machine.phase(), Phase::FailedDataLoss);
+    assert_eq!(job.machine.newest(), Some(cp(1)));
 }
 
 /// SPEC 6.6

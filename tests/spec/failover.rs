@@ -2,7 +2,9 @@
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::Why;
-use snapline::protocol::coordinator::{Config, Effect, Event, Phase, StoreResult, Timer};
+use snapline::protocol::coordinator::{
+    Config, Effect, Event, Phase, Stop, StoreOp, StoreResult, Timer,
+};
 use snapline::protocol::message::{CheckpointKind, Order, Report, ToCoordinator, ToTask};
 use snapline::protocol::recovery::{Decision, Health, RecoveryError};
 
@@ -100,6 +102,58 @@ fn spec_4_10_a_coordinator_may_learn_that_it_is_deposed_while_it_waits() {
     let disarmed = [disarm_timeout(1), DISARM_INTERVAL, DISARM_RESEND];
     assert_eq!((out.as_slice(), verdict), (&disarmed[..], Applied));
     assert_eq!(job.machine.phase(), Phase::Deposed);
+}
+
+/// SPEC 4.10, 8.6
+#[test]
+fn spec_4_10_who_is_done_takes_no_stores_answer_any_more() {
+    let health = Health::Damaged;
+    let unusable = RecoveryError::NewestUnusable { checkpoint: cp(5), health };
+    let mut failed = Job::recovering(config());
+    let _unusable = failed.on(Event::Recovered(Err(unusable)));
+    let mut deposed = Job::running(config());
+    let _refused = deposed.stored(collect_op(), StoreResult::Fenced);
+    let mut lost = Job::running(config());
+    lost.trigger();
+    lost.completed(1, false);
+    let (subtask, checkpoint) = (sub(2), cp(1));
+    let _loss = lost.report(Report::Resolved { subtask, checkpoint, lost: true });
+    let mut finished = Job::running(config());
+    finished.trigger();
+    finished.completed(1, true);
+    let _concluding = finished.resolved(2, 1);
+    let _finished = finished.concluded();
+    let ends = [
+        (failed, Phase::FailedRecovery(unusable)),
+        (deposed, Phase::Deposed),
+        (lost, Phase::FailedDataLoss),
+        (finished, Phase::Finished(CheckpointKind::Periodic)),
+    ];
+
+    for (mut job, phase) in ends {
+        assert_eq!(job.machine.phase(), phase);
+        let manifest = job.manifest(2, CheckpointKind::Periodic, false);
+        let term = job.machine.term();
+        let ops = [
+            StoreOp::Claim { term, claimant: ME, block: 100 },
+            StoreOp::Reserve { term, until: cp(201) },
+            manifest,
+            StoreOp::Collect { term },
+        ];
+        let results = [
+            StoreResult::Applied,
+            StoreResult::NotApplied,
+            StoreResult::Unknown,
+            StoreResult::Fenced,
+        ];
+        for (op, result) in ops.into_iter().flat_map(|op| results.map(|result| (op, result))) {
+            let (out, verdict) = job.stored(op, result);
+            assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+        }
+        let (out, verdict) = job.on(Event::Stop(Stop::Drain));
+        assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
+        assert_eq!(job.machine.phase(), phase);
+    }
 }
 
 /// SPEC 4.2, 4.10
@@ -239,13 +293,19 @@ fn spec_7_3_a_coordinator_without_a_decision_stops() {
     let health = Health::Damaged;
     let unusable = RecoveryError::NewestUnusable { checkpoint: cp(5), health };
     let deposed = RecoveryError::Deposed { fence: life(2, 0).term };
-    let ends = [(unusable, Phase::FailedRecovery(unusable)), (deposed, Phase::Deposed)];
-    for (error, phase) in ends {
+    let (fence, mine) = (life(0, 0).term, life(1, 0).term);
+    let fell = RecoveryError::FenceFell { fence, mine };
+    let none = RecoveryError::NoneUsable { newest: cp(5) };
+    let failed = |error| (error, Phase::FailedRecovery(error));
+    for (error, phase) in [failed(unusable), failed(none), failed(fell), (deposed, Phase::Deposed)]
+    {
         let mut job = Job::recovering(config());
 
         let (out, verdict) = job.on(Event::Recovered(Err(error)));
 
         assert_eq!((out.as_slice(), verdict), (&[][..], Applied));
         assert_eq!(job.machine.phase(), phase);
+        let (out, verdict) = job.on(Event::Recovered(Ok(Decision::Fresh)));
+        assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
     }
 }

@@ -3,6 +3,7 @@
 use snapline::protocol::coordinator::{
     Config, Coordinator, Effect, Event, StoreOp, StoreResult, Timer,
 };
+use snapline::protocol::fence::Claimant;
 use snapline::protocol::ids::{Attempt, CheckpointId, SubtaskId, Term};
 use snapline::protocol::message::{
     Ack, Barrier, CheckpointKind, CommitPermit, Order, Persisted, Report, ToCoordinator, ToTask,
@@ -87,6 +88,9 @@ pub(crate) fn ack(subtask: u16, number: u64, ended: bool) -> Ack {
     }
 }
 
+/// Who every coordinator here is, unless a test says otherwise.
+pub(crate) const ME: Claimant = Claimant(7);
+
 /// A coordinator with its configuration: subtasks #0 and #1 are sources, #2 is the sink.
 pub(crate) struct Job {
     pub(crate) config: Config,
@@ -108,7 +112,7 @@ pub(crate) fn config() -> Config {
 impl Job {
     /// A coordinator of term 1 that has just claimed nothing yet.
     pub(crate) fn claiming(config: Config) -> Self {
-        let machine = Coordinator::start(&config, Term::new(1), &mut Out::new());
+        let machine = Coordinator::start(&config, Term::new(1), ME, &mut Out::new());
         Self { config, machine }
     }
 

@@ -13,3 +13,4 @@ mod failover;
 mod kit;
 mod recovery;
 mod retention;
+mod subtask;

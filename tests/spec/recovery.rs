@@ -1,25 +1,41 @@
 //! Section 7, and the fence it stands on: from facts to a decision.
 
-use snapline::protocol::fence::{Fence, Fenced};
+use snapline::protocol::fence::{Claimant, Fence, Fenced};
 use snapline::protocol::ids::Term;
 use snapline::protocol::message::CheckpointKind;
 use snapline::protocol::recovery::{Decision, Facts, Found, Health, Policy, RecoveryError, decide};
 
-use crate::kit::{cp, found, permit};
+use crate::kit::{ME, cp, found, permit};
 
 /// SPEC 2.6, 4.1
 #[test]
 fn spec_4_1_the_fence_rises_and_refuses_what_is_older() {
     let mut fence = Fence::default();
-    assert_eq!(fence.claim(Term::new(2), 10), Ok(cp(1)));
+    assert_eq!(fence.claim(Term::new(2), ME, 10), Ok(cp(1)));
 
-    assert_eq!(fence.claim(Term::new(1), 10), Err(Fenced { by: Term::new(2) }));
+    assert_eq!(fence.claim(Term::new(1), ME, 10), Err(Fenced { by: Term::new(2) }));
     assert_eq!(fence.admit(Term::new(1)), Err(Fenced { by: Term::new(2) }));
     assert_eq!(fence.reserve(Term::new(1), cp(99)), Err(Fenced { by: Term::new(2) }));
 
-    assert_eq!(fence, Fence { term: Term::new(2), until: cp(11) });
+    assert_eq!(fence, Fence { term: Term::new(2), claimant: ME, until: cp(11) });
     assert_eq!(fence.admit(Term::new(2)), Ok(()));
     assert_eq!(fence.admit(Term::new(3)), Ok(()));
+}
+
+/// SPEC 4.1, 2.13
+#[test]
+fn spec_4_1_a_term_belongs_to_the_first_that_claims_it() {
+    let (term, other) = (Term::new(2), Claimant(8));
+    let mut fence = Fence::default();
+    assert_eq!(fence.claim(term, ME, 10), Ok(cp(1)));
+    let before = fence;
+
+    assert_eq!(fence.claim(term, other, 10), Err(Fenced { by: term }));
+    assert_eq!(fence, before, "a refused claim changes nothing");
+    assert_eq!(fence.claim(term, ME, 10), Ok(cp(11)), "the owner may claim again");
+
+    assert_eq!(fence.claim(term.next(), other, 10), Ok(cp(21)), "a later term is anybody's");
+    assert_eq!(fence.claim(term, ME, 10), Err(Fenced { by: term.next() }));
 }
 
 /// SPEC 4.1, 4.2
@@ -27,22 +43,29 @@ fn spec_4_1_the_fence_rises_and_refuses_what_is_older() {
 fn spec_4_2_no_id_is_reserved_twice() {
     let mut fence = Fence::default();
 
-    assert_eq!(fence.claim(Term::new(1), 10), Ok(cp(1)));
-    assert_eq!(fence.claim(Term::new(1), 10), Ok(cp(11)), "claimed again: a gap");
+    assert_eq!(fence.claim(Term::new(1), ME, 10), Ok(cp(1)));
+    assert_eq!(fence.claim(Term::new(1), ME, 10), Ok(cp(11)), "claimed again: a gap");
     assert_eq!(fence.reserve(Term::new(1), cp(31)), Ok(()));
     assert_eq!(fence.reserve(Term::new(1), cp(31)), Ok(()), "reserved again: nothing");
     assert_eq!(fence.reserve(Term::new(1), cp(21)), Ok(()), "a late one: nothing");
 
-    assert_eq!(fence.claim(Term::new(2), 10), Ok(cp(31)));
+    assert_eq!(fence.claim(Term::new(2), ME, 10), Ok(cp(31)));
 }
 
 /// SPEC 7.1
 #[test]
 fn spec_7_1_with_another_term_in_the_fence_nothing_is_decided() {
-    let mut facts = facts(&[found(5)]);
-    facts.fence = Term::new(4);
+    let mine = Term::new(3);
+    for manifests in [&[][..], &[found(5)]] {
+        let mut facts = facts(manifests);
 
-    assert_eq!(decide(&facts), Err(RecoveryError::Deposed { fence: Term::new(4) }));
+        facts.fence = Term::new(4);
+        assert_eq!(decide(&facts), Err(RecoveryError::Deposed { fence: facts.fence }));
+
+        facts.fence = Term::new(2);
+        let fell = RecoveryError::FenceFell { fence: facts.fence, mine };
+        assert_eq!(decide(&facts), Err(fell), "the store is not the one that was claimed");
+    }
 }
 
 /// SPEC 7.2
@@ -86,6 +109,7 @@ fn spec_7_3_an_older_one_is_restored_only_if_that_is_allowed() {
 #[test]
 fn spec_7_4_what_ended_the_job_is_terminal() {
     use CheckpointKind::{Drain, Periodic, Suspend};
+    // Kind, ended, whether the user names it, what it is then.
     let table = [
         (Periodic, false, false, None),
         (Periodic, false, true, None),
@@ -98,11 +122,37 @@ fn spec_7_4_what_ended_the_job_is_terminal() {
         (Drain, true, true, Some(Drain)),
         (Suspend, true, true, Some(Suspend)),
     ];
-    for (kind, ended, resume_stopped, terminal) in table {
-        let mut facts = facts(&[Found { kind, ended, ..found(5) }]);
-        facts.policy.resume_stopped = resume_stopped;
+    for (kind, ended, named, terminal) in table {
+        let mut facts = facts(&[found(4), Found { kind, ended, ..found(5) }]);
+        facts.policy.resume_from = named.then_some(cp(5));
 
         assert_eq!(decide(&facts), Ok(restore(5, terminal)));
+    }
+}
+
+/// SPEC 7.4
+#[test]
+fn spec_7_4_leave_to_resume_is_for_the_checkpoint_it_names() {
+    use CheckpointKind::Suspend;
+    let stopped = |number| Found { kind: Suspend, ..found(number) };
+    for (named, terminal) in [(4, Some(Suspend)), (5, None), (6, Some(Suspend))] {
+        let mut facts = facts(&[stopped(4), stopped(5)]);
+        facts.policy.resume_from = Some(cp(named));
+
+        assert_eq!(decide(&facts), Ok(restore(5, terminal)));
+    }
+}
+
+/// SPEC 7.4, 7.3
+#[test]
+fn spec_7_4_an_older_one_that_is_restored_must_be_named_too() {
+    let stopped = Found { kind: CheckpointKind::Drain, ..found(4) };
+    let damaged = Found { health: Health::Damaged, ..found(5) };
+    for (named, terminal) in [(5, Some(CheckpointKind::Drain)), (4, None)] {
+        let mut facts = facts(&[stopped, damaged]);
+        facts.policy = Policy { allow_older: true, resume_from: Some(cp(named)) };
+
+        assert_eq!(decide(&facts), Ok(restore(4, terminal)));
     }
 }
 
@@ -111,7 +161,7 @@ fn spec_7_4_what_ended_the_job_is_terminal() {
 fn spec_7_5_without_a_manifest_the_job_starts_at_its_beginning() {
     let mut facts = facts(&[]);
     assert_eq!(decide(&facts), Ok(Decision::Fresh));
-    facts.policy = Policy { allow_older: true, resume_stopped: true };
+    facts.policy = Policy { allow_older: true, resume_from: Some(cp(1)) };
     assert_eq!(decide(&facts), Ok(Decision::Fresh));
 }
 

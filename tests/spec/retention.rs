@@ -2,7 +2,7 @@
 
 use snapline::protocol::coordinator::{Config, Event, StoreResult};
 use snapline::protocol::ids::{Attempt, BlobId, CheckpointId};
-use snapline::protocol::message::CheckpointKind;
+use snapline::protocol::message::{CheckpointKind, Report};
 use snapline::protocol::retention::{Inventory, Plan, Roots, Stored, UnderWay, plan};
 
 use crate::kit::{Job, config, cp, life, now, sub};
@@ -110,6 +110,26 @@ fn spec_8_4_a_manifest_of_unknown_outcome_stays_a_root() {
     let _failed = job.on(Event::TaskFailed { attempt: now() });
     let roots = job.machine.roots(&job.config);
     assert_eq!(plan(&roots, &inventory), Plan::default(), "not even when its attempt is over");
+}
+
+/// SPEC 8.4, 6.5
+#[test]
+fn spec_8_4_a_manifest_in_flight_stays_a_root_when_the_job_fails() {
+    let mut job = Job::running(Config { retained: Some(1), ..config() });
+    job.trigger();
+    job.completed(1, false);
+    job.trigger();
+    job.acked(2, false);
+    let (subtask, checkpoint) = (sub(2), cp(1));
+    let _loss = job.report(Report::Resolved { subtask, checkpoint, lost: true });
+    let shared = blob(1, now());
+    let inventory =
+        Inventory { manifests: vec![stored(1, &[shared])], blobs: vec![shared, blob(2, now())] };
+
+    let roots = job.machine.roots(&job.config);
+
+    assert_eq!(roots.under_way, [UnderWay { checkpoint: cp(2), base: Some(cp(1)) }]);
+    assert_eq!(plan(&roots, &inventory), Plan::default(), "a deletion asked for before is late");
 }
 
 /// SPEC 8.5

@@ -5,46 +5,47 @@ use snapline_protocol::coordinator::{StoreOp, StoreResult, Timer};
 use snapline_protocol::message::{Order, Report};
 use snapline_protocol::{Verdict, Why, aligner, committer, coordinator};
 
-/// Events of the three machines, by kind, in the order of their numbers.
-const EVENTS: &[&str] = &[
-    "aligner: barrier",
-    "aligner: end of input",
-    "aligner: exhausted",
-    "aligner: trigger",
-    "aligner: abort",
-    "aligner: complete",
-    "aligner: durable",
-    "aligner: write failed",
-    "committer: barrier",
-    "committer: complete",
-    "committer: other order",
-    "committer: committed",
-    "committer: already committed",
-    "committer: retry",
-    "committer: unknown",
-    "committer: lost",
-    "coordinator: interval",
-    "coordinator: timeout",
-    "coordinator: resend",
-    "coordinator: claim refused",
-    "coordinator: reserve applied",
-    "coordinator: reserve refused",
-    "coordinator: reserve unknown",
-    "coordinator: manifest applied",
-    "coordinator: manifest refused",
-    "coordinator: manifest unknown",
-    "coordinator: fenced",
-    "coordinator: collected",
-    "coordinator: claimed",
-    "coordinator: recovered",
-    "coordinator: nothing to recover from",
-    "coordinator: ack",
-    "coordinator: decline",
-    "coordinator: resolved",
-    "coordinator: lost",
-    "coordinator: task failed",
-    "coordinator: stop",
-    "coordinator: concluded",
+/// Events of the three machines, by kind, in the order of their numbers, with the reasons for which the code can ignore them; `true` if it
+/// can apply them.
+const EVENTS: &[(&str, bool, &[Why])] = &[
+    ("aligner: barrier", true, &[Why::Duplicate, Why::Settled]),
+    ("aligner: end of input", true, &[Why::Duplicate]),
+    ("aligner: exhausted", true, &[Why::Duplicate]),
+    ("aligner: trigger", true, &[Why::Stale, Why::Settled, Why::Closed]),
+    ("aligner: abort", true, &[Why::Stale, Why::Settled, Why::Duplicate]),
+    ("aligner: complete", false, &[Why::Stale, Why::Closed]),
+    ("aligner: durable", true, &[Why::Stale, Why::Settled]),
+    ("aligner: write failed", true, &[Why::Stale, Why::Settled]),
+    ("committer: barrier", true, &[]),
+    ("committer: complete", true, &[Why::Stale, Why::Duplicate]),
+    ("committer: other order", false, &[Why::Stale, Why::Closed]),
+    ("committer: committed", true, &[Why::Duplicate]),
+    ("committer: already committed", true, &[Why::Duplicate]),
+    ("committer: retry", true, &[Why::Duplicate]),
+    ("committer: unknown", true, &[Why::Duplicate]),
+    ("committer: lost", true, &[Why::Duplicate]),
+    ("coordinator: interval", true, &[Why::Busy, Why::Closed]),
+    ("coordinator: timeout", true, &[Why::Settled, Why::Closed]),
+    ("coordinator: resend", true, &[Why::Settled, Why::Closed]),
+    ("coordinator: claim refused", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: reserve applied", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: reserve refused", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: reserve unknown", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: manifest applied", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: manifest refused", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: manifest unknown", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: fenced", true, &[Why::Closed]),
+    ("coordinator: collected", true, &[Why::Duplicate, Why::Closed]),
+    ("coordinator: claimed", true, &[Why::Duplicate]),
+    ("coordinator: recovered", true, &[Why::Closed]),
+    ("coordinator: nothing to recover from", true, &[Why::Closed]),
+    ("coordinator: ack", true, &[Why::Stale, Why::Closed, Why::Settled, Why::Duplicate]),
+    ("coordinator: decline", true, &[Why::Stale, Why::Closed, Why::Settled]),
+    ("coordinator: resolved", true, &[Why::Stale, Why::Closed, Why::Duplicate]),
+    ("coordinator: lost", true, &[Why::Stale, Why::Closed]),
+    ("coordinator: task failed", true, &[Why::Stale, Why::Closed]),
+    ("coordinator: stop", true, &[Why::Closed, Why::Duplicate]),
+    ("coordinator: concluded", true, &[Why::Stale, Why::Closed, Why::Duplicate]),
 ];
 
 /// How many arms there are: each event, applied or ignored for each reason.
@@ -54,11 +55,21 @@ pub const ARMS: usize = EVENTS.len() * (1 + Why::ALL.len());
 #[must_use]
 pub fn arm_name(arm: usize) -> String {
     let verdicts = 1 + Why::ALL.len();
-    let event = EVENTS.get(arm / verdicts).copied().unwrap_or("?");
+    let event = EVENTS.get(arm / verdicts).map_or("?", |(event, _, _)| event);
     match arm % verdicts {
         0 => format!("{event}, applied"),
         why => format!("{event}, ignored as {:?}", Why::ALL[why - 1]),
     }
+}
+
+/// Whether the code has this arm at all.
+#[must_use]
+pub fn arm_exists(arm: usize) -> bool {
+    let verdicts = 1 + Why::ALL.len();
+    EVENTS.get(arm / verdicts).is_some_and(|(_, applies, reasons)| match arm % verdicts {
+        0 => *applies,
+        why => reasons.contains(&Why::ALL[why - 1]),
+    })
 }
 
 fn arm(event: usize, verdict: Verdict) -> usize {

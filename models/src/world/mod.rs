@@ -25,7 +25,7 @@ use snapline_protocol::{Machine, Out, Verdict};
 pub use action::{Action, KINDS};
 pub use disk::{Blob, Disk, Manifest};
 pub use external::{External, Transaction};
-pub use guards::{ARMS, Guard, arm_name};
+pub use guards::{ARMS, Guard, arm_exists, arm_name};
 
 use crate::explore::Marks;
 use crate::mutants::Mutant;

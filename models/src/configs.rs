@@ -2,6 +2,8 @@
 //!
 //! `models/README.md` has the table with what each took. A pinned number of states that changes is a changed protocol or model: the
 //! commit that changes it says why.
+//!
+//! Longer than 500 lines: it is one table.
 
 use snapline_protocol::aligner::Mode;
 

@@ -117,6 +117,7 @@ impl Queued {
 
 /// A configuration of the model. All its numbers are bounds of what a check says.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Its name.
     pub name: String,

@@ -200,7 +200,10 @@ impl Aligner {
         }
         self.aligning.retain(|older| !subsumed.contains(older));
         if self.is_settled(checkpoint) {
-            return Verdict::Ignored(Why::Settled);
+            return match subsumed.is_empty() {
+                true => Verdict::Ignored(Why::Settled),
+                false => Verdict::Applied,
+            };
         }
         if let Err(place) = self.aligning.binary_search(&barrier) {
             if self.seen.iter().any(|&seen| seen > Some(checkpoint)) {

@@ -470,8 +470,8 @@ impl Coordinator {
         // to commit, so that this one is not the last.
         let last = checkpoint.plus(1) == self.next;
         if (pending.ended && last) || pending.barrier.kind != CheckpointKind::Periodic {
+            debug_assert!(self.pending.is_empty(), "nothing is triggered behind the last one");
             self.terminal = Some(pending.barrier.kind);
-            self.drop_pending(out);
             out.push(Effect::Disarm(Timer::Interval));
         }
         self.tell_sinks(config.sinks, checkpoint, out);
@@ -805,7 +805,10 @@ impl Machine for Coordinator {
                 out.push(Effect::Recover);
                 Verdict::Applied
             }
-            Event::Recovered(_) if self.phase != Phase::Recovering => Verdict::Ignored(Why::Closed),
+            // Nothing was asked for while a write in flight is awaited.
+            Event::Recovered(_) if self.phase != Phase::Recovering || self.storing.is_some() => {
+                Verdict::Ignored(Why::Closed)
+            }
             Event::Recovered(Ok(decision)) => {
                 self.recovered(config, decision, out);
                 Verdict::Applied

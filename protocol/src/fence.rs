@@ -38,7 +38,11 @@ pub struct Fenced {
 
 impl core::fmt::Display for Fenced {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "the store belongs to the coordinator of term {}; this one was deposed", self.by)
+        write!(
+            f,
+            "the store belongs to another coordinator, of term {}; this one was deposed",
+            self.by
+        )
     }
 }
 

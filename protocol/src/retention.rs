@@ -44,8 +44,10 @@ pub struct Stored {
 /// What storage holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Inventory {
-    /// All manifests, in any order.
+    /// All manifests that can be read, in any order.
     pub manifests: Vec<Stored>,
+    /// Manifests that are there and cannot be read: they stay, and so does every blob that they might need, so that they can be repaired.
+    pub unreadable: Vec<CheckpointId>,
     /// All blobs, in any order.
     pub blobs: Vec<BlobId>,
 }
@@ -86,9 +88,12 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
             plan.manifests.push(stored.checkpoint);
         }
     }
+    // SPEC 8.4: nobody can tell what it needs.
+    let unreadable = inventory.unreadable.iter().copied().max();
     // SPEC 8.3: a blob of a checkpoint under way, of a later attempt, or of an id not given out, is not garbage yet.
     let may_be_named = |blob: &BlobId| {
-        blob.attempt > roots.attempt
+        unreadable.is_some_and(|newest| blob.checkpoint <= newest)
+            || blob.attempt > roots.attempt
             || blob.checkpoint >= roots.next
             || roots.under_way.iter().any(|way| way.checkpoint == blob.checkpoint)
     };
@@ -129,6 +134,7 @@ mod tests {
                 Stored { checkpoint: id(2), blobs: alloc::vec![blob(1, 2), blob(2, 2)] },
             ],
             blobs: alloc::vec![blob(1, 2), blob(2, 2), blob(3, 2)],
+            ..Inventory::default()
         };
         let plan = plan(&roots(&[2]), &inventory);
         assert_eq!(plan.manifests, [id(1)]);
@@ -147,6 +153,7 @@ mod tests {
                 Stored { checkpoint: id(3), blobs: alloc::vec![blob(3, 2)] },
             ],
             blobs: alloc::vec![blob(1, 2), blob(3, 2), blob(4, 2)],
+            ..Inventory::default()
         };
         let mut roots = roots(&[]);
         assert_eq!(plan(&roots, &inventory).manifests, [id(1)], "with nothing under way it goes");
@@ -158,9 +165,22 @@ mod tests {
     fn as_many_as_asked_for_are_kept_and_those_with_open_commits() {
         let stored = |number| Stored { checkpoint: id(number), blobs: Vec::new() };
         let manifests = (1..=5).map(stored).collect();
-        let inventory = Inventory { manifests, blobs: Vec::new() };
+        let inventory = Inventory { manifests, ..Inventory::default() };
         let roots = Roots { retained: 2, ..roots(&[2]) };
         assert_eq!(plan(&roots, &inventory).manifests, [id(1), id(3)]);
+    }
+
+    #[test]
+    fn what_an_unreadable_manifest_might_need_stays() {
+        let stored = Stored { checkpoint: id(1), blobs: alloc::vec![blob(1, 2)] };
+        let mut inventory = Inventory {
+            manifests: alloc::vec![stored],
+            unreadable: alloc::vec![id(3)],
+            blobs: alloc::vec![blob(1, 2), blob(2, 2), blob(3, 2), blob(4, 2)],
+        };
+        assert_eq!(plan(&roots(&[]), &inventory).blobs, [blob(4, 2)]);
+        inventory.unreadable.clear();
+        assert_eq!(plan(&roots(&[]), &inventory).blobs, [blob(2, 2), blob(3, 2), blob(4, 2)]);
     }
 
     #[test]
@@ -168,6 +188,7 @@ mod tests {
         let inventory = Inventory {
             manifests: alloc::vec![Stored { checkpoint: id(9), blobs: alloc::vec![blob(9, 3)] }],
             blobs: alloc::vec![blob(9, 3), blob(2, 3), blob(9, 1)],
+            ..Inventory::default()
         };
         assert_eq!(plan(&roots(&[]), &inventory), Plan::default());
     }

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use snapline_models::laws::Law;
+use snapline_models::mutants::{Mutant, SOLO};
+use snapline_models::trace::{Claim, Trace};
+
 /// A section and a clause in it.
 type Clause = (u32, u32);
 
@@ -57,6 +61,56 @@ fn clauses_are_numbered_without_gaps_and_stand_in_their_section() {
         }
     }
     assert_eq!(next.len(), 12, "every section has clauses");
+}
+
+/// SPEC 9
+#[test]
+fn every_law_stands_in_its_clause_under_its_name() {
+    let (clauses, _) = clauses();
+    let laws = clauses.iter().filter(|(section, _)| *section == 9);
+    assert_eq!(laws.count(), Law::ALL.len());
+    for law in Law::ALL {
+        let (number, name) = (law.number(), law.name());
+        let start = format!("**9.{number}** **L{number} {name}.** ");
+        assert!(spec().lines().any(|line| line.starts_with(&start)), "{start}");
+    }
+}
+
+/// SPEC 9, 10.4
+#[test]
+fn every_bug_that_stands_beside_a_law_has_a_mutant_that_the_law_finds() {
+    for law in Law::ALL {
+        let text = paragraph(&format!("**9.{}** ", law.number()));
+        let (_, caught) = text.split_once("Caught: ").expect("each law has caught something");
+        let bugs: Vec<&str> =
+            caught.split('(').skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        assert!(!bugs.is_empty(), "{}", law.name());
+        let alone =
+            |mutant: &Mutant| SOLO.iter().any(|solo| (solo.law, solo.mutant) == (law, *mutant));
+        let found = |mutant: &Mutant| mutant.about().law == law || alone(mutant);
+        for bug in bugs {
+            // The project is written out here and shortened there.
+            let name = bug.split_whitespace().last().unwrap_or(bug);
+            let has_it = |mutant: &Mutant| mutant.about().bug.contains(name) && found(mutant);
+            assert!(Mutant::ALL.iter().any(has_it), "{}: {bug}", law.name());
+        }
+    }
+}
+
+/// SPEC 11.1, 11.2, 11.4
+#[test]
+fn the_trace_of_section_11_is_read_replayed_and_written_as_it_stands() {
+    let spec = spec();
+    let example = spec.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example = example.expect("section 11 has an example");
+
+    let trace = Trace::read(example).expect("it is a trace");
+    let replay = trace.replay().expect("every step is possible");
+    let law = trace.law.expect("it claims something");
+    assert_eq!(replay.claim, Claim::Shown(law));
+
+    let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+    assert_eq!(bare(&trace.write()), bare(example));
 }
 
 #[test]
@@ -139,6 +193,13 @@ fn clause_of(line: &str) -> Option<Clause> {
         (Citation::Clause(clause), rest) if rest.starts_with("** ") => Some(clause),
         _ => None,
     }
+}
+
+/// The paragraph that starts so, in one line.
+fn paragraph(start: &str) -> String {
+    let spec = spec();
+    let lines = spec.lines().skip_while(|line| !line.starts_with(start));
+    lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// The section that a line is the heading of.

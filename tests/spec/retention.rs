@@ -11,7 +11,7 @@ use crate::kit::{Job, config, cp, life, now, sub};
 #[test]
 fn spec_8_1_the_newest_and_the_unresolved_are_kept() {
     let manifests = [3, 1, 5, 2, 4].map(|number| stored(number, &[])).to_vec();
-    let inventory = Inventory { manifests, blobs: vec![] };
+    let inventory = Inventory { manifests, blobs: vec![], ..Inventory::default() };
 
     let roots = Roots { retained: 2, unresolved: vec![cp(2)], ..roots() };
     assert_eq!(plan(&roots, &inventory).manifests, [cp(1), cp(3)]);
@@ -44,8 +44,11 @@ fn spec_8_1_a_coordinator_knows_its_roots() {
 #[test]
 fn spec_8_1_the_base_of_a_checkpoint_under_way_is_kept() {
     let old = blob(1, now());
-    let inventory =
-        Inventory { manifests: vec![stored(1, &[old]), stored(3, &[])], blobs: vec![old] };
+    let inventory = Inventory {
+        manifests: vec![stored(1, &[old]), stored(3, &[])],
+        blobs: vec![old],
+        ..Inventory::default()
+    };
     let mut roots = roots();
     let gone = Plan { manifests: vec![cp(1)], blobs: vec![old] };
     assert_eq!(plan(&roots, &inventory), gone);
@@ -62,6 +65,7 @@ fn spec_8_2_a_shared_blob_outlives_the_checkpoint_that_wrote_it() {
     let inventory = Inventory {
         manifests: vec![stored(1, &[shared, alone]), stored(2, &[shared, own])],
         blobs: vec![own, alone, shared],
+        ..Inventory::default()
     };
 
     let plan = plan(&roots(), &inventory);
@@ -74,7 +78,11 @@ fn spec_8_2_a_shared_blob_outlives_the_checkpoint_that_wrote_it() {
 fn spec_8_2_the_same_checkpoints_blob_of_another_attempt_is_another_blob() {
     let (kept, garbage) = (blob(2, life(1, 1)), blob(2, life(1, 0)));
     assert_ne!(kept, garbage);
-    let inventory = Inventory { manifests: vec![stored(2, &[kept])], blobs: vec![kept, garbage] };
+    let inventory = Inventory {
+        manifests: vec![stored(2, &[kept])],
+        blobs: vec![kept, garbage],
+        ..Inventory::default()
+    };
 
     assert_eq!(plan(&roots(), &inventory).blobs, [garbage]);
 }
@@ -88,7 +96,7 @@ fn spec_8_3_a_blob_that_may_yet_be_named_is_not_garbage() {
     let garbage = [blob(3, life(1, 0)), blob(5, now())];
     let blobs = [&kept[..], &garbage[..]].concat();
     let manifests = vec![stored(9, &[]), stored(2, &[])];
-    let inventory = Inventory { manifests, blobs };
+    let inventory = Inventory { manifests, blobs, ..Inventory::default() };
 
     assert_eq!(plan(&roots, &inventory), Plan { manifests: vec![], blobs: garbage.to_vec() });
 }
@@ -100,7 +108,8 @@ fn spec_8_4_a_manifest_of_unknown_outcome_stays_a_root() {
     job.trigger();
     job.acked(1, false);
     let manifest = job.manifest(1, CheckpointKind::Periodic, false);
-    let inventory = Inventory { manifests: vec![], blobs: vec![blob(1, now())] };
+    let inventory =
+        Inventory { manifests: vec![], blobs: vec![blob(1, now())], ..Inventory::default() };
 
     let _again = job.stored(manifest, StoreResult::Unknown);
     let roots = job.machine.roots(&job.config);
@@ -123,8 +132,11 @@ fn spec_8_4_a_manifest_in_flight_stays_a_root_when_the_job_fails() {
     let (subtask, checkpoint) = (sub(2), cp(1));
     let _loss = job.report(Report::Resolved { subtask, checkpoint, lost: true });
     let shared = blob(1, now());
-    let inventory =
-        Inventory { manifests: vec![stored(1, &[shared])], blobs: vec![shared, blob(2, now())] };
+    let inventory = Inventory {
+        manifests: vec![stored(1, &[shared])],
+        blobs: vec![shared, blob(2, now())],
+        ..Inventory::default()
+    };
 
     let roots = job.machine.roots(&job.config);
 
@@ -138,7 +150,7 @@ fn spec_8_5_deletion_goes_oldest_first() {
     let blobs = vec![at(2, now(), 1), blob(3, now()), blob(1, now()), blob(2, now())];
     let manifests = [3, 1, 4, 2].map(|number| stored(number, &[])).to_vec();
 
-    let plan = plan(&roots(), &Inventory { manifests, blobs });
+    let plan = plan(&roots(), &Inventory { manifests, blobs, ..Inventory::default() });
 
     assert_eq!(plan.manifests, [cp(1), cp(2), cp(3)]);
     let oldest_first = [blob(1, now()), blob(2, now()), at(2, now(), 1), blob(3, now())];

@@ -118,7 +118,7 @@ impl Teller<'_> {
         checkpoint: CheckpointId,
     ) -> Option<CheckpointId> {
         let written = task.writes.iter().map(|write| &write.blob);
-        let mut blobs = written.chain(&self.after.disk.blobs);
+        let mut blobs = written.chain(self.after.disk.blobs.iter().map(AsRef::as_ref));
         let blob = blobs
             .find(|blob| blob.id.subtask.index() == subtask && blob.id.checkpoint == checkpoint);
         blob.and_then(|blob| blob.base).map(|base| base.checkpoint)

@@ -3,10 +3,15 @@
 use serde::{Deserialize, Serialize};
 use snapline_protocol::coordinator::Timer;
 
-/// One step of the World. Subtasks, inputs, seats and messages are indices into the state it happens in; seat 0 is the newest
-/// coordinator.
+/// One step of the World.
+///
+/// Fields are indices into the state it happens in: `task` a subtask, `input` one of its inputs, `message` a control message (among those
+/// just sent while there are any, else among those that wait), `write` a write in flight of the task or coordinator, `sink` an external
+/// system and `transaction` one it has prepared, `zombie` a task of an ended attempt. `applied` tells whether an operation of unknown
+/// outcome took effect, `torn` whether unfinished writes are left half written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields are indices, all explained once above")]
 pub enum Action {
     /// A message just sent, or waiting in the network, arrives.
     Deliver { message: u8 },

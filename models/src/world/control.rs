@@ -103,7 +103,7 @@ impl Step<'_> {
             }
             Action::Strand { task } => {
                 self.world.faults.zombie_tasks -= 1;
-                self.world.tasks[index(task)].stranded = true;
+                self.task(Place::Running(index(task))).stranded = true;
             }
             Action::FireEarly { timer } => {
                 self.world.faults.timeouts -= 1;

@@ -49,7 +49,7 @@ impl Step<'_> {
     pub(super) fn emit(&mut self, task: usize) {
         let position = self.world.tasks[task].position;
         let record = self.setup.roots[task][usize::from(position)];
-        let source = &mut self.world.tasks[task];
+        let source = self.task(Place::Running(task));
         source.position += 1;
         source.tally.add(record);
         self.pass(Place::Running(task), record);
@@ -134,7 +134,6 @@ impl Step<'_> {
 
     /// The synchronous part of a snapshot (SPEC 5.4): a copy of the state, handed to the writer.
     pub(super) fn snapshot(&mut self, place: Place, barrier: Barrier) {
-        let subtask = self.subtask(place);
         let is_sink = self.task(place).committer.is_some();
         if is_sink {
             if self.task(place).open.is_empty() {
@@ -153,7 +152,6 @@ impl Step<'_> {
             let _taken = self.align(place, event);
             return;
         }
-        let _ = subtask;
         self.task(place).writes.push(Write { checkpoint: barrier.checkpoint, blob });
         if self.wrong(Mutant::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));

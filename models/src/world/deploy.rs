@@ -1,5 +1,7 @@
 //! Attempts: how one starts, how tasks and coordinators die, and who does not notice.
 
+use std::sync::Arc;
+
 use snapline_protocol::Out;
 use snapline_protocol::aligner::Aligner;
 use snapline_protocol::committer::Committer;
@@ -61,7 +63,7 @@ impl Step<'_> {
             if task.alive && task.stranded {
                 let inputs = self.setup.topology.subtasks()[subtask].inputs.iter();
                 let inputs = inputs.map(|&channel| channels[channel].clone()).collect();
-                self.world.zombies.push(Zombie { subtask, task: task.clone(), inputs });
+                self.world.zombies.push(Zombie { subtask, task: Task::clone(task), inputs });
             }
         }
         match decision {
@@ -72,7 +74,7 @@ impl Step<'_> {
         }
         self.world.channels = vec![Vec::new(); self.setup.topology.channels().len()];
         for subtask in 0..self.setup.aligners.len() {
-            self.start_task(subtask, attempt, decision, before.get(subtask));
+            self.start_task(subtask, attempt, decision, before.get(subtask).map(Arc::as_ref));
         }
     }
 
@@ -112,7 +114,7 @@ impl Step<'_> {
             let Restored { checkpoint, blob, tally, .. } = *restored;
             task.past.push(Past { checkpoint, blob, tally });
         }
-        self.world.tasks.push(task);
+        self.world.tasks.push(Arc::new(task));
         if self.setup.topology.role(config.subtask) == Role::Sink {
             self.start_sink(subtask, attempt, decision, restored.map_or(Vec::new(), |r| r.pending));
         }
@@ -143,13 +145,12 @@ impl Step<'_> {
         };
         let mut out = Out::new();
         let committer = Committer::start(&config, attempt, restored, &mut out);
-        self.world.tasks[subtask].committer = Some(committer);
+        self.task(place).committer = Some(committer);
         self.committer_effects(place, out);
         if self.wrong(Mutant::OutrunsRecommit) && !pending.is_empty() {
             // Wrong: the replayed commit is somebody else's business; the sink goes on without it.
             let mut out = Out::new();
-            self.world.tasks[subtask].committer =
-                Some(Committer::start(&config, attempt, None, &mut out));
+            self.task(place).committer = Some(Committer::start(&config, attempt, None, &mut out));
         }
     }
 
@@ -189,7 +190,7 @@ impl Step<'_> {
 
     /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.
     pub(super) fn crash(&mut self, subtask: usize, torn: bool) {
-        let writes = core::mem::take(&mut self.world.tasks[subtask].writes);
+        let writes = core::mem::take(&mut self.task(Place::Running(subtask)).writes);
         if torn {
             for mut write in writes {
                 write.blob.whole = false;
@@ -204,14 +205,12 @@ impl Step<'_> {
             self.world.channels[channel].clear();
         }
         let config = &self.setup.aligners[subtask];
-        let committer = self.world.tasks[subtask].committer.take();
         let attempt = self.world.tasks[subtask].aligner.attempt();
         let position = self.world.tasks[subtask].position;
         let position =
             if self.setup.mutant == Some(Mutant::NotResetBeforeFirst) { position } else { 0 };
-        let _ = committer;
         // One dead task is like another: nothing of it is left to tell them apart.
-        self.world.tasks[subtask] = Task {
+        self.world.tasks[subtask] = Arc::new(Task {
             alive: false,
             stranded: false,
             aligner: Aligner::new(config, attempt),
@@ -222,7 +221,7 @@ impl Step<'_> {
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
-        };
+        });
     }
 
     /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.

@@ -1,5 +1,7 @@
 //! Storage: a fence, manifests and blobs. What is here is durable; what is in flight is with whoever writes it.
 
+use std::sync::Arc;
+
 use snapline_protocol::coordinator::{Event, StoreOp, StoreResult};
 use snapline_protocol::fence::Fence;
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, TxnId};
@@ -52,14 +54,17 @@ pub struct Disk {
     /// Completed checkpoints, ascending.
     pub manifests: Vec<Manifest>,
     /// Blobs, ascending.
-    pub blobs: Vec<Blob>,
+    pub blobs: Vec<Arc<Blob>>,
 }
 
 impl Disk {
     /// The blob of this name.
     #[must_use]
     pub fn blob(&self, id: BlobId) -> Option<&Blob> {
-        self.blobs.binary_search_by_key(&id, |blob| blob.id).ok().map(|place| &self.blobs[place])
+        self.blobs
+            .binary_search_by_key(&id, |blob| blob.id)
+            .ok()
+            .map(|place| self.blobs[place].as_ref())
     }
 
     /// The names of the blobs a snapshot needs: its own, its base's, and so on; a missing one ends the list.
@@ -139,8 +144,11 @@ impl World {
             checkpoint: manifest.checkpoint,
             blobs: self.roots_of(setup, manifest).flat_map(|id| self.disk.closure(id)).collect(),
         };
+        let (readable, unreadable): (Vec<&Manifest>, Vec<&Manifest>) =
+            self.disk.manifests.iter().partition(|manifest| manifest.whole);
         Inventory {
-            manifests: self.disk.manifests.iter().map(stored).collect(),
+            manifests: readable.into_iter().map(stored).collect(),
+            unreadable: unreadable.iter().map(|manifest| manifest.checkpoint).collect(),
             blobs: self.disk.blobs.iter().map(|blob| blob.id).collect(),
         }
     }
@@ -154,13 +162,13 @@ impl Step<'_> {
     pub(super) fn put_blob(&mut self, blob: Blob) {
         let blobs = &mut self.world.disk.blobs;
         match blobs.binary_search_by_key(&blob.id, |other| other.id) {
-            Err(place) => blobs.insert(place, blob),
-            Ok(place) if blobs[place] == blob => {}
+            Err(place) => blobs.insert(place, Arc::new(blob)),
+            Ok(place) if *blobs[place] == blob => {}
             Ok(place) => {
                 self.world.witness.overwritten = true;
                 // Wrong: a name that is taken is another's bytes, found or lost.
                 if self.setup.mutant != Some(Mutant::LocalNamesKept) {
-                    self.world.disk.blobs[place] = blob;
+                    self.world.disk.blobs[place] = Arc::new(blob);
                 }
             }
         }

@@ -185,7 +185,6 @@ impl Step<'_> {
 
     /// Wrong: the transaction is prepared only when it is committed; its content was kept in memory.
     fn prepare_late(&mut self, subtask: usize, txn: TxnId) {
-        let setup = self.setup;
         let id = snapline_protocol::ids::BlobId {
             checkpoint: txn.checkpoint,
             attempt: txn.attempt,
@@ -194,7 +193,6 @@ impl Step<'_> {
         let covered = self.world.disk.state(id).unwrap_or_default();
         let external = self.external(subtask);
         let content = covered.since(external.visible);
-        let _ = setup;
         if !external.committed.iter().any(|other| other.txn == txn) {
             external.prepared.push(Transaction { txn, content });
         }

@@ -13,6 +13,8 @@ mod enabled;
 mod external;
 mod guards;
 
+use std::sync::Arc;
+
 use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, Committer};
 use snapline_protocol::coordinator::{self, Coordinator, StoreOp, Timer};
@@ -153,8 +155,8 @@ pub struct World {
     pub checkpoints: u8,
     /// Which attempt runs.
     pub host: Host,
-    /// Its tasks, by subtask; empty before the first attempt.
-    pub tasks: Vec<Task>,
+    /// Its tasks, by subtask; empty before the first attempt. Shared with the states before and behind: a step changes one or two.
+    pub tasks: Vec<Arc<Task>>,
     /// Its channels.
     pub channels: Vec<Vec<Item>>,
     /// Coordinators that live, the newest last; more than one only with a zombie.
@@ -268,7 +270,7 @@ impl Step<'_> {
 
     pub(crate) fn task(&mut self, place: Place) -> &mut Task {
         match place {
-            Place::Running(index) => &mut self.world.tasks[index],
+            Place::Running(index) => Arc::make_mut(&mut self.world.tasks[index]),
             Place::Zombie(index) => &mut self.world.zombies[index].task,
         }
     }

@@ -320,7 +320,7 @@ fn ends() -> Vec<Config> {
             345_864,
             "stop with drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal],
+            &[Held, Restored, RestoredTerminal, Guard::Stopped],
         ),
         config(
             Scenario {
@@ -331,7 +331,7 @@ fn ends() -> Vec<Config> {
             19_704,
             "a stop with drain whose messages are lost",
             "crashes at the same time",
-            &[Guard::Aborted],
+            &[Guard::Aborted, Guard::Stopped],
         ),
         config(
             Scenario {
@@ -342,7 +342,7 @@ fn ends() -> Vec<Config> {
             404_094,
             "stop without drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal],
+            &[Held, Restored, RestoredTerminal, Guard::Stopped],
         ),
         config(
             Scenario {
@@ -353,7 +353,7 @@ fn ends() -> Vec<Config> {
             67_392,
             "a stop whose checkpoint fails, and whose coordinator dies",
             "alignment: there is one input",
-            &[Guard::Aborted, Restored, RestoredTerminal],
+            &[Guard::Aborted, Guard::Stopped, Restored, RestoredTerminal],
         ),
     ]
 }
@@ -486,18 +486,22 @@ fn deep() -> Vec<Config> {
         ),
         config(
             Scenario {
-                faults: Faults {
-                    crashes: 1,
-                    coordinator_crashes: 1,
-                    zombie_tasks: 1,
-                    zombie_coordinators: 1,
-                    ..one
-                },
+                faults: Faults { crashes: 1, coordinator_crashes: 1, zombie_tasks: 1, ..one },
                 ..slow(Scenario::new("all-that-die", shape::chain()))
             },
-            0,
-            "a task and a coordinator die, another of each is replaced and acts on, in one run",
-            "lost messages at the same time",
+            1_145_148,
+            "a task and the coordinator die, and a task of an ended attempt acts on, in one run",
+            "a replaced coordinator at the same time (see crash-beside): that is above ten million states",
+            &[Restored, Recommitting, ZombieActed],
+        ),
+        config(
+            Scenario {
+                faults: Faults { crashes: 1, zombie_coordinators: 1, ..one },
+                ..slow(Scenario::new("crash-beside", shape::chain()))
+            },
+            211_545,
+            "a task dies while two coordinators live",
+            "a task of an ended attempt at the same time (see all-that-die)",
             &[Restored, Recommitting, ZombieActed],
         ),
         config(
@@ -506,7 +510,7 @@ fn deep() -> Vec<Config> {
                 faults: Faults { crashes: 1, losses: 1, duplicates: 1, ..one },
                 ..slow(Scenario::new("lossy-crash", shape::chain()))
             },
-            0,
+            1_601_389,
             "every message may take any time, one is lost, one doubled, and a task dies",
             "alignment: there is one input",
             &[Aborted, Restored, Recommitting],

@@ -3,7 +3,9 @@
 use snapline_protocol::aligner;
 use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::coordinator::{Effect, Event, Phase, StoreOp, StoreResult, Timer};
-use snapline_protocol::message::{Ack, CommitPermit, Order, Report, ToCoordinator, ToTask};
+use snapline_protocol::message::{
+    Ack, CheckpointKind, CommitPermit, Order, Report, ToCoordinator, ToTask,
+};
 use snapline_protocol::recovery::decide;
 use snapline_protocol::{Machine, Out};
 
@@ -319,7 +321,12 @@ impl Step<'_> {
         self.marks.insert(guards::coordinator_arm(&event, verdict));
         if before != after {
             match after {
-                Phase::Finished(_) => self.guard(Guard::Finished),
+                Phase::Finished(kind) => {
+                    self.guard(Guard::Finished);
+                    if kind != CheckpointKind::Periodic {
+                        self.guard(Guard::Stopped);
+                    }
+                }
                 Phase::Deposed => self.guard(Guard::Deposed),
                 Phase::FailedDataLoss => self.guard(Guard::LossReported),
                 _ => {}

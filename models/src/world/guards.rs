@@ -191,13 +191,15 @@ pub enum Guard {
     SharedOutlived,
     /// The job finished.
     Finished,
+    /// The job finished because the user stopped it.
+    Stopped,
     /// At least once: readers saw a record twice.
     SeenTwice,
 }
 
 impl Guard {
     /// Every guard, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Completed,
         Self::Aborted,
         Self::Held,
@@ -217,6 +219,7 @@ impl Guard {
         Self::Collected,
         Self::SharedOutlived,
         Self::Finished,
+        Self::Stopped,
         Self::SeenTwice,
     ];
 

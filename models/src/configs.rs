@@ -453,21 +453,21 @@ fn deep() -> Vec<Config> {
     let mut deep = vec![
         config(
             Scenario { faults: crashes(1), ..Scenario::new("shuffle-crash", shape::shuffle()) },
-            0,
+            4_539_409,
             "the shuffle with a crash of any of its six tasks",
             "background writes of operators other than the sinks",
             &[Held, Restored, Recommitting, FreshAgain],
         ),
         config(
             Scenario { faults: crashes(2), ..Scenario::new("fan-in-crashes", shape::fan_in()) },
-            0,
+            3_563_887,
             "alignment through two crashes",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
         config(
             Scenario { faults: crashes(2), ..Scenario::new("diamond-crashes", shape::diamond()) },
-            0,
+            611_422,
             "one barrier by two ways through two crashes",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
@@ -479,7 +479,7 @@ fn deep() -> Vec<Config> {
                 faults: crashes(1),
                 ..Scenario::new("two-in-flight-crash", shape::pair())
             },
-            0,
+            3_460_290,
             "two checkpoints under way through an alignment, with a crash",
             "background writes of sources",
             &[Held, Restored, Recommitting],

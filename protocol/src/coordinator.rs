@@ -387,6 +387,8 @@ impl Coordinator {
         };
         let barrier = Barrier { checkpoint: self.next, base: self.newest(), kind };
         self.next = self.next.plus(1);
+        debug_assert!(self.pending.len() < config.max_concurrent, "never more under way");
+        debug_assert!(!stopping, "nothing begins behind a stop");
         self.pending.push(Pending { barrier, acked: IndexSet::EMPTY, ended: true });
         for source in config.sources.iter() {
             self.send(source, Order::Trigger(barrier), out);
@@ -416,6 +418,7 @@ impl Coordinator {
         }
         let full = |pending: &&Pending| pending.acked.len() == config.subtasks;
         let Some(pending) = self.pending.iter().rfind(full) else { return };
+        debug_assert!(self.storing.is_none(), "one manifest is written at a time");
         let checkpoint = pending.barrier.checkpoint;
         self.store_manifest(pending, out);
         self.storing = Some(checkpoint);

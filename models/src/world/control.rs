@@ -285,10 +285,20 @@ impl Step<'_> {
     fn fire(&mut self, seat: usize, timer: Timer) {
         self.world.seats[seat].timers.retain(|armed| *armed != timer);
         let zombie = self.world.seats[seat].number != self.world.terms;
-        if timer == Timer::Interval && (zombie || !self.world.needs_checkpoint(self.setup)) {
+        let granted =
+            timer == Timer::Interval && (zombie || !self.world.needs_checkpoint(self.setup));
+        let before = self.begun(seat);
+        self.conduct(seat, Event::Fired(timer));
+        // An interval that ends while nothing may begin costs nothing: the timer runs again.
+        if granted && self.begun(seat) != before {
             self.world.checkpoints = self.world.checkpoints.saturating_sub(1);
         }
-        self.conduct(seat, Event::Fired(timer));
+    }
+
+    /// What a fired interval can begin: a checkpoint, or the reservation of its id.
+    fn begun(&self, seat: usize) -> (u64, bool) {
+        let reserves = |op: &StoreOp| matches!(op, StoreOp::Reserve { .. });
+        (self.world.witness.issued, self.world.seats[seat].writes.iter().any(reserves))
     }
 
     fn read(&mut self, seat: usize) {

@@ -25,6 +25,7 @@ impl World {
         if out.len() == first {
             self.when_stuck(setup, out);
         }
+        self.idle_interval(setup, out);
         self.faults(setup, out);
         self.zombies(setup, out);
         out[first..].sort_unstable();
@@ -126,7 +127,21 @@ impl World {
         }
     }
 
-    /// Firing the interval timer while nothing can come of it only lets it run again.
+    /// The interval may also end while nothing may begin. The timer runs again and all is as before, if the coordinator keeps its
+    /// limits; so this is not a step that anything could wait for.
+    fn idle_interval(&self, setup: &Setup, out: &mut Vec<Action>) {
+        let idle = |seat: &&Seat| {
+            seat.machine.phase() == Phase::Running
+                && seat.timers.contains(&Timer::Interval)
+                && !self.needs_checkpoint(setup)
+                && !Self::may_trigger(setup, seat)
+        };
+        if self.checkpoints > 0 && self.newest().is_some_and(|seat| idle(&seat)) {
+            out.push(Action::Fire { timer: Timer::Interval });
+        }
+    }
+
+    /// Whether a fired interval can begin a checkpoint.
     fn may_trigger(setup: &Setup, seat: &Seat) -> bool {
         seat.machine.under_way().count() < setup.scenario.max_concurrent
             && !seat.writes.iter().any(|op| matches!(op, StoreOp::Reserve { .. }))

@@ -51,7 +51,7 @@ pub fn all() -> Vec<Config> {
     all.extend(failures());
     all.extend(ends());
     all.extend(storage());
-    all.extend(deep());
+    all.extend(large());
     all
 }
 
@@ -441,16 +441,17 @@ fn storage() -> Vec<Config> {
             Scenario { ..Scenario::new("shuffle", shape::shuffle()) },
             74_976,
             "two sources, two keyed subtasks, all to all, two sinks",
-            "crashes (see shuffle-crash, deep)",
+            "crashes (see shuffle-crash)",
             &[Guard::Held],
         ),
     ]
 }
 
-fn deep() -> Vec<Config> {
+/// The larger ones; the largest wait for `--deep`.
+fn large() -> Vec<Config> {
     use Guard::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
     let one = Faults::default();
-    let mut deep = vec![
+    let mut large = vec![
         config(
             Scenario { faults: crashes(1), ..Scenario::new("shuffle-crash", shape::shuffle()) },
             4_539_409,
@@ -516,8 +517,10 @@ fn deep() -> Vec<Config> {
             &[Aborted, Restored, Recommitting],
         ),
     ];
-    for config in &mut deep {
-        config.suite = Suite::Deep;
+    for config in &mut large {
+        if ["two-in-flight-crash", "fan-in-crashes"].contains(&config.scenario.name.as_str()) {
+            config.suite = Suite::Deep;
+        }
     }
-    deep
+    large
 }

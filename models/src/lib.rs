@@ -16,7 +16,7 @@
 //! | [`explore`] | explorers of any finite transition system, stateright behind a seam; [`model`] and [`run`] apply them |
 //! | [`walk`] | the seeded random walk that must always be able to finish |
 //! | [`trace`], [`story`] | counterexamples as files and in words |
-//! | [`check`], [`file`] | the checker on a user's own topology and sink, from a test and from a file |
+//! | [`mod@check`], [`mod@file`] | the checker on a user's own topology and sink, from a test and from a file |
 //!
 //! # Check your own sink
 //!

@@ -1,6 +1,7 @@
 //! What may happen next, in a fixed order.
 
-use snapline_protocol::coordinator::{Phase, Stop, StoreOp, Timer};
+use snapline_protocol::coordinator::{Effect, Event, Phase, Stop, StoreOp, Timer};
+use snapline_protocol::{Machine, Out};
 
 use super::{Action, Item, Seat, Step, Task, World};
 use crate::mutants::Mutant;
@@ -142,9 +143,17 @@ impl World {
     }
 
     /// Whether a fired interval can begin a checkpoint.
+    /// The machine is asked, and not second-guessed: it knows its limits, and whether a stop is under way.
     fn may_trigger(setup: &Setup, seat: &Seat) -> bool {
-        seat.machine.under_way().count() < setup.scenario.max_concurrent
-            && !seat.writes.iter().any(|op| matches!(op, StoreOp::Reserve { .. }))
+        let (mut machine, mut out) = (seat.machine.clone(), Out::new());
+        let interval = Event::Fired(Timer::Interval);
+        let _applied_or_busy = machine.handle(&setup.coordinator, interval, &mut out);
+        out.as_slice().iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::Arm(Timer::Timeout(_)) | Effect::Store(StoreOp::Reserve { .. })
+            )
+        })
     }
 
     /// Whether the job cannot end without one more checkpoint: its input has ended or it is being stopped, and none is under way.

@@ -336,6 +336,18 @@ fn ends() -> Vec<Config> {
         config(
             Scenario {
                 stop: Some(StopKind::Suspend),
+                max_concurrent: 2,
+                faults: Faults { losses: 1, ..Faults::default() },
+                ..Scenario::new("stop-suspend-lossy", shape::chain())
+            },
+            3_276,
+            "a stop without drain whose messages are lost, while another checkpoint is under way",
+            "crashes at the same time",
+            &[Guard::Aborted, Guard::Stopped],
+        ),
+        config(
+            Scenario {
+                stop: Some(StopKind::Suspend),
                 faults: crashes(1),
                 ..Scenario::new("stop-suspend", shape::pair())
             },

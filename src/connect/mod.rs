@@ -1,0 +1,197 @@
+//! Sources and sinks: the traits, and those that come with the crate.
+
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::ids::{Attempt, TxnId};
+
+use crate::error::BoxError;
+
+/// Takes records. What sources and operators emit into; a loop over it is compiled as one.
+pub trait Collect<T> {
+    /// Takes one record.
+    fn push(&mut self, record: T);
+
+    /// Reports an error of users' code: the task fails behind the batch it is working on, and nothing of the batch counts.
+    fn fail(&mut self, error: BoxError);
+}
+
+impl<T> Collect<T> for Vec<T> {
+    fn push(&mut self, record: T) {
+        Self::push(self, record);
+    }
+
+    /// # Panics
+    /// Always, with the error: a vector has nobody to report it to.
+    fn fail(&mut self, error: BoxError) {
+        panic!("{error}");
+    }
+}
+
+/// Which subtask of which operator something is opened for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct OpenContext {
+    /// The job's name.
+    pub job: String,
+    /// The operator's name.
+    pub operator: String,
+    /// Which of the operator's subtasks, from 0.
+    pub index: usize,
+    /// How many subtasks the operator has.
+    pub parallelism: usize,
+    /// The attempt that opens it.
+    pub attempt: Attempt,
+}
+
+/// A replayable source: from any position it gives the same records in the same order (SPEC 2.12). A value of this trait describes the
+/// source; each subtask opens a reader of its own.
+pub trait Source: Clone + Send + 'static {
+    /// What it reads.
+    type Record: Send + 'static;
+    /// Where a reader stands: its state. Written into every checkpoint.
+    type Position: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
+    /// What reads.
+    type Reader: SourceReader<Record = Self::Record, Position = Self::Position>;
+
+    /// Opens a reader behind `position`, or at the beginning.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<Self::Position>,
+    ) -> Result<Self::Reader, BoxError>;
+
+    /// Whether the same position always gives the same records again; the job's guarantee is computed from it. A source that answers `false`
+    /// makes it at most once.
+    fn is_replayable(&self) -> bool {
+        true
+    }
+}
+
+/// Reads for one subtask.
+pub trait SourceReader: Send + 'static {
+    /// What it reads.
+    type Record;
+    /// Where it stands.
+    type Position;
+
+    /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is there now it says so, and is asked again.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn read<C: Collect<Self::Record>>(
+        &mut self,
+        limit: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError>;
+
+    /// The position behind the last record that was pushed.
+    fn position(&self) -> Self::Position;
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// There may be more.
+    More,
+    /// Nothing is there now; ask again after this long.
+    Wait(std::time::Duration),
+    /// There will never be more.
+    End,
+}
+
+/// How a sink makes its records visible, and what that does to the job's guarantee.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Delivery {
+    /// In transactions: pre-committed with the checkpoint, committed when it is complete.
+    TwoPhase,
+    /// By idempotent writes: a record written twice leaves what one leaves, readers may see it early.
+    Idempotent,
+    /// As it comes: after a failure records appear again.
+    AtLeastOnce,
+}
+
+/// A sink that writes in transactions (SPEC 6). A value of this trait describes the sink; each subtask opens a writer and a committer.
+///
+/// The writer lives on the worker thread and never waits for the outside; the committer does all that may take time, on another
+/// thread, one call at a time and in the order they were asked for.
+pub trait TwoPhaseSink: Clone + Send + 'static {
+    /// What it takes.
+    type Record: Send + 'static;
+    /// What names a closed transaction and is enough to prepare, commit or roll it back, in any process (SPEC 6.4). It is written
+    /// into checkpoints.
+    type Committable: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
+    /// What writes.
+    type Writer: SinkWriter<Record = Self::Record, Committable = Self::Committable>;
+    /// What commits.
+    type Committer: SinkCommitter<Committable = Self::Committable>;
+
+    /// Opens one subtask's writer and committer. The committer is asked to fence off earlier attempts before the writer writes.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn open(&self, context: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError>;
+
+    /// What it does for the job's guarantee.
+    fn delivery(&self) -> Delivery {
+        Delivery::TwoPhase
+    }
+}
+
+/// Writes one subtask's records into its open transaction.
+pub trait SinkWriter: Send + 'static {
+    /// What it takes.
+    type Record;
+    /// What names a closed transaction.
+    type Committable;
+
+    /// Takes the records of a batch into the open transaction, leaving the batch empty.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn write(&mut self, records: &mut Vec<Self::Record>) -> Result<(), BoxError>;
+
+    /// Ends the open transaction under this name and begins the next. Cheap: [`SinkCommitter::prepare`] does what takes time. Called at every
+    /// barrier, also when nothing was written (SPEC 6.2).
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn close(&mut self, txn: TxnId) -> Result<Self::Committable, BoxError>;
+}
+
+/// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be called again.
+pub trait SinkCommitter: Send + 'static {
+    /// What names a closed transaction.
+    type Committable;
+
+    /// Fences off the writers of earlier attempts, so that they prepare and commit nothing more, and lists what they prepared for this
+    /// subtask and did not commit (SPEC 2.8, 6.4).
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, Self::Committable)>, BoxError>;
+
+    /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed by any process, whatever crashes (SPEC 6.2).
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn prepare(&mut self, txn: TxnId, committable: &Self::Committable) -> Result<(), BoxError>;
+
+    /// Commits a prepared transaction: its records become visible. Idempotent; says honestly when it does not know (SPEC 6.6). An error is a
+    /// failure of the sink itself and fails the task.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn commit(
+        &mut self,
+        txn: TxnId,
+        committable: &Self::Committable,
+    ) -> Result<CommitOutcome, BoxError>;
+
+    /// Rolls back a transaction that was prepared, perhaps: what is not there counts as rolled back.
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn roll_back(&mut self, txn: TxnId, committable: &Self::Committable) -> Result<(), BoxError>;
+}

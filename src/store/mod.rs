@@ -1,0 +1,229 @@
+//! Where checkpoints live: blobs, manifests and a fence (SPEC 8, 13).
+//!
+//! A [`Store`] is a peer of the protocol: it keeps what it is given and decides nothing. Which checkpoint is restored is
+//! [`snapline_protocol::recovery`]'s to say, and what may be deleted [`snapline_protocol::retention`]'s.
+
+use snapline_protocol::coordinator::StoreResult;
+use snapline_protocol::fence::{Claimant, Fence, Fenced};
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
+use snapline_protocol::message::CheckpointKind;
+
+/// A run of bytes in a blob: where it is, how long, and its checksum. Reading it verifies all three.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Section {
+    /// The blob it is in.
+    pub blob: BlobId,
+    /// Where it begins, in bytes from the start of the blob.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub length: u64,
+    /// CRC-32 (IEEE) of its bytes.
+    pub checksum: u32,
+}
+
+/// A blob that a snapshot needs, as the manifest names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct BlobRef {
+    /// The blob.
+    pub id: BlobId,
+    /// Its whole length in bytes.
+    pub length: u64,
+}
+
+/// One subtask's part of a checkpoint, as the manifest names it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct SnapshotRef {
+    /// Whose it is.
+    pub subtask: SubtaskId,
+    /// Where its table of contents is ([`crate::state`]).
+    pub root: Section,
+    /// Every blob it needs, the one written for this checkpoint and those shared with its base.
+    pub blobs: Vec<BlobRef>,
+    /// Bytes written for it.
+    pub written: u64,
+    /// Bytes it shares with its base, not written again.
+    pub reused: u64,
+}
+
+/// An operator as a manifest describes it.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct OperatorRef {
+    /// Its name, unique in the job.
+    pub name: String,
+    /// How many subtasks it has.
+    pub parallelism: usize,
+}
+
+/// The durable list of a checkpoint's snapshots. That it is durable completes the checkpoint (SPEC 4.5).
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Manifest {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The attempt whose snapshots it lists.
+    pub attempt: Attempt,
+    /// What it was taken for.
+    pub kind: CheckpointKind,
+    /// Whether every subtask's input had ended before its barrier.
+    pub ended: bool,
+    /// When it was written, in milliseconds since the Unix epoch. For people; nothing is decided by it.
+    pub written_at: u64,
+    /// The job's name.
+    pub job: String,
+    /// The number of key groups, fixed at the job's first run.
+    pub key_groups: u16,
+    /// The operators, in the order of the topology: subtasks are numbered through them.
+    pub operators: Vec<OperatorRef>,
+    /// The snapshots, by subtask.
+    pub snapshots: Vec<SnapshotRef>,
+}
+
+/// Where checkpoints are kept. One job has one store; its methods may be called from several threads at once, and may block.
+///
+/// # Contract
+/// What [`Store::put_manifest`], [`Store::claim`] and [`BlobWriter::finish`] return `Ok` for is durable, and visible to every later read
+/// (SPEC 2.4-2.6). A write either compares the fence in one atomic step with itself or is not fenced at all; see each method.
+pub trait Store: Send + Sync + 'static {
+    /// For people: what and where it is, such as `directory /data/job`.
+    fn describe(&self) -> String;
+
+    /// The fence as it is; [`Fence::default`] for a store that was never claimed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    fn fence(&self) -> Result<Fence, StoreError>;
+
+    /// Raises the fence ([`Fence::claim`]) and returns the first id reserved (SPEC 4.1).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if a later term, or another claimant of the same, holds it.
+    fn claim(&self, term: Term, claimant: Claimant, block: u64)
+    -> Result<CheckpointId, StoreError>;
+
+    /// Reserves ids ([`Fence::reserve`]) (SPEC 4.2).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if a later term holds the fence.
+    fn reserve(&self, term: Term, until: CheckpointId) -> Result<(), StoreError>;
+
+    /// Begins a blob; nothing of it is visible until it is finished. Not fenced: its name is its own (SPEC 8.2).
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be begun.
+    fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Reads a section and verifies its length and checksum.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] or [`StoreError::Corrupt`], naming the file and what was expected and found.
+    fn read(&self, section: &Section) -> Result<Vec<u8>, StoreError>;
+
+    /// Reads and verifies every byte of a blob, framing included.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] or [`StoreError::Corrupt`], naming the file and what was expected and found.
+    fn verify_blob(&self, blob: &BlobRef) -> Result<(), StoreError>;
+
+    /// Puts a manifest if absent, under the fence: compared with `term` in one step with the write (SPEC 2.6). One that is there with the
+    /// same content counts as put.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`]; [`StoreError::Exists`] if another one has the name.
+    fn put_manifest(&self, term: Term, manifest: &Manifest) -> Result<(), StoreError>;
+
+    /// Reads a manifest and verifies it.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] or [`StoreError::Corrupt`].
+    fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StoreError>;
+
+    /// Every manifest there is, readable or not, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the listing fails.
+    fn manifests(&self) -> Result<Vec<CheckpointId>, StoreError>;
+
+    /// Every blob there is, with its length in bytes, ascending; unfinished ones are not listed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the listing fails.
+    fn blobs(&self) -> Result<Vec<BlobRef>, StoreError>;
+
+    /// Deletes manifests, durably, then blobs, each in the order given; what is not there counts as deleted. Also removes what
+    /// unfinished writes of earlier terms left behind. Compares the fence first (SPEC 8.5).
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] if a later term holds the fence; then nothing is deleted.
+    fn delete(
+        &self,
+        term: Term,
+        manifests: &[CheckpointId],
+        blobs: &[BlobId],
+    ) -> Result<(), StoreError>;
+}
+
+/// A blob being written. Dropped without [`BlobWriter::finish`], nothing of it stays.
+pub trait BlobWriter: Send {
+    /// Appends bytes as one section.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError>;
+
+    /// Makes the blob durable and visible under its name: written, synced, and reachable after a crash. Gives its whole length.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; [`StoreError::Exists`] if the name is taken.
+    fn finish(self: Box<Self>) -> Result<u64, StoreError>;
+}
+
+/// What went wrong in a store, with what, and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A later coordinator owns the store.
+    Fenced(Fenced),
+    /// Another process uses the store.
+    InUse {
+        /// The store.
+        store: String,
+        /// What its owner said of itself: a process id, a time.
+        owner: String,
+    },
+    /// Something that should be there is not.
+    Missing {
+        /// Its name.
+        what: String,
+    },
+    /// Something is there with other bytes than were written.
+    Corrupt {
+        /// Its name.
+        what: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The format is of a version this build does not know.
+    Version {
+        /// Its name.
+        what: String,
+        /// The version found.
+        found: u32,
+        /// The version this build reads.
+        known: u32,
+    },
+    /// Something else has the name.
+    Exists {
+        /// The name.
+        what: String,
+    },
+    /// The operating system said no.
+    Io {
+        /// What was being done, to which file.
+        doing: String,
+        /// What it said.
+        error: std::io::Error,
+        /// Whether the write may have taken effect all the same (SPEC 2.5).
+        unknown: bool,
+    },
+}

@@ -1,5 +1,6 @@
 //! An embeddable, exactly-once stream-processing runtime whose checkpoint protocol is model-checked.
 
+mod channel;
 pub mod connect;
 mod error;
 pub mod state;

@@ -1,19 +1,28 @@
 //! Threads, atomics and locks: the one file of this crate that names the standard library's.
 //!
-//! Everything concurrent in the crate imports from here, so that a model checker for concurrent code can be put in its place: built with
-//! `--cfg loom`, the names are loom's. Nothing else belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
+//! Everything concurrent in the crate imports from here, so that a model checker for concurrent code can be put in its place. Nothing else
+//! belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
 
-#[cfg(not(loom))]
-mod real {
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-    };
-    pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-    pub(crate) use std::thread::{self, JoinHandle};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+pub(crate) use std::thread;
+
+pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+
+/// Memory that two threads use by turns. The standard library's, in the shape that a model checker needs to see each access.
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    /// A cell that holds a value.
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Runs a closure on a pointer to the value, which the caller promises to have for itself meanwhile.
+    pub(crate) fn with_mut<R>(&self, use_it: impl FnOnce(*mut T) -> R) -> R {
+        use_it(self.0.get())
+    }
 }
-
-#[cfg(not(loom))]
-pub(crate) use real::*;
 
 /// Locks a mutex whose data stays whole whatever its holders did: a poisoned lock is taken all the same.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,158 @@
+//! Bounded channels between subtasks: batches of records with barriers and the end of input in band.
+//!
+//! One producer, one consumer, a [`ring`] of messages one way and a ring of spent buffers back, so that in the steady state no batch is
+//! allocated. Neither side ever waits: a full channel says so and remembers to wake the producer's worker when there is room again; a
+//! message that is put wakes the consumer's.
+//!
+//! # No wake-up is lost
+//! Whoever finds nothing to do looks once more *after* having said that it wants to be woken, and the other side looks at that wish *after*
+//! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
+//! consumer the wish is the token of its worker's parker; for the producer it is `starved`.
+
+mod ring;
+
+use snapline_protocol::message::Barrier;
+
+use crate::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
+use ring::{Consumer, Producer, ring};
+
+/// What travels in a channel.
+#[derive(Debug)]
+pub(crate) enum Message<T> {
+    /// Records, at least one.
+    Batch(Vec<T>),
+    /// Separates what belongs to a checkpoint from what does not.
+    Barrier(Barrier),
+    /// No record follows; barriers may (SPEC 5.7).
+    End,
+}
+
+/// The producer's end.
+pub(crate) struct Sender<T> {
+    messages: Producer<Message<T>>,
+    spent: Consumer<Vec<T>>,
+    starved: Arc<AtomicBool>,
+    /// Wakes the worker that hosts the consumer.
+    consumer: Unparker,
+}
+
+/// The consumer's end.
+pub(crate) struct Receiver<T> {
+    messages: Consumer<Message<T>>,
+    spent: Producer<Vec<T>>,
+    starved: Arc<AtomicBool>,
+    /// Wakes the worker that hosts the producer.
+    producer: Unparker,
+}
+
+/// A channel for `capacity` messages, between two subtasks hosted by the workers that these wake.
+pub(crate) fn channel<T: Send>(
+    capacity: usize,
+    producer: Unparker,
+    consumer: Unparker,
+) -> (Sender<T>, Receiver<T>) {
+    let (put, taken) = ring(capacity);
+    // One more than can be under way: one being filled, one being emptied.
+    let (give_back, spent) = ring(capacity + 2);
+    let starved = Arc::new(AtomicBool::new(false));
+    (
+        Sender { messages: put, spent, starved: Arc::clone(&starved), consumer },
+        Receiver { messages: taken, spent: give_back, starved, producer },
+    )
+}
+
+impl<T: Send> Sender<T> {
+    /// Puts a message and wakes the consumer.
+    ///
+    /// # Errors
+    /// Gives the message back if the channel is full; the producer's worker is woken when there is room.
+    pub(crate) fn send(&mut self, message: Message<T>) -> Result<(), Message<T>> {
+        let message = match self.messages.push(message) {
+            Ok(()) => {
+                self.consumer.unpark();
+                return Ok(());
+            }
+            Err(message) => message,
+        };
+        self.starved.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.messages.push(message).map(|()| {
+            self.starved.store(false, Ordering::Relaxed);
+            self.consumer.unpark();
+        })
+    }
+
+    /// An empty buffer: a spent one if the consumer has given one back, else a new one with this capacity.
+    pub(crate) fn buffer(&mut self, capacity: usize) -> Vec<T> {
+        self.spent.pop().unwrap_or_else(|| Vec::with_capacity(capacity))
+    }
+}
+
+impl<T: Send> Receiver<T> {
+    /// Takes the oldest message, and wakes the producer if it waits for room.
+    pub(crate) fn receive(&mut self) -> Option<Message<T>> {
+        let message = self.messages.pop()?;
+        fence(Ordering::SeqCst);
+        if self.starved.load(Ordering::Relaxed) {
+            self.starved.store(false, Ordering::Relaxed);
+            self.producer.unpark();
+        }
+        Some(message)
+    }
+
+    /// Gives a buffer back to the producer, emptied.
+    pub(crate) fn give_back(&mut self, mut buffer: Vec<T>) {
+        buffer.clear();
+        // A full ring of spent buffers has more than the producer can use: this one is let go.
+        let _ = self.spent.push(buffer);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::{Parker, thread};
+
+    #[test]
+    fn buffers_travel_back() {
+        let (here, there) = (Parker::new(), Parker::new());
+        let (mut sender, mut receiver) =
+            channel::<u8>(2, here.unparker().clone(), there.unparker().clone());
+        let mut batch = sender.buffer(16);
+        batch.push(7);
+        let at = batch.as_ptr();
+        assert!(sender.send(Message::Batch(batch)).is_ok());
+        let Some(Message::Batch(batch)) = receiver.receive() else { panic!("a batch was put") };
+        receiver.give_back(batch);
+        let batch = sender.buffer(16);
+        assert!(batch.is_empty() && batch.as_ptr() == at, "the very buffer, emptied");
+    }
+
+    #[test]
+    fn both_sides_sleep_and_nothing_is_lost() {
+        const COUNT: u32 = 20_000;
+        let (here, there) = (Parker::new(), Parker::new());
+        let (mut sender, mut receiver) =
+            channel::<u32>(2, here.unparker().clone(), there.unparker().clone());
+        let producer = thread::spawn(move || {
+            for number in 0..COUNT {
+                let mut message = Message::Batch(vec![number]);
+                while let Err(back) = sender.send(message) {
+                    message = back;
+                    here.park();
+                }
+            }
+        });
+        for expected in 0..COUNT {
+            let batch = loop {
+                match receiver.receive() {
+                    Some(Message::Batch(batch)) => break batch,
+                    Some(other) => panic!("{other:?}"),
+                    None => there.park(),
+                }
+            };
+            assert_eq!(batch, [expected]);
+        }
+        producer.join().expect("the producer does not panic");
+    }
+}

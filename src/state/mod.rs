@@ -1,1 +1,45 @@
-//! Keyed state: tables of copy-on-write segments in key groups, and what a snapshot of them is.
+//! Keyed state: tables of copy-on-write segments in key groups, and what a snapshot of them is (SPEC 14).
+//!
+//! A subtask keeps its state in [`Table`]s, each from a key to a value ([`List`] and [`Map`] are values that many keys of their own fit
+//! into). [`Table::freeze`] gives an [`Image`] of the table as it is, by sharing: it takes as long for a thousand keys as for a billion.
+//! The subtask goes on while an upload thread has [`write()`] turn the image into bytes; what is written to meanwhile is copied first, a
+//! segment of some 32 KiB at a time. Segments that are as they were in the base checkpoint are not written again but referred to.
+//!
+//! [`Restored`] reads a snapshot back, and [`to_json`] shows it without knowing the types.
+
+mod collections;
+mod cow;
+mod error;
+mod group;
+mod hash;
+mod json;
+mod restore;
+mod root;
+mod snapshot;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use collections::{List, Map};
+pub use error::StateError;
+pub use hash::{MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
+pub use json::to_json;
+pub use restore::Restored;
+pub use root::{Kind, Root, RootEntry, SegmentRef};
+pub use snapshot::{Image, Locations, Named, SegmentImage, Written, single, write};
+pub use table::Table;
+
+/// What can be a key: a type that hashes the same in every run, which those of the standard library and derived ones do.
+pub trait Key: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
+
+impl<K: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Key for K {}
+
+/// What can be kept per key.
+pub trait StateValue: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
+
+impl<V: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> StateValue for V {}

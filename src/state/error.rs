@@ -1,0 +1,148 @@
+//! What can be wrong with state in a checkpoint.
+
+use std::fmt;
+
+use crate::store::StoreError;
+
+/// What went wrong with the state of an operator, and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The store could not give or take the bytes.
+    Store(StoreError),
+    /// A value cannot be written: its `Serialize` failed.
+    Encode {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// What its `Serialize` said.
+        error: String,
+    },
+    /// What is written cannot be read as the type that is asked for.
+    Decode {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// The type that is asked for.
+        wanted: &'static str,
+        /// What its `Deserialize` said.
+        error: String,
+    },
+    /// The state was of one kind and is now asked for as another.
+    Kind {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// What it is in the checkpoint.
+        found: super::Kind,
+        /// What it is asked for as.
+        wanted: super::Kind,
+    },
+    /// The state was divided into another number of key groups (SPEC 14.2).
+    KeyGroups {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// The number in the checkpoint.
+        found: u16,
+        /// The number in the job.
+        wanted: u16,
+    },
+    /// A key is not where its hash says: it hashed differently when it was written (SPEC 14.1).
+    Hash {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// The key group it is in.
+        group: u16,
+        /// The type of the key.
+        key: &'static str,
+    },
+    /// The table of contents contradicts itself. Its checksum was right, so that is how it was written.
+    Malformed {
+        /// The operator; empty where the whole is.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The table of contents is of a version that this build does not know.
+    Version {
+        /// The version found.
+        found: u32,
+        /// The version this build reads.
+        known: u32,
+    },
+    /// The checkpoint holds state that no operator has asked for.
+    Unclaimed {
+        /// Operator and state of each.
+        names: Vec<(String, String)>,
+    },
+}
+
+impl From<StoreError> for StateError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => write!(f, "the store failed with state: {error:?}"),
+            Self::Encode { operator, state, error } => {
+                write!(f, "state `{state}` of operator `{operator}` cannot be written: {error}")
+            }
+            Self::Decode { operator, state, wanted, error } => write!(
+                f,
+                "state `{state}` of operator `{operator}` in the checkpoint is no `{wanted}`: {error}. If the type has changed, mark \
+                 added fields `#[serde(default)]` and renamed ones `#[serde(alias = \"...\")]`, or give the state a new name"
+            ),
+            Self::Kind { operator, state, found, wanted } => write!(
+                f,
+                "state `{state}` of operator `{operator}` is {found} in the checkpoint and is asked for as {wanted}; give the state a new \
+                 name"
+            ),
+            Self::KeyGroups { operator, state, found, wanted } => write!(
+                f,
+                "state `{state}` of operator `{operator}` is divided into {found} key groups in the checkpoint, and the job has {wanted}; \
+                 the number of key groups is fixed with a job's first run, set it to {found}"
+            ),
+            Self::Hash { operator, state, group, key } => write!(
+                f,
+                "a key of state `{state}` of operator `{operator}` is in key group {group}, and its hash says otherwise: the `Hash` of \
+                 `{key}` has changed since it was written; restore the old one, or give the state a new name"
+            ),
+            Self::Malformed { operator, state, what }
+                if operator.is_empty() && state.is_empty() =>
+            {
+                write!(f, "the snapshot's table of contents is malformed: {what}")
+            }
+            Self::Malformed { operator, state, what } => {
+                write!(f, "state `{state}` of operator `{operator}` is malformed: {what}")
+            }
+            Self::Version { found, known } => write!(
+                f,
+                "the snapshot is of format {found}, and this build reads {known}; use the build that wrote it, or a later one"
+            ),
+            Self::Unclaimed { names } => {
+                write!(f, "the checkpoint holds state that no operator asks for:")?;
+                for (operator, state) in names {
+                    write!(f, " `{state}` of operator `{operator}`;")?;
+                }
+                write!(
+                    f,
+                    " if an operator was renamed, give it its old name back; if it was removed, say that its state may be dropped"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StateError {}

@@ -1,0 +1,239 @@
+//! State read back from a checkpoint.
+
+use std::any::type_name;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+
+use hashbrown::HashTable;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+
+use super::cow::Node;
+use super::group::{Group, Segment, rehash};
+use super::hash::{group_of, hash, segment_bits};
+use super::root::{Kind, Root, RootEntry, SegmentRef};
+use super::snapshot::Locations;
+use super::{Key, StateError, StateValue, Table};
+use crate::store::{Section, SnapshotRef, Store};
+
+/// A snapshot, to take states out of.
+pub struct Restored<'a> {
+    store: &'a dyn Store,
+    root: Root,
+    claimed: BTreeSet<(String, String)>,
+    locations: Locations,
+}
+
+impl<'a> Restored<'a> {
+    /// Reads the table of contents of a snapshot.
+    ///
+    /// # Errors
+    /// [`StateError`] if it cannot be read.
+    pub fn read(store: &'a dyn Store, snapshot: &SnapshotRef) -> Result<Self, StateError> {
+        let root = Root::decode(&store.read(&snapshot.root)?)?;
+        let mut locations = Locations::default();
+        snapshot.blobs.iter().for_each(|blob| locations.put_blob(*blob));
+        Ok(Self { store, root, claimed: BTreeSet::new(), locations })
+    }
+
+    /// What is in it.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// A single value; `None` if the checkpoint has none of that name.
+    ///
+    /// # Errors
+    /// [`StateError::Decode`] if it is no `T`, [`StateError::Kind`] if it is a table, [`StateError::Store`] if it cannot be read.
+    pub fn single<T: DeserializeOwned>(
+        &mut self,
+        operator: &str,
+        state: &str,
+    ) -> Result<Option<T>, StateError> {
+        let store = self.store;
+        let Some(entry) = self.claim(operator, state, Kind::Single)? else { return Ok(None) };
+        let [segment] = entry.segments.as_slice() else {
+            return Err(malformed(entry, "a single value has one section".into()));
+        };
+        let bytes = store.read(&segment.section)?;
+        let value = rmp_serde::from_slice(&bytes);
+        value.map(Some).map_err(|error| undecodable::<T>(entry, error.to_string()))
+    }
+
+    /// Operator and state of everything that was not asked for: an operator that was renamed or removed. To go on without it is to lose
+    /// it; that is for the user to say.
+    pub fn unclaimed(&self) -> Vec<(String, String)> {
+        let names =
+            self.root.entries.iter().map(|entry| (entry.operator.clone(), entry.state.clone()));
+        names.filter(|name| !self.claimed.contains(name)).collect()
+    }
+
+    /// Where the restored tables' segments are: the base of the first snapshot behind the restore.
+    pub fn into_locations(self) -> Locations {
+        self.locations
+    }
+
+    fn claim(
+        &mut self,
+        operator: &str,
+        state: &str,
+        wanted: Kind,
+    ) -> Result<Option<&RootEntry>, StateError> {
+        let Some(entry) = self.root.entry(operator, state) else { return Ok(None) };
+        if entry.kind != wanted {
+            return Err(StateError::Kind {
+                operator: operator.to_owned(),
+                state: state.to_owned(),
+                found: entry.kind,
+                wanted,
+            });
+        }
+        self.claimed.insert((operator.to_owned(), state.to_owned()));
+        Ok(Some(entry))
+    }
+}
+
+impl<K: Key, V: StateValue> Table<K, V> {
+    /// Fills the table with what a snapshot holds of its key groups; says whether the snapshot has such a state. What the table held of
+    /// those groups is gone. Segments come back as they were, so that those that are not written to are shared with the checkpoint by the
+    /// first snapshot behind the restore ([`Restored::into_locations`]).
+    ///
+    /// # Errors
+    /// [`StateError`]; then the table must not be used.
+    pub fn restore(
+        &mut self,
+        restored: &mut Restored<'_>,
+        operator: &str,
+        state: &str,
+    ) -> Result<bool, StateError> {
+        let store = restored.store;
+        let Some(entry) = restored.claim(operator, state, Kind::Table)? else { return Ok(false) };
+        if entry.key_groups != self.key_groups {
+            return Err(StateError::KeyGroups {
+                operator: operator.to_owned(),
+                state: state.to_owned(),
+                found: entry.key_groups,
+                wanted: self.key_groups,
+            });
+        }
+        let mut by_group: BTreeMap<u16, Vec<&SegmentRef>> = BTreeMap::new();
+        for segment in &entry.segments {
+            if self.groups().contains(&segment.group) {
+                by_group.entry(segment.group).or_default().push(segment);
+            }
+        }
+        let mut found: Vec<(u64, Section)> = Vec::new();
+        for (number, refs) in by_group {
+            let mut segments = Vec::with_capacity(refs.len());
+            for part in &refs {
+                segments.push(read_segment(store, entry, part)?);
+            }
+            let group = Group::of(segments, &mut self.clock).ok_or_else(|| {
+                malformed(
+                    entry,
+                    format!("the segments of key group {number} leave a gap or overlap"),
+                )
+            })?;
+            let sections = refs.iter().map(|part| part.section);
+            found.extend(group.segments().iter().map(Node::version).zip(sections));
+            self.replace(number, group);
+        }
+        // From now on a version stands for what the checkpoint has under it.
+        self.clock.raise();
+        restored.locations.put(operator, state, found);
+        Ok(true)
+    }
+
+    fn replace(&mut self, number: u16, group: Group<K, V>) {
+        let size = |group: &Group<K, V>| -> usize {
+            group.segments().iter().map(|segment| segment.get().entries.len()).sum()
+        };
+        self.len += size(&group);
+        let slot = &mut self.groups[usize::from(number - self.first)];
+        self.len -= size(slot.get());
+        *slot = Node::new(group, &mut self.clock);
+    }
+}
+
+fn read_segment<K: Key, V: StateValue>(
+    store: &dyn Store,
+    entry: &RootEntry,
+    part: &SegmentRef,
+) -> Result<Segment<K, V>, StateError> {
+    let bytes = store.read(&part.section)?;
+    let mut misplaced = false;
+    let seed = Entries::<K, V> {
+        key_groups: entry.key_groups,
+        part,
+        misplaced: &mut misplaced,
+        of: PhantomData,
+    };
+    let entries = seed.deserialize(&mut rmp_serde::Deserializer::from_read_ref(&bytes));
+    let entries = entries.map_err(|error| match misplaced {
+        true => StateError::Hash {
+            operator: entry.operator.clone(),
+            state: entry.state.clone(),
+            group: part.group,
+            key: type_name::<K>(),
+        },
+        false => undecodable::<(K, V)>(entry, error.to_string()),
+    })?;
+    if entries.len() != part.entries as usize {
+        let what = format!("{} entries where {} should be", entries.len(), part.entries);
+        return Err(malformed(entry, what));
+    }
+    Ok(Segment::new(part.depth, part.prefix, entries))
+}
+
+/// Reads an array of pairs straight into a hash table.
+struct Entries<'a, K, V> {
+    key_groups: u16,
+    part: &'a SegmentRef,
+    misplaced: &'a mut bool,
+    of: PhantomData<(K, V)>,
+}
+
+impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for Entries<'_, K, V> {
+    type Value = HashTable<(K, V)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
+    type Value = HashTable<(K, V)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of keys and values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let SegmentRef { group, depth, prefix, entries, .. } = *self.part;
+        // As many as it says, but no more than a segment has unless hashes collide.
+        let expected = (entries as usize).min(Segment::<K, V>::FULL);
+        let mut table = HashTable::with_capacity(expected);
+        let mask = 1u32.unbounded_shl(u32::from(depth)).wrapping_sub(1);
+        while let Some((key, value)) = array.next_element::<(K, V)>()? {
+            let hash = hash(&key);
+            let placed =
+                group_of(hash, self.key_groups) == group && segment_bits(hash) & mask == prefix;
+            if !placed {
+                *self.misplaced = true;
+                return Err(serde::de::Error::custom("misplaced"));
+            }
+            table.insert_unique(hash, (key, value), rehash);
+        }
+        Ok(table)
+    }
+}
+
+fn undecodable<T>(entry: &RootEntry, error: String) -> StateError {
+    let (operator, state) = (entry.operator.clone(), entry.state.clone());
+    StateError::Decode { operator, state, wanted: type_name::<T>(), error }
+}
+
+pub(super) fn malformed(entry: &RootEntry, what: String) -> StateError {
+    let (operator, state) = (entry.operator.clone(), entry.state.clone());
+    StateError::Malformed { operator, state, what }
+}

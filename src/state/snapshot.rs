@@ -1,0 +1,334 @@
+//! Images of state, and what an upload thread makes of them (SPEC 14.5-14.7).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::ser::{SerializeSeq, Serializer};
+
+use super::cow::Node;
+use super::group::Group;
+use super::root::{Kind, Root, RootEntry, SegmentRef};
+use super::{Key, StateError, StateValue};
+use crate::error::BoxError;
+use crate::protocol::ids::BlobId;
+use crate::store::{BlobRef, BlobWriter, Section};
+
+/// In how many blobs a snapshot's bytes are at most (SPEC 14.7). Each is opened once for a restore.
+const MAX_BLOBS: usize = 16;
+
+/// A blob is shared while at least one in this many of its bytes is still needed (SPEC 14.7).
+const MIN_LIVE: u64 = 4;
+
+/// A state as it was when it was frozen. It does not change, whatever its owner does.
+pub trait Image: Send {
+    /// What it is.
+    fn kind(&self) -> Kind;
+
+    /// Into how many key groups the job's state is divided; 0 for a single value.
+    fn key_groups(&self) -> u16;
+
+    /// Shows every segment, the same ones in the same order each time, and stops at the first error.
+    ///
+    /// # Errors
+    /// The error of `visit`.
+    fn segments(
+        &self,
+        visit: &mut dyn FnMut(SegmentImage<'_>) -> Result<(), StateError>,
+    ) -> Result<(), StateError>;
+}
+
+/// A part of an image that is written, or shared with an older checkpoint, as a whole.
+pub struct SegmentImage<'a> {
+    /// The key group.
+    pub group: u16,
+    /// In how many bits its keys' hashes agree.
+    pub depth: u8,
+    /// What these bits are.
+    pub prefix: u32,
+    /// Tells it from every other content that the table has had or will have; `None`: it is never shared.
+    pub version: Option<u64>,
+    /// How many entries it has.
+    pub entries: u32,
+    /// Appends its bytes.
+    pub encode: &'a dyn Fn(&mut Vec<u8>) -> Result<(), BoxError>,
+}
+
+/// What [`super::Table::freeze`] gives.
+pub(super) struct TableImage<K, V> {
+    pub(super) first: u16,
+    pub(super) key_groups: u16,
+    pub(super) groups: Vec<Node<Group<K, V>>>,
+}
+
+impl<K: Key, V: StateValue> Image for TableImage<K, V> {
+    fn kind(&self) -> Kind {
+        Kind::Table
+    }
+
+    fn key_groups(&self) -> u16 {
+        self.key_groups
+    }
+
+    fn segments(
+        &self,
+        visit: &mut dyn FnMut(SegmentImage<'_>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        for (group, place) in self.groups.iter().zip(self.first..) {
+            let segments = group.get().segments();
+            if segments.iter().all(|segment| segment.get().entries.is_empty()) {
+                continue;
+            }
+            // An empty one among others is there all the same: together they divide the group without a gap.
+            for node in segments {
+                let segment = node.get();
+                let encode = |bytes: &mut Vec<u8>| encode_entries(segment.entries.iter(), bytes);
+                visit(SegmentImage {
+                    group: place,
+                    depth: segment.depth,
+                    prefix: segment.prefix,
+                    version: Some(node.version()),
+                    // A segment of that many entries would not fit into memory.
+                    entries: segment.entries.len() as u32,
+                    encode: &encode,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An array of pairs; fields by their names (SPEC 14.5).
+fn encode_entries<'a, K: Key, V: StateValue>(
+    entries: impl ExactSizeIterator<Item = &'a (K, V)>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), BoxError> {
+    let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
+    let mut array = serializer.serialize_seq(Some(entries.len()))?;
+    for entry in entries {
+        array.serialize_element(entry)?;
+    }
+    array.end()?;
+    Ok(())
+}
+
+struct Single(Vec<u8>);
+
+impl Image for Single {
+    fn kind(&self) -> Kind {
+        Kind::Single
+    }
+
+    fn key_groups(&self) -> u16 {
+        0
+    }
+
+    fn segments(
+        &self,
+        visit: &mut dyn FnMut(SegmentImage<'_>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let encode = |bytes: &mut Vec<u8>| {
+            bytes.extend_from_slice(&self.0);
+            Ok(())
+        };
+        visit(SegmentImage {
+            group: 0,
+            depth: 0,
+            prefix: 0,
+            version: None,
+            entries: 1,
+            encode: &encode,
+        })
+    }
+}
+
+/// An image of a small value that has no keys: a source's position, a sink's committables. It is encoded at once.
+///
+/// # Errors
+/// What the value's `Serialize` says.
+pub fn single<T: Serialize>(value: &T) -> Result<Box<dyn Image>, BoxError> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())?;
+    Ok(Box::new(Single(bytes)))
+}
+
+/// An image, and whose it is.
+pub struct Named {
+    /// The operator's name, unique in the job.
+    pub operator: String,
+    /// The state's name, unique in the operator.
+    pub state: String,
+    /// The state.
+    pub image: Box<dyn Image>,
+}
+
+impl Named {
+    /// A [`single`] value under its name.
+    ///
+    /// # Errors
+    /// [`StateError::Encode`].
+    pub fn single<T: Serialize>(
+        operator: impl Into<String>,
+        state: impl Into<String>,
+        value: &T,
+    ) -> Result<Self, StateError> {
+        let (operator, state) = (operator.into(), state.into());
+        match single(value) {
+            Ok(image) => Ok(Self { operator, state, image }),
+            Err(error) => Err(StateError::Encode { operator, state, error: error.to_string() }),
+        }
+    }
+}
+
+/// Where the segments of one checkpoint's snapshot are, by their versions: what a later snapshot with that checkpoint as its base can
+/// share. It is of use only together with the very tables it is about.
+#[derive(Clone, Default, Debug)]
+pub struct Locations {
+    /// By operator and state; ascending by version.
+    tables: BTreeMap<(String, String), Vec<(u64, Section)>>,
+    /// The lengths of the blobs they are in.
+    blobs: BTreeMap<BlobId, u64>,
+}
+
+impl Locations {
+    pub(super) fn find(&self, operator: &str, state: &str) -> Option<&[(u64, Section)]> {
+        // Keys are looked up once per table and snapshot; a borrowed pair is not worth its trouble.
+        self.tables.get(&(operator.to_owned(), state.to_owned())).map(Vec::as_slice)
+    }
+
+    pub(super) fn put(&mut self, operator: &str, state: &str, mut found: Vec<(u64, Section)>) {
+        found.sort_unstable_by_key(|(version, _)| *version);
+        self.tables.insert((operator.to_owned(), state.to_owned()), found);
+    }
+
+    pub(super) fn put_blob(&mut self, blob: BlobRef) {
+        self.blobs.insert(blob.id, blob.length);
+    }
+}
+
+/// What was written for a snapshot.
+#[derive(Debug)]
+pub struct Written {
+    /// Where its table of contents is.
+    pub root: Section,
+    /// Every blob it needs, the new one included.
+    pub blobs: Vec<BlobRef>,
+    /// Where its segments are, for a snapshot with this one's checkpoint as its base.
+    pub locations: Locations,
+    /// Bytes of state written.
+    pub written: u64,
+    /// Bytes of state shared with the base.
+    pub reused: u64,
+}
+
+/// Writes images as one snapshot: what is as it was in `base` is referred to, everything else and the table of contents goes into the new
+/// blob, which is durable when this returns.
+///
+/// `base` must be about the very checkpoint that is the base of this one (SPEC 8.3).
+///
+/// # Errors
+/// [`StateError::Encode`] or [`StateError::Store`]; then the blob is not there, unless the store says that this is unknown.
+pub fn write(
+    images: Vec<Named>,
+    base: Option<&Locations>,
+    mut writer: Box<dyn BlobWriter>,
+) -> Result<Written, StateError> {
+    let shared = match base {
+        Some(base) => Shared::plan(&images, base)?,
+        None => Shared::default(),
+    };
+    let mut root = Root::default();
+    let mut locations = Locations::default();
+    let (mut written, mut reused) = (0, 0);
+    let mut bytes = Vec::new();
+    for Named { operator, state, image } in images {
+        let mut segments = Vec::new();
+        let mut found = Vec::new();
+        let known = base.and_then(|base| base.find(&operator, &state));
+        image.segments(&mut |segment| {
+            let section = match shared.section(known, segment.version) {
+                Some(section) => {
+                    reused += section.length;
+                    section
+                }
+                None => {
+                    bytes.clear();
+                    (segment.encode)(&mut bytes).map_err(|error| StateError::Encode {
+                        operator: operator.clone(),
+                        state: state.clone(),
+                        error: error.to_string(),
+                    })?;
+                    written += bytes.len() as u64;
+                    writer.append(&bytes)?
+                }
+            };
+            let SegmentImage { group, depth, prefix, entries, .. } = segment;
+            segments.push(SegmentRef { group, depth, prefix, entries, section });
+            found.extend(segment.version.map(|version| (version, section)));
+            Ok(())
+        })?;
+        if image.kind() == Kind::Table {
+            locations.put(&operator, &state, found);
+        }
+        let (kind, key_groups) = (image.kind(), image.key_groups());
+        root.entries.push(RootEntry { operator, state, kind, key_groups, segments });
+        // The image is dropped here: from now on its owner need not copy what it writes to.
+    }
+    let bytes = root.encode();
+    let root = writer.append(&bytes)?;
+    written += bytes.len() as u64;
+    let length = writer.finish()?;
+
+    let mut blobs = shared.blobs;
+    blobs.push(BlobRef { id: root.blob, length });
+    blobs.iter().for_each(|blob| locations.put_blob(*blob));
+    Ok(Written { root, blobs, locations, written, reused })
+}
+
+/// Which of the base's blobs a snapshot goes on using (SPEC 14.7).
+#[derive(Default)]
+struct Shared {
+    blobs: Vec<BlobRef>,
+}
+
+impl Shared {
+    /// Leaves out blobs of which little is still needed, and if too many are left, those of which the least is. What is left out is
+    /// written again, so that neither the space that a checkpoint takes nor the number of its blobs grows with the age of the job.
+    fn plan(images: &[Named], base: &Locations) -> Result<Self, StateError> {
+        let mut live: BTreeMap<BlobId, u64> = BTreeMap::new();
+        for Named { operator, state, image } in images {
+            let known = base.find(operator, state);
+            image.segments(&mut |segment| {
+                if let Some(section) = locate(known, segment.version) {
+                    *live.entry(section.blob).or_default() += section.length;
+                }
+                Ok(())
+            })?;
+        }
+        let mut blobs: Vec<(u64, BlobRef)> = Vec::new();
+        for (id, live) in live {
+            // A blob of unknown length is not shared: its length belongs into the manifest.
+            if let Some(&length) = base.blobs.get(&id)
+                && live >= length.div_ceil(MIN_LIVE)
+            {
+                blobs.push((live, BlobRef { id, length }));
+            }
+        }
+        blobs.sort_by_key(|(live, blob)| (std::cmp::Reverse(*live), blob.id));
+        blobs.truncate(MAX_BLOBS - 1);
+        let mut blobs: Vec<_> = blobs.into_iter().map(|(_, blob)| blob).collect();
+        blobs.sort_by_key(|blob| blob.id);
+        Ok(Self { blobs })
+    }
+
+    /// Where a segment is already; `None` if it is to be written.
+    fn section(&self, known: Option<&[(u64, Section)]>, version: Option<u64>) -> Option<Section> {
+        let section = locate(known, version)?;
+        self.blobs.iter().any(|blob| blob.id == section.blob).then_some(section)
+    }
+}
+
+fn locate(known: Option<&[(u64, Section)]>, version: Option<u64>) -> Option<Section> {
+    let (known, version) = (known?, version?);
+    let place = known.binary_search_by_key(&version, |(version, _)| *version).ok()?;
+    Some(known[place].1)
+}

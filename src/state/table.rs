@@ -1,0 +1,270 @@
+//! What a subtask keeps per key.
+
+use std::borrow::Borrow;
+use std::ops::Range;
+
+use super::cow::{Clock, Node};
+use super::group::{Group, Segment, rehash};
+use super::hash::{MAX_KEY_GROUPS, group_of, hash};
+use super::snapshot::{Image, TableImage};
+use super::{Key, StateValue};
+
+/// The state of one subtask's keys, in a contiguous range of key groups.
+///
+/// Every method that takes a hash wants the one of the key, [`hash`]: who routes records by it has it already.
+///
+/// # Panics
+/// Methods panic on a hash whose key group is not the table's: the record was routed to the wrong subtask.
+pub struct Table<K, V> {
+    pub(super) first: u16,
+    pub(super) key_groups: u16,
+    pub(super) groups: Vec<Node<Group<K, V>>>,
+    pub(super) clock: Clock,
+    pub(super) len: usize,
+}
+
+impl<K: Key, V: StateValue> Table<K, V> {
+    /// An empty table for these key groups ([`super::groups_of`]) of all `key_groups` there are.
+    ///
+    /// # Panics
+    /// If there are no key groups, more than [`MAX_KEY_GROUPS`], or the range goes beyond them.
+    pub fn new(groups: Range<u16>, key_groups: u16) -> Self {
+        assert!((1..=MAX_KEY_GROUPS).contains(&key_groups), "{key_groups} key groups");
+        assert!(groups.end <= key_groups, "key groups {groups:?} of {key_groups}");
+        let mut clock = Clock::new();
+        let first = groups.start;
+        let groups = groups.map(|_| Node::new(Group::new(&mut clock), &mut clock)).collect();
+        Self { first, key_groups, groups, clock, len: 0 }
+    }
+
+    /// How many keys it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The key groups it is responsible for.
+    pub fn groups(&self) -> Range<u16> {
+        // No more than there are key groups, which a `u16` counts.
+        self.first..self.first + self.groups.len() as u16
+    }
+
+    /// How many key groups there are in the job.
+    pub fn key_groups(&self) -> u16 {
+        self.key_groups
+    }
+
+    /// The value of a key, put there first if there is none.
+    #[inline]
+    pub fn entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> &mut V {
+        let (segment, len) = self.segment_with_room(hash);
+        match segment.entries.find_entry(hash, |(other, _)| *other == key) {
+            Ok(found) => &mut found.into_mut().1,
+            Err(absent) => {
+                let entry = (key, default());
+                *len += 1;
+                &mut absent.into_table().insert_unique(hash, entry, rehash).into_mut().1
+            }
+        }
+    }
+
+    /// As [`Table::entry`], with a borrowed key that is made an owned one only where it is put in.
+    #[inline]
+    pub fn entry_ref<Q>(&mut self, hash: u64, key: &Q, default: impl FnOnce() -> V) -> &mut V
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let (segment, len) = self.segment_with_room(hash);
+        match segment.entries.find_entry(hash, |(other, _)| other.borrow() == key) {
+            Ok(found) => &mut found.into_mut().1,
+            Err(absent) => {
+                let entry = (key.to_owned(), default());
+                *len += 1;
+                &mut absent.into_table().insert_unique(hash, entry, rehash).into_mut().1
+            }
+        }
+    }
+
+    /// Puts a value in and gives the one that was there.
+    #[inline]
+    pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
+        let (segment, len) = self.segment_with_room(hash);
+        match segment.entries.find_entry(hash, |(other, _)| *other == key) {
+            Ok(found) => Some(std::mem::replace(&mut found.into_mut().1, value)),
+            Err(absent) => {
+                *len += 1;
+                absent.into_table().insert_unique(hash, (key, value), rehash);
+                None
+            }
+        }
+    }
+
+    /// The value of a key.
+    #[inline]
+    pub fn get<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        let Some(group) = self.groups.get(self.place(hash)) else {
+            misrouted(hash, self.key_groups, self.first)
+        };
+        let found =
+            group.get().segment(hash).get().entries.find(hash, |(other, _)| other.borrow() == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// The value of a key, to be changed: its segment will be written again with the next snapshot.
+    #[inline]
+    pub fn get_mut<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        let segment = self.segment_that_has(hash, key)?;
+        let found = segment.entries.find_mut(hash, |(other, _)| other.borrow() == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// Takes a key out and gives its value.
+    #[inline]
+    pub fn remove<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let segment = self.segment_that_has(hash, key)?;
+        let found = segment.entries.find_entry(hash, |(other, _)| other.borrow() == key).ok()?;
+        let ((_, value), _) = found.remove();
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// All entries, in an order that depends on the history of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        let groups = self.groups.iter().map(Node::get);
+        let segments = groups.flat_map(Group::segments).map(Node::get);
+        segments.flat_map(|segment| &segment.entries).map(|(key, value)| (key, value))
+    }
+
+    /// Drops the entries of which `keep` says no. It is asked twice where it does: segments that stay as they are, are not written
+    /// again with the next snapshot.
+    pub fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
+        self.extract_into(|key, value| !keep(key, value), drop);
+    }
+
+    /// Takes out the entries of which `take` says yes, by key group and hash: in an order that does not depend on the history. It is
+    /// asked twice where it does, as [`Table::retain`] asks.
+    pub fn extract(&mut self, take: impl Fn(&K, &V) -> bool) -> Vec<(K, V)> {
+        let mut all = Vec::new();
+        self.extract_into(take, |mut of_group| {
+            of_group.sort_by_cached_key(|(key, _)| hash(key));
+            all.append(&mut of_group);
+        });
+        all
+    }
+
+    fn extract_into(&mut self, take: impl Fn(&K, &V) -> bool, mut to: impl FnMut(Vec<(K, V)>)) {
+        let Self { groups, clock, len, .. } = self;
+        for group in groups {
+            let has_any = |segment: &Segment<K, V>| {
+                segment.entries.iter().any(|(key, value)| take(key, value))
+            };
+            if !group.get().segments().iter().any(|segment| has_any(segment.get())) {
+                continue;
+            }
+            let mut taken = Vec::new();
+            let group = group.write(clock);
+            for segment in group.segments_mut() {
+                if has_any(segment.get()) {
+                    let entries = &mut segment.write(clock).entries;
+                    taken.extend(entries.extract_if(|(key, value)| take(key, value)));
+                }
+            }
+            *len -= taken.len();
+            to(taken);
+        }
+    }
+
+    /// Takes out all entries of a key group, by hash: in an order that does not depend on the history, but for keys whose hashes are
+    /// equal.
+    ///
+    /// # Panics
+    /// If the group is not the table's.
+    pub fn take_group(&mut self, group: u16) -> Vec<(K, V)> {
+        let Self { groups, clock, len, .. } = self;
+        let group = &mut groups[usize::from(group.wrapping_sub(self.first))];
+        let empty = Node::new(Group::new(clock), clock);
+        let segments = std::mem::replace(group, empty).take(clock).into_segments();
+        let mut taken = Vec::new();
+        for segment in segments {
+            taken.extend(segment.take(clock).entries);
+        }
+        *len -= taken.len();
+        taken.sort_by_cached_key(|(key, _)| hash(key));
+        taken
+    }
+
+    /// Empties the table: [`Table::take_group`] for each, one at a time as the entries are asked for.
+    pub fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+        self.groups().flat_map(|group| self.take_group(group))
+    }
+
+    /// An image of the table as it is. Takes time by the number of key groups, whatever is in them (SPEC 5.4).
+    pub fn freeze(&mut self) -> Box<dyn Image> {
+        self.clock.raise();
+        let groups = self.groups.iter().map(|group| group.fork(&self.clock)).collect();
+        Box::new(TableImage { first: self.first, key_groups: self.key_groups, groups })
+    }
+
+    #[inline(always)]
+    fn place(&self, hash: u64) -> usize {
+        // A group below the first wraps around to a place that does not exist.
+        usize::from(group_of(hash, self.key_groups).wrapping_sub(self.first))
+    }
+
+    /// The segment that this hash belongs to, to be written; it can take one more entry.
+    #[inline(always)]
+    fn segment_with_room(&mut self, hash: u64) -> (&mut Segment<K, V>, &mut usize) {
+        let place = self.place(hash);
+        let Self { groups, clock, len, .. } = self;
+        let Some(group) = groups.get_mut(place) else {
+            misrouted(hash, self.key_groups, self.first)
+        };
+        let group = group.write(clock);
+        if group.segment(hash).get().is_full() {
+            group.divide(hash, clock);
+        }
+        (group.segment_mut(hash).write(clock), len)
+    }
+
+    /// The segment that a key is in, to be written; `None`, and nothing is copied, if it is not there.
+    #[inline(always)]
+    fn segment_that_has<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut Segment<K, V>>
+    where
+        K: Borrow<Q>,
+    {
+        let place = self.place(hash);
+        let Self { groups, clock, .. } = self;
+        let Some(group) = groups.get_mut(place) else {
+            misrouted(hash, self.key_groups, self.first)
+        };
+        let segment = group.get().segment(hash);
+        let owned = group.is_owned(clock) && segment.is_owned(clock);
+        if !owned {
+            segment.get().entries.find(hash, |(other, _)| other.borrow() == key)?;
+        }
+        Some(group.write(clock).segment_mut(hash).write(clock))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn misrouted(hash: u64, key_groups: u16, first: u16) -> ! {
+    let group = group_of(hash, key_groups);
+    panic!(
+        "key group {group} is not in the table that begins with {first}: the record was routed to the wrong subtask"
+    );
+}

@@ -3,10 +3,20 @@
 //! A [`Store`] is a peer of the protocol: it keeps what it is given and decides nothing. Which checkpoint is restored is
 //! [`snapline_protocol::recovery`]'s to say, and what may be deleted [`snapline_protocol::retention`]'s.
 
-use snapline_protocol::coordinator::StoreResult;
-use snapline_protocol::fence::{Claimant, Fence, Fenced};
+mod error;
+mod facts;
+mod format;
+mod local;
+mod memory;
+
+pub use error::StoreError;
+pub use facts::{found, health, inventory, recovery_facts};
+pub use local::{LocalStore, Takeover};
+pub use memory::MemoryStore;
+
+use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
-use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::message::{CheckpointKind, Persisted};
 
 /// A run of bytes in a blob: where it is, how long, and its checksum. Reading it verifies all three.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -77,6 +87,29 @@ pub struct Manifest {
     pub snapshots: Vec<SnapshotRef>,
 }
 
+impl Manifest {
+    /// Whether both say the same, whenever they were written.
+    #[must_use]
+    pub fn same_content(&self, other: &Self) -> bool {
+        // By name, so that a field added later is not forgotten here.
+        let Self {
+            checkpoint,
+            attempt,
+            kind,
+            ended,
+            written_at: _,
+            job,
+            key_groups,
+            operators,
+            snapshots,
+        } = self;
+        (checkpoint, attempt, kind, ended)
+            == (&other.checkpoint, &other.attempt, &other.kind, &other.ended)
+            && (job, key_groups) == (&other.job, &other.key_groups)
+            && (operators, snapshots) == (&other.operators, &other.snapshots)
+    }
+}
+
 /// Where checkpoints are kept. One job has one store; its methods may be called from several threads at once, and may block.
 ///
 /// # Contract
@@ -92,10 +125,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] if it cannot be read.
     fn fence(&self) -> Result<Fence, StoreError>;
 
-    /// Raises the fence ([`Fence::claim`]) and returns the first id reserved (SPEC 4.1).
+    /// Raises the fence ([`Fence::claim`]) and returns the first id reserved (SPEC 4.1). What earlier owners wrote and a read can see is
+    /// durable when it returns: recovery may build on all that it finds (SPEC 13.7).
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] if a later term, or another claimant of the same, holds it.
+    /// [`StoreError::Fenced`] if a later term, or another claimant of the same, holds it. [`StoreError::InUse`] from a store that
+    /// was opened not to depose anybody, while its owner lives.
     fn claim(&self, term: Term, claimant: Claimant, block: u64)
     -> Result<CheckpointId, StoreError>;
 
@@ -124,10 +159,10 @@ pub trait Store: Send + Sync + 'static {
     fn verify_blob(&self, blob: &BlobRef) -> Result<(), StoreError>;
 
     /// Puts a manifest if absent, under the fence: compared with `term` in one step with the write (SPEC 2.6). One that is there with the
-    /// same content counts as put.
+    /// same content counts as put, and is durable then; [`Manifest::written_at`] is not compared, since nothing is decided by it.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`]; [`StoreError::Exists`] if another one has the name.
+    /// [`StoreError::Fenced`]; [`StoreError::Exists`] if another one has the name; [`StoreError::Corrupt`] if an unreadable one has it.
     fn put_manifest(&self, term: Term, manifest: &Manifest) -> Result<(), StoreError>;
 
     /// Reads a manifest and verifies it.
@@ -176,54 +211,15 @@ pub trait BlobWriter: Send {
     fn finish(self: Box<Self>) -> Result<u64, StoreError>;
 }
 
-/// What went wrong in a store, with what, and what to do.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// A later coordinator owns the store.
-    Fenced(Fenced),
-    /// Another process uses the store.
-    InUse {
-        /// The store.
-        store: String,
-        /// What its owner said of itself: a process id, a time.
-        owner: String,
-    },
-    /// Something that should be there is not.
-    Missing {
-        /// Its name.
-        what: String,
-    },
-    /// Something is there with other bytes than were written.
-    Corrupt {
-        /// Its name.
-        what: String,
-        /// What was expected.
-        expected: String,
-        /// What was found.
-        found: String,
-    },
-    /// The format is of a version this build does not know.
-    Version {
-        /// Its name.
-        what: String,
-        /// The version found.
-        found: u32,
-        /// The version this build reads.
-        known: u32,
-    },
-    /// Something else has the name.
-    Exists {
-        /// The name.
-        what: String,
-    },
-    /// The operating system said no.
-    Io {
-        /// What was being done, to which file.
-        doing: String,
-        /// What it said.
-        error: std::io::Error,
-        /// Whether the write may have taken effect all the same (SPEC 2.5).
-        unknown: bool,
-    },
+/// Finishes the one blob that a snapshot wrote and attests that the snapshot is durable (SPEC 3.5). What else the snapshot needs is its
+/// base's, which was complete, and so durable, before this one began (SPEC 8.3).
+///
+/// # Errors
+/// As [`BlobWriter::finish`].
+pub fn persist(
+    id: BlobId,
+    writer: Box<dyn BlobWriter>,
+) -> Result<(BlobRef, Persisted), StoreError> {
+    let length = writer.finish()?;
+    Ok((BlobRef { id, length }, Persisted::attest(id.attempt, id.checkpoint)))
 }

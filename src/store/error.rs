@@ -1,0 +1,218 @@
+//! What a store may fail with, and what that means for a write.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+
+use snapline_protocol::coordinator::StoreResult;
+use snapline_protocol::fence::Fenced;
+
+/// What went wrong in a store, with what, and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A later coordinator owns the store.
+    Fenced(Fenced),
+    /// Another process uses the store.
+    InUse {
+        /// The store.
+        store: String,
+        /// What its owner said of itself: a process id, a time.
+        owner: String,
+    },
+    /// Something that should be there is not.
+    Missing {
+        /// Its name.
+        what: String,
+    },
+    /// Something is there with other bytes than were written.
+    Corrupt {
+        /// Its name.
+        what: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The format is of a version this build does not know.
+    Version {
+        /// Its name.
+        what: String,
+        /// The version found.
+        found: u32,
+        /// The version this build reads.
+        known: u32,
+    },
+    /// Something else has the name.
+    Exists {
+        /// The name.
+        what: String,
+    },
+    /// The place holds something that is no store; it was left as it is.
+    NotAStore {
+        /// The place.
+        what: String,
+        /// What is there.
+        found: String,
+    },
+    /// The store was opened for inspection, and a write was asked of it.
+    ReadOnly {
+        /// The store.
+        store: String,
+    },
+    /// The operating system said no.
+    Io {
+        /// What was being done, to which file.
+        doing: String,
+        /// What it said.
+        error: io::Error,
+        /// Whether the write may have taken effect all the same (SPEC 2.5).
+        unknown: bool,
+    },
+}
+
+impl StoreError {
+    /// What a write came to that failed with this (SPEC 2.5).
+    ///
+    /// A store in another's use answers as a higher fence does: whoever asked must end, not ask again (SPEC 4.1). An error that says
+    /// that something is missing, corrupt or in the way was found before anything was written.
+    #[must_use]
+    pub const fn result(&self) -> StoreResult {
+        match self {
+            Self::Fenced(_) | Self::InUse { .. } => StoreResult::Fenced,
+            Self::Io { unknown: true, .. } => StoreResult::Unknown,
+            Self::Missing { .. }
+            | Self::Corrupt { .. }
+            | Self::Version { .. }
+            | Self::Exists { .. }
+            | Self::NotAStore { .. }
+            | Self::ReadOnly { .. }
+            | Self::Io { unknown: false, .. } => StoreResult::NotApplied,
+        }
+    }
+
+    /// An I/O error without effect on what is stored.
+    pub(crate) fn io(doing: impl Into<String>, error: io::Error) -> Self {
+        Self::Io { doing: doing.into(), error, unknown: false }
+    }
+
+    /// An I/O error of a step behind which the write may have taken effect.
+    pub(crate) fn unknown(doing: impl Into<String>, error: io::Error) -> Self {
+        Self::Io { doing: doing.into(), error, unknown: true }
+    }
+
+    /// Other bytes than expected.
+    pub(crate) fn corrupt(
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Corrupt { what: what.into(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced(fenced) => write!(f, "{fenced}. Nothing was written; let it end"),
+            Self::InUse { store, owner } => write!(
+                f,
+                "the {store} is in use by {owner}. Stop that first, or open it with Takeover::Depose to take it over"
+            ),
+            Self::Missing { what } => write!(
+                f,
+                "{what} is missing. Put it back from a copy, or restore a checkpoint that does not need it"
+            ),
+            Self::Corrupt { what, expected, found } => write!(
+                f,
+                "{what} does not hold what was written to it: expected {expected}, found {found}. Put it back from a copy, or \
+                 restore a checkpoint that does not need it"
+            ),
+            Self::Version { what, found, known } => write!(
+                f,
+                "{what} is of format version {found}, this build reads version {known}. Use the build that wrote it, or a later one"
+            ),
+            Self::Exists { what } => write!(
+                f,
+                "{what} is there already, with other content. It was left alone; see who else writes to this store"
+            ),
+            Self::NotAStore { what, found } => write!(
+                f,
+                "{what} is no store: there is {found}. It was left alone; name an empty or a new directory"
+            ),
+            Self::ReadOnly { store } => write!(
+                f,
+                "the {store} was opened for inspection, which writes nothing. Open it to write"
+            ),
+            Self::Io { doing, error, unknown } => {
+                write!(f, "{doing}: {error}")?;
+                if *unknown {
+                    write!(f, " (whether it took effect is unknown)")?;
+                }
+                match error.kind() {
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                        write!(f, ". Free some space")
+                    }
+                    ErrorKind::ReadOnlyFilesystem => {
+                        write!(f, ". The file system is mounted read-only; mount it to write")
+                    }
+                    ErrorKind::PermissionDenied => {
+                        write!(f, ". Give this process leave to read and write there")
+                    }
+                    _ => write!(f, ". Look at the disk and its mount"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Fenced(fenced) => Some(fenced),
+            Self::Io { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Fenced> for StoreError {
+    fn from(fenced: Fenced) -> Self {
+        Self::Fenced(fenced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use snapline_protocol::ids::Term;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_deposes_and_only_the_unknown_is_unknown() {
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        let in_use = StoreError::InUse { store: "s".into(), owner: "process 1".into() };
+        let cases = [
+            (StoreError::from(Fenced { by: Term::new(4) }), StoreResult::Fenced),
+            (in_use, StoreResult::Fenced),
+            (StoreError::io("writing x", full()), StoreResult::NotApplied),
+            (StoreError::unknown("syncing x", full()), StoreResult::Unknown),
+            (StoreError::Exists { what: "x".into() }, StoreResult::NotApplied),
+            (StoreError::corrupt("x", "a", "b"), StoreResult::NotApplied),
+        ];
+        for (error, result) in cases {
+            assert_eq!(error.result(), result, "{error}");
+        }
+    }
+
+    #[test]
+    fn it_says_what_happened_to_what_and_what_to_do() {
+        let full = StoreError::io("writing /d/x", ErrorKind::StorageFull.into());
+        let text = full.to_string();
+        assert!(text.contains("writing /d/x") && text.ends_with("Free some space"), "{text}");
+        assert!(full.source().is_some(), "what the system said is kept");
+        let corrupt = StoreError::corrupt("/d/x", "5 bytes", "4 bytes").to_string();
+        assert!(corrupt.contains("expected 5 bytes, found 4 bytes"), "{corrupt}");
+    }
+}

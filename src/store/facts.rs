@@ -1,0 +1,133 @@
+//! From what a store holds to what the protocol's pure functions ask for: inventories (SPEC 8.5) and facts (SPEC 7).
+
+use std::collections::BTreeSet;
+
+use snapline_protocol::ids::{CheckpointId, Term};
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::{Facts, Found, Health, Policy};
+use snapline_protocol::retention::{Inventory, Stored};
+
+use super::{Manifest, Store, StoreError};
+
+/// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
+const fn is_verdict(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Version { .. }
+    )
+}
+
+/// Reads what the store holds, for [`snapline_protocol::retention::plan`]. The roots must have been read before (SPEC 8.5).
+///
+/// A manifest of a format version that this build does not know counts as unreadable: it stays, with all that it might need.
+///
+/// # Errors
+/// [`StoreError`] if a listing or a read fails: then nothing is known, and nothing may be deleted.
+pub fn inventory(store: &dyn Store) -> Result<Inventory, StoreError> {
+    let mut inventory = Inventory::default();
+    // SPEC 8.5: manifests, oldest first, then blobs. A blob that is listed was there before no manifest that is not.
+    for checkpoint in store.manifests()? {
+        match store.manifest(checkpoint) {
+            Ok(manifest) => {
+                let blobs = manifest.snapshots.iter().flat_map(|snapshot| &snapshot.blobs);
+                let blobs: BTreeSet<_> = blobs.map(|blob| blob.id).collect();
+                inventory.manifests.push(Stored { checkpoint, blobs: blobs.into_iter().collect() });
+            }
+            // Deleted since the listing.
+            Err(StoreError::Missing { .. }) => {}
+            // SPEC 8.4
+            Err(error) if is_verdict(&error) => inventory.unreadable.push(checkpoint),
+            Err(error) => return Err(error),
+        }
+    }
+    inventory.blobs = store.blobs()?.into_iter().map(|blob| blob.id).collect();
+    Ok(inventory)
+}
+
+/// Verifies a checkpoint: its manifest, and every byte of every blob it needs. With what is wrong, if something is.
+///
+/// # Errors
+/// [`StoreError`] if something cannot be read now, which says nothing about the checkpoint.
+pub fn health(
+    store: &dyn Store,
+    checkpoint: CheckpointId,
+) -> Result<(Option<Manifest>, Health, Option<StoreError>), StoreError> {
+    let manifest = match store.manifest(checkpoint) {
+        Ok(manifest) => manifest,
+        Err(error) if is_verdict(&error) => return Ok((None, Health::Unreadable, Some(error))),
+        Err(error) => return Err(error),
+    };
+    match verify(store, &manifest) {
+        Ok(()) => Ok((Some(manifest), Health::Whole, None)),
+        Err(error) if is_verdict(&error) => Ok((Some(manifest), Health::Damaged, Some(error))),
+        Err(error) => Err(error),
+    }
+}
+
+fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), StoreError> {
+    let mut verified = BTreeSet::new();
+    for snapshot in &manifest.snapshots {
+        for blob in &snapshot.blobs {
+            // Snapshots of one subtask share blobs over time, those of one checkpoint do not. But nothing here rests on that.
+            if verified.insert((blob.id, blob.length)) {
+                store.verify_blob(blob)?;
+            }
+        }
+        let root = &snapshot.root;
+        if !snapshot.blobs.iter().any(|blob| blob.id == root.blob) {
+            return Err(StoreError::corrupt(
+                format!("the manifest of checkpoint {}", manifest.checkpoint),
+                format!("the root of {:?} in one of the blobs it needs", snapshot.subtask),
+                format!("it in {:?}", root.blob),
+            ));
+        }
+        store.read(root)?;
+    }
+    Ok(())
+}
+
+/// A manifest as recovery sees it. Of one that cannot be read only the health counts: what it was taken for is not known, and not used.
+#[must_use]
+pub fn found(checkpoint: CheckpointId, manifest: Option<&Manifest>, health: Health) -> Found {
+    let kind = manifest.map_or(CheckpointKind::Periodic, |manifest| manifest.kind);
+    let ended = manifest.is_some_and(|manifest| manifest.ended);
+    Found { checkpoint, kind, ended, health }
+}
+
+/// Reads the facts for [`snapline_protocol::recovery::decide`], after the fence was raised (SPEC 7.1), and what is wrong with each
+/// manifest that is not whole.
+///
+/// Checkpoints are verified newest first, and no further than the decision looks: to the newest, or where older ones are allowed
+/// to the newest that is whole. What is older than that is left out, not called whole. It cannot change the decision: that is the newest
+/// one's health alone (SPEC 7.2), or with older ones allowed the newest whole one's (SPEC 7.3); either is in the facts, and so is all that is
+/// newer. Nothing older is left out of facts without a whole one, unless the newest decides. In a store whose fence has another term
+/// nothing is decided by manifests (SPEC 7.1), and none is read.
+///
+/// # Errors
+/// [`StoreError`] if something cannot be read now. To call it missing would give up a checkpoint that is whole.
+pub fn recovery_facts(
+    store: &dyn Store,
+    mine: Term,
+    policy: Policy,
+) -> Result<(Facts, Vec<(CheckpointId, StoreError)>), StoreError> {
+    let mut facts = Facts { mine, fence: store.fence()?.term, manifests: Vec::new(), policy };
+    let mut wrong = Vec::new();
+    if facts.fence != mine {
+        return Ok((facts, wrong));
+    }
+    for checkpoint in store.manifests()?.into_iter().rev() {
+        let (manifest, health, error) = health(store, checkpoint)?;
+        if manifest.is_none() && matches!(error, Some(StoreError::Missing { .. })) {
+            // Deleted since the listing: as garbage, by one who is deposed (SPEC 8.1).
+            continue;
+        }
+        facts.manifests.push(found(checkpoint, manifest.as_ref(), health));
+        wrong.extend(error.map(|error| (checkpoint, error)));
+        if health == Health::Whole || !policy.allow_older {
+            break;
+        }
+    }
+    // Once more: one deposed meanwhile has read what its successor was changing.
+    facts.fence = store.fence()?.term;
+    Ok((facts, wrong))
+}

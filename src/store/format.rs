@@ -1,0 +1,263 @@
+//! Bytes on disk: names, and the text files of a store (SPEC 13). Blobs are in [`blob`]. Pure.
+
+pub(crate) mod blob;
+
+use serde::de::DeserializeOwned;
+use snapline_protocol::fence::Fence;
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
+
+use super::{Manifest, StoreError};
+
+/// The version of every format here: the one written, and the one read.
+pub(crate) const VERSION: u32 = 1;
+
+/// A longer first line is not looked for: in a file that lost its line ends it could be the whole file.
+const FIRST_LINE: usize = 96;
+
+/// The content of the file that marks a directory as a store.
+pub(crate) fn encode_marker() -> Vec<u8> {
+    seal("store", VERSION, b"")
+}
+
+/// Verifies the file that marks a directory as a store.
+pub(crate) fn decode_marker(what: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let body = unseal(what, "store", bytes)?;
+    if body.is_empty() {
+        Ok(())
+    } else {
+        Err(StoreError::corrupt(what, "one line", format!("{} bytes behind it", body.len())))
+    }
+}
+
+/// The content of a fence's file (SPEC 13.5).
+pub(crate) fn encode_fence(fence: &Fence) -> Vec<u8> {
+    encode("fence", fence)
+}
+
+/// Reads and verifies a fence.
+pub(crate) fn decode_fence(what: &str, bytes: &[u8]) -> Result<Fence, StoreError> {
+    decode(what, "fence", bytes)
+}
+
+/// The content of a manifest's file (SPEC 13.5).
+pub(crate) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
+    encode("manifest", manifest)
+}
+
+/// Reads and verifies the manifest of this checkpoint.
+pub(crate) fn decode_manifest(
+    what: &str,
+    checkpoint: CheckpointId,
+    bytes: &[u8],
+) -> Result<Manifest, StoreError> {
+    let manifest: Manifest = decode(what, "manifest", bytes)?;
+    // SPEC 13.2
+    if manifest.checkpoint != checkpoint {
+        return Err(StoreError::corrupt(
+            what,
+            format!("the manifest of checkpoint {checkpoint}"),
+            format!("that of checkpoint {}", manifest.checkpoint),
+        ));
+    }
+    Ok(manifest)
+}
+
+fn encode<T: serde::Serialize>(kind: &str, value: &T) -> Vec<u8> {
+    let mut body = serde_json::to_vec_pretty(value)
+        .expect("a struct of numbers, strings and lists of them has a JSON form");
+    body.push(b'\n');
+    seal(kind, VERSION, &body)
+}
+
+fn decode<T: DeserializeOwned>(what: &str, kind: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let body = unseal(what, kind, bytes)?;
+    serde_json::from_slice(body).map_err(|error| {
+        StoreError::corrupt(what, format!("a {kind} in JSON"), format!("other text: {error}"))
+    })
+}
+
+/// Puts a first line before a text, which covers both (SPEC 13.3).
+fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
+    let claim = format!("snapline-{kind} {version} {}", body.len());
+    let checksum = checksum(&[claim.as_bytes(), body]);
+    [format!("{claim} {checksum:08x}\n").as_bytes(), body].concat()
+}
+
+/// Verifies a text against its first line and takes it off.
+fn unseal<'a>(what: &str, kind: &str, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    let shape = || format!("a first line `snapline-{kind} <version> <length> <checksum>`");
+    let end = bytes.iter().take(FIRST_LINE).position(|&byte| byte == b'\n');
+    let line = end.and_then(|end| std::str::from_utf8(&bytes[..end]).ok());
+    let Some(line) = line else {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(FIRST_LINE)]);
+        let found = format!("{} bytes that begin with {shown:?}", bytes.len());
+        return Err(StoreError::corrupt(what, shape(), found));
+    };
+    let body = &bytes[line.len() + 1..];
+    let other = || StoreError::corrupt(what, shape(), format!("{line:?}"));
+    let mut words = line.split(' ');
+    if words.next().and_then(|word| word.strip_prefix("snapline-")) != Some(kind) {
+        return Err(other());
+    }
+    let version: u32 = words.next().and_then(canonical).ok_or_else(other)?;
+    let length: usize = words.next().and_then(canonical).ok_or_else(other)?;
+    let said = words.next().ok_or_else(other)?;
+    if words.next().is_some() {
+        return Err(other());
+    }
+    if body.len() != length {
+        let expected = format!("{length} bytes behind the first line");
+        return Err(StoreError::corrupt(what, expected, format!("{} bytes", body.len())));
+    }
+    let claim = &line[..line.len() - said.len() - 1];
+    let found = format!("{:08x}", checksum(&[claim.as_bytes(), body]));
+    if said != found {
+        let expected = format!("bytes with checksum {said}");
+        return Err(StoreError::corrupt(what, expected, format!("bytes with checksum {found}")));
+    }
+    // SPEC 13.9: behind the checksum, so that a damaged version is not taken for a later one.
+    if version != VERSION {
+        return Err(StoreError::Version { what: what.to_owned(), found: version, known: VERSION });
+    }
+    Ok(body)
+}
+
+/// A number written as this build writes it: no sign, no leading zero.
+fn canonical<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|number: &T| number.to_string() == text)
+}
+
+/// CRC-32 (IEEE) of these bytes, one behind the other.
+pub(crate) fn checksum(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// The file name of a manifest. Names sort as checkpoints do, oldest first (SPEC 13.2).
+pub(crate) fn manifest_name(checkpoint: CheckpointId) -> String {
+    format!("{:020}.manifest", checkpoint.get())
+}
+
+/// The checkpoint whose manifest has this file name.
+pub(crate) fn parse_manifest_name(name: &str) -> Option<CheckpointId> {
+    let checkpoint = CheckpointId::new(name.strip_suffix(".manifest")?.parse().ok()?)?;
+    (manifest_name(checkpoint) == name).then_some(checkpoint)
+}
+
+/// The file name of a blob (SPEC 13.2).
+pub(crate) fn blob_name(id: BlobId) -> String {
+    let BlobId { checkpoint, attempt, subtask } = id;
+    let (term, number) = (attempt.term, attempt.number);
+    format!("{:020}-t{term}-a{number}-s{}.blob", checkpoint.get(), subtask.index())
+}
+
+/// The blob that has this file name.
+pub(crate) fn parse_blob_name(name: &str) -> Option<BlobId> {
+    let mut words = name.strip_suffix(".blob")?.split('-');
+    let checkpoint = CheckpointId::new(words.next()?.parse().ok()?)?;
+    let term = Term::new(words.next()?.strip_prefix('t')?.parse().ok()?);
+    let number = words.next()?.strip_prefix('a')?.parse().ok()?;
+    let subtask = SubtaskId::new(words.next()?.strip_prefix('s')?.parse().ok()?);
+    let id = BlobId { checkpoint, attempt: Attempt { term, number }, subtask };
+    // One name for one blob: what would be written otherwise is not ours.
+    (blob_name(id) == name).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use snapline_protocol::fence::Claimant;
+
+    use super::*;
+
+    fn fence() -> Fence {
+        let until = CheckpointId::new(9).expect("not zero");
+        Fence { term: Term::new(3), claimant: Claimant(u64::MAX), until }
+    }
+
+    #[test]
+    fn a_fence_is_read_as_it_was_written() {
+        let bytes = encode_fence(&fence());
+        assert!(bytes.starts_with(b"snapline-fence 1 "), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(decode_fence("fence", &bytes).expect("it is whole"), fence());
+    }
+
+    #[test]
+    fn every_flipped_bit_truncation_and_extension_of_a_text_is_detected() {
+        for bytes in [encode_fence(&fence()), encode_marker()] {
+            let read = |bytes: &[u8]| match bytes.starts_with(b"snapline-fence") {
+                true => decode_fence("it", bytes).map(drop),
+                false => decode_marker("it", bytes).and(decode_fence("it", bytes).map(drop)),
+            };
+            let whole = |bytes: &[u8]| {
+                decode_fence("it", bytes).is_ok() || decode_marker("it", bytes).is_ok()
+            };
+            assert!(whole(&bytes));
+            for bit in 0..bytes.len() * 8 {
+                let mut wrong = bytes.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert!(!whole(&wrong), "bit {bit}");
+                assert!(matches!(read(&wrong), Err(StoreError::Corrupt { .. })), "bit {bit}");
+            }
+            for length in 0..bytes.len() {
+                assert!(!whole(&bytes[..length]), "cut to {length}");
+            }
+            assert!(!whole(&[&bytes[..], b"\n"].concat()));
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_damage() {
+        let later = seal("store", 2, b"whatever it may hold then");
+        let error = decode_marker("FORMAT", &later).expect_err("this build does not know it");
+        assert!(matches!(error, StoreError::Version { found: 2, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn names_sort_by_checkpoint_and_no_other_spelling_is_taken() {
+        let id = |number, term, attempt, subtask| BlobId {
+            checkpoint: CheckpointId::new(number).expect("not zero"),
+            attempt: Attempt { term: Term::new(term), number: attempt },
+            subtask: SubtaskId::new(subtask),
+        };
+        assert_eq!(blob_name(id(7, 3, 1, 12)), "00000000000000000007-t3-a1-s12.blob");
+        assert!(blob_name(id(9, 1, 1, 0)) < blob_name(id(10, 1, 1, 0)));
+        let widest = blob_name(id(u64::MAX, u32::MAX, u32::MAX, u16::MAX));
+        assert_eq!(parse_blob_name(&widest), Some(id(u64::MAX, u32::MAX, u32::MAX, u16::MAX)));
+        for other in [
+            "7-t3-a1-s12.blob",
+            "00000000000000000007-t03-a1-s12.blob",
+            "00000000000000000007-t3-a+1-s12.blob",
+            "00000000000000000007-t3-a1-s12-x.blob",
+            "00000000000000000000-t3-a1-s12.blob",
+            "00000000000000000007-t3-a1-s12.blob~",
+            "99999999999999999999-t3-a1-s12.blob",
+        ] {
+            assert_eq!(parse_blob_name(other), None, "{other}");
+        }
+        assert_eq!(parse_manifest_name("00000000000000000000.manifest"), None);
+        assert_eq!(parse_manifest_name("7.manifest"), None);
+        let seven = CheckpointId::new(7);
+        assert_eq!(parse_manifest_name("00000000000000000007.manifest"), seven);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode_fence("it", &bytes).is_err());
+            prop_assert!(decode_marker("it", &bytes).is_err());
+        }
+
+        #[test]
+        fn any_name_is_read_without_panic(name in "[0-9]{0,21}(-[tas+]?[0-9]{0,11}){0,4}(.blob|.manifest)?") {
+            if let Some(id) = parse_blob_name(&name) {
+                prop_assert_eq!(blob_name(id), name);
+            } else if let Some(id) = parse_manifest_name(&name) {
+                prop_assert_eq!(manifest_name(id), name);
+            }
+        }
+    }
+}

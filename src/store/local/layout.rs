@@ -1,0 +1,283 @@
+//! The directory of a store (SPEC 13.1): what is where in it, how it is made, and how it is known again.
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use snapline_protocol::fence::Fence;
+use snapline_protocol::ids::{BlobId, CheckpointId};
+
+use super::files::{Files, Kind};
+use super::owner::unique;
+use crate::store::{StoreError, format};
+
+/// The marker: a directory with it is a store.
+const FORMAT: &str = "FORMAT";
+const FENCE: &str = "fence";
+const LOCK: &str = "LOCK";
+const OWNERS: &str = "owners";
+const BLOBS: &str = "blobs";
+const CHECKPOINTS: &str = "checkpoints";
+const TMP: &str = "tmp";
+
+/// Ends the name of every unfinished file.
+pub(super) const UNFINISHED: &str = ".tmp";
+
+/// A directory, and the file system it is in.
+pub(super) struct Layout {
+    /// The directory, as an absolute path.
+    pub(super) dir: PathBuf,
+    /// The file system.
+    pub(super) files: Box<dyn Files>,
+}
+
+impl Layout {
+    /// Names the directory; looks at nothing.
+    pub(super) fn new(files: Box<dyn Files>, dir: &Path) -> Result<Self, StoreError> {
+        let dir = std::path::absolute(dir)
+            .map_err(|error| StoreError::io(format!("naming {}", dir.display()), error))?;
+        Ok(Self { dir, files })
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.dir.join(LOCK)
+    }
+
+    pub(super) fn fence(&self) -> PathBuf {
+        self.dir.join(FENCE)
+    }
+
+    pub(super) fn owners(&self) -> PathBuf {
+        self.dir.join(OWNERS)
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.dir.join(BLOBS)
+    }
+
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.dir.join(CHECKPOINTS)
+    }
+
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.dir.join(TMP)
+    }
+
+    pub(super) fn blob(&self, id: BlobId) -> PathBuf {
+        self.blobs().join(format::blob_name(id))
+    }
+
+    pub(super) fn manifest(&self, checkpoint: CheckpointId) -> PathBuf {
+        self.checkpoints().join(format::manifest_name(checkpoint))
+    }
+
+    /// Whether the directory is a store; an error if it is something else, or of a version that this build does not know. Writes nothing.
+    pub(super) fn recognise(&self) -> Result<bool, StoreError> {
+        let what = self.dir.display().to_string();
+        match self.kind(&self.dir)? {
+            Kind::Nothing => return Ok(false),
+            Kind::File(_) => {
+                return Err(StoreError::NotAStore { what, found: "a file".to_owned() });
+            }
+            Kind::Directory => {}
+        }
+        let marker = self.dir.join(FORMAT);
+        if self.kind(&marker)? != Kind::Nothing {
+            format::decode_marker(&marker.display().to_string(), &self.read(&marker)?)?;
+            return Ok(true);
+        }
+        // SPEC 13.1: without a marker it is a store whose making was cut short, before anything was put into it; or it is not ours.
+        for name in self.list(&self.dir)? {
+            let ours = [FENCE, LOCK, OWNERS, BLOBS, CHECKPOINTS, TMP].contains(&name.as_str());
+            // A file system of its own has this one at its root.
+            if !ours && name != "lost+found" {
+                let found = format!("no {FORMAT} in it, but {name:?}");
+                return Err(StoreError::NotAStore { what, found });
+            }
+        }
+        let mut used = false;
+        for directory in [self.blobs(), self.checkpoints()] {
+            used |= self.kind(&directory)? == Kind::Directory && !self.list(&directory)?.is_empty();
+        }
+        if self.kind(&self.fence())? != Kind::Nothing {
+            used |= self.read(&self.fence())? != format::encode_fence(&Fence::default());
+        }
+        if used {
+            return Err(StoreError::Missing { what: marker.display().to_string() });
+        }
+        Ok(false)
+    }
+
+    /// Makes the directory, if it is not there, and what leads to it.
+    pub(super) fn make_directory(&self) -> Result<(), StoreError> {
+        self.make(&self.dir)
+    }
+
+    fn make(&self, path: &Path) -> Result<(), StoreError> {
+        match self.kind(path)? {
+            Kind::Directory => return Ok(()),
+            Kind::File(_) => {
+                let what = path.display().to_string();
+                return Err(StoreError::NotAStore { what, found: "a file".to_owned() });
+            }
+            Kind::Nothing => {}
+        }
+        let parent = path.parent().unwrap_or(path);
+        if parent != path {
+            self.make(parent)?;
+        }
+        match self.files.make_directory(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(StoreError::io(format!("making directory {}", path.display()), error));
+            }
+            _ => {}
+        }
+        self.sync(parent)
+    }
+
+    /// Makes a store of the directory. The caller holds the guard. The marker comes last: with it, everything is there and durable.
+    pub(super) fn initialise(&self) -> Result<(), StoreError> {
+        // One whose making was cut short may be known by a name that is not durable.
+        if let Some(parent) = self.dir.parent() {
+            self.sync(parent)?;
+        }
+        for ancestor in self.dir.ancestors().skip(2) {
+            // Most were there before, and need not be ours to read.
+            let _ = self.files.sync_directory(ancestor);
+        }
+        for directory in [self.blobs(), self.checkpoints(), self.owners(), self.tmp()] {
+            self.make(&directory)?;
+        }
+        self.sync(&self.dir)?;
+        self.put(&self.fence(), &format::encode_fence(&Fence::default()))?;
+        self.put(&self.dir.join(FORMAT), &format::encode_marker())
+    }
+
+    /// Makes the directories that hold nothing durable, which a copy of a store may lack. The caller holds the guard.
+    pub(super) fn restore_directories(&self) -> Result<(), StoreError> {
+        for directory in [self.owners(), self.tmp()] {
+            self.make(&directory)?;
+        }
+        Ok(())
+    }
+
+    /// Begins an unfinished file; gives its path.
+    pub(super) fn begin(
+        &self,
+        name: &str,
+    ) -> Result<(PathBuf, Box<dyn super::files::Output>), StoreError> {
+        loop {
+            let path = self.tmp().join(format!("{name}.{}{UNFINISHED}", unique()));
+            match self.files.create(&path) {
+                Ok(output) => return Ok((path, output)),
+                // Left by an earlier process of the same number. It goes with the next deletion.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(StoreError::io(format!("creating {}", path.display()), error));
+                }
+            }
+        }
+    }
+
+    /// Writes a file whole or not at all, over what has its name (SPEC 13.7). The caller holds the guard.
+    pub(super) fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (unfinished, mut output) = self.begin(&name)?;
+        let written = output
+            .write(bytes)
+            .and_then(|()| output.sync())
+            .map_err(|error| StoreError::io(format!("writing {}", path.display()), error));
+        drop(output);
+        let put = written.and_then(|()| self.rename(&unfinished, path));
+        if put.is_err() {
+            // One that stays is swept by a later deletion.
+            let _ = self.files.remove(&unfinished);
+        }
+        put?;
+        let directory = path.parent().unwrap_or(&self.dir);
+        self.sync(directory).map_err(behind_the_effect)
+    }
+
+    /// Renames an unfinished file to its name.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        self.files.rename(from, to).map_err(|error| {
+            // SPEC 2.5: these are answered before anything is changed; whatever else is said may be said too late.
+            let refused = matches!(
+                error.kind(),
+                ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::NotFound
+            );
+            let doing = format!("naming {}", to.display());
+            StoreError::Io { doing, error, unknown: !refused }
+        })
+    }
+
+    pub(super) fn sync(&self, directory: &Path) -> Result<(), StoreError> {
+        self.files.sync_directory(directory).map_err(|error| {
+            StoreError::io(format!("syncing directory {}", directory.display()), error)
+        })
+    }
+
+    pub(super) fn kind(&self, path: &Path) -> Result<Kind, StoreError> {
+        self.files
+            .kind(path)
+            .map_err(|error| StoreError::io(format!("looking at {}", path.display()), error))
+    }
+
+    pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, StoreError> {
+        self.files
+            .list(directory)
+            .map_err(|error| StoreError::io(format!("listing {}", directory.display()), error))
+    }
+
+    /// Reads a whole file.
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        let read = self.open(path)?.read_to_end(&mut bytes);
+        read.map_err(|error| reading(path, error))?;
+        Ok(bytes)
+    }
+
+    /// Opens a file to read it. One that is missing is told from a directory that is.
+    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn super::files::Input>, StoreError> {
+        self.files.open(path).map_err(|error| {
+            let gone = error.kind() == ErrorKind::NotFound;
+            let directory = path.parent().unwrap_or(&self.dir);
+            match self.files.kind(directory) {
+                Ok(Kind::Directory) if gone => {
+                    StoreError::Missing { what: path.display().to_string() }
+                }
+                _ => reading(path, error),
+            }
+        })
+    }
+
+    /// Removes a file; one that is not there counts as removed.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.files.remove(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(StoreError::io(format!("deleting {}", path.display()), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error of reading a file. That a directory has the name is for certain; all else may pass.
+pub(super) fn reading(path: &Path, error: std::io::Error) -> StoreError {
+    let what = path.display().to_string();
+    match error.kind() {
+        ErrorKind::IsADirectory => StoreError::corrupt(what, "a file", "a directory"),
+        _ => StoreError::io(format!("reading {what}"), error),
+    }
+}
+
+/// An error of a step that makes durable what can be seen already.
+pub(super) fn behind_the_effect(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io { doing, error, .. } => StoreError::unknown(doing, error),
+        other => other,
+    }
+}

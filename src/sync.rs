@@ -4,7 +4,7 @@
 //! belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread;
 
 pub(crate) use crossbeam_utils::sync::{Parker, Unparker};

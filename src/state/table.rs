@@ -142,6 +142,28 @@ impl<K: Key, V: StateValue> Table<K, V> {
         Some(value)
     }
 
+    /// A key's entry, put in if it is not there: the key as it is stored, and its value to be changed.
+    #[inline]
+    pub fn entry_pair(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
+        let (segment, len) = self.segment_with_room(hash);
+        let (key, value) = match segment.entries.find_entry(hash, |(other, _)| *other == key) {
+            Ok(found) => found.into_mut(),
+            Err(absent) => {
+                *len += 1;
+                let entry = (key, default());
+                absent.into_table().insert_unique(hash, entry, rehash).into_mut()
+            }
+        };
+        (key, value)
+    }
+
+    /// The entries of a key group, in an order that depends on the history of the table; none if the group is not the table's.
+    pub fn iter_group(&self, group: u16) -> impl Iterator<Item = (&K, &V)> {
+        let group = self.groups.get(usize::from(group.wrapping_sub(self.first))).map(Node::get);
+        let segments = group.into_iter().flat_map(Group::segments).map(Node::get);
+        segments.flat_map(|segment| &segment.entries).map(|(key, value)| (key, value))
+    }
+
     /// All entries, in an order that depends on the history of the table.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let groups = self.groups.iter().map(Node::get);

@@ -8,11 +8,13 @@ mod facts;
 mod format;
 mod local;
 mod memory;
+mod witness;
 
 pub use error::StoreError;
 pub use facts::{found, health, inventory, recovery_facts};
 pub use local::{LocalStore, Takeover};
 pub use memory::MemoryStore;
+pub(crate) use witness::write_snapshot;
 
 use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};

@@ -1,0 +1,261 @@
+//! How a job runs: parallelism, checkpoints, restarts, storage.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use snapline_protocol::ids::CheckpointId;
+
+pub use snapline_protocol::aligner::Mode;
+
+use super::guarantee::Level;
+use crate::store::{LocalStore, MemoryStore, Store, StoreError, Takeover};
+use crate::sync::{Arc, thread};
+
+/// Where checkpoints go.
+#[derive(Clone)]
+pub enum Storage {
+    /// The process's memory: a restart within the process restores, one of the process begins anew.
+    Memory(MemoryStore),
+    /// A directory of the local file system.
+    Directory {
+        /// The directory; made if it is not there.
+        path: PathBuf,
+        /// What to do if another process uses it.
+        takeover: Takeover,
+    },
+    /// A store of your own.
+    Custom(Arc<dyn Store>),
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(_) => f.write_str("Memory"),
+            Self::Directory { path, takeover } => {
+                write!(f, "Directory({}, {takeover:?})", path.display())
+            }
+            Self::Custom(store) => write!(f, "Custom({})", store.describe()),
+        }
+    }
+}
+
+impl Storage {
+    pub(crate) fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Memory(store) => Arc::new(store.clone()),
+            Self::Directory { path, takeover } => Arc::new(LocalStore::open(path, *takeover)?),
+            Self::Custom(store) => Arc::clone(store),
+        })
+    }
+}
+
+/// What happens when a task fails.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Restart {
+    /// The job fails.
+    Never,
+    /// The job is restored after a pause, so many times.
+    Fixed {
+        /// How many restarts, in the job's whole life.
+        attempts: u32,
+        /// The pause before each.
+        pause: Duration,
+    },
+    /// The job is restored after a pause that grows with each failure and begins small again when none came for a while.
+    Exponential {
+        /// The first pause.
+        first: Duration,
+        /// The longest pause.
+        longest: Duration,
+        /// By what the pause grows.
+        factor: f64,
+        /// How long a job must have run for its next failure to count as the first.
+        calm: Duration,
+        /// How many restarts in a row; `None` for no limit.
+        attempts: Option<u32>,
+    },
+}
+
+impl Default for Restart {
+    /// From 100 ms to a minute, doubling, at most ten in a row, calm after two minutes.
+    fn default() -> Self {
+        Self::Exponential {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(60),
+            factor: 2.0,
+            calm: Duration::from_secs(120),
+            attempts: Some(10),
+        }
+    }
+}
+
+/// What a job does that finds itself suspended: stopped by [`crate::JobHandle::suspend`], Ctrl-C or SIGTERM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Resume {
+    /// Goes on behind the checkpoint that suspended it.
+    #[default]
+    Suspended,
+    /// Goes on behind this checkpoint only, also if it drained the job (SPEC 7.4).
+    From(CheckpointId),
+    /// Finishes what is left to commit, and nothing else.
+    Never,
+}
+
+/// How a job runs. Every setting has a sensible default; see each.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct JobConfig {
+    pub(crate) parallelism: usize,
+    pub(crate) workers: Option<usize>,
+    pub(crate) key_groups: u16,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) min_pause: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) max_concurrent: usize,
+    pub(crate) tolerable_failures: u32,
+    pub(crate) retained: usize,
+    pub(crate) mode: Mode,
+    pub(crate) restart: Restart,
+    pub(crate) storage: Storage,
+    pub(crate) require: Option<Level>,
+    pub(crate) allow_older: bool,
+    pub(crate) resume: Resume,
+    pub(crate) upload_threads: usize,
+}
+
+impl Default for JobConfig {
+    fn default() -> Self {
+        Self {
+            parallelism: cores(),
+            workers: None,
+            key_groups: 128,
+            interval: Some(Duration::from_secs(10)),
+            min_pause: Duration::ZERO,
+            timeout: Duration::from_secs(600),
+            max_concurrent: 1,
+            tolerable_failures: 3,
+            retained: 1,
+            mode: Mode::ExactlyOnce,
+            restart: Restart::default(),
+            storage: Storage::Memory(MemoryStore::default()),
+            require: None,
+            allow_older: false,
+            resume: Resume::default(),
+            upload_threads: 2,
+        }
+    }
+}
+
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl JobConfig {
+    /// The defaults: as many subtasks as cores, exactly-once checkpoints every ten seconds, one kept, in memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many subtasks an operator has that was given no number of its own. Default: the number of cores.
+    pub fn parallelism(mut self, subtasks: usize) -> Self {
+        self.parallelism = subtasks;
+        self
+    }
+
+    /// How many worker threads there are. Default: one a core, and no more than the widest operator has subtasks.
+    pub fn workers(mut self, threads: usize) -> Self {
+        self.workers = Some(threads);
+        self
+    }
+
+    /// How many key groups keyed state is cut into: the largest parallelism the job can ever have. Fixed by the job's first checkpoint.
+    /// Default: 128.
+    pub fn key_groups(mut self, groups: u16) -> Self {
+        self.key_groups = groups;
+        self
+    }
+
+    /// How often a checkpoint is taken; `None` for at the end, at a stop, and by hand only. Default: every ten seconds.
+    pub fn checkpoint_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.interval = interval.into();
+        self
+    }
+
+    /// The least time between the end of a checkpoint and the beginning of the next. Default: none.
+    pub fn min_pause(mut self, pause: Duration) -> Self {
+        self.min_pause = pause;
+        self
+    }
+
+    /// How long a checkpoint may take before it is given up. Default: ten minutes.
+    pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many checkpoints may be under way at once. Default: 1.
+    pub fn max_concurrent_checkpoints(mut self, checkpoints: usize) -> Self {
+        self.max_concurrent = checkpoints;
+        self
+    }
+
+    /// How many checkpoints in a row may fail before the job is restarted. Default: 3.
+    pub fn tolerable_failures(mut self, failures: u32) -> Self {
+        self.tolerable_failures = failures;
+        self
+    }
+
+    /// How many complete checkpoints are kept. Default: 1.
+    pub fn retained_checkpoints(mut self, checkpoints: usize) -> Self {
+        self.retained = checkpoints;
+        self
+    }
+
+    /// What is promised about records on different sides of a barrier. Default: exactly once.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What happens when a task fails. Default: [`Restart::default`].
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// Where checkpoints go. Default: memory.
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// Keeps checkpoints in a directory of the local file system; a second process on it is refused.
+    pub fn directory(self, path: impl Into<PathBuf>) -> Self {
+        self.storage(Storage::Directory { path: path.into(), takeover: Takeover::Refuse })
+    }
+
+    /// Demands a guarantee: a job that cannot give it is refused when it is built.
+    pub fn require(mut self, level: Level) -> Self {
+        self.require = Some(level);
+        self
+    }
+
+    /// Restores an older checkpoint if the newest cannot be read: output committed since is then written again (SPEC 7.3). Default: no.
+    pub fn allow_older(mut self, allow: bool) -> Self {
+        self.allow_older = allow;
+        self
+    }
+
+    /// What a suspended job does when it is run again. Default: it goes on.
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// How many threads write snapshots and commit transactions. Default: 2.
+    pub fn upload_threads(mut self, threads: usize) -> Self {
+        self.upload_threads = threads;
+        self
+    }
+}

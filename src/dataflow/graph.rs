@@ -1,0 +1,275 @@
+//! What a dataflow is made of before it runs: nodes and typed edges.
+
+use snapline_protocol::ids::TxnId;
+use snapline_protocol::topology::{Role, Wiring};
+
+use super::keyed::Keyer;
+use super::logic::{Logic, TaskContext};
+use crate::channel::{Receiver, Sender, channel};
+use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
+use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody};
+use crate::engine::outbox::{Branch, Cloning, Exchange, Fork, Outbox, Output, Plain, Route};
+use crate::engine::sink::{COMMITTABLES, SinkBody};
+use crate::error::BoxError;
+use crate::state::Restored;
+use crate::sync::{Arc, Mutex, Unparker, lock};
+
+/// Messages a channel holds: enough for a burst of small batches, little enough that a barrier is never far behind.
+const CHANNEL_CAPACITY: usize = 16;
+
+/// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
+struct Ends<T> {
+    senders: Vec<Vec<Sender<T>>>,
+    receivers: Vec<Vec<Receiver<T>>>,
+}
+
+/// An edge between two nodes, with the type of its records.
+pub(crate) struct Edge<T>(Mutex<Ends<T>>);
+
+impl<T: Send> Edge<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Ends { senders: Vec::new(), receivers: Vec::new() })))
+    }
+
+    fn senders(&self, producer: usize) -> Vec<Sender<T>> {
+        std::mem::take(&mut lock(&self.0).senders[producer])
+    }
+
+    fn receivers(&self, consumer: usize) -> Vec<Receiver<T>> {
+        std::mem::take(&mut lock(&self.0).receivers[consumer])
+    }
+}
+
+/// An edge whose records' type does not matter.
+pub(crate) trait Connect: Send + Sync {
+    /// Makes the channels of an attempt, between subtasks whose workers these wake.
+    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]);
+}
+
+impl<T: Send> Connect for Edge<T> {
+    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]) {
+        let mut ends = lock(&self.0);
+        ends.senders = producers.iter().map(|_| Vec::new()).collect();
+        ends.receivers = consumers.iter().map(|_| Vec::new()).collect();
+        for (from, producer) in producers.iter().enumerate() {
+            for (to, consumer) in consumers.iter().enumerate() {
+                if wiring == Wiring::AllToAll || from == to {
+                    let (sender, receiver) =
+                        channel(CHANNEL_CAPACITY, producer.clone(), consumer.clone());
+                    ends.senders[from].push(sender);
+                    ends.receivers[to].push(receiver);
+                }
+            }
+        }
+    }
+}
+
+/// An edge of a dataflow.
+pub(crate) struct EdgeSpec {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// Records go by key, so that every producer needs every consumer.
+    pub(crate) keyed: bool,
+    pub(crate) edge: Arc<dyn Connect>,
+}
+
+/// A body ready to step.
+pub struct Opened {
+    pub(crate) body: Box<dyn Body>,
+    /// A sink's committables in the checkpoint it is restored from, ascending.
+    pub(crate) pending: Vec<TxnId>,
+}
+
+/// Opens a body, on the thread of its worker; may take as long as reading its state takes.
+pub(crate) type Open =
+    Box<dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<Opened, BoxError> + Send>;
+
+/// Makes the bodies of a node's subtasks.
+pub trait MakeBody: Send + Sync {
+    /// Takes the ends of a subtask's channels.
+    fn make(&self, index: usize, key_groups: u16) -> Open;
+}
+
+/// A node of a dataflow.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) parallelism: Option<usize>,
+    pub(crate) make: Arc<dyn MakeBody>,
+    /// A source: whether it is replayable.
+    pub(crate) replayable: Option<bool>,
+    /// A sink: how it delivers.
+    pub(crate) delivery: Option<Delivery>,
+}
+
+/// Nodes and edges, as far as they have been described.
+#[derive(Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) edges: Vec<EdgeSpec>,
+}
+
+impl Graph {
+    /// A name for an operator that was given none.
+    pub(crate) fn unused_name(&self, like: &str) -> String {
+        let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
+        let mut names = std::iter::once(like.to_owned())
+            .chain((2..).map(|number: u64| format!("{like}-{number}")));
+        // Invariant: the chain is endless and the nodes are not.
+        names.find(|name| !taken(name)).expect("one name of endlessly many is free")
+    }
+}
+
+/// Makes the route of a node's subtask.
+pub trait MakeRoute<T>: Clone + Send + Sync + 'static {
+    type Route: Route<T>;
+
+    fn make(&self, producer: usize, key_groups: u16) -> Self::Route;
+}
+
+fn outboxes<T: Send>(edge: &Edge<T>, producer: usize) -> Vec<Outbox<T>> {
+    edge.senders(producer).into_iter().map(Outbox::new).collect()
+}
+
+/// Makes plain routes.
+pub(crate) struct MakePlain<T>(pub(crate) Arc<Edge<T>>);
+
+impl<T> Clone for MakePlain<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Send + 'static> MakeRoute<T> for MakePlain<T> {
+    type Route = Plain<T>;
+
+    fn make(&self, producer: usize, _key_groups: u16) -> Plain<T> {
+        Plain::new(outboxes(&self.0, producer))
+    }
+}
+
+/// Makes routes by key.
+pub(crate) struct MakeExchange<T, K> {
+    pub(crate) edge: Arc<Edge<T>>,
+    pub(crate) keyer: K,
+}
+
+impl<T, K: Clone> Clone for MakeExchange<T, K> {
+    fn clone(&self) -> Self {
+        Self { edge: Arc::clone(&self.edge), keyer: self.keyer.clone() }
+    }
+}
+
+impl<T: Send + 'static, K: Keyer<T>> MakeRoute<T> for MakeExchange<T, K> {
+    type Route = Exchange<T, K>;
+
+    fn make(&self, producer: usize, key_groups: u16) -> Exchange<T, K> {
+        Exchange::new(self.keyer.clone(), key_groups, outboxes(&self.edge, producer))
+    }
+}
+
+/// Makes routes to several edges.
+pub(crate) struct MakeFork<T>(pub(crate) Vec<Arc<Edge<T>>>);
+
+impl<T> Clone for MakeFork<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
+    type Route = Fork<T>;
+
+    fn make(&self, producer: usize, _key_groups: u16) -> Fork<T> {
+        let branch = |edge: &Arc<Edge<T>>| {
+            Box::new(Cloning(Plain::new(outboxes(edge, producer)))) as Box<dyn Branch<T>>
+        };
+        Fork::new(self.0.iter().map(branch).collect())
+    }
+}
+
+/// Makes a source's bodies.
+pub(crate) struct MakeSource<S, L, M> {
+    pub(crate) source: Mutex<S>,
+    pub(crate) logic: Mutex<L>,
+    pub(crate) route: M,
+}
+
+impl<S, L, M> MakeBody for MakeSource<S, L, M>
+where
+    S: Source,
+    S::Reader: SourceReader<Record = L::In, Position = S::Position>,
+    L: Logic<In = S::Record>,
+    M: MakeRoute<L::Out>,
+{
+    fn make(&self, index: usize, key_groups: u16) -> Open {
+        let source = lock(&self.source).clone();
+        let mut logic = lock(&self.logic).clone();
+        let output = Output::new(self.route.make(index, key_groups));
+        Box::new(move |context, mut restored| {
+            let operator = context.place.operator.clone();
+            let position = match restored.as_deref_mut() {
+                Some(restored) => restored.single(&operator, POSITION)?,
+                None => None,
+            };
+            let reader = source.open(&context.place, position)?;
+            logic.open(context, restored)?;
+            let body = Box::new(SourceBody { operator, reader, logic, output });
+            Ok(Opened { body, pending: Vec::new() })
+        })
+    }
+}
+
+/// Makes the bodies of an operator with inputs.
+pub(crate) struct MakeOperator<L: Logic, M> {
+    pub(crate) inputs: Vec<Arc<Edge<L::In>>>,
+    pub(crate) logic: Mutex<L>,
+    pub(crate) route: M,
+}
+
+impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
+    fn make(&self, index: usize, key_groups: u16) -> Open {
+        let mut logic = lock(&self.logic).clone();
+        let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
+        let output = Output::new(self.route.make(index, key_groups));
+        Box::new(move |context, restored| {
+            logic.open(context, restored)?;
+            let body = Box::new(OperatorBody { inputs, logic, output });
+            Ok(Opened { body, pending: Vec::new() })
+        })
+    }
+}
+
+/// Makes a sink's bodies.
+pub(crate) struct MakeSink<S: TwoPhaseSink> {
+    pub(crate) inputs: Vec<Arc<Edge<S::Record>>>,
+    pub(crate) sink: Mutex<S>,
+}
+
+impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
+    fn make(&self, index: usize, _key_groups: u16) -> Open {
+        let sink = lock(&self.sink).clone();
+        let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
+        Box::new(move |context, mut restored| {
+            let operator = context.place.operator.clone();
+            let committables: Option<Vec<(TxnId, S::Committable)>> = match restored.as_deref_mut() {
+                Some(restored) => restored.single(&operator, COMMITTABLES)?,
+                None => None,
+            };
+            let (writer, committer) = sink.open(&context.place)?;
+            let committables: std::collections::BTreeMap<_, _> =
+                committables.into_iter().flatten().collect();
+            let pending = committables.keys().copied().collect();
+            let body = SinkBody {
+                operator,
+                attempt: context.place.attempt,
+                inputs,
+                writer,
+                committer: Arc::new(Mutex::new(committer)),
+                committables,
+                written: 0,
+            };
+            Ok(Opened { body: Box::new(body), pending })
+        })
+    }
+}

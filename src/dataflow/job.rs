@@ -1,0 +1,264 @@
+//! A job: a checked dataflow with its configuration, ready to run.
+
+use std::fmt;
+
+use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
+
+use super::config::{JobConfig, Storage, cores};
+use super::graph::{EdgeSpec, Graph, Node};
+use super::guarantee::{Facts, Guarantee, Level};
+use crate::engine::driver::Driver;
+use crate::engine::handle::{JobError, JobHandle, Outcome};
+use crate::engine::status::StatusBoard;
+use crate::state::MAX_KEY_GROUPS;
+use crate::store::Manifest;
+use crate::sync::{Arc, thread};
+
+/// Everything that stays as it is while a job runs.
+pub(crate) struct JobSpec {
+    pub(crate) name: String,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) edges: Vec<EdgeSpec>,
+    pub(crate) topology: Topology,
+    pub(crate) config: JobConfig,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) workers: usize,
+}
+
+impl JobSpec {
+    /// What keeps a checkpoint from being restored into this job; `None` if nothing does.
+    pub(crate) fn differs_from(&self, manifest: &Manifest) -> Option<String> {
+        if manifest.job != self.name {
+            return Some(format!(
+                "it was taken by job `{}`, this is `{}`",
+                manifest.job, self.name
+            ));
+        }
+        let key_groups = self.config.key_groups;
+        if manifest.key_groups != key_groups {
+            return Some(format!(
+                "it has {} key groups, this job is configured for {key_groups}; the number is fixed by the first checkpoint",
+                manifest.key_groups
+            ));
+        }
+        let mine = self.topology.operators().iter().map(|op| (op.name.as_str(), op.parallelism));
+        let theirs = manifest.operators.iter().map(|op| (op.name.as_str(), op.parallelism));
+        let (mine, theirs): (Vec<_>, Vec<_>) = (mine.collect(), theirs.collect());
+        if mine == theirs {
+            return None;
+        }
+        let show = |operators: &[(&str, usize)]| {
+            let one = |(name, parallelism): &(&str, usize)| format!("`{name}` x{parallelism}");
+            operators.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        Some(format!(
+            "its operators are {}, this job's are {}; name operators as they were and give them the parallelism they had, or begin in \
+             another directory",
+            show(&theirs),
+            show(&mine)
+        ))
+    }
+}
+
+/// What is wrong with a dataflow or its configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The operators do not make a topology.
+    Topology(TopologyError),
+    /// A setting has no meaning.
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// What is wrong with it, and what is right.
+        what: String,
+    },
+    /// An operator has more subtasks than there are key groups.
+    TooParallel {
+        /// The operator.
+        operator: String,
+        /// Its subtasks.
+        parallelism: usize,
+        /// The key groups.
+        key_groups: u16,
+    },
+    /// The guarantee asked for cannot be given.
+    Guarantee {
+        /// What was asked for.
+        asked: Level,
+        /// What can be given, and why no more.
+        given: Guarantee,
+    },
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topology(error) => write!(f, "{error}"),
+            Self::Setting { setting, what } => write!(f, "setting `{setting}`: {what}"),
+            Self::TooParallel { operator, parallelism, key_groups } => write!(
+                f,
+                "operator `{operator}` has {parallelism} subtasks but there are only {key_groups} key groups to divide among them; \
+                 configure more key groups or fewer subtasks"
+            ),
+            Self::Guarantee { asked, given } => {
+                write!(
+                    f,
+                    "the job was asked to deliver {asked} but can promise no more than {given}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Topology(error) => Some(error),
+            Self::Setting { .. } | Self::TooParallel { .. } | Self::Guarantee { .. } => None,
+        }
+    }
+}
+
+impl From<TopologyError> for BuildError {
+    fn from(error: TopologyError) -> Self {
+        Self::Topology(error)
+    }
+}
+
+fn check(config: &JobConfig) -> Result<(), BuildError> {
+    let wrong = |setting, what: &str| Err(BuildError::Setting { setting, what: what.into() });
+    if config.parallelism == 0 {
+        return wrong("parallelism", "an operator needs at least one subtask");
+    }
+    if config.workers == Some(0) {
+        return wrong("workers", "a job needs at least one worker thread");
+    }
+    if config.key_groups == 0 || config.key_groups > MAX_KEY_GROUPS {
+        return wrong("key_groups", &format!("it must be from 1 to {MAX_KEY_GROUPS}"));
+    }
+    if config.max_concurrent == 0 {
+        return wrong("max_concurrent_checkpoints", "at least one must be allowed");
+    }
+    if config.retained == 0 {
+        return wrong("retained_checkpoints", "at least one must be kept");
+    }
+    if config.timeout.is_zero() {
+        return wrong("checkpoint_timeout", "it must be longer than nothing");
+    }
+    if config.interval.is_some_and(|interval| interval.is_zero()) {
+        return wrong(
+            "checkpoint_interval",
+            "it must be longer than nothing; `None` takes no periodic checkpoints",
+        );
+    }
+    if config.upload_threads == 0 {
+        return wrong("upload_threads", "snapshots need at least one thread to be written by");
+    }
+    Ok(())
+}
+
+/// A dataflow that was checked, with its configuration: it can be looked at, and run.
+#[must_use = "a job does nothing until it is run"]
+pub struct Job(Arc<JobSpec>);
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job({}, {})", self.0.name, self.0.guarantee)
+    }
+}
+
+impl Job {
+    pub(super) fn new(name: String, graph: Graph, config: JobConfig) -> Result<Self, BuildError> {
+        check(&config)?;
+        let Graph { nodes, edges } = graph;
+        let parallelism = |node: &Node| node.parallelism.unwrap_or(config.parallelism);
+        let mut plan = Plan::new();
+        for node in &nodes {
+            let (name, role, parallelism) = (node.name.clone(), node.role, parallelism(node));
+            plan.operators.push(Operator { name, role, parallelism });
+        }
+        for EdgeSpec { from, to, keyed, .. } in &edges {
+            let (from, to) = (&nodes[*from], &nodes[*to]);
+            let equal = parallelism(from) == parallelism(to);
+            let wiring = if equal && !keyed { Wiring::Forward } else { Wiring::AllToAll };
+            plan.edges.push(Edge { from: from.name.clone(), to: to.name.clone(), wiring });
+            if *keyed && parallelism(to) > usize::from(config.key_groups) {
+                return Err(BuildError::TooParallel {
+                    operator: to.name.clone(),
+                    parallelism: parallelism(to),
+                    key_groups: config.key_groups,
+                });
+            }
+        }
+        let topology = plan.build()?;
+        let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
+        let workers = config.workers.unwrap_or_else(cores).min(widest).max(1);
+        let guarantee = Guarantee::compute(&Facts {
+            mode: config.mode,
+            in_memory: matches!(config.storage, Storage::Memory(_)),
+            sources: nodes.iter().filter_map(|n| Some((n.name.as_str(), n.replayable?))).collect(),
+            sinks: nodes.iter().filter_map(|n| Some((n.name.as_str(), n.delivery?))).collect(),
+        });
+        match config.require {
+            Some(asked) if guarantee.level < asked => {
+                return Err(BuildError::Guarantee { asked, given: guarantee });
+            }
+            _ => {}
+        }
+        Ok(Self(Arc::new(JobSpec { name, nodes, edges, topology, config, guarantee, workers })))
+    }
+
+    /// The job's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What the job promises about its output, and why no more.
+    #[must_use]
+    pub fn guarantee(&self) -> &Guarantee {
+        &self.0.guarantee
+    }
+
+    /// The job's subtasks and channels: what the model checker explores (`snapline_models::check::Check::new`).
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.0.topology
+    }
+
+    /// Runs the job to its end. Ctrl-C and SIGTERM suspend it (feature `signals`): a last checkpoint is taken, its output committed, and the
+    /// next run goes on behind it; a second signal cancels.
+    ///
+    /// # Errors
+    /// [`JobError`]: why it failed.
+    pub fn run(self) -> Result<Outcome, JobError> {
+        let handle = self.spawn()?;
+        #[cfg(feature = "signals")]
+        let _listening = crate::engine::signals::listen(handle.wishes.clone());
+        handle.wait()
+    }
+
+    /// Runs the job on threads of its own.
+    ///
+    /// # Errors
+    /// [`JobError`] if its store cannot be opened, or a thread not be started.
+    pub fn spawn(self) -> Result<JobHandle, JobError> {
+        let spec = self.0;
+        let guarantee = spec.guarantee.clone();
+        if guarantee.level == Level::ExactlyOnce {
+            tracing::info!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
+        } else {
+            tracing::warn!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
+        }
+        let store = spec.config.storage.open().map_err(JobError::Store)?;
+        let (wishes, notices) = crossbeam_channel::unbounded();
+        let board = StatusBoard::default();
+        let driver =
+            Driver::start(Arc::clone(&spec), store, board.clone(), (wishes.clone(), notices))?;
+        let name = "snapline-coordinator".to_owned();
+        let driver = thread::Builder::new().name(name).spawn(move || driver.run());
+        let driver = driver.map_err(JobError::Thread)?;
+        Ok(JobHandle { wishes, board, guarantee, driver })
+    }
+}

@@ -1,0 +1,431 @@
+//! Keyed streams: records of one key meet in one subtask, and have state there.
+
+use std::marker::PhantomData;
+
+use super::logic::{Ending, Logic, TaskContext};
+use crate::connect::Collect;
+use crate::error::BoxError;
+use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
+
+/// How a record is taken apart into a key and a value.
+pub trait Keyer<T>: Clone + Send + Sync + 'static {
+    /// What records are grouped by.
+    type Key: Key;
+    /// What the operator behind it gets beside the key.
+    type Value;
+
+    /// The stable hash of the record's key.
+    fn hash(&self, record: &T) -> u64;
+
+    /// Takes a record apart.
+    fn split(&self, record: T) -> (Self::Key, Self::Value);
+}
+
+/// Keys by a function; the whole record is the value.
+#[derive(Debug)]
+pub struct ByFn<K, F>(F, PhantomData<fn() -> K>);
+
+impl<K, F> ByFn<K, F> {
+    pub(crate) const fn new(key: F) -> Self {
+        Self(key, PhantomData)
+    }
+}
+
+impl<K, F: Clone> Clone for ByFn<K, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + Sync + 'static> Keyer<T> for ByFn<K, F> {
+    type Key = K;
+    type Value = T;
+
+    #[inline]
+    fn hash(&self, record: &T) -> u64 {
+        state::hash(&(self.0)(record))
+    }
+
+    #[inline]
+    fn split(&self, record: T) -> (K, T) {
+        ((self.0)(&record), record)
+    }
+}
+
+/// Pairs of key and value.
+#[derive(Clone, Copy, Debug)]
+pub struct ByFirst;
+
+impl<K: Key, V> Keyer<(K, V)> for ByFirst {
+    type Key = K;
+    type Value = V;
+
+    #[inline]
+    fn hash(&self, record: &(K, V)) -> u64 {
+        state::hash(&record.0)
+    }
+
+    #[inline]
+    fn split(&self, record: (K, V)) -> (K, V) {
+        record
+    }
+}
+
+/// When a keyed operator emits what it has computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emit {
+    /// Behind every record: the result so far.
+    EachChange,
+    /// At the end of a bounded input: the result of each key, once.
+    AtEnd,
+}
+
+/// A function of a key's records, with state for each key. The state is of any type that serde knows; lists and maps that grow large belong
+/// into [`crate::state::List`] and [`crate::state::Map`], which a snapshot shares instead of copying.
+pub trait KeyedProcess<K, V>: Clone + Send + 'static {
+    /// What is kept for a key; begins as its default.
+    type State: StateValue + Default;
+    /// What is emitted.
+    type Out: Send + 'static;
+
+    /// Processes one record of a key.
+    fn process<C: Collect<Self::Out>>(
+        &mut self,
+        value: V,
+        state: &mut KeyState<'_, K, Self::State>,
+        out: &mut C,
+    );
+
+    /// At the end of a bounded input, once for each key that has state.
+    fn end<C: Collect<Self::Out>>(&mut self, key: &K, state: &Self::State, out: &mut C) {
+        let _ = (key, state, out);
+    }
+}
+
+/// A key and its state, for the time of one record.
+#[derive(Debug)]
+pub struct KeyState<'a, K, S> {
+    key: &'a K,
+    state: &'a mut S,
+    cleared: bool,
+}
+
+impl<K, S> KeyState<'_, K, S> {
+    /// The key.
+    #[must_use]
+    #[inline]
+    pub const fn key(&self) -> &K {
+        self.key
+    }
+
+    /// Forgets the key: it has no state any more once this record is processed.
+    pub fn clear(&mut self) {
+        self.cleared = true;
+    }
+}
+
+impl<K, S> std::ops::Deref for KeyState<'_, K, S> {
+    type Target = S;
+
+    #[inline]
+    fn deref(&self) -> &S {
+        self.state
+    }
+}
+
+impl<K, S> std::ops::DerefMut for KeyState<'_, K, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        self.state
+    }
+}
+
+/// A keyed operator: a table of state and what is done with it.
+pub struct Keyed<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> {
+    keyer: N,
+    process: P,
+    /// `None` in the description that subtasks are cloned from.
+    table: Option<Table<N::Key, P::State>>,
+    operator: String,
+    /// The next key group whose keys have not been told that the input has ended.
+    ending: u16,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> std::fmt::Debug for Keyed<T, N, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keyed({})", self.operator)
+    }
+}
+
+impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> Keyed<T, N, P> {
+    pub(crate) const fn new(keyer: N, process: P) -> Self {
+        let operator = String::new();
+        Self { keyer, process, table: None, operator, ending: 0, records: PhantomData }
+    }
+}
+
+impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> Clone for Keyed<T, N, P> {
+    fn clone(&self) -> Self {
+        Self::new(self.keyer.clone(), self.process.clone())
+    }
+}
+
+/// Name of a keyed operator's state in a snapshot.
+const KEYED: &str = "keyed";
+
+impl<T, N, P> Logic for Keyed<T, N, P>
+where
+    T: Send + 'static,
+    N: Keyer<T>,
+    P: KeyedProcess<N::Key, N::Value>,
+{
+    type In = T;
+    type Out = P::Out;
+
+    #[inline]
+    fn push<C: Collect<P::Out>>(&mut self, record: T, out: &mut C) {
+        // Invariant: a task's logic is opened before its first record.
+        let table = self.table.as_mut().expect("opened before the first record");
+        let hash = self.keyer.hash(&record);
+        let (key, value) = self.keyer.split(record);
+        let (key, state) = table.entry_pair(hash, key, P::State::default);
+        let mut state = KeyState { key, state, cleared: false };
+        self.process.process(value, &mut state, out);
+        if state.cleared {
+            let key = key.clone();
+            table.remove(hash, &key);
+        }
+    }
+
+    fn end<C: Collect<P::Out>>(&mut self, out: &mut C) -> Ending {
+        let table = self.table.as_ref().expect("opened before the first record");
+        if self.ending < table.groups().start {
+            self.ending = table.groups().start;
+        }
+        if self.ending >= table.groups().end {
+            self.ending = 0;
+            return Ending::Done;
+        }
+        for (key, state) in table.iter_group(self.ending) {
+            self.process.end(key, state, out);
+        }
+        self.ending += 1;
+        Ending::More
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        let place = &context.place;
+        let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
+        let mut table = Table::new(groups, context.key_groups);
+        self.operator.clone_from(&place.operator);
+        if let Some(restored) = restored {
+            table.restore(restored, &self.operator, KEYED)?;
+        }
+        self.table = Some(table);
+        Ok(())
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        let table = self.table.as_mut().expect("opened before the first snapshot");
+        images.push(Named {
+            operator: self.operator.clone(),
+            state: KEYED.into(),
+            image: table.freeze(),
+        });
+        Ok(())
+    }
+}
+
+/// Counts a key's records.
+#[derive(Clone, Copy, Debug)]
+pub struct Count(pub(crate) Emit);
+
+impl<K: Key, V> KeyedProcess<K, V> for Count {
+    type State = u64;
+    type Out = (K, u64);
+
+    #[inline]
+    fn process<C: Collect<(K, u64)>>(
+        &mut self,
+        _value: V,
+        state: &mut KeyState<'_, K, u64>,
+        out: &mut C,
+    ) {
+        **state += 1;
+        if self.0 == Emit::EachChange {
+            out.push((state.key().clone(), **state));
+        }
+    }
+
+    fn end<C: Collect<(K, u64)>>(&mut self, key: &K, state: &u64, out: &mut C) {
+        if self.0 == Emit::AtEnd {
+            out.push((key.clone(), *state));
+        }
+    }
+}
+
+/// Folds a key's records into an accumulator.
+pub struct Aggregate<A, V, F> {
+    emit: Emit,
+    fold: F,
+    types: PhantomData<fn(A, V)>,
+}
+
+impl<A, V, F> Aggregate<A, V, F> {
+    pub(crate) const fn new(emit: Emit, fold: F) -> Self {
+        Self { emit, fold, types: PhantomData }
+    }
+}
+
+impl<A, V, F> std::fmt::Debug for Aggregate<A, V, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Aggregate({:?})", self.emit)
+    }
+}
+
+impl<A, V, F: Clone> Clone for Aggregate<A, V, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.emit, self.fold.clone())
+    }
+}
+
+impl<K, V, A, F> KeyedProcess<K, V> for Aggregate<A, V, F>
+where
+    K: Key,
+    V: 'static,
+    A: StateValue + Default,
+    F: FnMut(&mut A, V) + Clone + Send + 'static,
+{
+    type State = A;
+    type Out = (K, A);
+
+    #[inline]
+    fn process<C: Collect<(K, A)>>(
+        &mut self,
+        value: V,
+        state: &mut KeyState<'_, K, A>,
+        out: &mut C,
+    ) {
+        (self.fold)(state, value);
+        if self.emit == Emit::EachChange {
+            out.push((state.key().clone(), A::clone(state)));
+        }
+    }
+
+    fn end<C: Collect<(K, A)>>(&mut self, key: &K, state: &A, out: &mut C) {
+        if self.emit == Emit::AtEnd {
+            out.push((key.clone(), state.clone()));
+        }
+    }
+}
+
+/// Joins a key's values, two at a time.
+#[derive(Clone, Debug)]
+pub struct Reduce<F> {
+    pub(crate) emit: Emit,
+    pub(crate) join: F,
+}
+
+impl<K, V, F> KeyedProcess<K, V> for Reduce<F>
+where
+    K: Key,
+    V: StateValue,
+    F: FnMut(V, V) -> V + Clone + Send + 'static,
+{
+    type State = Option<V>;
+    type Out = (K, V);
+
+    #[inline]
+    fn process<C: Collect<(K, V)>>(
+        &mut self,
+        value: V,
+        state: &mut KeyState<'_, K, Option<V>>,
+        out: &mut C,
+    ) {
+        let value = match state.take() {
+            Some(before) => (self.join)(before, value),
+            None => value,
+        };
+        if self.emit == Emit::EachChange {
+            out.push((state.key().clone(), value.clone()));
+        }
+        **state = Some(value);
+    }
+
+    fn end<C: Collect<(K, V)>>(&mut self, key: &K, state: &Option<V>, out: &mut C) {
+        if let (Emit::AtEnd, Some(value)) = (self.emit, state) {
+            out.push((key.clone(), value.clone()));
+        }
+    }
+}
+
+/// What a closure emits into.
+#[derive(Debug)]
+pub struct Emitter<T> {
+    records: Vec<T>,
+    failed: Option<BoxError>,
+}
+
+impl<T> Collect<T> for Emitter<T> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        self.records.push(record);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.failed.get_or_insert(error);
+    }
+}
+
+/// A closure over a key's state.
+pub struct Closure<S, O, F> {
+    closure: F,
+    emitter: Emitter<O>,
+    types: PhantomData<fn(S)>,
+}
+
+impl<S, O, F> Closure<S, O, F> {
+    pub(crate) const fn new(closure: F) -> Self {
+        let emitter = Emitter { records: Vec::new(), failed: None };
+        Self { closure, emitter, types: PhantomData }
+    }
+}
+
+impl<S, O, F> std::fmt::Debug for Closure<S, O, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Closure")
+    }
+}
+
+impl<S, O, F: Clone> Clone for Closure<S, O, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.closure.clone())
+    }
+}
+
+impl<K, V, S, O, F> KeyedProcess<K, V> for Closure<S, O, F>
+where
+    K: Key,
+    S: StateValue + Default,
+    O: Send + 'static,
+    F: FnMut(V, &mut KeyState<'_, K, S>, &mut Emitter<O>) + Clone + Send + 'static,
+{
+    type State = S;
+    type Out = O;
+
+    #[inline]
+    fn process<C: Collect<O>>(&mut self, value: V, state: &mut KeyState<'_, K, S>, out: &mut C) {
+        (self.closure)(value, state, &mut self.emitter);
+        for record in self.emitter.records.drain(..) {
+            out.push(record);
+        }
+        if let Some(error) = self.emitter.failed.take() {
+            out.fail(error);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What happens to a record inside a task: a chain of operators, compiled as one loop.
+
+use std::marker::PhantomData;
+
+use crate::connect::{Collect, OpenContext};
+use crate::error::BoxError;
+use crate::state::{Named, Restored, StateError};
+
+/// A chain of operators, fused: records pushed into it come out of the collector, with no call in between that the compiler cannot see
+/// through. Users name it as little as the type of an iterator chain.
+pub trait Logic: Clone + Send + 'static {
+    /// What goes in.
+    type In: Send + 'static;
+    /// What comes out.
+    type Out: Send + 'static;
+
+    /// Processes one record.
+    fn push<C: Collect<Self::Out>>(&mut self, record: Self::In, out: &mut C);
+
+    /// Emits part of what the end of the input brings; called until it says [`Ending::Done`]. Whole each time it is begun anew.
+    fn end<C: Collect<Self::Out>>(&mut self, out: &mut C) -> Ending;
+
+    /// Prepares a clone for one subtask, and gives it back the state of a checkpoint.
+    ///
+    /// # Errors
+    /// If state cannot be restored.
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError>;
+
+    /// Takes the state, cheaply, as it is now (SPEC 5.4).
+    ///
+    /// # Errors
+    /// If a value cannot be encoded.
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError>;
+}
+
+/// Whether the end of the input brings more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// Call again.
+    More,
+    /// That was all.
+    Done,
+}
+
+/// What a task's logic is opened with.
+#[derive(Clone, Debug)]
+pub struct TaskContext {
+    /// Which subtask of which operator.
+    pub place: OpenContext,
+    /// How many key groups the job has.
+    pub key_groups: u16,
+}
+
+/// The chain of no operators.
+#[derive(Debug)]
+pub struct Identity<T>(PhantomData<fn() -> T>);
+
+impl<T> Identity<T> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for Identity<T> {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Send + 'static> Logic for Identity<T> {
+    type In = T;
+    type Out = T;
+
+    #[inline]
+    fn push<C: Collect<T>>(&mut self, record: T, out: &mut C) {
+        out.push(record);
+    }
+
+    fn end<C: Collect<T>>(&mut self, _out: &mut C) -> Ending {
+        Ending::Done
+    }
+
+    fn open(&mut self, _: &TaskContext, _: Option<&mut Restored<'_>>) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+        Ok(())
+    }
+}
+
+/// One operator behind another.
+#[derive(Clone, Debug)]
+pub struct Then<A, B> {
+    first: A,
+    second: B,
+    /// Whether the first has emitted all that its end brings.
+    first_ended: bool,
+}
+
+impl<A, B> Then<A, B> {
+    pub(crate) const fn new(first: A, second: B) -> Self {
+        Self { first, second, first_ended: false }
+    }
+}
+
+/// Passes what one operator emits to the next.
+struct Into2<'a, B, C> {
+    next: &'a mut B,
+    out: &'a mut C,
+}
+
+impl<B: Logic, C: Collect<B::Out>> Collect<B::In> for Into2<'_, B, C> {
+    #[inline]
+    fn push(&mut self, record: B::In) {
+        self.next.push(record, self.out);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.out.fail(error);
+    }
+}
+
+impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
+    type In = A::In;
+    type Out = B::Out;
+
+    #[inline]
+    fn push<C: Collect<Self::Out>>(&mut self, record: Self::In, out: &mut C) {
+        self.first.push(record, &mut Into2 { next: &mut self.second, out });
+    }
+
+    fn end<C: Collect<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        if !self.first_ended {
+            self.first_ended =
+                self.first.end(&mut Into2 { next: &mut self.second, out }) == Ending::Done;
+            return Ending::More;
+        }
+        let ending = self.second.end(out);
+        if ending == Ending::Done {
+            self.first_ended = false;
+        }
+        ending
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        mut restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        self.first.open(context, restored.as_deref_mut())?;
+        self.second.open(context, restored)
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        self.first.freeze(images)?;
+        self.second.freeze(images)
+    }
+}
+
+/// An operator without state or end: a rule for one record.
+macro_rules! stateless {
+    ($(#[$doc:meta])* $name:ident<$in:ident, $out:ident, $f:ident> where [$($bound:tt)*],
+     |$self:ident, $record:ident, $collector:ident| $body:expr) => {
+        $(#[$doc])*
+        pub struct $name<$in, $out, $f>($f, PhantomData<fn($in) -> $out>);
+
+        impl<$in, $out, $f> $name<$in, $out, $f> {
+            pub(crate) const fn new(rule: $f) -> Self {
+                Self(rule, PhantomData)
+            }
+        }
+
+        impl<$in, $out, $f: Clone> Clone for $name<$in, $out, $f> {
+            fn clone(&self) -> Self {
+                Self::new(self.0.clone())
+            }
+        }
+
+        impl<$in, $out, $f> std::fmt::Debug for $name<$in, $out, $f> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+
+        impl<$in: Send + 'static, $out: Send + 'static, $f> Logic for $name<$in, $out, $f>
+        where
+            $f: Clone + Send + 'static,
+            $($bound)*
+        {
+            type In = $in;
+            type Out = $out;
+
+            #[inline]
+            fn push<Coll: Collect<$out>>(&mut $self, $record: $in, $collector: &mut Coll) {
+                $body
+            }
+
+            fn end<Coll: Collect<$out>>(&mut self, _out: &mut Coll) -> Ending {
+                Ending::Done
+            }
+
+            fn open(&mut self, _: &TaskContext, _: Option<&mut Restored<'_>>) -> Result<(), StateError> {
+                Ok(())
+            }
+
+            fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+                Ok(())
+            }
+        }
+    };
+}
+
+stateless! {
+    /// One record to one record.
+    Map<I, O, F> where [F: FnMut(I) -> O],
+    |self, record, out| out.push((self.0)(record))
+}
+
+stateless! {
+    /// Drops records.
+    Filter<I, O, F> where [F: FnMut(&I) -> bool, I: Into<O>],
+    |self, record, out| if (self.0)(&record) { out.push(record.into()) }
+}
+
+stateless! {
+    /// Looks at records.
+    Inspect<I, O, F> where [F: FnMut(&I), I: Into<O>],
+    |self, record, out| { (self.0)(&record); out.push(record.into()) }
+}
+
+stateless! {
+    /// One record to one record, or to an error that fails the task.
+    TryMap<I, O, F> where [F: FnMut(I) -> Result<O, BoxError>],
+    |self, record, out| match (self.0)(record) {
+        Ok(record) => out.push(record),
+        Err(error) => out.fail(error),
+    }
+}
+
+/// One record to any number of records.
+pub struct FlatMap<I, O, F>(F, PhantomData<fn(I) -> O>);
+
+impl<I, O, F> FlatMap<I, O, F> {
+    pub(crate) const fn new(rule: F) -> Self {
+        Self(rule, PhantomData)
+    }
+}
+
+impl<I, O, F: Clone> Clone for FlatMap<I, O, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl<I, O, F> std::fmt::Debug for FlatMap<I, O, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FlatMap")
+    }
+}
+
+impl<I, O, F> Logic for FlatMap<I, O, F>
+where
+    I: Send + 'static,
+    O: IntoIterator + 'static,
+    O::Item: Send + 'static,
+    F: FnMut(I) -> O + Clone + Send + 'static,
+{
+    type In = I;
+    type Out = O::Item;
+
+    #[inline]
+    fn push<C: Collect<O::Item>>(&mut self, record: I, out: &mut C) {
+        for record in (self.0)(record) {
+            out.push(record);
+        }
+    }
+
+    fn end<C: Collect<O::Item>>(&mut self, _out: &mut C) -> Ending {
+        Ending::Done
+    }
+
+    fn open(&mut self, _: &TaskContext, _: Option<&mut Restored<'_>>) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+        Ok(())
+    }
+}

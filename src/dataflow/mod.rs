@@ -1,0 +1,67 @@
+//! What users type: a dataflow of streams, built into a job.
+
+pub(crate) mod config;
+mod graph;
+pub(crate) mod guarantee;
+mod job;
+mod keyed;
+mod logic;
+mod stream;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use config::{JobConfig, Mode, Restart, Resume, Storage};
+pub(crate) use graph::Open;
+pub use guarantee::{Guarantee, Level};
+pub(crate) use job::JobSpec;
+pub use job::{BuildError, Job};
+pub use keyed::{
+    Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
+    Reduce,
+};
+pub(crate) use logic::{Ending, TaskContext};
+pub use logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
+
+use crate::connect::Source;
+use graph::Graph;
+
+/// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate) for one.
+#[derive(Clone)]
+pub struct Dataflow {
+    name: String,
+    graph: Rc<RefCell<Graph>>,
+}
+
+impl std::fmt::Debug for Dataflow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dataflow({})", self.name)
+    }
+}
+
+impl Dataflow {
+    /// An empty dataflow. The name is the job's: it is in its checkpoints and in front of whatever is told of it.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), graph: Rc::default() }
+    }
+
+    /// A stream of a source's records.
+    pub fn source<S: Source>(
+        &self,
+        name: &str,
+        source: S,
+    ) -> Stream<FromSource<S, Identity<S::Record>>> {
+        Stream::from_source(Rc::clone(&self.graph), name, source)
+    }
+
+    /// Checks the dataflow and the configuration, computes the guarantee, and makes a job of them.
+    ///
+    /// # Errors
+    /// [`BuildError`]: what does not fit, and where.
+    pub fn build(self, config: JobConfig) -> Result<Job, BuildError> {
+        let graph = std::mem::take(&mut *self.graph.borrow_mut());
+        Job::new(self.name, graph, config)
+    }
+}

@@ -1,0 +1,391 @@
+//! Streams: what users type.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use snapline_protocol::topology::Role;
+
+use super::graph::{
+    Edge, EdgeSpec, Graph, MakeBody, MakeExchange, MakeFork, MakeOperator, MakePlain, MakeRoute,
+    MakeSink, MakeSource, Node,
+};
+use super::keyed::{
+    Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
+    Reduce,
+};
+use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+use crate::connect::{Source, TwoPhaseSink};
+use crate::error::BoxError;
+use crate::state::{Key, StateValue};
+use crate::sync::{Arc, Mutex};
+
+/// What a stream comes from: a source or inputs, and the chain of operators behind it that will be one task. Users meet it as
+/// `impl Pipe<Out = T>`.
+pub trait Pipe: sealed::Sealed {
+    /// The same with one more operator.
+    type Then<L: Logic<In = Self::Out>>: Pipe<Out = L::Out>;
+
+    /// Adds an operator.
+    fn then<L: Logic<In = Self::Out>>(self, next: L) -> Self::Then<L>;
+}
+
+mod sealed {
+    use super::*;
+
+    pub trait Sealed: Sized {
+        /// The stream's records.
+        type Out: Send + 'static;
+
+        /// Makes the bodies of the task.
+        fn make<M: MakeRoute<Self::Out>>(self, route: M) -> Arc<dyn MakeBody>;
+    }
+}
+
+/// A source and a chain of operators.
+pub struct FromSource<S, L> {
+    source: S,
+    logic: L,
+}
+
+impl<S, L> std::fmt::Debug for FromSource<S, L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FromSource")
+    }
+}
+
+impl<S: Source, L: Logic<In = S::Record>> sealed::Sealed for FromSource<S, L> {
+    type Out = L::Out;
+
+    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn MakeBody> {
+        let (source, logic) = (Mutex::new(self.source), Mutex::new(self.logic));
+        Arc::new(MakeSource { source, logic, route })
+    }
+}
+
+impl<S: Source, L: Logic<In = S::Record>> Pipe for FromSource<S, L> {
+    type Then<N: Logic<In = L::Out>> = FromSource<S, Then<L, N>>;
+
+    fn then<N: Logic<In = L::Out>>(self, next: N) -> Self::Then<N> {
+        FromSource { source: self.source, logic: Then::new(self.logic, next) }
+    }
+}
+
+/// Inputs and a chain of operators.
+pub struct FromInputs<L: Logic> {
+    inputs: Vec<Arc<Edge<L::In>>>,
+    logic: L,
+}
+
+impl<L: Logic> std::fmt::Debug for FromInputs<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FromInputs")
+    }
+}
+
+impl<L: Logic> sealed::Sealed for FromInputs<L> {
+    type Out = L::Out;
+
+    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn MakeBody> {
+        Arc::new(MakeOperator { inputs: self.inputs, logic: Mutex::new(self.logic), route })
+    }
+}
+
+impl<L: Logic> Pipe for FromInputs<L> {
+    type Then<N: Logic<In = L::Out>> = FromInputs<Then<L, N>>;
+
+    fn then<N: Logic<In = L::Out>>(self, next: N) -> Self::Then<N> {
+        FromInputs { inputs: self.inputs, logic: Then::new(self.logic, next) }
+    }
+}
+
+/// An edge that waits for its consumer.
+struct Loose {
+    from: usize,
+    keyed: bool,
+    edge: Arc<dyn super::graph::Connect>,
+}
+
+/// A stream of records, not yet gone anywhere. It ends in a [`Stream::sink`]; operators up to the next exchange, union or fork are compiled
+/// into one loop.
+#[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
+pub struct Stream<P: Pipe> {
+    graph: Rc<RefCell<Graph>>,
+    pipe: P,
+    /// The task's name, and whether the user chose it.
+    name: String,
+    role: Role,
+    parallelism: Option<usize>,
+    replayable: Option<bool>,
+    inputs: Vec<Loose>,
+}
+
+impl<P: Pipe> std::fmt::Debug for Stream<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stream({})", self.name)
+    }
+}
+
+impl<S: Source> Stream<FromSource<S, Identity<S::Record>>> {
+    pub(super) fn from_source(graph: Rc<RefCell<Graph>>, name: &str, source: S) -> Self {
+        let replayable = Some(source.is_replayable());
+        let pipe = FromSource { source, logic: Identity::new() };
+        Self {
+            graph,
+            pipe,
+            name: name.into(),
+            role: Role::Source,
+            parallelism: None,
+            replayable,
+            inputs: Vec::new(),
+        }
+    }
+}
+
+impl<P: Pipe> Stream<P> {
+    /// Each record becomes another.
+    pub fn map<O, F>(self, rule: F) -> Stream<P::Then<Map<P::Out, O, F>>>
+    where
+        O: Send + 'static,
+        F: FnMut(P::Out) -> O + Clone + Send + 'static,
+    {
+        self.then(Map::new(rule))
+    }
+
+    /// Each record becomes another, or an error that fails the task.
+    pub fn try_map<O, F>(self, rule: F) -> Stream<P::Then<TryMap<P::Out, O, F>>>
+    where
+        O: Send + 'static,
+        F: FnMut(P::Out) -> Result<O, BoxError> + Clone + Send + 'static,
+    {
+        self.then(TryMap::new(rule))
+    }
+
+    /// Keeps the records for which the rule says so.
+    pub fn filter<F>(self, rule: F) -> Stream<P::Then<Filter<P::Out, P::Out, F>>>
+    where
+        F: FnMut(&P::Out) -> bool + Clone + Send + 'static,
+    {
+        self.then(Filter::new(rule))
+    }
+
+    /// Each record becomes any number of records.
+    pub fn flat_map<O, F>(self, rule: F) -> Stream<P::Then<FlatMap<P::Out, O, F>>>
+    where
+        O: IntoIterator + 'static,
+        O::Item: Send + 'static,
+        F: FnMut(P::Out) -> O + Clone + Send + 'static,
+    {
+        self.then(FlatMap::new(rule))
+    }
+
+    /// Looks at each record. What the rule does to the outside is done again after a failure.
+    pub fn inspect<F>(self, rule: F) -> Stream<P::Then<Inspect<P::Out, P::Out, F>>>
+    where
+        F: FnMut(&P::Out) + Clone + Send + 'static,
+    {
+        self.then(Inspect::new(rule))
+    }
+
+    fn then<L: Logic<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
+        let Self { graph, pipe, name, role, parallelism, replayable, inputs } = self;
+        let pipe = pipe.then(next);
+        Stream { graph, pipe, name, role, parallelism, replayable, inputs }
+    }
+
+    /// Names the task that the stream has come to: its state is found again under this name, also when operators are added before it.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Runs the task that the stream has come to in this many subtasks, rather than in as many as the job has by default.
+    pub fn parallelism(mut self, subtasks: usize) -> Self {
+        self.parallelism = Some(subtasks);
+        self
+    }
+
+    /// Groups records by a key, which a function computes from a record (twice: where it is sent, and where it arrives).
+    pub fn key_by<K, F>(self, key: F) -> KeyedStream<P, ByFn<K, F>>
+    where
+        K: Key,
+        F: Fn(&P::Out) -> K + Clone + Send + Sync + 'static,
+    {
+        KeyedStream { stream: self, keyer: ByFn::new(key) }
+    }
+
+    /// Groups pairs by their first part.
+    pub fn keyed<K, V>(self) -> KeyedStream<P, ByFirst>
+    where
+        P: Pipe<Out = (K, V)>,
+        K: Key,
+    {
+        KeyedStream { stream: self, keyer: ByFirst }
+    }
+
+    /// Joins this stream with another of the same records; their order among each other is open.
+    pub fn union<Q: Pipe<Out = P::Out>>(
+        self,
+        other: Stream<Q>,
+    ) -> Stream<FromInputs<Identity<P::Out>>> {
+        let graph = Rc::clone(&self.graph);
+        let name = graph.borrow().unused_name("union");
+        let (mine, my_end) = self.close_plain();
+        let (others, other_end) = other.close_plain();
+        Stream::behind(graph, name, vec![mine, others], vec![my_end, other_end], Identity::new())
+    }
+
+    /// Makes two streams of one: each gets every record.
+    #[allow(clippy::type_complexity)]
+    pub fn fork(
+        self,
+    ) -> (Stream<FromInputs<Identity<P::Out>>>, Stream<FromInputs<Identity<P::Out>>>)
+    where
+        P::Out: Clone,
+    {
+        let graph = Rc::clone(&self.graph);
+        let (left, right) = (Edge::new(), Edge::new());
+        let name = self.name.clone();
+        let from = self.close(MakeFork(vec![Arc::clone(&left), Arc::clone(&right)]));
+        let branch = |edge: Arc<Edge<P::Out>>, which: &str| {
+            let loose = Loose { from, keyed: false, edge: Arc::clone(&edge) as _ };
+            let name = format!("{name}-{which}");
+            Stream::behind(Rc::clone(&graph), name, vec![edge], vec![loose], Identity::new())
+        };
+        (branch(left, "left"), branch(right, "right"))
+    }
+
+    /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks.
+    pub fn sink<S: TwoPhaseSink<Record = P::Out>>(self, name: &str, sink: S) {
+        let graph = Rc::clone(&self.graph);
+        let parallelism = self.parallelism;
+        let (edge, loose) = self.close_plain();
+        let delivery = Some(sink.delivery());
+        let make = Arc::new(MakeSink { inputs: vec![edge], sink: Mutex::new(sink) });
+        let node = Node {
+            name: name.into(),
+            role: Role::Sink,
+            parallelism,
+            make,
+            replayable: None,
+            delivery,
+        };
+        add(&graph, node, vec![loose]);
+    }
+
+    fn close_plain(self) -> (Arc<Edge<P::Out>>, Loose) {
+        let edge = Edge::new();
+        let from = self.close(MakePlain(Arc::clone(&edge)));
+        (Arc::clone(&edge), Loose { from, keyed: false, edge })
+    }
+
+    /// Makes a node of what the stream has come to.
+    fn close<M: MakeRoute<P::Out>>(self, route: M) -> usize {
+        let Self { graph, pipe, name, role, parallelism, replayable, inputs } = self;
+        let make = pipe.make(route);
+        let node = Node { name, role, parallelism, make, replayable, delivery: None };
+        add(&graph, node, inputs)
+    }
+}
+
+fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<Loose>) -> usize {
+    let mut graph = graph.borrow_mut();
+    let to = graph.nodes.len();
+    graph.nodes.push(node);
+    for Loose { from, keyed, edge } in inputs {
+        graph.edges.push(EdgeSpec { from, to, keyed, edge });
+    }
+    to
+}
+
+impl<L: Logic> Stream<FromInputs<L>> {
+    fn behind(
+        graph: Rc<RefCell<Graph>>,
+        name: String,
+        edges: Vec<Arc<Edge<L::In>>>,
+        inputs: Vec<Loose>,
+        logic: L,
+    ) -> Self {
+        let pipe = FromInputs { inputs: edges, logic };
+        let (role, parallelism) = (Role::Transform, None);
+        Self { graph, pipe, name, role, parallelism, replayable: None, inputs }
+    }
+}
+
+/// A stream whose records are grouped by key: what is behind it sees all records of one key in one subtask, in the order in which each
+/// producer sent them.
+#[must_use = "a keyed stream does nothing until an operator is put behind it"]
+pub struct KeyedStream<P: Pipe, N> {
+    stream: Stream<P>,
+    keyer: N,
+}
+
+impl<P: Pipe, N> std::fmt::Debug for KeyedStream<P, N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyedStream({})", self.stream.name)
+    }
+}
+
+/// A stream behind a keyed operator.
+pub type Behind<T, N, R> = Stream<FromInputs<Keyed<T, N, R>>>;
+
+impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
+    /// Counts the records of each key.
+    pub fn count(self, emit: Emit) -> Behind<P::Out, N, Count> {
+        self.operator("count", Count(emit))
+    }
+
+    /// Folds the records of each key into an accumulator, which begins as its default.
+    pub fn aggregate<A, F>(
+        self,
+        emit: Emit,
+        fold: F,
+    ) -> Behind<P::Out, N, Aggregate<A, N::Value, F>>
+    where
+        A: StateValue + Default,
+        N::Value: 'static,
+        F: FnMut(&mut A, N::Value) + Clone + Send + 'static,
+    {
+        self.operator("aggregate", Aggregate::new(emit, fold))
+    }
+
+    /// Joins the values of each key, two at a time, in the order they come.
+    pub fn reduce<F>(self, emit: Emit, join: F) -> Behind<P::Out, N, Reduce<F>>
+    where
+        N::Value: StateValue,
+        F: FnMut(N::Value, N::Value) -> N::Value + Clone + Send + 'static,
+    {
+        self.operator("reduce", Reduce { emit, join })
+    }
+
+    /// Gives each record to a closure, with its key's state and what to emit into.
+    pub fn process<S, O, F>(self, closure: F) -> Behind<P::Out, N, Closure<S, O, F>>
+    where
+        S: StateValue + Default,
+        O: Send + 'static,
+        F: FnMut(N::Value, &mut KeyState<'_, N::Key, S>, &mut Emitter<O>) + Clone + Send + 'static,
+    {
+        self.operator("process", Closure::new(closure))
+    }
+
+    /// Gives each record to a keyed process function.
+    pub fn process_with<R>(self, process: R) -> Behind<P::Out, N, R>
+    where
+        R: KeyedProcess<N::Key, N::Value>,
+    {
+        self.operator("process", process)
+    }
+
+    fn operator<R: KeyedProcess<N::Key, N::Value>>(
+        self,
+        name: &str,
+        process: R,
+    ) -> Behind<P::Out, N, R> {
+        let graph = Rc::clone(&self.stream.graph);
+        let edge = Edge::new();
+        let route = MakeExchange { edge: Arc::clone(&edge), keyer: self.keyer.clone() };
+        let from = self.stream.close(route);
+        let loose = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
+        let name = graph.borrow().unused_name(name);
+        Stream::behind(graph, name, vec![edge], vec![loose], Keyed::new(self.keyer, process))
+    }
+}

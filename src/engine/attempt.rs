@@ -1,0 +1,232 @@
+//! One life of a job's tasks: their channels, their threads, what they start from.
+
+use snapline_protocol::Out;
+use snapline_protocol::aligner::{self, Aligner};
+use snapline_protocol::committer::{self, Committer};
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
+use snapline_protocol::message::CommitPermit;
+use snapline_protocol::recovery::Decision;
+use snapline_protocol::topology::Role;
+
+use super::Notice;
+use super::failure::{TaskFailure, guarded};
+use super::lanes::Lanes;
+use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
+use super::worker::{Address, Seat};
+use crate::connect::OpenContext;
+use crate::dataflow::{JobSpec, Open, TaskContext};
+use crate::error::BoxError;
+use crate::state::{Locations, Restored};
+use crate::store::{Manifest, SnapshotRef, Store};
+use crate::sync::{Arc, AtomicBool, Ordering, Unparker, thread};
+
+/// What every task of an attempt starts from.
+#[derive(Clone, Copy)]
+struct From {
+    restored: Option<CommitPermit>,
+    /// The job is over but for its commits (SPEC 7.4).
+    at_rest: bool,
+}
+
+/// The tasks of an attempt, running.
+pub(crate) struct Running {
+    over: Arc<AtomicBool>,
+    workers: Vec<thread::JoinHandle<()>>,
+    wakers: Vec<Unparker>,
+    /// By subtask.
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) counters: Vec<(String, Arc<Counters>)>,
+}
+
+/// What tasks share across attempts.
+#[derive(Clone)]
+pub(crate) struct Hosting {
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+}
+
+/// Starts the tasks of an attempt on threads of their own.
+///
+/// # Errors
+/// If the operating system gives no thread.
+pub(crate) fn deploy(
+    hosting: &Hosting,
+    attempt: Attempt,
+    decision: Decision,
+    manifest: Option<&Manifest>,
+) -> std::io::Result<Running> {
+    let spec = &hosting.spec;
+    let from = match decision {
+        Decision::Fresh => From { restored: None, at_rest: false },
+        Decision::Restore { permit, terminal } => {
+            From { restored: Some(permit), at_rest: terminal.is_some() }
+        }
+    };
+    let mut seats: Vec<Seat> = (0..spec.workers).map(|_| Seat::new()).collect();
+    let wakers: Vec<Unparker> = seats.iter().map(Seat::unparker).collect();
+    connect(spec, &wakers);
+    let over = Arc::new(AtomicBool::new(false));
+    let mut running = Running {
+        over: Arc::clone(&over),
+        workers: Vec::new(),
+        wakers,
+        addresses: Vec::new(),
+        counters: Vec::new(),
+    };
+    let mut opens: Vec<Vec<Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>>> =
+        seats.iter().map(|_| Vec::new()).collect();
+    for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
+        let worker = subtask.index % seats.len();
+        let me = seats[worker].next_task();
+        running.addresses.push(me.clone());
+        // The topology's limit of 256 subtasks fits a u16.
+        let id = SubtaskId::new(number as u16);
+        let counters = Arc::new(Counters::default());
+        running.counters.push((spec.topology.name(id), Arc::clone(&counters)));
+        let opening = TaskOpening {
+            identity: Identity {
+                subtask: id,
+                attempt,
+                operator: spec.nodes[subtask.operator].name.clone(),
+                index: subtask.index,
+            },
+            context: TaskContext {
+                place: OpenContext {
+                    job: spec.name.clone(),
+                    operator: spec.nodes[subtask.operator].name.clone(),
+                    index: subtask.index,
+                    parallelism: spec.topology.operators()[subtask.operator].parallelism,
+                    attempt,
+                },
+                key_groups: spec.config.key_groups,
+            },
+            aligner: aligner::Config {
+                subtask: id,
+                mode: spec.config.mode,
+                inputs: subtask.inputs.len(),
+            },
+            is_sink: spec.topology.role(id) == Role::Sink,
+            from,
+            snapshot: manifest.and_then(|manifest| manifest.snapshots.get(number).cloned()),
+            open: spec.nodes[subtask.operator].make.make(subtask.index, spec.config.key_groups),
+            links: Links {
+                lanes: Arc::clone(&hosting.lanes),
+                store: Arc::clone(&hosting.store),
+                coordinator: hosting.coordinator.clone(),
+                me,
+                over: Arc::clone(&over),
+            },
+            counters,
+        };
+        opens[worker].push(Box::new(move || opening.start()));
+    }
+    for (number, (seat, opens)) in seats.into_iter().zip(opens).enumerate() {
+        let (over, coordinator) = (Arc::clone(&over), hosting.coordinator.clone());
+        let run = move || seat.run(opens, &over, &coordinator);
+        let name = format!("snapline-{number}");
+        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
+    }
+    Ok(running)
+}
+
+/// Makes all channels anew: nothing of an earlier attempt is ever read (SPEC 2.2).
+fn connect(spec: &JobSpec, wakers: &[Unparker]) {
+    for (place, edge) in spec.edges.iter().enumerate() {
+        let hosts = |node: usize| -> Vec<Unparker> {
+            let subtasks = spec.topology.operators()[node].parallelism;
+            (0..subtasks).map(|index| wakers[index % wakers.len()].clone()).collect()
+        };
+        let wiring = spec.topology.edges()[place].wiring;
+        edge.edge.connect(wiring, &hosts(edge.from), &hosts(edge.to));
+    }
+}
+
+/// All that a task needs to be opened on its worker's thread.
+struct TaskOpening {
+    identity: Identity,
+    context: TaskContext,
+    aligner: aligner::Config,
+    is_sink: bool,
+    from: From,
+    snapshot: Option<SnapshotRef>,
+    open: Open,
+    links: Links,
+    counters: Arc<Counters>,
+}
+
+impl TaskOpening {
+    fn start(self) -> Result<Task, TaskFailure> {
+        let Identity { operator, index, attempt, .. } = self.identity.clone();
+        let failure =
+            |doing, cause| TaskFailure { operator, subtask: index, attempt, doing, cause };
+        match guarded(|| self.open()) {
+            Ok(start) => Task::start(start),
+            Err(cause) => Err(failure("opening", cause)),
+        }
+    }
+
+    fn open(self) -> Result<Start, BoxError> {
+        let Self { identity, context, aligner, is_sink, from, snapshot, open, links, counters } =
+            self;
+        let store = Arc::clone(&links.store);
+        let mut restored = match &snapshot {
+            Some(snapshot) => Some(Restored::read(&*store, snapshot)?),
+            None => None,
+        };
+        let flushed = match &mut restored {
+            Some(restored) => restored.single(&identity.operator, TASK_STATE)?.unwrap_or(false),
+            None => false,
+        };
+        let opened = open(&context, restored.as_mut())?;
+        let restored = claimed(restored, from.restored)?;
+        let machine = match from.at_rest {
+            true => Aligner::at_rest(&aligner, identity.attempt),
+            false => Aligner::new(&aligner, identity.attempt),
+        };
+        let committer = is_sink.then(|| {
+            let config = committer::Config { subtask: identity.subtask };
+            let restored = from.restored.map(|permit| (opened.pending, permit));
+            let mut out = Out::new();
+            let machine = Committer::start(&config, identity.attempt, restored, &mut out);
+            (config, machine, out)
+        });
+        // What a source ended is found out again by reading; what an operator flushed is not flushed again (SPEC 5.7).
+        let flushed = flushed && aligner.inputs > 0;
+        let (body, aligner) = (opened.body, (aligner, machine));
+        Ok(Start { identity, aligner, committer, body, flushed, restored, links, counters })
+    }
+}
+
+/// Where the restored segments are; everything in the snapshot must have been taken by somebody.
+fn claimed(
+    restored: Option<Restored<'_>>,
+    permit: Option<CommitPermit>,
+) -> Result<Option<(CheckpointId, Locations)>, BoxError> {
+    let (Some(restored), Some(permit)) = (restored, permit) else { return Ok(None) };
+    if let Some((operator, state)) = restored.unclaimed().into_iter().next() {
+        return Err(format!(
+            "checkpoint {} holds state `{state}` of operator `{operator}`, which the operator has no use for any more: restoring \
+             would drop it; run the job that wrote it, or begin in another directory",
+            permit.checkpoint()
+        )
+        .into());
+    }
+    Ok(Some((permit.checkpoint(), restored.into_locations())))
+}
+
+impl Running {
+    /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
+    pub(crate) fn end(self) {
+        self.over.store(true, Ordering::Release);
+        self.wakers.iter().for_each(Unparker::unpark);
+        for worker in self.workers {
+            // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
+            if let Err(payload) = worker.join() {
+                let what = super::failure::panicked(&*payload);
+                tracing::error!(target: "snapline::job", %what, "a worker thread");
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
+//! [`super::task`], which knows a body only through [`Body`], a call a batch.
+
+use snapline_protocol::ids::TxnId;
+use snapline_protocol::message::Barrier;
+
+use super::outbox::{Output, Route};
+use crate::channel::{Message, Receiver};
+use crate::connect::{Progress, SourceReader};
+use crate::dataflow::{Ending, Logic};
+use crate::error::BoxError;
+use crate::state::{self, Named};
+
+/// Name of a source's position in a snapshot.
+pub(crate) const POSITION: &str = "position";
+
+/// What an input had to give.
+pub(crate) enum Taken {
+    /// Nothing now.
+    Nothing,
+    /// Records, this many; they are processed.
+    Records(usize),
+    /// A barrier.
+    Barrier(Barrier),
+    /// No more records.
+    End,
+}
+
+/// The records' side of a task.
+pub(crate) trait Body: Send {
+    /// Reads some records from outside and processes them. For sources only.
+    fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError>;
+
+    /// Takes one message from an input, and processes it if it is records.
+    fn take(&mut self, input: usize) -> Result<Taken, BoxError>;
+
+    /// Emits part of what the end of the input brings.
+    fn finish(&mut self) -> Result<Ending, BoxError>;
+
+    /// Passes the end on.
+    fn end(&mut self);
+
+    /// Passes a barrier on.
+    fn forward(&mut self, barrier: Barrier);
+
+    /// Sends partial batches.
+    fn flush(&mut self);
+
+    /// Moves output that waits for room; whether none waits any more.
+    fn drain(&mut self) -> bool;
+
+    /// Takes the state as it is now.
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError>;
+
+    /// How many records were emitted so far.
+    fn emitted(&self) -> u64;
+
+    /// A sink's transactions; `None` for every other task.
+    fn transactions(&mut self) -> Option<&mut dyn Transactions> {
+        None
+    }
+}
+
+/// A job for another thread, done behind those of the same task that were handed over before.
+pub(crate) type Deed<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
+
+/// A sink's side of two-phase commit, without the types of its committables.
+pub(crate) trait Transactions: Send {
+    /// Fences off earlier attempts and rolls back each prepared transaction that the rule names (SPEC 6.4).
+    fn roll_back_orphans(&mut self, is_orphan: Box<dyn Fn(&TxnId) -> bool + Send>) -> Deed<()>;
+
+    /// Ends the open transaction; the deed prepares it.
+    fn close(&mut self, txn: TxnId) -> Result<Deed<()>, BoxError>;
+
+    /// Commits.
+    fn commit(&mut self, txn: TxnId) -> Deed<snapline_protocol::committer::CommitOutcome>;
+
+    /// Forgets every committable but these (SPEC 6.3).
+    fn retain(&mut self, pending: &[TxnId]);
+}
+
+/// A source and the chain behind it.
+pub(crate) struct SourceBody<R, L, X> {
+    pub(crate) operator: String,
+    pub(crate) reader: R,
+    pub(crate) logic: L,
+    pub(crate) output: Output<X>,
+}
+
+/// Pushes through a chain into the output.
+struct Through<'a, L, X> {
+    logic: &'a mut L,
+    output: &'a mut Output<X>,
+    records: usize,
+}
+
+impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, L, X> {
+    #[inline]
+    fn push(&mut self, record: L::In) {
+        self.records += 1;
+        self.logic.push(record, self.output);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        crate::connect::Collect::<L::Out>::fail(self.output, error);
+    }
+}
+
+impl<R, L, X> Body for SourceBody<R, L, X>
+where
+    R: SourceReader<Record = L::In>,
+    R::Position: serde::Serialize,
+    L: Logic,
+    X: Route<L::Out>,
+{
+    fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
+        let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
+        let progress = self.reader.read(limit, &mut through)?;
+        let records = through.records;
+        self.output.check()?;
+        Ok((records, progress))
+    }
+
+    fn take(&mut self, _input: usize) -> Result<Taken, BoxError> {
+        Ok(Taken::Nothing)
+    }
+
+    fn finish(&mut self) -> Result<Ending, BoxError> {
+        let ending = self.logic.end(&mut self.output);
+        self.output.check()?;
+        Ok(ending)
+    }
+
+    fn end(&mut self) {
+        self.output.end();
+    }
+
+    fn forward(&mut self, barrier: Barrier) {
+        self.output.barrier(barrier);
+    }
+
+    fn flush(&mut self) {
+        self.output.flush();
+    }
+
+    fn drain(&mut self) -> bool {
+        self.output.drain()
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+        let image = state::single(&self.reader.position())?;
+        images.push(Named { operator: self.operator.clone(), state: POSITION.into(), image });
+        Ok(self.logic.freeze(images)?)
+    }
+
+    fn emitted(&self) -> u64 {
+        self.output.sent()
+    }
+}
+
+/// A chain of operators with inputs.
+pub(crate) struct OperatorBody<L: Logic, X> {
+    pub(crate) inputs: Vec<Receiver<L::In>>,
+    pub(crate) logic: L,
+    pub(crate) output: Output<X>,
+}
+
+impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
+    fn read(&mut self, _limit: usize) -> Result<(usize, Progress), BoxError> {
+        Ok((0, Progress::End))
+    }
+
+    fn take(&mut self, input: usize) -> Result<Taken, BoxError> {
+        Ok(match self.inputs[input].receive() {
+            None => Taken::Nothing,
+            Some(Message::Batch(mut batch)) => {
+                let records = batch.len();
+                for record in batch.drain(..) {
+                    self.logic.push(record, &mut self.output);
+                }
+                self.inputs[input].give_back(batch);
+                self.output.check()?;
+                Taken::Records(records)
+            }
+            Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
+            Some(Message::End) => Taken::End,
+        })
+    }
+
+    fn finish(&mut self) -> Result<Ending, BoxError> {
+        let ending = self.logic.end(&mut self.output);
+        self.output.check()?;
+        Ok(ending)
+    }
+
+    fn end(&mut self) {
+        self.output.end();
+    }
+
+    fn forward(&mut self, barrier: Barrier) {
+        self.output.barrier(barrier);
+    }
+
+    fn flush(&mut self) {
+        self.output.flush();
+    }
+
+    fn drain(&mut self) -> bool {
+        self.output.drain()
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+        Ok(self.logic.freeze(images)?)
+    }
+
+    fn emitted(&self) -> u64 {
+        self.output.sent()
+    }
+}

@@ -1,0 +1,591 @@
+//! The coordinator's thread: gives the coordinator its events and carries out its effects. It decides nothing (SPEC 4); what it adds is
+//! time, threads, words for people, and the answer to "restart it?".
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use snapline_protocol::coordinator::{
+    Config, Coordinator, Effect, Event, Phase, Stop, StoreOp, StoreResult, Timer,
+};
+use snapline_protocol::fence::{Claimant, Host};
+use snapline_protocol::ids::{Attempt, CheckpointId, IndexSet, SubtaskId};
+use snapline_protocol::message::{CheckpointKind, Report};
+use snapline_protocol::recovery::{Decision, Policy, RecoveryError};
+use snapline_protocol::{Machine, Out, Verdict};
+
+use super::attempt::{Hosting, Running, deploy};
+use super::failure::TaskFailure;
+use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
+use super::lanes::Lanes;
+use super::peer::Peer;
+use super::restart::Restarts;
+use super::status::{JobPhase, StatusBoard, UnderWayStatus};
+use super::task::News;
+use super::{Notice, Part, Wish};
+use crate::dataflow::{JobSpec, Resume};
+use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
+use crate::sync::Arc;
+
+/// How long sinks have to report before they are told again that a checkpoint is complete.
+const RESEND: Duration = Duration::from_secs(1);
+
+/// How many ids one durable reservation covers.
+const ID_BLOCK: u64 = 1024;
+
+/// Pause before a store operation is tried again, doubled from the first to the last; and how often.
+const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+const STORE_TRIES: u32 = 16;
+
+/// Parts of a checkpoint that have come in.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) parts: BTreeMap<SubtaskId, Part>,
+    pub(super) triggered: Option<Instant>,
+    pub(super) acked: IndexSet,
+    pub(super) kind: Option<CheckpointKind>,
+}
+
+/// Who waits for a checkpoint that was asked for.
+struct Waiter {
+    /// `None` until it is triggered.
+    checkpoint: Option<CheckpointId>,
+    reply: crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>,
+}
+
+pub(crate) struct Driver {
+    pub(super) hosting: Hosting,
+    config: Config,
+    pub(super) machine: Coordinator,
+    host: Host,
+    policy: Policy,
+    notices: crossbeam_channel::Receiver<Notice>,
+    peer: Peer,
+    timers: BTreeMap<Timer, Instant>,
+    running: Option<Running>,
+    restarts: Restarts,
+    /// The last failure, until it is reported as the reason of the job's.
+    failure: Option<Box<TaskFailure>>,
+    /// What the last checkpoint that was given up was missing.
+    pub(super) missing: Vec<String>,
+    /// Checkpoints under way.
+    pub(super) gathered: BTreeMap<CheckpointId, Gathered>,
+    manifests: BTreeMap<CheckpointId, Manifest>,
+    /// Sources of this attempt that have ended.
+    ended: IndexSet,
+    waiters: Vec<Waiter>,
+    /// When the last checkpoint ended.
+    pub(super) last_end: Option<Instant>,
+    /// Failed tries of store operations, in a row.
+    store_tries: u32,
+    unreadable: Vec<(CheckpointId, StoreError)>,
+    pub(super) board: StatusBoard,
+    end: Option<Result<Ended, JobError>>,
+}
+
+impl Driver {
+    /// Claims the store; the rest follows from notices.
+    pub(crate) fn start(
+        spec: Arc<JobSpec>,
+        store: Arc<dyn Store>,
+        board: StatusBoard,
+        (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
+    ) -> Result<Self, JobError> {
+        let settings = &spec.config;
+        let config = Config {
+            subtasks: spec.topology.subtasks().len(),
+            sources: spec.topology.sources(),
+            sinks: spec.topology.sinks(),
+            max_concurrent: settings.max_concurrent,
+            tolerable_failures: settings.tolerable_failures,
+            retained: Some(settings.retained),
+            id_block: ID_BLOCK,
+        };
+        let policy = policy(&*store, settings.allow_older, settings.resume)?;
+        let lanes = Arc::new(Lanes::start(settings.upload_threads).map_err(JobError::Thread)?);
+        let peer = Peer::start(Arc::clone(&store), sender.clone()).map_err(JobError::Thread)?;
+        let term = store.fence().map_err(JobError::Store)?.term.next();
+        let restarts = Restarts::new(settings.restart);
+        let mut out = Out::new();
+        let machine = Coordinator::start(&config, term, claimant(), &mut out);
+        let hosting = Hosting { spec, store, lanes, coordinator: sender };
+        let mut driver = Self {
+            hosting,
+            config,
+            machine,
+            host: Host::default(),
+            policy,
+            notices,
+            peer,
+            timers: BTreeMap::new(),
+            running: None,
+            restarts,
+            failure: None,
+            missing: Vec::new(),
+            gathered: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            ended: IndexSet::EMPTY,
+            waiters: Vec::new(),
+            last_end: None,
+            store_tries: 0,
+            unreadable: Vec::new(),
+            board,
+            end: None,
+        };
+        driver.carry_out(out);
+        Ok(driver)
+    }
+
+    /// Runs the job to its end.
+    pub(crate) fn run(mut self) -> Result<Outcome, JobError> {
+        let end = loop {
+            if let Some(end) = self.end.take() {
+                break end;
+            }
+            self.turn();
+            self.publish();
+        };
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+        for waiter in self.waiters.drain(..) {
+            // Whoever asked may have gone.
+            let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
+        }
+        self.board.update(|status| status.phase = JobPhase::Ended);
+        match &end {
+            Ok(ended) => tracing::info!(target: "snapline::job", ?ended, "the job has ended"),
+            Err(error) => tracing::error!(target: "snapline::job", %error, "the job has failed"),
+        }
+        let guarantee = self.hosting.spec.guarantee.clone();
+        Ok(Outcome { ended: end?, guarantee, status: self.board.read() })
+    }
+
+    fn turn(&mut self) {
+        let next = self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at));
+        let notice = match next {
+            Some((timer, at)) => match self.notices.recv_deadline(at) {
+                Ok(notice) => Some(notice),
+                Err(_) => {
+                    self.timers.remove(&timer);
+                    self.fire(timer);
+                    None
+                }
+            },
+            // The driver holds a sender itself, so the queue is never closed.
+            None => self.notices.recv().ok(),
+        };
+        if let Some(notice) = notice {
+            self.hear(notice);
+        }
+        self.nudge();
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        if let (Timer::Interval, Some(end)) = (timer, self.last_end) {
+            let earliest = end + self.hosting.spec.config.min_pause;
+            if earliest > Instant::now() {
+                self.timers.insert(timer, earliest);
+                return;
+            }
+        }
+        self.handle(Event::Fired(timer));
+    }
+
+    /// Checkpoints that need no timer: to stop, to end a job whose input has ended, and those asked for.
+    fn nudge(&mut self) {
+        if self.machine.phase() != Phase::Running || self.machine.is_over() || self.end.is_some() {
+            return;
+        }
+        let asked = self.waiters.iter().any(|waiter| waiter.checkpoint.is_none());
+        let exhausted = self.ended == self.config.sources;
+        if (self.machine.stopping().is_some() || exhausted || asked) && self.gathered.is_empty() {
+            self.handle(Event::Fired(Timer::Interval));
+        }
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Report(message, part) => {
+                if let (Report::Ack(ack), Some(part)) = (message.report, part)
+                    && message.attempt == self.machine.attempt()
+                    && let Some(gathered) = self.gathered.get_mut(&ack.checkpoint())
+                {
+                    gathered.parts.insert(ack.subtask(), *part);
+                }
+                self.handle(Event::Report(message));
+            }
+            Notice::Failed(failure) => {
+                tracing::warn!(target: "snapline::job", %failure, "a task failed");
+                let attempt = failure.attempt;
+                let text = failure.to_string();
+                self.board.update(|status| status.last_failure = Some(text));
+                if attempt == self.machine.attempt() {
+                    self.failure = Some(failure);
+                }
+                self.handle(Event::TaskFailed { attempt });
+            }
+            Notice::SourceEnded { attempt, subtask } => {
+                if attempt == self.machine.attempt() {
+                    self.ended.insert(subtask.index());
+                }
+            }
+            Notice::Stored { op, result, error } => self.stored(op, result, error),
+            Notice::Claimed(first, until) => self.handle(Event::Claimed { first, until }),
+            Notice::Recovered(decision, unreadable) => {
+                self.store_tries = 0;
+                for (checkpoint, error) in &unreadable {
+                    tracing::error!(target: "snapline::store", checkpoint = checkpoint.get(), %error, "a checkpoint cannot be read");
+                }
+                self.unreadable = unreadable;
+                self.handle(Event::Recovered(decision));
+            }
+            Notice::Unread(error) => match self.retry_pause() {
+                Some(pause) => {
+                    tracing::warn!(target: "snapline::store", %error, "the store cannot be read; trying again");
+                    self.peer.recover(self.machine.term(), self.policy, pause);
+                }
+                None => self.end = Some(Err(JobError::Store(error))),
+            },
+            Notice::Concluded(attempt) => self.handle(Event::Concluded { attempt }),
+            Notice::Wish(wish) => self.grant(wish),
+        }
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
+            Wish::Stop(stop) => {
+                tracing::info!(target: "snapline::job", ?stop, "asked to stop");
+                self.handle(Event::Stop(stop));
+            }
+            Wish::Cancel => self.end = Some(Ok(Ended::Cancelled)),
+        }
+    }
+
+    fn stored(&mut self, op: StoreOp, result: StoreResult, error: Option<StoreError>) {
+        if let Some(error) = error {
+            let refused = result == StoreResult::Fenced;
+            tracing::warn!(target: "snapline::store", ?op, ?result, %error, "the store");
+            // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
+            let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
+            self.store_tries += 1;
+            if hopeless || (!refused && self.store_tries > STORE_TRIES) {
+                self.end = Some(Err(JobError::Store(error)));
+                return;
+            }
+        } else {
+            self.store_tries = 0;
+        }
+        if let (StoreOp::Manifest { checkpoint, .. }, true) = (op, result != StoreResult::Unknown) {
+            self.manifests.remove(&checkpoint);
+        }
+        self.handle(Event::Stored { op, result });
+    }
+
+    /// How long to wait before the store is asked again; `None` if that has been done often enough.
+    fn retry_pause(&mut self) -> Option<Duration> {
+        self.store_tries += 1;
+        (self.store_tries <= STORE_TRIES).then(|| self.pause())
+    }
+
+    fn pause(&self) -> Duration {
+        match self.store_tries {
+            0 => Duration::ZERO,
+            tries => STORE_PAUSE.0.saturating_mul(1 << (tries - 1).min(10)).min(STORE_PAUSE.1),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut out = Out::new();
+        let newest = self.machine.newest();
+        let verdict = self.machine.handle(&self.config, event, &mut out);
+        tracing::trace!(target: "snapline::machine", ?event, ?verdict, effects = ?out.as_slice());
+        if let (Event::Fired(Timer::Interval), Verdict::Ignored(why)) = (event, verdict) {
+            tracing::debug!(target: "snapline::checkpoint", ?why, "no checkpoint is begun");
+        }
+        self.note_progress(newest);
+        self.carry_out(out);
+        self.note_end();
+    }
+
+    /// Compares what is under way with what was: what has begun, completed, or was given up.
+    fn note_progress(&mut self, newest: Option<CheckpointId>) {
+        let under_way: BTreeMap<CheckpointId, IndexSet> = self.machine.under_way().collect();
+        let completed = (self.machine.newest() != newest).then(|| self.machine.newest()).flatten();
+        let ended: Vec<CheckpointId> =
+            self.gathered.keys().copied().filter(|known| !under_way.contains_key(known)).collect();
+        for checkpoint in ended {
+            self.checkpoint_ended(checkpoint, completed == Some(checkpoint));
+            self.waiters.retain(|waiter| {
+                if waiter.checkpoint != Some(checkpoint) {
+                    return true;
+                }
+                let result = match completed == Some(checkpoint) {
+                    true => Ok(checkpoint),
+                    false => Err(CheckpointFailed::GivenUp(checkpoint)),
+                };
+                // Whoever asked may have gone.
+                let _ = waiter.reply.send(result);
+                false
+            });
+        }
+        for (checkpoint, acked) in under_way {
+            let begun = !self.gathered.contains_key(&checkpoint);
+            let gathered = self.gathered.entry(checkpoint).or_default();
+            gathered.acked = acked;
+            if begun {
+                gathered.triggered = Some(Instant::now());
+                gathered.kind = Some(match self.machine.stopping() {
+                    None => CheckpointKind::Periodic,
+                    Some(Stop::Drain) => CheckpointKind::Drain,
+                    Some(Stop::Suspend) => CheckpointKind::Suspend,
+                });
+                tracing::debug!(target: "snapline::checkpoint", checkpoint = checkpoint.get(), kind = ?gathered.kind, "triggered");
+                for waiter in self.waiters.iter_mut().filter(|waiter| waiter.checkpoint.is_none()) {
+                    waiter.checkpoint = Some(checkpoint);
+                }
+            }
+        }
+    }
+
+    fn note_end(&mut self) {
+        if self.end.is_some() {
+            return;
+        }
+        self.end = match self.machine.phase() {
+            Phase::Claiming | Phase::Recovering | Phase::Running | Phase::Closing => None,
+            Phase::Finished(kind) => Some(Ok(match kind {
+                CheckpointKind::Periodic => Ended::Finished,
+                CheckpointKind::Drain => Ended::Drained,
+                CheckpointKind::Suspend => Ended::Suspended,
+            })),
+            Phase::FailedDataLoss => {
+                Some(Err(JobError::DataLoss { checkpoint: self.machine.newest() }))
+            }
+            Phase::FailedRecovery(RecoveryError::Deposed { .. }) | Phase::Deposed => {
+                Some(Err(JobError::Deposed))
+            }
+            Phase::FailedRecovery(error) => {
+                let found = std::mem::take(&mut self.unreadable);
+                Some(Err(JobError::Recovery { error, found }))
+            }
+        };
+    }
+
+    fn carry_out(&mut self, mut out: Out<Effect>) {
+        for effect in out.drain() {
+            match effect {
+                Effect::Store(op) => self.store(op),
+                Effect::Recover => self.recover(),
+                Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
+                Effect::Conclude { attempt } => {
+                    if let Some(running) = self.running.take() {
+                        running.end();
+                    }
+                    self.peer.conclude(attempt, Arc::clone(&self.hosting.lanes));
+                }
+                Effect::Send(subtask, message) => {
+                    if let Some(running) = &self.running {
+                        running.addresses[subtask.index()].tell(News::Control(message));
+                    }
+                }
+                Effect::Arm(timer) => self.arm(timer),
+                Effect::Disarm(timer) => _ = self.timers.remove(&timer),
+            }
+        }
+    }
+
+    fn arm(&mut self, timer: Timer) {
+        let settings = &self.hosting.spec.config;
+        let after = match timer {
+            Timer::Interval => settings.interval,
+            Timer::Timeout(_) => Some(settings.timeout),
+            Timer::Resend => Some(RESEND),
+        };
+        match after.and_then(|after| Instant::now().checked_add(after)) {
+            Some(at) => _ = self.timers.insert(timer, at),
+            None => _ = self.timers.remove(&timer),
+        }
+    }
+
+    fn store(&mut self, op: StoreOp) {
+        let pause = self.pause();
+        match op {
+            StoreOp::Claim { term, claimant, block } => self.peer.claim(op, term, claimant, block),
+            StoreOp::Reserve { term, until } => self.peer.reserve(op, term, until, pause),
+            StoreOp::Manifest { term, attempt, checkpoint, kind, ended } => {
+                let known = self.manifests.get(&checkpoint).cloned();
+                let manifest =
+                    known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
+                self.manifests.insert(checkpoint, manifest.clone());
+                self.peer.manifest(op, term, manifest, pause);
+            }
+            StoreOp::Collect { term } => {
+                let roots = self.machine.roots(&self.config);
+                self.peer.collect(op, term, roots, pause);
+            }
+        }
+    }
+
+    fn manifest(
+        &self,
+        attempt: Attempt,
+        checkpoint: CheckpointId,
+        kind: CheckpointKind,
+        ended: bool,
+    ) -> Manifest {
+        let spec = &self.hosting.spec;
+        let parts = self.gathered.get(&checkpoint).map(|gathered| gathered.parts.values());
+        let snapshots: Vec<SnapshotRef> =
+            parts.into_iter().flatten().map(|part| part.snapshot.clone()).collect();
+        debug_assert_eq!(snapshots.len(), self.config.subtasks, "an ack comes with its part");
+        let operator = |operator: &snapline_protocol::topology::Operator| OperatorRef {
+            name: operator.name.clone(),
+            parallelism: operator.parallelism,
+        };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Manifest {
+            checkpoint,
+            attempt,
+            kind,
+            ended,
+            written_at: since
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            job: spec.name.clone(),
+            key_groups: spec.config.key_groups,
+            operators: spec.topology.operators().iter().map(operator).collect(),
+            snapshots,
+        }
+    }
+
+    /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
+    fn recover(&mut self) {
+        let first = self.host.attempt().is_none();
+        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(Instant::now()) };
+        if let Some(running) = self.running.take() {
+            running.end();
+        }
+        let Some(pause) = pause else {
+            self.end = Some(Err(match self.failure.take() {
+                Some(failure) => JobError::Failed(failure),
+                None => JobError::Checkpoints { missing: std::mem::take(&mut self.missing) },
+            }));
+            return;
+        };
+        if !first {
+            tracing::warn!(target: "snapline::job", ?pause, "restarting");
+            self.board.update(|status| {
+                status.restarts += 1;
+                status.phase = JobPhase::Restoring;
+            });
+        }
+        self.peer.recover(self.machine.term(), self.policy, pause);
+    }
+
+    fn deploy(&mut self, attempt: Attempt, decision: Decision) {
+        if !self.host.admit(attempt).is_applied() {
+            return;
+        }
+        self.ended = IndexSet::EMPTY;
+        self.failure = None;
+        let manifest = match decision {
+            Decision::Fresh => None,
+            Decision::Restore { permit, .. } => match self.restorable(permit.checkpoint()) {
+                Ok(manifest) => Some(manifest),
+                Err(error) => {
+                    self.end = Some(Err(error));
+                    return;
+                }
+            },
+        };
+        let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
+        tracing::info!(target: "snapline::job", %attempt, restored = restored.map(CheckpointId::get), "starting the tasks");
+        match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
+            Ok(running) => {
+                self.board.hosts(running.counters.clone());
+                self.board.update(|status| {
+                    status.attempt = Some(attempt);
+                    status.restored_from = restored;
+                    status.phase = JobPhase::Running;
+                });
+                self.running = Some(running);
+            }
+            Err(error) => self.end = Some(Err(JobError::Thread(error))),
+        }
+    }
+
+    /// The manifest of a checkpoint that is to be restored, if it is of a job of this shape.
+    fn restorable(&self, checkpoint: CheckpointId) -> Result<Manifest, JobError> {
+        let manifest = self.hosting.store.manifest(checkpoint).map_err(JobError::Store)?;
+        match self.hosting.spec.differs_from(&manifest) {
+            Some(what) => Err(JobError::Mismatch { checkpoint, what }),
+            None => Ok(manifest),
+        }
+    }
+
+    fn publish(&self) {
+        let name = |place: usize| self.name(place);
+        let all: BTreeSet<usize> = (0..self.config.subtasks).collect();
+        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWayStatus {
+            checkpoint,
+            acknowledged: gathered.acked.iter().map(name).collect(),
+            missing: all
+                .iter()
+                .copied()
+                .filter(|&s| !gathered.acked.contains(s))
+                .map(name)
+                .collect(),
+        };
+        let under_way = self.gathered.iter().map(way).collect();
+        let closing = self.machine.is_over();
+        let newest = self.machine.newest();
+        self.board.update(|status| {
+            status.under_way = under_way;
+            status.newest_checkpoint = newest;
+            if closing && status.phase == JobPhase::Running {
+                status.phase = JobPhase::Closing;
+            }
+        });
+    }
+
+    /// A subtask's name for people.
+    pub(super) fn name(&self, subtask: usize) -> String {
+        // The topology's limit of 256 subtasks fits a u16.
+        self.hosting.spec.topology.name(SubtaskId::new(subtask as u16))
+    }
+
+    /// How many subtasks there are.
+    pub(super) const fn subtasks(&self) -> usize {
+        self.config.subtasks
+    }
+}
+
+const fn is_in_use(error: &StoreError) -> bool {
+    matches!(error, StoreError::InUse { .. })
+}
+
+/// A number that no other coordinator draws (SPEC 2.13).
+fn claimant() -> Claimant {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // The standard library's hash keys are seeded from the operating system's randomness.
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    Claimant(hasher.finish())
+}
+
+/// What the user allows. A resumption names the checkpoint that is there now, so that a later stop is a stop again (SPEC 7.4).
+fn policy(store: &dyn Store, allow_older: bool, resume: Resume) -> Result<Policy, JobError> {
+    let resume_from = match resume {
+        Resume::Never => None,
+        Resume::From(checkpoint) => Some(checkpoint),
+        Resume::Suspended => {
+            let newest = store.manifests().map_err(JobError::Store)?.pop();
+            // One that cannot be read is recovery's business.
+            let manifest = newest.and_then(|newest| store.manifest(newest).ok());
+            manifest
+                .filter(|manifest| manifest.kind == CheckpointKind::Suspend)
+                .map(|manifest| manifest.checkpoint)
+        }
+    };
+    Ok(Policy { allow_older, resume_from })
+}

@@ -1,0 +1,229 @@
+//! A running job, from outside.
+
+use std::fmt;
+
+use snapline_protocol::coordinator::Stop;
+use snapline_protocol::ids::CheckpointId;
+
+use super::status::{JobStatus, StatusBoard};
+use super::{Notice, Wish};
+use crate::dataflow::Guarantee;
+use crate::engine::failure::TaskFailure;
+use crate::store::StoreError;
+use crate::sync::thread;
+use snapline_protocol::recovery::RecoveryError;
+
+/// How a job ended that did not fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Its input had ended, and all of its output is committed.
+    Finished,
+    /// It was stopped with [`JobHandle::drain`]: what had been read is processed and committed.
+    Drained,
+    /// It was suspended: everything up to a checkpoint is committed, and the next run goes on behind it.
+    Suspended,
+    /// It was cancelled: nothing behind the last complete checkpoint counts.
+    Cancelled,
+}
+
+/// What became of a job.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// What it promised about its output.
+    pub guarantee: Guarantee,
+    /// Its last state.
+    pub status: JobStatus,
+}
+
+/// Why a job failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A task failed, and the restart strategy allows no (further) restart.
+    Failed(Box<TaskFailure>),
+    /// Checkpoints failed, one after the other, and the restart strategy allows no (further) restart.
+    Checkpoints {
+        /// What the last of them was missing.
+        missing: Vec<String>,
+    },
+    /// Nothing can be restored without your word.
+    Recovery {
+        /// What was decided.
+        error: RecoveryError,
+        /// What was found: each checkpoint that cannot be read, and why.
+        found: Vec<(CheckpointId, StoreError)>,
+    },
+    /// An external system dropped output that was to be committed: it is lost (SPEC 6.5).
+    DataLoss {
+        /// Up to which checkpoint output is concerned.
+        checkpoint: Option<CheckpointId>,
+    },
+    /// Another process took the store over: this one has ended and changed nothing since.
+    Deposed,
+    /// The checkpoint is of a job of another shape.
+    Mismatch {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What differs, and what to do.
+        what: String,
+    },
+    /// The store cannot be used.
+    Store(StoreError),
+    /// The operating system gave no thread.
+    Thread(std::io::Error),
+    /// The coordinator's thread panicked: a defect of snapline.
+    Panicked(String),
+}
+
+impl fmt::Display for JobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => write!(f, "the job failed and is not restarted: {failure}"),
+            Self::Checkpoints { missing } => write!(
+                f,
+                "too many checkpoints in a row failed and the job is not restarted; the last was missing {}",
+                missing.join(", ")
+            ),
+            Self::Recovery { error, found } => {
+                write!(f, "the job cannot be restored: {error}")?;
+                for (checkpoint, error) in found {
+                    write!(f, "; checkpoint {checkpoint}: {error}")?;
+                }
+                Ok(())
+            }
+            Self::DataLoss { checkpoint } => {
+                f.write_str("output that a completed checkpoint holds is lost: the external system dropped its transaction")?;
+                match checkpoint {
+                    Some(checkpoint) => write!(f, " (up to checkpoint {checkpoint})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Deposed => f.write_str(
+                "another process took over the job's store; this one has stopped and changes nothing any more",
+            ),
+            Self::Mismatch { checkpoint, what } => {
+                write!(f, "checkpoint {checkpoint} is of a job of another shape: {what}")
+            }
+            Self::Store(error) => write!(f, "{error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Panicked(what) => write!(f, "the coordinator {what}; this is a defect of snapline"),
+        }
+    }
+}
+
+impl std::error::Error for JobError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Recovery { error, .. } => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Thread(error) => Some(error),
+            Self::Checkpoints { .. }
+            | Self::DataLoss { .. }
+            | Self::Deposed
+            | Self::Mismatch { .. }
+            | Self::Panicked(_) => None,
+        }
+    }
+}
+
+/// Why a checkpoint that was asked for did not come to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CheckpointFailed {
+    /// It was given up, or a newer one made it superfluous.
+    GivenUp(CheckpointId),
+    /// The job ended first.
+    JobEnded,
+}
+
+impl fmt::Display for CheckpointFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GivenUp(checkpoint) => write!(
+                f,
+                "checkpoint {checkpoint} was given up; the job's status says who had not acknowledged it"
+            ),
+            Self::JobEnded => f.write_str("the job ended before the checkpoint was complete"),
+        }
+    }
+}
+
+impl std::error::Error for CheckpointFailed {}
+
+/// A job that runs on threads of its own. Dropping the handle lets the job run on.
+#[derive(Debug)]
+pub struct JobHandle {
+    pub(crate) wishes: crossbeam_channel::Sender<Notice>,
+    pub(crate) board: StatusBoard,
+    pub(crate) guarantee: Guarantee,
+    pub(crate) driver: thread::JoinHandle<Result<Outcome, JobError>>,
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice")
+    }
+}
+
+impl JobHandle {
+    /// What the job is doing now.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        self.board.read()
+    }
+
+    /// What the job promises about its output.
+    #[must_use]
+    pub const fn guarantee(&self) -> &Guarantee {
+        &self.guarantee
+    }
+
+    /// Whether the job is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Takes a checkpoint now, and waits until it is complete.
+    ///
+    /// # Errors
+    /// [`CheckpointFailed`]: it was given up, or the job ended first.
+    pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.wish(Wish::Checkpoint(reply));
+        answer.recv().unwrap_or(Err(CheckpointFailed::JobEnded))
+    }
+
+    /// Ends the input, processes what was read, commits everything, and ends the job. Returns at once; [`Self::wait`] waits.
+    pub fn drain(&self) {
+        self.wish(Wish::Stop(Stop::Drain));
+    }
+
+    /// Commits everything up to one last checkpoint and ends the job; the next run goes on behind it. Returns at once.
+    pub fn suspend(&self) {
+        self.wish(Wish::Stop(Stop::Suspend));
+    }
+
+    /// Ends the job as a crash would: nothing behind the last complete checkpoint counts. Returns at once.
+    pub fn cancel(&self) {
+        self.wish(Wish::Cancel);
+    }
+
+    fn wish(&self, wish: Wish) {
+        // A job that is over grants no wish.
+        let _ = self.wishes.send(Notice::Wish(wish));
+    }
+
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    /// [`JobError`]: why it failed.
+    pub fn wait(self) -> Result<Outcome, JobError> {
+        self.driver.join().unwrap_or_else(|payload| {
+            Err(JobError::Panicked(super::failure::panicked(&*payload).to_string()))
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! What is told of a checkpoint when it has ended: to the status, and to tracing.
+
+use std::time::{Instant, SystemTime};
+
+use snapline_protocol::ids::{CheckpointId, SubtaskId};
+
+use super::driver::Driver;
+use super::status::{CheckpointStats, SubtaskStats};
+
+impl Driver {
+    /// A checkpoint has completed, or was given up.
+    pub(super) fn checkpoint_ended(&mut self, checkpoint: CheckpointId, completed: bool) {
+        let Some(gathered) = self.gathered.remove(&checkpoint) else { return };
+        let now = Instant::now();
+        self.last_end = Some(now);
+        let triggered = gathered.triggered.unwrap_or(now);
+        let acknowledged = gathered.parts.iter().map(|(&subtask, part)| SubtaskStats {
+            subtask: self.name(subtask.index()),
+            start_delay: part.first_barrier.saturating_duration_since(triggered),
+            alignment: part.taken.saturating_duration_since(part.first_barrier),
+            sync: part.sync,
+            writing: part.writing,
+            written: part.snapshot.written,
+            reused: part.snapshot.reused,
+        });
+        let acknowledged: Vec<SubtaskStats> = acknowledged.collect();
+        let has = |subtask: &usize| gathered.parts.contains_key(&SubtaskId::new(*subtask as u16));
+        let missing = (0..self.subtasks()).filter(|subtask| !has(subtask));
+        let missing: Vec<String> = missing.map(|subtask| self.name(subtask)).collect();
+        let stats = CheckpointStats {
+            checkpoint,
+            attempt: self.machine.attempt(),
+            kind: gathered.kind,
+            completed,
+            duration: now.duration_since(triggered),
+            ended_at: SystemTime::now(),
+            acknowledged,
+            missing,
+        };
+        tell(&stats);
+        if !completed {
+            self.missing.clone_from(&stats.missing);
+        }
+        self.board.ended(stats);
+    }
+}
+
+fn tell(stats: &CheckpointStats) {
+    let checkpoint = stats.checkpoint.get();
+    let duration_ms = stats.duration.as_secs_f64() * 1e3;
+    for subtask in &stats.acknowledged {
+        let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+        tracing::debug!(
+            target: "snapline::checkpoint",
+            checkpoint,
+            subtask = subtask.subtask,
+            start_delay_ms = ms(subtask.start_delay),
+            alignment_ms = ms(subtask.alignment),
+            sync_ms = ms(subtask.sync),
+            async_ms = ms(subtask.writing),
+            bytes = subtask.written,
+            bytes_reused = subtask.reused,
+            "acknowledged"
+        );
+    }
+    if stats.completed {
+        tracing::info!(
+            target: "snapline::checkpoint",
+            checkpoint,
+            kind = ?stats.kind,
+            duration_ms,
+            bytes = stats.written(),
+            bytes_reused = stats.reused(),
+            "complete"
+        );
+    } else {
+        tracing::warn!(
+            target: "snapline::checkpoint",
+            checkpoint,
+            kind = ?stats.kind,
+            duration_ms,
+            missing = stats.missing.join(", "),
+            "given up"
+        );
+    }
+}

@@ -1,0 +1,311 @@
+//! A task's outputs: where a record goes, in batches, behind what went before.
+
+use std::collections::VecDeque;
+
+use snapline_protocol::message::Barrier;
+
+use crate::channel::{Message, Sender};
+use crate::connect::Collect;
+use crate::dataflow::Keyer;
+use crate::error::BoxError;
+use crate::state;
+
+/// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
+const BATCH_BYTES: usize = 8 * 1024;
+
+/// How many records a batch of `T` holds.
+fn batch_records<T>() -> usize {
+    (BATCH_BYTES / size_of::<T>().max(1)).clamp(64, 1024)
+}
+
+/// One output channel with the batch that is being filled, and what did not fit into the channel.
+pub struct Outbox<T> {
+    batch: Vec<T>,
+    /// How many records make a batch. Invariant: `batch.len() < full` between calls.
+    full: usize,
+    channel: Sender<T>,
+    /// Behind the channel, before the batch. One input batch may make any number of output batches; the task takes no further input
+    /// before they are gone.
+    waiting: VecDeque<Message<T>>,
+    /// Records sent so far.
+    sent: u64,
+}
+
+impl<T: Send> Outbox<T> {
+    pub(crate) fn new(mut channel: Sender<T>) -> Self {
+        let full = batch_records::<T>();
+        Self { batch: channel.buffer(full), full, channel, waiting: VecDeque::new(), sent: 0 }
+    }
+
+    /// Adds a record; says whether that made the batch full and sent it.
+    #[inline]
+    fn push(&mut self, record: T) -> bool {
+        self.batch.push(record);
+        let full = self.batch.len() >= self.full;
+        if full {
+            self.ship();
+        }
+        full
+    }
+
+    #[inline(never)]
+    fn ship(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.sent += self.batch.len() as u64;
+        let next = self.channel.buffer(self.full);
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.put(Message::Batch(batch));
+    }
+
+    fn put(&mut self, message: Message<T>) {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(message);
+        } else if let Err(message) = self.channel.send(message) {
+            self.waiting.push_back(message);
+        }
+    }
+
+    /// Moves what waits into the channel as far as there is room; says whether nothing waits any more.
+    fn drain(&mut self) -> bool {
+        while let Some(message) = self.waiting.pop_front() {
+            if let Err(message) = self.channel.send(message) {
+                self.waiting.push_front(message);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn in_band(&mut self, message: Message<T>) {
+        self.ship();
+        self.put(message);
+    }
+}
+
+/// Where a task's output goes: one rule for records, one for what everybody must see.
+pub trait Route<T>: Send + 'static {
+    /// Sends a record on its way.
+    fn push(&mut self, record: T);
+
+    /// Every channel of the route, one after the other.
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>));
+
+    /// Adds the records sent so far.
+    fn count(&self, sent: &mut u64);
+}
+
+/// To the one consumer there is, or to several in turn: a record has no place of its own there.
+pub(crate) struct Plain<T> {
+    outboxes: Vec<Outbox<T>>,
+    next: usize,
+}
+
+impl<T> Plain<T> {
+    pub(crate) const fn new(outboxes: Vec<Outbox<T>>) -> Self {
+        Self { outboxes, next: 0 }
+    }
+}
+
+impl<T: Send + 'static> Route<T> for Plain<T> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        if self.outboxes[self.next].push(record) {
+            self.next = if self.next + 1 < self.outboxes.len() { self.next + 1 } else { 0 };
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+        self.outboxes.iter_mut().for_each(act);
+    }
+
+    fn count(&self, sent: &mut u64) {
+        *sent += self.outboxes.iter().map(|outbox| outbox.sent).sum::<u64>();
+    }
+}
+
+/// By key group, to the subtask that owns it.
+pub(crate) struct Exchange<T, K> {
+    keyer: K,
+    key_groups: u16,
+    /// The owner of each key group, as a place in `outboxes`.
+    owner: Box<[u16]>,
+    outboxes: Vec<Outbox<T>>,
+}
+
+impl<T: Send, K> Exchange<T, K> {
+    pub(crate) fn new(keyer: K, key_groups: u16, outboxes: Vec<Outbox<T>>) -> Self {
+        // The topology's limit of 256 subtasks fits a u16.
+        let owner = |group| state::subtask_of(group, outboxes.len(), key_groups) as u16;
+        Self { keyer, key_groups, owner: (0..key_groups).map(owner).collect(), outboxes }
+    }
+}
+
+impl<T: Send + 'static, K: Keyer<T>> Route<T> for Exchange<T, K> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        let group = state::group_of(self.keyer.hash(&record), self.key_groups);
+        let owner = self.owner[usize::from(group)];
+        self.outboxes[usize::from(owner)].push(record);
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+        self.outboxes.iter_mut().for_each(act);
+    }
+
+    fn count(&self, sent: &mut u64) {
+        *sent += self.outboxes.iter().map(|outbox| outbox.sent).sum::<u64>();
+    }
+}
+
+/// To several routes, each its own copy: a batch at a time, so that the routes need not be known when this is compiled.
+pub(crate) struct Fork<T> {
+    batch: Vec<T>,
+    full: usize,
+    branches: Vec<Box<dyn Branch<T>>>,
+}
+
+impl<T> Fork<T> {
+    pub(crate) fn new(branches: Vec<Box<dyn Branch<T>>>) -> Self {
+        let full = batch_records::<T>();
+        Self { batch: Vec::with_capacity(full), full, branches }
+    }
+}
+
+/// One of the routes of a fork.
+pub(crate) trait Branch<T>: Send {
+    /// Sends records on their way.
+    fn push_all(&mut self, records: &[T]);
+
+    /// Every channel of the route.
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>));
+
+    /// Adds the records sent so far.
+    fn count(&self, sent: &mut u64);
+}
+
+/// A route as a branch.
+pub(crate) struct Cloning<X>(pub(crate) X);
+
+impl<T: Clone, X: Route<T>> Branch<T> for Cloning<X> {
+    fn push_all(&mut self, records: &[T]) {
+        for record in records {
+            self.0.push(record.clone());
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+        self.0.each(act);
+    }
+
+    fn count(&self, sent: &mut u64) {
+        self.0.count(sent);
+    }
+}
+
+impl<T: Send + 'static> Fork<T> {
+    #[inline(never)]
+    fn spread(&mut self) {
+        for branch in &mut self.branches {
+            branch.push_all(&self.batch);
+        }
+        self.batch.clear();
+    }
+}
+
+impl<T: Send + 'static> Route<T> for Fork<T> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        self.batch.push(record);
+        if self.batch.len() >= self.full {
+            self.spread();
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+        self.spread();
+        for branch in &mut self.branches {
+            branch.each(act);
+        }
+    }
+
+    fn count(&self, sent: &mut u64) {
+        self.branches.iter().for_each(|branch| branch.count(sent));
+    }
+}
+
+/// A route as operators see it, with a memory for the error of one of them.
+pub(crate) struct Output<X> {
+    route: X,
+    failed: Option<BoxError>,
+}
+
+impl<X> Output<X> {
+    pub(crate) const fn new(route: X) -> Self {
+        Self { route, failed: None }
+    }
+
+    /// How many records were sent, to all consumers together.
+    pub(crate) fn sent<T: Send>(&self) -> u64
+    where
+        X: Route<T>,
+    {
+        let mut sent = 0;
+        self.route.count(&mut sent);
+        sent
+    }
+
+    /// The first error an operator reported.
+    ///
+    /// # Errors
+    /// That error.
+    pub(crate) fn check(&mut self) -> Result<(), BoxError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Sends partial batches, so that nobody waits for records that were emitted.
+    pub(crate) fn flush<T: Send>(&mut self)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut Outbox::ship);
+    }
+
+    /// Moves what waits for room; says whether nothing waits any more.
+    pub(crate) fn drain<T: Send>(&mut self) -> bool
+    where
+        X: Route<T>,
+    {
+        let mut all = true;
+        self.route.each(&mut |outbox| all &= outbox.drain());
+        all
+    }
+
+    /// Puts a barrier on every channel, behind everything emitted so far (SPEC 5.4).
+    pub(crate) fn barrier<T: Send>(&mut self, barrier: Barrier)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut |outbox| outbox.in_band(Message::Barrier(barrier)));
+    }
+
+    /// Puts the end of input on every channel, behind everything emitted so far (SPEC 5.7).
+    pub(crate) fn end<T: Send>(&mut self)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut |outbox| outbox.in_band(Message::End));
+    }
+}
+
+impl<T, X: Route<T>> Collect<T> for Output<X> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        self.route.push(record);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.failed.get_or_insert(error);
+    }
+}

@@ -1,0 +1,508 @@
+//! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
+//! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use snapline_protocol::aligner::{self, Aligner};
+use snapline_protocol::committer::{self, CommitOutcome, Committer};
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, TxnId};
+use snapline_protocol::message::{Barrier, Order, Persisted, Report, ToCoordinator, ToTask};
+use snapline_protocol::{Machine, Out};
+
+use super::body::{Body, Taken};
+use super::failure::{TaskFailure, guarded};
+use super::lanes::Lanes;
+use super::worker::Address;
+use super::{Notice, Part};
+use crate::connect::Progress;
+use crate::dataflow::Ending;
+use crate::error::BoxError;
+use crate::state::{self, Locations, Named, Written};
+use crate::store::{self, SnapshotRef, Store};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+
+/// Records a source reads in one step.
+const READ_LIMIT: usize = 1024;
+
+/// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
+const FLUSH_EVERY: u32 = 64;
+
+/// The pause before a commit is tried again: doubled from the first to the last.
+const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Under which name a task's own state is in its snapshot.
+pub(crate) const TASK_STATE: &str = "task";
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// There may be more to do.
+    Worked,
+    /// Nothing to do until a message comes.
+    Idle,
+    /// Nothing to do until then, or until a message comes.
+    Until(Instant),
+}
+
+/// What reaches a task from beside its channels.
+pub(crate) enum News {
+    /// A message of the coordinator.
+    Control(ToTask),
+    /// A snapshot was written, or could not be.
+    Written { checkpoint: CheckpointId, result: Result<(Written, Persisted, Duration), BoxError> },
+    /// A commit call returned.
+    Commit { txn: TxnId, result: Result<CommitOutcome, BoxError> },
+    /// Something done for the task on another thread failed, and the task with it.
+    Failed { doing: &'static str, cause: BoxError },
+}
+
+/// What a task works with and shares with others.
+#[derive(Clone)]
+pub(crate) struct Links {
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    /// Where this task's news go.
+    pub(crate) me: Address,
+    /// Raised when the attempt is over: what was handed over and not begun is not done.
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+/// Who a task is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) attempt: Attempt,
+    pub(crate) operator: String,
+    pub(crate) index: usize,
+}
+
+/// What a task counts, for whoever looks.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) records_in: AtomicU64,
+    pub(crate) records_out: AtomicU64,
+}
+
+/// When the parts of a snapshot happened.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    first_barrier: Instant,
+    snapshot: Instant,
+    sync: Duration,
+}
+
+/// How a task begins.
+pub(crate) struct Start {
+    pub(crate) identity: Identity,
+    pub(crate) aligner: (aligner::Config, Aligner),
+    pub(crate) committer: Option<(committer::Config, Committer, Out<committer::Effect>)>,
+    pub(crate) body: Box<dyn Body>,
+    /// Whether its end of input had been processed in the checkpoint it is restored from (SPEC 5.7).
+    pub(crate) flushed: bool,
+    /// Where the segments of the checkpoint it is restored from are.
+    pub(crate) restored: Option<(CheckpointId, Locations)>,
+    pub(crate) links: Links,
+    pub(crate) counters: Arc<Counters>,
+}
+
+pub(crate) struct Task {
+    identity: Identity,
+    aligner_config: aligner::Config,
+    aligner: Aligner,
+    committer: Option<(committer::Config, Committer)>,
+    body: Box<dyn Body>,
+    /// The input to look at next.
+    next_input: usize,
+    /// All inputs have ended and the operator is still emitting what that brings.
+    finishing: bool,
+    /// The operator has emitted what its end brings, and no record has come since (SPEC 5.7).
+    flushed: bool,
+    /// Nothing to read before then.
+    wait_until: Option<Instant>,
+    steps: u32,
+    /// Where the segments of past snapshots are, for those that build on them (SPEC 8.3).
+    past: BTreeMap<CheckpointId, Arc<Locations>>,
+    /// First barriers of checkpoints not taken yet.
+    arrived: BTreeMap<CheckpointId, Instant>,
+    /// Snapshots being written.
+    timing: BTreeMap<CheckpointId, Timing>,
+    /// What goes with the next acknowledgement.
+    parts: BTreeMap<CheckpointId, Box<Part>>,
+    /// Tries of the commit under way.
+    tries: (Option<TxnId>, u32),
+    links: Links,
+    counters: Arc<Counters>,
+}
+
+impl Task {
+    pub(crate) fn start(start: Start) -> Result<Self, TaskFailure> {
+        let Start { identity, aligner, committer, body, flushed, restored, links, counters } =
+            start;
+        let (committer, out) = match committer {
+            Some((config, machine, out)) => (Some((config, machine)), Some(out)),
+            None => (None, None),
+        };
+        let mut past = BTreeMap::new();
+        past.extend(restored.map(|(checkpoint, locations)| (checkpoint, Arc::new(locations))));
+        let mut task = Self {
+            identity,
+            aligner_config: aligner.0,
+            aligner: aligner.1,
+            committer,
+            body,
+            next_input: 0,
+            finishing: false,
+            flushed,
+            wait_until: None,
+            steps: 0,
+            past,
+            arrived: BTreeMap::new(),
+            timing: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            tries: (None, 0),
+            links,
+            counters,
+        };
+        if let Some(out) = out {
+            let started = task.committer_effects(out);
+            started.map_err(|cause| task.failure("starting", cause))?;
+        }
+        Ok(task)
+    }
+
+    pub(crate) fn failure(&self, doing: &'static str, cause: BoxError) -> TaskFailure {
+        let Identity { operator, index, attempt, .. } = &self.identity;
+        TaskFailure { operator: operator.clone(), subtask: *index, attempt: *attempt, doing, cause }
+    }
+
+    /// Takes one batch, or does one thing that has come up.
+    pub(crate) fn step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, TaskFailure> {
+        let step = guarded(|| self.try_step(now));
+        step.map_err(|cause| self.failure("processing records", cause))
+    }
+
+    fn try_step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+        if !self.body.drain() {
+            return Ok(Step::Idle);
+        }
+        if self.finishing {
+            if self.body.finish()? == Ending::Done {
+                self.finishing = false;
+                self.flushed = true;
+                self.body.end();
+            }
+            return Ok(Step::Worked);
+        }
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(FLUSH_EVERY) {
+            self.body.flush();
+        }
+        let step = match self.aligner_config.inputs {
+            0 => self.read(now)?,
+            inputs => self.take(inputs)?,
+        };
+        if step != Step::Worked {
+            self.body.flush();
+        }
+        Ok(step)
+    }
+
+    fn read(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+        if !self.aligner.may_emit() {
+            return Ok(Step::Idle);
+        }
+        if let Some(until) = self.wait_until {
+            if now() < until {
+                return Ok(Step::Until(until));
+            }
+            self.wait_until = None;
+        }
+        let (records, progress) = self.body.read(READ_LIMIT)?;
+        self.count(records);
+        match progress {
+            Progress::More => Ok(Step::Worked),
+            Progress::Wait(pause) => {
+                let until = Instant::now() + pause;
+                self.wait_until = Some(until);
+                Ok(Step::Until(until))
+            }
+            Progress::End => {
+                self.align(aligner::Event::Exhausted)?;
+                Ok(Step::Worked)
+            }
+        }
+    }
+
+    fn take(&mut self, inputs: usize) -> Result<Step, BoxError> {
+        // SPEC 6.4: a sink that is committing again what it was restored with reads nothing.
+        if self.committer.as_ref().is_some_and(|(_, committer)| !committer.may_read()) {
+            return Ok(Step::Idle);
+        }
+        for _ in 0..inputs {
+            let input = self.next_input;
+            self.next_input = if input + 1 < inputs { input + 1 } else { 0 };
+            // SPEC 5.2
+            if self.aligner.held(&self.aligner_config, input) {
+                continue;
+            }
+            match self.body.take(input)? {
+                Taken::Nothing => continue,
+                Taken::Records(records) => {
+                    self.flushed = false;
+                    self.count(records);
+                }
+                Taken::Barrier(barrier) => {
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                    self.align(aligner::Event::Barrier { channel: input, barrier })?;
+                }
+                Taken::End => self.align(aligner::Event::EndOfInput { channel: input })?,
+            }
+            return Ok(Step::Worked);
+        }
+        Ok(Step::Idle)
+    }
+
+    fn count(&self, records: usize) {
+        // One writer: a plain addition, published.
+        let add = |counter: &AtomicU64, to| counter.store(to, Ordering::Relaxed);
+        let before = self.counters.records_in.load(Ordering::Relaxed);
+        add(&self.counters.records_in, before + records as u64);
+        add(&self.counters.records_out, self.body.emitted());
+    }
+
+    /// Takes in what came from beside the channels.
+    pub(crate) fn hear(&mut self, news: News) -> Result<(), TaskFailure> {
+        let doing = match &news {
+            News::Commit { .. } => "committing a transaction",
+            News::Failed { doing, .. } => doing,
+            News::Control(_) | News::Written { .. } => "taking a snapshot",
+        };
+        guarded(|| self.try_hear(news)).map_err(|cause| self.failure(doing, cause))
+    }
+
+    fn try_hear(&mut self, news: News) -> Result<(), BoxError> {
+        match news {
+            News::Control(message) => {
+                if let Order::Trigger(barrier) = message.order {
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                }
+                self.align(aligner::Event::Control(message))?;
+                self.commit(committer::Event::Control(message))
+            }
+            News::Written { checkpoint, result } => self.written(checkpoint, result),
+            News::Commit { txn, result } => {
+                let outcome = result?;
+                self.commit(committer::Event::Outcome { txn, outcome })
+            }
+            News::Failed { cause, .. } => Err(cause),
+        }
+    }
+
+    fn written(
+        &mut self,
+        checkpoint: CheckpointId,
+        result: Result<(Written, Persisted, Duration), BoxError>,
+    ) -> Result<(), BoxError> {
+        let timing = self.timing.remove(&checkpoint);
+        match result {
+            Ok((written, persisted, duration)) => {
+                self.past.insert(checkpoint, Arc::new(written.locations));
+                if let Some(timing) = timing {
+                    let snapshot = SnapshotRef {
+                        subtask: self.identity.subtask,
+                        root: written.root,
+                        blobs: written.blobs,
+                        written: written.written,
+                        reused: written.reused,
+                    };
+                    let Timing { first_barrier, snapshot: taken, sync } = timing;
+                    let part = Part { snapshot, first_barrier, taken, sync, writing: duration };
+                    self.parts.insert(checkpoint, Box::new(part));
+                }
+                self.align(aligner::Event::Durable(persisted))
+            }
+            Err(error) => {
+                let Identity { operator, index, attempt, .. } = &self.identity;
+                tracing::warn!(
+                    target: "snapline::checkpoint",
+                    checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
+                    "a snapshot could not be written"
+                );
+                let attempt = *attempt;
+                self.align(aligner::Event::WriteFailed { attempt, checkpoint })
+            }
+        }
+    }
+
+    fn align(&mut self, event: aligner::Event) -> Result<(), BoxError> {
+        let mut out = Out::new();
+        let verdict = self.aligner.handle(&self.aligner_config, event, &mut out);
+        tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        for effect in out.drain() {
+            match effect {
+                aligner::Effect::EndOutput => self.end_output()?,
+                aligner::Effect::Snapshot { barrier } => self.snapshot(barrier)?,
+                aligner::Effect::Forward(barrier) => self.body.forward(barrier),
+                aligner::Effect::Send(message) => self.send(message),
+            }
+        }
+        Ok(())
+    }
+
+    fn end_output(&mut self) -> Result<(), BoxError> {
+        if self.aligner_config.inputs > 0 {
+            // SPEC 5.7: what was flushed before the checkpoint is not emitted again.
+            if self.flushed {
+                self.body.end();
+            } else {
+                self.finishing = true;
+            }
+            return Ok(());
+        }
+        // A source's end may come with a drain, whose barrier follows in the same breath.
+        while !self.flushed && self.body.finish()? == Ending::More {}
+        self.flushed = true;
+        self.body.end();
+        let Identity { attempt, subtask, .. } = self.identity;
+        self.notify(Notice::SourceEnded { attempt, subtask });
+        Ok(())
+    }
+
+    /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
+    fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
+        let began = Instant::now();
+        let checkpoint = barrier.checkpoint;
+        self.commit(committer::Event::Barrier(checkpoint))?;
+        let mut images = vec![Named {
+            operator: self.identity.operator.clone(),
+            state: TASK_STATE.into(),
+            image: state::single(&self.flushed)?,
+        }];
+        self.body.freeze(&mut images)?;
+        let base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if let Some(base) = barrier.base {
+            // No later snapshot builds on an older one.
+            self.past = self.past.split_off(&base);
+        }
+        let Identity { subtask, attempt, .. } = self.identity;
+        let id = BlobId { checkpoint, attempt, subtask };
+        let Links { store, me, over, .. } = self.links.clone();
+        let write = move || {
+            if over.load(Ordering::Acquire) {
+                return;
+            }
+            let began = Instant::now();
+            let result = guarded(|| {
+                store::write_snapshot(&*store, id, |writer| {
+                    Ok(state::write(images, base.as_deref(), writer)?)
+                })
+            });
+            let result = result.map(|(written, persisted)| (written, persisted, began.elapsed()));
+            me.tell(News::Written { checkpoint, result });
+        };
+        self.links.lanes.submit(subtask.index(), Box::new(write));
+        let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
+        let timing = Timing { first_barrier, snapshot: began, sync: began.elapsed() };
+        self.timing.insert(checkpoint, timing);
+        Ok(())
+    }
+
+    fn commit(&mut self, event: committer::Event) -> Result<(), BoxError> {
+        let Some((config, committer)) = &mut self.committer else { return Ok(()) };
+        let mut out = Out::new();
+        let verdict = committer.handle(config, event, &mut out);
+        tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.committer_effects(out)
+    }
+
+    fn committer_effects(&mut self, mut out: Out<committer::Effect>) -> Result<(), BoxError> {
+        for effect in out.drain() {
+            match effect {
+                committer::Effect::RollBackOrphans => self.roll_back_orphans(),
+                committer::Effect::PreCommit(txn) => {
+                    let prepare = transactions(&mut self.body).close(txn)?;
+                    self.hand_over("preparing a transaction", prepare, |()| None);
+                }
+                committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
+                committer::Effect::Send(message) => self.send(message),
+            }
+        }
+        if let Some((_, committer)) = &self.committer {
+            transactions(&mut self.body).retain(committer.pending());
+        }
+        Ok(())
+    }
+
+    fn roll_back_orphans(&mut self) {
+        let Some((config, committer)) = &self.committer else { return };
+        let (config, committer) = (*config, committer.clone());
+        let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
+        let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        self.hand_over("rolling back what earlier attempts prepared", deed, |()| None);
+    }
+
+    fn commit_call(&mut self, txn: TxnId) {
+        let tries = if self.tries.0 == Some(txn) { self.tries.1 } else { 0 };
+        self.tries = (Some(txn), tries + 1);
+        let commit = transactions(&mut self.body).commit(txn);
+        let over = Arc::clone(&self.links.over);
+        let deed = Box::new(move || {
+            if tries > 0 {
+                pause(COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)), &over);
+            }
+            commit()
+        });
+        self.hand_over("committing a transaction", deed, move |outcome| {
+            Some(News::Commit { txn, result: Ok(outcome) })
+        });
+    }
+
+    /// Has something done on this task's lane; what comes of it is news.
+    fn hand_over<R: 'static>(
+        &self,
+        doing: &'static str,
+        deed: super::body::Deed<R>,
+        news: impl FnOnce(R) -> Option<News> + Send + 'static,
+    ) {
+        let Links { me, over, .. } = self.links.clone();
+        let job = move || {
+            if over.load(Ordering::Acquire) {
+                return;
+            }
+            match guarded(deed) {
+                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
+                Err(cause) => me.tell(News::Failed { doing, cause }),
+            }
+        };
+        self.links.lanes.submit(self.identity.subtask.index(), Box::new(job));
+    }
+
+    fn send(&mut self, message: ToCoordinator) {
+        let part = match message.report {
+            Report::Ack(ack) => self.parts.remove(&ack.checkpoint()),
+            Report::Decline { .. } | Report::Resolved { .. } => None,
+        };
+        self.notify(Notice::Report(message, part));
+    }
+
+    fn notify(&self, notice: Notice) {
+        // A coordinator that is gone has ended this attempt, or is about to.
+        let _ = self.links.coordinator.send(notice);
+    }
+}
+
+/// A sink's transactions.
+fn transactions(body: &mut Box<dyn Body>) -> &mut dyn super::body::Transactions {
+    // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
+    body.transactions().expect("only a sink has a committer")
+}
+
+/// Waits, but no longer than the attempt lives.
+fn pause(whole: Duration, over: &AtomicBool) {
+    let until = Instant::now() + whole.min(COMMIT_PAUSE.1);
+    while Instant::now() < until && !over.load(Ordering::Acquire) {
+        crate::sync::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,44 @@
+//! Proof that a snapshot is durable: the one place of the runtime that makes it.
+
+use snapline_protocol::ids::BlobId;
+use snapline_protocol::message::Persisted;
+
+use super::{BlobWriter, Section, Store, StoreError};
+use crate::error::BoxError;
+use crate::sync::{Arc, AtomicBool, Ordering};
+
+/// Writes one blob, and attests that it is durable: only if its writer was finished, and the store said that it is (SPEC 3.5).
+///
+/// # Errors
+/// Whatever the closure or the store fails with; also if the closure succeeds without finishing the blob.
+pub(crate) fn write_snapshot<R>(
+    store: &dyn Store,
+    id: BlobId,
+    write: impl FnOnce(Box<dyn BlobWriter>) -> Result<R, BoxError>,
+) -> Result<(R, Persisted), BoxError> {
+    let finished = Arc::new(AtomicBool::new(false));
+    let witness = Witness { writer: store.create_blob(id)?, finished: Arc::clone(&finished) };
+    let result = write(Box::new(witness))?;
+    if !finished.load(Ordering::Relaxed) {
+        return Err("the snapshot's blob was not finished".into());
+    }
+    Ok((result, Persisted::attest(id.attempt, id.checkpoint)))
+}
+
+/// A writer that remembers whether it was finished.
+struct Witness {
+    writer: Box<dyn BlobWriter>,
+    finished: Arc<AtomicBool>,
+}
+
+impl BlobWriter for Witness {
+    fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError> {
+        self.writer.append(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<u64, StoreError> {
+        let length = self.writer.finish()?;
+        self.finished.store(true, Ordering::Relaxed);
+        Ok(length)
+    }
+}

@@ -1,5 +1,13 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 
+mod error;
+mod generator;
+mod memory_source;
+
+pub use error::ConnectError;
+pub use generator::{Generator, GeneratorReader};
+pub use memory_source::{MemoryReader, MemorySource};
+
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
@@ -40,6 +48,24 @@ pub struct OpenContext {
     pub parallelism: usize,
     /// The attempt that opens it.
     pub attempt: Attempt,
+}
+
+impl OpenContext {
+    /// The context of subtask `index` of `parallelism`.
+    ///
+    /// # Panics
+    /// If `index` is not below `parallelism`: there is no such subtask.
+    #[must_use]
+    pub fn new(
+        job: impl Into<String>,
+        operator: impl Into<String>,
+        index: usize,
+        parallelism: usize,
+        attempt: Attempt,
+    ) -> Self {
+        assert!(index < parallelism, "subtask {index} of {parallelism}");
+        Self { job: job.into(), operator: operator.into(), index, parallelism, attempt }
+    }
 }
 
 /// A replayable source: from any position it gives the same records in the same order (SPEC 2.12). A value of this trait describes the

@@ -1,0 +1,244 @@
+//! What the connectors that come with the crate fail with.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use snapline_protocol::ids::{Attempt, TxnId};
+
+/// Why a source or a sink of this crate failed. The message says what happened, to what, and what can be done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A later attempt has fenced this one off: it prepares, commits and rolls back nothing more (SPEC 2.8).
+    Fenced {
+        /// The sink's operator.
+        operator: String,
+        /// The attempt that was refused.
+        attempt: Attempt,
+        /// The attempt in the fence.
+        fence: Attempt,
+        /// Where the fence is.
+        place: String,
+    },
+    /// Another job, or another operator, writes here.
+    Owned {
+        /// The file that says so.
+        path: PathBuf,
+        /// Who owns the place: job and operator.
+        owner: (String, String),
+        /// Who wanted it: job and operator.
+        wanted: (String, String),
+    },
+    /// A transaction is to be prepared whose name was used before, by an earlier life of the job that its store knows nothing of.
+    NameTaken {
+        /// The transaction.
+        txn: TxnId,
+        /// Where it was found.
+        place: String,
+    },
+    /// A transaction is to be prepared and was never closed here, or its file is gone.
+    NotClosed {
+        /// The transaction.
+        txn: TxnId,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A name cannot be part of a file's name.
+    BadName {
+        /// What it is the name of.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A file does not hold what it must.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A position that this source cannot have given.
+    BadPosition {
+        /// The source.
+        source: &'static str,
+        /// What is wrong with the position.
+        why: String,
+    },
+    /// A source's path does not exist.
+    NoInput {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A source's path is neither a file nor a directory.
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A pattern matches no file.
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A pattern cannot be read.
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file that was to be read on is gone.
+    Vanished {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it had.
+        expected: u64,
+    },
+    /// A file that was to be read on has become shorter.
+    Shrunk {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it had.
+        expected: u64,
+        /// How many it has.
+        found: u64,
+    },
+    /// A line is not UTF-8.
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The first byte, from the file's beginning, that is not.
+        offset: u64,
+    },
+    /// The target of an idempotent sink failed before, or its code panicked: what was handed to it may not be written.
+    Broken {
+        /// The sink's operator.
+        operator: String,
+        /// What happened.
+        why: String,
+    },
+    /// The operating system refused.
+    Io {
+        /// What was to be done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl ConnectError {
+    /// For `map_err`: the operating system refused to do this to that.
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    /// What the operating system said, if it was it.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fenced { operator, attempt, fence, place } => write!(
+                f,
+                "sink `{operator}`: attempt {attempt} was fenced off by attempt {fence} in {place}; if the job was started anew with \
+                 an empty checkpoint store, give it a new output place too"
+            ),
+            Self::Owned { path, owner, wanted } => write!(
+                f,
+                "{}: belongs to operator `{}` of job `{}`, not to operator `{}` of job `{}`; give one of them another directory or \
+                 another operator name",
+                path.display(),
+                owner.1,
+                owner.0,
+                wanted.1,
+                wanted.0
+            ),
+            Self::NameTaken { txn, place } => write!(
+                f,
+                "{place}: transaction {} was committed before by an earlier life of the job; its checkpoint store was emptied, so \
+                 give it a new output place too",
+                Name(txn)
+            ),
+            Self::NotClosed { txn, place } => write!(
+                f,
+                "{place}: transaction {} is not there to be prepared; somebody removed it, or it was never closed",
+                Name(txn)
+            ),
+            Self::BadName { what, name, why } => {
+                write!(f, "{what} `{name}` cannot be part of a file's name: {why}")
+            }
+            Self::Damaged { path, why } => {
+                write!(f, "{}: {why}; restore the file from a copy", path.display())
+            }
+            Self::BadPosition { source, why } => write!(
+                f,
+                "{source}: the checkpoint's position is not one of this source: {why}; restore with the source it was taken with"
+            ),
+            Self::NoInput { path } => {
+                write!(f, "{}: no such file or directory to read from", path.display())
+            }
+            Self::NotAFile { path } => write!(
+                f,
+                "{}: neither a file nor a directory, and only these can be read again after a failure",
+                path.display()
+            ),
+            Self::NoMatch { pattern } => write!(f, "`{pattern}`: no file matches"),
+            Self::BadPattern { pattern, why } => {
+                write!(f, "`{pattern}`: not a pattern of files: {why}")
+            }
+            Self::Vanished { path, expected } => write!(
+                f,
+                "{}: had {expected} bytes when the job began to read it, and is gone; put it back to go on from the checkpoint",
+                path.display()
+            ),
+            Self::Shrunk { path, expected, found } => write!(
+                f,
+                "{}: had {expected} bytes when the job began to read it, and has {found}; put the file back to go on from the \
+                 checkpoint",
+                path.display()
+            ),
+            Self::NotUtf8 { path, offset } => write!(
+                f,
+                "{}: byte {offset} is not UTF-8; repair the file, or read it with `.lossy()`",
+                path.display()
+            ),
+            Self::Broken { operator, why } => write!(
+                f,
+                "sink `{operator}`: {why}; what was written since the last checkpoint is written again when the job is restored"
+            ),
+            Self::Io { doing, path, source } => {
+                write!(f, "{}: cannot {doing}: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// A transaction's name in words.
+struct Name<'a>(&'a TxnId);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TxnId { checkpoint, attempt, subtask } = self.0;
+        write!(f, "of checkpoint {checkpoint}, attempt {attempt}, subtask {}", subtask.index())
+    }
+}

@@ -2,11 +2,15 @@
 
 mod error;
 mod generator;
+mod memory_sink;
 mod memory_source;
+mod plain;
 
 pub use error::ConnectError;
 pub use generator::{Generator, GeneratorReader};
+pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
+pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, TryForEach};
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};

@@ -1,12 +1,14 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 
 mod error;
+mod file_source;
 mod generator;
 mod memory_sink;
 mod memory_source;
 mod plain;
 
 pub use error::ConnectError;
+pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};

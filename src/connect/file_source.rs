@@ -1,0 +1,290 @@
+//! A source that reads lines of files.
+
+mod split;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Take};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use snapline_protocol::ids::Attempt;
+
+use self::split::{Input, Split};
+use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
+use crate::error::BoxError;
+use crate::sync::{Arc, Mutex, lock};
+
+/// So many bytes are asked of the system at once.
+const BUFFER: usize = 256 * 1024;
+
+/// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none. The order is that of the lines within a
+/// split, which is a file or, of a big one, a piece.
+///
+/// Which files there are and how long they are is found out when the job begins, and is part of the position: a restored job reads the
+/// same bytes. A file that vanished or shrank meanwhile fails it; what a file has grown by, and new files, are not read.
+///
+/// ```
+/// use snapline::connect::FileSource;
+/// let one = FileSource::path("words.txt");
+/// let all_in_a_directory = FileSource::path("logs");
+/// let matching = FileSource::path("logs/2026-*/*.log").lossy();
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileSource {
+    path: String,
+    lossy: bool,
+    split_bytes: Option<u64>,
+    /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
+    plans: Arc<Mutex<Vec<Plan>>>,
+}
+
+impl FileSource {
+    /// Reads a file; or those in a directory, but for hidden ones and directories within; or those that a pattern of `*`, `?`, `**` and `[...]`
+    /// matches. Files are taken in the order of their names.
+    #[must_use]
+    pub fn path(path: impl AsRef<Path>) -> Self {
+        // A path that is not UTF-8 is not found below, and the error names it as well as can be.
+        let path = path.as_ref().to_string_lossy().into_owned();
+        Self { path, lossy: false, split_bytes: None, plans: Arc::default() }
+    }
+
+    /// Replaces bytes that are not UTF-8 by `U+FFFD`, where the job would fail else.
+    #[must_use]
+    pub const fn lossy(mut self) -> Self {
+        self.lossy = true;
+        self
+    }
+
+    /// Splits files in pieces of so many bytes. Without it, in as many as keep all subtasks busy.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[must_use]
+    pub fn split_bytes(mut self, bytes: u64) -> Self {
+        assert!(bytes > 0, "pieces of no bytes");
+        self.split_bytes = Some(bytes);
+        self
+    }
+
+    /// What the subtasks read when there is no checkpoint.
+    fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<Input>>, ConnectError> {
+        let mut plans = lock(&self.plans);
+        let OpenContext { job, operator, attempt, .. } = context;
+        let same = |plan: &&Plan| plan.job == *job && plan.operator == *operator;
+        if let Some(plan) = plans.iter().find(|plan| same(plan) && plan.attempt == *attempt) {
+            return Ok(Arc::clone(&plan.inputs));
+        }
+        let inputs = Arc::new(split::inputs(&self.path)?);
+        plans.retain(|plan| !same(&plan));
+        plans.push(Plan {
+            job: job.clone(),
+            operator: operator.clone(),
+            attempt: *attempt,
+            inputs: Arc::clone(&inputs),
+        });
+        Ok(inputs)
+    }
+}
+
+/// What the subtasks of one operator read.
+#[derive(Debug)]
+struct Plan {
+    job: String,
+    operator: String,
+    attempt: Attempt,
+    inputs: Arc<Vec<Input>>,
+}
+
+impl Source for FileSource {
+    type Record = String;
+    type Position = FilePosition;
+    type Reader = FileReader;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<FilePosition>,
+    ) -> Result<FileReader, BoxError> {
+        let position = match position {
+            Some(position) => {
+                position.check()?;
+                position
+            }
+            None => {
+                let inputs = self.plan(context)?;
+                let splits = split::splits(&inputs, self.split_bytes, context);
+                FilePosition { splits: Arc::new(splits), split: 0, offset: 0 }.at_split(0)
+            }
+        };
+        Ok(FileReader { position, lossy: self.lossy, open: None })
+    }
+}
+
+/// Where a reader of a [`FileSource`] stands: which split it reads and the byte from which, in the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub struct FilePosition {
+    /// The subtask's.
+    splits: Arc<Vec<Split>>,
+    split: usize,
+    offset: u64,
+}
+
+impl FilePosition {
+    /// The file that is read next and the byte from which; `None` at the end.
+    #[must_use]
+    pub fn next(&self) -> Option<(&Path, u64)> {
+        let split = self.splits.get(self.split)?;
+        Some((Path::new(&split.file), self.offset))
+    }
+
+    fn at_split(mut self, split: usize) -> Self {
+        self.split = split;
+        self.offset = self.splits.get(split).map_or(0, |split| split.from);
+        self
+    }
+
+    /// Whether what is still to be read is there.
+    fn check(&self) -> Result<(), ConnectError> {
+        let Some(left) = self.splits.get(self.split..) else {
+            return Err(bad(format!("split {} of {}", self.split, self.splits.len())));
+        };
+        let mut last = None;
+        for split in left {
+            if last != Some(&split.file) {
+                split.check()?;
+                last = Some(&split.file);
+            }
+        }
+        match left.first() {
+            Some(split) if !(split.from..=split.size).contains(&self.offset) => {
+                Err(bad(format!("byte {} of `{}`", self.offset, split.file)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn bad(why: String) -> ConnectError {
+    ConnectError::BadPosition { source: "file source", why }
+}
+
+/// A position as checkpoints hold it: without the splits that were read.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    splits: Vec<Split>,
+    offset: u64,
+}
+
+impl From<FilePosition> for Written {
+    fn from(position: FilePosition) -> Self {
+        let splits = position.splits[position.split..].to_vec();
+        Self { splits, offset: position.offset }
+    }
+}
+
+impl From<Written> for FilePosition {
+    fn from(written: Written) -> Self {
+        Self { splits: Arc::new(written.splits), split: 0, offset: written.offset }
+    }
+}
+
+/// Reads one subtask's share of a [`FileSource`].
+#[derive(Debug)]
+pub struct FileReader {
+    position: FilePosition,
+    lossy: bool,
+    /// The split that is being read; opened at the position.
+    open: Option<BufReader<Take<File>>>,
+}
+
+impl SourceReader for FileReader {
+    type Record = String;
+    type Position = FilePosition;
+
+    fn read<C: Collect<String>>(
+        &mut self,
+        limit: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError> {
+        let mut read = 0;
+        while read < limit {
+            let splits = Arc::clone(&self.position.splits);
+            let Some(split) = splits.get(self.position.split) else { break };
+            let mut lines = match self.open.take() {
+                Some(lines) => lines,
+                None => self.open(split)?,
+            };
+            // A line is of the split in which it begins.
+            while read < limit && self.position.offset < split.to {
+                let line = self.line(split, &mut lines)?;
+                out.push(line);
+                read += 1;
+            }
+            if self.position.offset < split.to {
+                self.open = Some(lines);
+            } else {
+                let next = self.position.split + 1;
+                self.position = self.position.clone().at_split(next);
+            }
+        }
+        let end = self.position.split == self.position.splits.len();
+        Ok(if end { Progress::End } else { Progress::More })
+    }
+
+    fn position(&self) -> FilePosition {
+        self.position.clone()
+    }
+}
+
+impl FileReader {
+    /// Opens a split at the position. If that is its beginning, moves on to where its first line begins.
+    fn open(&mut self, split: &Split) -> Result<BufReader<Take<File>>, ConnectError> {
+        let path = Path::new(&split.file);
+        let mut file = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => split.vanished(),
+            _ => ConnectError::io("open", path)(error),
+        })?;
+        let data = file.metadata().map_err(ConnectError::io("look at", path))?;
+        split.check_size(data.len())?;
+        let offset = &mut self.position.offset;
+        // From one byte before: if that is the end of a line, a line begins at the split's beginning.
+        let inside = split.from > 0 && *offset == split.from;
+        let from = if inside { *offset - 1 } else { *offset };
+        file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
+        let mut lines = BufReader::with_capacity(BUFFER, file.take(split.size - from));
+        if inside {
+            let skipped = lines.skip_until(b'\n').map_err(ConnectError::io("read", path))?;
+            *offset = from + skipped as u64;
+        }
+        Ok(lines)
+    }
+
+    /// Reads the line at the position, and moves behind it.
+    fn line(
+        &mut self,
+        split: &Split,
+        lines: &mut BufReader<Take<File>>,
+    ) -> Result<String, ConnectError> {
+        let path = Path::new(&split.file);
+        let mut line = Vec::new();
+        let bytes = lines.read_until(b'\n', &mut line).map_err(ConnectError::io("read", path))?;
+        let (begin, end) = (self.position.offset, self.position.offset + bytes as u64);
+        if line.pop_if(|last| *last == b'\n').is_some() {
+            line.pop_if(|last| *last == b'\r');
+        } else if end < split.size {
+            // Only the end of the recorded bytes ends a line without its mark: the file was cut off while it was open.
+            return Err(split.shrunk(end));
+        }
+        let line = match String::from_utf8(line) {
+            Ok(line) => line,
+            Err(error) if self.lossy => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            Err(error) => {
+                let offset = begin + error.utf8_error().valid_up_to() as u64;
+                return Err(ConnectError::NotUtf8 { path: path.to_owned(), offset });
+            }
+        };
+        self.position.offset = end;
+        Ok(line)
+    }
+}

@@ -1,6 +1,7 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 
 mod error;
+mod file_sink;
 mod file_source;
 mod generator;
 mod memory_sink;
@@ -8,6 +9,9 @@ mod memory_source;
 mod plain;
 
 pub use error::ConnectError;
+pub use file_sink::{
+    Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
+};
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};

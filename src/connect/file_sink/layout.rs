@@ -1,0 +1,255 @@
+//! Where a file sink keeps what: names, and what they say.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
+
+use super::super::{ConnectError, OpenContext};
+use super::FileCommittable;
+
+/// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
+const LONGEST_NAME: usize = 160;
+
+/// The places of one subtask of one operator.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// Where readers look.
+    pub(super) dir: PathBuf,
+    /// The operator's own directory.
+    pub(super) own: PathBuf,
+    pub(super) open: PathBuf,
+    pub(super) prepared: PathBuf,
+    pub(super) context: OpenContext,
+    /// The operator's name as part of a file's name.
+    operator: String,
+    extension: String,
+}
+
+impl Layout {
+    pub(super) fn of(
+        dir: &Path,
+        extension: &str,
+        context: &OpenContext,
+    ) -> Result<Self, ConnectError> {
+        let refuse = |what, name: &str, why| ConnectError::BadName { what, name: name.into(), why };
+        let mut ends = extension.split('.');
+        let fits = |end: &str| !end.is_empty() && end.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !ends.all(fits) || extension.len() > 32 {
+            let why = "letters and digits with single dots between them are, up to 32";
+            return Err(refuse("the extension", extension, why));
+        }
+        let operator = escape(&context.operator);
+        if operator.is_empty() || operator.len() > LONGEST_NAME {
+            let why =
+                "1 to 160 bytes are, and others than letters, digits, `_`, `-` and `.` take three";
+            return Err(refuse("the operator's name", &context.operator, why));
+        }
+        let own = dir.join(".snapline").join(&operator);
+        Ok(Self {
+            dir: dir.to_owned(),
+            open: own.join("open"),
+            prepared: own.join("prepared"),
+            own,
+            context: context.clone(),
+            operator,
+            extension: extension.into(),
+        })
+    }
+
+    pub(super) fn owner(&self) -> PathBuf {
+        self.own.join("owner")
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.own.join("LOCK")
+    }
+
+    pub(super) fn fence(&self) -> PathBuf {
+        self.own.join("fence")
+    }
+
+    /// What a file is called while it is written; its transaction has no name yet.
+    pub(super) fn unnamed(&self, serial: u64) -> PathBuf {
+        let OpenContext { index, attempt, .. } = self.context;
+        let (term, number) = (attempt.term, attempt.number);
+        self.open.join(format!("{index:02}-t{term}a{number}-{serial}.open"))
+    }
+
+    /// The name of the file that this subtask closes as `txn`.
+    pub(super) fn part(&self, txn: TxnId) -> String {
+        let TxnId { checkpoint, attempt, .. } = txn;
+        let (operator, index, end) = (&self.operator, self.context.index, &self.extension);
+        let (checkpoint, term, number) = (checkpoint.get(), attempt.term, attempt.number);
+        format!("part-{operator}-{index:02}-{checkpoint:08}-t{term}a{number}.{end}")
+    }
+
+    pub(super) fn closed_file(&self, txn: TxnId, committable: &FileCommittable) -> PathBuf {
+        self.open.join(hidden_name(txn, committable))
+    }
+
+    pub(super) fn prepared_file(&self, txn: TxnId, committable: &FileCommittable) -> PathBuf {
+        self.prepared.join(hidden_name(txn, committable))
+    }
+
+    pub(super) fn committed_file(&self, committable: &FileCommittable) -> PathBuf {
+        self.dir.join(&committable.file)
+    }
+
+    /// The record of what was committed, of the subtask that wrote the transaction: perhaps another than this one.
+    pub(super) fn marker(&self, committable: &FileCommittable) -> Result<PathBuf, ConnectError> {
+        let part = Part::parse(&committable.file).filter(|part| part.operator == self.operator);
+        let Some(part) = part else {
+            return Err(ConnectError::BadPosition {
+                source: "file sink",
+                why: format!(
+                    "`{}` is no file of operator `{}`",
+                    committable.file, self.context.operator
+                ),
+            });
+        };
+        Ok(self.own.join(format!("committed-{:02}", part.index)))
+    }
+}
+
+/// Before it is committed a file also names the job's subtask, the one part of a transaction's name that readers have no use for.
+fn hidden_name(txn: TxnId, committable: &FileCommittable) -> String {
+    format!("{}.s{}", committable.file, txn.subtask.index())
+}
+
+/// The transaction whose closed or prepared file has this name, which of the operator's subtasks wrote it, and its committed file's name.
+pub(super) fn parse_hidden(name: &str) -> Option<(TxnId, usize, &str)> {
+    let (file, subtask) = name.rsplit_once(".s")?;
+    let subtask = SubtaskId::new(subtask.parse().ok()?);
+    let Part { index, checkpoint, attempt, .. } = Part::parse(file)?;
+    Some((TxnId { checkpoint, attempt, subtask }, index, file))
+}
+
+/// Whose open file has this name: which subtask's, of which attempt.
+pub(super) fn parse_unnamed(name: &str) -> Option<(usize, Attempt)> {
+    let mut pieces = name.strip_suffix(".open")?.splitn(3, '-');
+    Some((pieces.next()?.parse().ok()?, parse_attempt(pieces.next()?)?))
+}
+
+/// What a committed file's name says. Ordered as its lines are to be read.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Part {
+    pub(super) operator: String,
+    pub(super) index: usize,
+    pub(super) checkpoint: CheckpointId,
+    pub(super) attempt: Attempt,
+}
+
+impl Part {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        // From the end: an operator's name may have dashes in it, what comes behind has none.
+        let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
+        let (attempt, _extension) = pieces.next()?.split_once('.')?;
+        let attempt = parse_attempt(attempt)?;
+        let checkpoint = CheckpointId::new(pieces.next()?.parse().ok()?)?;
+        let index = pieces.next()?.parse().ok()?;
+        let operator = pieces.next()?;
+        let harmless = !operator.is_empty() && !name.contains(['/', '\\']);
+        harmless.then(|| Self { operator: operator.into(), index, checkpoint, attempt })
+    }
+}
+
+fn parse_attempt(text: &str) -> Option<Attempt> {
+    let (term, number) = text.strip_prefix('t')?.split_once('a')?;
+    Some(Attempt { term: Term::new(term.parse().ok()?), number: number.parse().ok()? })
+}
+
+/// A name as part of a file's name: what is not a letter, a digit or harmless is written as its bytes' numbers. No two names become one.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for (place, letter) in name.char_indices() {
+        if letter.is_ascii_alphanumeric()
+            || matches!(letter, '_' | '-')
+            || (letter == '.' && place > 0)
+        {
+            escaped.push(letter);
+        } else {
+            for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+                write!(escaped, "%{byte:02X}").expect("writing to a string does not fail");
+            }
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(operator: &str, extension: &str) -> Result<Layout, ConnectError> {
+        let context = OpenContext::new("job", operator, 1, 2, Attempt::first(Term::new(3)));
+        Layout::of(Path::new("out"), extension, &context)
+    }
+
+    fn txn() -> TxnId {
+        TxnId {
+            checkpoint: CheckpointId::new(12).expect("above zero"),
+            attempt: Attempt { term: Term::new(3), number: 1 },
+            subtask: SubtaskId::new(7),
+        }
+    }
+
+    #[test]
+    fn names_are_readable_and_say_everything() {
+        let layout = layout("word-counts", "csv.gz").expect("good names");
+        let committable = FileCommittable { file: layout.part(txn()), bytes: 1 };
+        assert_eq!(committable.file, "part-word-counts-01-00000012-t3a1.csv.gz");
+        let hidden = layout.prepared_file(txn(), &committable);
+        let own = Path::new("out/.snapline/word-counts");
+        assert_eq!(hidden, own.join("prepared/part-word-counts-01-00000012-t3a1.csv.gz.s7"));
+        let name = hidden.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        assert_eq!(parse_hidden(name), Some((txn(), 1, committable.file.as_str())));
+        assert_eq!(layout.marker(&committable).expect("its own"), own.join("committed-01"));
+        assert_eq!(layout.unnamed(4), own.join("open/01-t3a1-4.open"));
+        assert_eq!(parse_unnamed("01-t3a1-4.open"), Some((1, txn().attempt)));
+    }
+
+    #[test]
+    fn odd_operators_stay_within_the_directory_and_apart() {
+        let names = ["a/b", "..", "a%2Fb", "a b", "zähler", "a-b", "."];
+        let mut seen: Vec<_> =
+            names.iter().map(|name| layout(name, "txt").expect("good").part(txn())).collect();
+        assert_eq!(seen[0], "part-a%2Fb-01-00000012-t3a1.txt");
+        for name in &seen {
+            assert!(Part::parse(name).is_some(), "{name}");
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), names.len());
+        assert!(layout("", "txt").is_err());
+        assert!(layout(&"x".repeat(161), "txt").is_err());
+    }
+
+    #[test]
+    fn odd_extensions_are_refused() {
+        for extension in ["", ".txt", "a/b", "..", "a-b", "tar..gz"] {
+            let error = layout("out", extension).expect_err("refused").to_string();
+            assert!(error.contains("the extension"), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_of_others_are_none_of_ours() {
+        for name in
+            ["part-00", "part--01-2-t1a1.txt", "part-a-1-0-t1a1.txt", "x", "part-a-1-2-t1.txt"]
+        {
+            assert_eq!(Part::parse(name), None, "{name}");
+        }
+        let other = FileCommittable { file: "part-b-00-00000001-t1a1.txt".into(), bytes: 1 };
+        assert!(layout("a", "txt").expect("good").marker(&other).is_err());
+        let outside = FileCommittable { file: "part-a/../b-00-00000001-t1a1.txt".into(), bytes: 1 };
+        assert!(layout("a", "txt").expect("good").marker(&outside).is_err());
+    }
+
+    #[test]
+    fn lines_are_read_in_the_order_of_numbers() {
+        let part = |name| Part::parse(name).expect("a part");
+        assert!(part("part-a-00-99999999-t1a1.txt") < part("part-a-00-100000000-t1a1.txt"));
+        assert!(part("part-a-99-00000001-t1a1.txt") < part("part-a-100-00000001-t1a1.txt"));
+    }
+}

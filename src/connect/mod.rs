@@ -7,6 +7,7 @@ mod generator;
 mod memory_sink;
 mod memory_source;
 mod plain;
+mod upsert;
 
 pub use error::ConnectError;
 pub use file_sink::{
@@ -17,6 +18,10 @@ pub use generator::{Generator, GeneratorReader};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, TryForEach};
+pub use upsert::{
+    Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
+    UpsertWriter,
+};
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};

@@ -1,13 +1,14 @@
 //! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::super::{ConnectError, OpenContext, SinkCommitter};
 use super::FileCommittable;
-use super::disk::{self, Lock, sync_dir};
+use super::disk::{self, Lock};
 use super::layout::{self, Layout};
 use super::marker::{Marker, sync_file};
 use crate::error::BoxError;
@@ -19,12 +20,14 @@ pub struct FileCommitter {
     attempt: Attempt,
     /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
     empty: Option<TxnId>,
+    /// Makes the names in a directory durable. Tests put one here that fails.
+    sync_dir: fn(&Path) -> Result<(), ConnectError>,
 }
 
 impl FileCommitter {
     pub(super) fn new(layout: Layout) -> Self {
         let attempt = layout.context.attempt;
-        Self { layout, attempt, empty: None }
+        Self { layout, attempt, empty: None, sync_dir: disk::sync_dir }
     }
 
     /// The file is not among the closed ones: it was prepared by an earlier call, or something is wrong.
@@ -35,7 +38,7 @@ impl FileCommitter {
         let committed = self.layout.committed_file(committable);
         if disk::length(&prepared)?.is_some() {
             // The earlier call may have failed between its rename and this.
-            sync_dir(&self.layout.prepared)
+            (self.sync_dir)(&self.layout.prepared)
         } else if disk::length(&committed)?.is_some() {
             Ok(())
         } else {
@@ -87,7 +90,9 @@ impl FileCommitter {
         };
         drop(lock);
         // First the name that must be there, then the one that must not.
-        match sync_dir(&self.layout.dir).and_then(|()| sync_dir(&self.layout.prepared)) {
+        match (self.sync_dir)(&self.layout.dir)
+            .and_then(|()| (self.sync_dir)(&self.layout.prepared))
+        {
             Ok(()) => Ok(outcome),
             Err(error) => {
                 tracing::warn!(%error, "a file was committed, perhaps not durably");
@@ -154,7 +159,7 @@ impl SinkCommitter for FileCommitter {
         check_length(&closed, committable.bytes, disk::length(&closed)?.unwrap_or(0))?;
         disk::rename(&closed, &self.layout.prepared_file(txn, committable))?;
         drop(lock);
-        Ok(sync_dir(&self.layout.prepared)?)
+        Ok((self.sync_dir)(&self.layout.prepared)?)
     }
 
     fn commit(
@@ -190,7 +195,7 @@ impl SinkCommitter for FileCommitter {
         disk::remove(&self.layout.closed_file(txn, committable))?;
         disk::remove(&self.layout.prepared_file(txn, committable))?;
         // Also when it was not there: whoever removed it may have crashed before that was durable.
-        Ok(sync_dir(&self.layout.prepared)?)
+        Ok((self.sync_dir)(&self.layout.prepared)?)
     }
 }
 
@@ -205,10 +210,127 @@ fn may_pass(error: &ConnectError) -> bool {
     })
 }
 
-fn check_length(path: &std::path::Path, expected: u64, found: u64) -> Result<(), ConnectError> {
+fn check_length(path: &Path, expected: u64, found: u64) -> Result<(), ConnectError> {
     if expected == found {
         return Ok(());
     }
     let why = format!("has {found} bytes where {expected} were written");
     Err(ConnectError::Damaged { path: path.to_owned(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use snapline_protocol::ids::{CheckpointId, SubtaskId, Term};
+
+    use super::super::super::{FileSink, OpenContext, SinkWriter, TwoPhaseSink};
+    use super::super::read_committed;
+    use super::*;
+    use crate::sync::thread;
+
+    fn broken(dir: &Path) -> Result<(), ConnectError> {
+        Err(ConnectError::io("sync the directory", dir)(io::Error::other("no luck")))
+    }
+
+    fn life(number: u32) -> Attempt {
+        Attempt { term: Term::new(1), number }
+    }
+
+    fn txn(checkpoint: u64) -> TxnId {
+        let checkpoint = CheckpointId::new(checkpoint).expect("above zero");
+        TxnId { checkpoint, attempt: life(1), subtask: SubtaskId::new(0) }
+    }
+
+    fn closed(dir: &Path) -> (FileCommitter, FileCommittable) {
+        let context = OpenContext::new("job", "out", 0, 1, life(1));
+        let (mut writer, mut committer) = FileSink::new(dir).open(&context).expect("opens");
+        committer.fence(life(1)).expect("fences");
+        writer.write(&mut vec![1]).expect("writes");
+        (committer, writer.close(txn(1)).expect("closes"))
+    }
+
+    #[test]
+    fn a_commit_that_may_not_be_durable_is_of_unknown_outcome_until_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut committer, one) = closed(dir.path());
+        committer.prepare(txn(1), &one).expect("prepares");
+        committer.sync_dir = broken;
+        for _ in 0..3 {
+            let outcome = committer.commit(txn(1), &one).expect("answers");
+            assert_eq!(outcome, CommitOutcome::Unknown);
+        }
+        committer.sync_dir = disk::sync_dir;
+        let outcome = committer.commit(txn(1), &one).expect("answers");
+        assert_eq!(outcome, CommitOutcome::AlreadyCommitted);
+        assert_eq!(read_committed(dir.path()).expect("readable"), ["1"]);
+    }
+
+    #[test]
+    fn what_may_not_be_durable_is_not_prepared_and_not_rolled_back_until_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut committer, one) = closed(dir.path());
+        committer.sync_dir = broken;
+        for _ in 0..3 {
+            assert!(committer.prepare(txn(1), &one).is_err());
+        }
+        committer.sync_dir = disk::sync_dir;
+        committer.prepare(txn(1), &one).expect("prepares");
+        committer.sync_dir = broken;
+        for _ in 0..3 {
+            assert!(committer.roll_back(txn(1), &one).is_err());
+        }
+        committer.sync_dir = disk::sync_dir;
+        committer.roll_back(txn(1), &one).expect("rolls back");
+        assert!(read_committed(dir.path()).expect("readable").is_empty());
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let error = |kind| ConnectError::io("append to", Path::new("x"))(io::Error::from(kind));
+        assert!(may_pass(&error(ErrorKind::StorageFull)));
+        assert!(!may_pass(&error(ErrorKind::PermissionDenied)));
+        assert!(!may_pass(&ConnectError::NoInput { path: "x".into() }));
+    }
+
+    /// A deposed attempt commits while a later one fences it off: what it commits behind the fence it is told it did not, and each file is
+    /// in place or prepared, once.
+    #[test]
+    fn a_fence_comes_between_two_commits_and_never_within_one() {
+        for round in 0..20 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let context = |life| OpenContext::new("job", "out", 0, 1, life);
+            let sink = FileSink::<u64>::new(dir.path());
+            let (mut writer, mut deposed) = sink.open(&context(life(1))).expect("opens");
+            let (_, mut later) = sink.open(&context(life(2))).expect("opens");
+            let names: Vec<_> = (1..=8).map(txn).collect();
+            let all: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    writer.write(&mut vec![name.checkpoint.get()]).expect("writes");
+                    let one = writer.close(*name).expect("closes");
+                    deposed.prepare(*name, &one).expect("prepares");
+                    one
+                })
+                .collect();
+            let (committed, found) = thread::scope(|scope| {
+                let commits = scope.spawn(|| {
+                    let pairs = names.iter().zip(&all);
+                    pairs.take_while(|(name, one)| deposed.commit(**name, one).is_ok()).count()
+                });
+                for _ in 0..round * 50 {
+                    std::hint::spin_loop();
+                }
+                let found = later.fence(life(2)).expect("fences");
+                (commits.join().expect("no panic"), found)
+            });
+            assert_eq!(committed + found.len(), names.len());
+            for (name, one) in found {
+                let outcome = later.commit(name, &one).expect("answers");
+                assert_eq!(outcome, CommitOutcome::Committed);
+            }
+            let expected: Vec<_> = (1..=8).map(|number: u64| number.to_string()).collect();
+            assert_eq!(read_committed(dir.path()).expect("readable"), expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! An exactly-once sink in memory. Its shared handle plays the external system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
@@ -36,6 +36,7 @@ impl<T> Default for MemorySink<T> {
             fences: BTreeMap::new(),
             pending: BTreeMap::new(),
             committed: Vec::new(),
+            names: BTreeSet::new(),
             log: Log::default(),
         };
         Self { external: Arc::new(Mutex::new(external)) }
@@ -188,6 +189,7 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
         match external.pending.remove(&txn) {
             Some(pending) if pending.prepared => {
                 external.committed.push((txn, pending.records));
+                external.names.insert(txn);
                 Ok(CommitOutcome::Committed)
             }
             Some(closed) => {
@@ -227,6 +229,8 @@ struct External<T> {
     pending: BTreeMap<TxnId, Pending<T>>,
     /// In the order of commits.
     committed: Vec<(TxnId, Vec<T>)>,
+    /// The names of those.
+    names: BTreeSet<TxnId>,
     log: Log,
 }
 
@@ -245,9 +249,9 @@ struct Log {
 }
 
 impl<T> External<T> {
-    /// Whether it was committed. Commits are few, and one that is asked for again is a late one.
+    /// Whether it was committed.
     fn knows(&self, txn: TxnId) -> bool {
-        self.committed.iter().rev().any(|(committed, _)| *committed == txn)
+        self.names.contains(&txn)
     }
 
     fn name_taken(&self, txn: TxnId) -> ConnectError {

@@ -205,7 +205,14 @@ impl<W: UpsertWriter> Shared<W> {
         }
         let written = target.writer.upsert(&mut entries);
         target.note(&written);
-        written
+        written?;
+        entries.clear();
+        // The room is used again, unless the writer has made some of its own meanwhile.
+        let mut handed = lock(&self.handed);
+        if handed.capacity() == 0 {
+            *handed = entries;
+        }
+        Ok(())
     }
 
     fn broken(&self, why: String) -> ConnectError {

@@ -143,6 +143,28 @@ fn the_writer_does_not_wait_for_a_flush_and_order_is_kept() {
 }
 
 #[test]
+fn a_writer_far_ahead_of_a_flush_waits_for_it() {
+    let target = Scripted::new();
+    let (enter, entered) = channel();
+    let (leave, left) = channel();
+    *target.gate.lock().expect("whole") = Some((enter, left));
+    let life = attempt(1, 1);
+    let (mut writer, mut committer) =
+        Idempotent::new(target.clone()).open(&context(0, life)).expect("opens");
+    std::thread::scope(|scope| {
+        let flushing = scope.spawn(|| committer.prepare(txn(1, life, 0), &()));
+        entered.recv().expect("it flushes");
+        let writing = scope.spawn(|| writer.write(&mut (0..100_000).map(|i| (i, i)).collect()));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!writing.is_finished());
+        leave.send(()).expect("it waits");
+        flushing.join().expect("no panic").expect("prepares");
+        writing.join().expect("no panic").expect("writes");
+    });
+    assert_eq!(target.done().len(), 2, "a flush, and what was written meanwhile");
+}
+
+#[test]
 fn what_failed_once_is_never_acknowledged() {
     for failing in ["upsert", "flush"] {
         let target = Scripted::new();

@@ -17,11 +17,11 @@ fn store(place: &Path) -> LocalStore {
     store
 }
 
+/// A way to damage a file: all the contents it is given instead of this one.
+type Damage = fn(&[u8]) -> Vec<Vec<u8>>;
+
 /// Damages each file of the second checkpoint, one at a time and in each of these ways, and gives the error to `check`.
-fn each_file(
-    damage: &[fn(&[u8]) -> Vec<Vec<u8>>],
-    mut check: impl FnMut(&Path, &[u8], StoreError),
-) -> usize {
+fn each_file(damage: &[Damage], mut check: impl FnMut(&Path, &[u8], StoreError)) -> usize {
     let place = tempfile::tempdir().expect("a directory for the test");
     let store = store(place.path());
     drop(store);

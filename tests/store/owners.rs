@@ -109,6 +109,25 @@ fn of_many_that_open_an_empty_directory_one_has_it() {
     }
 }
 
+/// SPEC 2.6: two openings stand for two processes. Were comparing and writing two steps, some id would be given out by both.
+#[test]
+fn claims_through_two_openings_are_one_after_the_other() {
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let claims: Vec<_> = (0..2)
+        .map(|_| {
+            let store = LocalStore::open(place.path(), Takeover::Depose).expect("it may depose");
+            thread::spawn(move || {
+                let claim = |_| store.claim(term(1), Claimant(1), 1).expect("both are one");
+                (0..100).map(claim).collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut ids: Vec<_> =
+        claims.into_iter().flat_map(|claims| claims.join().expect("no panic")).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=200).map(id).collect::<Vec<_>>());
+}
+
 /// Says to the child of a test which store to hold.
 const HOLD: &str = "SNAPLINE_TEST_HOLDS_STORE";
 

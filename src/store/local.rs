@@ -9,6 +9,7 @@ mod owner;
 mod power;
 mod writer;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use snapline_protocol::fence::{Claimant, Fence};
@@ -127,6 +128,12 @@ impl LocalStore {
     }
 }
 
+impl fmt::Debug for LocalStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
 impl Inner {
     /// What is needed to write.
     fn access(&self) -> Result<&Access, StoreError> {
@@ -161,8 +168,7 @@ impl Inner {
             let owner = Owner::register(&owners, name.clone())?;
             let put = self.put_fence(fence);
             if matches!(put, Err(StoreError::Io { unknown: false, .. })) {
-                // The fence is as it was, and so is its owner.
-                let _ = std::fs::remove_file(owners.join(&name));
+                // The fence is as it was, and so is its owner. A file of another term means nothing, and goes with the next claim.
                 return put;
             }
             held.replace_owner(owner);

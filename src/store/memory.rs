@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::io::Cursor;
 
 use snapline_protocol::fence::{Claimant, Fence};
@@ -37,6 +38,12 @@ impl MemoryStore {
     fn blob(&self, id: BlobId) -> Result<Arc<Vec<u8>>, StoreError> {
         let found = lock(&self.content).blobs.get(&id).cloned();
         found.ok_or_else(|| StoreError::Missing { what: name_of_blob(id) })
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
     }
 }
 

@@ -81,13 +81,13 @@ fn what_is_no_store_is_left_as_it_is() {
     let before = content(place.path());
     for path in [&file, &foreign, &file.join("below")] {
         for opened in [LocalStore::open(path, Takeover::Depose), LocalStore::inspect(path)] {
-            let error = opened.err().expect("it is no store");
+            let error = opened.expect_err("it is no store");
             let text = error.to_string();
             let typed = matches!(error, StoreError::NotAStore { .. } | StoreError::Io { .. });
             assert!(typed && text.contains(&path.display().to_string()), "{text}");
         }
     }
-    let error = LocalStore::open(&foreign, Takeover::Refuse).err().expect("it is no store");
+    let error = LocalStore::open(&foreign, Takeover::Refuse).expect_err("it is no store");
     assert!(error.to_string().contains("thesis.txt"), "{error}");
     assert_eq!(content(place.path()), before);
 }
@@ -110,7 +110,7 @@ fn a_directory_that_lost_its_marker_is_not_made_anew() {
             }
         }
         let before = content(place.path());
-        let error = LocalStore::open(place.path(), Takeover::Depose).err().expect("damaged");
+        let error = LocalStore::open(place.path(), Takeover::Depose).expect_err("damaged");
         assert!(matches!(&error, StoreError::Missing { what } if what.ends_with("FORMAT")));
         assert_eq!(content(place.path()), before);
     }
@@ -199,10 +199,10 @@ fn what_others_put_into_it_is_neither_listed_nor_deleted() {
 #[test]
 fn inspection_sees_all_and_writes_nothing() {
     let place = tempfile::tempdir().expect("a directory for the test");
-    let nothing = LocalStore::inspect(place.path().join("nothing")).err().expect("none");
+    let nothing = LocalStore::inspect(place.path().join("nothing")).expect_err("none");
     assert!(matches!(nothing, StoreError::Missing { .. }), "{nothing}");
     assert!(!place.path().join("nothing").exists());
-    let empty = LocalStore::inspect(place.path()).err().expect("none");
+    let empty = LocalStore::inspect(place.path()).expect_err("none");
     assert!(matches!(empty, StoreError::Missing { .. }), "{empty}");
 
     let owner = open(place.path());
@@ -251,7 +251,7 @@ fn clones_share_it_and_a_writer_keeps_it() {
     let store = open(place.path());
     let writer = store.clone().create_blob(blob_id(1, 0)).expect("begun");
     drop(store);
-    let error = LocalStore::open(place.path(), Takeover::Refuse).err().expect("still in use");
+    let error = LocalStore::open(place.path(), Takeover::Refuse).expect_err("still in use");
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     drop(writer);
     blob(&open(place.path()), blob_id(1, 0), &[]).expect("written");

@@ -15,7 +15,7 @@ use snapline::store::{LocalStore, Store, StoreError, Takeover};
 use crate::kit::{blob_id, checkpoint, claim, id, manifest, term};
 
 fn in_use(opened: Result<LocalStore, StoreError>, owner: u32) {
-    let error = opened.err().expect("it is in use");
+    let error = opened.expect_err("it is in use");
     let StoreError::InUse { owner: said, .. } = &error else { panic!("{error}") };
     assert!(said.starts_with(&format!("process {owner}, for ")), "{error}");
     assert_eq!(error.result(), StoreResult::Fenced);

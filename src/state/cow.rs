@@ -12,9 +12,12 @@
 //! 3. A node is written with the clock that numbered it, which is why both are private fields of one table, and a clock cannot be
 //!    cloned.
 //!
+//! 4. A [`Hot`] handle is made of a node that is owned, and is forgotten before that node leaves its place in the table.
+//!
 //! By these a node whose version is not below the floor has exactly one `Arc`: it had one when it was created, and none was made since.
 //! No `Weak` is ever made. A node within a node (a segment in a group) is reached for writing through its parent's `write` only, so that
-//! a shared parent is copied first, which forks what is in it.
+//! a shared parent is copied first, which forks what is in it. A hot handle skips the parent. It is good for as long as its version is
+//! not below the floor: until then its node is neither copied nor replaced, nor is any parent shared.
 #![allow(
     unsafe_code,
     reason = "a write in place to what an invariant, not the type, shows to be unshared"
@@ -31,7 +34,8 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { next: 0, floor: 0 }
+        // No version is 0, which stands for none.
+        Self { next: 1, floor: 1 }
     }
 
     /// From now on every node there is may be shared.
@@ -51,6 +55,8 @@ pub(super) trait Fork {
     fn fork(&self, clock: &Clock) -> Self;
 }
 
+/// On a cache line of its own, behind the counts: what is looked up first is at the front of it.
+#[repr(C, align(64))]
 struct Numbered<T> {
     version: u64,
     value: T,
@@ -58,7 +64,7 @@ struct Numbered<T> {
 
 pub(super) struct Node<T>(Arc<Numbered<T>>);
 
-impl<T: Fork> Node<T> {
+impl<T> Node<T> {
     pub(super) fn new(value: T, clock: &mut Clock) -> Self {
         Self(Arc::new(Numbered { version: clock.tick(), value }))
     }
@@ -77,7 +83,9 @@ impl<T: Fork> Node<T> {
     pub(super) fn is_owned(&self, clock: &Clock) -> bool {
         self.0.version >= clock.floor
     }
+}
 
+impl<T: Fork> Node<T> {
     #[inline(always)]
     pub(super) fn write(&mut self, clock: &mut Clock) -> &mut T {
         if !self.is_owned(clock) {
@@ -116,5 +124,48 @@ impl<T: Fork> Node<T> {
             Ok(alone) => alone.value,
             Err(shared) => shared.value.fork(clock),
         }
+    }
+}
+
+/// A way to a node that is written to often, past the nodes that it is in.
+pub(super) struct Hot<T> {
+    version: u64,
+    at: *mut Numbered<T>,
+}
+
+// SAFETY: it is used as a reference to what is behind the pointer would be, shared from `&self` and exclusive from `&mut self`, and moves
+// together with the table that owns the node. The node's `Arc` may be used from other threads too, hence both bounds.
+unsafe impl<T: Send + Sync> Send for Hot<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Hot<T> {}
+
+impl<T> Clone for Hot<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Hot<T> {}
+
+impl<T> Hot<T> {
+    /// Leads nowhere: its version is below every floor.
+    pub(super) const NONE: Self = Self { version: 0, at: std::ptr::null_mut() };
+
+    pub(super) fn of(node: &Node<T>) -> Self {
+        Self { version: node.0.version, at: Arc::as_ptr(&node.0).cast_mut() }
+    }
+
+    /// The node's content, if it still is written in place.
+    ///
+    /// # Safety
+    /// Unless the clock was raised since the handle was made, its node is where it was then; and nothing else refers to its content for as
+    /// long as the result is used, which is not longer than the table is borrowed.
+    #[inline(always)]
+    pub(super) unsafe fn get<'a>(self, clock: &Clock) -> Option<&'a mut T> {
+        if self.version < clock.floor {
+            return None;
+        }
+        // SAFETY: the version is not below the floor, so the clock was not raised since, and the caller vouches for the rest.
+        unsafe { Some(&mut (*self.at).value) }
     }
 }

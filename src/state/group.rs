@@ -1,16 +1,19 @@
 //! A key group: a directory of segments that grows as they fill up, by extendible hashing (SPEC 14.4).
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 
 use super::cow::{Clock, Fork, Node};
-use super::hash::{MAX_DEPTH, hash, segment_bits};
+use super::hash::{MAX_DEPTH, hash, prefix_of};
 use super::{Key, StateValue};
 
 /// What a segment's entries take, inline, when it is full. A write to a shared segment copies this much; each segment takes some 30
 /// bytes in a checkpoint's table of contents.
 const SEGMENT_BYTES: usize = 32 << 10;
 
-/// The keys of a group that agree in the lowest `depth` of their [`segment_bits`], which are `prefix`.
+/// The keys of a group whose [`prefix_of`] at this depth is `prefix`.
+#[repr(C)]
 pub(super) struct Segment<K, V> {
     pub(super) entries: HashTable<(K, V)>,
     /// It is divided before it holds more.
@@ -44,8 +47,9 @@ impl<K: Key, V: StateValue> Segment<K, V> {
     }
 
     /// Whether a division, however deep, would part any of its entries.
-    fn is_divisible(&self) -> bool {
-        let mut bits = self.entries.iter().map(|(key, _)| segment_bits(hash(key)));
+    fn is_divisible(&self, key_groups: u16) -> bool {
+        let deepest = |(key, _): &(K, V)| prefix_of(hash(key), key_groups, MAX_DEPTH);
+        let mut bits = self.entries.iter().map(deepest);
         let first = bits.next();
         self.depth < MAX_DEPTH && bits.any(|other| Some(other) != first)
     }
@@ -60,50 +64,57 @@ impl<K: Key, V: StateValue> Fork for Segment<K, V> {
 
 /// All keys of one key group.
 pub(super) struct Group<K, V> {
-    /// One less than the length of the index, which is a power of two.
-    mask: u32,
-    /// For each value of the lowest segment bits, the place of its segment.
+    key_groups: u16,
+    /// The depth of the deepest segment.
+    depth: u8,
+    /// For each prefix of that depth, the place of its segment.
     index: Vec<u32>,
     segments: Vec<Node<Segment<K, V>>>,
 }
 
 impl<K: Key, V: StateValue> Fork for Group<K, V> {
     fn fork(&self, clock: &Clock) -> Self {
-        let segments = self.segments.iter().map(|segment| segment.fork(clock)).collect();
-        Self { mask: self.mask, index: self.index.clone(), segments }
+        let Self { key_groups, depth, index, segments } = self;
+        let segments = segments.iter().map(|segment| segment.fork(clock)).collect();
+        Self { key_groups: *key_groups, depth: *depth, index: index.clone(), segments }
     }
 }
 
+/// The places in an index of this depth that belong to a segment.
+fn slots(index_depth: u8, depth: u8, prefix: u32) -> Range<usize> {
+    let spare = index_depth - depth;
+    (prefix as usize) << spare..(prefix as usize + 1) << spare
+}
+
 impl<K: Key, V: StateValue> Group<K, V> {
-    pub(super) fn new(clock: &mut Clock) -> Self {
+    pub(super) fn new(key_groups: u16, clock: &mut Clock) -> Self {
         let segment = Node::new(Segment::new(0, 0, HashTable::new()), clock);
-        Self { mask: 0, index: vec![0], segments: vec![segment] }
+        Self { key_groups, depth: 0, index: vec![0], segments: vec![segment] }
     }
 
     /// A group of these segments; `None` if they do not divide it without gap or overlap.
-    pub(super) fn of(segments: Vec<Segment<K, V>>, clock: &mut Clock) -> Option<Self> {
+    pub(super) fn of(
+        key_groups: u16,
+        segments: Vec<Segment<K, V>>,
+        clock: &mut Clock,
+    ) -> Option<Self> {
         let depth = segments.iter().map(|segment| segment.depth).max()?;
         if depth > MAX_DEPTH {
             return None;
         }
         let mut index = vec![u32::MAX; 1 << depth];
         for (place, segment) in segments.iter().enumerate() {
-            if segment.prefix >> segment.depth != 0 {
+            let free = index.get_mut(slots(depth, segment.depth, segment.prefix))?;
+            if free.iter().any(|slot| *slot != u32::MAX) {
                 return None;
             }
-            let slots = index.iter_mut().skip(segment.prefix as usize).step_by(1 << segment.depth);
-            for slot in slots {
-                if *slot != u32::MAX {
-                    return None;
-                }
-                *slot = place as u32;
-            }
+            free.fill(place as u32);
         }
         if index.contains(&u32::MAX) {
             return None;
         }
         let segments = segments.into_iter().map(|segment| Node::new(segment, clock)).collect();
-        Some(Self { mask: (1 << depth) - 1, index, segments })
+        Some(Self { key_groups, depth, index, segments })
     }
 
     /// In an order that depends on the history.
@@ -119,17 +130,19 @@ impl<K: Key, V: StateValue> Group<K, V> {
         self.segments
     }
 
-    #[inline(always)]
-    fn place(&self, hash: u64) -> usize {
-        self.index[(segment_bits(hash) & self.mask) as usize] as usize
+    /// The depth of the deepest segment.
+    pub(super) fn depth(&self) -> u8 {
+        self.depth
     }
 
-    #[inline(always)]
+    fn place(&self, hash: u64) -> usize {
+        self.index[prefix_of(hash, self.key_groups, self.depth) as usize] as usize
+    }
+
     pub(super) fn segment(&self, hash: u64) -> &Node<Segment<K, V>> {
         &self.segments[self.place(hash)]
     }
 
-    #[inline(always)]
     pub(super) fn segment_mut(&mut self, hash: u64) -> &mut Node<Segment<K, V>> {
         let place = self.place(hash);
         &mut self.segments[place]
@@ -145,7 +158,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
             if !segment.is_full() {
                 return;
             }
-            if !segment.is_divisible() {
+            if !segment.is_divisible(self.key_groups) {
                 // Keys whose hashes are all but equal: a directory of any depth would not part them.
                 segment.limit *= 2;
                 return;
@@ -155,28 +168,28 @@ impl<K: Key, V: StateValue> Group<K, V> {
     }
 
     fn divide_one(&mut self, place: usize, clock: &mut Clock) {
+        let key_groups = self.key_groups;
         let segment = self.segments[place].write(clock);
-        let (depth, prefix) = (segment.depth, segment.prefix);
-        let bit = 1 << depth;
+        let depth = segment.depth + 1;
+        let low = 2 * segment.prefix;
         // Fresh tables: what is removed one by one from a full table leaves marks in it that slow it down.
         let mut halves = [0, 1].map(|_| HashTable::with_capacity(Segment::<K, V>::FULL));
         for (key, value) in std::mem::take(&mut segment.entries) {
             let hash = hash(&key);
-            let half = usize::from(segment_bits(hash) & bit != 0);
+            let half = usize::from(prefix_of(hash, key_groups, depth) != low);
             halves[half].insert_unique(hash, (key, value), rehash);
         }
-        let [low, high] = halves;
-        *segment = Segment::new(depth + 1, prefix, low);
-        let high = Segment::new(depth + 1, prefix | bit, high);
-        self.segments.push(Node::new(high, clock));
+        let [of_low, of_high] = halves;
+        *segment = Segment::new(depth, low, of_low);
+        self.segments.push(Node::new(Segment::new(depth, low + 1, of_high), clock));
 
-        if bit > self.mask {
-            self.index.extend_from_within(..);
-            self.mask = 2 * self.mask + 1;
+        if depth > self.depth {
+            self.index = self.index.iter().flat_map(|place| [*place; 2]).collect();
+            self.depth = depth;
         }
+        // A segment of 2^17 a group, each with an entry at least: a `u32` counts them.
         let added = self.segments.len() as u32 - 1;
-        let high = self.index.iter_mut().skip((prefix | bit) as usize);
-        high.step_by(2 * bit as usize).for_each(|slot| *slot = added);
+        self.index[slots(self.depth, depth, low + 1)].fill(added);
     }
 }
 

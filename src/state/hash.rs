@@ -7,9 +7,12 @@
 //! | bits | for |
 //! |---|---|
 //! | 0-15 | the bucket within a segment (`hashbrown` takes the low ones) |
-//! | 16-39 | the key group |
-//! | 40-56 | the segment within the group |
+//! | 16-47 | the key group and the segment within it |
+//! | 48-56 | nothing |
 //! | 57-63 | the tag beside the bucket (`hashbrown` takes the top seven) |
+//!
+//! Bits 16-47 are a fraction of one. Times the number of key groups, the whole part is the group and the rest, again a fraction, chooses
+//! the segment, by its first bits.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -17,12 +20,8 @@ use std::ops::Range;
 /// The most key groups a job can have.
 pub const MAX_KEY_GROUPS: u16 = 1 << 15;
 
-/// How many bits of the hash choose the segment within a group: the deepest a group's directory can be.
+/// In how many bits the hashes of a segment's keys can agree, at most. Of the 32 that choose group and segment, the group takes up to 15.
 pub(super) const MAX_DEPTH: u8 = 17;
-
-const GROUP_SHIFT: u32 = 16;
-const GROUP_BITS: u32 = 24;
-const SEGMENT_SHIFT: u32 = 40;
 
 // Odd numbers without pattern: the fractional parts of pi, in hexadecimal.
 const SEED: u64 = 0x243f_6a88_85a3_08d3;
@@ -129,18 +128,24 @@ impl Hasher for StableHasher {
     }
 }
 
-/// The key group of a hash, below `key_groups` (SPEC 14.2).
-#[inline]
-pub fn group_of(hash: u64, key_groups: u16) -> u16 {
-    let bits = (hash >> GROUP_SHIFT) & ((1 << GROUP_BITS) - 1);
-    // Below `key_groups`, since `bits` is below the power that it is divided by.
-    ((bits * u64::from(key_groups)) >> GROUP_BITS) as u16
+/// The place of a hash among all keys of all groups: the key group, then 32 bits for the segment within it (SPEC 14.2, 14.4).
+#[inline(always)]
+pub(super) fn spread(hash: u64, key_groups: u16) -> u64 {
+    u64::from((hash >> 16) as u32) * u64::from(key_groups)
 }
 
-/// The bits of a hash that choose the segment within a group; the lowest decides first.
-#[inline]
-pub(super) fn segment_bits(hash: u64) -> u32 {
-    (hash >> SEGMENT_SHIFT) as u32 & ((1 << MAX_DEPTH) - 1)
+/// The key group of a hash, below `key_groups` (SPEC 14.2).
+#[inline(always)]
+pub fn group_of(hash: u64, key_groups: u16) -> u16 {
+    // Below `key_groups`, since what it was multiplied with is below 2^32.
+    (spread(hash, key_groups) >> 32) as u16
+}
+
+/// The first `depth` of the bits that choose the segment within a group (SPEC 14.4).
+#[inline(always)]
+pub(super) fn prefix_of(hash: u64, key_groups: u16, depth: u8) -> u32 {
+    let bits = spread(hash, key_groups) as u32;
+    (u64::from(bits) >> (32 - u32::from(depth))) as u32
 }
 
 /// The key groups of a subtask: a contiguous range (SPEC 14.3). Ranges of different subtasks are disjoint and cover all groups; with

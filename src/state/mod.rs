@@ -19,6 +19,7 @@ mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ways;
 
 use std::hash::Hash;
 

@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visi
 
 use super::cow::Node;
 use super::group::{Group, Segment, rehash};
-use super::hash::{group_of, hash, segment_bits};
+use super::hash::{MAX_DEPTH, group_of, hash, prefix_of};
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::snapshot::Locations;
 use super::{Key, StateError, StateValue, Table};
@@ -128,7 +128,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
             for part in &refs {
                 segments.push(read_segment(store, entry, part)?);
             }
-            let group = Group::of(segments, &mut self.clock).ok_or_else(|| {
+            let group = Group::of(self.key_groups, segments, &mut self.clock).ok_or_else(|| {
                 malformed(
                     entry,
                     format!("the segments of key group {number} leave a gap or overlap"),
@@ -148,8 +148,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let size = |group: &Group<K, V>| -> usize {
             group.segments().iter().map(|segment| segment.get().entries.len()).sum()
         };
+        let place = usize::from(number - self.first);
+        self.ways.forget(place);
+        self.ways.divided(place, group.depth(), group.segments().len() - 1);
         self.len += size(&group);
-        let slot = &mut self.groups[usize::from(number - self.first)];
+        let slot = &mut self.groups[place];
         self.len -= size(slot.get());
         *slot = Node::new(group, &mut self.clock);
     }
@@ -160,6 +163,9 @@ fn read_segment<K: Key, V: StateValue>(
     entry: &RootEntry,
     part: &SegmentRef,
 ) -> Result<Segment<K, V>, StateError> {
+    if part.depth > MAX_DEPTH {
+        return Err(malformed(entry, format!("a segment of depth {}", part.depth)));
+    }
     let bytes = store.read(&part.section)?;
     let mut misplaced = false;
     let seed = Entries::<K, V> {
@@ -213,11 +219,10 @@ impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
         // As many as it says, but no more than a segment has unless hashes collide.
         let expected = (entries as usize).min(Segment::<K, V>::FULL);
         let mut table = HashTable::with_capacity(expected);
-        let mask = 1u32.unbounded_shl(u32::from(depth)).wrapping_sub(1);
         while let Some((key, value)) = array.next_element::<(K, V)>()? {
             let hash = hash(&key);
-            let placed =
-                group_of(hash, self.key_groups) == group && segment_bits(hash) & mask == prefix;
+            let placed = group_of(hash, self.key_groups) == group
+                && prefix_of(hash, self.key_groups, depth) == prefix;
             if !placed {
                 *self.misplaced = true;
                 return Err(serde::de::Error::custom("misplaced"));

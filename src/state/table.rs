@@ -3,10 +3,11 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use super::cow::{Clock, Node};
+use super::cow::{Clock, Hot, Node};
 use super::group::{Group, Segment, rehash};
 use super::hash::{MAX_KEY_GROUPS, group_of, hash};
 use super::snapshot::{Image, TableImage};
+use super::ways::Ways;
 use super::{Key, StateValue};
 
 /// The state of one subtask's keys, in a contiguous range of key groups.
@@ -21,6 +22,7 @@ pub struct Table<K, V> {
     pub(super) groups: Vec<Node<Group<K, V>>>,
     pub(super) clock: Clock,
     pub(super) len: usize,
+    pub(super) ways: Ways<Segment<K, V>>,
 }
 
 impl<K: Key, V: StateValue> Table<K, V> {
@@ -32,9 +34,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
         assert!((1..=MAX_KEY_GROUPS).contains(&key_groups), "{key_groups} key groups");
         assert!(groups.end <= key_groups, "key groups {groups:?} of {key_groups}");
         let mut clock = Clock::new();
-        let first = groups.start;
-        let groups = groups.map(|_| Node::new(Group::new(&mut clock), &mut clock)).collect();
-        Self { first, key_groups, groups, clock, len: 0 }
+        let (first, range) = (groups.start, groups.clone());
+        let groups: Vec<_> =
+            groups.map(|_| Node::new(Group::new(key_groups, &mut clock), &mut clock)).collect();
+        let ways = Ways::new(range, key_groups);
+        Self { first, key_groups, groups, clock, len: 0, ways }
     }
 
     /// How many keys it holds.
@@ -216,9 +220,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// # Panics
     /// If the group is not the table's.
     pub fn take_group(&mut self, group: u16) -> Vec<(K, V)> {
-        let Self { groups, clock, len, .. } = self;
-        let group = &mut groups[usize::from(group.wrapping_sub(self.first))];
-        let empty = Node::new(Group::new(clock), clock);
+        let place = usize::from(group.wrapping_sub(self.first));
+        let Self { groups, clock, len, ways, key_groups, .. } = self;
+        let group = &mut groups[place];
+        ways.forget(place);
+        let empty = Node::new(Group::new(*key_groups, clock), clock);
         let segments = std::mem::replace(group, empty).take(clock).into_segments();
         let mut taken = Vec::new();
         for segment in segments {
@@ -247,38 +253,45 @@ impl<K: Key, V: StateValue> Table<K, V> {
         usize::from(group_of(hash, self.key_groups).wrapping_sub(self.first))
     }
 
-    /// The segment that this hash belongs to, to be written; it can take one more entry.
+    /// The segment that this hash belongs to, to be written; it can take one more entry. Past the group in the common case that it was
+    /// written to before, since the table was last frozen.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
     fn segment_with_room(&mut self, hash: u64) -> (&mut Segment<K, V>, &mut usize) {
-        let place = self.place(hash);
-        let Self { groups, clock, len, .. } = self;
-        let Some(group) = groups.get_mut(place) else {
-            misrouted(hash, self.key_groups, self.first)
-        };
-        let group = group.write(clock);
-        if group.segment(hash).get().is_full() {
-            group.divide(hash, clock);
+        let way = self.ways.get(hash);
+        // SAFETY: who takes a node out of a group forgets the group's ways; and `self` is borrowed for as long as the segment.
+        match unsafe { way.get(&self.clock) } {
+            Some(segment) if !segment.is_full() => (segment, &mut self.len),
+            _ => self.segment(hash, true),
         }
-        (group.segment_mut(hash).write(clock), len)
+    }
+
+    /// The segment that this hash belongs to, to be written; if asked for, it can take one more entry.
+    #[cold]
+    #[inline(never)]
+    fn segment(&mut self, hash: u64, room: bool) -> (&mut Segment<K, V>, &mut usize) {
+        let place = self.place(hash);
+        let Self { groups, clock, len, ways, key_groups, first } = self;
+        let Some(group) = groups.get_mut(place) else { misrouted(hash, *key_groups, *first) };
+        let group = group.write(clock);
+        if room && group.segment(hash).get().is_full() {
+            let before = group.segments().len();
+            group.divide(hash, clock);
+            ways.divided(place, group.depth(), group.segments().len() - before);
+        }
+        let node = group.segment_mut(hash);
+        let depth = node.write(clock).depth;
+        ways.put(hash, depth, Hot::of(node));
+        (node.write(clock), len)
     }
 
     /// The segment that a key is in, to be written; `None`, and nothing is copied, if it is not there.
-    #[inline(always)]
     fn segment_that_has<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut Segment<K, V>>
     where
         K: Borrow<Q>,
     {
-        let place = self.place(hash);
-        let Self { groups, clock, .. } = self;
-        let Some(group) = groups.get_mut(place) else {
-            misrouted(hash, self.key_groups, self.first)
-        };
-        let segment = group.get().segment(hash);
-        let owned = group.is_owned(clock) && segment.is_owned(clock);
-        if !owned {
-            segment.get().entries.find(hash, |(other, _)| other.borrow() == key)?;
-        }
-        Some(group.write(clock).segment_mut(hash).write(clock))
+        self.get(hash, key)?;
+        Some(self.segment(hash, false).0)
     }
 }
 

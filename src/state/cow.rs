@@ -23,6 +23,8 @@
     reason = "a write in place to what an invariant, not the type, shows to be unshared"
 )]
 
+use std::mem::ManuallyDrop;
+
 use crate::sync::Arc;
 
 /// Numbers the nodes of one table.
@@ -165,7 +167,16 @@ impl<T> Hot<T> {
         if self.version < clock.floor {
             return None;
         }
-        // SAFETY: the version is not below the floor, so the clock was not raised since, and the caller vouches for the rest.
-        unsafe { Some(&mut (*self.at).value) }
+        // SAFETY: the version is not below the floor, so the clock was not raised since, and the caller vouches for the rest. What is made of
+        // the pointer for the assertions is never dropped.
+        unsafe {
+            debug_assert_eq!((*self.at).version, self.version, "the handle outlived its node");
+            debug_assert_eq!(
+                Arc::strong_count(&ManuallyDrop::new(Arc::from_raw(self.at))),
+                1,
+                "a node above the floor is shared"
+            );
+            Some(&mut (*self.at).value)
+        }
     }
 }

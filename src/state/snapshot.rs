@@ -13,7 +13,7 @@ use crate::error::BoxError;
 use crate::protocol::ids::BlobId;
 use crate::store::{BlobRef, BlobWriter, Section};
 
-/// In how many blobs a snapshot's bytes are at most (SPEC 14.7). Each is opened once for a restore.
+/// In how many blobs a snapshot's bytes are at most (SPEC 14.7).
 const MAX_BLOBS: usize = 16;
 
 /// A blob is shared while at least one in this many of its bytes is still needed (SPEC 14.7).
@@ -313,6 +313,7 @@ impl Shared {
                 blobs.push((live, BlobRef { id, length }));
             }
         }
+        // What is left out for the number of blobs is the least of sixteen or more parts: no more than a sixteenth of the state.
         blobs.sort_by_key(|(live, blob)| (std::cmp::Reverse(*live), blob.id));
         blobs.truncate(MAX_BLOBS - 1);
         let mut blobs: Vec<_> = blobs.into_iter().map(|(_, blob)| blob).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::cow::Hot;
 use super::hash::spread;
 
-/// For each segment of a bound of how many there are, how many ways there may be at most.
+/// How many ways there may be at most, for each segment that there is.
 const SPARSE: usize = 8;
 
 /// From a hash straight to its segment, for those that are being written to: one directory of equal depth for all groups, which is as

@@ -1,0 +1,266 @@
+//! What is read back, as which type, and what is refused.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Memory, named, snapshot};
+use crate::state::{
+    Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table, Written, hash,
+    single, to_json,
+};
+use crate::store::{SnapshotRef, Store, StoreError};
+
+fn table<K: Key, V: StateValue>(entries: impl IntoIterator<Item = (K, V)>) -> Table<K, V> {
+    let mut table = Table::new(0..8, 8);
+    for (key, value) in entries {
+        table.insert(hash(&key), key, value);
+    }
+    table
+}
+
+fn write<K: Key, V: StateValue>(entries: impl IntoIterator<Item = (K, V)>) -> (Memory, Written) {
+    let store = Memory::default();
+    let written = store.write(vec![named("counts", table(entries).freeze())], None);
+    (store, written)
+}
+
+fn read<K: Key, V: StateValue>(
+    store: &Memory,
+    written: &Written,
+) -> Result<Table<K, V>, StateError> {
+    let mut table = Table::new(0..8, 8);
+    let reference = snapshot(written);
+    let mut restored = Restored::read(store, &reference)?;
+    assert!(table.restore(&mut restored, "count", "counts")?);
+    Ok(table)
+}
+
+fn read_single<T: DeserializeOwned>(
+    store: &Memory,
+    reference: &SnapshotRef,
+    state: &str,
+) -> Result<Option<T>, StateError> {
+    Restored::read(store, reference)?.single("count", state)
+}
+
+/// SPEC 14.5
+#[test]
+fn a_field_that_was_added_with_a_default_is_restored() {
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Old {
+        count: u64,
+    }
+    #[derive(Clone, Serialize, Deserialize, PartialEq, Debug)]
+    struct New {
+        #[serde(default)]
+        name: String,
+        count: u64,
+    }
+    let (store, written) = write((0..100u64).map(|key| (key, Old { count: key })));
+    let table = read::<u64, New>(&store, &written).expect("the default fills in");
+    assert_eq!(table.get(hash(&5u64), &5), Some(&New { name: String::new(), count: 5 }));
+}
+
+#[test]
+fn another_type_is_refused_by_name() {
+    let (store, written) = write([(1u64, 2u64)]);
+    let refusal = read::<u64, String>(&store, &written).err().expect("a number is no string");
+    assert!(matches!(refusal, StateError::Decode { .. }), "{refusal:?}");
+    let text = refusal.to_string();
+    for part in ["`counts`", "`count`", "String", "#[serde(default)]"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
+    let reference = snapshot(&written);
+    let refusal = read_single::<u64>(&store, &reference, "counts").expect_err("it is a table");
+    assert!(matches!(refusal, StateError::Kind { found: Kind::Table, .. }), "{refusal:?}");
+    assert_eq!(read_single::<u64>(&store, &reference, "other").expect("none is none"), None);
+}
+
+#[test]
+fn other_key_groups_are_refused() {
+    let (store, written) = write([(1u64, 2u64)]);
+    let reference = snapshot(&written);
+    let mut restored = Restored::read(&store, &reference).expect("it is there");
+    let mut table: Table<u64, u64> = Table::new(0..16, 16);
+    let refusal = table.restore(&mut restored, "count", "counts").expect_err("8 are not 16");
+    assert!(matches!(refusal, StateError::KeyGroups { found: 8, wanted: 16, .. }), "{refusal:?}");
+}
+
+thread_local! {
+    static SALT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// SPEC 14.1
+#[test]
+fn a_key_that_hashes_otherwise_than_it_did_is_refused() {
+    #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    struct Fickle(u64);
+    impl Hash for Fickle {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            (self.0, SALT.get()).hash(hasher);
+        }
+    }
+    let (store, written) = write((0..100).map(|key| (Fickle(key), ())));
+    assert_eq!(read::<Fickle, ()>(&store, &written).expect("nothing changed").len(), 100);
+    SALT.set(1);
+    let refusal = read::<Fickle, ()>(&store, &written).err().expect("it changed");
+    assert!(matches!(refusal, StateError::Hash { .. }), "{refusal:?}");
+    assert!(refusal.to_string().contains("Fickle"));
+}
+
+#[test]
+fn what_nobody_asks_for_is_noticed() {
+    let store = Memory::default();
+    let images = vec![
+        named("counts", table([(1u64, 1u64)]).freeze()),
+        Named::single("source", "position", &17u64).expect("a number can be encoded"),
+        named("flag", single(&true).expect("a flag can be encoded")),
+    ];
+    let written = store.write(images, None);
+    let reference = snapshot(&written);
+    let mut restored = Restored::read(&store, &reference).expect("it is there");
+    assert_eq!(restored.unclaimed().len(), 3);
+    assert_eq!(restored.single("source", "position").expect("it is a number"), Some(17u64));
+    assert_eq!(restored.single("count", "flag").expect("it is a flag"), Some(true));
+    assert_eq!(restored.unclaimed(), [("count".to_owned(), "counts".to_owned())]);
+    let error = StateError::Unclaimed { names: restored.unclaimed() };
+    assert!(error.to_string().contains("`counts` of operator `count`"));
+}
+
+#[test]
+fn an_error_names_the_state_that_cannot_be_written() {
+    struct Refuses;
+    impl Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("not today"))
+        }
+    }
+    let error = Named::single("count", "odd", &Refuses).err().expect("it refuses");
+    assert!(error.to_string().contains("`odd` of operator `count` cannot be written"));
+}
+
+/// SPEC 14.6
+#[test]
+fn a_table_of_contents_is_read_as_written_or_refused() {
+    let (store, written) = write((0..50_000u64).map(|key| (key, key)));
+    let bytes = store.read(&written.root).expect("it is there");
+    let root = Root::decode(&bytes).expect("it was just written");
+    assert_eq!(Root::decode(&root.encode()).expect("it was just written"), root);
+    let entries: u32 = root.entries[0].segments.iter().map(|segment| segment.entries).sum();
+    assert_eq!((entries, root.entries[0].key_groups), (50_000, 8));
+    assert!(bytes.len() < 40 * root.entries[0].segments.len() + 100, "{} bytes", bytes.len());
+
+    let mut later = bytes.clone();
+    later[0] = 2;
+    let refusal = Root::decode(&later).expect_err("it is of another version");
+    assert!(matches!(refusal, StateError::Version { found: 2, known: 1 }), "{refusal:?}");
+    for cut in [0, 1, 2, bytes.len() / 2, bytes.len() - 1] {
+        let refusal = Root::decode(&bytes[..cut]).expect_err("the rest is missing");
+        assert!(matches!(refusal, StateError::Malformed { .. }), "{refusal:?}");
+    }
+}
+
+/// SPEC 14.6: whatever a table of contents says, there is a table or an error.
+#[test]
+fn segments_that_do_not_fit_together_are_refused() {
+    let (store, written) = write((0..50_000u64).map(|key| (key, key)));
+    let bytes = store.read(&written.root).expect("it is there");
+    let good = Root::decode(&bytes).expect("it was just written");
+    let spoil: [fn(&mut Root); 5] = [
+        |root| root.entries[0].segments.truncate(3),
+        |root| {
+            let twice = root.entries[0].segments[3];
+            root.entries[0].segments.push(twice);
+        },
+        |root| root.entries[0].segments[3].depth = 200,
+        |root| root.entries[0].segments[3].prefix = u32::MAX,
+        |root| root.entries[0].segments[3].entries += 1,
+    ];
+    for spoil in spoil {
+        let mut root = good.clone();
+        spoil(&mut root);
+        let id = crate::protocol::ids::BlobId {
+            checkpoint: written.root.blob.checkpoint.plus(1),
+            ..written.root.blob
+        };
+        let mut writer = store.create_blob(id).expect("memory takes blobs");
+        let section = writer.append(&root.encode()).expect("memory takes bytes");
+        writer.finish().expect("memory takes blobs");
+        let mut reference = snapshot(&written);
+        reference.root = section;
+        let mut restored = Restored::read(&store, &reference).expect("it can be decoded");
+        let mut table: Table<u64, u64> = Table::new(0..8, 8);
+        let refusal = table.restore(&mut restored, "count", "counts").expect_err("it is spoilt");
+        let typed = matches!(refusal, StateError::Malformed { .. } | StateError::Hash { .. });
+        assert!(typed, "{refusal:?}");
+        crate::sync::lock(&store.0).remove(&id);
+    }
+}
+
+#[test]
+fn a_blob_that_is_missing_is_an_error_of_the_store() {
+    let (store, written) = write([(1u64, 1u64)]);
+    crate::sync::lock(&store.0).clear();
+    let refusal = read::<u64, u64>(&store, &written).err().expect("it is gone");
+    assert!(matches!(refusal, StateError::Store(StoreError::Missing { .. })), "{refusal:?}");
+}
+
+/// A table may take its groups out of several snapshots, each of which has other groups.
+#[test]
+fn a_table_takes_only_its_own_key_groups() {
+    let (store, written) = write((0..1000u64).map(|key| (key, key)));
+    let reference = snapshot(&written);
+    let mut parts = 0;
+    for groups in [0..3, 3..8] {
+        let mut restored = Restored::read(&store, &reference).expect("it is there");
+        let mut part: Table<u64, u64> = Table::new(groups, 8);
+        assert!(part.restore(&mut restored, "count", "counts").expect("it is readable"));
+        assert!(part.iter().all(|(key, value)| key == value));
+        parts += part.len();
+    }
+    assert_eq!(parts, 1000);
+}
+
+#[test]
+fn state_is_shown_without_its_types() {
+    #[derive(Clone, Serialize, Deserialize)]
+    struct Seen {
+        last: Option<f64>,
+        names: List<String>,
+        by_hour: Map<u8, i32>,
+        size: Size,
+    }
+    #[derive(Clone, Serialize, Deserialize)]
+    enum Size {
+        Known(u8),
+    }
+    let value = Seen {
+        last: None,
+        names: vec!["a".to_owned()].into(),
+        by_hour: BTreeMap::from([(23, -1)]).into(),
+        size: Size::Known(3),
+    };
+    let store = Memory::default();
+    let images = vec![
+        named("seen", table([("k".to_owned(), value)]).freeze()),
+        named("position", single(&(7, f64::NAN)).expect("numbers can be encoded")),
+    ];
+    let written = store.write(images, None);
+    let root = Root::decode(&store.read(&written.root).expect("it is there")).expect("it is one");
+    let mut shown = Vec::new();
+    for entry in &root.entries {
+        let all = to_json(&store, entry, &mut |value| {
+            shown.push(value);
+            Ok(())
+        });
+        all.expect("it can be shown");
+    }
+    let seen = json!({"last": null, "names": ["a"], "by_hour": {"23": -1}, "size": {"Known": 3}});
+    assert_eq!(shown, [json!(["k", seen]), json!([7, "NaN"])]);
+}

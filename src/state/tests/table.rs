@@ -1,0 +1,309 @@
+//! Tables against a model, frozen, written and restored at random.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Memory, named, snapshot};
+use crate::state::{Image, Locations, Restored, Table, Written, group_of, hash};
+use crate::sync::thread;
+
+/// Large, so that few of them fill a segment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Large {
+    count: u64,
+    #[serde(skip)]
+    padding: [u64; 31],
+}
+
+fn large(count: u64) -> Large {
+    Large { count, padding: [0; 31] }
+}
+
+type Model = HashMap<u32, u64>;
+
+const GROUPS: u16 = 4;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Counts a run of keys up by one.
+    Count(u32, u32),
+    Set(u32, u64),
+    Double(u32),
+    Remove(u32),
+    Retain(u64),
+    Extract(u64),
+    TakeGroup(u16),
+    Freeze,
+    /// Writes the oldest image that is not written, on top of an older snapshot.
+    Write(usize),
+    /// Drops the oldest image.
+    Drop,
+    /// Goes on from a snapshot.
+    Restore(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = || 0u32..3000;
+    prop_oneof![
+        6 => (key(), 1u32..500).prop_map(|(from, many)| Op::Count(from, many)),
+        2 => (key(), any::<u64>()).prop_map(|(key, value)| Op::Set(key, value)),
+        2 => key().prop_map(Op::Double),
+        4 => key().prop_map(Op::Remove),
+        1 => (2u64..5).prop_map(Op::Retain),
+        1 => (2u64..5).prop_map(Op::Extract),
+        1 => (0..GROUPS).prop_map(Op::TakeGroup),
+        4 => Just(Op::Freeze),
+        4 => any::<usize>().prop_map(Op::Write),
+        1 => Just(Op::Drop),
+        1 => any::<usize>().prop_map(Op::Restore),
+    ]
+}
+
+fn new() -> Table<u32, Large> {
+    Table::new(0..GROUPS, GROUPS)
+}
+
+fn content(table: &Table<u32, Large>) -> Model {
+    let content: Model = table.iter().map(|(key, value)| (*key, value.count)).collect();
+    assert_eq!(content.len(), table.len());
+    content
+}
+
+fn restored(store: &Memory, written: &Written) -> (Table<u32, Large>, Locations) {
+    let reference = snapshot(written);
+    let mut restored = Restored::read(store, &reference).expect("it is there");
+    let mut table = new();
+    assert!(table.restore(&mut restored, "count", "counts").expect("it is readable"));
+    assert_eq!(restored.unclaimed(), []);
+    (table, restored.into_locations())
+}
+
+#[derive(Default)]
+struct Run {
+    store: Memory,
+    frozen: Vec<(Box<dyn Image>, Model)>,
+    /// Of this life of the table.
+    bases: Vec<Locations>,
+    written: Vec<(Written, Model)>,
+}
+
+impl Run {
+    fn write(&mut self, choice: usize) {
+        let (image, model) = self.frozen.remove(0);
+        // One more than there are bases: none.
+        let base = self.bases.get(choice % (self.bases.len() + 1));
+        let written = self.store.write(vec![named("counts", image)], base);
+        self.bases.push(written.locations.clone());
+        self.written.push((written, model));
+    }
+
+    fn step(&mut self, table: &mut Table<u32, Large>, model: &mut Model, op: Op) {
+        match op {
+            Op::Count(from, many) => {
+                for key in from..from + many {
+                    table.entry(hash(&key), key, || large(0)).count += 1;
+                    *model.entry(key).or_default() += 1;
+                }
+            }
+            Op::Set(key, value) => {
+                let before = table.insert(hash(&key), key, large(value));
+                assert_eq!(before.map(|large| large.count), model.insert(key, value));
+            }
+            Op::Double(key) => {
+                let found = table.get_mut(hash(&key), &key).map(|large| {
+                    large.count = large.count.wrapping_mul(2);
+                    large.count
+                });
+                let expected = model.get_mut(&key).map(|count| {
+                    *count = count.wrapping_mul(2);
+                    *count
+                });
+                assert_eq!(found, expected);
+            }
+            Op::Remove(key) => {
+                let removed = table.remove(hash(&key), &key).map(|large| large.count);
+                assert_eq!(removed, model.remove(&key));
+                assert_eq!(table.get(hash(&key), &key), None);
+            }
+            Op::Retain(by) => {
+                table.retain(|key, _| u64::from(*key) % by != 0);
+                model.retain(|key, _| u64::from(*key) % by != 0);
+            }
+            Op::Extract(by) => {
+                let taken = table.extract(|_, value| value.count % by == 0);
+                for (key, value) in &taken {
+                    assert_eq!(model.remove(key), Some(value.count));
+                }
+                let order = |(key, _): &(u32, Large)| (group_of(hash(key), GROUPS), hash(key));
+                assert!(taken.is_sorted_by_key(order));
+            }
+            Op::TakeGroup(group) => {
+                for (key, value) in table.take_group(group) {
+                    assert_eq!(group_of(hash(&key), GROUPS), group);
+                    assert_eq!(model.remove(&key), Some(value.count));
+                }
+            }
+            Op::Freeze => self.frozen.push((table.freeze(), model.clone())),
+            Op::Write(choice) => {
+                if !self.frozen.is_empty() {
+                    self.write(choice);
+                }
+            }
+            Op::Drop => drop((!self.frozen.is_empty()).then(|| self.frozen.remove(0))),
+            Op::Restore(choice) => {
+                if !self.written.is_empty() {
+                    let (written, of_then) = &self.written[choice % self.written.len()];
+                    let (again, locations) = restored(&self.store, written);
+                    *table = again;
+                    model.clone_from(of_then);
+                    // Images of the table's earlier life share nothing with this one's bases.
+                    self.frozen.clear();
+                    self.bases = vec![locations];
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// SPEC 5.4, 8.3, 14.5
+    #[test]
+    fn every_image_is_what_the_table_was_when_it_was_frozen(ops in vec(op(), 1..80)) {
+        let (mut table, mut model, mut run) = (new(), Model::new(), Run::default());
+        for op in ops {
+            run.step(&mut table, &mut model, op);
+        }
+        assert_eq!(content(&table), model);
+        while !run.frozen.is_empty() {
+            run.write(run.bases.len().saturating_sub(1));
+        }
+        for (written, model) in &run.written {
+            assert_eq!(content(&restored(&run.store, written).0), *model);
+        }
+        let drained: Model = table.drain().map(|(key, value)| (key, value.count)).collect();
+        assert_eq!(drained, model);
+        assert!(table.is_empty() && table.iter().next().is_none());
+    }
+}
+
+/// SPEC 5.4
+#[test]
+fn an_image_is_written_while_its_table_goes_on() {
+    let store = Memory::default();
+    let mut table = new();
+    let mut uploads = Vec::new();
+    for round in 0..40u64 {
+        for key in 0..2000u32 {
+            table.entry(hash(&key), key, || large(0)).count += 1;
+        }
+        let image = table.freeze();
+        uploads.push(thread::spawn(move || {
+            let store = Memory::default();
+            let written = store.write(vec![named("counts", image)], None);
+            let counts = content(&restored(&store, &written).0);
+            assert!(counts.len() == 2000 && counts.values().all(|count| *count == round + 1));
+        }));
+        for key in 2000 * (round as u32 + 1)..2000 * (round as u32 + 1) + 500 {
+            table.insert(hash(&key), key, large(0));
+            assert!(table.remove(hash(&key), &key).is_some());
+        }
+    }
+    for upload in uploads {
+        upload.join().expect("every image is whole");
+    }
+    drop(store);
+}
+
+/// Keys by the thousand whose hashes say little or nothing.
+#[test]
+fn keys_that_hash_alike_are_kept_apart() {
+    #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+    struct Poor(u32, u32);
+    impl Hash for Poor {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            (self.0 % self.1).hash(hasher);
+        }
+    }
+    for kinds in [1, 2, 3, 100] {
+        let mut table: Table<Poor, Large> = Table::new(0..1, 1);
+        for round in 0..2 {
+            for key in (0..1000).map(|number| Poor(number, kinds)) {
+                let count = &mut table.entry(hash(&key), key, || large(0)).count;
+                assert_eq!(*count, round);
+                *count += 1;
+            }
+            drop(table.freeze());
+        }
+        assert_eq!(table.len(), 1000);
+        let image = table.freeze();
+        let store = Memory::default();
+        let written = store.write(vec![named("counts", image)], None);
+        let reference = snapshot(&written);
+        let mut restored = Restored::read(&store, &reference).expect("it is there");
+        let mut again: Table<Poor, Large> = Table::new(0..1, 1);
+        assert!(again.restore(&mut restored, "count", "counts").expect("it is readable"));
+        for key in (0..1000).map(|number| Poor(number, kinds)) {
+            assert_eq!(again.remove(hash(&key), &key), Some(large(2)));
+        }
+    }
+}
+
+#[test]
+fn strings_are_looked_up_without_being_copied() {
+    let mut table: Table<String, u32> = Table::new(3..9, 16);
+    let ours = |key: &&str| (3..9).contains(&group_of(hash(*key), 16));
+    let keys: Vec<&str> =
+        ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().filter(ours).collect();
+    assert!(!keys.is_empty());
+    for key in &keys {
+        *table.entry_ref(hash(*key), *key, || 0) += 1;
+        *table.entry_ref(hash(*key), *key, || 0) += 1;
+        assert_eq!(table.get(hash(*key), *key), Some(&2));
+    }
+    assert_eq!(table.len(), keys.len());
+}
+
+#[test]
+#[should_panic(expected = "routed to the wrong subtask")]
+fn a_key_of_another_subtask_is_refused() {
+    let mut table: Table<u64, u64> = Table::new(8..9, 16);
+    let key = (0u64..).find(|key| group_of(hash(key), 16) < 8).expect("most are");
+    table.entry(hash(&key), key, || 0);
+}
+
+/// Also where they wrote to both halves of a group that was divided in between.
+#[test]
+fn what_was_not_written_to_stays_shared_in_memory() {
+    let mut table = new();
+    for key in 0..5000u32 {
+        table.insert(hash(&key), key, large(1));
+    }
+    let versions = |image: &dyn Image| {
+        let mut versions = Vec::new();
+        let visited = image.segments(&mut |segment| {
+            versions.extend(segment.version);
+            Ok(())
+        });
+        visited.expect("nothing fails here");
+        versions.sort_unstable();
+        versions
+    };
+    let first = versions(&*table.freeze());
+    table.get_mut(hash(&7u32), &7).expect("it is there").count = 2;
+    // Neither looking at keys nor looking for absent ones is a write.
+    for key in 5000..6000u32 {
+        assert!(table.remove(hash(&key), &key).is_none());
+        assert!(table.get_mut(hash(&key), &key).is_none());
+    }
+    table.retain(|_, _| true);
+    let second = versions(&*table.freeze());
+    let both = first.iter().filter(|version| second.contains(version)).count();
+    assert!(first.len() > 20);
+    assert_eq!((first.len(), both), (second.len(), first.len() - 1));
+}

@@ -3,7 +3,7 @@
 //! W1: a keyed count; W2: source, map, filter, sink. Each contestant computes the same result, which is verified. A round runs every
 //! contestant once; medians over the rounds are printed with the smallest and the largest, and ratios to timely.
 //!
-//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--only NAME]`
+//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME]`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
@@ -25,7 +25,8 @@ struct Contestant {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let value = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1));
+    let value =
+        |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1));
     let number = |flag, default| value(flag).map_or(default, |text| text.parse::<u64>().unwrap());
     let rounds = number("--rounds", 5) as usize;
     let (w1, w2) = (number("--w1", 20_000_000), number("--w2", 50_000_000));
@@ -39,15 +40,26 @@ fn main() {
             "W2 source, map, filter, sink",
             vec![
                 all("snapline", w2, Box::new(move || ours::chain(w2, None)) as Run),
-                all("snapline, checkpoints every 1 s", w2, Box::new(move || ours::chain(w2, Some(ms(1000))))),
-                all("snapline, checkpoints every 100 ms", w2, Box::new(move || ours::chain(w2, Some(ms(100))))),
+                all(
+                    "snapline, checkpoints every 1 s",
+                    w2,
+                    Box::new(move || ours::chain(w2, Some(ms(1000)))),
+                ),
+                all(
+                    "snapline, checkpoints every 100 ms",
+                    w2,
+                    Box::new(move || ours::chain(w2, Some(ms(100)))),
+                ),
                 all("timely", w2, Box::new(move || with_timely::chain(w2))),
                 all("by hand, fused loop", w2, Box::new(move || hand::chain(w2))),
             ],
         ),
     ];
-    let only = value("--only");
+    let (only, table) = (value("--only"), value("--table"));
     for (title, contestants) in tables {
+        if table.is_some_and(|table| !title.contains(table.as_str())) {
+            continue;
+        }
         println!("\n{title}");
         let chosen = |c: &&Contestant| only.is_none_or(|only| c.name.contains(only.as_str()));
         let contestants: Vec<&Contestant> = contestants.iter().filter(chosen).collect();
@@ -70,8 +82,16 @@ fn keyed(records: u64, all: &dyn Fn(&'static str, u64, Run) -> Contestant) -> Ve
     let ms = Duration::from_millis;
     vec![
         all("snapline", records, Box::new(move || ours::count(records, None))),
-        all("snapline, checkpoints every 1 s", records, Box::new(move || ours::count(records, Some(ms(1000))))),
-        all("snapline, checkpoints every 100 ms", records, Box::new(move || ours::count(records, Some(ms(100))))),
+        all(
+            "snapline, checkpoints every 1 s",
+            records,
+            Box::new(move || ours::count(records, Some(ms(1000)))),
+        ),
+        all(
+            "snapline, checkpoints every 100 ms",
+            records,
+            Box::new(move || ours::count(records, Some(ms(100)))),
+        ),
         all("timely", records, Box::new(move || with_timely::count(records))),
         all("by hand, source to count", records, Box::new(move || hand::count(records))),
         all("by hand, all to all", records, Box::new(move || hand::count_all_to_all(records))),
@@ -90,7 +110,10 @@ fn report(contestants: &[&Contestant], times: &[Vec<(Duration, Duration)>]) {
         let wall = sorted(&times[place], |time| time.0);
         rate(contestants[place], wall[wall.len() / 2])
     });
-    println!("{:<38} {:>9} {:>19} {:>10} {:>10}", "", "M rec/s", "min - max", "CPU ns/rec", "to timely");
+    println!(
+        "{:<38} {:>9} {:>19} {:>10} {:>10}",
+        "", "M rec/s", "min - max", "CPU ns/rec", "to timely"
+    );
     for (contestant, times) in contestants.iter().zip(times) {
         let (wall, cpu) = (sorted(times, |time| time.0), sorted(times, |time| time.1));
         let median = rate(contestant, wall[wall.len() / 2]);

@@ -34,7 +34,8 @@ pub fn count(records: u64) {
 
 /// Two threads, each of which makes half of the keys and counts half of them.
 pub fn count_all_to_all(records: u64) {
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| bounded::<Vec<u64>>(1 << 20)).unzip();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..2).map(|_| bounded::<Vec<u64>>(1 << 20)).unzip();
     let workers: Vec<_> = receivers
         .into_iter()
         .enumerate()

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use timely::Config;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::ToStream;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::vec::{Filter, Map};
-use timely::dataflow::operators::ToStream;
 
 use super::{kept, key, mapped, verify, verify_chain};
 
@@ -18,19 +18,18 @@ pub fn count(records: u64) {
         let mine = Rc::clone(&counts);
         let index = worker.index() as u64;
         worker.dataflow::<u64, _, _>(move |scope| {
-            (index..records)
-                .step_by(2)
-                .map(key)
-                .to_stream(scope)
-                .container::<Vec<u64>>()
-                .sink(Exchange::new(|key: &u64| *key), "Count", move |(input, _frontier)| {
+            (index..records).step_by(2).map(key).to_stream(scope).container::<Vec<u64>>().sink(
+                Exchange::new(|key: &u64| *key),
+                "Count",
+                move |(input, _frontier)| {
                     let mut counts = mine.borrow_mut();
                     input.for_each(|_cap, batch| {
                         for key in batch.drain(..) {
                             *counts.entry(key).or_default() += 1;
                         }
                     });
-                });
+                },
+            );
         });
         while worker.step_or_park(None) {}
         std::mem::take(&mut *counts.borrow_mut())

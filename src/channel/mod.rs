@@ -9,6 +9,7 @@
 //! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
 //! consumer the wish is the token of its worker's parker; for the producer it is `starved`.
 
+mod prefetch;
 mod ring;
 
 use snapline_protocol::message::Barrier;
@@ -31,6 +32,8 @@ pub(crate) enum Message<T> {
 pub(crate) struct Sender<T> {
     messages: Producer<Message<T>>,
     spent: Consumer<Vec<T>>,
+    /// Spent buffers that have come back; the last is the one used last, and most likely still in a cache.
+    spare: Vec<Vec<T>>,
     starved: Arc<AtomicBool>,
     /// Wakes the worker that hosts the consumer.
     consumer: Unparker,
@@ -56,7 +59,7 @@ pub(crate) fn channel<T: Send>(
     let (give_back, spent) = ring(capacity + 2);
     let starved = Arc::new(AtomicBool::new(false));
     (
-        Sender { messages: put, spent, starved: Arc::clone(&starved), consumer },
+        Sender { messages: put, spent, spare: Vec::new(), starved: Arc::clone(&starved), consumer },
         Receiver { messages: taken, spent: give_back, starved, producer },
     )
 }
@@ -84,7 +87,10 @@ impl<T: Send> Sender<T> {
 
     /// An empty buffer: a spent one if the consumer has given one back, else a new one with this capacity.
     pub(crate) fn buffer(&mut self, capacity: usize) -> Vec<T> {
-        self.spent.pop().unwrap_or_else(|| Vec::with_capacity(capacity))
+        while let Some(buffer) = self.spent.pop() {
+            self.spare.push(buffer);
+        }
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(capacity))
     }
 }
 
@@ -92,6 +98,9 @@ impl<T: Send> Receiver<T> {
     /// Takes the oldest message, and wakes the producer if it waits for room.
     pub(crate) fn receive(&mut self) -> Option<Message<T>> {
         let message = self.messages.pop()?;
+        if let Message::Batch(batch) = &message {
+            prefetch::lines(batch);
+        }
         fence(Ordering::SeqCst);
         if self.starved.load(Ordering::Relaxed) {
             self.starved.store(false, Ordering::Relaxed);

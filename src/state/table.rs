@@ -148,7 +148,22 @@ impl<K: Key, V: StateValue> Table<K, V> {
 
     /// A key's entry, put in if it is not there: the key as it is stored, and its value to be changed.
     #[inline]
+    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
     pub fn entry_pair(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
+        let way = self.ways.get(hash);
+        // SAFETY: as for `segment_with_room`.
+        if let Some(segment) = unsafe { way.get(&self.clock) }
+            && let Some((key, value)) = segment.entries.find_mut(hash, |(other, _)| *other == key)
+        {
+            return (key, value);
+        }
+        self.new_entry(hash, key, default)
+    }
+
+    /// [`Table::entry_pair`] of a key that is not there, or not in a segment that is being written to.
+    #[cold]
+    #[inline(never)]
+    fn new_entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
         let (segment, len) = self.segment_with_room(hash);
         let (key, value) = match segment.entries.find_entry(hash, |(other, _)| *other == key) {
             Ok(found) => found.into_mut(),

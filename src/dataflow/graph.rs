@@ -96,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) role: Role,
     pub(crate) parallelism: Option<usize>,
     pub(crate) make: Arc<dyn MakeBody>,
+    /// How many edges must go out of it: each branch of a fork is one.
+    pub(crate) outputs: usize,
     /// A source: whether it is replayable.
     pub(crate) replayable: Option<bool>,
     /// A sink: how it delivers.

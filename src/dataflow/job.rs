@@ -82,6 +82,11 @@ pub enum BuildError {
         /// The key groups.
         key_groups: u16,
     },
+    /// A branch of a fork goes nowhere.
+    LooseBranch {
+        /// The operator whose output is forked.
+        operator: String,
+    },
     /// The guarantee asked for cannot be given.
     Guarantee {
         /// What was asked for.
@@ -101,6 +106,10 @@ impl fmt::Display for BuildError {
                 "operator `{operator}` has {parallelism} subtasks but there are only {key_groups} key groups to divide among them; \
                  configure more key groups or fewer subtasks"
             ),
+            Self::LooseBranch { operator } => write!(
+                f,
+                "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
+            ),
             Self::Guarantee { asked, given } => {
                 write!(
                     f,
@@ -115,7 +124,10 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Topology(error) => Some(error),
-            Self::Setting { .. } | Self::TooParallel { .. } | Self::Guarantee { .. } => None,
+            Self::Setting { .. }
+            | Self::TooParallel { .. }
+            | Self::LooseBranch { .. }
+            | Self::Guarantee { .. } => None,
         }
     }
 }
@@ -192,6 +204,11 @@ impl Job {
             }
         }
         let topology = plan.build()?;
+        for (place, node) in nodes.iter().enumerate() {
+            if edges.iter().filter(|edge| edge.from == place).count() < node.outputs {
+                return Err(BuildError::LooseBranch { operator: node.name.clone() });
+            }
+        }
         let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
         let workers = config.workers.unwrap_or_else(cores).min(widest).max(1);
         let guarantee = Guarantee::compute(&Facts {

@@ -111,8 +111,9 @@ struct Loose {
 pub struct Stream<P: Pipe> {
     graph: Rc<RefCell<Graph>>,
     pipe: P,
-    /// The task's name, and whether the user chose it.
+    /// The task's name, and whether the user chose it; one that was not chosen gives way when the task is closed.
     name: String,
+    named: bool,
     role: Role,
     parallelism: Option<usize>,
     replayable: Option<bool>,
@@ -133,6 +134,7 @@ impl<S: Source> Stream<FromSource<S, Identity<S::Record>>> {
             graph,
             pipe,
             name: name.into(),
+            named: true,
             role: Role::Source,
             parallelism: None,
             replayable,
@@ -187,14 +189,15 @@ impl<P: Pipe> Stream<P> {
     }
 
     fn then<L: Logic<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
-        let Self { graph, pipe, name, role, parallelism, replayable, inputs } = self;
+        let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let pipe = pipe.then(next);
-        Stream { graph, pipe, name, role, parallelism, replayable, inputs }
+        Stream { graph, pipe, name, named, role, parallelism, replayable, inputs }
     }
 
     /// Names the task that the stream has come to: its state is found again under this name, also when operators are added before it.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
+        self.named = true;
         self
     }
 
@@ -228,7 +231,7 @@ impl<P: Pipe> Stream<P> {
         other: Stream<Q>,
     ) -> Stream<FromInputs<Identity<P::Out>>> {
         let graph = Rc::clone(&self.graph);
-        let name = graph.borrow().unused_name("union");
+        let name = "union".to_owned();
         let (mine, my_end) = self.close_plain();
         let (others, other_end) = other.close_plain();
         Stream::behind(graph, name, vec![mine, others], vec![my_end, other_end], Identity::new())
@@ -244,8 +247,8 @@ impl<P: Pipe> Stream<P> {
     {
         let graph = Rc::clone(&self.graph);
         let (left, right) = (Edge::new(), Edge::new());
-        let name = self.name.clone();
-        let from = self.close(MakeFork(vec![Arc::clone(&left), Arc::clone(&right)]));
+        let from = self.close(MakeFork(vec![Arc::clone(&left), Arc::clone(&right)]), 2);
+        let name = graph.borrow().nodes[from].name.clone();
         let branch = |edge: Arc<Edge<P::Out>>, which: &str| {
             let loose = Loose { from, keyed: false, edge: Arc::clone(&edge) as _ };
             let name = format!("{name}-{which}");
@@ -266,6 +269,7 @@ impl<P: Pipe> Stream<P> {
             role: Role::Sink,
             parallelism,
             make,
+            outputs: 0,
             replayable: None,
             delivery,
         };
@@ -274,15 +278,16 @@ impl<P: Pipe> Stream<P> {
 
     fn close_plain(self) -> (Arc<Edge<P::Out>>, Loose) {
         let edge = Edge::new();
-        let from = self.close(MakePlain(Arc::clone(&edge)));
+        let from = self.close(MakePlain(Arc::clone(&edge)), 1);
         (Arc::clone(&edge), Loose { from, keyed: false, edge })
     }
 
-    /// Makes a node of what the stream has come to.
-    fn close<M: MakeRoute<P::Out>>(self, route: M) -> usize {
-        let Self { graph, pipe, name, role, parallelism, replayable, inputs } = self;
+    /// Makes a node of what the stream has come to, with so many outputs.
+    fn close<M: MakeRoute<P::Out>>(self, route: M, outputs: usize) -> usize {
+        let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let make = pipe.make(route);
-        let node = Node { name, role, parallelism, make, replayable, delivery: None };
+        let name = if named { name } else { graph.borrow().unused_name(&name) };
+        let node = Node { name, role, parallelism, make, outputs, replayable, delivery: None };
         add(&graph, node, inputs)
     }
 }
@@ -307,7 +312,7 @@ impl<L: Logic> Stream<FromInputs<L>> {
     ) -> Self {
         let pipe = FromInputs { inputs: edges, logic };
         let (role, parallelism) = (Role::Transform, None);
-        Self { graph, pipe, name, role, parallelism, replayable: None, inputs }
+        Self { graph, pipe, name, named: false, role, parallelism, replayable: None, inputs }
     }
 }
 
@@ -383,9 +388,14 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         let graph = Rc::clone(&self.stream.graph);
         let edge = Edge::new();
         let route = MakeExchange { edge: Arc::clone(&edge), keyer: self.keyer.clone() };
-        let from = self.stream.close(route);
+        let from = self.stream.close(route, 1);
         let loose = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
-        let name = graph.borrow().unused_name(name);
-        Stream::behind(graph, name, vec![edge], vec![loose], Keyed::new(self.keyer, process))
+        Stream::behind(
+            graph,
+            name.to_owned(),
+            vec![edge],
+            vec![loose],
+            Keyed::new(self.keyer, process),
+        )
     }
 }

@@ -78,6 +78,8 @@ pub(crate) struct Driver {
     /// Failed tries of store operations, in a row.
     store_tries: u32,
     unreadable: Vec<(CheckpointId, StoreError)>,
+    /// Whether the newest complete checkpoint is behind the end of all input.
+    input_ended: bool,
     pub(super) board: StatusBoard,
     end: Option<Result<Ended, JobError>>,
 }
@@ -128,6 +130,7 @@ impl Driver {
             last_end: None,
             store_tries: 0,
             unreadable: Vec::new(),
+            input_ended: false,
             board,
             end: None,
         };
@@ -276,8 +279,13 @@ impl Driver {
         } else {
             self.store_tries = 0;
         }
-        if let (StoreOp::Manifest { checkpoint, .. }, true) = (op, result != StoreResult::Unknown) {
+        if let (StoreOp::Manifest { checkpoint, ended, .. }, true) =
+            (op, result != StoreResult::Unknown)
+        {
             self.manifests.remove(&checkpoint);
+            if result == StoreResult::Applied {
+                self.input_ended = ended;
+            }
         }
         self.handle(Event::Stored { op, result });
     }
@@ -357,6 +365,8 @@ impl Driver {
             Phase::Finished(kind) => Some(Ok(match kind {
                 CheckpointKind::Periodic => Ended::Finished,
                 CheckpointKind::Drain => Ended::Drained,
+                // The input's end came first: there is nothing to go on with (SPEC 7.4).
+                CheckpointKind::Suspend if self.input_ended => Ended::Finished,
                 CheckpointKind::Suspend => Ended::Suspended,
             })),
             Phase::FailedDataLoss => {
@@ -466,7 +476,11 @@ impl Driver {
             running.end();
         }
         let Some(pause) = pause else {
+            // A sink may hear of a successor before the store tells.
+            let deposed = self.hosting.store.fence();
+            let deposed = deposed.is_ok_and(|fence| fence.term > self.machine.term());
             self.end = Some(Err(match self.failure.take() {
+                _ if deposed => JobError::Deposed,
                 Some(failure) => JobError::Failed(failure),
                 None => JobError::Checkpoints { missing: std::mem::take(&mut self.missing) },
             }));
@@ -499,6 +513,7 @@ impl Driver {
             },
         };
         let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
+        self.input_ended = manifest.as_ref().is_some_and(|manifest| manifest.ended);
         tracing::info!(target: "snapline::job", %attempt, restored = restored.map(CheckpointId::get), "starting the tasks");
         match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
             Ok(running) => {

@@ -20,7 +20,8 @@ pub enum Ended {
     Finished,
     /// It was stopped with [`JobHandle::drain`]: what had been read is processed and committed.
     Drained,
-    /// It was suspended: everything up to a checkpoint is committed, and the next run goes on behind it.
+    /// It was suspended: everything up to a checkpoint is committed, and the next run goes on behind it. A job whose input had ended by then
+    /// has finished instead.
     Suspended,
     /// It was cancelled: nothing behind the last complete checkpoint counts.
     Cancelled,

@@ -96,7 +96,8 @@ pub enum Resume {
     /// Goes on behind the checkpoint that suspended it.
     #[default]
     Suspended,
-    /// Goes on behind this checkpoint only, also if it drained the job (SPEC 7.4).
+    /// Goes on behind this checkpoint only; if another one is found it stays suspended. A job that was drained stays over: its input has
+    /// ended (SPEC 7.4).
     From(CheckpointId),
     /// Finishes what is left to commit, and nothing else.
     Never,

@@ -1,0 +1,133 @@
+//! What a child does: it runs a job, to its end if nothing comes between.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use snapline::connect::{Collect, FileSink, OpenContext, Progress, Source, SourceReader};
+use snapline::store::{LocalStore, Takeover};
+use snapline::{BoxError, Dataflow, Emitter, Ended, JobConfig, KeyState, Level, Storage};
+
+use crate::mortal::{self, Mortal, MortalStore};
+use crate::plan::{JobPlan, Shape};
+
+/// How many records each source has.
+pub(crate) const RECORDS: u64 = 12_000;
+/// How many keys they have.
+pub(crate) const KEYS: u64 = 97;
+/// What a child says when a manifest was put.
+pub(crate) const COMPLETE: &str = "checkpoint complete";
+
+/// So many records come at once, and then none for a moment: so that there are checkpoints in between.
+const GULP: u64 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Runs the job that `text` describes. Whatever is wrong is a panic: the parent reads it.
+pub(crate) fn run(text: &str, kill_at: Option<&str>) {
+    mortal::arm(kill_at);
+    let (plan, dir) = JobPlan::from_text(text);
+    let flow = Dataflow::new("crash");
+    match plan.shape {
+        Shape::Single => single(&flow, &dir),
+        Shape::Wide => wide(&flow, &dir),
+    }
+    mortal::point("store-open-before");
+    let store = LocalStore::open(crate::checkpoints(&dir), Takeover::Refuse);
+    let store = store.expect("the one before is dead");
+    mortal::point("store-open-after");
+    let parallelism = if plan.shape == Shape::Single { 1 } else { 2 };
+    let config = JobConfig::new()
+        .parallelism(parallelism)
+        .key_groups(16)
+        .checkpoint_interval(Duration::from_millis(plan.interval))
+        .retained_checkpoints(plan.retained)
+        .max_concurrent_checkpoints(plan.concurrent)
+        .require(Level::ExactlyOnce)
+        .storage(Storage::Custom(Arc::new(MortalStore(Arc::new(store)))));
+    let job = flow.build(config).expect("it is well formed");
+    let outcome = job.spawn().expect("it starts").wait().expect("it does not fail");
+    assert_eq!(outcome.ended, Ended::Finished);
+    assert_eq!(outcome.status.restarts, 0, "{:?}", outcome.status.last_failure);
+}
+
+fn single(flow: &Dataflow, dir: &Path) {
+    let sink = Mortal(FileSink::new(crate::output(dir, "out")));
+    flow.source("in", Mortal(Numbers { from: 0 })).sink("out", sink);
+}
+
+fn wide(flow: &Dataflow, dir: &Path) {
+    let sink = |name: &str| {
+        let lines = FileSink::new(crate::output(dir, name));
+        let lines = lines.encode(|(record, count): &(u64, u64), line: &mut Vec<u8>| {
+            write!(line, "{record} {count}").expect("a vector takes everything");
+        });
+        Mortal(lines)
+    };
+    let low = flow.source("low", Mortal(Numbers { from: 0 }));
+    let high = flow.source("high", Mortal(Numbers { from: RECORDS }));
+    let counted = low.union(high).key_by(|record| record % KEYS).process(
+        |record, count: &mut KeyState<'_, u64, u64>, out: &mut Emitter<(u64, u64)>| {
+            **count += 1;
+            out.push((record, **count));
+        },
+    );
+    let (left, right) = counted.fork();
+    left.sink("left", sink("left"));
+    right.sink("right", sink("right"));
+}
+
+/// The numbers from `from`, [`RECORDS`] of them, divided among the subtasks.
+#[derive(Clone)]
+pub(crate) struct Numbers {
+    from: u64,
+}
+
+impl Source for Numbers {
+    type Record = u64;
+    type Position = u64;
+    type Reader = NumbersReader;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<u64>,
+    ) -> Result<NumbersReader, BoxError> {
+        let next = position.unwrap_or(self.from + context.index as u64);
+        let (step, end) = (context.parallelism as u64, self.from + RECORDS);
+        Ok(NumbersReader { next, step, end, due: Instant::now() })
+    }
+}
+
+/// Reads [`Numbers`].
+pub(crate) struct NumbersReader {
+    next: u64,
+    step: u64,
+    end: u64,
+    due: Instant,
+}
+
+impl SourceReader for NumbersReader {
+    type Record = u64;
+    type Position = u64;
+
+    fn read<C: Collect<u64>>(&mut self, limit: usize, out: &mut C) -> Result<Progress, BoxError> {
+        let now = Instant::now();
+        if now < self.due && self.next < self.end {
+            return Ok(Progress::Wait(self.due - now));
+        }
+        self.due = now + PAUSE;
+        for _ in 0..GULP.min(limit as u64) {
+            if self.next >= self.end {
+                break;
+            }
+            out.push(self.next);
+            self.next += self.step;
+        }
+        Ok(if self.next < self.end { Progress::More } else { Progress::End })
+    }
+
+    fn position(&self) -> u64 {
+        self.next
+    }
+}

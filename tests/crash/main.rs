@@ -1,0 +1,201 @@
+//! Jobs in processes that are killed with SIGKILL: at named points of the protocol, at random moments, while they commit, while they recover,
+//! and again and again. Whatever happened, in the end every record is in the output once.
+//!
+//! The processes are this test's own binary, run again with [`CHILD`] in its environment. Nothing in the runtime knows of the points: the
+//! store, the sources and the sinks are wrapped ([`mortal`]).
+#![cfg(unix)]
+
+mod child;
+mod mortal;
+mod plan;
+mod verify;
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mortal::POINTS;
+use plan::{Life, Plan};
+use verify::Verdict;
+
+/// In the environment of a child: the job it is to run.
+const CHILD: &str = "SNAPLINE_CRASH_CHILD";
+/// And where it is to kill itself: a point and how often it gets there first.
+const KILL_AT: &str = "SNAPLINE_CRASH_AT";
+
+/// No life of these little jobs takes nearly as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SIGKILL: i32 = 9;
+
+/// What became of all lives of all jobs.
+#[derive(Default)]
+struct Tally {
+    jobs: usize,
+    restarts: usize,
+    checkpoints: u64,
+    /// By point.
+    at_points: Vec<usize>,
+    at_random: usize,
+    /// Lives that were killed before they had completed a checkpoint of their own: during recovery, mostly.
+    without_checkpoint: usize,
+    duplicates: usize,
+    lost: usize,
+}
+
+impl Tally {
+    fn kills(&self) -> usize {
+        self.at_points.iter().sum::<usize>() + self.at_random
+    }
+}
+
+/// The child, when this binary is run as one. Otherwise it has nothing to do.
+#[test]
+#[ignore = "run by the other test, as the processes that are killed"]
+fn child() {
+    if let Ok(job) = std::env::var(CHILD) {
+        child::run(&job, std::env::var(KILL_AT).ok().as_deref());
+    }
+}
+
+#[test]
+fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
+    let began = Instant::now();
+    let plans = plan::all();
+    let tally = Mutex::new(Tally { at_points: vec![0; POINTS.len()], ..Tally::default() });
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    run(plan, &tally);
+                }
+            });
+        }
+    });
+    let tally = tally.into_inner().expect("no thread panicked");
+    println!(
+        "crash suite: {} jobs, {} kills ({} at {} named points, {} at random moments, {} of them before a first checkpoint), \
+         {} restarts, {} checkpoints, {} duplicates, {} lost, {:.1} s",
+        tally.jobs,
+        tally.kills(),
+        tally.at_points.iter().sum::<usize>(),
+        POINTS.len(),
+        tally.at_random,
+        tally.without_checkpoint,
+        tally.restarts,
+        tally.checkpoints,
+        tally.duplicates,
+        tally.lost,
+        began.elapsed().as_secs_f64()
+    );
+    let missed = POINTS.iter().zip(&tally.at_points).filter(|&(_, &kills)| kills == 0);
+    let missed: Vec<&str> = missed.map(|(point, _)| *point).collect();
+    assert!(missed.is_empty(), "no process was killed at {missed:?}");
+    assert!(tally.kills() >= 200, "only {} processes were killed", tally.kills());
+    assert_eq!((tally.duplicates, tally.lost), (0, 0));
+}
+
+/// Lives a job to its end and looks at what it left.
+fn run(plan: &Plan, tally: &Mutex<Tally>) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let job = plan.job.to_text(dir.path());
+    let mut finished = false;
+    // The planned lives, and then one that nobody kills; it also shows that a job that has finished does nothing any more.
+    for (number, life) in plan.lives.iter().chain([&Life::Natural]).enumerate() {
+        let came = live(&job, *life).unwrap_or_else(|wrong| {
+            let kept = dir.path().display();
+            panic!("life {number} of {plan:?} in {kept} (removed): {wrong}")
+        });
+        let mut tally = tally.lock().expect("no thread panicked");
+        tally.restarts += usize::from(number > 0);
+        tally.checkpoints += came.checkpoints;
+        match (came.killed, life) {
+            (false, _) => finished = true,
+            (true, Life::Point(point, _)) => tally.at_points[*point] += 1,
+            (true, _) => tally.at_random += 1,
+        }
+        tally.without_checkpoint += usize::from(came.killed && came.checkpoints == 0);
+    }
+    assert!(finished, "{plan:?}: the last life was killed by somebody else");
+    let Verdict { duplicates, lost, wrong } = verify::output(&plan.job, dir.path());
+    let mut wrong = Vec::from_iter(wrong);
+    wrong.extend(verify::store(&plan.job, dir.path()));
+    wrong.extend(verify::leftovers(&plan.job, dir.path()));
+    if !wrong.is_empty() {
+        let kept = dir.keep();
+        panic!("{plan:?}, in {}: {}", kept.display(), wrong.join("; "));
+    }
+    let mut tally = tally.lock().expect("no thread panicked");
+    tally.jobs += 1;
+    tally.duplicates += duplicates;
+    tally.lost += lost;
+}
+
+/// How a life ended.
+struct Came {
+    killed: bool,
+    checkpoints: u64,
+}
+
+fn live(job: &str, life: Life) -> Result<Came, String> {
+    let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads", "1"]);
+    command.env(CHILD, job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Life::Point(point, count) = life {
+        command.env(KILL_AT, format!("{}:{count}", POINTS[point]));
+    }
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let status = end(&mut child, life);
+    // A child says little: it fits into the pipe.
+    let (mut said, mut complained) = (String::new(), String::new());
+    let read = child.stdout.take().map(|mut out| out.read_to_string(&mut said));
+    read.transpose().map_err(|error| error.to_string())?;
+    let read = child.stderr.take().map(|mut err| err.read_to_string(&mut complained));
+    read.transpose().map_err(|error| error.to_string())?;
+    let status = status?;
+    let killed = status.signal() == Some(SIGKILL);
+    if !killed && !status.success() {
+        return Err(format!("it ended with {status}, saying {complained} {said}"));
+    }
+    let checkpoints = said.lines().filter(|line| line.contains(child::COMPLETE)).count() as u64;
+    Ok(Came { killed, checkpoints })
+}
+
+/// Waits for the child's end, which is brought about where that is planned, or when it takes too long.
+fn end(child: &mut Child, life: Life) -> Result<ExitStatus, String> {
+    let began = Instant::now();
+    let limit = match life {
+        Life::Random(after) => after,
+        Life::Point(..) | Life::Natural => PATIENCE,
+    };
+    loop {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(status);
+        }
+        if began.elapsed() >= limit {
+            child.kill().map_err(|error| error.to_string())?;
+            let status = child.wait().map_err(|error| error.to_string())?;
+            return match life {
+                Life::Random(_) => Ok(status),
+                Life::Point(..) | Life::Natural => Err(format!("it did not end in {PATIENCE:?}")),
+            };
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Where a job keeps its checkpoints.
+fn checkpoints(dir: &Path) -> std::path::PathBuf {
+    dir.join("checkpoints")
+}
+
+/// Where a sink of a job writes.
+fn output(dir: &Path, sink: &str) -> std::path::PathBuf {
+    dir.join(sink)
+}

@@ -1,0 +1,129 @@
+//! Which jobs are run, and how each of their lives ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::mortal::{POINTS, place};
+
+/// A job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct JobPlan {
+    pub(crate) shape: Shape,
+    pub(crate) interval: u64,
+    pub(crate) retained: usize,
+    pub(crate) concurrent: usize,
+}
+
+/// What is connected with what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shape {
+    /// One source, one sink.
+    Single,
+    /// Two sources, a keyed count, two sinks; everything twice.
+    Wide,
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// The process kills itself when it has come to a point so often.
+    Point(usize, u64),
+    /// It is killed after so long, wherever it is.
+    Random(Duration),
+    /// When the job has finished.
+    Natural,
+}
+
+/// A job and its lives but the last, which is natural.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    pub(crate) job: JobPlan,
+    pub(crate) lives: Vec<Life>,
+}
+
+impl JobPlan {
+    pub(crate) fn to_text(&self, dir: &Path) -> String {
+        let Self { shape, interval, retained, concurrent } = self;
+        format!("{shape:?} {interval} {retained} {concurrent} {}", dir.display())
+    }
+
+    /// # Panics
+    /// If it was not written by [`Self::to_text`].
+    pub(crate) fn from_text(text: &str) -> (Self, PathBuf) {
+        let mut words = text.splitn(5, ' ');
+        let mut word = || words.next().expect("five words");
+        let shape = if word() == "Single" { Shape::Single } else { Shape::Wide };
+        let mut number = || word().parse::<u64>().expect("a number");
+        let (interval, retained, concurrent) = (number(), number() as usize, number() as usize);
+        (Self { shape, interval, retained, concurrent }, word().into())
+    }
+}
+
+/// Numbers that look random and are the same in every run (splitmix64).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// How often every shape is killed at every point, each time in other company.
+const ROUNDS: usize = 2;
+
+/// Every point in every shape, and random moments.
+pub(crate) fn all() -> Vec<Plan> {
+    let mut random = Random(1);
+    let mut plans = Vec::new();
+    let mut turn = 0;
+    // What a process comes to while it recovers; `restoring` only where there is something to restore, and a roll-back only where a
+    // transaction was prepared for a checkpoint that never was: behind a death between the preparations and the manifest.
+    let recovery = ["claim-before", "claim-after", "open-sink", "open-source", "fence-before"];
+    let restoring = ["fence-after", "read", "verify-blob", "read-manifest", "roll-back-before"];
+    let recovery: Vec<usize> = recovery.iter().chain(&restoring).map(|name| place(name)).collect();
+    let orphaned = Life::Point(place("put-manifest-before"), 3);
+    let shapes = [Shape::Single, Shape::Wide];
+    for shape in shapes.into_iter().cycle().take(ROUNDS * shapes.len()) {
+        for (point, name) in POINTS.iter().enumerate() {
+            let job = job(shape, &mut random);
+            let once = ["store", "claim", "fence", "open", "roll-back", "read", "verify", "list"];
+            let restores =
+                ["read", "verify", "roll-back"].iter().any(|begins| name.starts_with(begins));
+            let count = if once.iter().any(|begins| name.starts_with(begins)) {
+                1
+            } else {
+                1 + random.below(4)
+            };
+            let mut lives = Vec::new();
+            if restores {
+                lives.push(orphaned);
+            }
+            lives.push(Life::Point(point, count));
+            // Twice in a row; or, where that cannot be, as the one before.
+            lives.push(Life::Point(point, 1));
+            lives.push(Life::Point(recovery[turn % recovery.len()], 1));
+            lives.push(Life::Random(Duration::from_millis(random.below(120))));
+            turn += 1;
+            plans.push(Plan { job, lives });
+        }
+        for _ in 0..8 {
+            let job = job(shape, &mut random);
+            // Also before the process has come to anything.
+            let moment =
+                |random: &mut Random| Life::Random(Duration::from_millis(2 + random.below(150)));
+            let lives = (0..5).map(|_| moment(&mut random)).collect();
+            plans.push(Plan { job, lives });
+        }
+    }
+    plans
+}
+
+fn job(shape: Shape, random: &mut Random) -> JobPlan {
+    let interval = [5, 10, 20][random.below(3) as usize];
+    let (retained, concurrent) = (1 + random.below(3) as usize, 1 + random.below(2) as usize);
+    JobPlan { shape, interval, retained, concurrent }
+}

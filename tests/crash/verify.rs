@@ -1,0 +1,116 @@
+//! Whether a job that has finished left what it must, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use snapline::connect::read_committed;
+use snapline::protocol::recovery::Health;
+use snapline::store::{LocalStore, Store, health};
+
+use crate::child::{KEYS, RECORDS};
+use crate::plan::{JobPlan, Shape};
+
+/// What is wrong with a job's output.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    pub(crate) duplicates: usize,
+    pub(crate) lost: usize,
+    pub(crate) wrong: Option<String>,
+}
+
+impl JobPlan {
+    fn sinks(&self) -> &'static [&'static str] {
+        match self.shape {
+            Shape::Single => &["out"],
+            Shape::Wide => &["left", "right"],
+        }
+    }
+}
+
+/// Compares the committed output with what must be there: every record once, and every count of every key once.
+pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
+    let mut verdict = Verdict::default();
+    for sink in job.sinks() {
+        let lines = read_committed(crate::output(dir, sink)).expect("the output can be read");
+        let (mut records, mut counts) = (BTreeMap::new(), BTreeMap::new());
+        for line in &lines {
+            let mut numbers = line.split(' ').map(|word| word.parse::<u64>().expect("a number"));
+            let record = numbers.next().expect("a line is not empty");
+            *records.entry(record).or_insert(0) += 1;
+            if let Some(count) = numbers.next() {
+                *counts.entry((record % KEYS, count)).or_insert(0) += 1;
+            }
+        }
+        let (expected_records, expected_counts) = expected(job.shape);
+        verdict.compare(&records, &expected_records);
+        verdict.compare(&counts, &expected_counts);
+    }
+    if (verdict.duplicates, verdict.lost) != (0, 0) {
+        let Verdict { duplicates, lost, .. } = verdict;
+        verdict.wrong = Some(format!("{duplicates} duplicates, {lost} lost"));
+    }
+    verdict
+}
+
+impl Verdict {
+    fn compare<T: Ord>(&mut self, found: &BTreeMap<T, usize>, expected: &BTreeSet<T>) {
+        let twice = found.iter().map(|(one, &often)| often - usize::from(expected.contains(one)));
+        self.duplicates += twice.sum::<usize>();
+        self.lost += expected.iter().filter(|one| !found.contains_key(one)).count();
+    }
+}
+
+fn expected(shape: Shape) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
+    let records: BTreeSet<u64> = match shape {
+        Shape::Single => return ((0..RECORDS).collect(), BTreeSet::new()),
+        Shape::Wide => (0..2 * RECORDS).collect(),
+    };
+    let mut of_key = [0; KEYS as usize];
+    let counted = |record: &u64| {
+        let key = record % KEYS;
+        of_key[key as usize] += 1;
+        (key, of_key[key as usize])
+    };
+    let counts = records.iter().map(counted).collect();
+    (records, counts)
+}
+
+/// What is wrong with a job's checkpoints: one that is not whole, more than are kept, a blob that none of them needs.
+pub(crate) fn store(job: &JobPlan, dir: &Path) -> Vec<String> {
+    let store = LocalStore::inspect(crate::checkpoints(dir)).expect("it is there");
+    let manifests = store.manifests().expect("they can be listed");
+    let mut wrong = Vec::new();
+    let mut needed = BTreeSet::new();
+    for &checkpoint in &manifests {
+        let (manifest, found, error) = health(&store, checkpoint).expect("it can be read");
+        if found != Health::Whole {
+            wrong.push(format!("checkpoint {checkpoint} is {found:?}: {error:?}"));
+        }
+        let snapshots = manifest.into_iter().flat_map(|manifest| manifest.snapshots);
+        needed.extend(snapshots.flat_map(|snapshot| snapshot.blobs).map(|blob| blob.id));
+    }
+    if manifests.is_empty() || manifests.len() > job.retained {
+        wrong.push(format!("{} checkpoints where {} are kept", manifests.len(), job.retained));
+    }
+    let blobs = store.blobs().expect("they can be listed");
+    let orphans: Vec<_> = blobs.iter().filter(|blob| !needed.contains(&blob.id)).collect();
+    if !orphans.is_empty() {
+        wrong.push(format!("blobs that no checkpoint needs: {orphans:?}"));
+    }
+    wrong
+}
+
+/// Files that are of no use to anybody any more.
+pub(crate) fn leftovers(job: &JobPlan, dir: &Path) -> Vec<String> {
+    let mut places = vec![crate::checkpoints(dir).join("tmp")];
+    for sink in job.sinks() {
+        let own = crate::output(dir, sink).join(".snapline").join(sink);
+        places.extend([own.join("open"), own.join("prepared")]);
+    }
+    let files = |place: PathBuf| -> Vec<String> {
+        let entries = std::fs::read_dir(&place).expect("it is there");
+        entries.map(|entry| entry.expect("it can be listed").path().display().to_string()).collect()
+    };
+    let left: Vec<String> = places.into_iter().flat_map(files).collect();
+    if left.is_empty() { left } else { vec![format!("left over: {}", left.join(", "))] }
+}

@@ -1,0 +1,186 @@
+//! What fails, what is said of it, and what becomes of the job.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use snapline::connect::{Collect, MemorySink, MemorySource};
+use snapline::{
+    BoxError, Dataflow, Ended, JobConfig, JobError, KeyState, Outcome, Restart, TaskFailure,
+};
+
+use crate::kit::{assert_ended, config, ms, patient, wait};
+use crate::wild::{Faults, How, Place, Planned, WildSink, WildSource, quiet};
+
+/// A job that meets every place where users' code can fail, with operators named by what they are.
+fn run(
+    faults: &Faults,
+    sink: &MemorySink<(u64, u64)>,
+    config: JobConfig,
+) -> Result<Outcome, JobError> {
+    quiet();
+    let flow = Dataflow::new("fragile");
+    let source = WildSource {
+        records: MemorySource::new((0..2_000u64).map(|number| (number % 7, number)).collect()),
+        chunk: 50,
+        pause: ms(1),
+        faults: faults.clone(),
+    };
+    let (rule, process) = (faults.clone(), faults.clone());
+    flow.source("source", source)
+        .try_map(move |record: (u64, u64)| {
+            rule.strike(Place::Rule)?;
+            Ok::<_, BoxError>(record)
+        })
+        .keyed()
+        .process(move |value, count: &mut KeyState<'_, u64, u64>, out| {
+            **count += 1;
+            out.push((*count.key(), value));
+            if let Err(error) = process.strike(Place::Process) {
+                out.fail(error);
+            }
+        })
+        .named("process")
+        .sink("sink", WildSink { sink: sink.clone(), faults: faults.clone() });
+    wait(flow.build(config).expect("builds").spawn().expect("starts"))
+}
+
+fn failure(outcome: Result<Outcome, JobError>) -> Box<TaskFailure> {
+    match outcome {
+        Err(JobError::Failed(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+const PLACES: [(Place, &str); 9] = [
+    (Place::OpenSource, "source"),
+    (Place::Read, "source"),
+    (Place::Rule, "source"),
+    (Place::Process, "process"),
+    (Place::OpenSink, "sink"),
+    (Place::Write, "sink"),
+    (Place::Close, "sink"),
+    (Place::Prepare, "sink"),
+    (Place::Commit, "sink"),
+];
+
+#[test]
+fn whatever_fails_is_named() {
+    for (place, operator) in PLACES {
+        for how in [How::Error, How::Panic] {
+            let faults = Faults::new(&[Planned { place, how, after: 1 }]);
+            let failure = failure(run(&faults, &MemorySink::new(), config()));
+            let text = failure.to_string();
+            assert_eq!(failure.operator, operator, "{text}");
+            assert!(failure.subtask < 2 && failure.attempt.number == 1, "{text}");
+            assert!(text.contains(&format!("planned at {place:?}")), "{text}");
+            assert_eq!(text.contains("panicked"), how == How::Panic, "{text}");
+            assert!(text.starts_with(&format!("operator `{operator}`, subtask ")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn whatever_fails_once_is_survived() {
+    for (place, _) in PLACES {
+        let sink = MemorySink::new();
+        let faults = Faults::new(&[Planned { place, how: How::Panic, after: 1 }]);
+        let outcome = run(&faults, &sink, config().restart(patient()));
+        let status = assert_ended(outcome, Ended::Finished).status;
+        assert_eq!(status.restarts, 1, "{place:?}");
+        assert!(status.last_failure.is_some_and(|text| text.contains("planned")), "{place:?}");
+        let mut found: Vec<u64> = sink.committed().into_iter().map(|(_, value)| value).collect();
+        found.sort_unstable();
+        assert!(found.into_iter().eq(0..2_000), "{place:?}");
+    }
+}
+
+#[test]
+fn restarts_end_when_they_are_used_up() {
+    let flow = Dataflow::new("hopeless");
+    let tries = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&tries);
+    flow.source("in", MemorySource::new(vec![1u64]))
+        .try_map(move |_| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            Err::<u64, BoxError>("not today".into())
+        })
+        .named("refusing")
+        .sink("out", MemorySink::new());
+    let config = config().parallelism(1).restart(Restart::Fixed { attempts: 2, pause: ms(1) });
+    let error = wait(flow.build(config).expect("builds").spawn().expect("starts"));
+    let text = error.as_ref().expect_err("it never works").to_string();
+    let failure = failure(error);
+    assert_eq!((failure.operator.as_str(), failure.subtask), ("refusing", 0));
+    assert_eq!((failure.attempt.number, tries.load(Ordering::Relaxed)), (3, 3));
+    assert_eq!(failure.cause.to_string(), "not today");
+    for word in ["`refusing`", "subtask 0", "attempt 1.3", "not today"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn restarts_with_growing_pauses() {
+    // One source, and the failures further apart than a batch of its is long: each is one of its own.
+    let planned = |count: u32| -> Vec<Planned> {
+        let at = (0..count).map(|number| number * 100);
+        at.map(|after| Planned { place: Place::Rule, how: How::Error, after }).collect()
+    };
+    let (faults, sink) = (Faults::new(&planned(4)), MemorySink::new());
+    let config = || config().parallelism(1);
+    let restart = Restart::Exponential {
+        first: ms(1),
+        longest: ms(4),
+        factor: 2.0,
+        calm: ms(60_000),
+        attempts: Some(4),
+    };
+    let outcome = run(&faults, &sink, config().restart(restart));
+    assert_eq!(assert_ended(outcome, Ended::Finished).status.restarts, 4);
+    assert_eq!(sink.committed_count(), 2_000);
+    failure(run(&Faults::new(&planned(5)), &MemorySink::new(), config().restart(restart)));
+}
+
+#[test]
+fn a_lost_transaction_is_not_passed_over() {
+    use snapline::connect::{OpenContext, SinkCommitter, TwoPhaseSink};
+    use snapline::protocol::committer::CommitOutcome;
+    use snapline::protocol::ids::{Attempt, TxnId};
+
+    /// An external system that forgets what it was to keep.
+    #[derive(Clone)]
+    struct Forgetful(MemorySink<u64>);
+    struct Committer<C>(C);
+    impl TwoPhaseSink for Forgetful {
+        type Record = u64;
+        type Committable = TxnId;
+        type Writer = <MemorySink<u64> as TwoPhaseSink>::Writer;
+        type Committer = Committer<<MemorySink<u64> as TwoPhaseSink>::Committer>;
+        fn open(&self, at: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError> {
+            let (writer, committer) = self.0.open(at)?;
+            Ok((writer, Committer(committer)))
+        }
+    }
+    impl<C: SinkCommitter<Committable = TxnId>> SinkCommitter for Committer<C> {
+        type Committable = TxnId;
+        fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, TxnId)>, BoxError> {
+            self.0.fence(attempt)
+        }
+        fn prepare(&mut self, txn: TxnId, it: &TxnId) -> Result<(), BoxError> {
+            self.0.prepare(txn, it)
+        }
+        fn commit(&mut self, _: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+            Ok(CommitOutcome::Lost)
+        }
+        fn roll_back(&mut self, txn: TxnId, it: &TxnId) -> Result<(), BoxError> {
+            self.0.roll_back(txn, it)
+        }
+    }
+    let sink = Forgetful(MemorySink::new());
+    let handle = crate::kit::numbers(5_000, sink, config().restart(patient()));
+    match wait(handle) {
+        Err(error @ JobError::DataLoss { checkpoint: Some(_) }) => {
+            assert!(error.to_string().contains("lost"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,185 @@
+//! What the tests here have in common.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use snapline::connect::{Generator, MemorySink, TwoPhaseSink};
+use snapline::protocol::fence::{Claimant, Fence};
+use snapline::protocol::ids::{BlobId, CheckpointId, Term};
+use snapline::store::{BlobRef, BlobWriter, Manifest, MemoryStore, Section, Store, StoreError};
+use snapline::{Dataflow, Ended, JobConfig, JobError, JobHandle, Outcome, Restart, Storage};
+
+/// Longer than any of these jobs takes, on any machine.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
+
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Waits until something holds, but not for ever.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < FOR_EVER, "waited in vain until {what}");
+        std::thread::sleep(ms(1));
+    }
+}
+
+/// Waits for a job's end, but not for ever.
+pub(crate) fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
+    let begin = Instant::now();
+    while !handle.is_over() {
+        assert!(begin.elapsed() < FOR_EVER, "the job hangs: {:#?}", handle.status());
+        std::thread::sleep(ms(1));
+    }
+    handle.wait()
+}
+
+/// The numbers, a little at a time so that there is time to interrupt them, into a sink.
+pub(crate) fn numbers<S>(count: impl Into<Option<u64>>, sink: S, config: JobConfig) -> JobHandle
+where
+    S: TwoPhaseSink<Record = u64>,
+{
+    let flow = Dataflow::new("numbers");
+    flow.source("in", Generator::new(count, |number| number).rate(20_000)).sink("out", sink);
+    flow.build(config).expect("builds").spawn().expect("starts")
+}
+
+/// Two subtasks, checkpoints every 5 ms, no restarts.
+pub(crate) fn config() -> JobConfig {
+    JobConfig::new().parallelism(2).checkpoint_interval(ms(5)).restart(Restart::Never)
+}
+
+pub(crate) fn patient() -> Restart {
+    Restart::Fixed { attempts: 50, pause: ms(1) }
+}
+
+pub(crate) fn in_memory(store: &MemoryStore) -> JobConfig {
+    config().storage(Storage::Memory(store.clone()))
+}
+
+/// Everything in the sink, which must be the numbers below, each once.
+pub(crate) fn assert_numbers(sink: &MemorySink<u64>, count: u64) {
+    let mut found = sink.committed();
+    found.sort_unstable();
+    assert!(found.iter().copied().eq(0..count), "{} records of {count}", found.len());
+}
+
+pub(crate) fn assert_ended(outcome: Result<Outcome, JobError>, ended: Ended) -> Outcome {
+    let outcome = outcome.expect("no failure");
+    assert_eq!(outcome.ended, ended);
+    outcome
+}
+
+/// A store in memory that does badly what it is told to do badly.
+#[derive(Clone, Default)]
+pub(crate) struct Moody {
+    pub(crate) store: MemoryStore,
+    pub(crate) moods: Arc<Moods>,
+}
+
+#[derive(Default)]
+pub(crate) struct Moods {
+    /// How many blobs more cannot be written.
+    pub(crate) refused_blobs: AtomicU32,
+    /// Milliseconds that the blobs of the last subtask take.
+    pub(crate) slow_blobs: AtomicU64,
+    /// How many claims, and manifests, more cannot be written.
+    pub(crate) refused_claims: AtomicU32,
+    pub(crate) refused_manifests: AtomicU32,
+    /// How many manifests more are written, and then said to be of unknown outcome.
+    pub(crate) unknown_manifests: AtomicU32,
+}
+
+fn takes_one(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+fn refused(doing: &str, unknown: bool) -> StoreError {
+    let error = io::Error::other("the disk is in a mood");
+    StoreError::Io { doing: doing.into(), error, unknown }
+}
+
+impl Moody {
+    pub(crate) fn storage(&self) -> Storage {
+        Storage::Custom(Arc::new(self.clone()))
+    }
+}
+
+impl Store for Moody {
+    fn describe(&self) -> String {
+        "moody store".into()
+    }
+
+    fn fence(&self) -> Result<Fence, StoreError> {
+        self.store.fence()
+    }
+
+    fn claim(
+        &self,
+        term: Term,
+        claimant: Claimant,
+        block: u64,
+    ) -> Result<CheckpointId, StoreError> {
+        if takes_one(&self.moods.refused_claims) {
+            return Err(refused("claim", false));
+        }
+        self.store.claim(term, claimant, block)
+    }
+
+    fn reserve(&self, term: Term, until: CheckpointId) -> Result<(), StoreError> {
+        self.store.reserve(term, until)
+    }
+
+    fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
+        if id.subtask.index() == 1 {
+            std::thread::sleep(ms(self.moods.slow_blobs.load(Ordering::Relaxed)));
+        }
+        if takes_one(&self.moods.refused_blobs) {
+            return Err(refused("begin a blob", false));
+        }
+        self.store.create_blob(id)
+    }
+
+    fn read(&self, section: &Section) -> Result<Vec<u8>, StoreError> {
+        self.store.read(section)
+    }
+
+    fn verify_blob(&self, blob: &BlobRef) -> Result<(), StoreError> {
+        self.store.verify_blob(blob)
+    }
+
+    fn put_manifest(&self, term: Term, manifest: &Manifest) -> Result<(), StoreError> {
+        if takes_one(&self.moods.refused_manifests) {
+            return Err(refused("put a manifest", false));
+        }
+        self.store.put_manifest(term, manifest)?;
+        match takes_one(&self.moods.unknown_manifests) {
+            true => Err(refused("put a manifest", true)),
+            false => Ok(()),
+        }
+    }
+
+    fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StoreError> {
+        self.store.manifest(checkpoint)
+    }
+
+    fn manifests(&self) -> Result<Vec<CheckpointId>, StoreError> {
+        self.store.manifests()
+    }
+
+    fn blobs(&self) -> Result<Vec<BlobRef>, StoreError> {
+        self.store.blobs()
+    }
+
+    fn delete(
+        &self,
+        term: Term,
+        manifests: &[CheckpointId],
+        blobs: &[BlobId],
+    ) -> Result<(), StoreError> {
+        self.store.delete(term, manifests, blobs)
+    }
+}

@@ -1,0 +1,13 @@
+//! Whole jobs through the public interface: how they are watched, stopped, resumed, refused, and how they fail.
+
+mod failures;
+mod handle;
+mod kit;
+mod recovery;
+mod refused;
+#[cfg(all(unix, feature = "signals"))]
+mod signals;
+mod stores;
+#[path = "../pipelines/wild.rs"]
+#[allow(dead_code, reason = "random pipelines use all of it")]
+mod wild;

@@ -1,0 +1,194 @@
+//! A sink of your own: a ledger, one file that transactions are appended to, each once.
+//!
+//! A sink delivers exactly once if it can do two things: *prepare* a transaction so that it survives a crash, and *commit* it by name so that
+//! doing it again changes nothing. Here
+//!
+//! - the writer collects records in memory: it lives on the worker's thread and never waits;
+//! - `prepare` writes them to a file of the transaction's name and syncs it;
+//! - `commit` appends them to the ledger behind a line that names the transaction, unless the ledger has that line;
+//! - `roll_back` removes the file;
+//! - `fence` lists the files that earlier attempts left.
+//!
+//! The example fails on purpose in the middle, twice, and then looks whether the ledger is right.
+//!
+//! One thing is left out to keep it short. `fence` must keep writers of earlier attempts, which may still be running if the process was taken
+//! for dead, from preparing and committing. Within one process the runtime has ended them; across processes a sink needs a lock or a number in
+//! the external system that rises with each attempt. `FileSink` shows how that is done with files.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use snapline::connect::{Generator, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline::protocol::committer::CommitOutcome;
+use snapline::protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
+use snapline::{BoxError, Dataflow, Ended, JobConfig, Restart};
+
+/// Describes the sink; every subtask opens a writer and a committer from a clone of it.
+#[derive(Clone)]
+struct Ledger {
+    directory: PathBuf,
+    /// Subtasks append one at a time.
+    appending: Arc<Mutex<()>>,
+}
+
+impl TwoPhaseSink for Ledger {
+    type Record = u64;
+    /// What is kept in checkpoints: all that it takes to prepare, commit or roll back. Small ones are best; here it is the text itself.
+    type Committable = String;
+    type Writer = Writer;
+    type Committer = Committer;
+
+    fn open(&self, context: &OpenContext) -> Result<(Writer, Committer), BoxError> {
+        fs::create_dir_all(self.directory.join("prepared"))?;
+        let committer = Committer { ledger: self.clone(), index: context.index };
+        Ok((Writer { open: String::new() }, committer))
+    }
+}
+
+/// Collects the records of the open transaction.
+struct Writer {
+    open: String,
+}
+
+impl SinkWriter for Writer {
+    type Record = u64;
+    type Committable = String;
+
+    fn write(&mut self, records: &mut Vec<u64>) -> Result<(), BoxError> {
+        for record in records.drain(..) {
+            self.open.push_str(&format!("{record}\n"));
+        }
+        Ok(())
+    }
+
+    /// At every barrier, also when nothing was written: ends the transaction, and begins the next.
+    fn close(&mut self, _: TxnId) -> Result<String, BoxError> {
+        Ok(std::mem::take(&mut self.open))
+    }
+}
+
+/// Does all that may take time, on another thread, one call after the other.
+struct Committer {
+    ledger: Ledger,
+    index: usize,
+}
+
+/// A transaction's name: no other one, of whatever attempt, has it.
+fn name(index: usize, txn: TxnId) -> String {
+    let TxnId { checkpoint, attempt, subtask } = txn;
+    let Attempt { term, number } = attempt;
+    format!("{index}-{}-{}-{number}-{}", checkpoint.get(), term.get(), subtask.index())
+}
+
+/// The transaction of a name, if it is a committer's own.
+fn parse(index: usize, name: &str) -> Option<TxnId> {
+    let mut parts = name.split('-').map(str::parse::<u64>);
+    let mut next = || parts.next()?.ok();
+    let mine = next()? == index as u64;
+    let checkpoint = CheckpointId::new(next()?)?;
+    let term = Term::new(u32::try_from(next()?).ok()?);
+    let attempt = Attempt { term, number: u32::try_from(next()?).ok()? };
+    let subtask = SubtaskId::new(u16::try_from(next()?).ok()?);
+    mine.then_some(TxnId { checkpoint, attempt, subtask })
+}
+
+impl Committer {
+    fn prepared(&self, txn: TxnId) -> PathBuf {
+        self.ledger.directory.join("prepared").join(name(self.index, txn))
+    }
+}
+
+impl SinkCommitter for Committer {
+    type Committable = String;
+
+    fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, String)>, BoxError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.ledger.directory.join("prepared"))? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(txn) = name.and_then(|name| parse(self.index, name)) else { continue };
+            if txn.attempt < attempt {
+                // Another committer's own may go while this one looks; its own do not.
+                found.push((txn, fs::read_to_string(&path)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// When it returns, the transaction can be committed, whatever crashes: the file is synced.
+    fn prepare(&mut self, txn: TxnId, text: &String) -> Result<(), BoxError> {
+        let mut file = File::create(self.prepared(txn))?;
+        file.write_all(text.as_bytes())?;
+        Ok(file.sync_all()?)
+    }
+
+    /// Idempotent: the ledger says which transactions it has.
+    fn commit(&mut self, txn: TxnId, text: &String) -> Result<CommitOutcome, BoxError> {
+        let appending = Arc::clone(&self.ledger.appending);
+        let _alone = appending.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.ledger.directory.join("ledger");
+        let heading = format!("# {}", name(self.index, txn));
+        if path.exists() && fs::read_to_string(&path)?.lines().any(|line| line == heading) {
+            return Ok(CommitOutcome::AlreadyCommitted);
+        }
+        // One write, so that a crash of the process leaves all of it or nothing. A crash of the machine may leave a part: a ledger for real
+        // would have a checksum behind each transaction, and cut off a last one that does not match.
+        let mut ledger = OpenOptions::new().create(true).append(true).open(&path)?;
+        ledger.write_all(format!("{heading}\n{text}").as_bytes())?;
+        ledger.sync_all()?;
+        self.roll_back(txn, text)?;
+        Ok(CommitOutcome::Committed)
+    }
+
+    /// What is not there is rolled back already.
+    fn roll_back(&mut self, txn: TxnId, _: &String) -> Result<(), BoxError> {
+        match fs::remove_file(self.prepared(txn)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<u64>, Box<dyn Error>> {
+    let text = fs::read_to_string(directory.join("ledger"))?;
+    let records = text.lines().filter(|line| !line.starts_with('#')).map(str::parse);
+    Ok(records.collect::<Result<_, _>>()?)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    const RECORDS: u64 = 10_000;
+    let directory = tempfile::tempdir()?;
+    let ledger = Ledger { directory: directory.path().join("out"), appending: Arc::default() };
+
+    let flow = Dataflow::new("ledger");
+    let seen = Arc::new(AtomicU64::new(0));
+    flow.source("numbers", Generator::new(RECORDS, |number| number).rate(20_000))
+        .try_map(move |number| match seen.fetch_add(1, Ordering::Relaxed) {
+            3_000 | 6_000 => Err("a failure, on purpose".into()),
+            _ => Ok(number),
+        })
+        .sink("ledger", ledger.clone());
+    let config = JobConfig::new()
+        .parallelism(2)
+        .checkpoint_interval(Duration::from_millis(50))
+        .restart(Restart::Fixed { attempts: 2, pause: Duration::from_millis(10) })
+        .directory(directory.path().join("checkpoints"));
+    let job = flow.build(config)?;
+    println!("guarantee: {}", job.guarantee());
+    let outcome = job.run()?;
+    println!("outcome: {:?} after {} restarts", outcome.ended, outcome.status.restarts);
+
+    let mut found = entries(&ledger.directory)?;
+    found.sort_unstable();
+    println!("{} entries for {RECORDS} records", found.len());
+    match outcome.ended == Ended::Finished && found.into_iter().eq(0..RECORDS) {
+        true => Ok(()),
+        false => Err("the ledger is wrong".into()),
+    }
+}

@@ -1,0 +1,64 @@
+//! The examples run, and end well.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Where examples are, beside the folder of this executable; they are built if they are not there, as with `cargo test --test examples`.
+fn example(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("this test runs");
+    let profile = me.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !path.exists() {
+        let target = profile.parent().expect("target/<profile>");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "-p", "snapline", "--example", name, "--target-dir"]);
+        cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "{name} is built");
+    }
+    path
+}
+
+fn run(name: &str) -> String {
+    let output = Command::new(example(name)).output().expect("it can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {}\n{text}\n{errors}", output.status);
+    text
+}
+
+#[test]
+fn word_count_counts_words() {
+    let text = run("word_count");
+    assert!(text.contains("guarantee: exactly once"), "{text}");
+    assert!(text.contains("outcome: Finished"), "{text}");
+    for line in ["3 is", "2 the", "2 once", "1 straight"] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[test]
+fn word_count_reads_files() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/SPEC.md");
+    let output = Command::new(example("word_count")).arg(file).output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains(" the"), "{text}");
+    let missing = Command::new(example("word_count")).arg("no/such/file").output();
+    assert!(!missing.expect("it starts").status.success(), "a failure is told by the exit code");
+}
+
+#[test]
+fn a_sink_of_one_s_own_is_exactly_once() {
+    let text = run("custom_sink");
+    assert!(text.contains("outcome: Finished after 2 restarts"), "{text}");
+    assert!(text.contains("10000 entries for 10000 records"), "{text}");
+}
+
+#[test]
+fn a_service_with_a_job_inside() {
+    let text = run("embedded");
+    assert!(text.contains("first life: Suspended"), "{text}");
+    assert!(text.contains("restored from Some"), "{text}");
+}

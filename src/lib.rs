@@ -1,4 +1,94 @@
 //! An embeddable, exactly-once stream-processing runtime whose checkpoint protocol is model-checked.
+//!
+//! A job reads *sources*, processes records in parallel, keeps state by key, and writes to *sinks*; all of it in your process, on a few
+//! threads. From time to time it takes a *checkpoint* of everything at once, without stopping. After a failure, or the next time the process
+//! starts, it goes on behind the newest checkpoint, and the output is what it would have been without the failure.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use snapline::connect::{MemorySink, MemorySource};
+//! use snapline::{Dataflow, Emit, Ended, JobConfig, Level};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lines = vec!["once is enough", "and once is once"];
+//! let counts = MemorySink::new();
+//!
+//! let flow = Dataflow::new("word-count");
+//! flow.source("lines", MemorySource::new(lines))
+//!     .flat_map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+//!     .key_by(|word| word.clone())
+//!     .count(Emit::AtEnd)
+//!     .sink("counts", counts.clone());
+//!
+//! let config = JobConfig::new()
+//!     .parallelism(2)
+//!     .checkpoint_interval(Duration::from_secs(1))
+//!     .require(Level::ExactlyOnce);
+//! let outcome = flow.build(config)?.run()?;
+//!
+//! assert_eq!(outcome.ended, Ended::Finished);
+//! let mut counted: Vec<(String, u64)> = counts.committed();
+//! counted.sort();
+//! let expected = [("and", 1), ("enough", 1), ("is", 2), ("once", 3)];
+//! assert_eq!(counted, expected.map(|(word, count)| (word.to_owned(), count)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! A [`Job`] computes its [`Guarantee`] from what it is made of, says why it is no more, and with [`JobConfig::require`] is refused if it is
+//! less than you need. It is *exactly once* if every source can be read again ([`connect::Source::is_replayable`]), every sink writes in
+//! transactions ([`connect::TwoPhaseSink`]), and the mode is [`Mode::ExactlyOnce`]: then each record has its effect on state once and appears
+//! in the sinks once, whatever fails. An operator's own effects on the outside (a request sent from [`Stream::map`]) are not part of it.
+//!
+//! Records of one key that come from one subtask stay in order. Between producers there is no order.
+//!
+//! The protocol behind it is the crate `snapline-protocol`: the types that the model checker explores are those that run here. The clauses
+//! are in `SPEC.md`. [`Job::topology`] is what `snapline_models::check::Check` explores, in a test of yours.
+//!
+//! # How it is configured
+//!
+//! [`JobConfig`] has a default for everything. Those worth a thought:
+//!
+//! | setting | default | |
+//! |---|---|---|
+//! | [`storage`](JobConfig::storage), [`directory`](JobConfig::directory) | memory | a directory outlives the process |
+//! | [`checkpoint_interval`](JobConfig::checkpoint_interval) | 10 s | how much is done again after a failure, and how late output appears |
+//! | [`parallelism`](JobConfig::parallelism), [`Stream::parallelism`] | cores | fixed by the first checkpoint |
+//! | [`key_groups`](JobConfig::key_groups) | 128 | fixed by the first checkpoint |
+//! | [`restart`](JobConfig::restart) | ten in a row | what follows the failure of a task |
+//! | [`require`](JobConfig::require) | nothing | the least guarantee |
+//!
+//! # State
+//!
+//! What is kept for a key is any type that is `Clone + Default` and that serde knows ([`state::StateValue`]): it is kept as it is, and
+//! serialised when a checkpoint is written. Lists and maps that grow large belong into [`state::List`] and [`state::Map`]. Fields may be added
+//! with `#[serde(default)]`. A key's [`std::hash::Hash`] must stay as it is.
+//!
+//! # Errors
+//!
+//! [`BuildError`] is what is wrong with a dataflow before it runs, [`JobError`] why a job failed. A panic or an error in your code is a
+//! [`TaskFailure`] that names operator, subtask and attempt; the job is restored as [`JobConfig::restart`] says. Data that would be lost is
+//! never passed over in silence: a damaged checkpoint ([`JobError::Recovery`]), one of a job of another shape ([`JobError::Mismatch`]) and a
+//! transaction that the external system dropped ([`JobError::DataLoss`]) end the job.
+//!
+//! # Features
+//!
+//! | feature | | |
+//! |---|---|---|
+//! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
+//!
+//! # Modules
+//!
+//! | module | what |
+//! |---|---|
+//! | (the root) | [`Dataflow`], [`Stream`], [`Job`], [`JobConfig`], [`JobHandle`] |
+//! | [`connect`] | sources and sinks, and the traits to write your own |
+//! | [`state`] | what is kept by key, and how it is written |
+//! | [`store`] | where checkpoints are kept |
+//! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
 pub mod connect;

@@ -104,6 +104,20 @@ pub enum Resume {
 }
 
 /// How a job runs. Every setting has a sensible default; see each.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use snapline::{JobConfig, Level, Restart};
+///
+/// let config = JobConfig::new()
+///     .parallelism(4)
+///     .checkpoint_interval(Duration::from_secs(5))
+///     .retained_checkpoints(3)
+///     .restart(Restart::Fixed { attempts: 5, pause: Duration::from_secs(1) })
+///     .require(Level::ExactlyOnce)
+///     .directory("/var/lib/orders/checkpoints");
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct JobConfig {

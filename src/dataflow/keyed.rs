@@ -82,6 +82,45 @@ pub enum Emit {
 
 /// A function of a key's records, with state for each key. The state is of any type that serde knows; lists and maps that grow large belong
 /// into [`crate::state::List`] and [`crate::state::Map`], which a snapshot shares instead of copying.
+///
+/// ```
+/// use snapline::connect::{Collect, MemorySink, MemorySource};
+/// use snapline::{Dataflow, JobConfig, KeyState, KeyedProcess};
+///
+/// /// Says how much a sensor's reading differs from the one before.
+/// #[derive(Clone)]
+/// struct Changes;
+///
+/// impl KeyedProcess<String, i64> for Changes {
+///     type State = Option<i64>;
+///     type Out = (String, i64);
+///
+///     fn process<C: Collect<(String, i64)>>(
+///         &mut self,
+///         reading: i64,
+///         last: &mut KeyState<'_, String, Option<i64>>,
+///         out: &mut C,
+///     ) {
+///         if let Some(before) = last.replace(reading) {
+///             out.push((last.key().clone(), reading - before));
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (flow, changes) = (Dataflow::new("sensors"), MemorySink::new());
+/// let readings = [("hall", 20), ("hall", 23), ("hall", 22)];
+/// let readings = readings.map(|(sensor, reading)| (sensor.to_owned(), reading));
+/// flow.source("readings", MemorySource::new(readings.to_vec()))
+///     .parallelism(1)
+///     .keyed()
+///     .process_with(Changes)
+///     .sink("changes", changes.clone());
+/// flow.build(JobConfig::new())?.run()?;
+/// assert_eq!(changes.committed(), [("hall".to_owned(), 3), ("hall".to_owned(), -1)]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait KeyedProcess<K, V>: Clone + Send + 'static {
     /// What is kept for a key; begins as its default.
     type State: StateValue + Default;

@@ -28,6 +28,19 @@ use crate::connect::Source;
 use graph::Graph;
 
 /// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate) for one.
+///
+/// ```
+/// use snapline::connect::{MemorySink, MemorySource};
+/// use snapline::{BuildError, Dataflow, JobConfig};
+///
+/// let flow = Dataflow::new("doubled");
+/// flow.source("numbers", MemorySource::new(vec![1, 2])).map(|n| n * 2).sink("out", MemorySink::new());
+/// let job = flow.build(JobConfig::new().parallelism(2)).expect("it is one");
+/// assert_eq!(job.topology().operators().len(), 2);
+///
+/// let nothing = Dataflow::new("nothing").build(JobConfig::new());
+/// assert!(matches!(nothing, Err(BuildError::Topology(_))));
+/// ```
 #[derive(Clone)]
 pub struct Dataflow {
     name: String,

@@ -207,7 +207,25 @@ impl<P: Pipe> Stream<P> {
         self
     }
 
-    /// Groups records by a key, which a function computes from a record (twice: where it is sent, and where it arrives).
+    /// Groups records by a key, which a function computes from a record (twice: where it is sent, and where it arrives). The whole record is
+    /// the value.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, by_length) = (Dataflow::new("lengths"), MemorySink::new());
+    /// flow.source("words", MemorySource::new(vec!["a", "bc", "d"]))
+    ///     .key_by(|word| word.len() as u64)
+    ///     .count(Emit::AtEnd)
+    ///     .sink("out", by_length.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// let mut counts = by_length.committed();
+    /// counts.sort();
+    /// assert_eq!(counts, [(1, 2), (2, 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn key_by<K, F>(self, key: F) -> KeyedStream<P, ByFn<K, F>>
     where
         K: Key,
@@ -216,7 +234,24 @@ impl<P: Pipe> Stream<P> {
         KeyedStream { stream: self, keyer: ByFn::new(key) }
     }
 
-    /// Groups pairs by their first part.
+    /// Groups pairs by their first part; the second is the value.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, highest) = (Dataflow::new("highest"), MemorySink::new());
+    /// flow.source("bids", MemorySource::new(vec![(1u32, 30u64), (2, 5), (1, 20)]))
+    ///     .keyed()
+    ///     .reduce(Emit::AtEnd, u64::max)
+    ///     .sink("out", highest.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// let mut bids = highest.committed();
+    /// bids.sort();
+    /// assert_eq!(bids, [(1, 30), (2, 5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keyed<K, V>(self) -> KeyedStream<P, ByFirst>
     where
         P: Pipe<Out = (K, V)>,
@@ -226,6 +261,20 @@ impl<P: Pipe> Stream<P> {
     }
 
     /// Joins this stream with another of the same records; their order among each other is open.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, all) = (Dataflow::new("both"), MemorySink::new());
+    /// let old = flow.source("old", MemorySource::new(vec![1, 2]));
+    /// let new = flow.source("new", MemorySource::new(vec![3]));
+    /// old.union(new).sink("out", all.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(all.committed().iter().sum::<i32>(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn union<Q: Pipe<Out = P::Out>>(
         self,
         other: Stream<Q>,
@@ -237,7 +286,21 @@ impl<P: Pipe> Stream<P> {
         Stream::behind(graph, name, vec![mine, others], vec![my_end, other_end], Identity::new())
     }
 
-    /// Makes two streams of one: each gets every record.
+    /// Makes two streams of one: each gets every record, and each must end in a sink.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, odd, even) = (Dataflow::new("sorted"), MemorySink::new(), MemorySink::new());
+    /// let (left, right) = flow.source("numbers", MemorySource::new(vec![1, 2, 3])).fork();
+    /// left.filter(|number| number % 2 == 1).sink("odd", odd.clone());
+    /// right.filter(|number| number % 2 == 0).sink("even", even.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!((odd.committed_count(), even.committed()), (2, vec![2]));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[allow(clippy::type_complexity)]
     pub fn fork(
         self,
@@ -257,7 +320,16 @@ impl<P: Pipe> Stream<P> {
         (branch(left, "left"), branch(right, "right"))
     }
 
-    /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks.
+    /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks. The sink has as many subtasks as the
+    /// stream's last operator was given.
+    ///
+    /// ```
+    /// # use snapline::Dataflow;
+    /// # use snapline::connect::{FileSink, Generator};
+    /// let flow = Dataflow::new("numbers");
+    /// let numbers = flow.source("numbers", Generator::new(100, |number| number));
+    /// numbers.sink("files", FileSink::new("results"));
+    /// ```
     pub fn sink<S: TwoPhaseSink<Record = P::Out>>(self, name: &str, sink: S) {
         let graph = Rc::clone(&self.graph);
         let parallelism = self.parallelism;

@@ -155,6 +155,22 @@ impl fmt::Display for CheckpointFailed {
 impl std::error::Error for CheckpointFailed {}
 
 /// A job that runs on threads of its own. Dropping the handle lets the job run on.
+///
+/// ```
+/// # use snapline::connect::{Generator, MemorySink};
+/// # use snapline::{Dataflow, Ended, JobConfig};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (flow, sink) = (Dataflow::new("for-ever"), MemorySink::new());
+/// flow.source("numbers", Generator::new(None, |number| number).rate(1_000)).sink("out", sink.clone());
+/// let handle = flow.build(JobConfig::new())?.spawn()?;
+///
+/// let checkpoint = handle.checkpoint()?;
+/// assert!(handle.status().newest_checkpoint >= Some(checkpoint));
+/// handle.suspend();
+/// assert_eq!(handle.wait()?.ended, Ended::Suspended);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct JobHandle {
     pub(crate) wishes: crossbeam_channel::Sender<Notice>,

@@ -5,7 +5,11 @@
 //!
 //! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME]`
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program that prints, and dies of any failure"
+)]
 
 mod contestants;
 

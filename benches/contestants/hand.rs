@@ -10,7 +10,7 @@ use super::{kept, key, mapped, verify, verify_chain};
 const BATCH: usize = 1024;
 
 /// One thread makes keys, another counts.
-pub fn count(records: u64) {
+pub(crate) fn count(records: u64) {
     let (sender, receiver) = bounded::<Vec<u64>>(64);
     let source = thread::spawn(move || {
         let mut batch = Vec::with_capacity(BATCH);
@@ -33,7 +33,7 @@ pub fn count(records: u64) {
 }
 
 /// Two threads, each of which makes half of the keys and counts half of them.
-pub fn count_all_to_all(records: u64) {
+pub(crate) fn count_all_to_all(records: u64) {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..2).map(|_| bounded::<Vec<u64>>(1 << 20)).unzip();
     let workers: Vec<_> = receivers
@@ -72,7 +72,7 @@ pub fn count_all_to_all(records: u64) {
 }
 
 /// A loop on each of two threads.
-pub fn chain(records: u64) {
+pub(crate) fn chain(records: u64) {
     let workers: Vec<_> = (0..2)
         .map(|me| {
             thread::spawn(move || {

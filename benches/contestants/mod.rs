@@ -1,22 +1,22 @@
 //! Who runs.
 
-pub mod hand;
-pub mod ours;
-pub mod with_timely;
+pub(crate) mod hand;
+pub(crate) mod ours;
+pub(crate) mod with_timely;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
-pub const KEYS: u64 = 100_000;
+pub(crate) const KEYS: u64 = 100_000;
 
 /// The key of a record: the same work for everybody.
 #[inline(always)]
-pub fn key(seq: u64) -> u64 {
+pub(crate) fn key(seq: u64) -> u64 {
     splitmix64(seq) % KEYS
 }
 
 #[inline(always)]
-pub fn splitmix64(seq: u64) -> u64 {
+pub(crate) fn splitmix64(seq: u64) -> u64 {
     let z = seq.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -24,7 +24,7 @@ pub fn splitmix64(seq: u64) -> u64 {
 }
 
 /// How often each key occurs; computed once for each number of records.
-pub fn expected(records: u64) -> Vec<u64> {
+pub(crate) fn expected(records: u64) -> Vec<u64> {
     static KNOWN: OnceLock<Mutex<HashMap<u64, Vec<u64>>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap();
     let compute = || {
@@ -35,7 +35,7 @@ pub fn expected(records: u64) -> Vec<u64> {
     known.entry(records).or_insert_with(compute).clone()
 }
 
-pub fn verify(records: u64, counts: impl IntoIterator<Item = (u64, u64)>) {
+pub(crate) fn verify(records: u64, counts: impl IntoIterator<Item = (u64, u64)>) {
     let mut found = vec![0; KEYS as usize];
     for (key, count) in counts {
         assert_eq!(found[key as usize], 0, "key {key} was counted in two places");
@@ -46,17 +46,17 @@ pub fn verify(records: u64, counts: impl IntoIterator<Item = (u64, u64)>) {
 
 /// The chain's two operators.
 #[inline(always)]
-pub fn mapped(seq: u64) -> u64 {
+pub(crate) fn mapped(seq: u64) -> u64 {
     seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (seq >> 7)
 }
 
 #[inline(always)]
-pub fn kept(record: u64) -> bool {
+pub(crate) fn kept(record: u64) -> bool {
     record & 3 != 0
 }
 
 /// How many records come through, and their sum.
-pub fn verify_chain(records: u64, found: (u64, u64)) {
+pub(crate) fn verify_chain(records: u64, found: (u64, u64)) {
     static KNOWN: OnceLock<Mutex<HashMap<u64, (u64, u64)>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap();
     let expected = *known.entry(records).or_insert_with(|| {

@@ -20,7 +20,7 @@ fn config(directory: &tempfile::TempDir, interval: Option<Duration>) -> JobConfi
         .require(Level::ExactlyOnce)
 }
 
-pub fn count(records: u64, interval: Option<Duration>) {
+pub(crate) fn count(records: u64, interval: Option<Duration>) {
     let directory = tempfile::tempdir().unwrap();
     let sink = MemorySink::new();
     let flow = Dataflow::new("w1");
@@ -33,7 +33,7 @@ pub fn count(records: u64, interval: Option<Duration>) {
     verify(records, sink.committed());
 }
 
-pub fn chain(records: u64, interval: Option<Duration>) {
+pub(crate) fn chain(records: u64, interval: Option<Duration>) {
     let directory = tempfile::tempdir().unwrap();
     let sink = Sum::default();
     let flow = Dataflow::new("w2");

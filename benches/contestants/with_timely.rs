@@ -12,7 +12,7 @@ use timely::dataflow::operators::vec::{Filter, Map};
 
 use super::{kept, key, mapped, verify, verify_chain};
 
-pub fn count(records: u64) {
+pub(crate) fn count(records: u64) {
     let guards = timely::execute(Config::process(2), move |worker| {
         let counts = Rc::new(RefCell::new(FxHashMap::<u64, u64>::default()));
         let mine = Rc::clone(&counts);
@@ -38,7 +38,7 @@ pub fn count(records: u64) {
     verify(records, counts);
 }
 
-pub fn chain(records: u64) {
+pub(crate) fn chain(records: u64) {
     let guards = timely::execute(Config::process(2), move |worker| {
         let found = Rc::new(Cell::new((0_u64, 0_u64)));
         let mine = Rc::clone(&found);

@@ -252,9 +252,9 @@ impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
     fn make(&self, index: usize, _key_groups: u16) -> Open {
         let sink = lock(&self.sink).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
-        Box::new(move |context, mut restored| {
+        Box::new(move |context, restored| {
             let operator = context.place.operator.clone();
-            let committables: Option<Vec<(TxnId, S::Committable)>> = match restored.as_deref_mut() {
+            let committables: Option<Vec<(TxnId, S::Committable)>> = match restored {
                 Some(restored) => restored.single(&operator, COMMITTABLES)?,
                 None => None,
             };

@@ -1,5 +1,10 @@
 //! Streams: what users type.
 
+#![allow(
+    clippy::type_complexity,
+    reason = "a chain of operators is its type, which users never write down"
+)]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -301,7 +306,6 @@ impl<P: Pipe> Stream<P> {
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::type_complexity)]
     pub fn fork(
         self,
     ) -> (Stream<FromInputs<Identity<P::Out>>>, Stream<FromInputs<Identity<P::Out>>>)

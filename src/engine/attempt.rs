@@ -12,7 +12,7 @@ use super::Notice;
 use super::failure::{TaskFailure, guarded};
 use super::lanes::Lanes;
 use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
-use super::worker::{Address, Seat};
+use super::worker::{Address, OpenTask, Seat};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::BoxError;
@@ -75,8 +75,7 @@ pub(crate) fn deploy(
         addresses: Vec::new(),
         counters: Vec::new(),
     };
-    let mut opens: Vec<Vec<Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>>> =
-        seats.iter().map(|_| Vec::new()).collect();
+    let mut opens: Vec<Vec<OpenTask>> = seats.iter().map(|_| Vec::new()).collect();
     for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
         let worker = subtask.index % seats.len();
         let me = seats[worker].next_task();

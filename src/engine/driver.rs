@@ -1,12 +1,10 @@
 //! The coordinator's thread: gives the coordinator its events and carries out its effects. It decides nothing (SPEC 4); what it adds is
 //! time, threads, words for people, and the answer to "restart it?".
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use snapline_protocol::coordinator::{
-    Config, Coordinator, Effect, Event, Phase, Stop, StoreOp, StoreResult, Timer,
-};
+use snapline_protocol::coordinator::{Config, Coordinator, Effect, Event, Phase, Stop, Timer};
 use snapline_protocol::fence::{Claimant, Host};
 use snapline_protocol::ids::{Attempt, CheckpointId, IndexSet, SubtaskId};
 use snapline_protocol::message::{CheckpointKind, Report};
@@ -19,11 +17,11 @@ use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
 use super::lanes::Lanes;
 use super::peer::Peer;
 use super::restart::Restarts;
-use super::status::{JobPhase, StatusBoard, UnderWayStatus};
+use super::status::{JobPhase, StatusBoard};
 use super::task::News;
 use super::{Notice, Part, Wish};
 use crate::dataflow::{JobSpec, Resume};
-use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
+use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
 
 /// How long sinks have to report before they are told again that a checkpoint is complete.
@@ -31,10 +29,6 @@ const RESEND: Duration = Duration::from_secs(1);
 
 /// How many ids one durable reservation covers.
 const ID_BLOCK: u64 = 1024;
-
-/// Pause before a store operation is tried again, doubled from the first to the last; and how often.
-const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-const STORE_TRIES: u32 = 16;
 
 /// Parts of a checkpoint that have come in.
 #[derive(Default)]
@@ -54,12 +48,12 @@ struct Waiter {
 
 pub(crate) struct Driver {
     pub(super) hosting: Hosting,
-    config: Config,
+    pub(super) config: Config,
     pub(super) machine: Coordinator,
     host: Host,
     policy: Policy,
     notices: crossbeam_channel::Receiver<Notice>,
-    peer: Peer,
+    pub(super) peer: Peer,
     timers: BTreeMap<Timer, Instant>,
     running: Option<Running>,
     restarts: Restarts,
@@ -69,19 +63,19 @@ pub(crate) struct Driver {
     pub(super) missing: Vec<String>,
     /// Checkpoints under way.
     pub(super) gathered: BTreeMap<CheckpointId, Gathered>,
-    manifests: BTreeMap<CheckpointId, Manifest>,
+    pub(super) manifests: BTreeMap<CheckpointId, Manifest>,
     /// Sources of this attempt that have ended.
     ended: IndexSet,
     waiters: Vec<Waiter>,
     /// When the last checkpoint ended.
     pub(super) last_end: Option<Instant>,
     /// Failed tries of store operations, in a row.
-    store_tries: u32,
+    pub(super) store_tries: u32,
     unreadable: Vec<(CheckpointId, StoreError)>,
     /// Whether the newest complete checkpoint is behind the end of all input.
-    input_ended: bool,
+    pub(super) input_ended: bool,
     pub(super) board: StatusBoard,
-    end: Option<Result<Ended, JobError>>,
+    pub(super) end: Option<Result<Ended, JobError>>,
 }
 
 impl Driver {
@@ -265,45 +259,7 @@ impl Driver {
         }
     }
 
-    fn stored(&mut self, op: StoreOp, result: StoreResult, error: Option<StoreError>) {
-        if let Some(error) = error {
-            let refused = result == StoreResult::Fenced;
-            tracing::warn!(target: "snapline::store", ?op, ?result, %error, "the store");
-            // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
-            let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
-            self.store_tries += 1;
-            if hopeless || (!refused && self.store_tries > STORE_TRIES) {
-                self.end = Some(Err(JobError::Store(error)));
-                return;
-            }
-        } else {
-            self.store_tries = 0;
-        }
-        if let (StoreOp::Manifest { checkpoint, ended, .. }, true) =
-            (op, result != StoreResult::Unknown)
-        {
-            self.manifests.remove(&checkpoint);
-            if result == StoreResult::Applied {
-                self.input_ended = ended;
-            }
-        }
-        self.handle(Event::Stored { op, result });
-    }
-
-    /// How long to wait before the store is asked again; `None` if that has been done often enough.
-    fn retry_pause(&mut self) -> Option<Duration> {
-        self.store_tries += 1;
-        (self.store_tries <= STORE_TRIES).then(|| self.pause())
-    }
-
-    fn pause(&self) -> Duration {
-        match self.store_tries {
-            0 => Duration::ZERO,
-            tries => STORE_PAUSE.0.saturating_mul(1 << (tries - 1).min(10)).min(STORE_PAUSE.1),
-        }
-    }
-
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         let mut out = Out::new();
         let newest = self.machine.newest();
         let verdict = self.machine.handle(&self.config, event, &mut out);
@@ -418,56 +374,6 @@ impl Driver {
         }
     }
 
-    fn store(&mut self, op: StoreOp) {
-        let pause = self.pause();
-        match op {
-            StoreOp::Claim { term, claimant, block } => self.peer.claim(op, term, claimant, block),
-            StoreOp::Reserve { term, until } => self.peer.reserve(op, term, until, pause),
-            StoreOp::Manifest { term, attempt, checkpoint, kind, ended } => {
-                let known = self.manifests.get(&checkpoint).cloned();
-                let manifest =
-                    known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
-                self.manifests.insert(checkpoint, manifest.clone());
-                self.peer.manifest(op, term, manifest, pause);
-            }
-            StoreOp::Collect { term } => {
-                let roots = self.machine.roots(&self.config);
-                self.peer.collect(op, term, roots, pause);
-            }
-        }
-    }
-
-    fn manifest(
-        &self,
-        attempt: Attempt,
-        checkpoint: CheckpointId,
-        kind: CheckpointKind,
-        ended: bool,
-    ) -> Manifest {
-        let spec = &self.hosting.spec;
-        let parts = self.gathered.get(&checkpoint).map(|gathered| gathered.parts.values());
-        let snapshots: Vec<SnapshotRef> =
-            parts.into_iter().flatten().map(|part| part.snapshot.clone()).collect();
-        debug_assert_eq!(snapshots.len(), self.config.subtasks, "an ack comes with its part");
-        let operator = |operator: &snapline_protocol::topology::Operator| OperatorRef {
-            name: operator.name.clone(),
-            parallelism: operator.parallelism,
-        };
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Manifest {
-            checkpoint,
-            attempt,
-            kind,
-            ended,
-            written_at: since
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            job: spec.name.clone(),
-            key_groups: spec.config.key_groups,
-            operators: spec.topology.operators().iter().map(operator).collect(),
-            snapshots,
-        }
-    }
-
     /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
     fn recover(&mut self) {
         let first = self.host.attempt().is_none();
@@ -538,31 +444,6 @@ impl Driver {
         }
     }
 
-    fn publish(&self) {
-        let name = |place: usize| self.name(place);
-        let all: BTreeSet<usize> = (0..self.config.subtasks).collect();
-        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWayStatus {
-            checkpoint,
-            acknowledged: gathered.acked.iter().map(name).collect(),
-            missing: all
-                .iter()
-                .copied()
-                .filter(|&s| !gathered.acked.contains(s))
-                .map(name)
-                .collect(),
-        };
-        let under_way = self.gathered.iter().map(way).collect();
-        let closing = self.machine.is_over();
-        let newest = self.machine.newest();
-        self.board.update(|status| {
-            status.under_way = under_way;
-            status.newest_checkpoint = newest;
-            if closing && status.phase == JobPhase::Running {
-                status.phase = JobPhase::Closing;
-            }
-        });
-    }
-
     /// A subtask's name for people.
     pub(super) fn name(&self, subtask: usize) -> String {
         // The topology's limit of 256 subtasks fits a u16.
@@ -573,10 +454,6 @@ impl Driver {
     pub(super) const fn subtasks(&self) -> usize {
         self.config.subtasks
     }
-}
-
-const fn is_in_use(error: &StoreError) -> bool {
-    matches!(error, StoreError::InUse { .. })
 }
 
 /// A number that no other coordinator draws (SPEC 2.13).

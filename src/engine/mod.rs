@@ -2,17 +2,18 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`task`] | one subtask: a step function around the machines of the protocol |
+//! | [`task`], `committing` | one subtask: a step function around the machines of the protocol |
 //! | [`body`], [`sink`] | the part of a task that sees records |
 //! | [`outbox`] | where a task's output goes |
 //! | [`worker`] | a thread that hosts subtasks |
 //! | [`lanes`] | threads for what may wait |
-//! | [`driver`] | the thread of the coordinator: its timers, its store, its effects |
+//! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
 //! | [`status`], [`handle`] | what is going on, for those who look; and what they can do |
 
 pub(crate) mod attempt;
 pub(crate) mod body;
+mod committing;
 pub(crate) mod driver;
 pub(crate) mod failure;
 pub(crate) mod handle;
@@ -25,6 +26,7 @@ pub(crate) mod restart;
 pub(crate) mod signals;
 pub(crate) mod sink;
 pub(crate) mod status;
+mod storing;
 pub(crate) mod task;
 pub(crate) mod worker;
 

@@ -1,13 +1,40 @@
 //! What is told of a checkpoint when it has ended: to the status, and to tracing.
 
+use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use snapline_protocol::ids::{CheckpointId, SubtaskId};
 
-use super::driver::Driver;
-use super::status::{CheckpointStats, SubtaskStats};
+use super::driver::{Driver, Gathered};
+use super::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWayStatus};
 
 impl Driver {
+    /// Brings the status up to date.
+    pub(super) fn publish(&self) {
+        let name = |place: usize| self.name(place);
+        let all: BTreeSet<usize> = (0..self.subtasks()).collect();
+        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWayStatus {
+            checkpoint,
+            acknowledged: gathered.acked.iter().map(name).collect(),
+            missing: all
+                .iter()
+                .copied()
+                .filter(|&s| !gathered.acked.contains(s))
+                .map(name)
+                .collect(),
+        };
+        let under_way = self.gathered.iter().map(way).collect();
+        let closing = self.machine.is_over();
+        let newest = self.machine.newest();
+        self.board.update(|status| {
+            status.under_way = under_way;
+            status.newest_checkpoint = newest;
+            if closing && status.phase == JobPhase::Running {
+                status.phase = JobPhase::Closing;
+            }
+        });
+    }
+
     /// A checkpoint has completed, or was given up.
     pub(super) fn checkpoint_ended(&mut self, checkpoint: CheckpointId, completed: bool) {
         let Some(gathered) = self.gathered.remove(&checkpoint) else { return };

@@ -28,9 +28,6 @@ const READ_LIMIT: usize = 1024;
 /// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
 const FLUSH_EVERY: u32 = 64;
 
-/// The pause before a commit is tried again: doubled from the first to the last.
-const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-
 /// Under which name a task's own state is in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
 
@@ -108,11 +105,11 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct Task {
-    identity: Identity,
+    pub(super) identity: Identity,
     aligner_config: aligner::Config,
     aligner: Aligner,
-    committer: Option<(committer::Config, Committer)>,
-    body: Box<dyn Body>,
+    pub(super) committer: Option<(committer::Config, Committer)>,
+    pub(super) body: Box<dyn Body>,
     /// The input to look at next.
     next_input: usize,
     /// All inputs have ended and the operator is still emitting what that brings.
@@ -131,8 +128,8 @@ pub(crate) struct Task {
     /// What goes with the next acknowledgement.
     parts: BTreeMap<CheckpointId, Box<Part>>,
     /// Tries of the commit under way.
-    tries: (Option<TxnId>, u32),
-    links: Links,
+    pub(super) tries: (Option<TxnId>, u32),
+    pub(super) links: Links,
     counters: Arc<Counters>,
 }
 
@@ -409,77 +406,7 @@ impl Task {
         Ok(())
     }
 
-    fn commit(&mut self, event: committer::Event) -> Result<(), BoxError> {
-        let Some((config, committer)) = &mut self.committer else { return Ok(()) };
-        let mut out = Out::new();
-        let verdict = committer.handle(config, event, &mut out);
-        tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
-        self.committer_effects(out)
-    }
-
-    fn committer_effects(&mut self, mut out: Out<committer::Effect>) -> Result<(), BoxError> {
-        for effect in out.drain() {
-            match effect {
-                committer::Effect::RollBackOrphans => self.roll_back_orphans(),
-                committer::Effect::PreCommit(txn) => {
-                    let prepare = transactions(&mut self.body).close(txn)?;
-                    self.hand_over("preparing a transaction", prepare, |()| None);
-                }
-                committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
-                committer::Effect::Send(message) => self.send(message),
-            }
-        }
-        if let Some((_, committer)) = &self.committer {
-            transactions(&mut self.body).retain(committer.pending());
-        }
-        Ok(())
-    }
-
-    fn roll_back_orphans(&mut self) {
-        let Some((config, committer)) = &self.committer else { return };
-        let (config, committer) = (*config, committer.clone());
-        let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
-        let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
-        self.hand_over("rolling back what earlier attempts prepared", deed, |()| None);
-    }
-
-    fn commit_call(&mut self, txn: TxnId) {
-        let tries = if self.tries.0 == Some(txn) { self.tries.1 } else { 0 };
-        self.tries = (Some(txn), tries + 1);
-        let commit = transactions(&mut self.body).commit(txn);
-        let over = Arc::clone(&self.links.over);
-        let deed = Box::new(move || {
-            if tries > 0 {
-                pause(COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)), &over);
-            }
-            commit()
-        });
-        self.hand_over("committing a transaction", deed, move |outcome| {
-            Some(News::Commit { txn, result: Ok(outcome) })
-        });
-    }
-
-    /// Has something done on this task's lane; what comes of it is news.
-    fn hand_over<R: 'static>(
-        &self,
-        doing: &'static str,
-        deed: super::body::Deed<R>,
-        news: impl FnOnce(R) -> Option<News> + Send + 'static,
-    ) {
-        let Links { me, over, .. } = self.links.clone();
-        let job = move || {
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            match guarded(deed) {
-                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
-                Err(cause) => me.tell(News::Failed { doing, cause }),
-            }
-        };
-        self.links.lanes.submit(self.identity.subtask.index(), Box::new(job));
-    }
-
-    fn send(&mut self, message: ToCoordinator) {
+    pub(super) fn send(&mut self, message: ToCoordinator) {
         let part = match message.report {
             Report::Ack(ack) => self.parts.remove(&ack.checkpoint()),
             Report::Decline { .. } | Report::Resolved { .. } => None,
@@ -490,19 +417,5 @@ impl Task {
     fn notify(&self, notice: Notice) {
         // A coordinator that is gone has ended this attempt, or is about to.
         let _ = self.links.coordinator.send(notice);
-    }
-}
-
-/// A sink's transactions.
-fn transactions(body: &mut Box<dyn Body>) -> &mut dyn super::body::Transactions {
-    // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
-    body.transactions().expect("only a sink has a committer")
-}
-
-/// Waits, but no longer than the attempt lives.
-fn pause(whole: Duration, over: &AtomicBool) {
-    let until = Instant::now() + whole.min(COMMIT_PAUSE.1);
-    while Instant::now() < until && !over.load(Ordering::Acquire) {
-        crate::sync::thread::sleep(Duration::from_millis(5));
     }
 }

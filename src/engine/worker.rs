@@ -10,6 +10,9 @@ use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker};
 /// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
 const IDLE_ROUNDS: u32 = 64;
 
+/// Opens a task, on the thread of its worker.
+pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
+
 /// Where news for one task of a worker go.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -57,7 +60,7 @@ impl Seat {
     /// Runs tasks, in the order of their addresses, until the attempt is over or one of them fails.
     pub(crate) fn run(
         self,
-        open: Vec<Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>>,
+        open: Vec<OpenTask>,
         over: &Arc<AtomicBool>,
         coordinator: &crossbeam_channel::Sender<Notice>,
     ) {

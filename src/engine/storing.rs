@@ -1,0 +1,109 @@
+//! The driver's side of the store: what is asked of it, how often, and what becomes of the answers.
+
+use std::time::{Duration, SystemTime};
+
+use snapline_protocol::coordinator::{Event, StoreOp, StoreResult};
+use snapline_protocol::ids::{Attempt, CheckpointId};
+use snapline_protocol::message::CheckpointKind;
+
+use super::driver::Driver;
+use super::handle::JobError;
+use crate::store::{Manifest, OperatorRef, SnapshotRef, StoreError};
+
+/// Pause before a store operation is tried again, doubled from the first to the last; and how often.
+const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+const STORE_TRIES: u32 = 16;
+
+impl Driver {
+    pub(super) fn stored(&mut self, op: StoreOp, result: StoreResult, error: Option<StoreError>) {
+        if let Some(error) = error {
+            let refused = result == StoreResult::Fenced;
+            tracing::warn!(target: "snapline::store", ?op, ?result, %error, "the store");
+            // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
+            let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
+            self.store_tries += 1;
+            if hopeless || (!refused && self.store_tries > STORE_TRIES) {
+                self.end = Some(Err(JobError::Store(error)));
+                return;
+            }
+        } else {
+            self.store_tries = 0;
+        }
+        if let (StoreOp::Manifest { checkpoint, ended, .. }, true) =
+            (op, result != StoreResult::Unknown)
+        {
+            self.manifests.remove(&checkpoint);
+            if result == StoreResult::Applied {
+                self.input_ended = ended;
+            }
+        }
+        self.handle(Event::Stored { op, result });
+    }
+
+    /// How long to wait before the store is asked again; `None` if that has been done often enough.
+    pub(super) fn retry_pause(&mut self) -> Option<Duration> {
+        self.store_tries += 1;
+        (self.store_tries <= STORE_TRIES).then(|| self.pause())
+    }
+
+    fn pause(&self) -> Duration {
+        match self.store_tries {
+            0 => Duration::ZERO,
+            tries => STORE_PAUSE.0.saturating_mul(1 << (tries - 1).min(10)).min(STORE_PAUSE.1),
+        }
+    }
+
+    pub(super) fn store(&mut self, op: StoreOp) {
+        let pause = self.pause();
+        match op {
+            StoreOp::Claim { term, claimant, block } => self.peer.claim(op, term, claimant, block),
+            StoreOp::Reserve { term, until } => self.peer.reserve(op, term, until, pause),
+            StoreOp::Manifest { term, attempt, checkpoint, kind, ended } => {
+                let known = self.manifests.get(&checkpoint).cloned();
+                let manifest =
+                    known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
+                self.manifests.insert(checkpoint, manifest.clone());
+                self.peer.manifest(op, term, manifest, pause);
+            }
+            StoreOp::Collect { term } => {
+                let roots = self.machine.roots(&self.config);
+                self.peer.collect(op, term, roots, pause);
+            }
+        }
+    }
+
+    fn manifest(
+        &self,
+        attempt: Attempt,
+        checkpoint: CheckpointId,
+        kind: CheckpointKind,
+        ended: bool,
+    ) -> Manifest {
+        let spec = &self.hosting.spec;
+        let parts = self.gathered.get(&checkpoint).map(|gathered| gathered.parts.values());
+        let snapshots: Vec<SnapshotRef> =
+            parts.into_iter().flatten().map(|part| part.snapshot.clone()).collect();
+        debug_assert_eq!(snapshots.len(), self.config.subtasks, "an ack comes with its part");
+        let operator = |operator: &snapline_protocol::topology::Operator| OperatorRef {
+            name: operator.name.clone(),
+            parallelism: operator.parallelism,
+        };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Manifest {
+            checkpoint,
+            attempt,
+            kind,
+            ended,
+            written_at: since
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            job: spec.name.clone(),
+            key_groups: spec.config.key_groups,
+            operators: spec.topology.operators().iter().map(operator).collect(),
+            snapshots,
+        }
+    }
+}
+
+const fn is_in_use(error: &StoreError) -> bool {
+    matches!(error, StoreError::InUse { .. })
+}

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use snapline_models::run::Engine;
 
-/// Explores the snapline protocol under failures.
+/// Explores the snapline protocol under failures, shows the runtime under SIGKILL, and looks into checkpoint directories.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "snapline", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -28,6 +28,15 @@ pub enum Command {
     Walk(WalkArgs),
     /// Replay a trace file and tell its story.
     Trace(TraceArgs),
+    /// Count words in a process that is killed again and again, and compare the output with a plain count.
+    Demo(DemoArgs),
+    /// The process that `snapline demo` kills.
+    #[command(hide = true)]
+    DemoChild(DemoChildArgs),
+    /// Look into a checkpoint directory, also beside a running job.
+    Inspect(InspectArgs),
+    /// Delete from a checkpoint directory what no checkpoint needs any more.
+    Gc(GcArgs),
 }
 
 const EXITS: &str = "Exit status: 0 if all is well; 1 if a law is broken, data may be lost, the check was vacuous or a pinned count \
@@ -115,6 +124,117 @@ pub struct TraceArgs {
     /// The trace file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+const DEMO_EXITS: &str = "\
+A word count runs in a process of its own: lines -> words -> a running count of each word -> files, exactly once. The process is killed with \
+SIGKILL, at moments drawn from the seed, and started anew from the last completed checkpoint. In the end every word must be in the committed \
+output with each of its counts 1, 2, 3, ... once: a count that is there twice is a duplicate, one that is missing is lost.
+
+The control, --unsafe-sink, makes its files visible at the barrier, before the checkpoint is complete, and takes 100 ms about it; it is killed \
+while a checkpoint is under way. It shows that the comparison can fail, so it is expected to exit with 1.
+
+Exit status: 0 if the output is right; 1 if it is not, which is what --unsafe-sink is for, or the job failed; 2 if the command line is wrong or \
+a file cannot be read; 3 if it was stopped by Ctrl-C";
+
+/// `snapline demo`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = DEMO_EXITS)]
+pub struct DemoArgs {
+    /// Texts to count the words of [default: data/austen.txt of the repository that this command was built in].
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub input: Vec<PathBuf>,
+    /// How often the process is killed.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub kills: u64,
+    /// What the moments of the kills are drawn from.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// How long the job would take if nobody disturbed it: the text is repeated, and read only so fast.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Keep checkpoints and output here; the directory must be empty or not there. By default they are removed, unless something is wrong.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The control: write with a sink that commits too early. The comparison must find it out.
+    #[arg(long)]
+    pub unsafe_sink: bool,
+}
+
+/// `snapline demo-child`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoChildArgs {
+    /// The texts.
+    #[arg(long, num_args = 1.., required = true)]
+    pub input: Vec<PathBuf>,
+    /// Where checkpoints and output are.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How often the text is read.
+    #[arg(long)]
+    pub passes: u64,
+    /// How many lines are read a second.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: u64,
+    /// Whether to commit too early.
+    #[arg(long)]
+    pub unsafe_sink: bool,
+}
+
+const INSPECT_EXITS: &str = "\
+Nothing is written and nothing locked: a job that runs there does not notice. What is shown is what was there when it was read; a job may have \
+gone on since.
+
+Exit status: 0 if all is well; 1 if something is damaged; 2 if the command line is wrong, or the directory is no checkpoint directory";
+
+/// `snapline inspect`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = INSPECT_EXITS)]
+pub struct InspectArgs {
+    /// The checkpoint directory.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Read every byte of every file, and list each defect: the file, what was expected and what was found.
+    #[arg(long, conflicts_with = "state")]
+    pub verify: bool,
+    /// Print an operator's state as JSON lines: the subtask, the state's name, and its key and value.
+    #[arg(long, value_name = "OPERATOR", conflicts_with = "json")]
+    pub state: Option<String>,
+    /// Which checkpoint's state [default: the newest].
+    #[arg(long, value_name = "N", requires = "state", value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint: Option<u64>,
+    /// Print the overview as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const GC_EXITS: &str = "\
+A job deletes its garbage itself; this is for one that has crashed and will not run again soon. What stays:
+  - the newest checkpoints, as many as --retain says;
+  - each checkpoint whose transactions the newest one lists as not known to be committed. Whoever restores the newest commits them from what \
+it holds itself, so this is more than is needed: whether they were committed since, only the external system knows, and a checkpoint too \
+many costs space while one too few may cost output;
+  - every checkpoint that cannot be read, and every blob that it might need: it may be repaired.
+
+While a process uses the directory nothing is deleted: a checkpoint under way has blobs that no manifest names yet. --dry-run only looks, and \
+beside a running job shows too much for that reason.
+
+Exit status: 0 if it was done; 1 if the newest checkpoint cannot be read, so that nothing can be decided; 2 if the command line is wrong, the \
+directory is no checkpoint directory, or it is in use";
+
+/// `snapline gc`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = GC_EXITS)]
+pub struct GcArgs {
+    /// The checkpoint directory.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Only say what would be deleted.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How many of the newest checkpoints stay.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    pub retain: usize,
 }
 
 /// The names of the explorers.

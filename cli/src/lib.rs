@@ -6,6 +6,9 @@
 //! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
 //! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
 //! | `snapline trace` | replays a trace file and tells its story | [`trace`] |
+//! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
+//! | `snapline inspect` | looks into a checkpoint directory | [`inspect`] |
+//! | `snapline gc` | deletes what no checkpoint needs | [`gc`] |
 //!
 //! Results go to stdout, progress and complaints to stderr. The exit status is the same for all: see [`Exit`].
 #![forbid(unsafe_code)]
@@ -13,8 +16,12 @@
 pub mod args;
 pub mod check;
 pub mod coverage;
+pub mod demo;
+pub mod gc;
+pub mod inspect;
 pub mod mutants;
 pub mod names;
+mod overview;
 pub mod progress;
 pub mod table;
 mod terminal;
@@ -39,7 +46,8 @@ pub enum Exit {
     Good,
     /// The search was stopped before its end by a limit or by Ctrl-C; what it reached was good.
     Stopped,
-    /// Something is wrong: a law is broken, data may be lost, a guard was not reached, a count changed, a mutant lives.
+    /// Something is wrong: a law is broken, data may be lost, a guard was not reached, a count changed, a mutant lives, a checkpoint is
+    /// damaged.
     Bad,
     /// The command cannot be carried out as it was given.
     Usage,
@@ -63,6 +71,8 @@ impl Exit {
 pub enum Failure {
     /// The command line or a file it names is wrong: says what, and what is right.
     Usage(String),
+    /// Something that was to be looked at is damaged: says what.
+    Damaged(String),
     /// The output could not be written.
     Output(io::Error),
 }
@@ -70,7 +80,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) => f.write_str(message),
+            Self::Usage(message) | Self::Damaged(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write: {error}"),
         }
     }
@@ -104,11 +114,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Mutants(args) => mutants::run(&args, terminal),
         Command::Walk(args) => walk::run(&args, terminal),
         Command::Trace(args) => trace::run(&args, terminal),
+        Command::Demo(args) => demo::run(&args, terminal),
+        Command::DemoChild(args) => demo::child::run(&args, terminal),
+        Command::Inspect(args) => inspect::run(&args, terminal),
+        Command::Gc(args) => gc::run(&args, terminal),
     };
     let result = result.and_then(|exit| Ok(terminal.out().flush().map(|()| exit)?));
     result.unwrap_or_else(|failure| {
         let _ = terminal.complain(&format!("error: {failure}\n"));
-        Exit::Usage
+        match failure {
+            Failure::Usage(_) | Failure::Output(_) => Exit::Usage,
+            Failure::Damaged(_) => Exit::Bad,
+        }
     })
 }
 

@@ -30,6 +30,12 @@ impl<'a> Terminal<'a> {
         &mut self.out
     }
 
+    /// Whether nobody reads results any more.
+    #[must_use]
+    pub const fn out_is_closed(&self) -> bool {
+        self.out.closed
+    }
+
     /// Where progress goes.
     pub fn err(&mut self) -> &mut dyn Write {
         &mut self.err

@@ -1,0 +1,113 @@
+//! `snapline gc`: deletes what no checkpoint needs any more.
+
+use std::collections::BTreeSet;
+
+use snapline::protocol::ids::{Attempt, CheckpointId};
+use snapline::protocol::retention::{Plan, Roots, plan};
+use snapline::store::{LocalStore, Store, StoreError, Takeover, inventory};
+
+use crate::args::GcArgs;
+use crate::overview::{self, Owner, failure};
+use crate::table::grouped;
+use crate::{Exit, Failure, Terminal};
+
+/// Carries out `snapline gc`.
+///
+/// # Errors
+/// [`Failure`] if the directory is no checkpoint directory, is in use, or holds a newest checkpoint that cannot be read.
+pub fn run(args: &GcArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    // First without a lock: what is no checkpoint directory is not made one.
+    let looking = overview::open(&args.dir)?;
+    if args.dry_run {
+        let owner = Owner::of(looking.dir());
+        if matches!(owner, Owner::Alive(_)) {
+            terminal.complain(&format!("the directory is in use ({owner}): what is under way there is shown as garbage, and is none\n"))?;
+        }
+        let plan = decide(&looking, args.retain)?;
+        tell("would be deleted", &looking, &plan, terminal)?;
+        return Ok(Exit::Good);
+    }
+    // For as long as it is open nobody else can begin here, unless by force; and then the fence is raised, and nothing is deleted.
+    let store = LocalStore::open(&args.dir, Takeover::Refuse).map_err(|error| match error {
+        StoreError::InUse { owner, .. } => Failure::Usage(format!(
+            "{} is in use by {owner}: nothing was deleted. A running job deletes its garbage itself; --dry-run looks without deleting",
+            args.dir.display()
+        )),
+        error => failure(&error),
+    })?;
+    let term = store.fence().map_err(|error| failure(&error))?.term;
+    let plan = decide(&store, args.retain)?;
+    tell("deleted", &store, &plan, terminal)?;
+    store.delete(term, &plan.manifests, &plan.blobs).map_err(|error| failure(&error))?;
+    Ok(Exit::Good)
+}
+
+/// What may be deleted.
+fn decide(store: &LocalStore, retain: usize) -> Result<Plan, Failure> {
+    let fence = store.fence().map_err(|error| failure(&error))?;
+    // The roots are read before what is there (SPEC 8.5): what completes in between is kept.
+    let unresolved = unresolved(store)?;
+    let roots = Roots {
+        // Whoever lived up to this term is dead, or is kept from deleting by being alive.
+        attempt: Attempt { term: fence.term, number: u32::MAX },
+        next: fence.until,
+        retained: retain,
+        unresolved,
+        under_way: Vec::new(),
+    };
+    let inventory = inventory(store).map_err(|error| failure(&error))?;
+    Ok(plan(&roots, &inventory))
+}
+
+/// The newest checkpoint, and those whose transactions it does not know to be committed.
+fn unresolved(store: &LocalStore) -> Result<Vec<CheckpointId>, Failure> {
+    let Some(newest) = store.manifests().map_err(|error| failure(&error))?.pop() else {
+        return Ok(Vec::new());
+    };
+    let undecided = |why: String| {
+        Failure::Damaged(format!(
+            "nothing may be deleted, since what is still to be committed cannot be read from the newest checkpoint, {newest}: {why}"
+        ))
+    };
+    let manifest = store.manifest(newest).map_err(|error| undecided(error.to_string()))?;
+    let pending =
+        overview::pending(store, &manifest).map_err(|failure| undecided(failure.to_string()))?;
+    let of = pending.iter().filter_map(|pending| CheckpointId::new(pending.checkpoint));
+    let unresolved: BTreeSet<CheckpointId> = of.chain([newest]).collect();
+    Ok(unresolved.into_iter().collect())
+}
+
+fn tell(
+    what: &str,
+    store: &LocalStore,
+    plan: &Plan,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    let there = store.blobs().map_err(|error| failure(&error))?;
+    let length = |id| there.iter().find(|blob| blob.id == id).map_or(0, |blob| blob.length);
+    for &checkpoint in &plan.manifests {
+        writeln!(
+            terminal.out(),
+            "checkpoint {checkpoint}  {}",
+            store.manifest_path(checkpoint).display()
+        )?;
+    }
+    let mut bytes = 0;
+    for &id in &plan.blobs {
+        let length = length(id);
+        bytes += length;
+        writeln!(
+            terminal.out(),
+            "blob, {} bytes  {}",
+            grouped(length),
+            store.blob_path(id).display()
+        )?;
+    }
+    let (manifests, blobs) = (plan.manifests.len(), plan.blobs.len());
+    writeln!(
+        terminal.out(),
+        "{manifests} checkpoints and {blobs} blobs, {} bytes, {what}",
+        grouped(bytes)
+    )?;
+    Ok(())
+}

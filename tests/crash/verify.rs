@@ -114,3 +114,22 @@ pub(crate) fn leftovers(job: &JobPlan, dir: &Path) -> Vec<String> {
     let left: Vec<String> = places.into_iter().flat_map(files).collect();
     if left.is_empty() { left } else { vec![format!("left over: {}", left.join(", "))] }
 }
+
+/// The comparison can fail: what was lost, what is there twice and what should not be there are all seen.
+#[test]
+fn wrong_output_is_seen() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let job = JobPlan { shape: Shape::Single, interval: 5, retained: 1, concurrent: 1 };
+    let out = crate::output(dir.path(), "out");
+    std::fs::create_dir(&out).expect("it can be made");
+    let judge = |numbers: &mut dyn Iterator<Item = u64>| {
+        let lines: String = numbers.map(|number| format!("{number}\n")).collect();
+        std::fs::write(out.join("part-out-00-00000001-t1a1.txt"), lines).expect("writable");
+        let Verdict { duplicates, lost, wrong } = output(&job, dir.path());
+        (duplicates, lost, wrong.is_some())
+    };
+    assert_eq!(judge(&mut (0..RECORDS)), (0, 0, false));
+    assert_eq!(judge(&mut (1..RECORDS)), (0, 1, true));
+    assert_eq!(judge(&mut (0..RECORDS).chain([7, 7])), (2, 0, true));
+    assert_eq!(judge(&mut (0..RECORDS - 1).chain([RECORDS])), (1, 1, true));
+}

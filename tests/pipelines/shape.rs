@@ -367,6 +367,7 @@ impl KeyedProcess<u64, i64> for Remember {
     }
 }
 
+#[allow(clippy::type_complexity, reason = "what a keyed process function is")]
 fn distinct(
     faults: Faults,
 ) -> impl FnMut(i64, &mut KeyState<'_, u64, Map<i64, u32>>, &mut Emitter<Record>) + Clone + Send + 'static

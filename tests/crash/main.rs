@@ -4,6 +4,7 @@
 //! The processes are this test's own binary, run again with [`CHILD`] in its environment. Nothing in the runtime knows of the points: the
 //! store, the sources and the sinks are wrapped ([`mortal`]).
 #![cfg(unix)]
+#![allow(clippy::print_stdout, reason = "the suite says what came of it")]
 
 mod child;
 mod mortal;

@@ -107,3 +107,8 @@ pub use engine::status::{
 };
 pub use error::BoxError;
 pub use snapline_protocol as protocol;
+
+/// The README's Rust blocks, as tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -57,7 +57,7 @@ pub enum Restart {
     Never,
     /// The job is restored after a pause, so many times.
     Fixed {
-        /// How many restarts, in the job's whole life.
+        /// How many restarts, in one run of the job.
         attempts: u32,
         /// The pause before each.
         pause: Duration,

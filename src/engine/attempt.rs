@@ -123,7 +123,19 @@ pub(crate) fn deploy(
     }
     for (number, (seat, opens)) in seats.into_iter().zip(opens).enumerate() {
         let (over, coordinator) = (Arc::clone(&over), hosting.coordinator.clone());
-        let run = move || seat.run(opens, &over, &coordinator);
+        let run = move || {
+            let work = || {
+                seat.run(opens, &over, &coordinator);
+                Ok(())
+            };
+            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
+            if let Err(cause) = guarded(work) {
+                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
+                let failure = TaskFailure { operator, subtask: number, attempt, doing, cause };
+                // A coordinator that is gone needs no report.
+                let _ = coordinator.send(Notice::Failed(Box::new(failure)));
+            }
+        };
         let name = format!("snapline-{number}");
         running.workers.push(thread::Builder::new().name(name).spawn(run)?);
     }

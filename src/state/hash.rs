@@ -55,8 +55,8 @@ fn fold(word: u64) -> u64 {
 impl Hasher for StableHasher {
     #[inline]
     fn finish(&self) -> u64 {
-        let mixed = (self.state ^ (self.state >> 32)).wrapping_mul(FINISH);
-        mixed ^ (mixed >> 29)
+        let mixed = self.state.wrapping_mul(FINISH);
+        mixed ^ (mixed >> 32)
     }
 
     #[inline]

@@ -17,7 +17,7 @@ pub trait Logic: Clone + Send + 'static {
     /// Processes one record.
     fn push<C: Collect<Self::Out>>(&mut self, record: Self::In, out: &mut C);
 
-    /// Emits part of what the end of the input brings; called until it says [`Ending::Done`]. Whole each time it is begun anew.
+    /// Emits part of what the end of the input brings; called until it says `Ending::Done`. Whole each time it is begun anew.
     fn end<C: Collect<Self::Out>>(&mut self, out: &mut C) -> Ending;
 
     /// Prepares a clone for one subtask, and gives it back the state of a checkpoint.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use snapline::connect::{FileSink, FileSource, read_committed};
-use snapline::{Dataflow, Emit, Ended, JobConfig};
+use snapline::{Dataflow, Emit, Ended, JobConfig, Restart};
 
 const TEXT: &str = "the snapline is struck once\nand the line is straight\nonce is enough\n";
 
@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = JobConfig::new()
         .parallelism(2)
         .checkpoint_interval(Duration::from_secs(1))
+        // A file that is not there will not be there in a minute either.
+        .restart(Restart::Fixed { attempts: 2, pause: Duration::from_millis(100) })
         .directory(place.join("checkpoints"));
     let job = flow.build(config)?;
     println!("guarantee: {}", job.guarantee());

@@ -39,6 +39,12 @@ pub(super) struct Gathered {
     pub(super) kind: Option<CheckpointKind>,
 }
 
+/// What became of a checkpoint that was asked for, and who asked.
+type Answer = (
+    crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>,
+    Result<CheckpointId, CheckpointFailed>,
+);
+
 /// Who waits for a checkpoint that was asked for.
 struct Waiter {
     /// `None` until it is triggered.
@@ -67,6 +73,8 @@ pub(crate) struct Driver {
     /// Sources of this attempt that have ended.
     ended: IndexSet,
     waiters: Vec<Waiter>,
+    /// To be sent when the status shows what they tell of.
+    answers: Vec<Answer>,
     /// When the last checkpoint ended.
     pub(super) last_end: Option<Instant>,
     /// Failed tries of store operations, in a row.
@@ -121,6 +129,7 @@ impl Driver {
             manifests: BTreeMap::new(),
             ended: IndexSet::EMPTY,
             waiters: Vec::new(),
+            answers: Vec::new(),
             last_end: None,
             store_tries: 0,
             unreadable: Vec::new(),
@@ -140,6 +149,10 @@ impl Driver {
             }
             self.turn();
             self.publish();
+            for (reply, answer) in self.answers.drain(..) {
+                // Whoever asked may have gone.
+                let _ = reply.send(answer);
+            }
         };
         if let Some(running) = self.running.take() {
             running.end();
@@ -280,18 +293,12 @@ impl Driver {
             self.gathered.keys().copied().filter(|known| !under_way.contains_key(known)).collect();
         for checkpoint in ended {
             self.checkpoint_ended(checkpoint, completed == Some(checkpoint));
-            self.waiters.retain(|waiter| {
-                if waiter.checkpoint != Some(checkpoint) {
-                    return true;
-                }
-                let result = match completed == Some(checkpoint) {
-                    true => Ok(checkpoint),
-                    false => Err(CheckpointFailed::GivenUp(checkpoint)),
-                };
-                // Whoever asked may have gone.
-                let _ = waiter.reply.send(result);
-                false
-            });
+            let complete = completed == Some(checkpoint);
+            let result =
+                if complete { Ok(checkpoint) } else { Err(CheckpointFailed::GivenUp(checkpoint)) };
+            let answered = |waiter: &mut Waiter| waiter.checkpoint == Some(checkpoint);
+            let answers = self.waiters.extract_if(.., answered);
+            self.answers.extend(answers.map(|waiter| (waiter.reply, result.clone())));
         }
         for (checkpoint, acked) in under_way {
             let begun = !self.gathered.contains_key(&checkpoint);

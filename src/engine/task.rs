@@ -379,14 +379,18 @@ impl Task {
         }];
         self.body.freeze(&mut images)?;
         let base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        let mut obsolete = BTreeMap::new();
         if let Some(base) = barrier.base {
             // No later snapshot builds on an older one.
-            self.past = self.past.split_off(&base);
+            let kept = self.past.split_off(&base);
+            obsolete = std::mem::replace(&mut self.past, kept);
         }
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
         let Links { store, me, over, .. } = self.links.clone();
         let write = move || {
+            // Here, since it takes the longer the more state there is, and no record need wait for it.
+            drop(obsolete);
             if over.load(Ordering::Acquire) {
                 return;
             }
@@ -399,10 +403,11 @@ impl Task {
             let result = result.map(|(written, persisted)| (written, persisted, began.elapsed()));
             me.tell(News::Written { checkpoint, result });
         };
-        self.links.lanes.submit(subtask.index(), Box::new(write));
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
+        // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
         let timing = Timing { first_barrier, snapshot: began, sync: began.elapsed() };
         self.timing.insert(checkpoint, timing);
+        self.links.lanes.submit(subtask.index(), Box::new(write));
         Ok(())
     }
 

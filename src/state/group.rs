@@ -10,7 +10,7 @@ use super::{Key, StateValue};
 
 /// What a segment's entries take, inline, when it is full. A write to a shared segment copies this much; each segment takes some 30
 /// bytes in a checkpoint's table of contents.
-const SEGMENT_BYTES: usize = 32 << 10;
+const SEGMENT_BYTES: usize = 16 << 10;
 
 /// The keys of a group whose [`prefix_of`] at this depth is `prefix`.
 #[repr(C)]

@@ -3,7 +3,7 @@
 //! A subtask keeps its state in [`Table`]s, each from a key to a value ([`List`] and [`Map`] are values that many keys of their own fit
 //! into). [`Table::freeze`] gives an [`Image`] of the table as it is, by sharing: it takes as long for a thousand keys as for a billion.
 //! The subtask goes on while an upload thread has [`write()`] turn the image into bytes; what is written to meanwhile is copied first, a
-//! segment of some 32 KiB at a time. Segments that are as they were in the base checkpoint are not written again but referred to.
+//! segment of some 16 KiB at a time. Segments that are as they were in the base checkpoint are not written again but referred to.
 //!
 //! [`Restored`] reads a snapshot back, and [`to_json`] shows it without knowing the types.
 

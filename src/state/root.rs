@@ -67,7 +67,7 @@ pub struct SegmentRef {
     pub section: Section,
 }
 
-// As it is written: arrays without names, and blobs by their place in a list. There is one line for each 32 KiB of state.
+// As it is written: arrays without names, and blobs by their place in a list. There is one line for each 16 KiB of state.
 #[derive(Serialize, Deserialize)]
 struct Wire(Vec<BlobId>, Vec<WireEntry>);
 #[derive(Serialize, Deserialize)]

@@ -49,8 +49,3 @@ pub mod walk;
 pub mod world;
 
 pub use tally::Tally;
-
-/// The README's example is compiled and run with the other documentation tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

@@ -9,7 +9,6 @@
 //! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
 //! consumer the wish is the token of its worker's parker; for the producer it is `starved`.
 
-mod prefetch;
 mod ring;
 
 use snapline_protocol::message::Barrier;
@@ -98,9 +97,6 @@ impl<T: Send> Receiver<T> {
     /// Takes the oldest message, and wakes the producer if it waits for room.
     pub(crate) fn receive(&mut self) -> Option<Message<T>> {
         let message = self.messages.pop()?;
-        if let Message::Batch(batch) = &message {
-            prefetch::lines(batch);
-        }
         fence(Ordering::SeqCst);
         if self.starved.load(Ordering::Relaxed) {
             self.starved.store(false, Ordering::Relaxed);

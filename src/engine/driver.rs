@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use snapline_protocol::coordinator::{Config, Coordinator, Effect, Event, Phase, Stop, Timer};
-use snapline_protocol::fence::{Claimant, Host};
+use snapline_protocol::fence::Host;
 use snapline_protocol::ids::{Attempt, CheckpointId, IndexSet, SubtaskId};
 use snapline_protocol::message::{CheckpointKind, Report};
 use snapline_protocol::recovery::{Decision, Policy, RecoveryError};
@@ -18,9 +18,10 @@ use super::lanes::Lanes;
 use super::peer::Peer;
 use super::restart::Restarts;
 use super::status::{JobPhase, StatusBoard};
+use super::storing::{claimant, policy};
 use super::task::News;
 use super::{Notice, Part, Wish};
-use crate::dataflow::{JobSpec, Resume};
+use crate::dataflow::JobSpec;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
 
@@ -191,14 +192,28 @@ impl Driver {
     }
 
     fn fire(&mut self, timer: Timer) {
-        if let (Timer::Interval, Some(end)) = (timer, self.last_end) {
-            let earliest = end + self.hosting.spec.config.min_pause;
-            if earliest > Instant::now() {
-                self.timers.insert(timer, earliest);
-                return;
-            }
+        if timer == Timer::Interval
+            && let Some(later) = self.postponed()
+        {
+            self.timers.insert(timer, later);
+            return;
         }
         self.handle(Event::Fired(timer));
+    }
+
+    /// Until when the next checkpoint has to wait, though its interval is over.
+    fn postponed(&self) -> Option<Instant> {
+        let (settings, now) = (&self.hosting.spec.config, Instant::now());
+        // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
+        if self.exhausted() && !self.gathered.is_empty() {
+            return settings.interval.and_then(|interval| now.checked_add(interval));
+        }
+        self.last_end.map(|end| end + settings.min_pause).filter(|&earliest| earliest > now)
+    }
+
+    /// Whether every source of this attempt has ended.
+    fn exhausted(&self) -> bool {
+        self.ended == self.config.sources
     }
 
     /// Checkpoints that need no timer: to stop, to end a job whose input has ended, and those asked for.
@@ -207,8 +222,9 @@ impl Driver {
             return;
         }
         let asked = self.waiters.iter().any(|waiter| waiter.checkpoint.is_none());
-        let exhausted = self.ended == self.config.sources;
-        if (self.machine.stopping().is_some() || exhausted || asked) && self.gathered.is_empty() {
+        if (self.machine.stopping().is_some() || self.exhausted() || asked)
+            && self.gathered.is_empty()
+        {
             self.handle(Event::Fired(Timer::Interval));
         }
     }
@@ -461,30 +477,4 @@ impl Driver {
     pub(super) const fn subtasks(&self) -> usize {
         self.config.subtasks
     }
-}
-
-/// A number that no other coordinator draws (SPEC 2.13).
-fn claimant() -> Claimant {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // The standard library's hash keys are seeded from the operating system's randomness.
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    Claimant(hasher.finish())
-}
-
-/// What the user allows. A resumption names the checkpoint that is there now, so that a later stop is a stop again (SPEC 7.4).
-fn policy(store: &dyn Store, allow_older: bool, resume: Resume) -> Result<Policy, JobError> {
-    let resume_from = match resume {
-        Resume::Never => None,
-        Resume::From(checkpoint) => Some(checkpoint),
-        Resume::Suspended => {
-            let newest = store.manifests().map_err(JobError::Store)?.pop();
-            // One that cannot be read is recovery's business.
-            let manifest = newest.and_then(|newest| store.manifest(newest).ok());
-            manifest
-                .filter(|manifest| manifest.kind == CheckpointKind::Suspend)
-                .map(|manifest| manifest.checkpoint)
-        }
-    };
-    Ok(Policy { allow_older, resume_from })
 }

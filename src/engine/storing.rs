@@ -3,12 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use snapline_protocol::coordinator::{Event, StoreOp, StoreResult};
+use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::Policy;
 
 use super::driver::Driver;
 use super::handle::JobError;
-use crate::store::{Manifest, OperatorRef, SnapshotRef, StoreError};
+use crate::dataflow::Resume;
+use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
 
 /// Pause before a store operation is tried again, doubled from the first to the last; and how often.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -106,4 +109,34 @@ impl Driver {
 
 const fn is_in_use(error: &StoreError) -> bool {
     matches!(error, StoreError::InUse { .. })
+}
+
+/// A number that no other coordinator draws (SPEC 2.13).
+pub(super) fn claimant() -> Claimant {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // The standard library's hash keys are seeded from the operating system's randomness.
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    Claimant(hasher.finish())
+}
+
+/// What the user allows. A resumption names the checkpoint that is there now, so that a later stop is a stop again (SPEC 7.4).
+pub(super) fn policy(
+    store: &dyn Store,
+    allow_older: bool,
+    resume: Resume,
+) -> Result<Policy, JobError> {
+    let resume_from = match resume {
+        Resume::Never => None,
+        Resume::From(checkpoint) => Some(checkpoint),
+        Resume::Suspended => {
+            let newest = store.manifests().map_err(JobError::Store)?.pop();
+            // One that cannot be read is recovery's business.
+            let manifest = newest.and_then(|newest| store.manifest(newest).ok());
+            manifest
+                .filter(|manifest| manifest.kind == CheckpointKind::Suspend)
+                .map(|manifest| manifest.checkpoint)
+        }
+    };
+    Ok(Policy { allow_older, resume_from })
 }

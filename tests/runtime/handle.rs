@@ -8,7 +8,9 @@ use snapline::connect::{ForEach, Generator, MemorySink, MemorySource};
 use snapline::store::{MemoryStore, Store};
 use snapline::{CheckpointFailed, Dataflow, Emit, Ended, JobConfig, JobPhase, Resume};
 
-use crate::kit::{assert_ended, assert_numbers, config, in_memory, ms, numbers, until, wait};
+use crate::kit::{
+    Moody, assert_ended, assert_numbers, config, in_memory, ms, numbers, until, wait,
+};
 
 #[test]
 fn a_status_tells_what_is_going_on() {
@@ -165,7 +167,7 @@ fn a_finished_job_is_finished_at_once() {
 #[test]
 fn a_job_suspended_at_its_end_has_finished() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());
-    let store = crate::kit::Moody { store, ..Default::default() };
+    let store = Moody { store, ..Default::default() };
     // The checkpoint that would finish it fails until the stop has been heard of.
     store.moods.refused_blobs.store(u32::MAX, Ordering::Relaxed);
     let config = || config().storage(store.storage()).tolerable_failures(u32::MAX);
@@ -271,4 +273,16 @@ fn checkpoints_keep_their_distance() {
     assert!(begin.elapsed() >= 2 * pause, "three within {:?}", begin.elapsed());
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
+}
+
+/// With two checkpoints under way at once and an interval shorter than one of them takes, a newer one is always under way when one completes,
+/// and none would be the last (SPEC 4.9).
+#[test]
+fn checkpoints_that_overlap_come_to_an_end_with_the_input() {
+    let (store, sink) = (Moody::default(), MemorySink::new());
+    store.moods.slow_blobs.store(10, Ordering::Relaxed);
+    let config = config().checkpoint_interval(ms(1)).max_concurrent_checkpoints(2);
+    let outcome = wait(numbers(500, sink.clone(), config.storage(store.storage())));
+    assert_ended(outcome, Ended::Finished);
+    assert_numbers(&sink, 500);
 }

@@ -407,7 +407,7 @@ impl Driver {
         let Some(pause) = pause else {
             // A sink may hear of a successor before the store tells.
             let deposed = self.hosting.store.fence();
-            let deposed = deposed.is_ok_and(|fence| fence.term > self.machine.term());
+            let deposed = deposed.is_ok_and(|fence| fence.admit(self.machine.term()).is_err());
             self.end = Some(Err(match self.failure.take() {
                 _ if deposed => JobError::Deposed,
                 Some(failure) => JobError::Failed(failure),

@@ -18,7 +18,7 @@ pub(crate) use witness::write_snapshot;
 
 use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
-use snapline_protocol::message::{CheckpointKind, Persisted};
+use snapline_protocol::message::CheckpointKind;
 
 /// A run of bytes in a blob: where it is, how long, and its checksum. Reading it verifies all three.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
@@ -211,17 +211,4 @@ pub trait BlobWriter: Send {
     /// # Errors
     /// [`StoreError::Io`]; [`StoreError::Exists`] if the name is taken.
     fn finish(self: Box<Self>) -> Result<u64, StoreError>;
-}
-
-/// Finishes the one blob that a snapshot wrote and attests that the snapshot is durable (SPEC 3.5). What else the snapshot needs is its
-/// base's, which was complete, and so durable, before this one began (SPEC 8.3).
-///
-/// # Errors
-/// As [`BlobWriter::finish`].
-pub fn persist(
-    id: BlobId,
-    writer: Box<dyn BlobWriter>,
-) -> Result<(BlobRef, Persisted), StoreError> {
-    let length = writer.finish()?;
-    Ok((BlobRef { id, length }, Persisted::attest(id.attempt, id.checkpoint)))
 }

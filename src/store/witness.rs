@@ -1,4 +1,4 @@
-//! Proof that a snapshot is durable, as the engine gets it.
+//! Proof that a snapshot is durable: the one place of the runtime that makes it.
 
 use snapline_protocol::ids::BlobId;
 use snapline_protocol::message::Persisted;

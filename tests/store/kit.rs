@@ -3,9 +3,7 @@
 use snapline::protocol::fence::Claimant;
 use snapline::protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
 use snapline::protocol::message::CheckpointKind;
-use snapline::store::{
-    BlobRef, Manifest, OperatorRef, Section, SnapshotRef, Store, StoreError, persist,
-};
+use snapline::store::{BlobRef, Manifest, OperatorRef, Section, SnapshotRef, Store, StoreError};
 
 pub(crate) fn id(number: u64) -> CheckpointId {
     CheckpointId::new(number).expect("not zero")
@@ -28,7 +26,7 @@ pub(crate) fn blob(
 ) -> Result<(BlobRef, Vec<Section>), StoreError> {
     let mut writer = store.create_blob(id)?;
     let written = sections.iter().map(|bytes| writer.append(bytes)).collect::<Result<_, _>>()?;
-    Ok((persist(id, writer)?.0, written))
+    Ok((BlobRef { id, length: writer.finish()? }, written))
 }
 
 pub(crate) fn claim(store: &dyn Store, number: u32) {

@@ -40,6 +40,7 @@ impl BlobWriter for MemoryBlob {
     }
 }
 
+// Invariant: nothing in `state` calls more of a store than `create_blob` and `read`; who changes that finds out here.
 impl Store for Memory {
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
         Ok(Box::new(MemoryBlob { id, bytes: Vec::new(), blobs: Arc::clone(&self.0) }))

@@ -11,7 +11,7 @@ use snapline_protocol::recovery::Health;
 
 use super::files::{Input, Output};
 use super::*;
-use crate::store::{OperatorRef, SnapshotRef, health, persist};
+use crate::store::{BlobRef, OperatorRef, SnapshotRef, health};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The disk, but for one call, counted from when it is armed.
@@ -157,7 +157,7 @@ pub(super) fn snapshot(store: &LocalStore, checkpoint: u64) -> Result<Manifest, 
     let mut writer = store.create_blob(blob_id(checkpoint))?;
     writer.append(b"some state")?;
     let root = writer.append(format!("root of {checkpoint}").as_bytes())?;
-    let (blob, _persisted) = persist(blob_id(checkpoint), writer)?;
+    let blob = BlobRef { id: blob_id(checkpoint), length: writer.finish()? };
     let subtask = SubtaskId::new(0);
     let snapshot =
         SnapshotRef { subtask, root, blobs: vec![blob], written: blob.length, reused: 0 };

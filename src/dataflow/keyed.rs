@@ -183,8 +183,8 @@ impl<K, S> std::ops::DerefMut for KeyState<'_, K, S> {
 pub struct Keyed<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> {
     keyer: N,
     process: P,
-    /// `None` in the description that subtasks are cloned from.
-    table: Option<Table<N::Key, P::State>>,
+    /// For no key at all in the description that subtasks are cloned from.
+    table: Table<N::Key, P::State>,
     operator: String,
     /// The next key group whose keys have not been told that the input has ended.
     ending: u16,
@@ -198,9 +198,9 @@ impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> std::fmt::Debug for Keye
 }
 
 impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> Keyed<T, N, P> {
-    pub(crate) const fn new(keyer: N, process: P) -> Self {
-        let operator = String::new();
-        Self { keyer, process, table: None, operator, ending: 0, records: PhantomData }
+    pub(crate) fn new(keyer: N, process: P) -> Self {
+        let (table, operator) = (Table::new(0..0, 1), String::new());
+        Self { keyer, process, table, operator, ending: 0, records: PhantomData }
     }
 }
 
@@ -224,21 +224,19 @@ where
 
     #[inline]
     fn push<C: Collect<P::Out>>(&mut self, record: T, out: &mut C) {
-        // Invariant: a task's logic is opened before its first record.
-        let table = self.table.as_mut().expect("opened before the first record");
         let hash = self.keyer.hash(&record);
         let (key, value) = self.keyer.split(record);
-        let (key, state) = table.entry_pair(hash, key, P::State::default);
+        let (key, state) = self.table.entry_pair(hash, key, P::State::default);
         let mut state = KeyState { key, state, cleared: false };
         self.process.process(value, &mut state, out);
         if state.cleared {
             let key = key.clone();
-            table.remove(hash, &key);
+            self.table.remove(hash, &key);
         }
     }
 
     fn end<C: Collect<P::Out>>(&mut self, out: &mut C) -> Ending {
-        let table = self.table.as_ref().expect("opened before the first record");
+        let table = &self.table;
         if self.ending < table.groups().start {
             self.ending = table.groups().start;
         }
@@ -265,16 +263,15 @@ where
         if let Some(restored) = restored {
             table.restore(restored, &self.operator, KEYED)?;
         }
-        self.table = Some(table);
+        self.table = table;
         Ok(())
     }
 
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
-        let table = self.table.as_mut().expect("opened before the first snapshot");
         images.push(Named {
             operator: self.operator.clone(),
             state: KEYED.into(),
-            image: table.freeze(),
+            image: self.table.freeze(),
         });
         Ok(())
     }

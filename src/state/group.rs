@@ -5,7 +5,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use super::cow::{Clock, Fork, Node};
-use super::hash::{MAX_DEPTH, hash, prefix_of};
+use super::hash::{MAX_DEPTH, hash, prefix_of, within};
 use super::{Key, StateValue};
 
 /// What a segment's entries take, inline, when it is full. A write to a shared segment copies this much; each segment takes some 30
@@ -177,7 +177,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         for (key, value) in std::mem::take(&mut segment.entries) {
             let hash = hash(&key);
             let half = usize::from(prefix_of(hash, key_groups, depth) != low);
-            halves[half].insert_unique(hash, (key, value), rehash);
+            halves[half].insert_unique(within(hash), (key, value), rehash);
         }
         let [of_low, of_high] = halves;
         *segment = Segment::new(depth, low, of_low);
@@ -196,5 +196,5 @@ impl<K: Key, V: StateValue> Group<K, V> {
 /// For hash tables that grow.
 #[inline]
 pub(super) fn rehash<K: Key, V>(entry: &(K, V)) -> u64 {
-    hash(&entry.0)
+    within(hash(&entry.0))
 }

@@ -6,13 +6,13 @@
 //!
 //! | bits | for |
 //! |---|---|
-//! | 0-15 | the bucket within a segment (`hashbrown` takes the low ones) |
-//! | 16-47 | the key group and the segment within it |
-//! | 48-56 | nothing |
-//! | 57-63 | the tag beside the bucket (`hashbrown` takes the top seven) |
+//! | 63 down to 32, as many as are needed | the key group and the segment within it |
+//! | 34 down to 23, as many as are needed | the bucket within a segment |
+//! | 22 down to 16 | the tag beside the bucket |
 //!
-//! Bits 16-47 are a fraction of one. Times the number of key groups, the whole part is the group and the rest, again a fraction, chooses
-//! the segment, by its first bits.
+//! The hash is a fraction of one. Times the number of key groups, the whole part is the group and the rest, again a fraction, chooses the
+//! segment, by its first bits: with 128 groups and a gigabyte of state some 23 bits for both. A hash table takes its bucket from the lowest
+//! bits of what it is given, and its tag from the top seven: it is given the hash [turned](within) until these are there.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
@@ -20,14 +20,13 @@ use std::ops::Range;
 /// The most key groups a job can have.
 pub const MAX_KEY_GROUPS: u16 = 1 << 15;
 
-/// In how many bits the hashes of a segment's keys can agree, at most. Of the 32 that choose group and segment, the group takes up to 15.
+/// In how many bits behind those of the group the hashes of a segment's keys can agree, at most.
 pub(super) const MAX_DEPTH: u8 = 17;
 
 // Odd numbers without pattern: the fractional parts of pi, in hexadecimal.
 const SEED: u64 = 0x243f_6a88_85a3_08d3;
-const FOLD: u64 = 0x1319_8a2e_0370_7345;
+const FOLD: u64 = 0xbe54_66cf_34e9_0c6d;
 const LENGTH: u64 = 0xa409_3822_299f_31d1;
-const FINISH: u64 = 0x082e_fa98_ec4e_6c89;
 
 /// The hash of a key (SPEC 14.1): the same in every build and on every machine, for keys whose `Hash` says the same to a hasher.
 ///
@@ -45,7 +44,8 @@ struct StableHasher {
     state: u64,
 }
 
-/// Both halves of the product of 128 bits, one on the other: every bit of the result depends on bits of all of `word`.
+/// Both halves of the product of 128 bits, one on the other: every bit of the result depends on bits of all of `word`. For what is asked
+/// of a hash here once is enough, see the tests; it is no hash to be relied on against who wants collisions.
 #[inline(always)]
 fn fold(word: u64) -> u64 {
     let product = u128::from(word) * u128::from(FOLD);
@@ -55,8 +55,7 @@ fn fold(word: u64) -> u64 {
 impl Hasher for StableHasher {
     #[inline]
     fn finish(&self) -> u64 {
-        let mixed = self.state.wrapping_mul(FINISH);
-        mixed ^ (mixed >> 32)
+        self.state
     }
 
     #[inline]
@@ -128,24 +127,33 @@ impl Hasher for StableHasher {
     }
 }
 
-/// The place of a hash among all keys of all groups: the key group, then 32 bits for the segment within it (SPEC 14.2, 14.4).
+/// A hash, taken as a fraction of one, times a whole number, without what is behind the point.
 #[inline(always)]
-pub(super) fn spread(hash: u64, key_groups: u16) -> u64 {
-    u64::from((hash >> 16) as u32) * u64::from(key_groups)
+pub(super) fn portion(hash: u64, whole: u64) -> u64 {
+    // At most `whole`, hence it fits.
+    ((u128::from(hash) * u128::from(whole)) >> 64) as u64
 }
 
 /// The key group of a hash, below `key_groups` (SPEC 14.2).
 #[inline(always)]
 pub fn group_of(hash: u64, key_groups: u16) -> u16 {
-    // Below `key_groups`, since what it was multiplied with is below 2^32.
-    (spread(hash, key_groups) >> 32) as u16
+    // Below `key_groups`, since the hash is less than one.
+    portion(hash, key_groups.into()) as u16
 }
 
 /// The first `depth` of the bits that choose the segment within a group (SPEC 14.4).
 #[inline(always)]
 pub(super) fn prefix_of(hash: u64, key_groups: u16, depth: u8) -> u32 {
-    let bits = spread(hash, key_groups) as u32;
-    (u64::from(bits) >> (32 - u32::from(depth))) as u32
+    let rest = hash.wrapping_mul(key_groups.into());
+    // No bits of it, at depth 0, are 0; else at most 17.
+    rest.checked_shr(64 - u32::from(depth)).unwrap_or(0) as u32
+}
+
+/// What a segment's hash table is given for a hash: see the top of this file. The upper half is put on the lower one, which alone would be
+/// uneven for some keys at equal distances.
+#[inline(always)]
+pub(super) fn within(hash: u64) -> u64 {
+    (hash ^ (hash >> 32)).rotate_left(41)
 }
 
 /// The key groups of a subtask: a contiguous range (SPEC 14.3). Ranges of different subtasks are disjoint and cover all groups; with

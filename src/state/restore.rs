@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visi
 
 use super::cow::Node;
 use super::group::{Group, Segment, rehash};
-use super::hash::{MAX_DEPTH, group_of, hash, prefix_of};
+use super::hash::{MAX_DEPTH, group_of, hash, prefix_of, within};
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::snapshot::Locations;
 use super::{Key, StateError, StateValue, Table};
@@ -227,7 +227,7 @@ impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
                 *self.misplaced = true;
                 return Err(serde::de::Error::custom("misplaced"));
             }
-            table.insert_unique(hash, (key, value), rehash);
+            table.insert_unique(within(hash), (key, value), rehash);
         }
         Ok(table)
     }

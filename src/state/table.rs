@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::cow::{Clock, Hot, Node};
 use super::group::{Group, Segment, rehash};
-use super::hash::{MAX_KEY_GROUPS, group_of, hash};
+use super::hash::{MAX_KEY_GROUPS, group_of, hash, within};
 use super::snapshot::{Image, TableImage};
 use super::ways::Ways;
 use super::{Key, StateValue};
@@ -66,12 +66,12 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline]
     pub fn entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> &mut V {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(hash, |(other, _)| *other == key) {
+        match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
             Ok(found) => &mut found.into_mut().1,
             Err(absent) => {
                 let entry = (key, default());
                 *len += 1;
-                &mut absent.into_table().insert_unique(hash, entry, rehash).into_mut().1
+                &mut absent.into_table().insert_unique(within(hash), entry, rehash).into_mut().1
             }
         }
     }
@@ -84,12 +84,12 @@ impl<K: Key, V: StateValue> Table<K, V> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(hash, |(other, _)| other.borrow() == key) {
+        match segment.entries.find_entry(within(hash), |(other, _)| other.borrow() == key) {
             Ok(found) => &mut found.into_mut().1,
             Err(absent) => {
                 let entry = (key.to_owned(), default());
                 *len += 1;
-                &mut absent.into_table().insert_unique(hash, entry, rehash).into_mut().1
+                &mut absent.into_table().insert_unique(within(hash), entry, rehash).into_mut().1
             }
         }
     }
@@ -98,11 +98,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline]
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(hash, |(other, _)| *other == key) {
+        match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
             Ok(found) => Some(std::mem::replace(&mut found.into_mut().1, value)),
             Err(absent) => {
                 *len += 1;
-                absent.into_table().insert_unique(hash, (key, value), rehash);
+                absent.into_table().insert_unique(within(hash), (key, value), rehash);
                 None
             }
         }
@@ -117,8 +117,12 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let Some(group) = self.groups.get(self.place(hash)) else {
             misrouted(hash, self.key_groups, self.first)
         };
-        let found =
-            group.get().segment(hash).get().entries.find(hash, |(other, _)| other.borrow() == key);
+        let found = group
+            .get()
+            .segment(hash)
+            .get()
+            .entries
+            .find(within(hash), |(other, _)| other.borrow() == key);
         found.map(|(_, value)| value)
     }
 
@@ -129,7 +133,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         K: Borrow<Q>,
     {
         let segment = self.segment_that_has(hash, key)?;
-        let found = segment.entries.find_mut(hash, |(other, _)| other.borrow() == key);
+        let found = segment.entries.find_mut(within(hash), |(other, _)| other.borrow() == key);
         found.map(|(_, value)| value)
     }
 
@@ -140,7 +144,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         K: Borrow<Q>,
     {
         let segment = self.segment_that_has(hash, key)?;
-        let found = segment.entries.find_entry(hash, |(other, _)| other.borrow() == key).ok()?;
+        let found =
+            segment.entries.find_entry(within(hash), |(other, _)| other.borrow() == key).ok()?;
         let ((_, value), _) = found.remove();
         self.len -= 1;
         Some(value)
@@ -153,7 +158,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let way = self.ways.get(hash);
         // SAFETY: as for `segment_with_room`.
         if let Some(segment) = unsafe { way.get(&self.clock) }
-            && let Some((key, value)) = segment.entries.find_mut(hash, |(other, _)| *other == key)
+            && let Some((key, value)) =
+                segment.entries.find_mut(within(hash), |(other, _)| *other == key)
         {
             return (key, value);
         }
@@ -165,14 +171,15 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline(never)]
     fn new_entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
         let (segment, len) = self.segment_with_room(hash);
-        let (key, value) = match segment.entries.find_entry(hash, |(other, _)| *other == key) {
-            Ok(found) => found.into_mut(),
-            Err(absent) => {
-                *len += 1;
-                let entry = (key, default());
-                absent.into_table().insert_unique(hash, entry, rehash).into_mut()
-            }
-        };
+        let (key, value) =
+            match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
+                Ok(found) => found.into_mut(),
+                Err(absent) => {
+                    *len += 1;
+                    let entry = (key, default());
+                    absent.into_table().insert_unique(within(hash), entry, rehash).into_mut()
+                }
+            };
         (key, value)
     }
 

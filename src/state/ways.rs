@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::cow::Hot;
-use super::hash::spread;
+use super::hash::portion;
 
 /// How many ways there may be at most, for each segment that there is.
 const SPARSE: usize = 8;
@@ -13,11 +13,11 @@ const SPARSE: usize = 8;
 pub(super) struct Ways<T> {
     /// For each group in turn, one for each prefix of the depth.
     ways: Vec<Hot<T>>,
-    /// 32 less the depth.
-    shift: u32,
+    depth: u8,
+    /// How many ways all key groups of the job would have.
+    all: u64,
     /// How many ways the groups before the table's would have.
     before: u64,
-    key_groups: u16,
     groups: Range<u16>,
     /// How many segments there have been.
     segments: usize,
@@ -26,7 +26,8 @@ pub(super) struct Ways<T> {
 impl<T> Ways<T> {
     pub(super) fn new(groups: Range<u16>, key_groups: u16) -> Self {
         let (segments, before) = (groups.len(), u64::from(groups.start));
-        Self { ways: vec![Hot::NONE; segments], shift: 32, before, key_groups, groups, segments }
+        let (ways, all) = (vec![Hot::NONE; segments], key_groups.into());
+        Self { ways, depth: 0, all, before, groups, segments }
     }
 
     /// The way of a hash; none if its group is not the table's.
@@ -38,17 +39,12 @@ impl<T> Ways<T> {
     #[inline(always)]
     fn index(&self, hash: u64) -> usize {
         // That of a group before the first wraps around, to a place that does not exist.
-        (spread(hash, self.key_groups) >> self.shift).wrapping_sub(self.before) as usize
-    }
-
-    fn depth(&self) -> u8 {
-        // Between 0 and the deepest a group can be.
-        (32 - self.shift) as u8
+        portion(hash, self.all).wrapping_sub(self.before) as usize
     }
 
     /// Notes the way to a segment of this depth, if there is one for it alone.
     pub(super) fn put(&mut self, hash: u64, depth: u8, way: Hot<T>) {
-        if depth <= self.depth() {
+        if depth <= self.depth {
             let index = self.index(hash);
             self.ways[index] = way;
         }
@@ -56,7 +52,7 @@ impl<T> Ways<T> {
 
     /// There are no ways any more to the group at this place.
     pub(super) fn forget(&mut self, place: usize) {
-        let depth = self.depth();
+        let depth = self.depth;
         self.ways[place << depth..(place + 1) << depth].fill(Hot::NONE);
     }
 
@@ -64,8 +60,9 @@ impl<T> Ways<T> {
     pub(super) fn divided(&mut self, place: usize, depth: u8, more: usize) {
         self.segments += more;
         // One group that is deeper than the others is no reason to make ways for all of them.
-        if depth > self.depth() && self.groups.len() << depth <= SPARSE * self.segments {
-            self.shift = 32 - u32::from(depth);
+        if depth > self.depth && self.groups.len() << depth <= SPARSE * self.segments {
+            self.all = self.all >> self.depth << depth;
+            self.depth = depth;
             self.before = u64::from(self.groups.start) << depth;
             self.ways = vec![Hot::NONE; self.groups.len() << depth];
         } else {

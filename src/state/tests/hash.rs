@@ -4,7 +4,7 @@ use std::hash::Hash;
 
 use proptest::prelude::*;
 
-use crate::state::hash::{MAX_DEPTH, prefix_of};
+use crate::state::hash::{MAX_DEPTH, portion, prefix_of, within};
 use crate::state::{MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
 
 /// SPEC 14.1: what these say is in checkpoints.
@@ -30,18 +30,18 @@ fn hashes_are_the_same_for_ever() {
 }
 
 const PINNED: [u64; 12] = [
-    0xc04f543482c582ce,
-    0x46e4786e9b269e89,
-    0x27293e7792d4735c,
-    0x27293e7792d4735c,
-    0x37e2fd211075fbfc,
-    0xddc1e73b7c382d05,
-    0xda4d8b9c764cbb6d,
-    0x0ddeba35b8cb0c6f,
-    0x82fee1c7819a4e51,
-    0xf13d23f2503fddf4,
-    0x51a193a8413f61da,
-    0x46e4786e9b269e89,
+    0x860ab2418dede11b,
+    0xc4564b0edac4dda1,
+    0x07d081610d818a23,
+    0x07d081610d818a23,
+    0x6919a16d09eaceec,
+    0x3bc1acfaffc0cf60,
+    0x0ffb0c151b905886,
+    0x660a436501718f5e,
+    0x054950ce663300c1,
+    0x533aa342e994f10c,
+    0x1471da2b383e2d19,
+    0xc4564b0edac4dda1,
 ];
 
 #[test]
@@ -54,20 +54,42 @@ fn integers_hash_by_their_number_and_strings_as_they_are_borrowed() {
     assert_ne!(hash(&("ab", "c")), hash(&("a", "bc")));
 }
 
-/// How often each bit of the hash changes when a bit of the key does, over many keys: about every second time.
+/// What a hash is used for: the key group, the segment, the bucket and the tag of a hash table, each with how many there are of it.
+const USES: [(usize, fn(u64) -> usize); 5] = [
+    (128, |hash| group_of(hash, 128).into()),
+    (1000, |hash| group_of(hash, 1000).into()),
+    (64, |hash| prefix_of(hash, 128, 6) as usize),
+    (256, |hash| (within(hash) & 255) as usize),
+    (128, |hash| (within(hash) >> 57) as usize),
+];
+
+/// Two keys that differ in one bit or two hardly ever come to the same place: a group, one of eight segments, one of 128 buckets.
 #[test]
-fn every_bit_of_a_key_moves_every_bit_of_its_hash() {
-    let keys: Vec<u64> = (0..2000).map(|i| i * 3).collect();
-    for bit in 0..64 {
-        let mut changed = [0u32; 64];
-        for key in &keys {
-            let difference = hash(key) ^ hash(&(key ^ (1 << bit)));
-            for (place, count) in changed.iter_mut().enumerate() {
-                *count += u32::from(difference >> place & 1 == 1);
-            }
-        }
-        let worst = changed.iter().map(|count| count.abs_diff(1000)).max();
-        assert!(worst < Some(160), "bit {bit}: {changed:?}");
+fn a_key_that_is_nearly_another_is_kept_elsewhere() {
+    let place = |key: u64| (portion(hash(&key), 128 << 3), within(hash(&key)) & 127);
+    for difference in (0..64).flat_map(|a| (a..64).map(move |b| 1u64 << a | 1 << b)) {
+        let met = (0..2000).map(|i| i * 3).filter(|key| place(*key) == place(key ^ difference));
+        let met = met.count();
+        assert!(met < 20, "{difference:#x}: {met} of 2000");
+    }
+}
+
+/// All uses at once, as many bits as a large state takes: who meets in some meets in the others by chance only.
+#[test]
+fn what_a_hash_is_used_for_is_independent() {
+    let families: [fn(u64) -> u64; 5] =
+        [|i| i, |i| i << 32, |i| i << 51, |i| i * 4096, |i| (i as f64).to_bits()];
+    for (family, key) in families.into_iter().enumerate() {
+        let of = |i| {
+            let hash = hash(&key(i));
+            // 7 + 3 bits, 7 bits and 5: one of 4 million.
+            (portion(hash, 128 << 3), within(hash) >> 57, within(hash) & 31)
+        };
+        let mut all: Vec<_> = (0..8192).map(of).collect();
+        all.sort_unstable();
+        let met = all.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        // Eight pairs by chance; a hundredth of the keys does no harm.
+        assert!(met < 82, "family {family}: {met} pairs");
     }
 }
 
@@ -79,8 +101,8 @@ fn spread_of<K: Hash>(keys: impl Iterator<Item = K>, bins: usize, bin: impl Fn(u
         all += 1;
     }
     let even = f64::from(all) / bins as f64;
-    // Six times the standard deviation of a fair throw.
-    let slack = 6.0 * even.sqrt();
+    // Eight times the standard deviation of a fair throw: of a hundred keys in a bin on average, 180.
+    let slack = 8.0 * even.sqrt();
     for (bin, count) in counts.iter().enumerate() {
         assert!((f64::from(*count) - even).abs() < slack, "bin {bin} has {count}, even is {even}");
     }
@@ -88,19 +110,25 @@ fn spread_of<K: Hash>(keys: impl Iterator<Item = K>, bins: usize, bin: impl Fn(u
 
 #[test]
 fn usual_keys_are_spread_evenly() {
-    let patterns: [fn(u64) -> u64; 4] =
-        [|i| i, |i| i << 32, |i| i * 1_000_003, |i| i.reverse_bits()];
-    for pattern in patterns {
-        let keys = || (0..100_000).map(pattern);
-        spread_of(keys(), 128, |hash| group_of(hash, 128).into());
-        spread_of(keys(), 1000, |hash| group_of(hash, 1000).into());
-        spread_of(keys(), 64, |hash| prefix_of(hash, 128, 6) as usize);
-        spread_of(keys(), 128, |hash| (hash >> 57) as usize);
-        spread_of(keys(), 256, |hash| (hash & 255) as usize);
+    let mut strides: Vec<u64> = vec![7, 24, 255, 257, 3600, 4095, 86_400, 1_000_003];
+    strides.extend((0..=47).map(|power| 1 << power));
+    strides.extend((1..=13).map(|power| 10u64.pow(power)));
+    strides.extend((1..=12).map(|power| 6 * 10u64.pow(power)));
+    for stride in strides {
+        for (bins, of) in USES {
+            spread_of((0..100_000).map(|i| i * stride), bins, of);
+        }
+    }
+    let others: [fn(u64) -> u64; 2] = [u64::reverse_bits, |i| (i as f64).to_bits()];
+    for other in others {
+        for (bins, of) in USES {
+            spread_of((0..100_000).map(other), bins, of);
+        }
     }
     let strings = || (0..100_000).map(|i| format!("user-{i}"));
-    spread_of(strings(), 128, |hash| group_of(hash, 128).into());
-    spread_of(strings(), 128, |hash| (hash >> 57) as usize);
+    for (bins, of) in USES {
+        spread_of(strings(), bins, of);
+    }
 }
 
 proptest! {

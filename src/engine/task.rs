@@ -174,6 +174,12 @@ impl Task {
         TaskFailure { operator: operator.clone(), subtask: *index, attempt: *attempt, doing, cause }
     }
 
+    /// How many steps its worker lets it take before the next task has its turn. What has been read goes first: a source that runs ahead of
+    /// what follows it fills the channels, and the caches with them.
+    pub(crate) fn steps_in_a_row(&self) -> u32 {
+        if self.aligner_config.inputs == 0 { 1 } else { 16 }
+    }
+
     /// Takes one batch, or does one thing that has come up.
     pub(crate) fn step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, TaskFailure> {
         let step = guarded(|| self.try_step(now));

@@ -93,10 +93,15 @@ impl Seat {
             }
             let mut wake: Option<Instant> = None;
             for task in tasks.iter_mut() {
-                match task.step(Instant::now)? {
-                    Step::Worked => worked = true,
-                    Step::Idle => {}
-                    Step::Until(until) => wake = Some(wake.map_or(until, |wake| wake.min(until))),
+                for _ in 0..task.steps_in_a_row() {
+                    match task.step(Instant::now)? {
+                        Step::Worked => worked = true,
+                        Step::Idle => break,
+                        Step::Until(until) => {
+                            wake = Some(wake.map_or(until, |wake| wake.min(until)));
+                            break;
+                        }
+                    }
                 }
             }
             if worked {

@@ -149,11 +149,10 @@ pub(super) fn prefix_of(hash: u64, key_groups: u16, depth: u8) -> u32 {
     rest.checked_shr(64 - u32::from(depth)).unwrap_or(0) as u32
 }
 
-/// What a segment's hash table is given for a hash: see the top of this file. The upper half is put on the lower one, which alone would be
-/// uneven for some keys at equal distances.
+/// What a segment's hash table is given for a hash: see the top of this file.
 #[inline(always)]
 pub(super) fn within(hash: u64) -> u64 {
-    (hash ^ (hash >> 32)).rotate_left(41)
+    hash.rotate_left(41)
 }
 
 /// The key groups of a subtask: a contiguous range (SPEC 14.3). Ranges of different subtasks are disjoint and cover all groups; with

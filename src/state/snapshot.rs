@@ -12,6 +12,7 @@ use super::{Key, StateError, StateValue};
 use crate::error::BoxError;
 use crate::protocol::ids::BlobId;
 use crate::store::{BlobRef, BlobWriter, Section};
+use crate::sync::thread;
 
 /// In how many blobs a snapshot's bytes are at most (SPEC 14.7).
 const MAX_BLOBS: usize = 16;
@@ -258,7 +259,11 @@ pub fn write(
                         error: error.to_string(),
                     })?;
                     written += bytes.len() as u64;
-                    writer.append(&bytes)?
+                    let section = writer.append(&bytes)?;
+                    // Where there are no more cores than workers, a worker that waits for this one's whole time slice has those wait that
+                    // align with it. Nothing is urgent here.
+                    thread::yield_now();
+                    section
                 }
             };
             let SegmentImage { group, depth, prefix, entries, .. } = segment;

@@ -91,6 +91,7 @@
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
+mod clock;
 pub mod connect;
 mod dataflow;
 mod engine;

@@ -26,6 +26,7 @@ pub use upsert::{
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
+use crate::clock::Clock;
 use crate::error::BoxError;
 
 /// Takes records. What sources and operators emit into; a loop over it is compiled as one.
@@ -63,6 +64,8 @@ pub struct OpenContext {
     pub parallelism: usize,
     /// The attempt that opens it.
     pub attempt: Attempt,
+    /// Tells it the time.
+    pub(crate) clock: Clock,
 }
 
 impl OpenContext {
@@ -79,7 +82,8 @@ impl OpenContext {
         attempt: Attempt,
     ) -> Self {
         assert!(index < parallelism, "subtask {index} of {parallelism}");
-        Self { job: job.into(), operator: operator.into(), index, parallelism, attempt }
+        let (job, operator, clock) = (job.into(), operator.into(), Clock::default());
+        Self { job, operator, index, parallelism, attempt, clock }
     }
 }
 

@@ -5,8 +5,9 @@ use std::fmt;
 use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
 
 use super::config::{JobConfig, Storage, cores};
-use super::graph::{EdgeSpec, Graph, Node};
+use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
+use crate::clock::Clock;
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
 use crate::engine::status::StatusBoard;
@@ -23,6 +24,7 @@ pub(crate) struct JobSpec {
     pub(crate) config: JobConfig,
     pub(crate) guarantee: Guarantee,
     pub(crate) workers: usize,
+    pub(crate) sizing: Sizing,
 }
 
 impl JobSpec {
@@ -223,7 +225,9 @@ impl Job {
             }
             _ => {}
         }
-        Ok(Self(Arc::new(JobSpec { name, nodes, edges, topology, config, guarantee, workers })))
+        let sizing = Sizing::default();
+        let spec = JobSpec { name, nodes, edges, topology, config, guarantee, workers, sizing };
+        Ok(Self(Arc::new(spec)))
     }
 
     /// The job's name.
@@ -270,9 +274,14 @@ impl Job {
         }
         let store = spec.config.storage.open().map_err(JobError::Store)?;
         let (wishes, notices) = crossbeam_channel::unbounded();
-        let board = StatusBoard::default();
-        let driver =
-            Driver::start(Arc::clone(&spec), store, board.clone(), (wishes.clone(), notices))?;
+        let (board, clock) = (StatusBoard::default(), Clock::default());
+        let driver = Driver::start(
+            Arc::clone(&spec),
+            store,
+            board.clone(),
+            (wishes.clone(), notices),
+            clock,
+        )?;
         let name = "snapline-coordinator".to_owned();
         let driver = thread::Builder::new().name(name).spawn(move || driver.run());
         let driver = driver.map_err(JobError::Thread)?;

@@ -12,7 +12,8 @@ use super::Notice;
 use super::failure::{TaskFailure, guarded};
 use super::lanes::Lanes;
 use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
-use super::worker::{Address, OpenTask, Seat};
+use super::worker::{Address, OpenTask, Seat, Worker};
+use crate::clock::Clock;
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::BoxError;
@@ -45,6 +46,7 @@ pub(crate) struct Hosting {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) clock: Clock,
 }
 
 /// Starts the tasks of an attempt on threads of their own.
@@ -57,6 +59,34 @@ pub(crate) fn deploy(
     decision: Decision,
     manifest: Option<&Manifest>,
 ) -> std::io::Result<Running> {
+    let (mut running, workers) = seat(hosting, attempt, decision, manifest);
+    for (number, worker) in workers.into_iter().enumerate() {
+        let (over, coordinator) = (Arc::clone(&running.over), hosting.coordinator.clone());
+        let run = move || {
+            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
+            let worked = guarded(|| Ok(worker.run(&over)));
+            let failed = worked.unwrap_or_else(|cause| {
+                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
+                Err(TaskFailure { operator, subtask: number, attempt, doing, cause })
+            });
+            if let Err(failure) = failed {
+                // A coordinator that is gone needs no report.
+                let _ = coordinator.send(Notice::Failed(Box::new(failure)));
+            }
+        };
+        let name = format!("snapline-{number}");
+        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
+    }
+    Ok(running)
+}
+
+/// The workers of an attempt, connected, with their tasks to open, and what reaches and ends them.
+fn seat(
+    hosting: &Hosting,
+    attempt: Attempt,
+    decision: Decision,
+    manifest: Option<&Manifest>,
+) -> (Running, Vec<Worker>) {
     let spec = &hosting.spec;
     let from = match decision {
         Decision::Fresh => From { restored: None, at_rest: false },
@@ -98,6 +128,7 @@ pub(crate) fn deploy(
                     index: subtask.index,
                     parallelism: spec.topology.operators()[subtask.operator].parallelism,
                     attempt,
+                    clock: hosting.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
             },
@@ -116,30 +147,15 @@ pub(crate) fn deploy(
                 coordinator: hosting.coordinator.clone(),
                 me,
                 over: Arc::clone(&over),
+                clock: hosting.clock.clone(),
+                sizing: spec.sizing,
             },
             counters,
         };
         opens[worker].push(Box::new(move || opening.start()));
     }
-    for (number, (seat, opens)) in seats.into_iter().zip(opens).enumerate() {
-        let (over, coordinator) = (Arc::clone(&over), hosting.coordinator.clone());
-        let run = move || {
-            let work = || {
-                seat.run(opens, &over, &coordinator);
-                Ok(())
-            };
-            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
-            if let Err(cause) = guarded(work) {
-                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
-                let failure = TaskFailure { operator, subtask: number, attempt, doing, cause };
-                // A coordinator that is gone needs no report.
-                let _ = coordinator.send(Notice::Failed(Box::new(failure)));
-            }
-        };
-        let name = format!("snapline-{number}");
-        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
-    }
-    Ok(running)
+    let workers = seats.into_iter().zip(opens).map(|(seat, opens)| seat.take(opens)).collect();
+    (running, workers)
 }
 
 /// Makes all channels anew: nothing of an earlier attempt is ever read (SPEC 2.2).
@@ -150,7 +166,7 @@ fn connect(spec: &JobSpec, wakers: &[Unparker]) {
             (0..subtasks).map(|index| wakers[index % wakers.len()].clone()).collect()
         };
         let wiring = spec.topology.edges()[place].wiring;
-        edge.edge.connect(wiring, &hosts(edge.from), &hosts(edge.to));
+        edge.edge.connect(wiring, spec.sizing, &hosts(edge.from), &hosts(edge.to));
     }
 }
 

@@ -21,6 +21,7 @@ use super::status::{JobPhase, StatusBoard};
 use super::storing::{claimant, policy};
 use super::task::News;
 use super::{Notice, Part, Wish};
+use crate::clock::Clock;
 use crate::dataflow::JobSpec;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
@@ -94,6 +95,7 @@ impl Driver {
         store: Arc<dyn Store>,
         board: StatusBoard,
         (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
+        clock: Clock,
     ) -> Result<Self, JobError> {
         let settings = &spec.config;
         let config = Config {
@@ -106,13 +108,14 @@ impl Driver {
             id_block: ID_BLOCK,
         };
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
-        let lanes = Arc::new(Lanes::start(settings.upload_threads).map_err(JobError::Thread)?);
-        let peer = Peer::start(Arc::clone(&store), sender.clone()).map_err(JobError::Thread)?;
+        let lanes = |count| Lanes::start(count).map_err(JobError::Thread);
+        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone());
+        let lanes = Arc::new(lanes(settings.upload_threads)?);
         let term = store.fence().map_err(JobError::Store)?.term.next();
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
         let machine = Coordinator::start(&config, term, claimant(), &mut out);
-        let hosting = Hosting { spec, store, lanes, coordinator: sender };
+        let hosting = Hosting { spec, store, lanes, coordinator: sender, clock };
         let mut driver = Self {
             hosting,
             config,
@@ -144,17 +147,54 @@ impl Driver {
 
     /// Runs the job to its end.
     pub(crate) fn run(mut self) -> Result<Outcome, JobError> {
-        let end = loop {
+        loop {
             if let Some(end) = self.end.take() {
-                break end;
+                return self.finish(end);
             }
-            self.turn();
-            self.publish();
-            for (reply, answer) in self.answers.drain(..) {
-                // Whoever asked may have gone.
-                let _ = reply.send(answer);
+            match self.next_timer() {
+                Some((timer, at)) => match self.notices.recv_deadline(at) {
+                    Ok(notice) => self.take(notice),
+                    Err(_) => self.fire(timer),
+                },
+                // The driver holds a sender itself, so the queue is never closed.
+                None => self.notices.recv().into_iter().for_each(|notice| self.take(notice)),
             }
-        };
+        }
+    }
+
+    /// The timer to fire next, and when.
+    pub(crate) fn next_timer(&self) -> Option<(Timer, Instant)> {
+        self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at))
+    }
+
+    /// Takes in a notice, and does all that follows from it at once.
+    pub(crate) fn take(&mut self, notice: Notice) {
+        self.hear(notice);
+        self.settle();
+    }
+
+    /// Fires a timer, and does all that follows from it at once.
+    pub(crate) fn fire(&mut self, timer: Timer) {
+        self.timers.remove(&timer);
+        match self.postponed() {
+            Some(later) if timer == Timer::Interval => _ = self.timers.insert(timer, later),
+            _ => self.handle(Event::Fired(timer)),
+        }
+        self.settle();
+    }
+
+    /// What is behind every event: checkpoints that need no timer, and what is told to those who look and those who asked.
+    fn settle(&mut self) {
+        self.nudge();
+        self.publish();
+        for (reply, answer) in self.answers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Ends what is left of the job, and tells everybody.
+    fn finish(mut self, end: Result<Ended, JobError>) -> Result<Outcome, JobError> {
         if let Some(running) = self.running.take() {
             running.end();
         }
@@ -171,39 +211,9 @@ impl Driver {
         Ok(Outcome { ended: end?, guarantee, status: self.board.read() })
     }
 
-    fn turn(&mut self) {
-        let next = self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at));
-        let notice = match next {
-            Some((timer, at)) => match self.notices.recv_deadline(at) {
-                Ok(notice) => Some(notice),
-                Err(_) => {
-                    self.timers.remove(&timer);
-                    self.fire(timer);
-                    None
-                }
-            },
-            // The driver holds a sender itself, so the queue is never closed.
-            None => self.notices.recv().ok(),
-        };
-        if let Some(notice) = notice {
-            self.hear(notice);
-        }
-        self.nudge();
-    }
-
-    fn fire(&mut self, timer: Timer) {
-        if timer == Timer::Interval
-            && let Some(later) = self.postponed()
-        {
-            self.timers.insert(timer, later);
-            return;
-        }
-        self.handle(Event::Fired(timer));
-    }
-
     /// Until when the next checkpoint has to wait, though its interval is over.
     fn postponed(&self) -> Option<Instant> {
-        let (settings, now) = (&self.hosting.spec.config, Instant::now());
+        let (settings, now) = (&self.hosting.spec.config, self.hosting.clock.now());
         // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
         if self.exhausted() && !self.gathered.is_empty() {
             return settings.interval.and_then(|interval| now.checked_add(interval));
@@ -321,7 +331,7 @@ impl Driver {
             let gathered = self.gathered.entry(checkpoint).or_default();
             gathered.acked = acked;
             if begun {
-                gathered.triggered = Some(Instant::now());
+                gathered.triggered = Some(self.hosting.clock.now());
                 gathered.kind = Some(match self.machine.stopping() {
                     None => CheckpointKind::Periodic,
                     Some(Stop::Drain) => CheckpointKind::Drain,
@@ -391,7 +401,7 @@ impl Driver {
             Timer::Timeout(_) => Some(settings.timeout),
             Timer::Resend => Some(RESEND),
         };
-        match after.and_then(|after| Instant::now().checked_add(after)) {
+        match after.and_then(|after| self.hosting.clock.now().checked_add(after)) {
             Some(at) => _ = self.timers.insert(timer, at),
             None => _ = self.timers.remove(&timer),
         }
@@ -400,7 +410,8 @@ impl Driver {
     /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
     fn recover(&mut self) {
         let first = self.host.attempt().is_none();
-        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(Instant::now()) };
+        let now = self.hosting.clock.now();
+        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(now) };
         if let Some(running) = self.running.take() {
             running.end();
         }

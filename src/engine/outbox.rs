@@ -32,8 +32,8 @@ pub struct Outbox<T> {
 }
 
 impl<T: Send> Outbox<T> {
-    pub(crate) fn new(mut channel: Sender<T>) -> Self {
-        let full = batch_records::<T>();
+    pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>) -> Self {
+        let full = batch.unwrap_or_else(batch_records::<T>);
         Self { batch: channel.buffer(full), full, channel, waiting: VecDeque::new(), sent: 0 }
     }
 
@@ -167,8 +167,8 @@ pub(crate) struct Fork<T> {
 }
 
 impl<T> Fork<T> {
-    pub(crate) fn new(branches: Vec<Box<dyn Branch<T>>>) -> Self {
-        let full = batch_records::<T>();
+    pub(crate) fn new(branches: Vec<Box<dyn Branch<T>>>, batch: Option<usize>) -> Self {
+        let full = batch.unwrap_or_else(batch_records::<T>);
         Self { batch: Vec::with_capacity(full), full, branches }
     }
 }

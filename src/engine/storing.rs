@@ -91,7 +91,7 @@ impl Driver {
             name: operator.name.clone(),
             parallelism: operator.parallelism,
         };
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since = self.hosting.clock.date().duration_since(SystemTime::UNIX_EPOCH);
         Manifest {
             checkpoint,
             attempt,

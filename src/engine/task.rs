@@ -12,22 +12,17 @@ use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
-use super::lanes::Lanes;
+use super::lanes::{Job, Lanes, Work};
 pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
+use crate::clock::Clock;
 use crate::connect::Progress;
-use crate::dataflow::Ending;
+use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
 use crate::state::{self, Locations, Named, Written};
 use crate::store::{self, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
-
-/// Records a source reads in one step.
-const READ_LIMIT: usize = 1024;
-
-/// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
-const FLUSH_EVERY: u32 = 64;
 
 /// Under which name a task's own state is in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
@@ -54,6 +49,8 @@ pub(crate) struct Links {
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
+    pub(crate) clock: Clock,
+    pub(crate) sizing: Sizing,
 }
 
 /// Who a task is.
@@ -165,12 +162,12 @@ impl Task {
     }
 
     /// Takes one batch, or does one thing that has come up.
-    pub(crate) fn step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, TaskFailure> {
-        let step = guarded(|| self.try_step(now));
+    pub(crate) fn step(&mut self) -> Result<Step, TaskFailure> {
+        let step = guarded(|| self.try_step());
         step.map_err(|cause| self.failure("processing records", cause))
     }
 
-    fn try_step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+    fn try_step(&mut self) -> Result<Step, BoxError> {
         if !self.body.drain() {
             return Ok(Step::Idle);
         }
@@ -183,11 +180,11 @@ impl Task {
             return Ok(Step::Worked);
         }
         self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(FLUSH_EVERY) {
+        if self.steps.is_multiple_of(self.links.sizing.flush_every) {
             self.body.flush();
         }
         let step = match self.aligner_config.inputs {
-            0 => self.read(now)?,
+            0 => self.read()?,
             inputs => self.take(inputs)?,
         };
         if step != Step::Worked {
@@ -196,22 +193,22 @@ impl Task {
         Ok(step)
     }
 
-    fn read(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+    fn read(&mut self) -> Result<Step, BoxError> {
         if !self.aligner.may_emit() {
             return Ok(Step::Idle);
         }
         if let Some(until) = self.wait_until {
-            if now() < until {
+            if self.links.clock.now() < until {
                 return Ok(Step::Until(until));
             }
             self.wait_until = None;
         }
-        let (records, progress) = self.body.read(READ_LIMIT)?;
+        let (records, progress) = self.body.read(self.links.sizing.read)?;
         self.count(records);
         match progress {
             Progress::More => Ok(Step::Worked),
             Progress::Wait(pause) => {
-                let until = Instant::now() + pause;
+                let until = self.links.clock.now() + pause;
                 self.wait_until = Some(until);
                 Ok(Step::Until(until))
             }
@@ -241,7 +238,8 @@ impl Task {
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                    let now = || self.links.clock.now();
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
                 }
                 Taken::End => self.align(aligner::Event::EndOfInput { channel: input })?,
@@ -273,7 +271,8 @@ impl Task {
         match news {
             News::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                    let now = || self.links.clock.now();
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                 }
                 self.align(aligner::Event::Control(message))?;
                 self.commit(committer::Event::Control(message))
@@ -359,7 +358,7 @@ impl Task {
 
     /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
     fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
-        let began = Instant::now();
+        let began = self.links.clock.now();
         let checkpoint = barrier.checkpoint;
         self.commit(committer::Event::Barrier(checkpoint))?;
         let mut images = vec![Named {
@@ -377,27 +376,25 @@ impl Task {
         }
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, .. } = self.links.clone();
+        let Links { store, me, over, clock, lanes, .. } = self.links.clone();
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            let began = Instant::now();
+            let began = clock.now();
             let result = guarded(|| {
                 store::write_snapshot(&*store, id, |writer| {
                     Ok(state::write(images, base.as_deref(), writer)?)
                 })
             });
-            let result = result.map(|(written, persisted)| (written, persisted, began.elapsed()));
+            let result =
+                result.map(|(written, persisted)| (written, persisted, clock.since(began)));
             me.tell(News::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
         // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
-        let timing = Timing { first_barrier, snapshot: began, sync: began.elapsed() };
+        let timing = Timing { first_barrier, snapshot: began, sync: self.links.clock.since(began) };
         self.timing.insert(checkpoint, timing);
-        self.links.lanes.submit(subtask.index(), Box::new(write));
+        lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
         Ok(())
     }
 

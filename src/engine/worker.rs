@@ -1,12 +1,11 @@
 //! A worker: one thread that hosts some subtasks and lets them step in turn.
 
-use std::time::Instant;
+use std::collections::VecDeque;
 
-use super::Notice;
 use super::failure::TaskFailure;
 use super::task::{News, Step, Task};
 use super::turn::{Hosted, turn};
-use crate::sync::{Arc, AtomicBool, Mailbox, Ordering, Post, Unparker};
+use crate::sync::{AtomicBool, Mailbox, Ordering, Post, Unparker};
 
 /// Opens a task, on the thread of its worker.
 pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
@@ -35,7 +34,7 @@ impl Hosted for Task {
     }
 
     fn step(&mut self) -> Result<Step, TaskFailure> {
-        Self::step(self, Instant::now)
+        Self::step(self)
     }
 }
 
@@ -62,29 +61,34 @@ impl Seat {
         Address { slot, worker: self.mailbox.post() }
     }
 
-    /// Runs tasks, in the order of their addresses, until the attempt is over or one of them fails.
-    pub(crate) fn run(
-        self,
-        open: Vec<OpenTask>,
-        over: &Arc<AtomicBool>,
-        coordinator: &crossbeam_channel::Sender<Notice>,
-    ) {
-        let report = |failure: TaskFailure| {
-            // A coordinator that is gone needs no report.
-            let _ = coordinator.send(Notice::Failed(Box::new(failure)));
-        };
-        let mut tasks = Vec::with_capacity(open.len());
-        for open in open {
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            match open() {
-                Ok(task) => tasks.push(task),
-                Err(failure) => return report(failure),
-            }
-        }
-        if let Err(failure) = turn(&self.mailbox, &mut tasks, over) {
-            report(failure);
-        }
+    /// Takes the seat: what is left is to open its tasks, in the order of their addresses.
+    pub(crate) fn take(self, open: Vec<OpenTask>) -> Worker {
+        let tasks = Vec::with_capacity(open.len());
+        Worker { mailbox: self.mailbox, open: open.into(), tasks }
+    }
+}
+
+/// A worker: its tasks, opened and to be opened.
+pub(crate) struct Worker {
+    mailbox: Mailbox<(usize, News)>,
+    open: VecDeque<OpenTask>,
+    tasks: Vec<Task>,
+}
+
+impl Worker {
+    /// Opens the next task; says whether there was one.
+    fn open_next(&mut self) -> Result<bool, TaskFailure> {
+        let Some(open) = self.open.pop_front() else { return Ok(false) };
+        self.tasks.push(open()?);
+        Ok(true)
+    }
+
+    /// Works until the attempt is over or one of the tasks fails.
+    ///
+    /// # Errors
+    /// The failure of a task; the others take no further step.
+    pub(crate) fn run(mut self, over: &AtomicBool) -> Result<(), TaskFailure> {
+        while !over.load(Ordering::Acquire) && self.open_next()? {}
+        turn(&self.mailbox, &mut self.tasks, over)
     }
 }

@@ -10,6 +10,8 @@ mod plain;
 mod upsert;
 
 pub use error::ConnectError;
+#[cfg(feature = "sim")]
+pub(crate) use file_sink::committed_checkpoint as file_sink_checkpoint;
 pub use file_sink::{
     Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
 };

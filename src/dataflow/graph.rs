@@ -25,11 +25,21 @@ pub(crate) struct Sizing {
     pub(crate) read: usize,
     /// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
     pub(crate) flush_every: u32,
+    /// A planted fault, of a task's first or last output.
+    #[cfg(feature = "sim")]
+    pub(crate) mutant: Option<crate::sim::Mutant>,
 }
 
 impl Default for Sizing {
     fn default() -> Self {
-        Self { channel: 16, batch: None, read: 1024, flush_every: 64 }
+        Self {
+            channel: 16,
+            batch: None,
+            read: 1024,
+            flush_every: 64,
+            #[cfg(feature = "sim")]
+            mutant: None,
+        }
     }
 }
 
@@ -53,7 +63,20 @@ impl<T: Send> Edge<T> {
         let mut ends = lock(&self.0);
         let batch = ends.sizing.batch;
         let senders = std::mem::take(&mut ends.senders[producer]);
-        senders.into_iter().map(|sender| Outbox::new(sender, batch)).collect()
+        #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "no fault is planted"))]
+        let mut outboxes: Vec<_> =
+            senders.into_iter().map(|sender| Outbox::new(sender, batch)).collect();
+        #[cfg(feature = "sim")]
+        match ends.sizing.mutant {
+            Some(mutant @ crate::sim::Mutant::PartialFanOut) => {
+                outboxes.iter_mut().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
+            }
+            Some(mutant @ crate::sim::Mutant::BarrierSkipsOutput) => {
+                outboxes.iter_mut().rev().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
+            }
+            _ => {}
+        }
+        outboxes
     }
 
     fn receivers(&self, consumer: usize) -> Vec<Receiver<T>> {

@@ -7,9 +7,9 @@ use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError,
 use super::config::{JobConfig, Storage, cores};
 use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
-use crate::clock::Clock;
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
+use crate::engine::platform::Platform;
 use crate::engine::status::StatusBoard;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::Manifest;
@@ -230,6 +230,18 @@ impl Job {
         Ok(Self(Arc::new(spec)))
     }
 
+    /// What it is made of, while nobody else has it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn spec_mut(&mut self) -> Option<&mut JobSpec> {
+        Arc::get_mut(&mut self.0)
+    }
+
+    /// What it is made of.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_spec(self) -> Arc<JobSpec> {
+        self.0
+    }
+
     /// The job's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -274,13 +286,13 @@ impl Job {
         }
         let store = spec.config.storage.open().map_err(JobError::Store)?;
         let (wishes, notices) = crossbeam_channel::unbounded();
-        let (board, clock) = (StatusBoard::default(), Clock::default());
+        let (board, platform) = (StatusBoard::default(), Platform::default());
         let driver = Driver::start(
             Arc::clone(&spec),
             store,
             board.clone(),
             (wishes.clone(), notices),
-            clock,
+            platform,
         )?;
         let name = "snapline-coordinator".to_owned();
         let driver = thread::Builder::new().name(name).spawn(move || driver.run());

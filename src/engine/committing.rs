@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use snapline_protocol::committer;
+use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Deed, Transactions};
 use super::failure::guarded;
 use super::lanes::{Job, Work};
+use super::platform::planted;
 use super::task::{Links, News, Task};
 use crate::error::BoxError;
 
@@ -30,6 +31,8 @@ impl Task {
     ) -> Result<(), BoxError> {
         for effect in out.drain() {
             match effect {
+                committer::Effect::RollBackOrphans
+                    if planted!(self.links.platform, OrphansForgotten) => {}
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
                     let prepare = transactions(&mut self.body).close(txn)?;
@@ -40,7 +43,12 @@ impl Task {
             }
         }
         if let Some((_, committer)) = &self.committer {
-            transactions(&mut self.body).retain(committer.pending());
+            let pending = committer.pending();
+            let kept = match planted!(self.links.platform, CommittableForgotten) {
+                true => &pending[pending.len().saturating_sub(1)..],
+                false => pending,
+            };
+            transactions(&mut self.body).retain(kept);
         }
         Ok(())
     }
@@ -60,7 +68,15 @@ impl Task {
             0 => Duration::ZERO,
             tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
         };
-        let commit = transactions(&mut self.body).commit(txn);
+        let mut commit = transactions(&mut self.body).commit(txn);
+        if planted!(self.links.platform, CommitSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        } else if planted!(self.links.platform, CommitErrorSwallowed) {
+            commit = Box::new(move || Ok(commit().unwrap_or(CommitOutcome::Committed)));
+        }
         self.hand_over(Work::Commit, pause, commit, move |outcome| {
             Some(News::Commit { txn, result: Ok(outcome) })
         });
@@ -79,7 +95,11 @@ impl Task {
             Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
             Err(cause) => me.tell(News::Failed { doing: work.doing(), cause }),
         };
-        lanes.submit(self.identity.subtask.index(), Job::new(work, job).after(pause).unless(&over));
+        let apart = work == Work::Prepare && planted!(self.links.platform, PrepareNotAwaited);
+        lanes.submit(
+            self.identity.subtask.index() + usize::from(apart),
+            Job::new(work, job).after(pause).unless(&over),
+        );
     }
 }
 

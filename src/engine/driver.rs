@@ -1,5 +1,7 @@
 //! The coordinator's thread: gives the coordinator its events and carries out its effects. It decides nothing (SPEC 4); what it adds is
 //! time, threads, words for people, and the answer to "restart it?".
+//!
+//! Longer than 500 lines: one value, whose parts all look at each other; what it tells and what it stores is in files of its own.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,14 +16,15 @@ use snapline_protocol::{Machine, Out, Verdict};
 use super::attempt::{Hosting, Running, deploy};
 use super::failure::TaskFailure;
 use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
-use super::lanes::Lanes;
 use super::peer::Peer;
+use super::platform::Platform;
+#[cfg(feature = "sim")]
+use super::platform::planted;
 use super::restart::Restarts;
 use super::status::{JobPhase, StatusBoard};
-use super::storing::{claimant, policy};
+use super::storing::policy;
 use super::task::News;
 use super::{Notice, Part, Wish};
-use crate::clock::Clock;
 use crate::dataflow::JobSpec;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
@@ -85,6 +88,12 @@ pub(crate) struct Driver {
     /// Whether the newest complete checkpoint is behind the end of all input.
     pub(super) input_ended: bool,
     pub(super) board: StatusBoard,
+    /// A planted fault: what was to be kept once.
+    #[cfg(feature = "sim")]
+    pub(super) stale_roots: Option<snapline_protocol::retention::Roots>,
+    /// A planted fault: the tasks of the first attempt, and timers that were armed before.
+    #[cfg(feature = "sim")]
+    stale: (Vec<super::worker::Address>, Vec<Timer>),
     pub(super) end: Option<Result<Ended, JobError>>,
 }
 
@@ -95,7 +104,7 @@ impl Driver {
         store: Arc<dyn Store>,
         board: StatusBoard,
         (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
-        clock: Clock,
+        platform: Platform,
     ) -> Result<Self, JobError> {
         let settings = &spec.config;
         let config = Config {
@@ -108,14 +117,14 @@ impl Driver {
             id_block: ID_BLOCK,
         };
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
-        let lanes = |count| Lanes::start(count).map_err(JobError::Thread);
+        let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
         let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone());
         let lanes = Arc::new(lanes(settings.upload_threads)?);
         let term = store.fence().map_err(JobError::Store)?.term.next();
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
-        let machine = Coordinator::start(&config, term, claimant(), &mut out);
-        let hosting = Hosting { spec, store, lanes, coordinator: sender, clock };
+        let machine = Coordinator::start(&config, term, platform.claimant(), &mut out);
+        let hosting = Hosting { spec, store, lanes, coordinator: sender, platform };
         let mut driver = Self {
             hosting,
             config,
@@ -139,6 +148,10 @@ impl Driver {
             unreadable: Vec::new(),
             input_ended: false,
             board,
+            #[cfg(feature = "sim")]
+            stale_roots: None,
+            #[cfg(feature = "sim")]
+            stale: (Vec::new(), Vec::new()),
             end: None,
         };
         driver.carry_out(out);
@@ -160,6 +173,37 @@ impl Driver {
                 None => self.notices.recv().into_iter().for_each(|notice| self.take(notice)),
             }
         }
+    }
+
+    /// The next notice that has come.
+    #[cfg(feature = "sim")]
+    pub(crate) fn next_notice(&self) -> Option<Notice> {
+        self.notices.try_recv().ok()
+    }
+
+    /// How the job ended, once it has: then there is nothing more to do but to finish.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Ends what is left of a job that has ended.
+    #[cfg(feature = "sim")]
+    pub(crate) fn conclude(mut self) -> Option<Result<Outcome, JobError>> {
+        let end = self.end.take()?;
+        Some(self.finish(end))
+    }
+
+    /// The machine, for those who look.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn machine(&self) -> &Coordinator {
+        &self.machine
+    }
+
+    /// The timers that are armed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (Timer, Instant)> + '_ {
+        self.timers.iter().map(|(&timer, &at)| (timer, at))
     }
 
     /// The timer to fire next, and when.
@@ -213,7 +257,7 @@ impl Driver {
 
     /// Until when the next checkpoint has to wait, though its interval is over.
     fn postponed(&self) -> Option<Instant> {
-        let (settings, now) = (&self.hosting.spec.config, self.hosting.clock.now());
+        let (settings, now) = (&self.hosting.spec.config, self.hosting.platform.clock.now());
         // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
         if self.exhausted() && !self.gathered.is_empty() {
             return settings.interval.and_then(|interval| now.checked_add(interval));
@@ -331,7 +375,7 @@ impl Driver {
             let gathered = self.gathered.entry(checkpoint).or_default();
             gathered.acked = acked;
             if begun {
-                gathered.triggered = Some(self.hosting.clock.now());
+                gathered.triggered = Some(self.hosting.platform.clock.now());
                 gathered.kind = Some(match self.machine.stopping() {
                     None => CheckpointKind::Periodic,
                     Some(Stop::Drain) => CheckpointKind::Drain,
@@ -385,7 +429,18 @@ impl Driver {
                 }
                 Effect::Send(subtask, message) => {
                     if let Some(running) = &self.running {
-                        running.addresses[subtask.index()].tell(News::Control(message));
+                        let address = &running.addresses[subtask.index()];
+                        #[cfg(feature = "sim")]
+                        let address = match planted!(self.hosting.platform, StaleHandle) {
+                            true => &self.stale.0[subtask.index()],
+                            false => address,
+                        };
+                        #[cfg(feature = "sim")]
+                        if let Some(seam) = &self.hosting.platform.seam {
+                            seam.post(subtask, address.clone(), message);
+                            continue;
+                        }
+                        address.tell(News::Control(message));
                     }
                 }
                 Effect::Arm(timer) => self.arm(timer),
@@ -395,13 +450,23 @@ impl Driver {
     }
 
     fn arm(&mut self, timer: Timer) {
+        #[cfg(feature = "sim")]
+        if self.hosting.platform.seam.is_some() {
+            let once = timer == Timer::Resend && planted!(self.hosting.platform, TimerNotRearmed);
+            let never = matches!(timer, Timer::Timeout(_))
+                && planted!(self.hosting.platform, TimeoutForgotten);
+            if never || (once && self.stale.1.contains(&timer)) {
+                return;
+            }
+            self.stale.1.push(timer);
+        }
         let settings = &self.hosting.spec.config;
         let after = match timer {
             Timer::Interval => settings.interval,
             Timer::Timeout(_) => Some(settings.timeout),
             Timer::Resend => Some(RESEND),
         };
-        match after.and_then(|after| self.hosting.clock.now().checked_add(after)) {
+        match after.and_then(|after| self.hosting.platform.clock.now().checked_add(after)) {
             Some(at) => _ = self.timers.insert(timer, at),
             None => _ = self.timers.remove(&timer),
         }
@@ -410,7 +475,7 @@ impl Driver {
     /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
     fn recover(&mut self) {
         let first = self.host.attempt().is_none();
-        let now = self.hosting.clock.now();
+        let now = self.hosting.platform.clock.now();
         let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(now) };
         if let Some(running) = self.running.take() {
             running.end();
@@ -463,6 +528,10 @@ impl Driver {
                     status.restored_from = restored;
                     status.phase = JobPhase::Running;
                 });
+                #[cfg(feature = "sim")]
+                if self.stale.0.is_empty() {
+                    self.stale.0.clone_from(&running.addresses);
+                }
                 self.running = Some(running);
             }
             Err(error) => self.end = Some(Err(JobError::Thread(error))),

@@ -92,6 +92,9 @@ impl Job {
 pub(crate) struct Lanes {
     lanes: Vec<(Post<Job>, Option<thread::JoinHandle<()>>)>,
     closing: Arc<AtomicBool>,
+    /// Jobs go here instead: a simulator does them.
+    #[cfg(feature = "sim")]
+    queues: Option<Arc<crate::sim::Queues>>,
 }
 
 impl Lanes {
@@ -100,7 +103,7 @@ impl Lanes {
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
         let closing = Arc::new(AtomicBool::new(false));
         // Complete from the start: if a thread cannot be had, those that were started are ended.
-        let mut started = Self { lanes: Vec::new(), closing: Arc::clone(&closing) };
+        let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
             let jobs = Mailbox::<Job>::new();
             let post = jobs.post();
@@ -116,14 +119,40 @@ impl Lanes {
         Ok(started)
     }
 
+    const fn none(closing: Arc<AtomicBool>) -> Self {
+        Self {
+            lanes: Vec::new(),
+            closing,
+            #[cfg(feature = "sim")]
+            queues: None,
+        }
+    }
+
+    /// Lanes without threads.
+    #[cfg(feature = "sim")]
+    pub(crate) fn queued(queues: Arc<crate::sim::Queues>) -> Self {
+        let mut lanes = Self::none(Arc::default());
+        lanes.queues = Some(queues);
+        lanes
+    }
+
     /// Hands a job over, behind all that were handed over for this subtask.
     pub(crate) fn submit(&self, subtask: usize, job: Job) {
+        #[cfg(feature = "sim")]
+        if let Some(queues) = &self.queues {
+            return queues.push(subtask, job);
+        }
         // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job never panics (see `guarded`).
         let _ = self.lanes[subtask % self.lanes.len()].0.send(job);
     }
 
     /// Waits until everything handed over so far is done.
     pub(crate) fn settle(&self) {
+        // A simulator comes to who waits when there is nothing left to wait for.
+        #[cfg(feature = "sim")]
+        if self.queues.is_some() {
+            return;
+        }
         let parker = Parker::new();
         let left = Arc::new(AtomicUsize::new(self.lanes.len()));
         for lane in 0..self.lanes.len() {

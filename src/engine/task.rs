@@ -13,10 +13,10 @@ use snapline_protocol::{Machine, Out};
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
 use super::lanes::{Job, Lanes, Work};
+use super::platform::{Platform, planted};
 pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
-use crate::clock::Clock;
 use crate::connect::Progress;
 use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
@@ -49,7 +49,7 @@ pub(crate) struct Links {
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
-    pub(crate) clock: Clock,
+    pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
 }
 
@@ -118,6 +118,9 @@ pub(crate) struct Task {
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
     counters: Arc<Counters>,
+    /// A planted fault: the position before the last read.
+    #[cfg(feature = "sim")]
+    stale_position: Option<Named>,
 }
 
 impl Task {
@@ -148,6 +151,8 @@ impl Task {
             tries: (None, 0),
             links,
             counters,
+            #[cfg(feature = "sim")]
+            stale_position: None,
         };
         if let Some(out) = out {
             let started = task.committer_effects(out);
@@ -161,6 +166,24 @@ impl Task {
         TaskFailure { operator: operator.clone(), subtask: *index, attempt: *attempt, doing, cause }
     }
 
+    /// Lets it look at this input first when it steps the next time.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn turn_to(&mut self, input: usize) {
+        self.next_input = input;
+    }
+
+    /// How many inputs it has.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn inputs(&self) -> usize {
+        self.aligner_config.inputs
+    }
+
+    /// Who it is.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Takes one batch, or does one thing that has come up.
     pub(crate) fn step(&mut self) -> Result<Step, TaskFailure> {
         let step = guarded(|| self.try_step());
@@ -172,6 +195,9 @@ impl Task {
             return Ok(Step::Idle);
         }
         if self.finishing {
+            if planted!(self.links.platform, EndBeforeResults) {
+                self.body.end();
+            }
             if self.body.finish()? == Ending::Done {
                 self.finishing = false;
                 self.flushed = true;
@@ -198,17 +224,24 @@ impl Task {
             return Ok(Step::Idle);
         }
         if let Some(until) = self.wait_until {
-            if self.links.clock.now() < until {
+            if self.links.platform.clock.now() < until {
                 return Ok(Step::Until(until));
             }
             self.wait_until = None;
+        }
+        #[cfg(feature = "sim")]
+        if planted!(self.links.platform, OffsetsBeforeSnapshot) {
+            let mut images = Vec::new();
+            self.body.freeze(&mut images)?;
+            let position = images.into_iter().find(|named| named.state == super::body::POSITION);
+            self.stale_position = position;
         }
         let (records, progress) = self.body.read(self.links.sizing.read)?;
         self.count(records);
         match progress {
             Progress::More => Ok(Step::Worked),
             Progress::Wait(pause) => {
-                let until = self.links.clock.now() + pause;
+                let until = self.links.platform.clock.now() + pause;
                 self.wait_until = Some(until);
                 Ok(Step::Until(until))
             }
@@ -238,7 +271,7 @@ impl Task {
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
-                    let now = || self.links.clock.now();
+                    let now = || self.links.platform.clock.now();
                     self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
                 }
@@ -271,7 +304,7 @@ impl Task {
         match news {
             News::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {
-                    let now = || self.links.clock.now();
+                    let now = || self.links.platform.clock.now();
                     self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                 }
                 self.align(aligner::Event::Control(message))?;
@@ -340,7 +373,7 @@ impl Task {
     fn end_output(&mut self) -> Result<(), BoxError> {
         if self.aligner_config.inputs > 0 {
             // SPEC 5.7: what was flushed before the checkpoint is not emitted again.
-            if self.flushed {
+            if self.flushed && !planted!(self.links.platform, EndRepeated) {
                 self.body.end();
             } else {
                 self.finishing = true;
@@ -358,16 +391,30 @@ impl Task {
 
     /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
     fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
-        let began = self.links.clock.now();
+        let began = self.links.platform.clock.now();
         let checkpoint = barrier.checkpoint;
-        self.commit(committer::Event::Barrier(checkpoint))?;
+        let late = planted!(self.links.platform, EffectsOutOfOrder);
+        if !late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
         let mut images = vec![Named {
             operator: self.identity.operator.clone(),
             state: TASK_STATE.into(),
             image: state::single(&self.flushed)?,
         }];
         self.body.freeze(&mut images)?;
-        let base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
+        #[cfg(feature = "sim")]
+        if let Some(stale) = self.stale_position.take() {
+            images.retain(|named| named.state != super::body::POSITION);
+            images.push(stale);
+        }
+        let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if planted!(self.links.platform, BaseNotComplete) {
+            base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
+        }
         let mut obsolete = BTreeMap::new();
         if let Some(base) = barrier.base {
             // No later snapshot builds on an older one.
@@ -376,23 +423,24 @@ impl Task {
         }
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, clock, lanes, .. } = self.links.clone();
+        let Links { store, me, over, platform, lanes, .. } = self.links.clone();
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
-            let began = clock.now();
+            let began = platform.clock.now();
             let result = guarded(|| {
-                store::write_snapshot(&*store, id, |writer| {
+                store::write_snapshot(&*store, id, &platform, |writer| {
                     Ok(state::write(images, base.as_deref(), writer)?)
                 })
             });
-            let result =
-                result.map(|(written, persisted)| (written, persisted, clock.since(began)));
+            let result = result
+                .map(|(written, persisted)| (written, persisted, platform.clock.since(began)));
             me.tell(News::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
         // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
-        let timing = Timing { first_barrier, snapshot: began, sync: self.links.clock.since(began) };
+        let timing =
+            Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
         Ok(())
@@ -400,6 +448,9 @@ impl Task {
 
     pub(super) fn send(&mut self, message: ToCoordinator) {
         let part = match message.report {
+            Report::Ack(_) if planted!(self.links.platform, AbortedUploadAcked) => {
+                self.parts.pop_first().map(|(_, part)| part)
+            }
             Report::Ack(ack) => self.parts.remove(&ack.checkpoint()),
             Report::Decline { .. } | Report::Resolved { .. } => None,
         };

@@ -25,6 +25,14 @@ impl Address {
     }
 }
 
+#[cfg(feature = "sim")]
+impl Address {
+    /// A planted fault: who leaves news does not wake the worker.
+    pub(crate) fn silenced(self) -> Self {
+        Self { worker: self.worker.silenced(), ..self }
+    }
+}
+
 impl Hosted for Task {
     type News = News;
     type Failure = TaskFailure;
@@ -77,10 +85,43 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Opens the next task; says whether there was one.
-    fn open_next(&mut self) -> Result<bool, TaskFailure> {
+    pub(crate) fn open_next(&mut self) -> Result<bool, TaskFailure> {
         let Some(open) = self.open.pop_front() else { return Ok(false) };
         self.tasks.push(open()?);
         Ok(true)
+    }
+
+    /// Its mailbox.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn mailbox(&self) -> &Mailbox<(usize, News)> {
+        &self.mailbox
+    }
+
+    /// Its tasks that are open.
+    #[cfg(feature = "sim")]
+    pub(crate) fn tasks(&mut self) -> &mut [Task] {
+        &mut self.tasks
+    }
+
+    /// Its tasks that are open, to look at.
+    #[cfg(feature = "sim")]
+    pub(crate) fn open_tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// How many tasks are still to be opened.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unopened(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes in the oldest of the news, if there are any.
+    #[cfg(feature = "sim")]
+    pub(crate) fn hear_next(&mut self) -> Result<(), TaskFailure> {
+        match self.mailbox.take() {
+            Some((slot, news)) => self.tasks[slot].hear(news),
+            None => Ok(()),
+        }
     }
 
     /// Works until the attempt is over or one of the tasks fails.

@@ -60,6 +60,14 @@ impl<M> Post<M> {
     }
 }
 
+#[cfg(feature = "sim")]
+impl<M> Post<M> {
+    /// One that wakes nobody: a fault, for a simulation to find.
+    pub(crate) fn silenced(self) -> Self {
+        Self { reader: Parker::new().unparker().clone(), ..self }
+    }
+}
+
 impl<M> Mailbox<M> {
     pub(crate) fn new() -> Self {
         let queue = Mutex::new(Queue { messages: VecDeque::new(), open: true });
@@ -96,6 +104,18 @@ impl<M> Mailbox<M> {
             drop(queue);
             self.parker.park();
         }
+    }
+
+    /// Whether there is a message to take.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_any(&self) -> bool {
+        self.shared.any.load(Ordering::Relaxed)
+    }
+
+    /// What its reader sleeps on.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn parker(&self) -> &Parker {
+        &self.parker
     }
 
     fn next(&self, queue: &mut Queue<M>) -> Option<M> {

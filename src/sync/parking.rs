@@ -65,6 +65,18 @@ impl Parker {
         self.sleep(Some(deadline));
     }
 
+    /// Takes the token, if there is one, and says whether there was.
+    #[cfg(feature = "sim")]
+    pub(crate) fn try_park(&self) -> bool {
+        self.unparker.token.take()
+    }
+
+    /// Whether there is a token to be taken.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_called(&self) -> bool {
+        self.unparker.token.state.load(Ordering::Relaxed) == NOTIFIED
+    }
+
     fn sleep(&self, until: Option<Instant>) {
         let token = &*self.unparker.token;
         if token.take() {

@@ -79,6 +79,7 @@
 //! | feature | | |
 //! |---|---|---|
 //! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
+//! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules
 //!
@@ -91,10 +92,14 @@
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
+mod clock;
 pub mod connect;
 mod dataflow;
 mod engine;
 mod error;
+mod files;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod state;
 pub mod store;
 mod sync;

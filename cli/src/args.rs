@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// Take seeded walks through topologies too large to explore.
     Walk(WalkArgs),
+    /// Run the production code in a simulated world, where everything fails.
+    Sim(SimArgs),
     /// Replay a trace file and tell its story.
     Trace(TraceArgs),
     /// Count words in a process that is killed again and again, and compare the output with a plain count.
@@ -116,6 +119,47 @@ pub struct WalkArgs {
     /// Write the shrunk path to the first broken law to a file, for `snapline trace`.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+}
+
+/// `snapline sim`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXITS)]
+pub struct SimArgs {
+    /// Seeds to run, from A up to, not including, B.
+    #[arg(long, value_name = "A..B", default_value = "0..100", value_parser = seeds)]
+    pub seeds: Range<u64>,
+    /// Run one seed.
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Run as many seeds from the time on instead; they are printed.
+    #[arg(long, conflicts_with_all = ["seed", "mutants"])]
+    pub fresh: bool,
+    /// The pipeline to run; --list shows them. With none, all.
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Kinds of fault that may come, with commas between them. With none, all that the pipeline can be judged under.
+    #[arg(long, value_name = "LIST")]
+    pub faults: Option<String>,
+    /// Plant a fault in the production code.
+    #[arg(long, value_name = "NAME")]
+    pub mutant: Option<String>,
+    /// Plant each fault in turn: every one must be found.
+    #[arg(long, conflicts_with_all = ["mutant", "steps", "seed", "faults"])]
+    pub mutants: bool,
+    /// Print every step.
+    #[arg(long)]
+    pub steps: bool,
+    /// Show pipelines, faults and mutants, and run nothing.
+    #[arg(long)]
+    pub list: bool,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let ends = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match ends {
+        Some((a, b)) if a < b => Ok(a..b),
+        _ => Err("two numbers are wanted, the smaller first, as in 0..100".into()),
+    }
 }
 
 /// `snapline trace`.

@@ -6,6 +6,7 @@
 //! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
 //! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
 //! | `snapline trace` | replays a trace file and tells its story | [`trace`] |
+//! | `snapline sim` | runs the production code in a simulated world, under seeds | [`sim`] |
 //! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
 //! | `snapline inspect` | looks into a checkpoint directory | [`inspect`] |
 //! | `snapline gc` | deletes what no checkpoint needs | [`gc`] |
@@ -23,6 +24,7 @@ pub mod mutants;
 pub mod names;
 mod overview;
 pub mod progress;
+pub mod sim;
 pub mod table;
 mod terminal;
 pub mod trace;
@@ -113,6 +115,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Check(args) => check::run(&args, terminal),
         Command::Mutants(args) => mutants::run(&args, terminal),
         Command::Walk(args) => walk::run(&args, terminal),
+        Command::Sim(args) => sim::run(&args, terminal),
         Command::Trace(args) => trace::run(&args, terminal),
         Command::Demo(args) => demo::run(&args, terminal),
         Command::DemoChild(args) => demo::child::run(&args, terminal),

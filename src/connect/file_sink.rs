@@ -48,6 +48,8 @@ use self::layout::{Layout, Part};
 pub use self::writer::FileWriter;
 use super::{OpenContext, TwoPhaseSink};
 use crate::error::BoxError;
+use crate::files::{Disk, Files};
+use crate::sync::Arc;
 
 /// Writes each record as a line of a file. A file appears, whole, when its transaction is committed, and never changes again: readers need
 /// no more than the directory. A file holds what one subtask wrote between two checkpoints; where it wrote nothing there is none.
@@ -68,6 +70,8 @@ pub struct FileSink<T, E = Plain> {
     dir: PathBuf,
     extension: String,
     encode: E,
+    /// The file system that the directory is in.
+    files: Arc<dyn Files>,
     takes: PhantomData<fn(T)>,
 }
 
@@ -77,6 +81,7 @@ impl<T, E: Clone> Clone for FileSink<T, E> {
             dir: self.dir.clone(),
             extension: self.extension.clone(),
             encode: self.encode.clone(),
+            files: Arc::clone(&self.files),
             takes: PhantomData,
         }
     }
@@ -91,7 +96,14 @@ impl<T, E> fmt::Debug for FileSink<T, E> {
 impl<T> FileSink<T> {
     /// A sink that writes to files in `dir`, which is made when the job starts. Records are written as they are displayed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), extension: "txt".into(), encode: Plain, takes: PhantomData }
+        let files = Arc::new(Disk);
+        Self { dir: dir.into(), extension: "txt".into(), encode: Plain, files, takes: PhantomData }
+    }
+
+    /// Writes to another file system than the operating system's.
+    #[cfg(feature = "sim")]
+    pub(crate) fn on(self, files: impl Files) -> Self {
+        Self { files: Arc::new(files), ..self }
     }
 }
 
@@ -100,8 +112,8 @@ impl<T, E> FileSink<T, E> {
     /// several lines.
     #[must_use]
     pub fn encode<F: Fn(&T, &mut Vec<u8>)>(self, encode: F) -> FileSink<T, F> {
-        let Self { dir, extension, takes, .. } = self;
-        FileSink { dir, extension, encode, takes }
+        let Self { dir, extension, files, takes, .. } = self;
+        FileSink { dir, extension, encode, files, takes }
     }
 
     /// What committed files' names end in, without the dot; `txt` unless set. Letters, digits and dots.
@@ -133,11 +145,17 @@ where
     type Committer = FileCommitter;
 
     fn open(&self, context: &OpenContext) -> Result<(FileWriter<T, E>, FileCommitter), BoxError> {
-        let layout = Layout::of(&self.dir, &self.extension, context)?;
+        let layout = Layout::of(&self.files, &self.dir, &self.extension, context)?;
         disk::claim(&layout)?;
         let writer = FileWriter::new(layout.clone(), self.encode.clone());
         Ok((writer, FileCommitter::new(layout)))
     }
+}
+
+/// The checkpoint that a committed file was closed at, by its name; `None` if it is no such file.
+#[cfg(feature = "sim")]
+pub(crate) fn committed_checkpoint(name: &str) -> Option<snapline_protocol::ids::CheckpointId> {
+    Part::parse(name).map(|part| part.checkpoint)
 }
 
 /// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.

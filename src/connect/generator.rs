@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
+use crate::clock::Clock;
 use crate::error::BoxError;
 
 /// Computes record i of the stream from the number i. Subtask `i % parallelism` reads record i.
@@ -58,6 +59,7 @@ where
         let turn = Turn::of(context, position, "generator")?;
         let pace = self.rate.map(|rate| Pace {
             per_second: rate as f64 / context.parallelism as f64,
+            clock: context.clock.clone(),
             since: None,
             read: 0,
         });
@@ -143,6 +145,7 @@ impl Turn {
 #[derive(Debug)]
 struct Pace {
     per_second: f64,
+    clock: Clock,
     /// When the first was asked for.
     since: Option<Instant>,
     /// How many came since.
@@ -152,13 +155,15 @@ struct Pace {
 impl Pace {
     /// How many are due now.
     fn due(&mut self) -> u64 {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        ((since.elapsed().as_secs_f64() * self.per_second) as u64).saturating_sub(self.read)
+        let now = self.clock.now();
+        let since = *self.since.get_or_insert(now);
+        ((now.duration_since(since).as_secs_f64() * self.per_second) as u64)
+            .saturating_sub(self.read)
     }
 
     /// How long until the next is due. At least a little, so that the caller does not spin, and never long, so that it sees its mail.
     fn pause(&self) -> Duration {
-        let elapsed = self.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let elapsed = self.since.map_or(0.0, |since| self.clock.since(since).as_secs_f64());
         let wait = (self.read + 1) as f64 / self.per_second - elapsed;
         Duration::from_secs_f64(wait.clamp(0.000_1, 0.1))
     }

@@ -10,6 +10,8 @@ mod plain;
 mod upsert;
 
 pub use error::ConnectError;
+#[cfg(feature = "sim")]
+pub(crate) use file_sink::committed_checkpoint as file_sink_checkpoint;
 pub use file_sink::{
     Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
 };
@@ -26,6 +28,7 @@ pub use upsert::{
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
+use crate::clock::Clock;
 use crate::error::BoxError;
 
 /// Takes records. What sources and operators emit into; a loop over it is compiled as one.
@@ -63,6 +66,8 @@ pub struct OpenContext {
     pub parallelism: usize,
     /// The attempt that opens it.
     pub attempt: Attempt,
+    /// Tells it the time.
+    pub(crate) clock: Clock,
 }
 
 impl OpenContext {
@@ -79,7 +84,8 @@ impl OpenContext {
         attempt: Attempt,
     ) -> Self {
         assert!(index < parallelism, "subtask {index} of {parallelism}");
-        Self { job: job.into(), operator: operator.into(), index, parallelism, attempt }
+        let (job, operator, clock) = (job.into(), operator.into(), Clock::default());
+        Self { job, operator, index, parallelism, attempt, clock }
     }
 }
 

@@ -14,11 +14,38 @@ use crate::error::BoxError;
 use crate::state::Restored;
 use crate::sync::{Arc, Mutex, Unparker, lock};
 
-/// Messages a channel holds: enough for a burst of small batches, little enough that a barrier is never far behind.
-const CHANNEL_CAPACITY: usize = 16;
+/// How much is done, or waits, at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizing {
+    /// Messages a channel holds: enough for a burst of small batches, little enough that a barrier is never far behind.
+    pub(crate) channel: usize,
+    /// Records in a batch; `None`: by their size.
+    pub(crate) batch: Option<usize>,
+    /// Records a source reads in one step.
+    pub(crate) read: usize,
+    /// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
+    pub(crate) flush_every: u32,
+    /// A planted fault, of a task's first or last output.
+    #[cfg(feature = "sim")]
+    pub(crate) mutant: Option<crate::sim::Mutant>,
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self {
+            channel: 16,
+            batch: None,
+            read: 1024,
+            flush_every: 64,
+            #[cfg(feature = "sim")]
+            mutant: None,
+        }
+    }
+}
 
 /// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
 struct Ends<T> {
+    sizing: Sizing,
     senders: Vec<Vec<Sender<T>>>,
     receivers: Vec<Vec<Receiver<T>>>,
 }
@@ -28,11 +55,28 @@ pub(crate) struct Edge<T>(Mutex<Ends<T>>);
 
 impl<T: Send> Edge<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Ends { senders: Vec::new(), receivers: Vec::new() })))
+        let (sizing, senders, receivers) = (Sizing::default(), Vec::new(), Vec::new());
+        Arc::new(Self(Mutex::new(Ends { sizing, senders, receivers })))
     }
 
-    fn senders(&self, producer: usize) -> Vec<Sender<T>> {
-        std::mem::take(&mut lock(&self.0).senders[producer])
+    fn outboxes(&self, producer: usize) -> Vec<Outbox<T>> {
+        let mut ends = lock(&self.0);
+        let batch = ends.sizing.batch;
+        let senders = std::mem::take(&mut ends.senders[producer]);
+        #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "no fault is planted"))]
+        let mut outboxes: Vec<_> =
+            senders.into_iter().map(|sender| Outbox::new(sender, batch)).collect();
+        #[cfg(feature = "sim")]
+        match ends.sizing.mutant {
+            Some(mutant @ crate::sim::Mutant::PartialFanOut) => {
+                outboxes.iter_mut().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
+            }
+            Some(mutant @ crate::sim::Mutant::BarrierSkipsOutput) => {
+                outboxes.iter_mut().rev().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
+            }
+            _ => {}
+        }
+        outboxes
     }
 
     fn receivers(&self, consumer: usize) -> Vec<Receiver<T>> {
@@ -43,19 +87,32 @@ impl<T: Send> Edge<T> {
 /// An edge whose records' type does not matter.
 pub(crate) trait Connect: Send + Sync {
     /// Makes the channels of an attempt, between subtasks whose workers these wake.
-    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]);
+    fn connect(
+        &self,
+        wiring: Wiring,
+        sizing: Sizing,
+        producers: &[Unparker],
+        consumers: &[Unparker],
+    );
 }
 
 impl<T: Send> Connect for Edge<T> {
-    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]) {
+    fn connect(
+        &self,
+        wiring: Wiring,
+        sizing: Sizing,
+        producers: &[Unparker],
+        consumers: &[Unparker],
+    ) {
         let mut ends = lock(&self.0);
+        ends.sizing = sizing;
         ends.senders = producers.iter().map(|_| Vec::new()).collect();
         ends.receivers = consumers.iter().map(|_| Vec::new()).collect();
         for (from, producer) in producers.iter().enumerate() {
             for (to, consumer) in consumers.iter().enumerate() {
                 if wiring == Wiring::AllToAll || from == to {
                     let (sender, receiver) =
-                        channel(CHANNEL_CAPACITY, producer.clone(), consumer.clone());
+                        channel(sizing.channel, producer.clone(), consumer.clone());
                     ends.senders[from].push(sender);
                     ends.receivers[to].push(receiver);
                 }
@@ -129,10 +186,6 @@ pub trait MakeRoute<T>: Clone + Send + Sync + 'static {
     fn make(&self, producer: usize, key_groups: u16) -> Self::Route;
 }
 
-fn outboxes<T: Send>(edge: &Edge<T>, producer: usize) -> Vec<Outbox<T>> {
-    edge.senders(producer).into_iter().map(Outbox::new).collect()
-}
-
 /// Makes plain routes.
 pub(crate) struct MakePlain<T>(pub(crate) Arc<Edge<T>>);
 
@@ -146,7 +199,7 @@ impl<T: Send + 'static> MakeRoute<T> for MakePlain<T> {
     type Route = Plain<T>;
 
     fn make(&self, producer: usize, _key_groups: u16) -> Plain<T> {
-        Plain::new(outboxes(&self.0, producer))
+        Plain::new(self.0.outboxes(producer))
     }
 }
 
@@ -166,7 +219,7 @@ impl<T: Send + 'static, K: Keyer<T>> MakeRoute<T> for MakeExchange<T, K> {
     type Route = Exchange<T, K>;
 
     fn make(&self, producer: usize, key_groups: u16) -> Exchange<T, K> {
-        Exchange::new(self.keyer.clone(), key_groups, outboxes(&self.edge, producer))
+        Exchange::new(self.keyer.clone(), key_groups, self.edge.outboxes(producer))
     }
 }
 
@@ -184,9 +237,10 @@ impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
 
     fn make(&self, producer: usize, _key_groups: u16) -> Fork<T> {
         let branch = |edge: &Arc<Edge<T>>| {
-            Box::new(Cloning(Plain::new(outboxes(edge, producer)))) as Box<dyn Branch<T>>
+            Box::new(Cloning(Plain::new(edge.outboxes(producer)))) as Box<dyn Branch<T>>
         };
-        Fork::new(self.0.iter().map(branch).collect())
+        let batch = self.0.first().and_then(|edge| lock(&edge.0).sizing.batch);
+        Fork::new(self.0.iter().map(branch).collect(), batch)
     }
 }
 

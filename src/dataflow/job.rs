@@ -5,10 +5,11 @@ use std::fmt;
 use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
 
 use super::config::{JobConfig, Storage, cores};
-use super::graph::{EdgeSpec, Graph, Node};
+use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
+use crate::engine::platform::Platform;
 use crate::engine::status::StatusBoard;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::Manifest;
@@ -23,6 +24,7 @@ pub(crate) struct JobSpec {
     pub(crate) config: JobConfig,
     pub(crate) guarantee: Guarantee,
     pub(crate) workers: usize,
+    pub(crate) sizing: Sizing,
 }
 
 impl JobSpec {
@@ -223,7 +225,21 @@ impl Job {
             }
             _ => {}
         }
-        Ok(Self(Arc::new(JobSpec { name, nodes, edges, topology, config, guarantee, workers })))
+        let sizing = Sizing::default();
+        let spec = JobSpec { name, nodes, edges, topology, config, guarantee, workers, sizing };
+        Ok(Self(Arc::new(spec)))
+    }
+
+    /// What it is made of, while nobody else has it.
+    #[cfg(feature = "sim")]
+    pub(crate) fn spec_mut(&mut self) -> Option<&mut JobSpec> {
+        Arc::get_mut(&mut self.0)
+    }
+
+    /// What it is made of.
+    #[cfg(feature = "sim")]
+    pub(crate) fn into_spec(self) -> Arc<JobSpec> {
+        self.0
     }
 
     /// The job's name.
@@ -270,9 +286,14 @@ impl Job {
         }
         let store = spec.config.storage.open().map_err(JobError::Store)?;
         let (wishes, notices) = crossbeam_channel::unbounded();
-        let board = StatusBoard::default();
-        let driver =
-            Driver::start(Arc::clone(&spec), store, board.clone(), (wishes.clone(), notices))?;
+        let (board, platform) = (StatusBoard::default(), Platform::default());
+        let driver = Driver::start(
+            Arc::clone(&spec),
+            store,
+            board.clone(),
+            (wishes.clone(), notices),
+            platform,
+        )?;
         let name = "snapline-coordinator".to_owned();
         let driver = thread::Builder::new().name(name).spawn(move || driver.run());
         let driver = driver.map_err(JobError::Thread)?;

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use config::{JobConfig, Mode, Restart, Resume, Storage};
-pub(crate) use graph::Open;
+pub(crate) use graph::{Open, Sizing};
 pub use guarantee::{Guarantee, Level};
 pub(crate) use job::JobSpec;
 pub use job::{BuildError, Job};

@@ -11,14 +11,15 @@ use snapline_protocol::topology::Role;
 use super::Notice;
 use super::failure::{TaskFailure, guarded};
 use super::lanes::Lanes;
+use super::platform::{Platform, planted};
 use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
-use super::worker::{Address, OpenTask, Seat};
+use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::BoxError;
 use crate::state::{Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
-use crate::sync::{Arc, AtomicBool, Ordering, Unparker, thread};
+use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, thread};
 
 /// What every task of an attempt starts from.
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ pub(crate) struct Hosting {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) platform: Platform,
 }
 
 /// Starts the tasks of an attempt on threads of their own.
@@ -57,6 +59,52 @@ pub(crate) fn deploy(
     decision: Decision,
     manifest: Option<&Manifest>,
 ) -> std::io::Result<Running> {
+    let (mut running, workers) = seat(hosting, attempt, decision, manifest);
+    #[cfg(feature = "sim")]
+    if let Some(seam) = &hosting.platform.seam {
+        seam.seated(attempt, Arc::clone(&running.over), workers);
+        return Ok(running);
+    }
+    for (number, worker) in workers.into_iter().enumerate() {
+        let (over, coordinator) = (Arc::clone(&running.over), hosting.coordinator.clone());
+        let platform = hosting.platform.clone();
+        let run = move || {
+            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
+            let worked = guarded(|| Ok(worker.run(&over)));
+            let failed = worked.unwrap_or_else(|cause| {
+                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
+                Err(TaskFailure { operator, subtask: number, attempt, doing, cause })
+            });
+            if let Err(failure) = failed {
+                report(&platform, &coordinator, failure);
+            }
+        };
+        let name = format!("snapline-{number}");
+        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
+    }
+    Ok(running)
+}
+
+/// Tells the coordinator that a worker has ended, and why (SPEC 2.11).
+pub(crate) fn report(
+    platform: &Platform,
+    coordinator: &crossbeam_channel::Sender<Notice>,
+    failure: TaskFailure,
+) {
+    if planted!(platform, FailureSwallowed) {
+        return;
+    }
+    // A coordinator that is gone needs no report.
+    let _ = coordinator.send(Notice::Failed(Box::new(failure)));
+}
+
+/// The workers of an attempt, connected, with their tasks to open, and what reaches and ends them.
+fn seat(
+    hosting: &Hosting,
+    attempt: Attempt,
+    decision: Decision,
+    manifest: Option<&Manifest>,
+) -> (Running, Vec<Worker>) {
     let spec = &hosting.spec;
     let from = match decision {
         Decision::Fresh => From { restored: None, at_rest: false },
@@ -66,7 +114,7 @@ pub(crate) fn deploy(
     };
     let mut seats: Vec<Seat> = (0..spec.workers).map(|_| Seat::new()).collect();
     let wakers: Vec<Unparker> = seats.iter().map(Seat::unparker).collect();
-    connect(spec, &wakers);
+    connect(spec, &wakers, &hosting.platform);
     let over = Arc::new(AtomicBool::new(false));
     let mut running = Running {
         over: Arc::clone(&over),
@@ -79,6 +127,11 @@ pub(crate) fn deploy(
     for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
         let worker = subtask.index % seats.len();
         let me = seats[worker].next_task();
+        #[cfg(feature = "sim")]
+        let me = match planted!(hosting.platform, NewsWithoutWaking) {
+            true => me.silenced(),
+            false => me,
+        };
         running.addresses.push(me.clone());
         // The topology's limit of 256 subtasks fits a u16.
         let id = SubtaskId::new(number as u16);
@@ -98,6 +151,7 @@ pub(crate) fn deploy(
                     index: subtask.index,
                     parallelism: spec.topology.operators()[subtask.operator].parallelism,
                     attempt,
+                    clock: hosting.platform.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
             },
@@ -116,41 +170,33 @@ pub(crate) fn deploy(
                 coordinator: hosting.coordinator.clone(),
                 me,
                 over: Arc::clone(&over),
+                platform: hosting.platform.clone(),
+                sizing: spec.sizing,
             },
             counters,
         };
         opens[worker].push(Box::new(move || opening.start()));
     }
-    for (number, (seat, opens)) in seats.into_iter().zip(opens).enumerate() {
-        let (over, coordinator) = (Arc::clone(&over), hosting.coordinator.clone());
-        let run = move || {
-            let work = || {
-                seat.run(opens, &over, &coordinator);
-                Ok(())
-            };
-            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
-            if let Err(cause) = guarded(work) {
-                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
-                let failure = TaskFailure { operator, subtask: number, attempt, doing, cause };
-                // A coordinator that is gone needs no report.
-                let _ = coordinator.send(Notice::Failed(Box::new(failure)));
-            }
-        };
-        let name = format!("snapline-{number}");
-        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
-    }
-    Ok(running)
+    let workers = seats.into_iter().zip(opens).map(|(seat, opens)| seat.take(opens)).collect();
+    (running, workers)
 }
 
 /// Makes all channels anew: nothing of an earlier attempt is ever read (SPEC 2.2).
-fn connect(spec: &JobSpec, wakers: &[Unparker]) {
+fn connect(spec: &JobSpec, wakers: &[Unparker], platform: &Platform) {
     for (place, edge) in spec.edges.iter().enumerate() {
         let hosts = |node: usize| -> Vec<Unparker> {
             let subtasks = spec.topology.operators()[node].parallelism;
             (0..subtasks).map(|index| wakers[index % wakers.len()].clone()).collect()
         };
         let wiring = spec.topology.edges()[place].wiring;
-        edge.edge.connect(wiring, &hosts(edge.from), &hosts(edge.to));
+        let (mut producers, mut consumers) = (hosts(edge.from), hosts(edge.to));
+        if planted!(platform, RoomWithoutWaking) {
+            producers.fill(Parker::new().unparker().clone());
+        }
+        if planted!(platform, RecordsWithoutWaking) {
+            consumers.fill(Parker::new().unparker().clone());
+        }
+        edge.edge.connect(wiring, spec.sizing, &producers, &consumers);
     }
 }
 

@@ -1,16 +1,17 @@
 //! A sink's task and its committer: transactions are prepared, committed and rolled back on the task's lane (SPEC 6).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use snapline_protocol::committer;
+use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Deed, Transactions};
 use super::failure::guarded;
+use super::lanes::{Job, Work};
+use super::platform::planted;
 use super::task::{Links, News, Task};
 use crate::error::BoxError;
-use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
 /// The pause before a commit is tried again: doubled from the first to the last.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -30,17 +31,24 @@ impl Task {
     ) -> Result<(), BoxError> {
         for effect in out.drain() {
             match effect {
+                committer::Effect::RollBackOrphans
+                    if planted!(self.links.platform, OrphansForgotten) => {}
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
                     let prepare = transactions(&mut self.body).close(txn)?;
-                    self.hand_over("preparing a transaction", prepare, |()| None);
+                    self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
                 committer::Effect::Send(message) => self.send(message),
             }
         }
         if let Some((_, committer)) = &self.committer {
-            transactions(&mut self.body).retain(committer.pending());
+            let pending = committer.pending();
+            let kept = match planted!(self.links.platform, CommittableForgotten) {
+                true => &pending[pending.len().saturating_sub(1)..],
+                false => pending,
+            };
+            transactions(&mut self.body).retain(kept);
         }
         Ok(())
     }
@@ -50,21 +58,26 @@ impl Task {
         let (config, committer) = (*config, committer.clone());
         let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
         let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
-        self.hand_over("rolling back what earlier attempts prepared", deed, |()| None);
+        self.hand_over(Work::RollBack, Duration::ZERO, deed, |()| None);
     }
 
     fn commit_call(&mut self, txn: TxnId) {
         let tries = if self.tries.0 == Some(txn) { self.tries.1 } else { 0 };
         self.tries = (Some(txn), tries + 1);
-        let commit = transactions(&mut self.body).commit(txn);
-        let over = Arc::clone(&self.links.over);
-        let deed = Box::new(move || {
-            if tries > 0 {
-                pause(COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)), &over);
-            }
-            commit()
-        });
-        self.hand_over("committing a transaction", deed, move |outcome| {
+        let pause = match tries {
+            0 => Duration::ZERO,
+            tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
+        };
+        let mut commit = transactions(&mut self.body).commit(txn);
+        if planted!(self.links.platform, CommitSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        } else if planted!(self.links.platform, CommitErrorSwallowed) {
+            commit = Box::new(move || Ok(commit().unwrap_or(CommitOutcome::Committed)));
+        }
+        self.hand_over(Work::Commit, pause, commit, move |outcome| {
             Some(News::Commit { txn, result: Ok(outcome) })
         });
     }
@@ -72,21 +85,21 @@ impl Task {
     /// Has something done on this task's lane; what comes of it is news.
     fn hand_over<R: 'static>(
         &self,
-        doing: &'static str,
+        work: Work,
+        pause: Duration,
         deed: Deed<R>,
         news: impl FnOnce(R) -> Option<News> + Send + 'static,
     ) {
-        let Links { me, over, .. } = self.links.clone();
-        let job = move || {
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            match guarded(deed) {
-                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
-                Err(cause) => me.tell(News::Failed { doing, cause }),
-            }
+        let Links { me, over, lanes, .. } = self.links.clone();
+        let job = move || match guarded(deed) {
+            Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
+            Err(cause) => me.tell(News::Failed { doing: work.doing(), cause }),
         };
-        self.links.lanes.submit(self.identity.subtask.index(), Box::new(job));
+        let apart = work == Work::Prepare && planted!(self.links.platform, PrepareNotAwaited);
+        lanes.submit(
+            self.identity.subtask.index() + usize::from(apart),
+            Job::new(work, job).after(pause).unless(&over),
+        );
     }
 }
 
@@ -94,12 +107,4 @@ impl Task {
 fn transactions(body: &mut Box<dyn Body>) -> &mut dyn Transactions {
     // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
     body.transactions().expect("only a sink has a committer")
-}
-
-/// Waits, but no longer than the attempt lives.
-fn pause(whole: Duration, over: &AtomicBool) {
-    let until = Instant::now() + whole.min(COMMIT_PAUSE.1);
-    while Instant::now() < until && !over.load(Ordering::Acquire) {
-        thread::sleep(Duration::from_millis(5));
-    }
 }

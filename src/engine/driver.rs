@@ -1,5 +1,7 @@
 //! The coordinator's thread: gives the coordinator its events and carries out its effects. It decides nothing (SPEC 4); what it adds is
 //! time, threads, words for people, and the answer to "restart it?".
+//!
+//! Longer than 500 lines: one value, whose parts all look at each other; what it tells and what it stores is in files of its own.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,11 +16,13 @@ use snapline_protocol::{Machine, Out, Verdict};
 use super::attempt::{Hosting, Running, deploy};
 use super::failure::TaskFailure;
 use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
-use super::lanes::Lanes;
 use super::peer::Peer;
+use super::platform::Platform;
+#[cfg(feature = "sim")]
+use super::platform::planted;
 use super::restart::Restarts;
 use super::status::{JobPhase, StatusBoard};
-use super::storing::{claimant, policy};
+use super::storing::policy;
 use super::task::News;
 use super::{Notice, Part, Wish};
 use crate::dataflow::JobSpec;
@@ -84,6 +88,12 @@ pub(crate) struct Driver {
     /// Whether the newest complete checkpoint is behind the end of all input.
     pub(super) input_ended: bool,
     pub(super) board: StatusBoard,
+    /// A planted fault: what was to be kept once.
+    #[cfg(feature = "sim")]
+    pub(super) stale_roots: Option<snapline_protocol::retention::Roots>,
+    /// A planted fault: the tasks of the first attempt, and timers that were armed before.
+    #[cfg(feature = "sim")]
+    stale: (Vec<super::worker::Address>, Vec<Timer>),
     pub(super) end: Option<Result<Ended, JobError>>,
 }
 
@@ -94,6 +104,7 @@ impl Driver {
         store: Arc<dyn Store>,
         board: StatusBoard,
         (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
+        platform: Platform,
     ) -> Result<Self, JobError> {
         let settings = &spec.config;
         let config = Config {
@@ -106,13 +117,14 @@ impl Driver {
             id_block: ID_BLOCK,
         };
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
-        let lanes = Arc::new(Lanes::start(settings.upload_threads).map_err(JobError::Thread)?);
-        let peer = Peer::start(Arc::clone(&store), sender.clone()).map_err(JobError::Thread)?;
+        let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
+        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone());
+        let lanes = Arc::new(lanes(settings.upload_threads)?);
         let term = store.fence().map_err(JobError::Store)?.term.next();
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
-        let machine = Coordinator::start(&config, term, claimant(), &mut out);
-        let hosting = Hosting { spec, store, lanes, coordinator: sender };
+        let machine = Coordinator::start(&config, term, platform.claimant(), &mut out);
+        let hosting = Hosting { spec, store, lanes, coordinator: sender, platform };
         let mut driver = Self {
             hosting,
             config,
@@ -136,6 +148,10 @@ impl Driver {
             unreadable: Vec::new(),
             input_ended: false,
             board,
+            #[cfg(feature = "sim")]
+            stale_roots: None,
+            #[cfg(feature = "sim")]
+            stale: (Vec::new(), Vec::new()),
             end: None,
         };
         driver.carry_out(out);
@@ -144,17 +160,85 @@ impl Driver {
 
     /// Runs the job to its end.
     pub(crate) fn run(mut self) -> Result<Outcome, JobError> {
-        let end = loop {
+        loop {
             if let Some(end) = self.end.take() {
-                break end;
+                return self.finish(end);
             }
-            self.turn();
-            self.publish();
-            for (reply, answer) in self.answers.drain(..) {
-                // Whoever asked may have gone.
-                let _ = reply.send(answer);
+            match self.next_timer() {
+                Some((timer, at)) => match self.notices.recv_deadline(at) {
+                    Ok(notice) => self.take(notice),
+                    Err(_) => self.fire(timer),
+                },
+                // The driver holds a sender itself, so the queue is never closed.
+                None => self.notices.recv().into_iter().for_each(|notice| self.take(notice)),
             }
-        };
+        }
+    }
+
+    /// The next notice that has come.
+    #[cfg(feature = "sim")]
+    pub(crate) fn next_notice(&self) -> Option<Notice> {
+        self.notices.try_recv().ok()
+    }
+
+    /// How the job ended, once it has: then there is nothing more to do but to finish.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Ends what is left of a job that has ended.
+    #[cfg(feature = "sim")]
+    pub(crate) fn conclude(mut self) -> Option<Result<Outcome, JobError>> {
+        let end = self.end.take()?;
+        Some(self.finish(end))
+    }
+
+    /// The machine, for those who look.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn machine(&self) -> &Coordinator {
+        &self.machine
+    }
+
+    /// The timers that are armed.
+    #[cfg(feature = "sim")]
+    pub(crate) fn armed(&self) -> impl Iterator<Item = (Timer, Instant)> + '_ {
+        self.timers.iter().map(|(&timer, &at)| (timer, at))
+    }
+
+    /// The timer to fire next, and when.
+    pub(crate) fn next_timer(&self) -> Option<(Timer, Instant)> {
+        self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at))
+    }
+
+    /// Takes in a notice, and does all that follows from it at once.
+    pub(crate) fn take(&mut self, notice: Notice) {
+        self.hear(notice);
+        self.settle();
+    }
+
+    /// Fires a timer, and does all that follows from it at once.
+    pub(crate) fn fire(&mut self, timer: Timer) {
+        self.timers.remove(&timer);
+        match self.postponed() {
+            Some(later) if timer == Timer::Interval => _ = self.timers.insert(timer, later),
+            _ => self.handle(Event::Fired(timer)),
+        }
+        self.settle();
+    }
+
+    /// What is behind every event: checkpoints that need no timer, and what is told to those who look and those who asked.
+    fn settle(&mut self) {
+        self.nudge();
+        self.publish();
+        for (reply, answer) in self.answers.drain(..) {
+            // Whoever asked may have gone.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Ends what is left of the job, and tells everybody.
+    fn finish(mut self, end: Result<Ended, JobError>) -> Result<Outcome, JobError> {
         if let Some(running) = self.running.take() {
             running.end();
         }
@@ -171,39 +255,9 @@ impl Driver {
         Ok(Outcome { ended: end?, guarantee, status: self.board.read() })
     }
 
-    fn turn(&mut self) {
-        let next = self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at));
-        let notice = match next {
-            Some((timer, at)) => match self.notices.recv_deadline(at) {
-                Ok(notice) => Some(notice),
-                Err(_) => {
-                    self.timers.remove(&timer);
-                    self.fire(timer);
-                    None
-                }
-            },
-            // The driver holds a sender itself, so the queue is never closed.
-            None => self.notices.recv().ok(),
-        };
-        if let Some(notice) = notice {
-            self.hear(notice);
-        }
-        self.nudge();
-    }
-
-    fn fire(&mut self, timer: Timer) {
-        if timer == Timer::Interval
-            && let Some(later) = self.postponed()
-        {
-            self.timers.insert(timer, later);
-            return;
-        }
-        self.handle(Event::Fired(timer));
-    }
-
     /// Until when the next checkpoint has to wait, though its interval is over.
     fn postponed(&self) -> Option<Instant> {
-        let (settings, now) = (&self.hosting.spec.config, Instant::now());
+        let (settings, now) = (&self.hosting.spec.config, self.hosting.platform.clock.now());
         // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
         if self.exhausted() && !self.gathered.is_empty() {
             return settings.interval.and_then(|interval| now.checked_add(interval));
@@ -321,7 +375,7 @@ impl Driver {
             let gathered = self.gathered.entry(checkpoint).or_default();
             gathered.acked = acked;
             if begun {
-                gathered.triggered = Some(Instant::now());
+                gathered.triggered = Some(self.hosting.platform.clock.now());
                 gathered.kind = Some(match self.machine.stopping() {
                     None => CheckpointKind::Periodic,
                     Some(Stop::Drain) => CheckpointKind::Drain,
@@ -375,7 +429,18 @@ impl Driver {
                 }
                 Effect::Send(subtask, message) => {
                     if let Some(running) = &self.running {
-                        running.addresses[subtask.index()].tell(News::Control(message));
+                        let address = &running.addresses[subtask.index()];
+                        #[cfg(feature = "sim")]
+                        let address = match planted!(self.hosting.platform, StaleHandle) {
+                            true => &self.stale.0[subtask.index()],
+                            false => address,
+                        };
+                        #[cfg(feature = "sim")]
+                        if let Some(seam) = &self.hosting.platform.seam {
+                            seam.post(subtask, address.clone(), message);
+                            continue;
+                        }
+                        address.tell(News::Control(message));
                     }
                 }
                 Effect::Arm(timer) => self.arm(timer),
@@ -385,13 +450,23 @@ impl Driver {
     }
 
     fn arm(&mut self, timer: Timer) {
+        #[cfg(feature = "sim")]
+        if self.hosting.platform.seam.is_some() {
+            let once = timer == Timer::Resend && planted!(self.hosting.platform, TimerNotRearmed);
+            let never = matches!(timer, Timer::Timeout(_))
+                && planted!(self.hosting.platform, TimeoutForgotten);
+            if never || (once && self.stale.1.contains(&timer)) {
+                return;
+            }
+            self.stale.1.push(timer);
+        }
         let settings = &self.hosting.spec.config;
         let after = match timer {
             Timer::Interval => settings.interval,
             Timer::Timeout(_) => Some(settings.timeout),
             Timer::Resend => Some(RESEND),
         };
-        match after.and_then(|after| Instant::now().checked_add(after)) {
+        match after.and_then(|after| self.hosting.platform.clock.now().checked_add(after)) {
             Some(at) => _ = self.timers.insert(timer, at),
             None => _ = self.timers.remove(&timer),
         }
@@ -400,7 +475,8 @@ impl Driver {
     /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
     fn recover(&mut self) {
         let first = self.host.attempt().is_none();
-        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(Instant::now()) };
+        let now = self.hosting.platform.clock.now();
+        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(now) };
         if let Some(running) = self.running.take() {
             running.end();
         }
@@ -452,6 +528,10 @@ impl Driver {
                     status.restored_from = restored;
                     status.phase = JobPhase::Running;
                 });
+                #[cfg(feature = "sim")]
+                if self.stale.0.is_empty() {
+                    self.stale.0.clone_from(&running.addresses);
+                }
                 self.running = Some(running);
             }
             Err(error) => self.end = Some(Err(JobError::Thread(error))),

@@ -1,15 +1,100 @@
-//! Threads for what may wait: writing snapshots, preparing and committing transactions.
+//! Threads for what may wait: writing snapshots, preparing and committing transactions, the coordinator's use of the store.
 
-use crate::sync::{Arc, AtomicBool, Ordering, thread};
+use std::time::{Duration, Instant};
+
+use crate::sync::{
+    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, thread,
+};
+
+/// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
+const NAP: Duration = Duration::from_millis(5);
+
+/// What is done on a lane.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Work {
+    /// A snapshot's bytes are written.
+    Snapshot,
+    /// Orphans are rolled back (SPEC 6.4).
+    RollBack,
+    /// A transaction is prepared (SPEC 6.2).
+    Prepare,
+    /// A transaction is committed (SPEC 6.6).
+    Commit,
+    /// The store is claimed (SPEC 4.1).
+    Claim,
+    /// Ids are reserved (SPEC 4.2).
+    Reserve,
+    /// A manifest is put (SPEC 4.5).
+    Manifest,
+    /// Garbage is deleted (SPEC 8.5).
+    Collect,
+    /// The facts are read (SPEC 7.1).
+    Recover,
+    /// The lanes of the tasks are waited for (SPEC 8.6).
+    Conclude,
+    /// Nothing: a mark between what comes before and behind.
+    Mark,
+}
+
+impl Work {
+    /// In words.
+    pub(crate) const fn doing(self) -> &'static str {
+        match self {
+            Self::Snapshot => "writing a snapshot",
+            Self::RollBack => "rolling back what earlier attempts prepared",
+            Self::Prepare => "preparing a transaction",
+            Self::Commit => "committing a transaction",
+            Self::Claim => "claiming the store",
+            Self::Reserve => "reserving ids",
+            Self::Manifest => "putting a manifest",
+            Self::Collect => "deleting garbage",
+            Self::Recover => "reading the facts",
+            Self::Conclude => "waiting for what is being written",
+            Self::Mark => "nothing",
+        }
+    }
+}
 
 /// Something to be done on another thread.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    /// How long to wait first.
+    pub(crate) pause: Duration,
+    /// Raised when nobody wants it any more: what was not begun by then is not done.
+    pub(crate) over: Option<Arc<AtomicBool>>,
+    pub(crate) run: Box<dyn FnOnce() + Send>,
+}
+
+impl Job {
+    /// To be done at once, whatever happens.
+    pub(crate) fn new(work: Work, run: impl FnOnce() + Send + 'static) -> Self {
+        Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
+    }
+
+    /// Not before this time has passed.
+    pub(crate) fn after(self, pause: Duration) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// Only as long as this is not raised.
+    pub(crate) fn unless(self, over: &Arc<AtomicBool>) -> Self {
+        Self { over: Some(Arc::clone(over)), ..self }
+    }
+
+    /// Whether nobody wants it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.load(Ordering::Acquire))
+    }
+}
 
 /// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
 /// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
 pub(crate) struct Lanes {
-    lanes: Vec<(crossbeam_channel::Sender<Job>, Option<thread::JoinHandle<()>>)>,
+    lanes: Vec<(Post<Job>, Option<thread::JoinHandle<()>>)>,
     closing: Arc<AtomicBool>,
+    /// Jobs go here instead: a simulator does them.
+    #[cfg(feature = "sim")]
+    queues: Option<Arc<crate::sim::Queues>>,
 }
 
 impl Lanes {
@@ -17,48 +102,102 @@ impl Lanes {
     /// If the operating system gives no thread.
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
         let closing = Arc::new(AtomicBool::new(false));
-        let mut lanes = Vec::new();
+        // Complete from the start: if a thread cannot be had, those that were started are ended.
+        let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
-            let (sender, jobs) = crossbeam_channel::unbounded::<Job>();
+            let jobs = Mailbox::<Job>::new();
+            let post = jobs.post();
             let closing = Arc::clone(&closing);
             let run = move || {
-                for job in jobs {
-                    // What is still queued when the job is over would have been lost in a crash too.
-                    if !closing.load(Ordering::Acquire) {
-                        job();
-                    }
+                while let Some(job) = jobs.wait() {
+                    carry_out(job, &closing);
                 }
             };
             let name = format!("snapline-io-{number}");
-            lanes.push((sender, Some(thread::Builder::new().name(name).spawn(run)?)));
+            started.lanes.push((post, Some(thread::Builder::new().name(name).spawn(run)?)));
         }
-        Ok(Self { lanes, closing })
+        Ok(started)
+    }
+
+    const fn none(closing: Arc<AtomicBool>) -> Self {
+        Self {
+            lanes: Vec::new(),
+            closing,
+            #[cfg(feature = "sim")]
+            queues: None,
+        }
+    }
+
+    /// Lanes without threads.
+    #[cfg(feature = "sim")]
+    pub(crate) fn queued(queues: Arc<crate::sim::Queues>) -> Self {
+        let mut lanes = Self::none(Arc::default());
+        lanes.queues = Some(queues);
+        lanes
     }
 
     /// Hands a job over, behind all that were handed over for this subtask.
     pub(crate) fn submit(&self, subtask: usize, job: Job) {
-        // A lane's thread ends only when its sender is dropped, which is with `self`; a job never panics (see `guarded`).
+        #[cfg(feature = "sim")]
+        if let Some(queues) = &self.queues {
+            return queues.push(subtask, job);
+        }
+        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job never panics (see `guarded`).
         let _ = self.lanes[subtask % self.lanes.len()].0.send(job);
     }
 
     /// Waits until everything handed over so far is done.
     pub(crate) fn settle(&self) {
-        let (done, all) = crossbeam_channel::bounded(self.lanes.len());
-        for lane in 0..self.lanes.len() {
-            let done = done.clone();
-            self.submit(lane, Box::new(move || drop(done)));
+        // A simulator comes to who waits when there is nothing left to wait for.
+        #[cfg(feature = "sim")]
+        if self.queues.is_some() {
+            return;
         }
-        drop(done);
-        // Ends when every sender is dropped: each lane has come to its marker.
-        let _: Option<()> = all.iter().next();
+        let parker = Parker::new();
+        let left = Arc::new(AtomicUsize::new(self.lanes.len()));
+        for lane in 0..self.lanes.len() {
+            let marker = Marker { left: Arc::clone(&left), waiter: parker.unparker().clone() };
+            self.submit(lane, Job::new(Work::Mark, move || drop(marker)));
+        }
+        while left.load(Ordering::Acquire) > 0 {
+            parker.park();
+        }
+    }
+}
+
+/// Tells who waits that a lane has come this far. When it is dropped: a lane that is closing drops its jobs.
+struct Marker {
+    left: Arc<AtomicUsize>,
+    waiter: Unparker,
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.waiter.unpark();
+        }
+    }
+}
+
+/// On a lane's thread.
+fn carry_out(job: Job, closing: &AtomicBool) {
+    // What is still queued when the job is over would have been lost in a crash too.
+    let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
+    let until = Instant::now() + job.pause;
+    while !job.pause.is_zero() && Instant::now() < until && !unwanted() {
+        thread::sleep(NAP.min(until.saturating_duration_since(Instant::now())));
+    }
+    if !unwanted() {
+        tracing::trace!(target: "snapline::lane", doing = job.work.doing());
+        (job.run)();
     }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
-        for (sender, handle) in self.lanes.drain(..) {
-            drop(sender);
+        for (post, handle) in self.lanes.drain(..) {
+            post.close();
             if let Some(handle) = handle {
                 // A lane that panicked has reported it through the task that handed over the job.
                 let _ = handle.join();
@@ -67,7 +206,7 @@ impl Drop for Lanes {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
     use crate::sync::{Mutex, lock};
@@ -78,9 +217,24 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         for number in 0..100 {
             let seen = Arc::clone(&seen);
-            lanes.submit(3, Box::new(move || lock(&seen).push(number)));
+            let pause = Duration::from_micros(100 - number);
+            let job = Job::new(Work::Mark, move || lock(&seen).push(number));
+            lanes.submit(3, job.after(pause));
         }
         lanes.settle();
         assert_eq!(*lock(&seen), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_begun() {
+        let lanes = Lanes::start(1).expect("threads");
+        let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let raise = Arc::clone(&over);
+        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        let late = Arc::clone(&done);
+        let job = Job::new(Work::Mark, move || late.store(true, Ordering::Release));
+        lanes.submit(0, job.after(Duration::from_secs(3600)).unless(&over));
+        lanes.settle();
+        assert!(!done.load(Ordering::Acquire), "an hour was not waited, and nothing done");
     }
 }

@@ -5,8 +5,9 @@
 //! | [`task`], `committing` | one subtask: a step function around the machines of the protocol |
 //! | [`body`], [`sink`] | the part of a task that sees records |
 //! | [`outbox`] | where a task's output goes |
-//! | [`worker`] | a thread that hosts subtasks |
+//! | [`worker`], [`turn`] | a thread that hosts subtasks |
 //! | [`lanes`] | threads for what may wait |
+//! | [`platform`] | what all of it runs on: the operating system, or a simulator |
 //! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
 //! | [`status`], [`handle`] | what is going on, for those who look; and what they can do |
@@ -21,6 +22,7 @@ pub(crate) mod lanes;
 mod observe;
 pub(crate) mod outbox;
 pub(crate) mod peer;
+pub(crate) mod platform;
 pub(crate) mod restart;
 #[cfg(feature = "signals")]
 pub(crate) mod signals;
@@ -28,6 +30,7 @@ pub(crate) mod sink;
 pub(crate) mod status;
 mod storing;
 pub(crate) mod task;
+pub(crate) mod turn;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};
@@ -42,7 +45,7 @@ use failure::TaskFailure;
 use handle::CheckpointFailed;
 
 /// What goes with an acknowledgement, beside the protocol: what the manifest lists, and when it happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) snapshot: SnapshotRef,
     pub(crate) first_barrier: Instant,

@@ -1,7 +1,6 @@
 //! What is told of a checkpoint when it has ended: to the status, and to tracing.
 
 use std::collections::BTreeSet;
-use std::time::{Instant, SystemTime};
 
 use snapline_protocol::ids::{CheckpointId, SubtaskId};
 
@@ -38,7 +37,7 @@ impl Driver {
     /// A checkpoint has completed, or was given up.
     pub(super) fn checkpoint_ended(&mut self, checkpoint: CheckpointId, completed: bool) {
         let Some(gathered) = self.gathered.remove(&checkpoint) else { return };
-        let now = Instant::now();
+        let now = self.hosting.platform.clock.now();
         self.last_end = Some(now);
         let triggered = gathered.triggered.unwrap_or(now);
         let acknowledged = gathered.parts.iter().map(|(&subtask, part)| SubtaskStats {
@@ -60,7 +59,7 @@ impl Driver {
             kind: gathered.kind,
             completed,
             duration: now.duration_since(triggered),
-            ended_at: SystemTime::now(),
+            ended_at: self.hosting.platform.clock.date(),
             acknowledged,
             missing,
         };

@@ -8,6 +8,8 @@ use crate::channel::{Message, Sender};
 use crate::connect::Collect;
 use crate::dataflow::Keyer;
 use crate::error::BoxError;
+#[cfg(feature = "sim")]
+use crate::sim::Mutant;
 use crate::state;
 
 /// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
@@ -29,12 +31,23 @@ pub struct Outbox<T> {
     waiting: VecDeque<Message<T>>,
     /// Records sent so far.
     sent: u64,
+    /// A planted fault.
+    #[cfg(feature = "sim")]
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl<T: Send> Outbox<T> {
-    pub(crate) fn new(mut channel: Sender<T>) -> Self {
-        let full = batch_records::<T>();
-        Self { batch: channel.buffer(full), full, channel, waiting: VecDeque::new(), sent: 0 }
+    pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>) -> Self {
+        let full = batch.unwrap_or_else(batch_records::<T>);
+        Self {
+            batch: channel.buffer(full),
+            full,
+            channel,
+            waiting: VecDeque::new(),
+            sent: 0,
+            #[cfg(feature = "sim")]
+            mutant: None,
+        }
     }
 
     /// Adds a record; says whether that made the batch full and sent it.
@@ -79,6 +92,12 @@ impl<T: Send> Outbox<T> {
     }
 
     fn in_band(&mut self, message: Message<T>) {
+        #[cfg(feature = "sim")]
+        match (self.mutant, &message) {
+            (Some(Mutant::PartialFanOut), Message::Barrier(_)) => return self.put(message),
+            (Some(Mutant::BarrierSkipsOutput), Message::Barrier(_)) => return,
+            _ => {}
+        }
         self.ship();
         self.put(message);
     }
@@ -167,8 +186,8 @@ pub(crate) struct Fork<T> {
 }
 
 impl<T> Fork<T> {
-    pub(crate) fn new(branches: Vec<Box<dyn Branch<T>>>) -> Self {
-        let full = batch_records::<T>();
+    pub(crate) fn new(branches: Vec<Box<dyn Branch<T>>>, batch: Option<usize>) -> Self {
+        let full = batch.unwrap_or_else(batch_records::<T>);
         Self { batch: Vec::with_capacity(full), full, branches }
     }
 }

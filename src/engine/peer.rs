@@ -9,63 +9,63 @@ use snapline_protocol::recovery::{Policy, decide};
 use snapline_protocol::retention::{Roots, plan};
 
 use super::Notice;
-use super::lanes::Lanes;
+use super::lanes::{Job, Lanes, Work};
 use crate::store::{Manifest, Store, StoreError, inventory, recovery_facts};
-use crate::sync::{Arc, AtomicBool, Ordering, thread};
+use crate::sync::Arc;
 
 /// The store, and the thread that uses it for the coordinator.
 pub(crate) struct Peer {
     store: Arc<dyn Store>,
+    /// Dropped with the driver: nobody waits out a pause any more.
     lane: Lanes,
     notices: crossbeam_channel::Sender<Notice>,
-    /// Raised when the job is over: nobody waits out a pause any more.
-    over: Arc<AtomicBool>,
 }
 
 impl Peer {
-    /// # Errors
-    /// If the operating system gives no thread.
-    pub(crate) fn start(
+    pub(crate) const fn new(
         store: Arc<dyn Store>,
+        lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
-    ) -> std::io::Result<Self> {
-        Ok(Self { store, lane: Lanes::start(1)?, notices, over: Arc::default() })
+    ) -> Self {
+        Self { store, lane, notices }
     }
 
-    fn submit(&self, pause: Duration, job: impl FnOnce(&dyn Store) -> Notice + Send + 'static) {
+    fn submit(
+        &self,
+        work: Work,
+        pause: Duration,
+        job: impl FnOnce(&dyn Store) -> Notice + Send + 'static,
+    ) {
         let (store, notices) = (Arc::clone(&self.store), self.notices.clone());
-        let over = Arc::clone(&self.over);
         let job = move || {
-            let mut left = pause;
-            while !left.is_zero() && !over.load(Ordering::Acquire) {
-                let nap = left.min(Duration::from_millis(5));
-                thread::sleep(nap);
-                left -= nap;
-            }
             // A driver that is gone needs no answer.
             let _ = notices.send(job(&*store));
         };
-        self.lane.submit(0, Box::new(job));
+        self.lane.submit(0, Job::new(work, job).after(pause));
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
-        self.submit(Duration::ZERO, move |store| match store.claim(term, claimant, block) {
-            Ok(first) => Notice::Claimed(first, first.plus(block)),
-            Err(error) => stored(op, Err(error)),
+        self.submit(Work::Claim, Duration::ZERO, move |store| {
+            match store.claim(term, claimant, block) {
+                Ok(first) => Notice::Claimed(first, first.plus(block)),
+                Err(error) => stored(op, Err(error)),
+            }
         });
     }
 
     pub(crate) fn reserve(&self, op: StoreOp, term: Term, until: CheckpointId, pause: Duration) {
-        self.submit(pause, move |store| stored(op, store.reserve(term, until)));
+        self.submit(Work::Reserve, pause, move |store| stored(op, store.reserve(term, until)));
     }
 
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
-        self.submit(pause, move |store| stored(op, store.put_manifest(term, &manifest)));
+        self.submit(Work::Manifest, pause, move |store| {
+            stored(op, store.put_manifest(term, &manifest))
+        });
     }
 
     /// SPEC 8.5: the roots were read before; now the manifests, then the blobs.
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
-        self.submit(pause, move |store| {
+        self.submit(Work::Collect, pause, move |store| {
             let collected = inventory(store).and_then(|inventory| {
                 let plan = plan(&roots, &inventory);
                 tracing::debug!(
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
-        self.submit(pause, move |store| match recovery_facts(store, term, policy) {
+        self.submit(Work::Recover, pause, move |store| match recovery_facts(store, term, policy) {
             Ok((facts, wrong)) => Notice::Recovered(decide(&facts), wrong),
             Err(error) => Notice::Unread(error),
         });
@@ -87,16 +87,10 @@ impl Peer {
 
     /// Says when everything that was handed to these lanes has ended (SPEC 8.6).
     pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<Lanes>) {
-        self.submit(Duration::ZERO, move |_| {
+        self.submit(Work::Conclude, Duration::ZERO, move |_| {
             lanes.settle();
             Notice::Concluded(attempt)
         });
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use snapline_protocol::coordinator::{Event, StoreOp, StoreResult};
-use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Policy;
 
 use super::driver::Driver;
 use super::handle::JobError;
+use super::platform::planted;
 use crate::dataflow::Resume;
 use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
 
@@ -19,6 +19,17 @@ const STORE_TRIES: u32 = 16;
 
 impl Driver {
     pub(super) fn stored(&mut self, op: StoreOp, result: StoreResult, error: Option<StoreError>) {
+        let (manifest, unknown) =
+            (matches!(op, StoreOp::Manifest { .. }), result == StoreResult::Unknown);
+        let (result, error) = match result {
+            _ if unknown && planted!(self.hosting.platform, UnknownTakenForDone) => {
+                (StoreResult::Applied, None)
+            }
+            _ if unknown && manifest && planted!(self.hosting.platform, UnknownTakenForRefused) => {
+                (StoreResult::NotApplied, error)
+            }
+            result => (result, error),
+        };
         if let Some(error) = error {
             let refused = result == StoreResult::Fenced;
             tracing::warn!(target: "snapline::store", ?op, ?result, %error, "the store");
@@ -70,6 +81,11 @@ impl Driver {
             }
             StoreOp::Collect { term } => {
                 let roots = self.machine.roots(&self.config);
+                #[cfg(feature = "sim")]
+                let roots = match planted!(self.hosting.platform, StaleRoots) {
+                    true => self.stale_roots.get_or_insert(roots).clone(),
+                    false => roots,
+                };
                 self.peer.collect(op, term, roots, pause);
             }
         }
@@ -91,7 +107,7 @@ impl Driver {
             name: operator.name.clone(),
             parallelism: operator.parallelism,
         };
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since = self.hosting.platform.clock.date().duration_since(SystemTime::UNIX_EPOCH);
         Manifest {
             checkpoint,
             attempt,
@@ -109,15 +125,6 @@ impl Driver {
 
 const fn is_in_use(error: &StoreError) -> bool {
     matches!(error, StoreError::InUse { .. })
-}
-
-/// A number that no other coordinator draws (SPEC 2.13).
-pub(super) fn claimant() -> Claimant {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // The standard library's hash keys are seeded from the operating system's randomness.
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    Claimant(hasher.finish())
 }
 
 /// What the user allows. A resumption names the checkpoint that is there now, so that a later stop is a stop again (SPEC 7.4).

@@ -12,35 +12,20 @@ use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
-use super::lanes::Lanes;
+use super::lanes::{Job, Lanes, Work};
+use super::platform::{Platform, planted};
+pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
 use crate::connect::Progress;
-use crate::dataflow::Ending;
+use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
 use crate::state::{self, Locations, Named, Written};
 use crate::store::{self, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
-/// Records a source reads in one step.
-const READ_LIMIT: usize = 1024;
-
-/// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
-const FLUSH_EVERY: u32 = 64;
-
 /// Under which name a task's own state is in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
-
-/// What a step came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Step {
-    /// There may be more to do.
-    Worked,
-    /// Nothing to do until a message comes.
-    Idle,
-    /// Nothing to do until then, or until a message comes.
-    Until(Instant),
-}
 
 /// What reaches a task from beside its channels.
 pub(crate) enum News {
@@ -64,6 +49,8 @@ pub(crate) struct Links {
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
+    pub(crate) platform: Platform,
+    pub(crate) sizing: Sizing,
 }
 
 /// Who a task is.
@@ -131,6 +118,9 @@ pub(crate) struct Task {
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
     counters: Arc<Counters>,
+    /// A planted fault: the position before the last read.
+    #[cfg(feature = "sim")]
+    stale_position: Option<Named>,
 }
 
 impl Task {
@@ -161,6 +151,8 @@ impl Task {
             tries: (None, 0),
             links,
             counters,
+            #[cfg(feature = "sim")]
+            stale_position: None,
         };
         if let Some(out) = out {
             let started = task.committer_effects(out);
@@ -174,23 +166,37 @@ impl Task {
         TaskFailure { operator: operator.clone(), subtask: *index, attempt: *attempt, doing, cause }
     }
 
-    /// How many steps its worker lets it take before the next task has its turn. What has been read goes first: a source that runs ahead of
-    /// what follows it fills the channels, and the caches with them.
-    pub(crate) fn steps_in_a_row(&self) -> u32 {
-        if self.aligner_config.inputs == 0 { 1 } else { 16 }
+    /// Lets it look at this input first when it steps the next time.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn turn_to(&mut self, input: usize) {
+        self.next_input = input;
+    }
+
+    /// How many inputs it has.
+    pub(crate) const fn inputs(&self) -> usize {
+        self.aligner_config.inputs
+    }
+
+    /// Who it is.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Takes one batch, or does one thing that has come up.
-    pub(crate) fn step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, TaskFailure> {
-        let step = guarded(|| self.try_step(now));
+    pub(crate) fn step(&mut self) -> Result<Step, TaskFailure> {
+        let step = guarded(|| self.try_step());
         step.map_err(|cause| self.failure("processing records", cause))
     }
 
-    fn try_step(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+    fn try_step(&mut self) -> Result<Step, BoxError> {
         if !self.body.drain() {
             return Ok(Step::Idle);
         }
         if self.finishing {
+            if planted!(self.links.platform, EndBeforeResults) {
+                self.body.end();
+            }
             if self.body.finish()? == Ending::Done {
                 self.finishing = false;
                 self.flushed = true;
@@ -199,11 +205,11 @@ impl Task {
             return Ok(Step::Worked);
         }
         self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(FLUSH_EVERY) {
+        if self.steps.is_multiple_of(self.links.sizing.flush_every) {
             self.body.flush();
         }
         let step = match self.aligner_config.inputs {
-            0 => self.read(now)?,
+            0 => self.read()?,
             inputs => self.take(inputs)?,
         };
         if step != Step::Worked {
@@ -212,22 +218,29 @@ impl Task {
         Ok(step)
     }
 
-    fn read(&mut self, now: impl FnOnce() -> Instant) -> Result<Step, BoxError> {
+    fn read(&mut self) -> Result<Step, BoxError> {
         if !self.aligner.may_emit() {
             return Ok(Step::Idle);
         }
         if let Some(until) = self.wait_until {
-            if now() < until {
+            if self.links.platform.clock.now() < until {
                 return Ok(Step::Until(until));
             }
             self.wait_until = None;
         }
-        let (records, progress) = self.body.read(READ_LIMIT)?;
+        #[cfg(feature = "sim")]
+        if planted!(self.links.platform, OffsetsBeforeSnapshot) {
+            let mut images = Vec::new();
+            self.body.freeze(&mut images)?;
+            let position = images.into_iter().find(|named| named.state == super::body::POSITION);
+            self.stale_position = position;
+        }
+        let (records, progress) = self.body.read(self.links.sizing.read)?;
         self.count(records);
         match progress {
             Progress::More => Ok(Step::Worked),
             Progress::Wait(pause) => {
-                let until = Instant::now() + pause;
+                let until = self.links.platform.clock.now() + pause;
                 self.wait_until = Some(until);
                 Ok(Step::Until(until))
             }
@@ -257,7 +270,8 @@ impl Task {
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                    let now = || self.links.platform.clock.now();
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
                 }
                 Taken::End => self.align(aligner::Event::EndOfInput { channel: input })?,
@@ -289,7 +303,8 @@ impl Task {
         match news {
             News::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(Instant::now);
+                    let now = || self.links.platform.clock.now();
+                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
                 }
                 self.align(aligner::Event::Control(message))?;
                 self.commit(committer::Event::Control(message))
@@ -357,7 +372,7 @@ impl Task {
     fn end_output(&mut self) -> Result<(), BoxError> {
         if self.aligner_config.inputs > 0 {
             // SPEC 5.7: what was flushed before the checkpoint is not emitted again.
-            if self.flushed {
+            if self.flushed && !planted!(self.links.platform, EndRepeated) {
                 self.body.end();
             } else {
                 self.finishing = true;
@@ -375,16 +390,30 @@ impl Task {
 
     /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
     fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
-        let began = Instant::now();
+        let began = self.links.platform.clock.now();
         let checkpoint = barrier.checkpoint;
-        self.commit(committer::Event::Barrier(checkpoint))?;
+        let late = planted!(self.links.platform, EffectsOutOfOrder);
+        if !late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
         let mut images = vec![Named {
             operator: self.identity.operator.clone(),
             state: TASK_STATE.into(),
             image: state::single(&self.flushed)?,
         }];
         self.body.freeze(&mut images)?;
-        let base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
+        #[cfg(feature = "sim")]
+        if let Some(stale) = self.stale_position.take() {
+            images.retain(|named| named.state != super::body::POSITION);
+            images.push(stale);
+        }
+        let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if planted!(self.links.platform, BaseNotComplete) {
+            base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
+        }
         let mut obsolete = BTreeMap::new();
         if let Some(base) = barrier.base {
             // No later snapshot builds on an older one.
@@ -393,32 +422,34 @@ impl Task {
         }
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, .. } = self.links.clone();
+        let Links { store, me, over, platform, lanes, .. } = self.links.clone();
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            let began = Instant::now();
+            let began = platform.clock.now();
             let result = guarded(|| {
-                store::write_snapshot(&*store, id, |writer| {
+                store::write_snapshot(&*store, id, &platform, |writer| {
                     Ok(state::write(images, base.as_deref(), writer)?)
                 })
             });
-            let result = result.map(|(written, persisted)| (written, persisted, began.elapsed()));
+            let result = result
+                .map(|(written, persisted)| (written, persisted, platform.clock.since(began)));
             me.tell(News::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
         // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
-        let timing = Timing { first_barrier, snapshot: began, sync: began.elapsed() };
+        let timing =
+            Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
-        self.links.lanes.submit(subtask.index(), Box::new(write));
+        lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
         Ok(())
     }
 
     pub(super) fn send(&mut self, message: ToCoordinator) {
         let part = match message.report {
+            Report::Ack(_) if planted!(self.links.platform, AbortedUploadAcked) => {
+                self.parts.pop_first().map(|(_, part)| part)
+            }
             Report::Ack(ack) => self.parts.remove(&ack.checkpoint()),
             Report::Decline { .. } | Report::Resolved { .. } => None,
         };

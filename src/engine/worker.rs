@@ -1,14 +1,11 @@
 //! A worker: one thread that hosts some subtasks and lets them step in turn.
 
-use std::time::Instant;
+use std::collections::VecDeque;
 
-use super::Notice;
 use super::failure::TaskFailure;
 use super::task::{News, Step, Task};
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker};
-
-/// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
-const IDLE_ROUNDS: u32 = 64;
+use super::turn::{Hosted, turn};
+use crate::sync::{AtomicBool, Mailbox, Ordering, Post, Unparker};
 
 /// Opens a task, on the thread of its worker.
 pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
@@ -18,105 +15,126 @@ pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>
 pub(crate) struct Address {
     /// Which of the worker's tasks.
     slot: usize,
-    mailbox: crossbeam_channel::Sender<(usize, News)>,
-    worker: Unparker,
+    worker: Post<(usize, News)>,
 }
 
 impl Address {
     /// Leaves news and wakes the worker. A worker that is gone needs none.
     pub(crate) fn tell(&self, news: News) {
-        if self.mailbox.send((self.slot, news)).is_ok() {
-            self.worker.unpark();
-        }
+        let _ = self.worker.send((self.slot, news));
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Address {
+    /// A planted fault: who leaves news does not wake the worker.
+    pub(crate) fn silenced(self) -> Self {
+        Self { worker: self.worker.silenced(), ..self }
+    }
+}
+
+impl Hosted for Task {
+    type News = News;
+    type Failure = TaskFailure;
+
+    fn hear(&mut self, news: News) -> Result<(), TaskFailure> {
+        Self::hear(self, news)
+    }
+
+    fn step(&mut self) -> Result<Step, TaskFailure> {
+        Self::step(self)
+    }
+
+    fn steps_in_a_row(&self) -> u32 {
+        // What has been read goes first: a source that runs ahead of what follows it fills the channels, and the caches with them.
+        if self.inputs() == 0 { 1 } else { 16 }
     }
 }
 
 /// A worker before it runs: its channels and mailboxes can be made.
 pub(crate) struct Seat {
-    parker: Parker,
-    sender: crossbeam_channel::Sender<(usize, News)>,
-    mailbox: crossbeam_channel::Receiver<(usize, News)>,
+    mailbox: Mailbox<(usize, News)>,
     tasks: usize,
 }
 
 impl Seat {
     pub(crate) fn new() -> Self {
-        let (sender, mailbox) = crossbeam_channel::unbounded();
-        Self { parker: Parker::new(), sender, mailbox, tasks: 0 }
+        Self { mailbox: Mailbox::new(), tasks: 0 }
     }
 
     /// What wakes the worker.
     pub(crate) fn unparker(&self) -> Unparker {
-        self.parker.unparker().clone()
+        self.mailbox.unparker().clone()
     }
 
     /// The address of the worker's next task.
     pub(crate) fn next_task(&mut self) -> Address {
         let slot = self.tasks;
         self.tasks += 1;
-        Address { slot, mailbox: self.sender.clone(), worker: self.unparker() }
+        Address { slot, worker: self.mailbox.post() }
     }
 
-    /// Runs tasks, in the order of their addresses, until the attempt is over or one of them fails.
-    pub(crate) fn run(
-        self,
-        open: Vec<OpenTask>,
-        over: &Arc<AtomicBool>,
-        coordinator: &crossbeam_channel::Sender<Notice>,
-    ) {
-        let report = |failure: TaskFailure| {
-            // A coordinator that is gone needs no report.
-            let _ = coordinator.send(Notice::Failed(Box::new(failure)));
-        };
-        let mut tasks = Vec::with_capacity(open.len());
-        for open in open {
-            if over.load(Ordering::Acquire) {
-                return;
-            }
-            match open() {
-                Ok(task) => tasks.push(task),
-                Err(failure) => return report(failure),
-            }
-        }
-        if let Err(failure) = self.turn(&mut tasks, over) {
-            report(failure);
+    /// Takes the seat: what is left is to open its tasks, in the order of their addresses.
+    pub(crate) fn take(self, open: Vec<OpenTask>) -> Worker {
+        let tasks = Vec::with_capacity(open.len());
+        Worker { mailbox: self.mailbox, open: open.into(), tasks }
+    }
+}
+
+/// A worker: its tasks, opened and to be opened.
+pub(crate) struct Worker {
+    mailbox: Mailbox<(usize, News)>,
+    open: VecDeque<OpenTask>,
+    tasks: Vec<Task>,
+}
+
+impl Worker {
+    /// Opens the next task; says whether there was one.
+    pub(crate) fn open_next(&mut self) -> Result<bool, TaskFailure> {
+        let Some(open) = self.open.pop_front() else { return Ok(false) };
+        self.tasks.push(open()?);
+        Ok(true)
+    }
+
+    /// Its mailbox.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn mailbox(&self) -> &Mailbox<(usize, News)> {
+        &self.mailbox
+    }
+
+    /// Its tasks that are open.
+    #[cfg(feature = "sim")]
+    pub(crate) fn tasks(&mut self) -> &mut [Task] {
+        &mut self.tasks
+    }
+
+    /// Its tasks that are open, to look at.
+    #[cfg(feature = "sim")]
+    pub(crate) fn open_tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// How many tasks are still to be opened.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unopened(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes in the oldest of the news, if there are any.
+    #[cfg(feature = "sim")]
+    pub(crate) fn hear_next(&mut self) -> Result<(), TaskFailure> {
+        match self.mailbox.take() {
+            Some((slot, news)) => self.tasks[slot].hear(news),
+            None => Ok(()),
         }
     }
 
-    fn turn(&self, tasks: &mut [Task], over: &AtomicBool) -> Result<(), TaskFailure> {
-        let mut idle = 0;
-        while !over.load(Ordering::Acquire) {
-            let mut worked = false;
-            while let Ok((slot, news)) = self.mailbox.try_recv() {
-                tasks[slot].hear(news)?;
-                worked = true;
-            }
-            let mut wake: Option<Instant> = None;
-            for task in tasks.iter_mut() {
-                for _ in 0..task.steps_in_a_row() {
-                    match task.step(Instant::now)? {
-                        Step::Worked => worked = true,
-                        Step::Idle => break,
-                        Step::Until(until) => {
-                            wake = Some(wake.map_or(until, |wake| wake.min(until)));
-                            break;
-                        }
-                    }
-                }
-            }
-            if worked {
-                idle = 0;
-            } else if idle < IDLE_ROUNDS {
-                idle += 1;
-                std::hint::spin_loop();
-            } else {
-                // Whatever came since the last look has left a token, and this returns at once.
-                match wake {
-                    Some(until) => self.parker.park_deadline(until),
-                    None => self.parker.park(),
-                }
-            }
-        }
-        Ok(())
+    /// Works until the attempt is over or one of the tasks fails.
+    ///
+    /// # Errors
+    /// The failure of a task; the others take no further step.
+    pub(crate) fn run(mut self, over: &AtomicBool) -> Result<(), TaskFailure> {
+        while !over.load(Ordering::Acquire) && self.open_next()? {}
+        turn(&self.mailbox, &mut self.tasks, over)
     }
 }

@@ -2,7 +2,6 @@
 
 #[cfg(test)]
 mod faults;
-mod files;
 mod layout;
 mod owner;
 #[cfg(test)]
@@ -15,11 +14,12 @@ use std::path::{Path, PathBuf};
 use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{BlobId, CheckpointId, Term};
 
-use self::files::{Disk, Files, Kind};
 use self::layout::{Layout, UNFINISHED, behind_the_effect};
 use self::owner::{Guard, Held, Owner};
 use super::format::{self, blob};
 use super::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError};
+use crate::engine::platform::planted;
+use crate::files::{self, Disk, Files, Kind};
 use crate::sync::Arc;
 
 /// What to do about a store that another process uses.
@@ -71,7 +71,7 @@ impl LocalStore {
         Self::inspect_on(Box::new(Disk), dir.as_ref())
     }
 
-    fn inspect_on(files: Box<dyn Files>, dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn inspect_on(files: Box<dyn Files>, dir: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(files, dir)?;
         if !layout.recognise()? {
             let what = format!("a store in {}", layout.dir.display());
@@ -80,12 +80,16 @@ impl LocalStore {
         Ok(Self { inner: Arc::new(Inner { layout, access: None }) })
     }
 
-    fn open_on(files: Box<dyn Files>, dir: &Path, takeover: Takeover) -> Result<Self, StoreError> {
+    pub(crate) fn open_on(
+        files: Box<dyn Files>,
+        dir: &Path,
+        takeover: Takeover,
+    ) -> Result<Self, StoreError> {
         let layout = Layout::new(files, dir)?;
         // Before anything is written, so that what is not ours stays as it is.
         layout.recognise()?;
         layout.make_directory()?;
-        let guard = Guard::open(layout.lock(), || {
+        let guard = Guard::open(&*layout.files, layout.lock(), || {
             // Once more: another process may have made the store while this one waited.
             if layout.recognise()? {
                 layout.restore_directories()?;
@@ -95,16 +99,18 @@ impl LocalStore {
             let fence = read_fence(&layout)?;
             let owners = layout.owners();
             if takeover == Takeover::Refuse {
-                let owner = match owner::holder(&owners, &owner::of_term(fence.term))? {
-                    Some(owner) => Some(owner),
-                    None => owner::any_opener(&owners)?,
-                };
+                let owner =
+                    match owner::holder(&*layout.files, &owners, &owner::of_term(fence.term))? {
+                        Some(owner) => Some(owner),
+                        None => owner::any_opener(&*layout.files, &owners)?,
+                    };
                 if let Some(owner) = owner {
                     return Err(StoreError::InUse { store: describe(&layout), owner });
                 }
             }
-            owner::bury_openers(&owners)?;
-            Owner::register(&owners, owner::of_opener())
+            owner::bury_openers(&*layout.files, &owners)?;
+            let name = owner::of_opener(&*layout.files);
+            Owner::register(&*layout.files, &owners, name)
         })?;
         Ok(Self { inner: Arc::new(Inner { layout, access: Some(Access { guard, takeover }) }) })
     }
@@ -165,7 +171,7 @@ impl Inner {
         let owners = self.layout.owners();
         let name = owner::of_term(fence.term);
         if held.owner().name() != name {
-            let owner = Owner::register(&owners, name.clone())?;
+            let owner = Owner::register(&*self.layout.files, &owners, name.clone())?;
             let put = self.put_fence(fence);
             if matches!(put, Err(StoreError::Io { unknown: false, .. })) {
                 // The fence is as it was, and so is its owner. A file of another term means nothing, and goes with the next claim.
@@ -176,9 +182,11 @@ impl Inner {
         } else {
             self.put_fence(fence)?;
         }
-        owner::remove_others(&owners, &name).map_err(behind_the_effect)?;
+        owner::remove_others(&*self.layout.files, &owners, &name).map_err(behind_the_effect)?;
         // SPEC 13.7: what a process saw of an earlier one that died may not have been synced. Recovery builds on it, so it is synced first.
-        for directory in [self.layout.blobs(), self.layout.checkpoints()] {
+        let directories = [self.layout.blobs(), self.layout.checkpoints()];
+        let skipped = if planted!(self.layout.files, ClaimWithoutSync) { 2 } else { 0 };
+        for directory in directories.into_iter().skip(skipped) {
             self.layout.sync(&directory).map_err(behind_the_effect)?;
         }
         Ok(())
@@ -231,7 +239,11 @@ impl Store for LocalStore {
         // SPEC 13.6: whoever has claimed it since this one opened it lives, or does not.
         if access.takeover == Takeover::Refuse
             && held.owner().name() != owner_before
-            && let Some(owner) = owner::holder(&self.inner.layout.owners(), &owner_before)?
+            && let Some(owner) = owner::holder(
+                &*self.inner.layout.files,
+                &self.inner.layout.owners(),
+                &owner_before,
+            )?
         {
             return Err(StoreError::InUse { store: self.describe(), owner });
         }
@@ -316,6 +328,12 @@ impl Store for LocalStore {
         blobs: &[BlobId],
     ) -> Result<(), StoreError> {
         let layout = &self.inner.layout;
+        if planted!(layout.files, BlobsDeletedFirst) {
+            for &id in blobs {
+                layout.remove(&layout.blob(id)).map_err(behind_the_effect)?;
+            }
+            layout.sync(&layout.blobs()).map_err(behind_the_effect)?;
+        }
         {
             let _held = self.inner.access()?.guard.hold()?;
             self.fence()?.admit(term)?;

@@ -12,6 +12,8 @@ mod witness;
 
 pub use error::StoreError;
 pub use facts::{found, health, inventory, recovery_facts};
+#[cfg(feature = "sim")]
+pub(crate) use format::parse_manifest_name as manifest_checkpoint;
 pub use local::{LocalStore, Takeover};
 pub use memory::MemoryStore;
 pub(crate) use witness::write_snapshot;

@@ -11,7 +11,9 @@ use super::FileCommittable;
 use super::disk::{self, Lock};
 use super::layout::{self, Layout};
 use super::marker::{Marker, sync_file};
+use crate::engine::platform::planted;
 use crate::error::BoxError;
+use crate::files::Files;
 
 /// Prepares and commits one subtask's transactions for a [`FileSink`](super::FileSink).
 pub struct FileCommitter {
@@ -21,7 +23,7 @@ pub struct FileCommitter {
     /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
     empty: Option<TxnId>,
     /// Makes the names in a directory durable. Tests put one here that fails.
-    sync_dir: fn(&Path) -> Result<(), ConnectError>,
+    sync_dir: fn(&dyn Files, &Path) -> Result<(), ConnectError>,
 }
 
 impl FileCommitter {
@@ -30,16 +32,20 @@ impl FileCommitter {
         Self { layout, attempt, empty: None, sync_dir: disk::sync_dir }
     }
 
+    fn files(&self) -> &dyn Files {
+        &*self.layout.files
+    }
+
     /// The file is not among the closed ones: it was prepared by an earlier call, or something is wrong.
     fn prepare_again(&self, txn: TxnId, committable: &FileCommittable) -> Result<(), ConnectError> {
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
         let prepared = self.layout.prepared_file(txn, committable);
         let committed = self.layout.committed_file(committable);
-        if disk::length(&prepared)?.is_some() {
+        if disk::length(self.files(), &prepared)?.is_some() {
             // The earlier call may have failed between its rename and this.
-            (self.sync_dir)(&self.layout.prepared)
-        } else if disk::length(&committed)?.is_some() {
+            (self.sync_dir)(self.files(), &self.layout.prepared)
+        } else if disk::length(self.files(), &committed)?.is_some() {
             Ok(())
         } else {
             Err(ConnectError::NotClosed { txn, place: prepared.display().to_string() })
@@ -54,11 +60,11 @@ impl FileCommitter {
     ) -> Result<CommitOutcome, ConnectError> {
         let lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        let mut marker = Marker::read(self.layout.marker(committable)?)?;
+        let mut marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
         let prepared = self.layout.prepared_file(txn, committable);
         let committed = self.layout.committed_file(committable);
-        let in_place = disk::length(&committed)?.is_some();
-        let outcome = match disk::length(&prepared)? {
+        let in_place = disk::length(self.files(), &committed)?.is_some();
+        let outcome = match disk::length(self.files(), &prepared)? {
             None if marker.holds(txn) => {
                 // Whoever committed it may have crashed before it was durable; then the next crash would undo it.
                 marker.sync()?;
@@ -76,7 +82,7 @@ impl FileCommitter {
                 return Ok(CommitOutcome::Lost);
             }
             Some(_) if in_place => {
-                disk::remove(&prepared)?;
+                disk::remove(self.files(), &prepared)?;
                 CommitOutcome::AlreadyCommitted
             }
             Some(bytes) => {
@@ -84,14 +90,17 @@ impl FileCommitter {
                 if !marker.holds(txn) {
                     marker.add(txn)?;
                 }
-                disk::rename(&prepared, &committed)?;
+                disk::rename(self.files(), &prepared, &committed)?;
                 CommitOutcome::Committed
             }
         };
         drop(lock);
+        if planted!(self.layout.files, CommittedUnsynced) {
+            return Ok(outcome);
+        }
         // First the name that must be there, then the one that must not.
-        match (self.sync_dir)(&self.layout.dir)
-            .and_then(|()| (self.sync_dir)(&self.layout.prepared))
+        match (self.sync_dir)(self.files(), &self.layout.dir)
+            .and_then(|()| (self.sync_dir)(self.files(), &self.layout.prepared))
         {
             Ok(()) => Ok(outcome),
             Err(error) => {
@@ -110,21 +119,21 @@ impl SinkCommitter for FileCommitter {
         disk::raise_fence(&self.layout, attempt)?;
         self.attempt = attempt;
         let OpenContext { index, parallelism, .. } = self.layout.context;
-        for (name, path) in disk::names(&self.layout.open)? {
+        for (name, path) in disk::names(self.files(), &self.layout.open)? {
             let closed = || layout::parse_hidden(&name).map(|(txn, of, _)| (of, txn.attempt));
             let whose = layout::parse_unnamed(&name).or_else(closed);
             // Those of subtasks that there are no more, since the parallelism fell, are the first's to clear away.
             let ours = |of| of == index || (index == 0 && of >= parallelism);
             if whose.is_some_and(|(of, by)| ours(of) && by < attempt) {
-                disk::remove(&path)?;
+                disk::remove(self.files(), &path)?;
             }
         }
         let mut prepared = Vec::new();
-        for (name, path) in disk::names(&self.layout.prepared)? {
+        for (name, path) in disk::names(self.files(), &self.layout.prepared)? {
             let Some((txn, of, file)) = layout::parse_hidden(&name) else { continue };
             if of == index && txn.attempt < attempt {
                 // With none it was removed since it was listed, by nobody of ours: there is nothing to commit.
-                let Some(bytes) = disk::length(&path)? else { continue };
+                let Some(bytes) = disk::length(self.files(), &path)? else { continue };
                 prepared.push((txn, FileCommittable { file: file.into(), bytes }));
             }
         }
@@ -137,29 +146,37 @@ impl SinkCommitter for FileCommitter {
             return Ok(disk::check_fence(&self.layout, self.attempt)?);
         }
         let closed = self.layout.closed_file(txn, committable);
-        match sync_file(&closed) {
+        let synced = match planted!(self.layout.files, PreparedUnsynced) {
+            true => disk::length(self.files(), &closed).map(|_| ()),
+            false => sync_file(self.files(), &closed),
+        };
+        match synced {
             Ok(()) => {}
             Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
                 return Ok(self.prepare_again(txn, committable)?);
             }
             Err(error) => {
                 // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
-                let _ = disk::remove(&closed);
+                let _ = disk::remove(self.files(), &closed);
                 return Err(error.into());
             }
         }
         let lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        let marker = Marker::read(self.layout.marker(committable)?)?;
+        let marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
         let committed = self.layout.committed_file(committable);
-        if marker.holds(txn) || disk::length(&committed)?.is_some() {
+        if marker.holds(txn) || disk::length(self.files(), &committed)?.is_some() {
             let place = committed.display().to_string();
             return Err(ConnectError::NameTaken { txn, place }.into());
         }
-        check_length(&closed, committable.bytes, disk::length(&closed)?.unwrap_or(0))?;
-        disk::rename(&closed, &self.layout.prepared_file(txn, committable))?;
+        check_length(
+            &closed,
+            committable.bytes,
+            disk::length(self.files(), &closed)?.unwrap_or(0),
+        )?;
+        disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, committable))?;
         drop(lock);
-        Ok((self.sync_dir)(&self.layout.prepared)?)
+        Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
     }
 
     fn commit(
@@ -192,10 +209,10 @@ impl SinkCommitter for FileCommitter {
         }
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        disk::remove(&self.layout.closed_file(txn, committable))?;
-        disk::remove(&self.layout.prepared_file(txn, committable))?;
+        disk::remove(self.files(), &self.layout.closed_file(txn, committable))?;
+        disk::remove(self.files(), &self.layout.prepared_file(txn, committable))?;
         // Also when it was not there: whoever removed it may have crashed before that was durable.
-        Ok((self.sync_dir)(&self.layout.prepared)?)
+        Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
     }
 }
 
@@ -229,7 +246,7 @@ mod tests {
     use super::*;
     use crate::sync::thread;
 
-    fn broken(dir: &Path) -> Result<(), ConnectError> {
+    fn broken(_: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
         Err(ConnectError::io("sync the directory", dir)(io::Error::other("no luck")))
     }
 

@@ -1,7 +1,6 @@
 //! Durable steps on directories, the lock, the owner and the fence.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,29 +8,30 @@ use snapline_protocol::ids::Attempt;
 
 use super::super::ConnectError;
 use super::layout::Layout;
+use crate::engine::platform::planted;
+use crate::files::{Files, Kind, LockFile};
 
 /// Held until dropped. Every call opens the file anew, so that threads of one process keep each other out too.
 pub(super) struct Lock {
-    _file: File,
+    _file: Box<dyn LockFile>,
 }
 
 impl Lock {
     /// Waits until nobody else holds it.
     pub(super) fn alone(layout: &Layout) -> Result<Self, ConnectError> {
-        Self::take(layout, File::lock)
+        Self::take(layout, true)
     }
 
     /// Waits until nobody holds it alone.
     pub(super) fn shared(layout: &Layout) -> Result<Self, ConnectError> {
-        Self::take(layout, File::lock_shared)
+        Self::take(layout, false)
     }
 
-    fn take(layout: &Layout, lock: fn(&File) -> io::Result<()>) -> Result<Self, ConnectError> {
+    fn take(layout: &Layout, alone: bool) -> Result<Self, ConnectError> {
         let path = layout.lock();
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(ConnectError::io("open", &path))?;
+        let file = layout.files.open_lock(&path).map_err(ConnectError::io("open", &path))?;
         loop {
-            match lock(&file) {
+            match if alone { file.lock() } else { file.lock_shared() } {
                 Ok(()) => return Ok(Self { _file: file }),
                 // A signal came while waiting.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -43,29 +43,52 @@ impl Lock {
 
 /// Makes the directories, and the operator's own this job's; refuses if they are another's.
 pub(super) fn claim(layout: &Layout) -> Result<(), ConnectError> {
-    let missing = layout.own.ancestors().filter(|dir| !dir.exists()).count();
+    let files = &*layout.files;
+    let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
+    let missing = layout.own.ancestors().filter(|dir| !there(dir)).count();
     for dir in [&layout.open, &layout.prepared] {
-        fs::create_dir_all(dir).map_err(ConnectError::io("make the directory", dir))?;
+        make_directories(files, dir)?;
     }
     let _lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
     let mine = Owner { format: 1, job, operator };
-    match read_json::<Owner>(&path)? {
+    match read_json::<Owner>(files, &path)? {
         Some(owner) if owner == mine => {}
         Some(owner) => {
             let (owner, wanted) = ((owner.job, owner.operator), (mine.job, mine.operator));
             return Err(ConnectError::Owned { path, owner, wanted });
         }
-        None => write_json(&path, &mine)?,
+        None => write_json(files, &path, &mine)?,
     }
     // Whoever made the directories and the file may have crashed before they were durable.
-    sync_dir(&layout.own)?;
+    sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
         // Up to the one that the sink's directory is in; a relative one of a single name is in the current directory.
-        sync_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
+        sync_dir(files, if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
     }
     Ok(())
+}
+
+/// Makes a directory and those that lead to it, as far as they are not there.
+fn make_directories(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
+    let failed = ConnectError::io("make the directory", dir);
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    match files.kind(dir) {
+        Ok(Kind::Directory) => return Ok(()),
+        Ok(_) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    if let Some(parent) = dir.parent() {
+        make_directories(files, parent)?;
+    }
+    match files.make_directory(dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
+        // Another made it meanwhile; or a file is there, which the next to use it will say.
+        _ => Ok(()),
+    }
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -77,7 +100,7 @@ struct Owner {
 
 /// The attempt in the fence, if it was ever raised.
 pub(super) fn read_fence(layout: &Layout) -> Result<Option<Attempt>, ConnectError> {
-    read_json(&layout.fence())
+    read_json(&*layout.files, &layout.fence())
 }
 
 /// Fails if a later attempt than `attempt` is in the fence.
@@ -90,11 +113,14 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
 
 /// Raises the fence durably; the lock is held alone.
 pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<(), ConnectError> {
+    if planted!(layout.files, SinkNotFenced) {
+        return Ok(());
+    }
     match read_fence(layout)? {
         Some(fence) if fence > attempt => Err(fenced(layout, attempt, fence)),
         // Another subtask raised it, and may have crashed before it was durable.
-        Some(fence) if fence == attempt => sync_dir(&layout.own),
-        _ => write_json(&layout.fence(), &attempt),
+        Some(fence) if fence == attempt => sync_dir(&*layout.files, &layout.own),
+        _ => write_json(&*layout.files, &layout.fence(), &attempt),
     }
 }
 
@@ -103,12 +129,21 @@ fn fenced(layout: &Layout, attempt: Attempt, fence: Attempt) -> ConnectError {
     ConnectError::Fenced { operator, attempt, fence, place: layout.fence().display().to_string() }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, ConnectError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(ConnectError::io("read", path)(error)),
-    };
+/// A whole file, if it is there.
+pub(super) fn read(files: &dyn Files, path: &Path) -> Result<Option<Vec<u8>>, ConnectError> {
+    let mut bytes = Vec::new();
+    match files.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConnectError::io("read", path)(error)),
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(
+    files: &dyn Files,
+    path: &Path,
+) -> Result<Option<T>, ConnectError> {
+    let Some(bytes) = read(files, path)? else { return Ok(None) };
     let damaged = |error| ConnectError::Damaged {
         path: path.to_owned(),
         why: format!("not what a file sink writes there: {error}"),
@@ -116,32 +151,36 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, C
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), ConnectError> {
+fn write_json<T: Serialize>(files: &dyn Files, path: &Path, value: &T) -> Result<(), ConnectError> {
     let mut text = serde_json::to_vec(value).expect("names and numbers can be written as JSON");
     text.push(b'\n');
-    replace(path, &text)
+    replace(files, path, &text)
 }
 
 /// Puts these bytes in a file's place, durably: a reader sees the old ones or the new ones.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConnectError> {
+pub(super) fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), ConnectError> {
     let new = path.with_extension("new");
     let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        match files.remove(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = files.create(&new)?;
+        file.write(bytes)?;
+        file.sync()
     };
     write().map_err(ConnectError::io("write", &new))?;
-    rename(&new, path)?;
-    sync_dir(path.parent().expect("it was made by joining a directory and a name"))
+    rename(files, &new, path)?;
+    sync_dir(files, path.parent().expect("it was made by joining a directory and a name"))
 }
 
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), ConnectError> {
-    fs::rename(from, to).map_err(ConnectError::io("rename into its place", from))
+pub(super) fn rename(files: &dyn Files, from: &Path, to: &Path) -> Result<(), ConnectError> {
+    files.rename(from, to).map_err(ConnectError::io("rename into its place", from))
 }
 
 /// Removes a file; says whether it was there.
-pub(super) fn remove(path: &Path) -> Result<bool, ConnectError> {
-    match fs::remove_file(path) {
+pub(super) fn remove(files: &dyn Files, path: &Path) -> Result<bool, ConnectError> {
+    match files.remove(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(ConnectError::io("remove", path)(error)),
@@ -149,32 +188,21 @@ pub(super) fn remove(path: &Path) -> Result<bool, ConnectError> {
 }
 
 /// How long a file is, or that it is not there.
-pub(super) fn length(path: &Path) -> Result<Option<u64>, ConnectError> {
-    match fs::symlink_metadata(path) {
-        Ok(data) => Ok(Some(data.len())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConnectError::io("look at", path)(error)),
-    }
+pub(super) fn length(files: &dyn Files, path: &Path) -> Result<Option<u64>, ConnectError> {
+    files.length(path).map_err(ConnectError::io("look at", path))
 }
 
 /// The names of a directory's files. Those that are not UTF-8 are not ours.
-pub(super) fn names(dir: &Path) -> Result<Vec<(String, PathBuf)>, ConnectError> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(ConnectError::io("list", dir))? {
-        let entry = entry.map_err(ConnectError::io("list", dir))?;
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push((name, entry.path()));
-        }
-    }
+pub(super) fn names(files: &dyn Files, dir: &Path) -> Result<Vec<(String, PathBuf)>, ConnectError> {
+    let mut names = files.list(dir).map_err(ConnectError::io("list", dir))?;
     names.sort();
-    Ok(names)
+    Ok(names.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
 }
 
 /// Makes the names in a directory durable. Where directories cannot be synced the file system does it by itself.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), ConnectError> {
+pub(super) fn sync_dir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
     if cfg!(unix) {
-        let sync = File::open(dir).and_then(|dir| dir.sync_all());
-        sync.map_err(ConnectError::io("sync the directory", dir))?;
+        files.sync_directory(dir).map_err(ConnectError::io("sync the directory", dir))?;
     }
     Ok(())
 }

@@ -7,13 +7,17 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::super::{ConnectError, OpenContext};
 use super::FileCommittable;
+use crate::files::Files;
+use crate::sync::Arc;
 
 /// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
 
 /// The places of one subtask of one operator.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Layout {
+    /// The file system that they are in.
+    pub(super) files: Arc<dyn Files>,
     /// Where readers look.
     pub(super) dir: PathBuf,
     /// The operator's own directory.
@@ -28,6 +32,7 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn of(
+        files: &Arc<dyn Files>,
         dir: &Path,
         extension: &str,
         context: &OpenContext,
@@ -47,6 +52,7 @@ impl Layout {
         }
         let own = dir.join(".snapline").join(&operator);
         Ok(Self {
+            files: Arc::clone(files),
             dir: dir.to_owned(),
             open: own.join("open"),
             prepared: own.join("prepared"),
@@ -183,7 +189,8 @@ mod tests {
 
     fn layout(operator: &str, extension: &str) -> Result<Layout, ConnectError> {
         let context = OpenContext::new("job", operator, 1, 2, Attempt::first(Term::new(3)));
-        Layout::of(Path::new("out"), extension, &context)
+        let files: Arc<dyn Files> = Arc::new(crate::files::Disk);
+        Layout::of(&files, Path::new("out"), extension, &context)
     }
 
     fn txn() -> TxnId {

@@ -2,20 +2,21 @@
 //!
 //! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes one sync, and now and then written anew.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use snapline_protocol::ids::TxnId;
 
 use super::super::ConnectError;
 use super::disk;
+use crate::files::Files;
+use crate::sync::Arc;
 
 /// Longer records are written anew.
 const LONG: u64 = 16 * 1024;
 
 /// One subtask's record, as read.
 pub(super) struct Marker {
+    files: Arc<dyn Files>,
     path: PathBuf,
     newest: Option<TxnId>,
     /// How long the file is; `None` if there is none.
@@ -24,16 +25,13 @@ pub(super) struct Marker {
 
 impl Marker {
     /// Reads it. What cannot be read is a line whose append was cut short, and whose transaction was not committed after it.
-    pub(super) fn read(path: PathBuf) -> Result<Self, ConnectError> {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path, newest: None, length: None });
-            }
-            Err(error) => return Err(ConnectError::io("read", &path)(error)),
+    pub(super) fn read(files: &Arc<dyn Files>, path: PathBuf) -> Result<Self, ConnectError> {
+        let files = Arc::clone(files);
+        let Some(bytes) = disk::read(&*files, &path)? else {
+            return Ok(Self { files, path, newest: None, length: None });
         };
         let newest = bytes.split(|&byte| byte == b'\n').filter_map(parse).max();
-        Ok(Self { path, newest, length: Some(bytes.len() as u64) })
+        Ok(Self { files, path, newest, length: Some(bytes.len() as u64) })
     }
 
     /// Whether the transaction was committed, or is being.
@@ -48,13 +46,13 @@ impl Marker {
         let line = format!("\n{}\n", line(txn));
         if self.length.is_none_or(|length| length >= LONG) {
             // A new file's name must be durable too.
-            disk::replace(&self.path, line.as_bytes())?;
+            disk::replace(&*self.files, &self.path, line.as_bytes())?;
             self.length = Some(line.len() as u64);
         } else {
             let append = || {
-                let mut file = OpenOptions::new().append(true).open(&self.path)?;
-                file.write_all(line.as_bytes())?;
-                file.sync_data()
+                let mut file = self.files.append(&self.path)?;
+                file.write(line.as_bytes())?;
+                file.sync()
             };
             append().map_err(ConnectError::io("append to", &self.path))?;
             self.length = self.length.map(|length| length + line.len() as u64);
@@ -68,14 +66,14 @@ impl Marker {
         if self.length.is_none() {
             return Ok(());
         }
-        sync_file(&self.path)
+        sync_file(&*self.files, &self.path)
     }
 }
 
 /// Makes a file's bytes durable, whoever wrote them.
-pub(super) fn sync_file(path: &Path) -> Result<(), ConnectError> {
+pub(super) fn sync_file(files: &dyn Files, path: &Path) -> Result<(), ConnectError> {
     // Opened to write, which some systems want of who syncs.
-    let sync = OpenOptions::new().append(true).open(path).and_then(|file| file.sync_all());
+    let sync = files.append(path).and_then(|mut file| file.sync());
     sync.map_err(ConnectError::io("sync", path))
 }
 
@@ -95,7 +93,15 @@ fn parse(line: &[u8]) -> Option<TxnId> {
 mod tests {
     use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term};
 
+    use std::fs;
+
     use super::*;
+    use crate::files::Disk;
+
+    fn read(path: PathBuf) -> Result<Marker, ConnectError> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        Marker::read(&files, path)
+    }
 
     fn txn(checkpoint: u64) -> TxnId {
         let checkpoint = CheckpointId::new(checkpoint).expect("above zero");
@@ -106,11 +112,11 @@ mod tests {
     fn everything_up_to_the_newest_is_held() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("committed-00");
-        let mut marker = Marker::read(path.clone()).expect("reads");
+        let mut marker = read(path.clone()).expect("reads");
         assert!(!marker.holds(txn(1)));
         marker.add(txn(1)).expect("adds");
         marker.add(txn(3)).expect("adds");
-        let again = Marker::read(path).expect("reads");
+        let again = read(path).expect("reads");
         for marker in [marker, again] {
             assert!(marker.holds(txn(1)) && marker.holds(txn(3)) && !marker.holds(txn(4)));
             marker.sync().expect("syncs");
@@ -125,10 +131,10 @@ mod tests {
         let second = whole(2);
         for cut in 0..second.len() - 1 {
             fs::write(&path, whole(1) + &second[..cut]).expect("writes");
-            let mut marker = Marker::read(path.clone()).expect("reads");
+            let mut marker = read(path.clone()).expect("reads");
             assert!(marker.holds(txn(1)) && !marker.holds(txn(2)), "cut at {cut}");
             marker.add(txn(3)).expect("adds");
-            assert!(Marker::read(path.clone()).expect("reads").holds(txn(3)), "cut at {cut}");
+            assert!(read(path.clone()).expect("reads").holds(txn(3)), "cut at {cut}");
         }
     }
 
@@ -137,10 +143,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("committed-00");
         for number in 1..=600 {
-            Marker::read(path.clone()).expect("reads").add(txn(number)).expect("adds");
+            read(path.clone()).expect("reads").add(txn(number)).expect("adds");
             let length = fs::metadata(&path).expect("is there").len();
             assert!(length < LONG + 200, "{length} bytes");
         }
-        assert!(Marker::read(path).expect("reads").holds(txn(600)));
+        assert!(read(path).expect("reads").holds(txn(600)));
     }
 }

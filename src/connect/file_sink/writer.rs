@@ -1,7 +1,6 @@
 //! Writes one subtask's open file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::super::{ConnectError, SinkWriter};
 use super::layout::Layout;
 use super::{Encode, FileCommittable, disk};
 use crate::error::BoxError;
+use crate::files::Output;
 
 /// So many bytes are gathered before the file is written to.
 const GATHER: usize = 128 * 1024;
@@ -22,7 +22,7 @@ pub struct FileWriter<T, E> {
     /// Encoded and not written yet.
     gathered: Vec<u8>,
     /// The open transaction's file, once something was written to it.
-    file: Option<(PathBuf, File)>,
+    file: Option<(PathBuf, Box<dyn Output>)>,
     /// How many bytes were written to it.
     written: u64,
     /// How many files were opened: they have no other name while their transaction has none.
@@ -52,15 +52,14 @@ impl<T, E> FileWriter<T, E> {
             self.file = Some((path, file));
         }
         let (path, file) = self.file.as_mut().expect("it was made above if there was none");
-        file.write_all(&self.gathered).map_err(ConnectError::io("write to", path))?;
+        file.write(&self.gathered).map_err(ConnectError::io("write to", path))?;
         self.written += self.gathered.len() as u64;
         self.gathered.clear();
         Ok(())
     }
 
-    fn create(&self, path: &Path) -> Result<File, ConnectError> {
-        let file = OpenOptions::new().create_new(true).write(true).open(path);
-        file.map_err(ConnectError::io("make", path))
+    fn create(&self, path: &Path) -> Result<Box<dyn Output>, ConnectError> {
+        self.layout.files.create(path).map_err(ConnectError::io("make", path))
     }
 }
 
@@ -94,7 +93,8 @@ where
             return Ok(committable);
         };
         drop(file);
-        match disk::rename(&path, &self.layout.closed_file(txn, &committable)) {
+        match disk::rename(&*self.layout.files, &path, &self.layout.closed_file(txn, &committable))
+        {
             Ok(()) => Ok(committable),
             // A later attempt removes the open files of this one: say so rather than that one is gone.
             Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {

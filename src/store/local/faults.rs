@@ -9,8 +9,8 @@ use snapline_protocol::ids::{Attempt, SubtaskId};
 use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Health;
 
-use super::files::{Input, Output};
 use super::*;
+use crate::files::{Input, LockFile, Output};
 use crate::store::{BlobRef, OperatorRef, SnapshotRef, health};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -103,6 +103,15 @@ impl Files for Failing {
         Ok(Box::new(FailingFile { file, failing: self.clone() }))
     }
 
+    fn append(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        let file = self.around(|| Disk.append(path))?;
+        Ok(Box::new(FailingFile { file, failing: self.clone() }))
+    }
+
+    fn length(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.around(|| Disk.length(path))
+    }
+
     fn kind(&self, path: &Path) -> io::Result<Kind> {
         self.around(|| Disk.kind(path))
     }
@@ -125,6 +134,22 @@ impl Files for Failing {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.around(|| Disk.sync_directory(path))
+    }
+
+    fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {
+        Disk.open_lock(path)
+    }
+
+    fn register(&self, path: &Path, text: &str) -> io::Result<Box<dyn Send>> {
+        Disk.register(path, text)
+    }
+
+    fn holder(&self, path: &Path) -> io::Result<Option<String>> {
+        Disk.holder(path)
+    }
+
+    fn unique(&self) -> String {
+        Disk.unique()
     }
 }
 

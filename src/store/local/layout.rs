@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use snapline_protocol::fence::Fence;
 use snapline_protocol::ids::{BlobId, CheckpointId};
 
-use super::files::{Files, Kind};
-use super::owner::unique;
+use crate::engine::platform::planted;
+use crate::files::{self, Files, Kind};
 use crate::store::{StoreError, format};
 
 /// The marker: a directory with it is a store.
@@ -164,9 +164,9 @@ impl Layout {
     pub(super) fn begin(
         &self,
         name: &str,
-    ) -> Result<(PathBuf, Box<dyn super::files::Output>), StoreError> {
+    ) -> Result<(PathBuf, Box<dyn files::Output>), StoreError> {
         loop {
-            let path = self.tmp().join(format!("{name}.{}{UNFINISHED}", unique()));
+            let path = self.tmp().join(format!("{name}.{}{UNFINISHED}", self.files.unique()));
             match self.files.create(&path) {
                 Ok(output) => return Ok((path, output)),
                 // Left by an earlier process of the same number. It goes with the next deletion.
@@ -184,7 +184,10 @@ impl Layout {
         let (unfinished, mut output) = self.begin(&name)?;
         let written = output
             .write(bytes)
-            .and_then(|()| output.sync())
+            .and_then(|()| match planted!(self.files, RenameBeforeSync) {
+                true => Ok(()),
+                false => output.sync(),
+            })
             .map_err(|error| StoreError::io(format!("writing {}", path.display()), error));
         drop(output);
         let put = written.and_then(|()| self.rename(&unfinished, path));
@@ -193,6 +196,9 @@ impl Layout {
             let _ = self.files.remove(&unfinished);
         }
         put?;
+        if planted!(self.files, NameNotSynced) {
+            return Ok(());
+        }
         let directory = path.parent().unwrap_or(&self.dir);
         self.sync(directory).map_err(behind_the_effect)
     }
@@ -241,7 +247,7 @@ impl Layout {
     }
 
     /// Opens a file to read it. One that is missing is told from a directory that is.
-    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn super::files::Input>, StoreError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn files::Input>, StoreError> {
         self.files.open(path).map_err(|error| {
             let gone = error.kind() == ErrorKind::NotFound;
             let directory = path.parent().unwrap_or(&self.dir);

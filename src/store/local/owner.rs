@@ -3,27 +3,19 @@
 //! That a deposed owner writes nothing rests on the fence alone. What is here tells a living owner from a dead one, so that nobody is
 //! deposed by mistake; and it makes comparing the fence and writing one step.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use snapline_protocol::ids::Term;
 
+use crate::files::{Files, LockFile};
 use crate::store::StoreError;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, lock};
+use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Begins the name of one who has the store open and has not claimed it.
 const OPEN: &str = "open-";
-
-/// Numbers what one process names, so that two of its stores name nothing alike.
-static COUNT: AtomicU64 = AtomicU64::new(0);
-
-/// A name no other living process uses, nor this one again.
-pub(super) fn unique() -> String {
-    format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// The lock under which the fence is compared and written, and names are given.
 pub(super) struct Guard {
@@ -33,7 +25,7 @@ pub(super) struct Guard {
 
 /// What the lock protects within this process.
 struct Locked {
-    file: File,
+    file: Box<dyn LockFile>,
     owner: Owner,
 }
 
@@ -64,18 +56,13 @@ impl Held<'_> {
 impl Guard {
     /// Opens the lock file, waits for the lock, and runs `admit` under it, which says whose owner file this store holds.
     pub(super) fn open(
+        files: &dyn Files,
         path: PathBuf,
         admit: impl FnOnce() -> Result<Owner, StoreError>,
     ) -> Result<Self, StoreError> {
         let failed =
             |error| StoreError::io(format!("opening and locking {}", path.display()), error);
-        // The file is empty and stays so: that it was once there need not be durable.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
+        let file = files.open_lock(&path).map_err(failed)?;
         file.lock().map_err(failed)?;
         let admitted = admit();
         file.unlock().map_err(failed)?;
@@ -97,7 +84,7 @@ impl Guard {
 /// An owner file, locked for as long as this is alive.
 pub(super) struct Owner {
     name: String,
-    _locked: File,
+    _locked: Box<dyn Send>,
 }
 
 /// The name of the file of a term's owner.
@@ -106,8 +93,8 @@ pub(super) fn of_term(term: Term) -> String {
 }
 
 /// The name of the file of one that has the store open and has not claimed it.
-pub(super) fn of_opener() -> String {
-    format!("{OPEN}{}", unique())
+pub(super) fn of_opener(files: &dyn Files) -> String {
+    format!("{OPEN}{}", files.unique())
 }
 
 impl Owner {
@@ -117,48 +104,42 @@ impl Owner {
     }
 
     /// Makes a new file of this name and locks it, in the place of what there is. The caller holds the guard.
-    pub(super) fn register(owners: &Path, name: String) -> Result<Self, StoreError> {
+    pub(super) fn register(
+        files: &dyn Files,
+        owners: &Path,
+        name: String,
+    ) -> Result<Self, StoreError> {
         let path = owners.join(&name);
         let failed = |error| StoreError::io(format!("registering in {}", path.display()), error);
         // A file that is there may be locked by one who never raised the fence. It keeps its lock, on a file without a name.
-        match fs::remove_file(&path) {
+        match files.remove(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
-        file.lock().map_err(failed)?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        writeln!(file, "process {}\nsince {since}", process::id()).map_err(failed)?;
+        let said = format!("process {}\nsince {since}\n", process::id());
+        let file = files.register(&path, &said).map_err(failed)?;
         Ok(Self { name, _locked: file })
     }
 }
 
 /// What the one who holds this owner file says of itself; `None` if it is dead or was never there. The caller holds the guard.
-pub(super) fn holder(owners: &Path, name: &str) -> Result<Option<String>, StoreError> {
+pub(super) fn holder(
+    files: &dyn Files,
+    owners: &Path,
+    name: &str,
+) -> Result<Option<String>, StoreError> {
     let path = owners.join(name);
     let failed = |error| StoreError::io(format!("looking at owner file {}", path.display()), error);
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => {
-            let mut said = Vec::new();
-            file.read_to_end(&mut said).map_err(failed)?;
-            Ok(Some(introduce(&String::from_utf8_lossy(&said))))
-        }
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
+    let said = files.holder(&path).map_err(failed)?;
+    Ok(said.map(|said| introduce(&said)))
 }
 
 /// Whoever has the store open and has not claimed it. The caller holds the guard.
-pub(super) fn any_opener(owners: &Path) -> Result<Option<String>, StoreError> {
-    for name in names(owners)? {
+pub(super) fn any_opener(files: &dyn Files, owners: &Path) -> Result<Option<String>, StoreError> {
+    for name in names(files, owners)? {
         if name.starts_with(OPEN)
-            && let Some(owner) = holder(owners, &name)?
+            && let Some(owner) = holder(files, owners, &name)?
         {
             return Ok(Some(owner));
         }
@@ -167,34 +148,35 @@ pub(super) fn any_opener(owners: &Path) -> Result<Option<String>, StoreError> {
 }
 
 /// Removes the files of the dead that claimed nothing. The caller holds the guard.
-pub(super) fn bury_openers(owners: &Path) -> Result<(), StoreError> {
-    for name in names(owners)? {
-        if name.starts_with(OPEN) && holder(owners, &name)?.is_none() {
+pub(super) fn bury_openers(files: &dyn Files, owners: &Path) -> Result<(), StoreError> {
+    for name in names(files, owners)? {
+        if name.starts_with(OPEN) && holder(files, owners, &name)?.is_none() {
             // One that stays is looked at again next time.
-            let _ = fs::remove_file(owners.join(name));
+            let _ = files.remove(&owners.join(name));
         }
     }
     Ok(())
 }
 
 /// Removes every owner file but this one, the living's too: they are deposed. The caller holds the guard, and raised the fence.
-pub(super) fn remove_others(owners: &Path, mine: &str) -> Result<(), StoreError> {
-    for name in names(owners)? {
+pub(super) fn remove_others(
+    files: &dyn Files,
+    owners: &Path,
+    mine: &str,
+) -> Result<(), StoreError> {
+    for name in names(files, owners)? {
         if name != mine {
             // One that stays is of a term that is not in the fence, or is looked at again by the next to open.
-            let _ = fs::remove_file(owners.join(name));
+            let _ = files.remove(&owners.join(name));
         }
     }
     Ok(())
 }
 
-fn names(owners: &Path) -> Result<Vec<String>, StoreError> {
-    let failed = |error| StoreError::io(format!("listing {}", owners.display()), error);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(owners).map_err(failed)? {
-        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
-    }
-    Ok(names)
+fn names(files: &dyn Files, owners: &Path) -> Result<Vec<String>, StoreError> {
+    files
+        .list(owners)
+        .map_err(|error| StoreError::io(format!("listing {}", owners.display()), error))
 }
 
 /// What an owner file says, with how long it has been so.

@@ -1,0 +1,80 @@
+//! The time: the one place of the crate, beside lanes, parking, tests and what people are told of owners, that asks for it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+#[cfg(feature = "sim")]
+use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// Tells the time to everything that waits or measures. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    /// `None`: the operating system's.
+    #[cfg(feature = "sim")]
+    simulated: Option<Arc<Simulated>>,
+}
+
+/// A time that goes when it is told to.
+#[cfg(feature = "sim")]
+#[derive(Debug)]
+struct Simulated {
+    /// An instant has no other origin than one that was asked for. Only differences from it count.
+    origin: Instant,
+    nanos: AtomicU64,
+}
+
+impl Clock {
+    /// Now, to measure and to wait by.
+    pub(crate) fn now(&self) -> Instant {
+        #[cfg(feature = "sim")]
+        if let Some(simulated) = &self.simulated {
+            return simulated.origin + self.elapsed();
+        }
+        Instant::now()
+    }
+
+    /// Now, for people.
+    pub(crate) fn date(&self) -> SystemTime {
+        #[cfg(feature = "sim")]
+        if self.simulated.is_some() {
+            return SystemTime::UNIX_EPOCH + self.elapsed();
+        }
+        SystemTime::now()
+    }
+
+    /// How long ago that was.
+    pub(crate) fn since(&self, then: Instant) -> Duration {
+        self.now().saturating_duration_since(then)
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Clock {
+    /// A clock that stands still until it is moved.
+    pub(crate) fn simulated() -> Self {
+        let simulated = Simulated { origin: Instant::now(), nanos: AtomicU64::new(0) };
+        Self { simulated: Some(Arc::new(simulated)) }
+    }
+
+    /// How far it was moved.
+    pub(crate) fn elapsed(&self) -> Duration {
+        let nanos = self.simulated.as_ref().map_or(0, |clock| clock.nanos.load(Ordering::Relaxed));
+        Duration::from_nanos(nanos)
+    }
+
+    /// Moves it on.
+    pub(crate) fn advance(&self, by: Duration) {
+        if let Some(clock) = &self.simulated {
+            let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+            clock.nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A place is the same whatever clock is on its wall.
+impl PartialEq for Clock {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Clock {}

@@ -1,0 +1,240 @@
+//! Systems behind sinks: one that is simulated, with two-phase commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::ids::{Attempt, TxnId};
+
+use crate::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use crate::error::BoxError;
+use crate::files::simulated::{Fate, Host, Trouble};
+use crate::sync::{Arc, Mutex, lock};
+
+/// What all processes of a run write to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Systems(Arc<Mutex<BTreeMap<String, System>>>);
+
+/// One external system.
+#[derive(Debug, Default)]
+pub(crate) struct System {
+    /// The latest attempt; earlier ones are refused.
+    fence: Option<Attempt>,
+    prepared: BTreeMap<TxnId, (usize, Vec<String>)>,
+    /// In the order of commits.
+    committed: Vec<(TxnId, Vec<String>)>,
+    names: BTreeSet<TxnId>,
+    repeated: u64,
+}
+
+impl Systems {
+    fn with<R>(&self, name: &str, act: impl FnOnce(&mut System) -> R) -> R {
+        let mut systems = lock(&self.0);
+        act(systems.entry(name.to_owned()).or_default())
+    }
+
+    /// What was committed since so many transactions were, by system.
+    pub(crate) fn committed_since(
+        &self,
+        seen: &BTreeMap<String, usize>,
+    ) -> Vec<(String, TxnId, Vec<String>)> {
+        let mut found = Vec::new();
+        for (name, system) in &*lock(&self.0) {
+            let from = seen.get(name).copied().unwrap_or(0);
+            let new = system.committed[from..].iter();
+            found.extend(new.map(|(txn, records)| (name.clone(), *txn, records.clone())));
+        }
+        found
+    }
+
+    /// What is prepared, and neither committed nor rolled back.
+    pub(crate) fn prepared(&self) -> Vec<(String, TxnId)> {
+        let systems = lock(&self.0);
+        let all = systems
+            .iter()
+            .flat_map(|(name, system)| system.prepared.keys().map(move |txn| (name.clone(), *txn)));
+        all.collect()
+    }
+
+    /// How many commits were asked for again.
+    pub(crate) fn repeated(&self) -> u64 {
+        lock(&self.0).values().map(|system| system.repeated).sum()
+    }
+}
+
+/// A sink of a simulated external system, for the pipelines that are simulated: exactly once, by two-phase commit. What was prepared
+/// outlives the process; a call may be refused, or its outcome stay unknown. Made by [`super::Env::sink`].
+///
+/// Records are compared by how [`fmt::Debug`] writes them.
+pub struct Sink<T> {
+    pub(super) name: String,
+    pub(super) systems: Systems,
+    pub(super) host: Host,
+    pub(super) takes: PhantomData<fn(T)>,
+}
+
+impl<T> Clone for Sink<T> {
+    fn clone(&self) -> Self {
+        let (name, systems, host) = (self.name.clone(), self.systems.clone(), self.host.clone());
+        Self { name, systems, host, takes: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Sink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sink({})", self.name)
+    }
+}
+
+/// Closed and not prepared: in the memory of the process.
+type Closed = Arc<Mutex<BTreeMap<TxnId, Vec<String>>>>;
+
+/// Writes one subtask's records for a [`Sink`].
+#[derive(Debug)]
+pub struct Writer<T> {
+    records: Vec<String>,
+    closed: Closed,
+    takes: PhantomData<fn(T)>,
+}
+
+/// Prepares and commits one subtask's transactions for a [`Sink`].
+#[derive(Debug)]
+pub struct Committer {
+    name: String,
+    systems: Systems,
+    host: Host,
+    closed: Closed,
+    index: usize,
+    attempt: Attempt,
+}
+
+impl<T: fmt::Debug + Send + 'static> TwoPhaseSink for Sink<T> {
+    type Record = T;
+    type Committable = TxnId;
+    type Writer = Writer<T>;
+    type Committer = Committer;
+
+    fn open(&self, context: &OpenContext) -> Result<(Writer<T>, Committer), BoxError> {
+        let closed = Closed::default();
+        let writer =
+            Writer { records: Vec::new(), closed: Arc::clone(&closed), takes: PhantomData };
+        let Self { name, systems, host, .. } = self.clone();
+        let OpenContext { index, attempt, .. } = *context;
+        Ok((writer, Committer { name, systems, host, closed, index, attempt }))
+    }
+}
+
+impl<T: fmt::Debug + Send + 'static> SinkWriter for Writer<T> {
+    type Record = T;
+    type Committable = TxnId;
+
+    fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
+        self.records.extend(records.drain(..).map(|record| format!("{record:?}")));
+        Ok(())
+    }
+
+    fn close(&mut self, txn: TxnId) -> Result<TxnId, BoxError> {
+        lock(&self.closed).insert(txn, std::mem::take(&mut self.records));
+        Ok(txn)
+    }
+}
+
+impl Committer {
+    /// Calls the external system; what it is asked to do may fail on the way there, or the answer on its way back.
+    fn call<R>(
+        &self,
+        act: impl FnOnce(&mut System) -> Result<R, BoxError>,
+    ) -> Result<Result<R, Trouble>, BoxError> {
+        let act = || {
+            self.systems.with(&self.name, |system| match system.fence {
+                Some(fence) if fence > self.attempt => Err(format!(
+                    "attempt {} of sink `{}` is fenced off by {fence}",
+                    self.attempt, self.name
+                )
+                .into()),
+                _ => act(system),
+            })
+        };
+        match self.host.change() {
+            Fate::Done => act().map(Ok),
+            Fate::Fails(trouble) => {
+                if trouble.late {
+                    act()?;
+                }
+                Ok(Err(trouble))
+            }
+            Fate::Dead => Err("the process is dead".into()),
+        }
+    }
+
+    fn must<R>(result: Result<R, Trouble>) -> Result<R, BoxError> {
+        result.map_err(|trouble| format!("the external system: {trouble:?}").into())
+    }
+}
+
+impl SinkCommitter for Committer {
+    type Committable = TxnId;
+
+    fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, TxnId)>, BoxError> {
+        let index = self.index;
+        let found = self.call(|system| {
+            system.fence = system.fence.max(Some(attempt));
+            let mine = system
+                .prepared
+                .iter()
+                .filter(|(txn, (of, _))| *of == index && txn.attempt < attempt);
+            Ok(mine.map(|(txn, _)| (*txn, *txn)).collect())
+        })?;
+        Self::must(found)
+    }
+
+    fn prepare(&mut self, txn: TxnId, _: &TxnId) -> Result<(), BoxError> {
+        let records = lock(&self.closed).remove(&txn);
+        let index = self.index;
+        let prepared = self.call(|system| match records {
+            Some(records) => {
+                if system.names.contains(&txn) || system.prepared.contains_key(&txn) {
+                    return Err(format!("transaction {txn:?} is there already").into());
+                }
+                system.prepared.insert(txn, (index, records));
+                Ok(())
+            }
+            None => Err(format!("transaction {txn:?} was not closed").into()),
+        })?;
+        Self::must(prepared)
+    }
+
+    fn commit(&mut self, txn: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+        let outcome = self.call(|system| {
+            Ok(match system.prepared.remove(&txn) {
+                Some((_, records)) => {
+                    system.committed.push((txn, records));
+                    system.names.insert(txn);
+                    CommitOutcome::Committed
+                }
+                None if system.names.contains(&txn) => {
+                    system.repeated += 1;
+                    CommitOutcome::AlreadyCommitted
+                }
+                None => CommitOutcome::Lost,
+            })
+        })?;
+        match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(Trouble { kind: std::io::ErrorKind::StorageFull, .. }) => Ok(CommitOutcome::Retry),
+            Err(Trouble { kind: std::io::ErrorKind::PermissionDenied, .. }) => {
+                Err("the external system refuses this subtask".into())
+            }
+            Err(_) => Ok(CommitOutcome::Unknown),
+        }
+    }
+
+    fn roll_back(&mut self, txn: TxnId, _: &TxnId) -> Result<(), BoxError> {
+        let done = self.call(|system| {
+            system.prepared.remove(&txn);
+            Ok(())
+        })?;
+        Self::must(done)
+    }
+}

@@ -1,0 +1,96 @@
+//! What may go wrong in a simulated world, and how often in one run.
+
+use crate::files::simulated::Random;
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A kind of fault. Each run has a random part of them switched on.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Fault {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+
+            /// What it is.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A control message is lost (SPEC 2.3).
+    Lose = "lose",
+    /// A control message arrives twice (SPEC 2.3).
+    Duplicate = "duplicate",
+    /// A worker dies with its tasks (SPEC 2.11).
+    CrashTask = "crash-task",
+    /// A failure is reported of an attempt that runs on (SPEC 2.11).
+    FalseAlarm = "false-alarm",
+    /// The coordinator dies, and its tasks run on (SPEC 2.1).
+    CrashCoordinator = "crash-coordinator",
+    /// The process is killed between any two changes it makes outside of itself (SPEC 2.1).
+    Kill = "kill",
+    /// The power goes between any two changes: what was not synced is kept, torn or lost (SPEC 2.4).
+    Power = "power",
+    /// Another process takes the job over while this one runs on (SPEC 3.2).
+    Zombie = "zombie",
+    /// A change of the disk or of an external system is refused, or of unknown outcome (SPEC 2.5, 2.9).
+    Trouble = "trouble",
+    /// What is being written takes long, over the end of its attempt too (SPEC 2.7).
+    Slow = "slow",
+    /// A timer fires early (SPEC 2.7).
+    FireEarly = "fire-early",
+    /// The user suspends the job, and it is run again (SPEC 4.8).
+    Suspend = "suspend",
+    /// The user drains the job (SPEC 4.8).
+    Drain = "drain",
+}
+
+/// What may happen in one run. A value of the seed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Plan {
+    /// Which kinds of fault are on.
+    pub(crate) on: Vec<Fault>,
+    /// How many faults there are at most.
+    pub(crate) most: u32,
+    /// One choice in so many is a fault.
+    pub(crate) every: usize,
+}
+
+impl Plan {
+    /// Nothing goes wrong.
+    pub(crate) const fn calm() -> Self {
+        Self { on: Vec::new(), most: 0, every: usize::MAX }
+    }
+
+    /// Each of these kinds with an even chance; a drained job has less output, so that is one run in eight.
+    pub(crate) fn draw(random: &mut Random, allowed: &[Fault]) -> Self {
+        let mut on = Vec::new();
+        for &fault in allowed {
+            let times = if fault == Fault::Drain { 8 } else { 2 };
+            if random.once_in(times) {
+                on.push(fault);
+            }
+        }
+        let most = [2, 4, 8, 16][random.below(4)];
+        let every = [8, 20, 50, 120][random.below(4)];
+        Self { on, most, every }
+    }
+
+    pub(crate) fn has(&self, fault: Fault) -> bool {
+        self.on.contains(&fault)
+    }
+}

@@ -1,0 +1,101 @@
+//! Faults planted in the engine's glue, to show that a simulation finds them.
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A thing that the glue between the machines and the world does wrong. Each is one line of production code done otherwise; the
+        /// machines of the protocol stay as they are. `snapline sim --mutants` hunts them.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+
+            /// What it does wrong, and against which rule.
+            #[must_use]
+            pub const fn breaks(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+)),+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A blob is named without having been synced, and its snapshot acknowledged (SPEC 3.5, 13.7).
+    AckBeforeSync = "ack-before-sync",
+    /// A manifest or a fence is named before its bytes are synced (SPEC 13.7).
+    RenameBeforeSync = "rename-before-sync",
+    /// The directory in which a manifest got its name is not synced (SPEC 4.5, 13.7).
+    NameNotSynced = "name-not-synced",
+    /// What an earlier process left visible is built on before it is synced (SPEC 13.7).
+    ClaimWithoutSync = "claim-without-sync",
+    /// Blobs are deleted before the manifests that need them (SPEC 8.5).
+    BlobsDeletedFirst = "blobs-deleted-first",
+    /// A blob whose writing failed is attested to be durable (SPEC 3.5).
+    WriteErrorSwallowed = "write-error-swallowed",
+    /// A snapshot is taken first and the transaction closed second, so that the snapshot misses its committable (SPEC 6.2).
+    EffectsOutOfOrder = "effects-out-of-order",
+    /// A source's position in a snapshot is the one before its last read (SPEC 5.4).
+    OffsetsBeforeSnapshot = "offsets-before-snapshot",
+    /// A barrier overtakes the records that wait in a partial batch of the first output (SPEC 5.4).
+    PartialFanOut = "partial-fan-out",
+    /// A barrier goes to every output but the last (SPEC 5.4).
+    BarrierSkipsOutput = "barrier-skips-output",
+    /// An acknowledgement carries the oldest snapshot written, which may be one of an aborted checkpoint (SPEC 4.5).
+    AbortedUploadAcked = "aborted-upload-acked",
+    /// A snapshot shares blobs with the newest one written, complete or not (SPEC 8.3).
+    BaseNotComplete = "base-not-complete",
+    /// A transaction is prepared on another lane than its snapshot is written on, so that neither waits for the other (SPEC 6.2).
+    PrepareNotAwaited = "prepare-not-awaited",
+    /// The orphans of earlier attempts are not rolled back (SPEC 6.4).
+    OrphansForgotten = "orphans-forgotten",
+    /// A commit that is to be tried again, or of which nobody knows, counts as done (SPEC 6.6).
+    CommitSwallowed = "commit-swallowed",
+    /// A commit call that failed counts as done (SPEC 6.6).
+    CommitErrorSwallowed = "commit-error-swallowed",
+    /// A transaction's committable is forgotten as soon as it is closed and in one snapshot (SPEC 6.3).
+    CommittableForgotten = "committable-forgotten",
+    /// A store operation of unknown outcome counts as done (SPEC 4.5).
+    UnknownTakenForDone = "unknown-taken-for-done",
+    /// A manifest of unknown outcome counts as not written (SPEC 4.5, 8.4).
+    UnknownTakenForRefused = "unknown-taken-for-refused",
+    /// Every coordinator draws the same claimant (SPEC 2.13).
+    ClaimantNotFresh = "claimant-not-fresh",
+    /// Behind a restart the driver sends to the tasks of the first attempt (SPEC 3.2).
+    StaleHandle = "stale-handle",
+    /// The timer of resending is armed once and never again (SPEC 6.6).
+    TimerNotRearmed = "timer-not-rearmed",
+    /// A checkpoint's timeout is not armed (SPEC 4.3).
+    TimeoutForgotten = "timeout-forgotten",
+    /// News are left in a worker's mailbox, and the worker is not woken (SPEC 15.1).
+    NewsWithoutWaking = "news-without-waking",
+    /// Records are put into a channel, and the worker of the consumer is not woken (SPEC 15.2).
+    RecordsWithoutWaking = "records-without-waking",
+    /// Room is made in a full channel, and the worker of the producer is not woken (SPEC 15.2).
+    RoomWithoutWaking = "room-without-waking",
+    /// A failed task ends, and nobody is told (SPEC 2.11).
+    FailureSwallowed = "failure-swallowed",
+    /// The end of the job does not wait for what is being written (SPEC 8.6).
+    ConcludedEarly = "concluded-early",
+    /// What is to be kept is found out once, and not again for later deletions (SPEC 8.1).
+    StaleRoots = "stale-roots",
+    /// An operator passes its end on before what the end brings (SPEC 5.7).
+    EndBeforeResults = "end-before-results",
+    /// A task that is restored behind its end emits what the end brings once more (SPEC 5.7).
+    EndRepeated = "end-repeated",
+    /// A file sink prepares a file without syncing it (SPEC 6.2).
+    PreparedUnsynced = "prepared-unsynced",
+    /// A file sink says that a file is committed before that is durable (SPEC 6.6).
+    CommittedUnsynced = "committed-unsynced",
+    /// A file sink of a new attempt does not fence the earlier ones off (SPEC 6.4).
+    SinkNotFenced = "sink-not-fenced",
+}

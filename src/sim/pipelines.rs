@@ -1,0 +1,156 @@
+//! Pipelines to simulate, for those who have none of their own at hand.
+
+use super::{Env, Fault, Simulation};
+use crate::connect::{ForEach, Generator, MemorySource};
+use crate::{BuildError, Dataflow, Emit, Job, JobConfig, Mode};
+
+/// A pipeline with its name.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Pipeline {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Builds it.
+    pub build: fn(&Env) -> Result<Job, BuildError>,
+    /// Whether a part of its input gives a part of its output, so that it can be drained.
+    pub drains: bool,
+}
+
+impl Pipeline {
+    /// A simulation of it, with every fault that it can be judged under.
+    #[must_use]
+    pub fn simulation(&self) -> Simulation<'static> {
+        let simulation = Simulation::new(self.build);
+        if self.drains { simulation.faults(Fault::ALL) } else { simulation }
+    }
+}
+
+/// The pipelines that come with the crate.
+pub const PIPELINES: &[Pipeline] = &[
+    Pipeline {
+        name: "keyed-count",
+        about: "two sources in one, counted by key with every change, fan-in to one sink",
+        build: keyed_count,
+        drains: true,
+    },
+    Pipeline {
+        name: "chain",
+        about: "a source, a stateless chain of operators, a sink, each twice",
+        build: chain,
+        drains: true,
+    },
+    Pipeline {
+        name: "fork",
+        about: "one source to two sinks of different systems",
+        build: fork,
+        drains: true,
+    },
+    Pipeline {
+        name: "totals",
+        about: "counted by key, emitted at the end of the input only",
+        build: totals,
+        drains: false,
+    },
+    Pipeline {
+        name: "paced",
+        about: "a source that waits for its next record, and a shuffle",
+        build: paced,
+        drains: false,
+    },
+    Pipeline {
+        name: "files",
+        about: "counted by key into the exactly-once file sink",
+        build: files,
+        drains: true,
+    },
+    Pipeline {
+        name: "at-least-once",
+        about: "the stateless chain, in the mode that holds nothing",
+        build: at_least_once,
+        drains: true,
+    },
+    Pipeline {
+        name: "no-transactions",
+        about: "a sink that calls a function for each record, beside a transactional one",
+        build: no_transactions,
+        drains: true,
+    },
+];
+
+fn numbers(env: &Env, count: usize) -> MemorySource<u64> {
+    MemorySource::new((0..env.records(count) as u64).collect())
+}
+
+fn keyed_count(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("keyed-count");
+    let odd = flow.source("odd", numbers(env, 30)).map(|n| n * 2 + 1);
+    let even = flow.source("even", numbers(env, 30)).map(|n| n * 2);
+    odd.union(even).key_by(|n| n % 7).count(Emit::EachChange).sink("counts", env.sink("counts"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+fn chain(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("chain");
+    flow.source("numbers", numbers(env, 60))
+        .filter(|n| n % 5 != 0)
+        .map(|n| n * n)
+        .sink("squares", env.sink("squares"));
+    flow.build(JobConfig::new().parallelism(2))
+}
+
+fn fork(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("fork");
+    let (left, right) = flow.source("numbers", numbers(env, 40)).parallelism(1).fork();
+    left.map(|n| n + 1).sink("left", env.sink("left"));
+    right.key_by(|n| n % 3).count(Emit::EachChange).sink("right", env.sink("right"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(4))
+}
+
+fn totals(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("totals");
+    flow.source("numbers", numbers(env, 50))
+        .key_by(|n| n % 9)
+        .count(Emit::AtEnd)
+        .sink("totals", env.sink("totals"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+fn paced(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("paced");
+    let source = Generator::new(env.records(30) as u64, |n| n).rate(20_000);
+    flow.source("numbers", source)
+        .parallelism(2)
+        .map(|n| (n % 4, n))
+        .keyed()
+        .reduce(Emit::AtEnd, |sum, n| sum + n)
+        .sink("sums", env.sink("sums"));
+    flow.build(JobConfig::new().parallelism(3).key_groups(4))
+}
+
+fn files(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("files");
+    flow.source("numbers", numbers(env, 40))
+        .key_by(|n| n % 5)
+        .count(Emit::EachChange)
+        .map(|(key, count)| format!("{key},{count}"))
+        .sink("results", env.file_sink("results"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+fn at_least_once(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("at-least-once");
+    let one = flow.source("one", numbers(env, 30)).map(|n| n * 2);
+    let two = flow.source("two", numbers(env, 30)).map(|n| n * 2 + 1);
+    one.union(two).parallelism(1).filter(|n| n % 5 != 0).sink("out", env.sink("out"));
+    flow.build(JobConfig::new().parallelism(2).mode(Mode::AtLeastOnce))
+}
+
+fn no_transactions(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("no-transactions");
+    let (told, kept) = flow.source("numbers", numbers(env, 40)).parallelism(1).fork();
+    told.sink("told", ForEach::new(|_: &u64| {}));
+    kept.sink("kept", env.sink("kept"));
+    flow.build(JobConfig::new().parallelism(2))
+}

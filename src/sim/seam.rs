@@ -1,0 +1,162 @@
+//! Where the engine meets a simulator: what it would have given to threads, it leaves here.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use snapline_protocol::fence::Claimant;
+use snapline_protocol::ids::{Attempt, SubtaskId};
+use snapline_protocol::message::ToTask;
+
+use super::Mutant;
+use crate::clock::Clock;
+use crate::engine::lanes::{Job, Work};
+use crate::engine::worker::{Address, Worker};
+use crate::sync::{Arc, AtomicBool, Mutex, lock};
+
+/// One process's part of the seam.
+pub(crate) struct Seam {
+    clock: Clock,
+    mutant: Option<Mutant>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    claimant: u64,
+    /// The coordinator's first, then the tasks'.
+    queues: Vec<Arc<Queues>>,
+    posted: Vec<Posted>,
+    seated: Vec<Seated>,
+}
+
+/// A coordinator's message that is on its way.
+pub(crate) struct Posted {
+    pub(crate) subtask: SubtaskId,
+    pub(crate) address: Address,
+    pub(crate) message: ToTask,
+}
+
+/// The workers of an attempt.
+pub(crate) struct Seated {
+    pub(crate) attempt: Attempt,
+    pub(crate) over: Arc<AtomicBool>,
+    pub(crate) workers: Vec<Worker>,
+}
+
+impl Seam {
+    /// `life` numbers the processes of a run: no two of them have the same.
+    pub(crate) fn new(clock: Clock, mutant: Option<Mutant>, life: u64) -> Arc<Self> {
+        let fresh = mutant != Some(Mutant::ClaimantNotFresh);
+        let claimant = if fresh { life << 8 } else { 7 };
+        let (queues, posted, seated) = (Vec::new(), Vec::new(), Vec::new());
+        let inner = Mutex::new(Inner { claimant, queues, posted, seated });
+        Arc::new(Self { clock, mutant, inner })
+    }
+
+    pub(crate) fn plays(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    pub(crate) fn claimant(&self) -> Claimant {
+        Claimant(lock(&self.inner).claimant)
+    }
+
+    /// Queues for so many lanes.
+    pub(crate) fn queues(&self, count: usize) -> Arc<Queues> {
+        let lanes = (0..count.max(1)).map(|_| VecDeque::new()).collect();
+        let queues = Arc::new(Queues { clock: self.clock.clone(), lanes: Mutex::new(lanes) });
+        lock(&self.inner).queues.push(Arc::clone(&queues));
+        queues
+    }
+
+    /// All queues, the coordinator's first.
+    pub(crate) fn all_queues(&self) -> Vec<Arc<Queues>> {
+        lock(&self.inner).queues.clone()
+    }
+
+    pub(crate) fn post(&self, subtask: SubtaskId, address: Address, message: ToTask) {
+        lock(&self.inner).posted.push(Posted { subtask, address, message });
+    }
+
+    pub(crate) fn take_posted(&self) -> Vec<Posted> {
+        std::mem::take(&mut lock(&self.inner).posted)
+    }
+
+    pub(crate) fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>) {
+        lock(&self.inner).seated.push(Seated { attempt, over, workers });
+    }
+
+    pub(crate) fn take_seated(&self) -> Vec<Seated> {
+        std::mem::take(&mut lock(&self.inner).seated)
+    }
+}
+
+/// Jobs of some lanes, to be done by the simulator.
+pub(crate) struct Queues {
+    clock: Clock,
+    lanes: Mutex<Vec<VecDeque<Queued>>>,
+}
+
+/// A job in a lane's queue.
+struct Queued {
+    job: Job,
+    /// Not before then.
+    due: Instant,
+    /// Its lane has come to it: it is done even if nobody wants it any more.
+    begun: bool,
+}
+
+/// What a lane's next job is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Front {
+    pub(crate) work: Work,
+    pub(crate) due: Instant,
+    pub(crate) begun: bool,
+}
+
+impl Queues {
+    pub(crate) fn push(&self, subtask: usize, job: Job) {
+        let mut lanes = lock(&self.lanes);
+        let lane = subtask % lanes.len();
+        let due = self.clock.now() + job.pause;
+        lanes[lane].push_back(Queued { job, due, begun: false });
+    }
+
+    /// The next job of each lane.
+    pub(crate) fn fronts(&self) -> Vec<Option<Front>> {
+        let lanes = lock(&self.lanes);
+        let front =
+            |queued: &Queued| Front { work: queued.job.work, due: queued.due, begun: queued.begun };
+        lanes.iter().map(|lane| lane.front().map(front)).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.lanes).iter().all(VecDeque::is_empty)
+    }
+
+    /// The lane comes to its next job. One that nobody wants any more is dropped.
+    pub(crate) fn begin(&self, lane: usize) {
+        let mut lanes = lock(&self.lanes);
+        let over = lanes[lane].front().is_some_and(|queued| queued.job.is_over());
+        if over {
+            let dropped = lanes[lane].pop_front();
+            drop(lanes);
+            drop(dropped);
+        } else if let Some(queued) = lanes[lane].front_mut() {
+            queued.begun = true;
+        }
+    }
+
+    /// The lane does its next job. One that was not begun and that nobody wants any more is dropped.
+    pub(crate) fn finish(&self, lane: usize) {
+        let Some(queued) = lock(&self.lanes)[lane].pop_front() else { return };
+        if queued.begun || !queued.job.is_over() {
+            (queued.job.run)();
+        }
+    }
+
+    /// Nobody will do what is left.
+    pub(crate) fn clear(&self) {
+        let left: Vec<_> = lock(&self.lanes).iter_mut().map(std::mem::take).collect();
+        drop(left);
+    }
+}

@@ -19,6 +19,8 @@ const CHANNEL_CAPACITY: usize = 16;
 
 /// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
 struct Ends<T> {
+    /// Which of the topology's edges it is.
+    edge: usize,
     senders: Vec<Vec<Sender<T>>>,
     receivers: Vec<Vec<Receiver<T>>>,
 }
@@ -28,11 +30,14 @@ pub(crate) struct Edge<T>(Mutex<Ends<T>>);
 
 impl<T: Send> Edge<T> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Ends { senders: Vec::new(), receivers: Vec::new() })))
+        Arc::new(Self(Mutex::new(Ends { edge: 0, senders: Vec::new(), receivers: Vec::new() })))
     }
 
-    fn senders(&self, producer: usize) -> Vec<Sender<T>> {
-        std::mem::take(&mut lock(&self.0).senders[producer])
+    fn outboxes(&self, producer: usize) -> Vec<Outbox<T>> {
+        let mut ends = lock(&self.0);
+        let edge = ends.edge;
+        let senders = std::mem::take(&mut ends.senders[producer]);
+        senders.into_iter().map(|sender| Outbox::new(sender, edge)).collect()
     }
 
     fn receivers(&self, consumer: usize) -> Vec<Receiver<T>> {
@@ -42,13 +47,14 @@ impl<T: Send> Edge<T> {
 
 /// An edge whose records' type does not matter.
 pub(crate) trait Connect: Send + Sync {
-    /// Makes the channels of an attempt, between subtasks whose workers these wake.
-    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]);
+    /// Makes the channels of an attempt, of this edge of the topology, between subtasks whose workers these wake.
+    fn connect(&self, edge: usize, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]);
 }
 
 impl<T: Send> Connect for Edge<T> {
-    fn connect(&self, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]) {
+    fn connect(&self, edge: usize, wiring: Wiring, producers: &[Unparker], consumers: &[Unparker]) {
         let mut ends = lock(&self.0);
+        ends.edge = edge;
         ends.senders = producers.iter().map(|_| Vec::new()).collect();
         ends.receivers = consumers.iter().map(|_| Vec::new()).collect();
         for (from, producer) in producers.iter().enumerate() {
@@ -129,10 +135,6 @@ pub trait MakeRoute<T>: Clone + Send + Sync + 'static {
     fn make(&self, producer: usize, key_groups: u16) -> Self::Route;
 }
 
-fn outboxes<T: Send>(edge: &Edge<T>, producer: usize) -> Vec<Outbox<T>> {
-    edge.senders(producer).into_iter().map(Outbox::new).collect()
-}
-
 /// Makes plain routes.
 pub(crate) struct MakePlain<T>(pub(crate) Arc<Edge<T>>);
 
@@ -146,7 +148,7 @@ impl<T: Send + 'static> MakeRoute<T> for MakePlain<T> {
     type Route = Plain<T>;
 
     fn make(&self, producer: usize, _key_groups: u16) -> Plain<T> {
-        Plain::new(outboxes(&self.0, producer))
+        Plain::new(self.0.outboxes(producer))
     }
 }
 
@@ -166,7 +168,7 @@ impl<T: Send + 'static, K: Keyer<T>> MakeRoute<T> for MakeExchange<T, K> {
     type Route = Exchange<T, K>;
 
     fn make(&self, producer: usize, key_groups: u16) -> Exchange<T, K> {
-        Exchange::new(self.keyer.clone(), key_groups, outboxes(&self.edge, producer))
+        Exchange::new(self.keyer.clone(), key_groups, self.edge.outboxes(producer))
     }
 }
 
@@ -184,7 +186,7 @@ impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
 
     fn make(&self, producer: usize, _key_groups: u16) -> Fork<T> {
         let branch = |edge: &Arc<Edge<T>>| {
-            Box::new(Cloning(Plain::new(outboxes(edge, producer)))) as Box<dyn Branch<T>>
+            Box::new(Cloning(Plain::new(edge.outboxes(producer)))) as Box<dyn Branch<T>>
         };
         Fork::new(self.0.iter().map(branch).collect())
     }

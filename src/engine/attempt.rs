@@ -19,6 +19,7 @@ use crate::error::BoxError;
 use crate::state::{Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, Ordering, Unparker, thread};
+use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ pub(crate) struct Hosting {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) recorder: Recorder,
 }
 
 /// Starts the tasks of an attempt on threads of their own.
@@ -114,6 +116,7 @@ pub(crate) fn deploy(
                 lanes: Arc::clone(&hosting.lanes),
                 store: Arc::clone(&hosting.store),
                 coordinator: hosting.coordinator.clone(),
+                recorder: hosting.recorder.clone(),
                 me,
                 over: Arc::clone(&over),
             },
@@ -150,7 +153,7 @@ fn connect(spec: &JobSpec, wakers: &[Unparker]) {
             (0..subtasks).map(|index| wakers[index % wakers.len()].clone()).collect()
         };
         let wiring = spec.topology.edges()[place].wiring;
-        edge.edge.connect(wiring, &hosts(edge.from), &hosts(edge.to));
+        edge.edge.connect(place, wiring, &hosts(edge.from), &hosts(edge.to));
     }
 }
 

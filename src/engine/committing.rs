@@ -11,6 +11,7 @@ use super::failure::guarded;
 use super::task::{Links, News, Task};
 use crate::error::BoxError;
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
+use crate::trace::What;
 
 /// The pause before a commit is tried again: doubled from the first to the last.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -21,6 +22,10 @@ impl Task {
         let mut out = Out::new();
         let verdict = committer.handle(config, event, &mut out);
         tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.note(|task| {
+            let records = matches!(event, committer::Event::Barrier(_)).then(|| task.received());
+            What::committer(&event, verdict, out.as_slice(), records)
+        });
         self.committer_effects(out)
     }
 
@@ -33,6 +38,12 @@ impl Task {
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
                     let prepare = transactions(&mut self.body).close(txn)?;
+                    let note = self.noting();
+                    let prepare = Box::new(move || {
+                        prepare()?;
+                        note(What::Prepared { txn });
+                        Ok(())
+                    });
                     self.hand_over("preparing a transaction", prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
@@ -48,8 +59,18 @@ impl Task {
     fn roll_back_orphans(&mut self) {
         let Some((config, committer)) = &self.committer else { return };
         let (config, committer) = (*config, committer.clone());
-        let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
-        let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        let (note, noted) = (self.noting(), self.noting());
+        let is_orphan = Box::new(move |txn: &TxnId| {
+            let orphan = committer.is_orphan(&config, txn);
+            noted(What::Found { txn: *txn, orphan });
+            orphan
+        });
+        let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        let deed = Box::new(move || {
+            roll_back()?;
+            note(What::Fenced {});
+            Ok(())
+        });
         self.hand_over("rolling back what earlier attempts prepared", deed, |()| None);
     }
 
@@ -58,11 +79,15 @@ impl Task {
         self.tries = (Some(txn), tries + 1);
         let commit = transactions(&mut self.body).commit(txn);
         let over = Arc::clone(&self.links.over);
+        let note = self.noting();
         let deed = Box::new(move || {
             if tries > 0 {
                 pause(COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)), &over);
             }
-            commit()
+            note(What::CommitCall { txn });
+            let outcome = commit()?;
+            note(What::CommitReturned { txn, outcome });
+            Ok(outcome)
         });
         self.hand_over("committing a transaction", deed, move |outcome| {
             Some(News::Commit { txn, result: Ok(outcome) })

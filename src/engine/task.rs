@@ -21,6 +21,7 @@ use crate::error::BoxError;
 use crate::state::{self, Locations, Named, Written};
 use crate::store::{self, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::trace::{Marker, Recorder, What};
 
 /// Records a source reads in one step.
 const READ_LIMIT: usize = 1024;
@@ -64,6 +65,7 @@ pub(crate) struct Links {
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
+    pub(crate) recorder: Recorder,
 }
 
 /// Who a task is.
@@ -110,6 +112,8 @@ pub(crate) struct Task {
     aligner: Aligner,
     pub(super) committer: Option<(committer::Config, Committer)>,
     pub(super) body: Box<dyn Body>,
+    /// Records taken from each input.
+    taken: Vec<u64>,
     /// The input to look at next.
     next_input: usize,
     /// All inputs have ended and the operator is still emitting what that brings.
@@ -141,6 +145,7 @@ impl Task {
             Some((config, machine, out)) => (Some((config, machine)), Some(out)),
             None => (None, None),
         };
+        let inputs = aligner.0.inputs;
         let mut past = BTreeMap::new();
         past.extend(restored.map(|(checkpoint, locations)| (checkpoint, Arc::new(locations))));
         let mut task = Self {
@@ -149,6 +154,7 @@ impl Task {
             aligner: aligner.1,
             committer,
             body,
+            taken: vec![0; inputs],
             next_input: 0,
             finishing: false,
             flushed,
@@ -162,6 +168,11 @@ impl Task {
             links,
             counters,
         };
+        task.note(|task| {
+            let at_rest = inputs == 0 && !task.aligner.may_emit();
+            let pending = task.committer.as_ref().map(|(_, machine)| machine.pending().to_vec());
+            What::begun(at_rest, pending, out.as_ref().map_or(&[], Out::as_slice))
+        });
         if let Some(out) = out {
             let started = task.committer_effects(out);
             started.map_err(|cause| task.failure("starting", cause))?;
@@ -188,7 +199,7 @@ impl Task {
             if self.body.finish()? == Ending::Done {
                 self.finishing = false;
                 self.flushed = true;
-                self.body.end();
+                self.pass_end();
             }
             return Ok(Step::Worked);
         }
@@ -248,6 +259,7 @@ impl Task {
                 Taken::Nothing => continue,
                 Taken::Records(records) => {
                     self.flushed = false;
+                    self.taken[input] += records as u64;
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
@@ -337,22 +349,64 @@ impl Task {
         let mut out = Out::new();
         let verdict = self.aligner.handle(&self.aligner_config, event, &mut out);
         tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.note(|task| {
+            let received = match event {
+                aligner::Event::Barrier { channel, .. }
+                | aligner::Event::EndOfInput { channel } => Some(task.taken[channel]),
+                _ => None,
+            };
+            What::aligner(&event, verdict, out.as_slice(), received)
+        });
         for effect in out.drain() {
             match effect {
                 aligner::Effect::EndOutput => self.end_output()?,
                 aligner::Effect::Snapshot { barrier } => self.snapshot(barrier)?,
-                aligner::Effect::Forward(barrier) => self.body.forward(barrier),
+                aligner::Effect::Forward(barrier) => {
+                    self.note_marker(Marker::Barrier(barrier.checkpoint));
+                    self.body.forward(barrier);
+                }
                 aligner::Effect::Send(message) => self.send(message),
             }
         }
         Ok(())
     }
 
+    fn pass_end(&mut self) {
+        self.note_marker(Marker::End);
+        self.body.end();
+    }
+
+    /// Before whoever reads the channels can see it.
+    fn note_marker(&mut self, marker: Marker) {
+        let (body, Identity { attempt, subtask, .. }) = (&mut self.body, &self.identity);
+        self.links
+            .recorder
+            .task(*attempt, *subtask, || What::Sent { marker, counts: body.by_channel() });
+    }
+
+    /// Records something that happens to this task.
+    pub(super) fn note(&self, what: impl FnOnce(&Self) -> What) {
+        let Identity { attempt, subtask, .. } = self.identity;
+        self.links.recorder.task(attempt, subtask, || what(self));
+    }
+
+    /// Records what happens elsewhere on this task's behalf.
+    pub(super) fn noting(&self) -> impl Fn(What) + Send + use<> {
+        let Identity { attempt, subtask, .. } = self.identity;
+        let recorder = self.links.recorder.clone();
+        move |what| recorder.task(attempt, subtask, || what)
+    }
+
+    /// Records taken from all inputs.
+    pub(super) fn received(&self) -> u64 {
+        self.taken.iter().sum()
+    }
+
     fn end_output(&mut self) -> Result<(), BoxError> {
         if self.aligner_config.inputs > 0 {
             // SPEC 5.7: what was flushed before the checkpoint is not emitted again.
             if self.flushed {
-                self.body.end();
+                self.pass_end();
             } else {
                 self.finishing = true;
             }
@@ -361,7 +415,7 @@ impl Task {
         // A source's end may come with a drain, whose barrier follows in the same breath.
         while !self.flushed && self.body.finish()? == Ending::More {}
         self.flushed = true;
-        self.body.end();
+        self.pass_end();
         let Identity { attempt, subtask, .. } = self.identity;
         self.notify(Notice::SourceEnded { attempt, subtask });
         Ok(())
@@ -388,6 +442,7 @@ impl Task {
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
         let Links { store, me, over, .. } = self.links.clone();
+        let note = self.noting();
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
@@ -401,6 +456,12 @@ impl Task {
                 })
             });
             let result = result.map(|(written, persisted)| (written, persisted, began.elapsed()));
+            let needs = result.as_ref().map_or(&[][..], |(written, ..)| &written.blobs);
+            note(What::Blob {
+                id,
+                needs: needs.iter().map(|blob| blob.id).collect(),
+                durable: result.is_ok(),
+            });
             me.tell(News::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);

@@ -209,6 +209,30 @@ pub enum What {
 }
 
 impl What {
+    /// The kind of line, as a trace spells it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Coordinator { .. } => "coordinator",
+            Self::Aligner { .. } => "aligner",
+            Self::Committer { .. } => "committer",
+            Self::Host { .. } => "host",
+            Self::Ended {} => "ended",
+            Self::Begun { .. } => "begun",
+            Self::Sent { .. } => "sent",
+            Self::Blob { .. } => "blob",
+            Self::Prepared { .. } => "prepared",
+            Self::Found { .. } => "found",
+            Self::Fenced {} => "fenced",
+            Self::CommitCall { .. } => "commit-call",
+            Self::CommitReturned { .. } => "commit-returned",
+            Self::Store { .. } => "store",
+            Self::Facts { .. } => "facts",
+            Self::Collect { .. } => "collect",
+        }
+    }
+
     pub(crate) fn started(effects: &[coordinator::Effect]) -> Self {
         Self::Started { effects: spell_all(effects) }
     }

@@ -145,19 +145,12 @@ impl History {
             };
         };
         let newly = !std::mem::replace(&mut manifest.complete, true);
-        let (attempt, subtasks) = (manifest.attempt, manifest.subtasks);
-        for subtask in 0..subtasks {
-            // The topology's limit of 256 subtasks fits a u16.
-            let subtask = SubtaskId::new(subtask as u16);
-            let blob = BlobId { checkpoint, attempt, subtask };
-            let needs = self.snapshots.get(&blob).and_then(|snapshot| snapshot.needs.as_ref());
+        let manifest = manifest.clone();
+        for (subtask, needs) in self.parts(checkpoint, &manifest).enumerate() {
             let Some(needs) = needs else {
                 return Err(breach(
                     Rule::Complete,
-                    format!(
-                        "no line says that the snapshot of subtask {} is durable",
-                        subtask.index()
-                    ),
+                    format!("no line says that the snapshot of subtask {subtask} is durable"),
                 ));
             };
             if let Some(gone) = needs.iter().find(|blob| self.deleted.contains(blob)) {
@@ -214,21 +207,60 @@ impl History {
         Ok(())
     }
 
-    /// SPEC 8.5: what is complete and was not deleted is in every listing.
+    /// SPEC 8.5: what is complete and was not deleted is in every listing, and what is listed was written.
     pub(super) fn listed(&self, inventory: &Inventory, needed: &[CheckpointId]) -> Checked {
+        let wrong = |says: String| Err(breach(Rule::Retention, says));
         let there = |checkpoint: &CheckpointId| {
             inventory.unreadable.contains(checkpoint)
                 || inventory.manifests.iter().any(|stored| stored.checkpoint == *checkpoint)
         };
-        match needed.iter().find(|checkpoint| !there(checkpoint)) {
-            Some(gone) => Err(breach(
-                Rule::Retention,
-                format!(
-                    "checkpoint {gone} is complete and still needed, and is not in the inventory"
-                ),
-            )),
-            None => Ok(()),
+        if let Some(gone) = needed.iter().find(|checkpoint| !there(checkpoint)) {
+            return wrong(format!("checkpoint {gone} is complete and needed, and is not listed"));
         }
+        let written =
+            |blob: &&BlobId| self.snapshots.contains_key(blob) || self.trusts_attempt(blob.attempt);
+        if let Some(foreign) = inventory.blobs.iter().find(|blob| !written(blob)) {
+            return wrong(format!("nobody was asked to write {foreign:?}, which is listed"));
+        }
+        let listed: BTreeSet<&BlobId> = inventory.blobs.iter().collect();
+        for stored in &inventory.manifests {
+            let checkpoint = stored.checkpoint;
+            let Some(manifest) = self.manifests.get(&checkpoint) else {
+                if self.trusts(checkpoint) {
+                    continue;
+                }
+                return wrong(format!("nobody asked for checkpoint {checkpoint}, which is listed"));
+            };
+            let blobs: BTreeSet<&BlobId> =
+                self.parts(checkpoint, manifest).flatten().flatten().collect();
+            if !stored.blobs.iter().eq(blobs.iter().copied()) {
+                return wrong(format!("checkpoint {checkpoint} needs the blobs {blobs:?}"));
+            }
+            let missing = blobs.iter().find(|blob| !listed.contains(*blob));
+            if let Some(missing) = missing.filter(|blob| !self.deleted.contains(blob)) {
+                return wrong(format!("{missing:?} is durable and needed, and is not listed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The blobs of each subtask's snapshot in a checkpoint, as far as they are known to be durable.
+    fn parts(
+        &self,
+        checkpoint: CheckpointId,
+        manifest: &Manifest,
+    ) -> impl Iterator<Item = Option<&Vec<BlobId>>> + use<'_> {
+        let attempt = manifest.attempt;
+        (0..manifest.subtasks).map(move |subtask| {
+            // The topology's limit of 256 subtasks fits a u16.
+            let subtask = SubtaskId::new(subtask as u16);
+            self.snapshots.get(&BlobId { checkpoint, attempt, subtask })?.needs.as_ref()
+        })
+    }
+
+    /// A snapshot was taken: from now on its blob may be there.
+    pub(super) fn snapshot(&mut self, blob: BlobId) {
+        self.snapshots.entry(blob).or_default();
     }
 
     pub(super) fn deleted(&mut self, plan: &Plan) {

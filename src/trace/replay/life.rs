@@ -278,7 +278,12 @@ impl Life {
             StoreOp::Manifest { checkpoint, .. } if applied => {
                 tally.checkpoints += u64::from(history.completed(checkpoint)?);
             }
-            StoreOp::Collect { .. } => self.roots = None,
+            StoreOp::Collect { .. } => {
+                let planned = self.roots.take().is_none();
+                ensure(planned || !applied, Rule::Retention, || {
+                    "no line says what was deleted".into()
+                })?;
+            }
             _ => {}
         }
         self.answers.push((op, result, first));

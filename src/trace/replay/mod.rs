@@ -3,8 +3,10 @@
 mod history;
 mod life;
 mod rule;
+mod sinks;
 mod tasks;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
@@ -132,9 +134,9 @@ const BEFORE: usize = 6;
 ///
 /// # Errors
 /// The first [`Difference`].
-pub fn replay(traces: &[RunTrace]) -> Result<Replayed, Box<Difference>> {
+pub fn replay<T: Borrow<RunTrace>>(traces: &[T]) -> Result<Replayed, Box<Difference>> {
     let mut jobs: BTreeMap<&str, Vec<(&RunTrace, &Run)>> = BTreeMap::new();
-    for trace in traces {
+    for trace in traces.iter().map(T::borrow) {
         if let Some(run) = &trace.run {
             jobs.entry(&run.header.job).or_default().push((trace, run));
         }
@@ -168,8 +170,9 @@ pub fn replay(traces: &[RunTrace]) -> Result<Replayed, Box<Difference>> {
         }
         format!("{history:?}").hash(&mut end);
     }
+    let traces = traces.iter().map(T::borrow);
     let torn = |trace: &RunTrace| Some((trace.name().to_owned(), trace.torn()?));
-    Ok(Replayed { tally, torn: traces.iter().filter_map(torn).collect(), end: end.finish() })
+    Ok(Replayed { tally, torn: traces.filter_map(torn).collect(), end: end.finish() })
 }
 
 fn has_claimed(run: &Run) -> bool {

@@ -91,21 +91,21 @@ impl Rule {
     #[must_use]
     pub const fn clause(self) -> &'static str {
         match self {
-            Self::Machine => "3.1",
+            Self::Machine => "3.1, 3.2, 7",
             Self::Possible => "3.1, 5.2, 6.4",
             Self::Sent => "2.3",
             Self::Asked => "3.4",
             Self::Fifo => "2.2, 15.2",
-            Self::CarriedOut => "4.8, 5.4, 5.7",
+            Self::CarriedOut => "4.8, 5.4, 5.7, 6.4",
             Self::Durable => "5.4, 6.2",
             Self::Complete => "4.5, 8.3",
             Self::Permit => "3.5, 6.1",
             Self::CommittedOnce => "2.8",
             Self::Orphans => "6.4",
-            Self::Restored => "6.3, 7.2",
+            Self::Restored => "6.3, 7.4",
             Self::Names => "3.3, 4.1, 8.2",
             Self::Attempts => "3.2, 8.6",
-            Self::Facts => "2.6, 7.1, 7.2",
+            Self::Facts => "2.6, 7.1",
             Self::Retention => "8.1, 8.5",
             Self::Timers => "2.7",
         }

@@ -1,22 +1,23 @@
 //! Tasks of a recorded run: their machines, their channels, and what they owe (SPEC 11.9).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
 use snapline_protocol::Out;
 use snapline_protocol::Verdict;
 use snapline_protocol::aligner::{self, Aligner, Mode};
-use snapline_protocol::committer::{self, CommitOutcome, Committer};
+use snapline_protocol::committer::{self, Committer};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, TxnId};
-use snapline_protocol::message::{Barrier, CommitPermit};
+use snapline_protocol::message::Barrier;
 use snapline_protocol::recovery::Decision;
 use snapline_protocol::topology::Topology;
 
 use super::history::History;
 use super::rule::{Checked, Rule, breach, ensure};
+use super::sinks::Sink;
 use super::{Mail, Tally, proof, run, same_effects};
-use crate::trace::event::{OfAligner, OfCommitter};
+use crate::trace::event::OfAligner;
 use crate::trace::format::Marker;
 
 /// What a task meets.
@@ -33,7 +34,7 @@ pub(super) struct Around<'a> {
 struct InBand {
     marker: Marker,
     barrier: Option<Barrier>,
-    behind: u64,
+    pub(super) behind: u64,
 }
 
 /// The channels of an attempt.
@@ -52,41 +53,22 @@ type Due = (Marker, Option<Barrier>);
 /// A task that has begun.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Task {
-    subtask: SubtaskId,
-    attempt: Attempt,
+    pub(super) subtask: SubtaskId,
+    pub(super) attempt: Attempt,
     config: aligner::Config,
     aligner: Aligner,
-    sink: Option<Sink>,
+    pub(super) sink: Option<Sink>,
     due: VecDeque<Due>,
     /// Snapshots that were taken and whose writing has not come back.
     writing: BTreeMap<CheckpointId, Barrier>,
     /// And what those came to that the aligner has not heard of.
     written: BTreeMap<CheckpointId, bool>,
+    /// Records that came on each input before its last barrier or its end.
+    pub(super) behind: Vec<u64>,
     /// Records sent on each output, by the last line that said it.
     sent: Vec<u64>,
     /// Whether it may emit no further record.
     silent: bool,
-}
-
-/// What a sink has besides.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Sink {
-    config: committer::Config,
-    machine: Committer,
-    two_phase: bool,
-    /// Its aligner has taken a snapshot that its committer has yet to hear of.
-    owes_barrier: Option<CheckpointId>,
-    /// Its aligner has heard a message that its committer has yet to hear.
-    owes_message: Option<Value>,
-    records: u64,
-    preparing: BTreeSet<TxnId>,
-    fenced: bool,
-    /// Commits that were asked for and not called, at most one (SPEC 6.6).
-    permitted: Option<(TxnId, CommitPermit)>,
-    /// The call under way, and whether it is the first of its name.
-    calling: Option<(TxnId, bool)>,
-    /// The call that has returned and that the committer has not heard of.
-    returned: Option<(TxnId, CommitOutcome)>,
 }
 
 impl Task {
@@ -143,17 +125,12 @@ impl Task {
             due: VecDeque::new(),
             writing: BTreeMap::new(),
             written: BTreeMap::new(),
+            behind: vec![0; inputs],
             sent: vec![0; place.outputs.len()],
             silent: rests,
         };
         task.committer_effects(out.as_slice(), around)?;
         Ok(task)
-    }
-
-    fn sink(&mut self) -> Checked<&mut Sink> {
-        self.sink
-            .as_mut()
-            .ok_or_else(|| breach(Rule::Possible, "only a sink has a committer and transactions"))
     }
 
     /// SPEC 5.4, 5.7: before a task takes anything that may change its state or its output, what it owes is done.
@@ -198,7 +175,10 @@ impl Task {
             match effect {
                 aligner::Effect::EndOutput => self.due.push_back((Marker::End, None)),
                 aligner::Effect::Snapshot { barrier } => {
-                    self.writing.insert(barrier.checkpoint, barrier);
+                    let checkpoint = barrier.checkpoint;
+                    let Self { attempt, subtask, .. } = *self;
+                    around.history.snapshot(BlobId { checkpoint, attempt, subtask });
+                    self.writing.insert(checkpoint, barrier);
                     if let Some(sink) = &mut self.sink {
                         sink.owes_barrier = Some(barrier.checkpoint);
                     }
@@ -327,6 +307,7 @@ impl Task {
         ensure(received == Some(next.behind), Rule::Fifo, || {
             format!("{from} has put {} behind {} records", name(marker), next.behind)
         })?;
+        self.behind[channel] = next.behind;
         around.tally.markers += 1;
         around.tally.records += next.behind;
         Ok(next.barrier)
@@ -395,169 +376,6 @@ impl Task {
                 "a snapshot that was not written needs nothing".into()
             }),
         }
-    }
-
-    pub(super) fn commit(
-        &mut self,
-        event: &OfCommitter,
-        (verdict, effects, records): (Verdict, &[Value], Option<u64>),
-        around: &mut Around<'_>,
-    ) -> Checked {
-        let (subtask, attempt) = (self.subtask, self.attempt);
-        let sink = self.sink()?;
-        let event = match *event {
-            OfCommitter::Barrier(checkpoint) => {
-                ensure(sink.owes_barrier.take() == Some(checkpoint), Rule::CarriedOut, || {
-                    format!("its aligner takes no snapshot for checkpoint {checkpoint} now")
-                })?;
-                committer::Event::Barrier(checkpoint)
-            }
-            OfCommitter::Control(ref message) => {
-                let heard = around.mail.order(subtask, message)?;
-                ensure(
-                    sink.owes_message.take().as_ref() == Some(message),
-                    Rule::CarriedOut,
-                    || "what the committer hears its aligner hears first".into(),
-                )?;
-                committer::Event::Control(heard)
-            }
-            OfCommitter::Outcome { txn, outcome } => {
-                ensure(sink.returned.take() == Some((txn, outcome)), Rule::Asked, || {
-                    "no commit call has returned so".into()
-                })?;
-                committer::Event::Outcome { txn, outcome }
-            }
-        };
-        let out = run(&mut sink.machine, &sink.config, event, verdict, effects)?;
-        let is_barrier = matches!(event, committer::Event::Barrier(_));
-        ensure(is_barrier == records.is_some(), Rule::Possible, || {
-            "records are counted for a barrier, and for nothing else".into()
-        })?;
-        if let (committer::Event::Barrier(checkpoint), Some(records)) = (event, records) {
-            let Some(written) = records.checked_sub(sink.records) else {
-                let before = sink.records;
-                return Err(breach(Rule::Fifo, format!("it had taken {before} records before")));
-            };
-            sink.records = records;
-            around.history.closed(TxnId { checkpoint, attempt, subtask }, written)?;
-            let blob = BlobId { checkpoint, attempt, subtask };
-            around.history.held(blob, sink.machine.pending());
-        }
-        self.committer_effects(&out, around)
-    }
-
-    fn committer_effects(
-        &mut self,
-        effects: &[committer::Effect],
-        around: &mut Around<'_>,
-    ) -> Checked {
-        let sink = self.sink.as_mut().map_or_else(
-            || effects.is_empty().then_some(None).ok_or_else(|| breach(Rule::Possible, "no sink")),
-            |sink| Ok(Some(sink)),
-        )?;
-        let Some(sink) = sink else { return Ok(()) };
-        for &effect in effects {
-            match effect {
-                committer::Effect::PreCommit(txn) => _ = sink.preparing.insert(txn),
-                committer::Effect::RollBackOrphans => {}
-                committer::Effect::Commit(txn, permit) => sink.permitted = Some((txn, permit)),
-                committer::Effect::Send(message) => around.mail.reported(message),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn prepared(&mut self, txn: TxnId, around: &mut Around<'_>) -> Checked {
-        let sink = self.sink()?;
-        sink.has_fenced()?;
-        ensure(sink.preparing.remove(&txn), Rule::Asked, || {
-            "its committer did not ask for this transaction to be prepared, or it was".into()
-        })?;
-        around.tally.transactions += 1;
-        around.history.prepared(txn, sink.two_phase)
-    }
-
-    pub(super) fn found(&mut self, txn: TxnId, orphan: bool, around: &mut Around<'_>) -> Checked {
-        let sink = self.sink()?;
-        ensure(!sink.fenced, Rule::Orphans, || "orphans are looked for once".into())?;
-        let says = sink.machine.is_orphan(&sink.config, &txn);
-        ensure(says == orphan, Rule::Orphans, || {
-            match says {
-            true => "it is an orphan: of an earlier attempt, and the restored checkpoint does not hold it".into(),
-            false => "it is no orphan: the restored checkpoint holds it, or it is of this attempt".into(),
-        }
-        })?;
-        around.history.listed_txn(txn, orphan)
-    }
-
-    pub(super) fn fenced(&mut self, around: &mut Around<'_>) -> Checked {
-        let (subtask, attempt) = (self.subtask, self.attempt);
-        let sink = self.sink()?;
-        ensure(!std::mem::replace(&mut sink.fenced, true), Rule::Asked, || {
-            "it has fenced off earlier writers before".into()
-        })?;
-        around.history.fenced(subtask, attempt);
-        Ok(())
-    }
-
-    /// SPEC 3.5, 6.1, 6.6
-    pub(super) fn commit_call(&mut self, txn: TxnId, around: &mut Around<'_>) -> Checked {
-        let sink = self.sink()?;
-        sink.has_fenced()?;
-        let permit = sink.permitted.take_if(|(permitted, _)| *permitted == txn);
-        let Some((_, permit)) = permit else {
-            return Err(breach(
-                Rule::Permit,
-                "its committer gave no permit for this call, or it was used: a permit is good for one call",
-            ));
-        };
-        let checkpoint = permit.checkpoint();
-        ensure(around.history.is_complete(checkpoint), Rule::Permit, || {
-            format!("no line says that checkpoint {checkpoint} is complete")
-        })?;
-        let first = around.history.commit_called(txn)?;
-        around.tally.commits += 1;
-        sink.calling = Some((txn, first));
-        Ok(())
-    }
-
-    pub(super) fn commit_returned(
-        &mut self,
-        txn: TxnId,
-        outcome: CommitOutcome,
-        around: &mut Around<'_>,
-    ) -> Checked {
-        let sink = self.sink()?;
-        let Some((_, first)) = sink.calling.take_if(|(calling, _)| *calling == txn) else {
-            return Err(breach(Rule::Asked, "no such call is under way"));
-        };
-        sink.returned = Some((txn, outcome));
-        around.history.commit_returned(txn, outcome, first, sink.two_phase)
-    }
-}
-
-impl Sink {
-    fn new(config: committer::Config, machine: Committer, two_phase: bool) -> Self {
-        Self {
-            config,
-            machine,
-            two_phase,
-            owes_barrier: None,
-            owes_message: None,
-            records: 0,
-            preparing: BTreeSet::new(),
-            fenced: false,
-            permitted: None,
-            calling: None,
-            returned: None,
-        }
-    }
-
-    /// SPEC 6.4
-    fn has_fenced(&self) -> Checked {
-        ensure(self.fenced, Rule::CarriedOut, || {
-            "it was to fence off earlier writers, and roll back orphans, first".into()
-        })
     }
 }
 

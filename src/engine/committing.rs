@@ -102,13 +102,18 @@ impl Task {
         news: impl FnOnce(R) -> Option<News> + Send + 'static,
     ) {
         let Links { me, over, .. } = self.links.clone();
+        let broken = Arc::clone(&self.broken);
         let job = move || {
-            if over.load(Ordering::Acquire) {
+            if over.load(Ordering::Acquire) || broken.load(Ordering::Acquire) {
                 return;
             }
             match guarded(deed) {
                 Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
-                Err(cause) => me.tell(News::Failed { doing, cause }),
+                Err(cause) => {
+                    // Before the attempt is over: a sink that could not fence commits nothing, one that could not prepare acknowledges nothing.
+                    broken.store(true, Ordering::Release);
+                    me.tell(News::Failed { doing, cause });
+                }
             }
         };
         self.links.lanes.submit(self.identity.subtask.index(), Box::new(job));

@@ -131,6 +131,8 @@ pub(crate) struct Task {
     timing: BTreeMap<CheckpointId, Timing>,
     /// What goes with the next acknowledgement.
     parts: BTreeMap<CheckpointId, Box<Part>>,
+    /// Something done for this task on its lane has failed: what it had handed over behind that is not begun (SPEC 6.2, 6.4).
+    pub(super) broken: Arc<AtomicBool>,
     /// Tries of the commit under way.
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
@@ -164,6 +166,7 @@ impl Task {
             arrived: BTreeMap::new(),
             timing: BTreeMap::new(),
             parts: BTreeMap::new(),
+            broken: Arc::default(),
             tries: (None, 0),
             links,
             counters,
@@ -442,11 +445,11 @@ impl Task {
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
         let Links { store, me, over, .. } = self.links.clone();
-        let note = self.noting();
+        let (note, broken) = (self.noting(), Arc::clone(&self.broken));
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
-            if over.load(Ordering::Acquire) {
+            if over.load(Ordering::Acquire) || broken.load(Ordering::Acquire) {
                 return;
             }
             let began = Instant::now();

@@ -240,7 +240,7 @@ fn text(line: &[u8]) -> Result<&str, Wrong> {
 fn first(text: &str) -> Result<Run, Wrong> {
     let value: serde_json::Value =
         serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
-    let found = |field: &str| value.get(field).map_or("missing".into(), |found| shorten(found));
+    let found = |field: &str| value.get(field).map_or("missing".into(), shorten);
     if value.get("format").and_then(serde_json::Value::as_str) != Some(FORMAT) {
         return Err(Wrong::NotATrace(found("format")));
     }
@@ -280,7 +280,8 @@ fn further(text: &str, expected: u64) -> Result<(Line, Event), Wrong> {
 }
 
 fn wrong(text: &str, error: &serde_json::Error) -> Wrong {
-    if error.is_data() {
+    // Where a word or an object is expected, the parser calls anything else no JSON.
+    if error.is_data() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         let field = field_at(text, error.column());
         // The parser ends with a place, which is said better here.
         let why = error.to_string();

@@ -50,6 +50,10 @@ pub(super) struct Life {
     decisions: Vec<Result<Decision, RecoveryError>>,
     to_deploy: Option<(Attempt, Decision)>,
     to_conclude: BTreeSet<Attempt>,
+    /// The running attempt was to be ended, and no line has said that it was.
+    to_end: bool,
+    /// Tasks were ended though the coordinator did not ask for it: the run is over.
+    over: bool,
     armed: BTreeSet<Timer>,
     /// What the deletion that was asked for must spare.
     roots: Option<Roots>,
@@ -79,6 +83,8 @@ impl Life {
             decisions: Vec::new(),
             to_deploy: None,
             to_conclude: BTreeSet::new(),
+            to_end: false,
+            over: false,
             armed: BTreeSet::new(),
             roots: None,
             mail: Mail::default(),
@@ -128,7 +134,9 @@ impl Life {
                 let hosted = self.hosted(attempt)?;
                 ensure(!std::mem::replace(&mut hosted.ended, true), Rule::Attempts, || {
                     "it had ended before".into()
-                })
+                })?;
+                self.over = !std::mem::take(&mut self.to_end);
+                Ok(())
             }
             (_, Some(attempt), Some(subtask)) => {
                 self.task(run, line, event, (attempt, subtask), history, tally)
@@ -141,6 +149,11 @@ impl Life {
                 ),
             )),
         }
+    }
+
+    /// Whether there is an attempt that has not ended.
+    fn runs(&self) -> bool {
+        self.attempts.values().any(|hosted| !hosted.ended)
     }
 
     fn is_of(&self, attempt: Option<Attempt>) -> Checked {
@@ -170,6 +183,14 @@ impl Life {
         header: &Header,
         history: &mut History,
     ) -> Checked {
+        // SPEC 15.9: what an event brings about is done before the next one is taken.
+        ensure(!self.over, Rule::CarriedOut, || {
+            "the run was over when its tasks were ended".into()
+        })?;
+        ensure(!self.to_end, Rule::CarriedOut, || "the tasks were to be ended first".into())?;
+        ensure(self.to_deploy.is_none(), Rule::CarriedOut, || {
+            "the new attempt was to be hosted first".into()
+        })?;
         let event = self.event(event, header)?;
         let Some(machine) = &mut self.coordinator else { return Ok(()) };
         let out = run(machine, &self.config, event, verdict, effects)?;
@@ -239,9 +260,15 @@ impl Life {
                         self.roots = Some(machine.roots(&self.config));
                     }
                 }
-                Effect::Recover => self.recoveries += 1,
+                Effect::Recover => {
+                    self.recoveries += 1;
+                    self.to_end = self.runs();
+                }
                 Effect::Deploy { attempt, decision } => self.to_deploy = Some((attempt, decision)),
-                Effect::Conclude { attempt } => _ = self.to_conclude.insert(attempt),
+                Effect::Conclude { attempt } => {
+                    self.to_conclude.insert(attempt);
+                    self.to_end = self.runs();
+                }
                 Effect::Send(subtask, message) => self.mail.ordered(subtask, message),
                 Effect::Arm(timer) => _ = self.armed.insert(timer),
                 Effect::Disarm(timer) => _ = self.armed.remove(&timer),

@@ -96,7 +96,7 @@ impl Rule {
             Self::Sent => "2.3",
             Self::Asked => "3.4",
             Self::Fifo => "2.2, 15.2",
-            Self::CarriedOut => "4.8, 5.4, 5.7, 6.4",
+            Self::CarriedOut => "4.8, 5.4, 5.7, 6.4, 15.1, 15.9",
             Self::Durable => "5.4, 6.2",
             Self::Complete => "4.5, 8.3",
             Self::Permit => "3.5, 6.1",

@@ -200,6 +200,13 @@ impl Task {
         channels: &mut Channels,
         around: &mut Around<'_>,
     ) -> Checked<aligner::Event> {
+        // SPEC 5.4: a barrier is passed on in the step that takes the snapshot.
+        if let Some((marker @ Marker::Barrier(_), _)) = self.due.front() {
+            return Err(breach(
+                Rule::CarriedOut,
+                format!("{} was to be put on every output first", name(*marker)),
+            ));
+        }
         let in_band = matches!(event, OfAligner::Barrier { .. } | OfAligner::EndOfInput { .. });
         ensure(in_band == received.is_some(), Rule::Possible, || {
             "records are counted for what comes on an input, and for nothing else".into()
@@ -369,6 +376,14 @@ impl Task {
                 "its aligner did not ask for this snapshot, or it came back",
             ));
         };
+        // SPEC 15.1: what a task hands over is done in that order.
+        if let Some(sink) = &self.sink {
+            let Self { attempt, subtask, .. } = *self;
+            let txn = TxnId { checkpoint: id.checkpoint, attempt, subtask };
+            ensure(!sink.preparing.contains(&txn), Rule::CarriedOut, || {
+                format!("the transaction of checkpoint {} was to be prepared first", id.checkpoint)
+            })?;
+        }
         self.written.insert(id.checkpoint, durable);
         match durable {
             true => around.history.blob(id, needs, barrier.base),

@@ -42,7 +42,7 @@ impl Trap {
 /// and tasks of every role.
 fn wide(
     store: Arc<dyn Store>,
-    sinks: &(MemorySink<(u64, u64)>, MemorySink<(u64, u64)>),
+    sinks: &[MemorySink<(u64, u64)>; 2],
     trap: &Trap,
     trace: &Recording,
 ) -> JobHandle {
@@ -57,8 +57,8 @@ fn wide(
         .count(Emit::EachChange)
         .parallelism(2);
     let (left, right) = counted.fork();
-    right.sink("right", sinks.1.clone());
-    left.filter(|(key, _)| key % 2 == 0).sink("left", sinks.0.clone());
+    right.sink("right", sinks[1].clone());
+    left.filter(|(key, _)| key % 2 == 0).sink("left", sinks[0].clone());
     let config = JobConfig::new()
         .parallelism(1)
         .workers(2)
@@ -72,7 +72,7 @@ fn wide(
 
 /// A run of several terms and attempts: failures, a cancelled term, a suspended one, and one to the end.
 pub(crate) fn eventful(trace: &Recording) {
-    let (store, sinks) = (Arc::new(MemoryStore::new()), (MemorySink::new(), MemorySink::new()));
+    let (store, sinks) = (Arc::new(MemoryStore::new()), [MemorySink::new(), MemorySink::new()]);
     let trap = Trap::default();
     let begin = || wide(store.clone(), &sinks, &trap, trace);
     let some = |job: &JobHandle, checkpoints| {

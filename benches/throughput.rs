@@ -3,7 +3,9 @@
 //! W1: a keyed count; W2: source, map, filter, sink. Each contestant computes the same result, which is verified. A round runs every
 //! contestant once; medians over the rounds are printed with the smallest and the largest, and ratios to timely.
 //!
-//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME]`
+//! `--record` adds snapline with recording on, beside the same with recording off.
+//!
+//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME] [--record]`
 
 #![allow(
     clippy::print_stdout,
@@ -59,6 +61,16 @@ fn main() {
             ],
         ),
     ];
+    let mut tables = tables;
+    if args.iter().any(|arg| arg == "--record") {
+        let (w1_recorded, w2_recorded) = (
+            move || ours::count_recorded(w1, Some(ms(100))),
+            move || ours::chain_recorded(w2, Some(ms(100))),
+        );
+        let name = "snapline, the same, recorded";
+        tables[0].1.insert(3, all(name, w1, Box::new(w1_recorded)));
+        tables[2].1.insert(3, all(name, w2, Box::new(w2_recorded)));
+    }
     let (only, table) = (value("--only"), value("--table"));
     for (title, contestants) in tables {
         if table.is_some_and(|table| !title.contains(table.as_str())) {

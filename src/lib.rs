@@ -89,6 +89,7 @@
 //! | [`connect`] | sources and sinks, and the traits to write your own |
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
+//! | [`trace`] | a run written down, and replayed |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
@@ -103,6 +104,7 @@ pub mod sim;
 pub mod state;
 pub mod store;
 mod sync;
+pub mod trace;
 
 pub use dataflow::*;
 pub use engine::failure::TaskFailure;

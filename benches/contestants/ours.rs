@@ -22,26 +22,46 @@ fn config(directory: &tempfile::TempDir, interval: Option<Duration>) -> JobConfi
 
 pub(crate) fn count(records: u64, interval: Option<Duration>) {
     let directory = tempfile::tempdir().unwrap();
+    count_with(records, config(&directory, interval));
+}
+
+pub(crate) fn count_recorded(records: u64, interval: Option<Duration>) {
+    let directory = tempfile::tempdir().unwrap();
+    let traces = tempfile::tempdir().unwrap();
+    count_with(records, config(&directory, interval).record(traces.path()));
+}
+
+fn count_with(records: u64, config: JobConfig) {
     let sink = MemorySink::new();
     let flow = Dataflow::new("w1");
     flow.source("numbers", Generator::new(records, key))
         .key_by(|key| *key)
         .count(Emit::AtEnd)
         .sink("counts", sink.clone());
-    let outcome = flow.build(config(&directory, interval)).unwrap().run().unwrap();
+    let outcome = flow.build(config).unwrap().run().unwrap();
     assert_eq!(outcome.ended, Ended::Finished);
     verify(records, sink.committed());
 }
 
 pub(crate) fn chain(records: u64, interval: Option<Duration>) {
     let directory = tempfile::tempdir().unwrap();
+    chain_with(records, config(&directory, interval));
+}
+
+pub(crate) fn chain_recorded(records: u64, interval: Option<Duration>) {
+    let directory = tempfile::tempdir().unwrap();
+    let traces = tempfile::tempdir().unwrap();
+    chain_with(records, config(&directory, interval).record(traces.path()));
+}
+
+fn chain_with(records: u64, config: JobConfig) {
     let sink = Sum::default();
     let flow = Dataflow::new("w2");
     flow.source("numbers", Generator::new(records, |seq| seq))
         .map(mapped)
         .filter(|record| kept(*record))
         .sink("sum", sink.clone());
-    let outcome = flow.build(config(&directory, interval)).unwrap().run().unwrap();
+    let outcome = flow.build(config).unwrap().run().unwrap();
     assert_eq!(outcome.ended, Ended::Finished);
     verify_chain(records, *sink.0.lock().unwrap());
 }

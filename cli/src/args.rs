@@ -29,7 +29,7 @@ pub enum Command {
     Walk(WalkArgs),
     /// Run the production code in a simulated world, where everything fails.
     Sim(SimArgs),
-    /// Replay a trace file and tell its story.
+    /// Replay traces: a model's, and tell its story; or those of recorded runs, and hold them against the protocol.
     Trace(TraceArgs),
     /// Count words in a process that is killed again and again, and compare the output with a plain count.
     Demo(DemoArgs),
@@ -161,13 +161,40 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
         _ => Err("two numbers are wanted, the smaller first, as in 0..100".into()),
     }
 }
+const TRACE_EXITS: &str = "\
+Two kinds of traces are told apart by what they say of themselves. One of the model, as `snapline check --trace` writes it, is replayed on the \
+World and its story told. Those of recorded runs (JobConfig::record, `snapline demo`) are replayed on fresh machines, all runs of a job \
+together in the order of their terms, up to the first line that is not as the protocol has it.
+
+Exit status: 0 if all is as it should be; 1 if a run differs from the protocol, or a model's trace does not show what it claims; 2 if the command \
+line is wrong or a file is no trace that can be read";
 
 /// `snapline trace`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct TraceArgs {
-    /// The trace file.
+    /// What to do with traces.
+    #[command(subcommand)]
+    pub command: Option<TraceCommand>,
+    /// A trace file: the same as `snapline trace replay FILE`.
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+}
+
+/// What to do with traces.
+#[derive(Subcommand, Clone, Debug)]
+pub enum TraceCommand {
+    /// Replay traces of either kind.
+    Replay(ReplayArgs),
+}
+
+/// `snapline trace replay`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = TRACE_EXITS)]
+pub struct ReplayArgs {
+    /// Trace files, and directories of run traces (*.ndjson).
+    #[arg(value_name = "PATH", required = true, num_args = 1..)]
+    pub paths: Vec<PathBuf>,
 }
 
 const DEMO_EXITS: &str = "\

@@ -8,6 +8,8 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use snapline::trace::{RunTrace, replay};
+
 use crate::args::DemoArgs;
 use crate::table::{Table, grouped};
 use crate::{Exit, Failure, Terminal};
@@ -29,6 +31,10 @@ fn checkpoints(dir: &Path) -> PathBuf {
 
 fn output(dir: &Path) -> PathBuf {
     dir.join("output")
+}
+
+fn traces(dir: &Path) -> PathBuf {
+    dir.join("trace")
 }
 
 /// Numbers that look random and are the same for the same seed (splitmix64).
@@ -102,6 +108,7 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
         Failure::Damaged(format!("the output in {} cannot be read: {error}", place.dir.display()))
     })?;
     tell(&tally, &work, &came, took, terminal)?;
+    let conforms = replayed(&place.dir, terminal)?;
     let right = (came.duplicates, came.lost) == (0, 0);
     let killed = tally.kills == args.kills;
     if !right {
@@ -127,8 +134,26 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
             "the job ended after {kills} of {wanted} kills: give it more --seconds"
         )?;
     }
+    let right = right && conforms;
     place.leave(terminal, !right || !killed)?;
     Ok(if right && killed { Exit::Good } else { Exit::Bad })
+}
+
+/// Holds what was recorded of all lives against the protocol; says whether it is as it must be.
+fn replayed(dir: &Path, terminal: &mut Terminal<'_>) -> Result<bool, Failure> {
+    let traces = RunTrace::read_all(&[traces(dir)]);
+    let traces = traces.map_err(|error| Failure::Damaged(error.to_string()))?;
+    match replay(&traces) {
+        Ok(replayed) => {
+            writeln!(terminal.out(), "recorded and replayed, {replayed}")?;
+            Ok(true)
+        }
+        Err(difference) => {
+            writeln!(terminal.out(), "recorded and replayed, it is not as the protocol has it:")?;
+            writeln!(terminal.out(), "{difference}")?;
+            Ok(false)
+        }
+    }
 }
 
 /// Runs the job through all its lives; `None` if it was stopped by Ctrl-C.
@@ -287,7 +312,11 @@ impl Place {
     /// Removes it, unless it is to be kept.
     fn leave(&self, terminal: &mut Terminal<'_>, wrong: bool) -> Result<(), Failure> {
         if wrong || !self.temporary {
-            writeln!(terminal.out(), "checkpoints and output are in {}", self.dir.display())?;
+            writeln!(
+                terminal.out(),
+                "checkpoints, output and traces are in {}",
+                self.dir.display()
+            )?;
         } else if let Err(error) = std::fs::remove_dir_all(&self.dir) {
             terminal.complain(&format!("cannot remove {}: {error}\n", self.dir.display()))?;
         }

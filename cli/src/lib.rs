@@ -5,7 +5,7 @@
 //! | `snapline check` | explores named configurations, or the topology in a file | [`check`] |
 //! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
 //! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
-//! | `snapline trace` | replays a trace file and tells its story | [`trace`] |
+//! | `snapline trace` | replays traces, of the model and of recorded runs | [`trace`] |
 //! | `snapline sim` | runs the production code in a simulated world, under seeds | [`sim`] |
 //! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
 //! | `snapline inspect` | looks into a checkpoint directory | [`inspect`] |

@@ -1,21 +1,82 @@
-//! `snapline trace`: replays a trace file (SPEC 11) on the World and tells its story.
+//! `snapline trace`: replays a model's trace on the World and tells its story, and recorded runs on fresh machines (SPEC 11).
 
+use std::path::{Path, PathBuf};
+
+use snapline::trace::{RunTrace, replay};
 use snapline_models::check::describe_bounds;
 use snapline_models::scenario::Setup;
 use snapline_models::story::{ending, render, story};
 use snapline_models::trace::{Claim, Trace};
 
-use crate::args::TraceArgs;
+use crate::args::{ReplayArgs, TraceArgs, TraceCommand};
 use crate::{Exit, Failure, Terminal, read};
 
-/// Carries the command out. A trace that does not show what it claims is [`Exit::Bad`].
+/// Carries the command out. A trace that does not show what it claims, or a run that differs from the protocol, is [`Exit::Bad`].
 ///
 /// # Errors
-/// If the file cannot be read, is no trace of this version, or cannot be replayed; or the output cannot be written.
+/// If a file cannot be read, is no trace of a version that this build knows, or cannot be replayed; or the output cannot be written.
 pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
-    let text = read(&args.file)?;
+    let paths: Vec<PathBuf> = match &args.command {
+        Some(TraceCommand::Replay(ReplayArgs { paths })) => paths.clone(),
+        None => args.file.iter().cloned().collect(),
+    };
+    let mut runs = Vec::new();
+    let mut exit = Exit::Good;
+    for path in &paths {
+        if is_of_a_run(path)? {
+            runs.push(path);
+        } else {
+            exit = exit.max(of_the_model(path, terminal)?);
+        }
+    }
+    if !runs.is_empty() {
+        exit = exit.max(of_runs(&runs, terminal)?);
+    }
+    Ok(exit)
+}
+
+/// Directories hold traces of runs; so does a file whose first line says so, and one whose name does: its first line may be torn.
+fn is_of_a_run(path: &Path) -> Result<bool, Failure> {
+    if path.is_dir() || path.extension().is_some_and(|end| end == "ndjson") {
+        return Ok(true);
+    }
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+    Ok(RunTrace::is_one(&bytes))
+}
+
+fn of_runs(paths: &[&PathBuf], terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let traces = RunTrace::read_all(paths).map_err(|error| Failure::Usage(error.to_string()))?;
+    let out = terminal.out();
+    for trace in &traces {
+        match trace.header() {
+            Some(header) => writeln!(
+                out,
+                "{}: job {}, term {}, {} lines",
+                trace.name(),
+                header.job,
+                header.term,
+                trace.lines().len()
+            )?,
+            None => writeln!(out, "{}: says nothing, its first line is torn", trace.name())?,
+        }
+    }
+    match replay(&traces) {
+        Ok(replayed) => {
+            writeln!(out, "{replayed}")?;
+            Ok(Exit::Good)
+        }
+        Err(difference) => {
+            writeln!(out, "not as the protocol has it:\n{difference}")?;
+            Ok(Exit::Bad)
+        }
+    }
+}
+
+fn of_the_model(file: &Path, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let text = read(file)?;
     let wrong =
-        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", args.file.display()));
+        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", file.display()));
     let trace = Trace::read(&text).map_err(|error| wrong(&error))?;
     let replay = trace.replay().map_err(|error| wrong(&error))?;
     let setup = Setup::new(trace.scenario.clone(), trace.mutant).map_err(|error| wrong(&error))?;

@@ -46,14 +46,20 @@ fn a_word_count_is_killed_and_nothing_is_lost() {
     let row: Vec<&str> = run.out.lines().nth(1).expect("a row").split_whitespace().collect();
     assert_eq!((row[0], row[1], row[6], row[7]), ("2", "2", "0", "0"), "{}", run.out);
     assert_ne!(row[4], "0", "after a kill something is read again: {}", run.out);
-    assert!(!run.out.contains("checkpoints and output are in"), "{}", run.out);
+    assert!(!run.out.contains("checkpoints, output and traces are in"), "{}", run.out);
+    assert!(
+        run.out.contains("recorded and replayed, as the protocol has it: 3 runs"),
+        "{}",
+        run.out
+    );
 }
 
 #[test]
 fn a_sink_that_commits_too_early_is_found_out() {
     let dir = fresh("early");
     let run = snapline(&["demo", "--unsafe-sink", "--seconds", "2", "--kills", "2", "--dir", &dir]);
-    run.is(1, &["WRONG", "is there again", "the control was found out, as it should be", &dir]);
+    let said = ["WRONG", "is there again", "the control was found out, as it should be", &dir];
+    run.is(1, &said);
 }
 
 #[test]
@@ -202,4 +208,36 @@ fn garbage_is_deleted_and_nothing_else() {
     snapline(&["gc", &checkpoints(&dir)]).is(0, &["0 checkpoints and 1 blobs", "deleted"]);
     assert_eq!((files(&dir, "checkpoints"), files(&dir, "blobs")), (manifests, blobs));
     snapline(&["inspect", &checkpoints(&dir), "--verify"]).is(0, &["0 defects"]);
+}
+
+#[test]
+fn recorded_runs_are_replayed() {
+    let dir = demonstrated("recorded");
+    let traces = format!("{dir}/trace");
+    let run = snapline(&["trace", "replay", &traces]);
+    let run = run.is(0, &["job word-count, term 1", "as the protocol has it: 1 runs"]);
+    let file = run.out.split(": job").next().expect("a name first").to_owned();
+    snapline(&["trace", &file]).is(0, &["as the protocol has it"]);
+
+    let text = fs::read_to_string(&file).expect("readable");
+    let copy = |name: &str, text: &str| {
+        let path = scratch(name);
+        fs::write(&path, text).expect("writable");
+        path
+    };
+    let torn = copy("torn.ndjson", &text[..text.len() - 5]);
+    snapline(&["trace", "replay", &torn]).is(0, &["its last line is torn and does not count"]);
+    // The name does not matter.
+    let altered = copy("altered.txt", &text.replacen("\"Ack\"", "\"Decline\"", 1));
+    snapline(&["trace", "replay", &altered])
+        .is(1, &["not as the protocol has it", "the protocol: ", "before that"]);
+    let dropped: Vec<&str> =
+        text.lines().enumerate().filter(|(at, _)| *at != 5).map(|(_, line)| line).collect();
+    let dropped = copy("dropped.ndjson", &(dropped.join("\n") + "\n"));
+    snapline(&["trace", "replay", &dropped]).is(2, &["line 6: its clock says 6 where 5 follows"]);
+    let newer = copy("newer.ndjson", &text.replacen("\"version\":1", "\"version\":9", 1));
+    snapline(&["trace", "replay", &newer]).is(2, &["this is version 9", "reads version 1"]);
+    snapline(&["trace", "replay", &checkpoints(&dir)]).is(2, &["no run trace in it"]);
+    snapline(&["trace", "replay", "nowhere.ndjson"]).is(2, &["nowhere.ndjson", "cannot be read"]);
+    snapline(&["trace", "replay"]).is(2, &["PATH"]);
 }

@@ -43,6 +43,7 @@ pub struct Config {
 
 /// What happens to a subtask.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
     /// A barrier was read from an input channel.
     Barrier {
@@ -73,6 +74,7 @@ pub enum Event {
 
 /// What a subtask must do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
     /// Pass end of input downstream, behind everything emitted so far (and, for an operator, behind what its end flushes).
     EndOutput,

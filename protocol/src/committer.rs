@@ -35,6 +35,7 @@ pub enum Phase {
 
 /// What a commit call came to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CommitOutcome {
     /// Committed by this call.
     Committed,
@@ -50,6 +51,7 @@ pub enum CommitOutcome {
 
 /// What happens to a sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
     /// The aligner takes a snapshot: the open transaction ends here. An empty one is a full participant (SPEC 6.2).
     Barrier(CheckpointId),
@@ -66,6 +68,7 @@ pub enum Event {
 
 /// What a sink must do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
     /// Flush and prepare the open transaction under this name, before the snapshot is taken: its committable is part of it.
     PreCommit(TxnId),

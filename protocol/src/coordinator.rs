@@ -124,6 +124,7 @@ pub enum StoreResult {
 
 /// What happens to a coordinator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
     /// A timer it armed has fired. [`Timer::Interval`] may also be fired early: a checkpoint asked for by hand.
     Fired(Timer),
@@ -161,6 +162,7 @@ pub enum Event {
 
 /// What a coordinator must do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
     /// Write to the store; storage is a peer.
     Store(StoreOp),

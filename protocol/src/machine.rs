@@ -71,6 +71,7 @@ impl<E> Out<E> {
 /// What became of an event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[must_use]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verdict {
     /// The event was part of the protocol's course.
     Applied,
@@ -89,6 +90,7 @@ impl Verdict {
 
 /// Why an event was ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Why {
     /// It belongs to an earlier attempt or term, or to one that this machine is not part of (SPEC 3.2).
     Stale,

@@ -42,6 +42,7 @@ pub struct Barrier {
 /// Proof that all bytes of one subtask's snapshot are durable. Made by the storage side, and by nothing else (SPEC 3.5).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[must_use]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Persisted {
     attempt: Attempt,
     checkpoint: CheckpointId,

@@ -21,6 +21,7 @@ pub enum Health {
 
 /// One manifest that was found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Found {
     /// Its checkpoint.
     pub checkpoint: CheckpointId,
@@ -34,6 +35,7 @@ pub struct Found {
 
 /// What the user allows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Policy {
     /// Fall back to an older checkpoint when the newest is unreadable. Committed output of the newer ones is then written twice:
     /// the guarantee is lost, which is why it must be asked for (SPEC 7.3).
@@ -45,6 +47,7 @@ pub struct Policy {
 
 /// Everything a decision stands on. Read *after* the fence was raised, never before (SPEC 7.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Facts {
     /// The term of the coordinator that reads.
     pub mine: Term,
@@ -58,6 +61,7 @@ pub struct Facts {
 
 /// What a new attempt starts from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Decision {
     /// There is no completed checkpoint: sources start at their beginning, sinks abort whatever was ever prepared (SPEC 7.5).
     Fresh,
@@ -73,6 +77,7 @@ pub enum Decision {
 
 /// Why nothing can be restored without somebody's decision.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RecoveryError {
     /// A later coordinator has raised the fence.
     Deposed {

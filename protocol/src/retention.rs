@@ -10,6 +10,7 @@ use crate::ids::{Attempt, BlobId, CheckpointId};
 
 /// A checkpoint under way, as far as deletion must know it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UnderWay {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
@@ -19,6 +20,7 @@ pub struct UnderWay {
 
 /// What must stay reachable, as the coordinator knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Roots {
     /// The coordinator's current attempt. Blobs of later attempts are not its to delete.
     pub attempt: Attempt,
@@ -34,6 +36,7 @@ pub struct Roots {
 
 /// A completed checkpoint in storage.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stored {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
@@ -43,6 +46,7 @@ pub struct Stored {
 
 /// What storage holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inventory {
     /// All manifests that can be read, in any order.
     pub manifests: Vec<Stored>,
@@ -54,6 +58,7 @@ pub struct Inventory {
 
 /// What to delete: manifests first, durably, then blobs; each list oldest first (SPEC 8.5).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Plan {
     /// Manifests to delete.
     pub manifests: Vec<CheckpointId>,

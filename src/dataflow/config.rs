@@ -11,6 +11,7 @@ pub use snapline_protocol::aligner::Mode;
 use super::guarantee::Level;
 use crate::store::{LocalStore, MemoryStore, Store, StoreError, Takeover};
 use crate::sync::{Arc, thread};
+use crate::trace::Recording;
 
 /// Where checkpoints go.
 #[derive(Clone)]
@@ -137,6 +138,7 @@ pub struct JobConfig {
     pub(crate) allow_older: bool,
     pub(crate) resume: Resume,
     pub(crate) upload_threads: usize,
+    pub(crate) recording: Option<Recording>,
 }
 
 impl Default for JobConfig {
@@ -158,6 +160,7 @@ impl Default for JobConfig {
             allow_older: false,
             resume: Resume::default(),
             upload_threads: 2,
+            recording: None,
         }
     }
 }
@@ -271,6 +274,14 @@ impl JobConfig {
     /// How many threads write snapshots and commit transactions. Default: 2.
     pub fn upload_threads(mut self, threads: usize) -> Self {
         self.upload_threads = threads;
+        self
+    }
+
+    /// Records each run as a trace that `snapline trace replay` and [`crate::trace::replay`] hold against the protocol (SPEC 11.5): in a
+    /// directory, a new file for each run, or in memory. A trace that cannot be written does no harm to the job; it is told as an error to
+    /// `tracing`, and by [`crate::JobStatus::recording_failed`]. Default: nothing is recorded.
+    pub fn record(mut self, to: impl Into<Recording>) -> Self {
+        self.recording = Some(to.into());
         self
     }
 }

@@ -46,6 +46,8 @@ impl Default for Sizing {
 /// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
 struct Ends<T> {
     sizing: Sizing,
+    /// Which of the topology's edges it is.
+    edge: usize,
     senders: Vec<Vec<Sender<T>>>,
     receivers: Vec<Vec<Receiver<T>>>,
 }
@@ -56,16 +58,16 @@ pub(crate) struct Edge<T>(Mutex<Ends<T>>);
 impl<T: Send> Edge<T> {
     pub(crate) fn new() -> Arc<Self> {
         let (sizing, senders, receivers) = (Sizing::default(), Vec::new(), Vec::new());
-        Arc::new(Self(Mutex::new(Ends { sizing, senders, receivers })))
+        Arc::new(Self(Mutex::new(Ends { sizing, edge: 0, senders, receivers })))
     }
 
     fn outboxes(&self, producer: usize) -> Vec<Outbox<T>> {
         let mut ends = lock(&self.0);
-        let batch = ends.sizing.batch;
+        let (batch, edge) = (ends.sizing.batch, ends.edge);
         let senders = std::mem::take(&mut ends.senders[producer]);
         #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "no fault is planted"))]
         let mut outboxes: Vec<_> =
-            senders.into_iter().map(|sender| Outbox::new(sender, batch)).collect();
+            senders.into_iter().map(|sender| Outbox::new(sender, batch, edge)).collect();
         #[cfg(feature = "sim")]
         match ends.sizing.mutant {
             Some(mutant @ crate::sim::Mutant::PartialFanOut) => {
@@ -86,9 +88,10 @@ impl<T: Send> Edge<T> {
 
 /// An edge whose records' type does not matter.
 pub(crate) trait Connect: Send + Sync {
-    /// Makes the channels of an attempt, between subtasks whose workers these wake.
+    /// Makes the channels of an attempt, of this edge of the topology, between subtasks whose workers these wake.
     fn connect(
         &self,
+        edge: usize,
         wiring: Wiring,
         sizing: Sizing,
         producers: &[Unparker],
@@ -99,13 +102,14 @@ pub(crate) trait Connect: Send + Sync {
 impl<T: Send> Connect for Edge<T> {
     fn connect(
         &self,
+        edge: usize,
         wiring: Wiring,
         sizing: Sizing,
         producers: &[Unparker],
         consumers: &[Unparker],
     ) {
         let mut ends = lock(&self.0);
-        ends.sizing = sizing;
+        (ends.sizing, ends.edge) = (sizing, edge);
         ends.senders = producers.iter().map(|_| Vec::new()).collect();
         ends.receivers = consumers.iter().map(|_| Vec::new()).collect();
         for (from, producer) in producers.iter().enumerate() {

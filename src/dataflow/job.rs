@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use snapline_protocol::coordinator;
+use snapline_protocol::fence::Claimant;
+use snapline_protocol::ids::Term;
+use snapline_protocol::recovery::Policy;
 use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
 
 use super::config::{JobConfig, Storage, cores};
 use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
+use crate::connect::Delivery;
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
 use crate::engine::platform::Platform;
@@ -14,6 +19,7 @@ use crate::engine::status::StatusBoard;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::Manifest;
 use crate::sync::{Arc, thread};
+use crate::trace::format::{self as trace, Header};
 
 /// Everything that stays as it is while a job runs.
 pub(crate) struct JobSpec {
@@ -28,6 +34,36 @@ pub(crate) struct JobSpec {
 }
 
 impl JobSpec {
+    /// The first line of a run's trace (SPEC 11.6).
+    pub(crate) fn trace_header(
+        &self,
+        config: &coordinator::Config,
+        term: Term,
+        claimant: Claimant,
+        policy: Policy,
+    ) -> Header {
+        let two_phase = |node: &&Node| node.delivery == Some(Delivery::TwoPhase);
+        Header {
+            format: trace::FORMAT.to_owned(),
+            version: trace::VERSION,
+            job: self.name.clone(),
+            process: std::process::id(),
+            term,
+            claimant,
+            plan: Plan {
+                operators: self.topology.operators().to_vec(),
+                edges: self.topology.edges().to_vec(),
+            },
+            mode: self.config.mode,
+            two_phase: self.nodes.iter().filter(two_phase).map(|node| node.name.clone()).collect(),
+            max_concurrent: config.max_concurrent,
+            tolerable_failures: config.tolerable_failures,
+            retained: config.retained,
+            id_block: config.id_block,
+            policy,
+        }
+    }
+
     /// What keeps a checkpoint from being restored into this job; `None` if nothing does.
     pub(crate) fn differs_from(&self, manifest: &Manifest) -> Option<String> {
         if manifest.job != self.name {

@@ -20,6 +20,7 @@ use crate::error::BoxError;
 use crate::state::{Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, thread};
+use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
 #[derive(Clone, Copy)]
@@ -47,6 +48,7 @@ pub(crate) struct Hosting {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
     pub(crate) platform: Platform,
+    pub(crate) recorder: Recorder,
 }
 
 /// Starts the tasks of an attempt on threads of their own.
@@ -168,6 +170,7 @@ fn seat(
                 lanes: Arc::clone(&hosting.lanes),
                 store: Arc::clone(&hosting.store),
                 coordinator: hosting.coordinator.clone(),
+                recorder: hosting.recorder.clone(),
                 me,
                 over: Arc::clone(&over),
                 platform: hosting.platform.clone(),
@@ -196,7 +199,7 @@ fn connect(spec: &JobSpec, wakers: &[Unparker], platform: &Platform) {
         if planted!(platform, RecordsWithoutWaking) {
             consumers.fill(Parker::new().unparker().clone());
         }
-        edge.edge.connect(wiring, spec.sizing, &producers, &consumers);
+        edge.edge.connect(place, wiring, spec.sizing, &producers, &consumers);
     }
 }
 

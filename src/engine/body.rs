@@ -55,6 +55,11 @@ pub(crate) trait Body: Send {
     /// How many records were emitted so far.
     fn emitted(&self) -> u64;
 
+    /// How many records were emitted so far on each output channel, in the topology's order.
+    fn by_channel(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// A sink's transactions; `None` for every other task.
     fn transactions(&mut self) -> Option<&mut dyn Transactions> {
         None
@@ -156,6 +161,10 @@ where
     fn emitted(&self) -> u64 {
         self.output.sent()
     }
+
+    fn by_channel(&mut self) -> Vec<u64> {
+        self.output.by_channel()
+    }
 }
 
 /// A chain of operators with inputs.
@@ -215,5 +224,9 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
 
     fn emitted(&self) -> u64 {
         self.output.sent()
+    }
+
+    fn by_channel(&mut self) -> Vec<u64> {
+        self.output.by_channel()
     }
 }

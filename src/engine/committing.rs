@@ -12,6 +12,8 @@ use super::lanes::{Job, Work};
 use super::platform::planted;
 use super::task::{Links, News, Task};
 use crate::error::BoxError;
+use crate::sync::{Arc, Ordering};
+use crate::trace::What;
 
 /// The pause before a commit is tried again: doubled from the first to the last.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -22,6 +24,10 @@ impl Task {
         let mut out = Out::new();
         let verdict = committer.handle(config, event, &mut out);
         tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.note(|task| {
+            let records = matches!(event, committer::Event::Barrier(_)).then(|| task.received());
+            What::committer(&event, verdict, out.as_slice(), records)
+        });
         self.committer_effects(out)
     }
 
@@ -36,6 +42,12 @@ impl Task {
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
                     let prepare = transactions(&mut self.body).close(txn)?;
+                    let note = self.noting();
+                    let prepare = Box::new(move || {
+                        prepare()?;
+                        note(What::Prepared { txn });
+                        Ok(())
+                    });
                     self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
@@ -56,8 +68,18 @@ impl Task {
     fn roll_back_orphans(&mut self) {
         let Some((config, committer)) = &self.committer else { return };
         let (config, committer) = (*config, committer.clone());
-        let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
-        let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        let (note, noted) = (self.noting(), self.noting());
+        let is_orphan = Box::new(move |txn: &TxnId| {
+            let orphan = committer.is_orphan(&config, txn);
+            noted(What::Found { txn: *txn, orphan });
+            orphan
+        });
+        let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        let deed = Box::new(move || {
+            roll_back()?;
+            note(What::Fenced {});
+            Ok(())
+        });
         self.hand_over(Work::RollBack, Duration::ZERO, deed, |()| None);
     }
 
@@ -68,7 +90,13 @@ impl Task {
             0 => Duration::ZERO,
             tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
         };
-        let mut commit = transactions(&mut self.body).commit(txn);
+        let (call, note) = (transactions(&mut self.body).commit(txn), self.noting());
+        let mut commit: Deed<CommitOutcome> = Box::new(move || {
+            note(What::CommitCall { txn });
+            let outcome = call()?;
+            note(What::CommitReturned { txn, outcome });
+            Ok(outcome)
+        });
         if planted!(self.links.platform, CommitSwallowed) {
             commit = Box::new(move || match commit()? {
                 CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),
@@ -91,9 +119,19 @@ impl Task {
         news: impl FnOnce(R) -> Option<News> + Send + 'static,
     ) {
         let Links { me, over, lanes, .. } = self.links.clone();
-        let job = move || match guarded(deed) {
-            Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
-            Err(cause) => me.tell(News::Failed { doing: work.doing(), cause }),
+        let broken = Arc::clone(&self.broken);
+        let job = move || {
+            if broken.load(Ordering::Acquire) {
+                return;
+            }
+            match guarded(deed) {
+                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
+                Err(cause) => {
+                    // Before the attempt is over: a sink that could not fence commits nothing, one that could not prepare acknowledges nothing.
+                    broken.store(true, Ordering::Release);
+                    me.tell(News::Failed { doing: work.doing(), cause });
+                }
+            }
         };
         let apart = work == Work::Prepare && planted!(self.links.platform, PrepareNotAwaited);
         lanes.submit(

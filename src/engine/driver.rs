@@ -28,6 +28,7 @@ use super::{Notice, Part, Wish};
 use crate::dataflow::JobSpec;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
+use crate::trace::{Recorder, What};
 
 /// How long sinks have to report before they are told again that a checkpoint is complete.
 const RESEND: Duration = Duration::from_secs(1);
@@ -118,13 +119,18 @@ impl Driver {
         };
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
         let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
-        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone());
-        let lanes = Arc::new(lanes(settings.upload_threads)?);
         let term = store.fence().map_err(JobError::Store)?.term.next();
+        let claimant = platform.claimant();
+        let recorder = Recorder::begin(settings.recording.as_ref(), || {
+            spec.trace_header(&config, term, claimant, policy)
+        });
+        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone(), recorder.clone());
+        let lanes = Arc::new(lanes(settings.upload_threads)?);
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
-        let machine = Coordinator::start(&config, term, platform.claimant(), &mut out);
-        let hosting = Hosting { spec, store, lanes, coordinator: sender, platform };
+        let machine = Coordinator::start(&config, term, claimant, &mut out);
+        recorder.coordinator(machine.attempt(), || What::started(out.as_slice()));
+        let hosting = Hosting { spec, store, lanes, coordinator: sender, platform, recorder };
         let mut driver = Self {
             hosting,
             config,
@@ -239,9 +245,7 @@ impl Driver {
 
     /// Ends what is left of the job, and tells everybody.
     fn finish(mut self, end: Result<Ended, JobError>) -> Result<Outcome, JobError> {
-        if let Some(running) = self.running.take() {
-            running.end();
-        }
+        self.end_tasks();
         for waiter in self.waiters.drain(..) {
             // Whoever asked may have gone.
             let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
@@ -347,6 +351,9 @@ impl Driver {
         let newest = self.machine.newest();
         let verdict = self.machine.handle(&self.config, event, &mut out);
         tracing::trace!(target: "snapline::machine", ?event, ?verdict, effects = ?out.as_slice());
+        self.hosting.recorder.coordinator(self.machine.attempt(), || {
+            What::coordinator(&event, verdict, out.as_slice())
+        });
         if let (Event::Fired(Timer::Interval), Verdict::Ignored(why)) = (event, verdict) {
             tracing::debug!(target: "snapline::checkpoint", ?why, "no checkpoint is begun");
         }
@@ -422,9 +429,7 @@ impl Driver {
                 Effect::Recover => self.recover(),
                 Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
                 Effect::Conclude { attempt } => {
-                    if let Some(running) = self.running.take() {
-                        running.end();
-                    }
+                    self.end_tasks();
                     self.peer.conclude(attempt, Arc::clone(&self.hosting.lanes));
                 }
                 Effect::Send(subtask, message) => {
@@ -477,9 +482,7 @@ impl Driver {
         let first = self.host.attempt().is_none();
         let now = self.hosting.platform.clock.now();
         let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(now) };
-        if let Some(running) = self.running.take() {
-            running.end();
-        }
+        self.end_tasks();
         let Some(pause) = pause else {
             // A sink may hear of a successor before the store tells.
             let deposed = self.hosting.store.fence();
@@ -501,8 +504,17 @@ impl Driver {
         self.peer.recover(self.machine.term(), self.policy, pause);
     }
 
+    fn end_tasks(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.end();
+            self.hosting.recorder.coordinator(self.machine.attempt(), || What::Ended {});
+        }
+    }
+
     fn deploy(&mut self, attempt: Attempt, decision: Decision) {
-        if !self.host.admit(attempt).is_applied() {
+        let verdict = self.host.admit(attempt);
+        self.hosting.recorder.coordinator(attempt, || What::Host { verdict });
+        if !verdict.is_applied() {
             return;
         }
         self.ended = IndexSet::EMPTY;

@@ -25,9 +25,11 @@ impl Driver {
         let under_way = self.gathered.iter().map(way).collect();
         let closing = self.machine.is_over();
         let newest = self.machine.newest();
+        let recording_failed = self.hosting.recorder.failure();
         self.board.update(|status| {
             status.under_way = under_way;
             status.newest_checkpoint = newest;
+            status.recording_failed = recording_failed;
             if closing && status.phase == JobPhase::Running {
                 status.phase = JobPhase::Closing;
             }

@@ -26,6 +26,8 @@ pub struct Outbox<T> {
     /// How many records make a batch. Invariant: `batch.len() < full` between calls.
     full: usize,
     channel: Sender<T>,
+    /// Which of the topology's edges the channel is of.
+    edge: usize,
     /// Behind the channel, before the batch. One input batch may make any number of output batches; the task takes no further input
     /// before they are gone.
     waiting: VecDeque<Message<T>>,
@@ -37,12 +39,13 @@ pub struct Outbox<T> {
 }
 
 impl<T: Send> Outbox<T> {
-    pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>) -> Self {
+    pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>, edge: usize) -> Self {
         let full = batch.unwrap_or_else(batch_records::<T>);
         Self {
             batch: channel.buffer(full),
             full,
             channel,
+            edge,
             waiting: VecDeque::new(),
             sent: 0,
             #[cfg(feature = "sim")]
@@ -299,6 +302,20 @@ impl<X> Output<X> {
         let mut all = true;
         self.route.each(&mut |outbox| all &= outbox.drain());
         all
+    }
+
+    /// How many records were emitted so far on each channel, in the topology's order: by edge, then by consumer.
+    pub(crate) fn by_channel<T: Send>(&mut self) -> Vec<u64>
+    where
+        X: Route<T>,
+    {
+        let mut counts = Vec::new();
+        self.route.each(&mut |outbox| {
+            counts.push((outbox.edge, outbox.sent + outbox.batch.len() as u64));
+        });
+        // Branches of a fork are in the order of their making, edges in that of their consumers'. The sort is stable.
+        counts.sort_by_key(|&(edge, _)| edge);
+        counts.into_iter().map(|(_, count)| count).collect()
     }
 
     /// Puts a barrier on every channel, behind everything emitted so far (SPEC 5.4).

@@ -12,6 +12,7 @@ use super::Notice;
 use super::lanes::{Job, Lanes, Work};
 use crate::store::{Manifest, Store, StoreError, inventory, recovery_facts};
 use crate::sync::Arc;
+use crate::trace::{Recorder, What};
 
 /// The store, and the thread that uses it for the coordinator.
 pub(crate) struct Peer {
@@ -19,6 +20,7 @@ pub(crate) struct Peer {
     /// Dropped with the driver: nobody waits out a pause any more.
     lane: Lanes,
     notices: crossbeam_channel::Sender<Notice>,
+    recorder: Recorder,
 }
 
 impl Peer {
@@ -26,77 +28,88 @@ impl Peer {
         store: Arc<dyn Store>,
         lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
+        recorder: Recorder,
     ) -> Self {
-        Self { store, lane, notices }
+        Self { store, lane, notices, recorder }
     }
 
     fn submit(
         &self,
         work: Work,
         pause: Duration,
-        job: impl FnOnce(&dyn Store) -> Notice + Send + 'static,
+        job: impl FnOnce(&dyn Store, &Recorder) -> Notice + Send + 'static,
     ) {
         let (store, notices) = (Arc::clone(&self.store), self.notices.clone());
+        let recorder = self.recorder.clone();
         let job = move || {
             // A driver that is gone needs no answer.
-            let _ = notices.send(job(&*store));
+            let _ = notices.send(job(&*store, &recorder));
         };
         self.lane.submit(0, Job::new(work, job).after(pause));
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
-        self.submit(Work::Claim, Duration::ZERO, move |store| {
+        self.submit(Work::Claim, Duration::ZERO, move |store, recorder| {
             match store.claim(term, claimant, block) {
-                Ok(first) => Notice::Claimed(first, first.plus(block)),
-                Err(error) => stored(op, Err(error)),
+                Ok(first) => {
+                    let (result, first_id) = (StoreResult::Applied, Some(first));
+                    recorder.store(|| What::Store { op, result, first: first_id });
+                    Notice::Claimed(first, first.plus(block))
+                }
+                Err(error) => stored(op, Err(error), recorder),
             }
         });
     }
 
     pub(crate) fn reserve(&self, op: StoreOp, term: Term, until: CheckpointId, pause: Duration) {
-        self.submit(Work::Reserve, pause, move |store| stored(op, store.reserve(term, until)));
+        self.submit(Work::Reserve, pause, move |store, recorder| stored(op, store.reserve(term, until), recorder));
     }
 
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
-        self.submit(Work::Manifest, pause, move |store| {
-            stored(op, store.put_manifest(term, &manifest))
+        self.submit(Work::Manifest, pause, move |store, recorder| {
+            stored(op, store.put_manifest(term, &manifest), recorder)
         });
     }
 
     /// SPEC 8.5: the roots were read before; now the manifests, then the blobs.
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
-        self.submit(Work::Collect, pause, move |store| {
+        self.submit(Work::Collect, pause, move |store, recorder| {
             let collected = inventory(store).and_then(|inventory| {
                 let plan = plan(&roots, &inventory);
                 tracing::debug!(
                     target: "snapline::store",
                     manifests = plan.manifests.len(), blobs = plan.blobs.len(), "deleting garbage"
                 );
+                recorder.store(|| What::Collect { roots, inventory, plan: plan.clone() });
                 store.delete(term, &plan.manifests, &plan.blobs)
             });
-            stored(op, collected)
+            stored(op, collected, recorder)
         });
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
-        self.submit(Work::Recover, pause, move |store| match recovery_facts(store, term, policy) {
-            Ok((facts, wrong)) => Notice::Recovered(decide(&facts), wrong),
+        self.submit(Work::Recover, pause, move |store, recorder| match recovery_facts(store, term, policy) {
+            Ok((facts, wrong)) => {
+                let decision = decide(&facts);
+                recorder.store(|| What::facts(facts, &decision));
+                Notice::Recovered(decision, wrong)
+            }
             Err(error) => Notice::Unread(error),
         });
     }
 
     /// Says when everything that was handed to these lanes has ended (SPEC 8.6).
     pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<Lanes>) {
-        self.submit(Work::Conclude, Duration::ZERO, move |_| {
+        self.submit(Work::Conclude, Duration::ZERO, move |_, _| {
             lanes.settle();
             Notice::Concluded(attempt)
         });
     }
 }
 
-fn stored(op: StoreOp, result: Result<(), StoreError>) -> Notice {
-    match result {
-        Ok(()) => Notice::Stored { op, result: StoreResult::Applied, error: None },
-        Err(error) => Notice::Stored { op, result: error.result(), error: Some(error) },
-    }
+fn stored(op: StoreOp, result: Result<(), StoreError>, recorder: &Recorder) -> Notice {
+    let error = result.err();
+    let result = error.as_ref().map_or(StoreResult::Applied, StoreError::result);
+    recorder.store(|| What::Store { op, result, first: None });
+    Notice::Stored { op, result, error }
 }

@@ -127,6 +127,8 @@ pub struct JobStatus {
     pub failed: u64,
     /// Checkpoints under way.
     pub under_way: Vec<UnderWayStatus>,
+    /// Why the run is not recorded (any more), though it was to be.
+    pub recording_failed: Option<String>,
     /// The last checkpoints that ended, oldest first.
     pub history: Vec<CheckpointStats>,
     /// The subtasks of the attempt.

@@ -23,6 +23,7 @@ use crate::error::BoxError;
 use crate::state::{self, Locations, Named, Written};
 use crate::store::{self, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::trace::{Marker, Recorder, What};
 
 /// Under which name a task's own state is in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
@@ -51,6 +52,7 @@ pub(crate) struct Links {
     pub(crate) over: Arc<AtomicBool>,
     pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
+    pub(crate) recorder: Recorder,
 }
 
 /// Who a task is.
@@ -97,6 +99,8 @@ pub(crate) struct Task {
     aligner: Aligner,
     pub(super) committer: Option<(committer::Config, Committer)>,
     pub(super) body: Box<dyn Body>,
+    /// Records taken from each input.
+    taken: Vec<u64>,
     /// The input to look at next.
     next_input: usize,
     /// All inputs have ended and the operator is still emitting what that brings.
@@ -114,6 +118,8 @@ pub(crate) struct Task {
     timing: BTreeMap<CheckpointId, Timing>,
     /// What goes with the next acknowledgement.
     parts: BTreeMap<CheckpointId, Box<Part>>,
+    /// Something done for this task on its lane has failed: what it had handed over behind that is not begun (SPEC 6.2, 6.4).
+    pub(super) broken: Arc<AtomicBool>,
     /// Tries of the commit under way.
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
@@ -131,6 +137,7 @@ impl Task {
             Some((config, machine, out)) => (Some((config, machine)), Some(out)),
             None => (None, None),
         };
+        let inputs = aligner.0.inputs;
         let mut past = BTreeMap::new();
         past.extend(restored.map(|(checkpoint, locations)| (checkpoint, Arc::new(locations))));
         let mut task = Self {
@@ -139,6 +146,7 @@ impl Task {
             aligner: aligner.1,
             committer,
             body,
+            taken: vec![0; inputs],
             next_input: 0,
             finishing: false,
             flushed,
@@ -148,12 +156,18 @@ impl Task {
             arrived: BTreeMap::new(),
             timing: BTreeMap::new(),
             parts: BTreeMap::new(),
+            broken: Arc::default(),
             tries: (None, 0),
             links,
             counters,
             #[cfg(feature = "sim")]
             stale_position: None,
         };
+        task.note(|task| {
+            let at_rest = inputs == 0 && !task.aligner.may_emit();
+            let pending = task.committer.as_ref().map(|(_, machine)| machine.pending().to_vec());
+            What::begun(at_rest, pending, out.as_ref().map_or(&[], Out::as_slice))
+        });
         if let Some(out) = out {
             let started = task.committer_effects(out);
             started.map_err(|cause| task.failure("starting", cause))?;
@@ -200,7 +214,7 @@ impl Task {
             if self.body.finish()? == Ending::Done {
                 self.finishing = false;
                 self.flushed = true;
-                self.body.end();
+                self.pass_end();
             }
             return Ok(Step::Worked);
         }
@@ -267,6 +281,7 @@ impl Task {
                 Taken::Nothing => continue,
                 Taken::Records(records) => {
                     self.flushed = false;
+                    self.taken[input] += records as u64;
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
@@ -358,22 +373,64 @@ impl Task {
         let mut out = Out::new();
         let verdict = self.aligner.handle(&self.aligner_config, event, &mut out);
         tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.note(|task| {
+            let received = match event {
+                aligner::Event::Barrier { channel, .. }
+                | aligner::Event::EndOfInput { channel } => Some(task.taken[channel]),
+                _ => None,
+            };
+            What::aligner(&event, verdict, out.as_slice(), received)
+        });
         for effect in out.drain() {
             match effect {
                 aligner::Effect::EndOutput => self.end_output()?,
                 aligner::Effect::Snapshot { barrier } => self.snapshot(barrier)?,
-                aligner::Effect::Forward(barrier) => self.body.forward(barrier),
+                aligner::Effect::Forward(barrier) => {
+                    self.note_marker(Marker::Barrier(barrier.checkpoint));
+                    self.body.forward(barrier);
+                }
                 aligner::Effect::Send(message) => self.send(message),
             }
         }
         Ok(())
     }
 
+    fn pass_end(&mut self) {
+        self.note_marker(Marker::End);
+        self.body.end();
+    }
+
+    /// Before whoever reads the channels can see it.
+    fn note_marker(&mut self, marker: Marker) {
+        let (body, Identity { attempt, subtask, .. }) = (&mut self.body, &self.identity);
+        self.links
+            .recorder
+            .task(*attempt, *subtask, || What::Sent { marker, counts: body.by_channel() });
+    }
+
+    /// Records something that happens to this task.
+    pub(super) fn note(&self, what: impl FnOnce(&Self) -> What) {
+        let Identity { attempt, subtask, .. } = self.identity;
+        self.links.recorder.task(attempt, subtask, || what(self));
+    }
+
+    /// Records what happens elsewhere on this task's behalf.
+    pub(super) fn noting(&self) -> impl Fn(What) + Send + use<> {
+        let Identity { attempt, subtask, .. } = self.identity;
+        let recorder = self.links.recorder.clone();
+        move |what| recorder.task(attempt, subtask, || what)
+    }
+
+    /// Records taken from all inputs.
+    pub(super) fn received(&self) -> u64 {
+        self.taken.iter().sum()
+    }
+
     fn end_output(&mut self) -> Result<(), BoxError> {
         if self.aligner_config.inputs > 0 {
             // SPEC 5.7: what was flushed before the checkpoint is not emitted again.
             if self.flushed && !planted!(self.links.platform, EndRepeated) {
-                self.body.end();
+                self.pass_end();
             } else {
                 self.finishing = true;
             }
@@ -382,7 +439,7 @@ impl Task {
         // A source's end may come with a drain, whose barrier follows in the same breath.
         while !self.flushed && self.body.finish()? == Ending::More {}
         self.flushed = true;
-        self.body.end();
+        self.pass_end();
         let Identity { attempt, subtask, .. } = self.identity;
         self.notify(Notice::SourceEnded { attempt, subtask });
         Ok(())
@@ -423,9 +480,13 @@ impl Task {
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
         let Links { store, me, over, platform, lanes, .. } = self.links.clone();
+        let (note, broken) = (self.noting(), Arc::clone(&self.broken));
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
             drop(obsolete);
+            if broken.load(Ordering::Acquire) {
+                return;
+            }
             let began = platform.clock.now();
             let result = guarded(|| {
                 store::write_snapshot(&*store, id, &platform, |writer| {
@@ -434,6 +495,12 @@ impl Task {
             });
             let result = result
                 .map(|(written, persisted)| (written, persisted, platform.clock.since(began)));
+            let needs = result.as_ref().map_or(&[][..], |(written, ..)| &written.blobs);
+            note(What::Blob {
+                id,
+                needs: needs.iter().map(|blob| blob.id).collect(),
+                durable: result.is_ok(),
+            });
             me.tell(News::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);

@@ -44,6 +44,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         .retained_checkpoints(plan.retained)
         .max_concurrent_checkpoints(plan.concurrent)
         .require(Level::ExactlyOnce)
+        .record(crate::traces(&dir))
         .storage(Storage::Custom(Arc::new(MortalStore(Arc::new(store)))));
     let job = flow.build(config).expect("it is well formed");
     let outcome = job.spawn().expect("it starts").wait().expect("it does not fail");

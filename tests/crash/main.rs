@@ -47,6 +47,9 @@ struct Tally {
     without_checkpoint: usize,
     duplicates: usize,
     lost: usize,
+    /// Lines of recorded runs that were replayed, and last lines that were torn.
+    replayed: u64,
+    torn: usize,
 }
 
 impl Tally {
@@ -82,7 +85,7 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
     let tally = tally.into_inner().expect("no thread panicked");
     let summary = format!(
         "crash suite: {} jobs, {} kills ({} at {} named points, {} at random moments, {} of them before a first checkpoint), \
-         {} restarts, {} checkpoints, {} duplicates, {} lost, {:.1} s",
+         {} restarts, {} checkpoints, {} duplicates, {} lost, {} recorded lines replayed ({} last lines torn), {:.1} s",
         tally.jobs,
         tally.kills(),
         tally.at_points.iter().sum::<usize>(),
@@ -93,6 +96,8 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
         tally.checkpoints,
         tally.duplicates,
         tally.lost,
+        tally.replayed,
+        tally.torn,
         began.elapsed().as_secs_f64()
     );
     // Past the harness, which keeps what a test prints if it goes well.
@@ -102,6 +107,7 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
     assert!(missed.is_empty(), "no process was killed at {missed:?}");
     assert!(tally.kills() >= 200, "only {} processes were killed", tally.kills());
     assert_eq!((tally.duplicates, tally.lost), (0, 0));
+    assert!(tally.replayed > 50_000, "only {} lines were recorded", tally.replayed);
 }
 
 /// Lives a job to its end and looks at what it left.
@@ -130,12 +136,16 @@ fn run(plan: &Plan, tally: &Mutex<Tally>) {
     let mut wrong = Vec::from_iter(wrong);
     wrong.extend(verify::store(&plan.job, dir.path()));
     wrong.extend(verify::leftovers(&plan.job, dir.path()));
+    let (replayed, torn, different) = verify::traces(dir.path());
+    wrong.extend(different);
     if !wrong.is_empty() {
         let kept = dir.keep();
         panic!("{plan:?}, in {}: {}", kept.display(), wrong.join("; "));
     }
     let mut tally = tally.lock().expect("no thread panicked");
     tally.jobs += 1;
+    tally.replayed += replayed;
+    tally.torn += torn;
     tally.duplicates += duplicates;
     tally.lost += lost;
 }
@@ -196,6 +206,11 @@ fn end(child: &mut Child, life: Life) -> Result<ExitStatus, String> {
 /// Where a job keeps its checkpoints.
 fn checkpoints(dir: &Path) -> std::path::PathBuf {
     dir.join("checkpoints")
+}
+
+/// Where its runs are recorded.
+fn traces(dir: &Path) -> std::path::PathBuf {
+    dir.join("trace")
 }
 
 /// Where a sink of a job writes.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use snapline::connect::read_committed;
 use snapline::protocol::recovery::Health;
 use snapline::store::{LocalStore, Store, health};
+use snapline::trace::{RunTrace, replay};
 
 use crate::child::{KEYS, RECORDS};
 use crate::plan::{JobPlan, Shape};
@@ -98,6 +99,18 @@ pub(crate) fn store(job: &JobPlan, dir: &Path) -> Vec<String> {
         wrong.push(format!("blobs that no checkpoint needs: {orphans:?}"));
     }
     wrong
+}
+
+/// What of a job's recorded runs was replayed: lines, last lines that were torn, and the first place where it is not as the protocol has it.
+pub(crate) fn traces(dir: &Path) -> (u64, usize, Option<String>) {
+    let traces = match RunTrace::read_all(&[crate::traces(dir)]) {
+        Ok(traces) => traces,
+        Err(error) => return (0, 0, Some(error.to_string())),
+    };
+    match replay(&traces) {
+        Ok(replayed) => (replayed.tally.lines, replayed.torn.len(), None),
+        Err(difference) => (0, 0, Some(difference.to_string())),
+    }
 }
 
 /// Files that are of no use to anybody any more.

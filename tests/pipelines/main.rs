@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use snapline::connect::MemorySink;
 use snapline::store::MemoryStore;
+use snapline::trace::{MemoryTrace, RunTrace, replay};
 use snapline::{
     Dataflow, Emit, Ended, JobConfig, JobError, JobHandle, Level, Mode, Outcome, Restart, Storage,
 };
@@ -131,6 +132,7 @@ struct World {
     faults: Faults,
     sinks: Vec<MemorySink<Record>>,
     store: MemoryStore,
+    recorded: MemoryTrace,
     directory: tempfile::TempDir,
     mode: Mode,
 }
@@ -142,6 +144,7 @@ impl World {
             faults: Faults::new(&case.faults),
             sinks: (0..sinks).map(|_| MemorySink::new()).collect(),
             store: MemoryStore::new(),
+            recorded: MemoryTrace::new(),
             directory: tempfile::tempdir().expect("a temporary directory"),
             mode,
             case,
@@ -161,6 +164,7 @@ impl World {
             .retained_checkpoints(self.case.retained)
             .upload_threads(self.case.upload_threads)
             .mode(self.mode)
+            .record(self.recorded.clone())
             .restart(Restart::Fixed { attempts: 20, pause: Duration::from_millis(1) });
         let config = match self.case.on_disk {
             true => config.directory(self.directory.path()),
@@ -202,6 +206,17 @@ impl World {
         assert_eq!(outcome.ended, Ended::Finished);
         let again: Vec<Vec<Record>> = self.sinks.iter().map(MemorySink::committed).collect();
         assert_eq!(committed, again, "a job that is over does nothing twice");
+        self.replay();
+    }
+
+    /// All that ran is as the protocol has it (SPEC 11.9).
+    fn replay(&self) {
+        let files = self.recorded.files();
+        let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
+        let traces: Vec<RunTrace> = traces.collect::<Result<_, _>>().expect("they are whole");
+        assert_eq!(traces.len(), self.case.stops.len() + 2, "each run is recorded");
+        let replayed = replay(&traces).unwrap_or_else(|difference| panic!("{difference}"));
+        assert!(replayed.tally.markers > 0, "{replayed}");
     }
 }
 

@@ -184,3 +184,20 @@ fn a_lost_transaction_is_not_passed_over() {
         other => panic!("{other:?}"),
     }
 }
+
+/// SPEC 6.4: it fences first, and if it could not, whatever it was to do behind that is not done. (Looked for by the replay of what was
+/// recorded, in `wait`: a commit call before the sink has fenced is refused there.)
+#[test]
+fn a_sink_that_could_not_fence_commits_nothing() {
+    let planned = [
+        Planned { place: Place::Rule, how: How::Error, after: 1_500 },
+        // The first attempt's two sinks have fenced; of the second's, restored with transactions to commit again, each fails once.
+        Planned { place: Place::Fence, how: How::Error, after: 2 },
+        Planned { place: Place::Fence, how: How::Panic, after: 3 },
+    ];
+    let sink = MemorySink::new();
+    let outcome = run(&Faults::new(&planned), &sink, config().restart(patient()));
+    let outcome = assert_ended(outcome, Ended::Finished);
+    assert!(outcome.status.restarts >= 2, "{:?}", outcome.status.last_failure);
+    assert_eq!(sink.committed_count(), 2_000);
+}

@@ -1,5 +1,6 @@
 //! What the tests here have in common.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use snapline::connect::{Generator, MemorySink, TwoPhaseSink};
 use snapline::protocol::fence::{Claimant, Fence};
 use snapline::protocol::ids::{BlobId, CheckpointId, Term};
 use snapline::store::{BlobRef, BlobWriter, Manifest, MemoryStore, Section, Store, StoreError};
+use snapline::trace::{MemoryTrace, RunTrace, replay};
 use snapline::{Dataflow, Ended, JobConfig, JobError, JobHandle, Outcome, Restart, Storage};
 
 /// Longer than any of these jobs takes, on any machine.
@@ -34,7 +36,9 @@ pub(crate) fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
         assert!(begin.elapsed() < FOR_EVER, "the job hangs: {:#?}", handle.status());
         std::thread::sleep(ms(1));
     }
-    handle.wait()
+    let outcome = handle.wait();
+    replay_recorded();
+    outcome
 }
 
 /// The numbers, a little at a time so that there is time to interrupt them, into a sink.
@@ -49,7 +53,25 @@ where
 
 /// Two subtasks, checkpoints every 5 ms, no restarts.
 pub(crate) fn config() -> JobConfig {
-    JobConfig::new().parallelism(2).checkpoint_interval(ms(5)).restart(Restart::Never)
+    let recorded = MemoryTrace::new();
+    RECORDED.with_borrow_mut(|all| all.push(recorded.clone()));
+    let config = JobConfig::new().parallelism(2).checkpoint_interval(ms(5));
+    config.restart(Restart::Never).record(recorded)
+}
+
+thread_local! {
+    /// The runs of this thread's test; those of one configuration are of one store.
+    static RECORDED: RefCell<Vec<MemoryTrace>> = const { RefCell::new(Vec::new()) };
+}
+
+/// All that was recorded so far is as the protocol has it (SPEC 11.9).
+fn replay_recorded() {
+    for recorded in RECORDED.with_borrow(Clone::clone) {
+        let files = recorded.files();
+        let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
+        let traces: Vec<RunTrace> = traces.collect::<Result<_, _>>().expect("they are whole");
+        replay(&traces).unwrap_or_else(|difference| panic!("{difference}"));
+    }
 }
 
 pub(crate) fn patient() -> Restart {

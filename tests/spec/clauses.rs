@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use snapline::trace::Rule;
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, SOLO};
 use snapline_models::trace::{Claim, Trace};
@@ -74,6 +75,20 @@ fn every_law_stands_in_its_clause_under_its_name() {
         let start = format!("**9.{number}** **L{number} {name}.** ");
         assert!(spec().lines().any(|line| line.starts_with(&start)), "{start}");
     }
+}
+
+/// SPEC 11.9
+#[test]
+fn every_rule_of_a_replay_stands_in_its_table() {
+    let spec = spec();
+    for rule in Rule::ALL {
+        let (name, clause) = (format!("| {} | ", rule.name()), format!(" | {} |", rule.clause()));
+        let row = spec.lines().any(|line| line.starts_with(&name) && line.ends_with(&clause));
+        assert!(row, "{name}...{clause}");
+    }
+    let rules = spec.lines().skip_while(|line| !line.starts_with("**11.9**"));
+    let rows = rules.skip(4).take_while(|line| line.starts_with("| "));
+    assert_eq!(rows.count(), Rule::ALL.len());
 }
 
 /// SPEC 9, 10.4

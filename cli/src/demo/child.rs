@@ -9,7 +9,7 @@ use snapline::connect::{FileSink, Generator};
 use snapline::{Dataflow, Emit, Job, JobConfig, JobStatus};
 
 use super::early::EarlySink;
-use super::{checkpoints, output, text};
+use super::{checkpoints, output, text, traces};
 use crate::args::DemoChildArgs;
 use crate::{Exit, Failure, Terminal};
 
@@ -101,6 +101,7 @@ fn job(args: &DemoChildArgs) -> Result<Job, Failure> {
     let config = JobConfig::new()
         .parallelism(2)
         .checkpoint_interval(INTERVAL)
-        .directory(checkpoints(&args.dir));
+        .directory(checkpoints(&args.dir))
+        .record(traces(&args.dir));
     flow.build(config).map_err(|error| Failure::Usage(error.to_string()))
 }

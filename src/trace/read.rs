@@ -1,0 +1,331 @@
+//! Reading a run trace (SPEC 11.5-11.7). Whatever the file holds, it is a trace or an error that names the line and the field.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use snapline_protocol::topology::{Topology, TopologyError};
+
+use super::event::Event;
+use super::format::{FORMAT, Header, Line, VERSION, What};
+
+/// A line is never longer: an inventory of a thousand checkpoints of 256 subtasks fits.
+const LONGEST: usize = 64 << 20;
+
+/// Numbers that a configuration has in its header are not beyond this: so no sum of ids is beyond what a number holds.
+const LARGEST: u64 = 1 << 48;
+
+/// One run, as it was written down.
+#[derive(Clone, Debug)]
+pub struct RunTrace {
+    name: String,
+    pub(super) run: Option<Run>,
+    torn: Option<usize>,
+}
+
+/// A run whose first line is whole.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub(super) header: Header,
+    pub(super) topology: Topology,
+    pub(super) lines: Vec<(Line, Event)>,
+}
+
+/// Why a file is no run trace that can be read.
+#[derive(Debug)]
+pub struct ReadError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 if it is about the file as a whole.
+    pub line: usize,
+    /// What is wrong.
+    pub wrong: Wrong,
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Wrong {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// There is no trace in the directory.
+    NoTraces,
+    /// It is not UTF-8.
+    NotText,
+    /// It is longer than any line that is written; holds its length in bytes.
+    TooLong(usize),
+    /// It is not JSON.
+    NotJson {
+        /// In which column it stops being JSON.
+        column: usize,
+        /// What the parser says.
+        why: String,
+    },
+    /// It is JSON of another kind; holds what stands for its format.
+    NotATrace(String),
+    /// It is a trace of another version; holds which.
+    OtherVersion(String),
+    /// A field is missing, unknown, or not of its type.
+    Field {
+        /// Which, with the fields that it is in.
+        field: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// The operators of the first line make no topology.
+    Topology(TopologyError),
+    /// A line is missing, there twice, or out of place.
+    Clock {
+        /// What the clock should say.
+        expected: u64,
+        /// What it says.
+        found: u64,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ", line {}", self.line)?;
+        }
+        match &self.wrong {
+            Wrong::Io(error) => write!(f, ": cannot be read: {error}"),
+            Wrong::NoTraces => f.write_str(": there is no run trace in it, no file *.ndjson"),
+            Wrong::NotText => f.write_str(": it is not UTF-8"),
+            Wrong::TooLong(length) => {
+                write!(
+                    f,
+                    ": it is {length} bytes long; no line of a trace is longer than {LONGEST}"
+                )
+            }
+            Wrong::NotJson { column, why } => {
+                write!(f, ", column {column}: it is not JSON ({why}); see SPEC 11.5")
+            }
+            Wrong::NotATrace(found) => write!(
+                f,
+                ": this is no run trace: its format is {found}; a run trace says {FORMAT:?}"
+            ),
+            Wrong::OtherVersion(found) => write!(
+                f,
+                ": this is version {found}; this program reads version {VERSION}: use the program that wrote it"
+            ),
+            Wrong::Field { field, why } => {
+                write!(f, ": field `{field}`: {why}; SPEC 11.6 and 11.7 list the fields")
+            }
+            Wrong::Topology(error) => write!(f, ": field `plan`: {error}"),
+            Wrong::Clock { expected, found } => write!(
+                f,
+                ": its clock says {found} where {expected} follows: a line is missing, there twice, or out of place"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.wrong {
+            Wrong::Io(error) => Some(error),
+            Wrong::Topology(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl RunTrace {
+    /// Reads the content of a file. A last line without its newline is not there ([`Self::torn`]).
+    ///
+    /// # Errors
+    /// [`ReadError`], for the first line that is wrong.
+    pub fn read(name: &str, bytes: &[u8]) -> Result<Self, ReadError> {
+        let at = |line, wrong| ReadError { file: name.to_owned(), line, wrong };
+        let (whole, rest) = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => bytes.split_at(end + 1),
+            None => (&[][..], bytes),
+        };
+        let torn = (!rest.is_empty()).then_some(rest.len());
+        let mut trace = Self { name: name.to_owned(), run: None, torn };
+        for (place, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let number = place + 1;
+            // The newline is there: what has none was cut off above.
+            let text = text(&line[..line.len() - 1]).map_err(|wrong| at(number, wrong))?;
+            match &mut trace.run {
+                None => trace.run = Some(first(text).map_err(|wrong| at(number, wrong))?),
+                Some(run) => {
+                    let read = further(text, place as u64).map_err(|wrong| at(number, wrong))?;
+                    run.lines.push(read);
+                }
+            }
+        }
+        Ok(trace)
+    }
+
+    /// Reads files, and all files `*.ndjson` of directories.
+    ///
+    /// # Errors
+    /// [`ReadError`], for the first file that cannot be read, or a directory without a trace.
+    pub fn read_all(paths: &[impl AsRef<Path>]) -> Result<Vec<Self>, ReadError> {
+        let mut traces = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            for file in files(path)? {
+                let name = file.display().to_string();
+                let bytes = std::fs::read(&file).map_err(|error| ReadError {
+                    file: name.clone(),
+                    line: 0,
+                    wrong: Wrong::Io(error),
+                })?;
+                traces.push(Self::read(&name, &bytes)?);
+            }
+        }
+        Ok(traces)
+    }
+
+    /// Whether a file begins as a run trace does, perhaps of another version.
+    #[must_use]
+    pub fn is_one(bytes: &[u8]) -> bool {
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        value.is_some_and(|value| value.get("format").is_some_and(|format| format == FORMAT))
+    }
+
+    /// The file's name, as it was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The first line; `None` if it is torn, so that the trace says nothing.
+    #[must_use]
+    pub fn header(&self) -> Option<&Header> {
+        self.run.as_ref().map(|run| &run.header)
+    }
+
+    /// The lines behind the first.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = &Line> {
+        self.run.as_ref().map_or(&[][..], |run| &run.lines).iter().map(|(line, _)| line)
+    }
+
+    /// How many bytes of an unfinished line are at the end: what was being written when the process was killed.
+    #[must_use]
+    pub const fn torn(&self) -> Option<usize> {
+        self.torn
+    }
+}
+
+/// A file, or the traces in a directory by their names.
+fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let wrong = |wrong| ReadError { file: path.display().to_string(), line: 0, wrong };
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|error| wrong(Wrong::Io(error)))? {
+        let file = entry.map_err(|error| wrong(Wrong::Io(error)))?.path();
+        if file.extension().is_some_and(|end| end == "ndjson") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() { Err(wrong(Wrong::NoTraces)) } else { Ok(files) }
+}
+
+fn text(line: &[u8]) -> Result<&str, Wrong> {
+    if line.len() > LONGEST {
+        return Err(Wrong::TooLong(line.len()));
+    }
+    std::str::from_utf8(line).map_err(|_| Wrong::NotText)
+}
+
+fn first(text: &str) -> Result<Run, Wrong> {
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
+    let found = |field: &str| value.get(field).map_or("missing".into(), shorten);
+    if value.get("format").and_then(serde_json::Value::as_str) != Some(FORMAT) {
+        return Err(Wrong::NotATrace(found("format")));
+    }
+    if value.get("version").and_then(serde_json::Value::as_u64) != Some(VERSION) {
+        return Err(Wrong::OtherVersion(found("version")));
+    }
+    let header: Header = serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
+    let field = |field: &str, why: &str| Wrong::Field { field: field.into(), why: why.into() };
+    if header.max_concurrent == 0 {
+        return Err(field("max_concurrent", "it is at least 1"));
+    }
+    if !(1..=LARGEST).contains(&header.id_block) {
+        return Err(field("id_block", "it is from 1 to 2^48"));
+    }
+    let topology = header.plan.clone().build().map_err(Wrong::Topology)?;
+    Ok(Run { header, topology, lines: Vec::new() })
+}
+
+fn further(text: &str, expected: u64) -> Result<(Line, Event), Wrong> {
+    let line: Line = serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
+    if line.at != expected {
+        return Err(Wrong::Clock { expected, found: line.at });
+    }
+    let event = Event::of(&line.what).map_err(|error| Wrong::Field {
+        field: format!("what.{}.event", line.what.kind()),
+        why: error.to_string(),
+    })?;
+    if let What::Store { first: Some(first), .. } = &line.what
+        && first.get() > LARGEST
+    {
+        return Err(Wrong::Field {
+            field: "what.store.first".into(),
+            why: "it is beyond 2^48".into(),
+        });
+    }
+    Ok((line, event))
+}
+
+fn wrong(text: &str, error: &serde_json::Error) -> Wrong {
+    // Where a word or an object is expected, the parser calls anything else no JSON.
+    if error.is_data() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+        let field = field_at(text, error.column());
+        // The parser ends with a place, which is said better here.
+        let why = error.to_string();
+        let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why).to_owned();
+        return Wrong::Field { field, why };
+    }
+    Wrong::NotJson { column: error.column(), why: error.to_string() }
+}
+
+/// A value, cut short where it is long.
+fn shorten(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// The path of the field that a column of a line is in. The text up to there is JSON: the parser has come so far.
+fn field_at(text: &str, column: usize) -> String {
+    let mut open: Vec<Option<String>> = Vec::new();
+    let (mut word, mut in_word, mut escaped) = (String::new(), false, false);
+    for byte in text.bytes().take(column) {
+        let read = char::from(byte);
+        match (in_word, read) {
+            (true, _) if escaped => escaped = false,
+            (true, '\\') => escaped = true,
+            (true, '"') => in_word = false,
+            (true, _) if word.len() < 80 => word.push(read),
+            (true, _) => {}
+            (false, '"') => {
+                in_word = true;
+                word.clear();
+            }
+            (false, '{' | '[') => open.push(None),
+            (false, '}' | ']') => _ = open.pop(),
+            (false, ':') => {
+                if let Some(field) = open.last_mut() {
+                    *field = Some(std::mem::take(&mut word));
+                }
+            }
+            (false, _) => {}
+        }
+    }
+    let fields: Vec<String> = open.into_iter().flatten().collect();
+    if fields.is_empty() { "(the line)".into() } else { fields.join(".") }
+}

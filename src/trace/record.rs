@@ -1,0 +1,187 @@
+//! Writing a run trace: one line a machine's event, one write a line, so that a process that is killed leaves at most its last line torn.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use snapline_protocol::ids::{Attempt, SubtaskId};
+
+use super::format::{Header, Line, What};
+use crate::sync::{Arc, Mutex, lock};
+
+/// Where a job's runs are recorded ([`crate::JobConfig::record`]).
+#[derive(Clone, Debug)]
+pub enum Recording {
+    /// A file for each run, in this directory; made if it is not there.
+    Directory(PathBuf),
+    /// The process's memory.
+    Memory(MemoryTrace),
+}
+
+impl From<PathBuf> for Recording {
+    fn from(path: PathBuf) -> Self {
+        Self::Directory(path)
+    }
+}
+
+impl From<&Path> for Recording {
+    fn from(path: &Path) -> Self {
+        Self::Directory(path.to_owned())
+    }
+}
+
+impl From<&str> for Recording {
+    fn from(path: &str) -> Self {
+        Self::Directory(path.into())
+    }
+}
+
+impl From<MemoryTrace> for Recording {
+    fn from(memory: MemoryTrace) -> Self {
+        Self::Memory(memory)
+    }
+}
+
+/// Traces in memory, by the name that their files would have. Clones share them.
+#[derive(Clone, Default)]
+pub struct MemoryTrace(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+
+impl MemoryTrace {
+    /// No trace yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The traces as they are now: name and content of each, in the order of their names, which is that of their terms.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.0).iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
+    }
+}
+
+impl fmt::Debug for MemoryTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryTrace({} files)", lock(&self.0).len())
+    }
+}
+
+/// Where lines go.
+enum Place {
+    File(File),
+    Memory(MemoryTrace, String),
+}
+
+impl Place {
+    fn open(recording: &Recording, name: String) -> io::Result<Self> {
+        match recording {
+            Recording::Directory(directory) => {
+                std::fs::create_dir_all(directory)?;
+                let path = directory.join(name);
+                // Its name is its own; one that is there is not ours to write to.
+                Ok(Self::File(OpenOptions::new().append(true).create_new(true).open(path)?))
+            }
+            Recording::Memory(memory) => Ok(Self::Memory(memory.clone(), name)),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.write_all(bytes),
+            Self::Memory(memory, name) => {
+                let mut files = lock(&memory.0);
+                files.entry(name.clone()).or_default().extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Out {
+    /// The last line's clock.
+    at: u64,
+    place: Place,
+    buffer: Vec<u8>,
+    /// Why nothing is written any more.
+    failed: Option<String>,
+}
+
+impl Out {
+    fn write(&mut self, line: &impl Serialize) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.buffer.clear();
+        let written = serde_json::to_writer(&mut self.buffer, line).map_err(io::Error::from);
+        self.buffer.push(b'\n');
+        let written = written.and_then(|()| self.place.write(&self.buffer));
+        if let Err(error) = written {
+            // What is behind a hole cannot be replayed: this is the trace's end, and not the job's.
+            self.failed = Some(complain(&error));
+        }
+    }
+}
+
+fn complain(error: &io::Error) -> String {
+    tracing::error!(target: "snapline::trace", %error, "the run is not recorded any more");
+    error.to_string()
+}
+
+/// Writes down what machines do, or nothing. Clones write to the same place.
+///
+/// Off, a call is a branch. On, it is a lock and one write; it is called for events of machines and for what follows from them, never for
+/// records.
+#[derive(Clone, Default)]
+pub(crate) struct Recorder(Option<Arc<Mutex<Out>>>);
+
+impl Recorder {
+    /// Begins a trace with its first line. One that cannot be begun is complained of, and the job runs without.
+    pub(crate) fn begin(recording: Option<&Recording>, header: impl FnOnce() -> Header) -> Self {
+        let Some(recording) = recording else { return Self(None) };
+        let header = header();
+        let name = format!("{:010}-{:016x}.ndjson", header.term.get(), header.claimant.0);
+        let (place, failed) = match Place::open(recording, name) {
+            Ok(place) => (place, None),
+            Err(error) => {
+                let failed = Some(complain(&error));
+                (Place::Memory(MemoryTrace::default(), String::new()), failed)
+            }
+        };
+        let mut out = Out { at: 0, place, buffer: Vec::new(), failed };
+        out.write(&header);
+        Self(Some(Arc::new(Mutex::new(out))))
+    }
+
+    /// Why nothing is written any more, though it should be.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.0.as_ref().and_then(|out| lock(out).failed.clone())
+    }
+
+    fn note(&self, attempt: Option<Attempt>, task: Option<SubtaskId>, what: impl FnOnce() -> What) {
+        let Some(out) = &self.0 else { return };
+        let what = what();
+        let mut out = lock(out);
+        out.at += 1;
+        let line = Line { at: out.at, attempt, task, what };
+        out.write(&line);
+    }
+
+    /// Something happened to a task.
+    pub(crate) fn task(&self, attempt: Attempt, task: SubtaskId, what: impl FnOnce() -> What) {
+        self.note(Some(attempt), Some(task), what);
+    }
+
+    /// Something happened to the coordinator, in this attempt; or to an attempt as a whole.
+    pub(crate) fn coordinator(&self, attempt: Attempt, what: impl FnOnce() -> What) {
+        self.note(Some(attempt), None, what);
+    }
+
+    /// The store did something for the coordinator.
+    pub(crate) fn store(&self, what: impl FnOnce() -> What) {
+        self.note(None, None, what);
+    }
+}

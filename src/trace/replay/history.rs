@@ -1,0 +1,418 @@
+//! What is known of a job's store and its external systems, over all of its runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::coordinator::StoreOp;
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term, TxnId};
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::{Facts, Health};
+use snapline_protocol::retention::{Inventory, Plan};
+
+use super::rule::{Checked, Rule, breach, ensure};
+use crate::trace::format::Header;
+
+/// A manifest that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Manifest {
+    pub(super) attempt: Attempt,
+    kind: CheckpointKind,
+    ended: bool,
+    subtasks: usize,
+    complete: bool,
+}
+
+/// A snapshot as its task took it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Snapshot {
+    /// Its blobs, once they are durable.
+    pub(super) needs: Option<Vec<BlobId>>,
+    /// A sink's committables.
+    pub(super) held: Option<Vec<TxnId>>,
+}
+
+/// A transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Txn {
+    /// How many records it holds.
+    pub(super) records: u64,
+    pub(super) prepared: bool,
+    /// Somebody has called for its commit.
+    called: bool,
+    committed: bool,
+    rolled_back: bool,
+}
+
+/// All that later lines must fit to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct History {
+    /// What terms before this one named is not known, and taken on trust; `None`: the traces begin with the job.
+    trusted_before: Option<Term>,
+    /// The first id of the first claim; what is below it is on trust.
+    first: Option<CheckpointId>,
+    owner: Option<(Term, u64)>,
+    /// The first id that nobody was given, as far as is known.
+    until: Option<CheckpointId>,
+    manifests: BTreeMap<CheckpointId, Manifest>,
+    /// By the name of the blob that is written for it.
+    snapshots: BTreeMap<BlobId, Snapshot>,
+    deleted: BTreeSet<BlobId>,
+    txns: BTreeMap<TxnId, Txn>,
+    /// Which of the traces is being replayed, and the last that has a commit call of a transaction: a coordinator that was deposed may live
+    /// on beside its successor, and come too late.
+    run: usize,
+    later_calls: BTreeMap<TxnId, usize>,
+    /// By sink subtask, the latest attempt that fenced off earlier ones.
+    fenced: BTreeMap<SubtaskId, Attempt>,
+}
+
+impl History {
+    /// Of a job some of whose commits are called for in these traces, counted from 1.
+    pub(super) fn new(calls: BTreeMap<TxnId, usize>) -> Self {
+        Self { later_calls: calls, ..Self::default() }
+    }
+
+    /// What is known before a run begins: with a gap in the terms, nothing.
+    pub(super) fn begin(&mut self, header: &Header, before: Option<Term>) {
+        let run = self.run + 1;
+        let follows = before.map_or(1, |term| term.get().saturating_add(1));
+        if header.term.get() > follows {
+            let calls = std::mem::take(&mut self.later_calls);
+            *self = Self { trusted_before: Some(header.term), ..Self::new(calls) };
+        }
+        self.run = run;
+    }
+
+    fn trusts_attempt(&self, attempt: Attempt) -> bool {
+        self.trusted_before.is_some_and(|term| attempt.term < term)
+    }
+
+    fn trusts(&self, checkpoint: CheckpointId) -> bool {
+        self.trusted_before.is_some() && self.first.is_none_or(|first| checkpoint < first)
+    }
+
+    /// SPEC 4.1, 4.2: of two coordinators that chose a term one has it, and no id is given out twice.
+    pub(super) fn claimed(&mut self, header: &Header, first: CheckpointId) -> Checked {
+        let me = (header.term, header.claimant.0);
+        if let Some(owner) = self.owner {
+            ensure(owner == me || owner.0 < me.0, Rule::Names, || {
+                format!(
+                    "term {} was claimed by another coordinator; is this a trace of another store?",
+                    me.0
+                )
+            })?;
+        }
+        if let Some(until) = self.until {
+            ensure(first >= until, Rule::Names, || {
+                format!("ids below {until} were given out before")
+            })?;
+        }
+        self.owner = Some(me);
+        self.first.get_or_insert(first);
+        self.until = Some(first.plus(header.id_block));
+        Ok(())
+    }
+
+    pub(super) fn reserved(&mut self, until: CheckpointId) {
+        self.until = self.until.max(Some(until));
+    }
+
+    /// SPEC 3.3: a checkpoint that is begun has an id that was reserved.
+    pub(super) fn manifest_asked(&mut self, op: StoreOp, subtasks: usize) -> Checked {
+        let StoreOp::Manifest { attempt, checkpoint, kind, ended, .. } = op else { return Ok(()) };
+        let asked = Manifest { attempt, kind, ended, subtasks, complete: false };
+        match self.manifests.get(&checkpoint) {
+            // Asked for again, since its outcome was unknown.
+            Some(known) if Manifest { complete: false, ..known.clone() } == asked => {}
+            Some(_) => {
+                return Err(breach(Rule::Names, format!("checkpoint {checkpoint} is another one")));
+            }
+            None => _ = self.manifests.insert(checkpoint, asked),
+        }
+        Ok(())
+    }
+
+    /// SPEC 4.5: that a manifest is there completes the checkpoint; all its parts were durable before.
+    pub(super) fn completed(&mut self, checkpoint: CheckpointId) -> Checked<bool> {
+        let Some(manifest) = self.manifests.get_mut(&checkpoint) else {
+            return if self.trusts(checkpoint) {
+                Ok(false)
+            } else {
+                Err(breach(
+                    Rule::Complete,
+                    format!("nobody asked for a manifest of checkpoint {checkpoint}"),
+                ))
+            };
+        };
+        let newly = !std::mem::replace(&mut manifest.complete, true);
+        let manifest = manifest.clone();
+        for (subtask, needs) in self.parts(checkpoint, &manifest).enumerate() {
+            let Some(needs) = needs else {
+                return Err(breach(
+                    Rule::Complete,
+                    format!("no line says that the snapshot of subtask {subtask} is durable"),
+                ));
+            };
+            if let Some(gone) = needs.iter().find(|blob| self.deleted.contains(blob)) {
+                return Err(breach(
+                    Rule::Complete,
+                    format!("{gone:?}, which it needs, was deleted"),
+                ));
+            }
+        }
+        Ok(newly)
+    }
+
+    /// Whether a checkpoint is known to be complete.
+    pub(super) fn is_complete(&self, checkpoint: CheckpointId) -> bool {
+        self.trusts(checkpoint)
+            || self.manifests.get(&checkpoint).is_some_and(|manifest| manifest.complete)
+    }
+
+    /// SPEC 7.1: what the store says of itself, once its fence was raised.
+    pub(super) fn found(&mut self, facts: &Facts) -> Checked {
+        if facts.fence != facts.mine {
+            return Ok(());
+        }
+        let newest = facts.manifests.iter().map(|found| found.checkpoint).max();
+        let known = self.manifests.iter().rfind(|(_, manifest)| manifest.complete);
+        if let Some((&known, _)) = known {
+            ensure(newest >= Some(known), Rule::Facts, || {
+                format!("checkpoint {known} was complete before, and is not found")
+            })?;
+        }
+        for found in &facts.manifests {
+            let checkpoint = found.checkpoint;
+            if self.trusts(checkpoint) {
+                continue;
+            }
+            let Some(manifest) = self.manifests.get(&checkpoint) else {
+                return Err(breach(
+                    Rule::Facts,
+                    format!(
+                        "nobody asked for a manifest of checkpoint {checkpoint}, which is found; did an earlier trace end before its run?"
+                    ),
+                ));
+            };
+            let as_asked = found.health == Health::Unreadable
+                || (found.kind, found.ended) == (manifest.kind, manifest.ended);
+            ensure(as_asked, Rule::Facts, || {
+                format!(
+                    "checkpoint {checkpoint} was put with kind {:?} and ended {}",
+                    manifest.kind, manifest.ended
+                )
+            })?;
+            self.completed(checkpoint)?;
+        }
+        Ok(())
+    }
+
+    /// SPEC 8.5: what is complete and was not deleted is in every listing, and what is listed was written.
+    pub(super) fn listed(&self, inventory: &Inventory, needed: &[CheckpointId]) -> Checked {
+        let wrong = |says: String| Err(breach(Rule::Retention, says));
+        let there = |checkpoint: &CheckpointId| {
+            inventory.unreadable.contains(checkpoint)
+                || inventory.manifests.iter().any(|stored| stored.checkpoint == *checkpoint)
+        };
+        if let Some(gone) = needed.iter().find(|checkpoint| !there(checkpoint)) {
+            return wrong(format!("checkpoint {gone} is complete and needed, and is not listed"));
+        }
+        let written =
+            |blob: &&BlobId| self.snapshots.contains_key(blob) || self.trusts_attempt(blob.attempt);
+        if let Some(foreign) = inventory.blobs.iter().find(|blob| !written(blob)) {
+            return wrong(format!("nobody was asked to write {foreign:?}, which is listed"));
+        }
+        let listed: BTreeSet<&BlobId> = inventory.blobs.iter().collect();
+        for stored in &inventory.manifests {
+            let checkpoint = stored.checkpoint;
+            let Some(manifest) = self.manifests.get(&checkpoint) else {
+                if self.trusts(checkpoint) {
+                    continue;
+                }
+                return wrong(format!("nobody asked for checkpoint {checkpoint}, which is listed"));
+            };
+            let blobs: BTreeSet<&BlobId> =
+                self.parts(checkpoint, manifest).flatten().flatten().collect();
+            if !stored.blobs.iter().eq(blobs.iter().copied()) {
+                return wrong(format!("checkpoint {checkpoint} needs the blobs {blobs:?}"));
+            }
+            let missing = blobs.iter().find(|blob| !listed.contains(*blob));
+            if let Some(missing) = missing.filter(|blob| !self.deleted.contains(blob)) {
+                return wrong(format!("{missing:?} is durable and needed, and is not listed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The blobs of each subtask's snapshot in a checkpoint, as far as they are known to be durable.
+    fn parts(
+        &self,
+        checkpoint: CheckpointId,
+        manifest: &Manifest,
+    ) -> impl Iterator<Item = Option<&Vec<BlobId>>> + use<'_> {
+        let attempt = manifest.attempt;
+        (0..manifest.subtasks).map(move |subtask| {
+            // The topology's limit of 256 subtasks fits a u16.
+            let subtask = SubtaskId::new(subtask as u16);
+            self.snapshots.get(&BlobId { checkpoint, attempt, subtask })?.needs.as_ref()
+        })
+    }
+
+    /// A snapshot was taken: from now on its blob may be there.
+    pub(super) fn snapshot(&mut self, blob: BlobId) {
+        self.snapshots.entry(blob).or_default();
+    }
+
+    pub(super) fn deleted(&mut self, plan: &Plan) {
+        self.deleted.extend(&plan.blobs);
+    }
+
+    /// SPEC 6.3: a snapshot holds what its sink has pending.
+    pub(super) fn held(&mut self, blob: BlobId, pending: &[TxnId]) {
+        self.snapshots.entry(blob).or_default().held = Some(pending.to_vec());
+    }
+
+    /// SPEC 8.2, 8.3: a snapshot is of blobs of its own name and of its base's.
+    pub(super) fn blob(
+        &mut self,
+        id: BlobId,
+        needs: &[BlobId],
+        base: Option<CheckpointId>,
+    ) -> Checked {
+        let known = self.snapshots.get(&id).is_some_and(|snapshot| snapshot.needs.is_some());
+        ensure(!known, Rule::Names, || format!("{id:?} was written before"))?;
+        ensure(needs.contains(&id), Rule::Complete, || {
+            "a snapshot needs the blob that was written for it".into()
+        })?;
+        let of_base = base.and_then(|base| {
+            let attempt = self.manifests.get(&base)?.attempt;
+            let blob = BlobId { checkpoint: base, attempt, subtask: id.subtask };
+            self.snapshots.get(&blob)?.needs.clone()
+        });
+        let trusted = base.is_some_and(|base| self.trusts(base));
+        let foreign = needs.iter().find(|&&blob| {
+            blob != id && !trusted && !of_base.as_ref().is_some_and(|needs| needs.contains(&blob))
+        });
+        if let Some(foreign) = foreign {
+            return Err(breach(
+                Rule::Complete,
+                format!(
+                    "it shares {foreign:?}, which is not its base's: a snapshot shares with its base alone"
+                ),
+            ));
+        }
+        self.snapshots.entry(id).or_default().needs = Some(needs.to_vec());
+        Ok(())
+    }
+
+    /// SPEC 6.3, 7.2: a sink begins with what the restored checkpoint holds for it.
+    pub(super) fn restored(
+        &self,
+        checkpoint: CheckpointId,
+        subtask: SubtaskId,
+        pending: &[TxnId],
+    ) -> Checked {
+        let Some(manifest) = self.manifests.get(&checkpoint) else { return Ok(()) };
+        let blob = BlobId { checkpoint, attempt: manifest.attempt, subtask };
+        match self.snapshots.get(&blob).and_then(|snapshot| snapshot.held.as_ref()) {
+            Some(held) if held == pending => Ok(()),
+            Some(held) => Err(breach(
+                Rule::Restored,
+                format!("the snapshot of checkpoint {checkpoint} holds the transactions {held:?}"),
+            )),
+            None => Err(breach(
+                Rule::Restored,
+                format!("no line tells of a sink's snapshot in checkpoint {checkpoint}"),
+            )),
+        }
+    }
+
+    /// SPEC 6.1: a transaction's name is its own.
+    pub(super) fn closed(&mut self, txn: TxnId, records: u64) -> Checked {
+        let known = self.txns.insert(txn, Txn { records, ..Txn::default() });
+        ensure(known.is_none(), Rule::Names, || format!("{txn:?} was closed before"))
+    }
+
+    /// SPEC 2.8: a sink that was fenced off prepares nothing more.
+    pub(super) fn prepared(&mut self, txn: TxnId, two_phase: bool) -> Checked {
+        let fenced = self.fenced.get(&txn.subtask).is_some_and(|&by| by > txn.attempt);
+        ensure(!(fenced && two_phase), Rule::Attempts, || {
+            "a later attempt has fenced this sink off; the external system must refuse it".into()
+        })?;
+        self.txns.entry(txn).or_default().prepared = true;
+        Ok(())
+    }
+
+    pub(super) fn is_prepared(&self, txn: &TxnId) -> bool {
+        self.txns.get(txn).map_or(self.trusts_attempt(txn.attempt), |txn| txn.prepared)
+            || self.trusts_attempt(txn.attempt)
+    }
+
+    pub(super) fn fenced(&mut self, subtask: SubtaskId, attempt: Attempt) {
+        let latest = self.fenced.entry(subtask).or_insert(attempt);
+        *latest = attempt.max(*latest);
+    }
+
+    /// SPEC 6.4: what a sink finds prepared was closed by somebody.
+    pub(super) fn listed_txn(&mut self, txn: TxnId, orphan: bool) -> Checked {
+        match self.txns.get_mut(&txn) {
+            Some(known) => {
+                ensure(!(orphan && known.committed && known.records > 0), Rule::Orphans, || {
+                    "what was committed is no orphan".into()
+                })?;
+                known.rolled_back |= orphan;
+                Ok(())
+            }
+            None => ensure(self.trusts_attempt(txn.attempt), Rule::Orphans, || {
+                "nobody has closed a transaction of this name".into()
+            }),
+        }
+    }
+
+    /// A commit call is about to be made: it may take effect, whether or not it is heard of again. Whether it is the first of its name.
+    pub(super) fn commit_called(&mut self, txn: TxnId) -> Checked<bool> {
+        // SPEC 6.1, 6.2: only what was prepared, and not rolled back, is committed.
+        ensure(self.is_prepared(&txn), Rule::Permit, || {
+            "no line says that it was prepared".into()
+        })?;
+        let known = self.txns.entry(txn).or_default();
+        ensure(!known.rolled_back, Rule::Orphans, || "it was rolled back".into())?;
+        Ok(!std::mem::replace(&mut known.called, true))
+    }
+
+    /// SPEC 2.8: a committed name stays committed, and the answer to a repeated commit says so.
+    pub(super) fn commit_returned(
+        &mut self,
+        txn: TxnId,
+        outcome: CommitOutcome,
+        first: bool,
+        two_phase: bool,
+    ) -> Checked {
+        let trusted = self.trusts_attempt(txn.attempt);
+        let elsewhere = self.later_calls.get(&txn).is_some_and(|&run| run > self.run);
+        let known = self.txns.entry(txn).or_default();
+        // An empty one leaves no trace in an external system, which need not know it again.
+        let shows = two_phase && known.records > 0;
+        let once = |holds, says: &str| ensure(holds, Rule::CommittedOnce, || says.to_owned());
+        match outcome {
+            CommitOutcome::Committed => {
+                let again = std::mem::replace(&mut known.committed, true);
+                once(
+                    !(again && shows),
+                    "it was committed before, and the sink says that it did it now",
+                )
+            }
+            CommitOutcome::AlreadyCommitted => {
+                known.committed = true;
+                once(
+                    !first || elsewhere || trusted || !shows,
+                    "nobody had called for its commit before",
+                )
+            }
+            CommitOutcome::Retry | CommitOutcome::Unknown => Ok(()),
+            CommitOutcome::Lost => {
+                once(!known.committed, "it was committed before, and cannot be lost")
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Replaying recorded runs on fresh machines (SPEC 11.8-11.10).
+
+mod history;
+mod life;
+mod rule;
+mod sinks;
+mod tasks;
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term};
+use snapline_protocol::message::{Persisted, ToCoordinator, ToTask};
+use snapline_protocol::{Machine, Out, Verdict};
+
+use super::format::{Line, What, spell, spell_all};
+use super::read::{Run, RunTrace};
+use crate::engine::failure::guarded;
+use history::History;
+use life::Life;
+pub use rule::Rule;
+use rule::{Checked, breach, ensure};
+
+/// What a replay has looked at. All of it was as the protocol has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Runs, each in a file of its own.
+    pub runs: u64,
+    /// Lines behind the first ones.
+    pub lines: u64,
+    /// Events that machines were given.
+    pub events: u64,
+    /// Recoveries: facts read and decided on.
+    pub recoveries: u64,
+    /// Attempts.
+    pub attempts: u64,
+    /// Tasks.
+    pub tasks: u64,
+    /// Barriers and ends taken from channels.
+    pub markers: u64,
+    /// Records that went before them, counted once for each.
+    pub records: u64,
+    /// Snapshots that came back.
+    pub snapshots: u64,
+    /// Checkpoints that are known to have completed while they were recorded.
+    pub checkpoints: u64,
+    /// Transactions prepared.
+    pub transactions: u64,
+    /// Commit calls.
+    pub commits: u64,
+    /// Deletions.
+    pub deletions: u64,
+}
+
+/// A replay that found nothing wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// What it has looked at.
+    pub tally: Tally,
+    /// The files whose last line is torn, each with the length in bytes of what is there of it; what was being written when the process
+    /// was killed, and no part of the run.
+    pub torn: Vec<(String, usize)>,
+    /// Stands for the state that all machines came to, and for what is known of their store and sinks. Two traces that come to the same
+    /// differ in nothing that matters.
+    pub end: u64,
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { runs, lines, events, attempts, markers, checkpoints, commits, .. } = self.tally;
+        write!(
+            f,
+            "as the protocol has it: {runs} runs, {lines} lines, {attempts} attempts, {events} events of machines, {markers} barriers and ends \
+             taken from channels, {checkpoints} checkpoints completed, {commits} commit calls"
+        )?;
+        for (file, bytes) in &self.torn {
+            write!(f, "\n{file}: its last line is torn and does not count ({bytes} bytes)")?;
+        }
+        Ok(())
+    }
+}
+
+/// The first place where a recorded run is not as the protocol has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Difference {
+    /// The file.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: usize,
+    /// To whom it happened.
+    pub who: String,
+    /// The rule that it breaks.
+    pub rule: Rule,
+    /// What must be.
+    pub expected: String,
+    /// What the trace says.
+    pub found: String,
+    /// The lines before it that are about the same task, or the coordinator and its store; oldest first.
+    pub before: Vec<(usize, String)>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, who, rule, expected, found, before } = self;
+        writeln!(f, "{file}, line {line}: {who} ({rule})")?;
+        writeln!(f, "  the protocol: {expected}")?;
+        write!(f, "  the trace:    {found}")?;
+        if !before.is_empty() {
+            write!(f, "\n  before that, {who}:")?;
+        }
+        for (line, text) in before {
+            write!(f, "\n  {line:>6}  {text}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Difference {}
+
+/// How many lines before a difference are told.
+const BEFORE: usize = 6;
+
+/// Replays the runs of one or several jobs: each job's in the order of their terms, on fresh machines, and holds them against the rules of
+/// SPEC 11.9. Traces of one job must be of one store.
+///
+/// # Errors
+/// The first [`Difference`].
+pub fn replay<T: Borrow<RunTrace>>(traces: &[T]) -> Result<Replayed, Box<Difference>> {
+    let mut jobs: BTreeMap<&str, Vec<(&RunTrace, &Run)>> = BTreeMap::new();
+    for trace in traces.iter().map(T::borrow) {
+        if let Some(run) = &trace.run {
+            jobs.entry(&run.header.job).or_default().push((trace, run));
+        }
+    }
+    let mut tally = Tally::default();
+    let mut end = DefaultHasher::new();
+    for runs in jobs.values_mut() {
+        // Of several that chose a term, the one that has it is the last.
+        runs.sort_by_key(|(trace, run)| (run.header.term, has_claimed(run), trace.name()));
+        let mut history = History::new(calls(runs));
+        let mut before: Option<Term> = None;
+        for (trace, run) in runs {
+            history.begin(&run.header, before);
+            before = Some(run.header.term);
+            tally.runs += 1;
+            let mut life = Life::new(run);
+            for (place, (line, event)) in run.lines.iter().enumerate() {
+                life.line(run, line, event, &mut history, &mut tally).map_err(|breach| {
+                    Box::new(Difference {
+                        file: trace.name().to_owned(),
+                        line: place + 2,
+                        who: who(run, line),
+                        rule: breach.rule,
+                        expected: breach.says,
+                        found: told(line),
+                        before: lines_before(run, place),
+                    })
+                })?;
+            }
+            format!("{life:?}").hash(&mut end);
+        }
+        format!("{history:?}").hash(&mut end);
+    }
+    let traces = traces.iter().map(T::borrow);
+    let torn = |trace: &RunTrace| Some((trace.name().to_owned(), trace.torn()?));
+    Ok(Replayed { tally, torn: traces.filter_map(torn).collect(), end: end.finish() })
+}
+
+fn has_claimed(run: &Run) -> bool {
+    run.lines.iter().any(|(line, _)| matches!(line.what, What::Store { first: Some(_), .. }))
+}
+
+/// The last run, from 1, with a commit call of each transaction.
+fn calls(runs: &[(&RunTrace, &Run)]) -> BTreeMap<snapline_protocol::ids::TxnId, usize> {
+    let mut calls = BTreeMap::new();
+    for (number, (_, run)) in runs.iter().enumerate() {
+        for (line, _) in &run.lines {
+            if let What::CommitCall { txn } = line.what {
+                calls.insert(txn, number + 1);
+            }
+        }
+    }
+    calls
+}
+
+fn who(run: &Run, line: &Line) -> String {
+    match (line.task, line.attempt) {
+        (Some(task), Some(attempt)) if task.index() < run.topology.subtasks().len() => {
+            format!("{} of attempt {attempt}", run.topology.name(task))
+        }
+        (Some(task), _) => format!("subtask {}", task.index()),
+        (None, _) => format!("the coordinator of term {}", run.header.term),
+    }
+}
+
+fn lines_before(run: &Run, place: usize) -> Vec<(usize, String)> {
+    let line = &run.lines[place].0;
+    let same = |other: &Line| {
+        other.task == line.task && (line.task.is_none() || other.attempt == line.attempt)
+    };
+    let before = run.lines[..place].iter().enumerate().rev();
+    let before = before.filter(|(_, (other, _))| same(other)).take(BEFORE);
+    let mut before: Vec<_> = before.map(|(at, (other, _))| (at + 2, told(other))).collect();
+    before.reverse();
+    before
+}
+
+/// A line, cut short where it is long.
+fn told(line: &Line) -> String {
+    let text = spell(&line.what).to_string();
+    match text.char_indices().nth(300) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// Messages that machines have sent, by how a trace spells them. They may be heard late, twice or never (SPEC 2.3).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Mail {
+    reports: BTreeMap<String, ToCoordinator>,
+    orders: BTreeMap<(SubtaskId, String), ToTask>,
+}
+
+impl Mail {
+    fn reported(&mut self, message: ToCoordinator) {
+        self.reports.insert(spell(&message).to_string(), message);
+    }
+
+    fn ordered(&mut self, subtask: SubtaskId, message: ToTask) {
+        self.orders.insert((subtask, spell(&message).to_string()), message);
+    }
+
+    fn report(&self, message: &Value) -> Checked<ToCoordinator> {
+        let found = self.reports.get(&message.to_string()).copied();
+        found.ok_or_else(|| breach(Rule::Sent, "no task has sent this"))
+    }
+
+    fn order(&self, subtask: SubtaskId, message: &Value) -> Checked<ToTask> {
+        let found = self.orders.get(&(subtask, message.to_string())).copied();
+        found.ok_or_else(|| breach(Rule::Sent, "the coordinator has not sent this to it"))
+    }
+}
+
+/// Gives a machine an event, and compares what it makes of it.
+fn run<M: Machine>(
+    machine: &mut M,
+    config: &M::Config,
+    event: M::Event,
+    verdict: Verdict,
+    effects: &[Value],
+) -> Checked<Vec<M::Effect>>
+where
+    M::Effect: Serialize,
+{
+    let mut out = Out::new();
+    let right = guarded(|| Ok(machine.handle(config, event, &mut out)));
+    // An assertion of the machine's: only a broken driver, or a trace that is none, comes so far.
+    let right = right.map_err(|cause| {
+        breach(Rule::Possible, format!("the machine takes this for impossible: {cause}"))
+    })?;
+    ensure(right == verdict, Rule::Machine, || {
+        format!("the verdict is {}, the effects {}", spell(&right), spell(&out.as_slice()))
+    })?;
+    same_effects(out.as_slice(), effects)?;
+    Ok(out.drain().collect())
+}
+
+fn same_effects<E: Serialize>(right: &[E], recorded: &[Value]) -> Checked {
+    let right = spell_all(right);
+    ensure(right == recorded, Rule::Machine, || {
+        let (right, recorded): (&[Value], _) = (&right, recorded);
+        let same = right.iter().zip(recorded).take_while(|(right, found)| right == found).count();
+        let show = |effects: &[Value]| effects.get(same).map_or("none".into(), Value::to_string);
+        format!(
+            "effect {} of {} is {}; the trace has {}",
+            same + 1,
+            right.len(),
+            show(right),
+            show(recorded)
+        )
+    })
+}
+
+/// A line has said that the bytes are durable: its word is what a replay has for the proof (SPEC 3.5).
+fn proof(attempt: Attempt, checkpoint: CheckpointId) -> Persisted {
+    Persisted::attest(attempt, checkpoint)
+}

@@ -62,7 +62,9 @@ impl Peer {
     }
 
     pub(crate) fn reserve(&self, op: StoreOp, term: Term, until: CheckpointId, pause: Duration) {
-        self.submit(Work::Reserve, pause, move |store, recorder| stored(op, store.reserve(term, until), recorder));
+        self.submit(Work::Reserve, pause, move |store, recorder| {
+            stored(op, store.reserve(term, until), recorder)
+        });
     }
 
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
@@ -88,13 +90,15 @@ impl Peer {
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
-        self.submit(Work::Recover, pause, move |store, recorder| match recovery_facts(store, term, policy) {
-            Ok((facts, wrong)) => {
-                let decision = decide(&facts);
-                recorder.store(|| What::facts(facts, &decision));
-                Notice::Recovered(decision, wrong)
+        self.submit(Work::Recover, pause, move |store, recorder| {
+            match recovery_facts(store, term, policy) {
+                Ok((facts, wrong)) => {
+                    let decision = decide(&facts);
+                    recorder.store(|| What::facts(facts, &decision));
+                    Notice::Recovered(decision, wrong)
+                }
+                Err(error) => Notice::Unread(error),
             }
-            Err(error) => Notice::Unread(error),
         });
     }
 

@@ -54,8 +54,11 @@ fn integers_hash_by_their_number_and_strings_as_they_are_borrowed() {
     assert_ne!(hash(&("ab", "c")), hash(&("a", "bc")));
 }
 
-/// What a hash is used for: the key group, the segment, the bucket and the tag of a hash table, each with how many there are of it.
-const USES: [(usize, fn(u64) -> usize); 5] = [
+/// What a hash is used for.
+type Use = fn(u64) -> usize;
+
+/// The key group, the segment, the bucket and the tag of a hash table, each with how many there are of it.
+const USES: [(usize, Use); 5] = [
     (128, |hash| group_of(hash, 128).into()),
     (1000, |hash| group_of(hash, 1000).into()),
     (64, |hash| prefix_of(hash, 128, 6) as usize),

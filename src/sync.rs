@@ -1,13 +1,18 @@
 //! Threads, atomics and locks: the one file of this crate that names the standard library's.
 //!
-//! Everything concurrent in the crate imports from here, so that a model checker for concurrent code can be put in its place. Nothing else
-//! belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
+//! Everything concurrent in the crate imports from here, so that a model checker for concurrent code can be put in its place: `proofs/`
+//! compiles the files that matter with a `sync` of its own. What is built of these and nothing else is below, and checked with the rest.
+//! Nothing else belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+mod mailbox;
+mod parking;
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread;
 
-pub(crate) use crossbeam_utils::sync::{Parker, Unparker};
+pub(crate) use mailbox::{Mailbox, Post};
+pub(crate) use parking::{Parker, Unparker};
 
 /// Memory that two threads use by turns. The standard library's, in the shape that a model checker needs to see each access.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

@@ -113,7 +113,7 @@ impl<T: Send> Receiver<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
     use crate::sync::{Parker, thread};

@@ -115,7 +115,7 @@ impl<T> Drop for Ring<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
     use crate::sync::thread;

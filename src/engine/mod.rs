@@ -5,7 +5,7 @@
 //! | [`task`], `committing` | one subtask: a step function around the machines of the protocol |
 //! | [`body`], [`sink`] | the part of a task that sees records |
 //! | [`outbox`] | where a task's output goes |
-//! | [`worker`] | a thread that hosts subtasks |
+//! | [`worker`], [`turn`] | a thread that hosts subtasks |
 //! | [`lanes`] | threads for what may wait |
 //! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
@@ -28,6 +28,7 @@ pub(crate) mod sink;
 pub(crate) mod status;
 mod storing;
 pub(crate) mod task;
+mod turn;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};

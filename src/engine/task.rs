@@ -13,6 +13,7 @@ use snapline_protocol::{Machine, Out};
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
 use super::lanes::Lanes;
+pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
 use crate::connect::Progress;
@@ -30,17 +31,6 @@ const FLUSH_EVERY: u32 = 64;
 
 /// Under which name a task's own state is in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
-
-/// What a step came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Step {
-    /// There may be more to do.
-    Worked,
-    /// Nothing to do until a message comes.
-    Idle,
-    /// Nothing to do until then, or until a message comes.
-    Until(Instant),
-}
 
 /// What reaches a task from beside its channels.
 pub(crate) enum News {

@@ -1,0 +1,81 @@
+//! A worker's turns: who is heard and steps when, when the worker sleeps, and how it comes to an end.
+//!
+//! No wake-up is lost: whoever gives a worker something to do, or ends it, does so first and leaves a token second; the worker looks at
+//! everything it hosts between taking one token and sleeping on the next. See [`crate::channel`] for the one case that needs more.
+
+use std::time::Instant;
+
+use crate::sync::{AtomicBool, Mailbox, Ordering};
+
+/// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
+const IDLE_ROUNDS: u32 = if cfg!(snapline_loom) { 0 } else { 64 };
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// There may be more to do.
+    Worked,
+    /// Nothing to do until a message comes.
+    Idle,
+    /// Nothing to do until then, or until a message comes.
+    Until(Instant),
+}
+
+/// What a worker hosts: a task.
+pub(crate) trait Hosted {
+    /// What comes for it from beside its channels.
+    type News;
+    /// Why it ends before it is told to.
+    type Failure;
+
+    /// Takes news in.
+    fn hear(&mut self, news: Self::News) -> Result<(), Self::Failure>;
+
+    /// How many steps it may take before the next has its turn.
+    fn steps_in_a_row(&self) -> u32;
+
+    /// Does one thing, or finds that there is none to do. Never waits.
+    fn step(&mut self) -> Result<Step, Self::Failure>;
+}
+
+/// Lets tasks hear and step in turn until they are `over`; news say for which of them they are.
+///
+/// # Errors
+/// The first failure of a task.
+pub(crate) fn turn<T: Hosted>(
+    mailbox: &Mailbox<(usize, T::News)>,
+    tasks: &mut [T],
+    over: &AtomicBool,
+) -> Result<(), T::Failure> {
+    let mut idle = 0;
+    while !over.load(Ordering::Acquire) {
+        let mut worked = false;
+        while let Some((slot, news)) = mailbox.take() {
+            tasks[slot].hear(news)?;
+            worked = true;
+        }
+        let mut wake: Option<Instant> = None;
+        for task in tasks.iter_mut() {
+            for _ in 0..task.steps_in_a_row() {
+                match task.step()? {
+                    Step::Worked => worked = true,
+                    Step::Idle => break,
+                    Step::Until(until) => {
+                        wake = Some(wake.map_or(until, |wake| wake.min(until)));
+                        break;
+                    }
+                }
+            }
+        }
+        if worked {
+            idle = 0;
+        } else if idle < IDLE_ROUNDS {
+            idle += 1;
+            std::hint::spin_loop();
+        } else {
+            // Whatever came since the last look has left a token, and this returns at once.
+            mailbox.sleep(wake);
+        }
+    }
+    Ok(())
+}

@@ -67,7 +67,8 @@ struct Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // A release will do: the waiter's load reads from the last of a row of these, and so sees what went before each of them.
+        if self.left.fetch_sub(1, Ordering::Release) == 1 {
             self.waiter.unpark();
         }
     }

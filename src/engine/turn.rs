@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::sync::{AtomicBool, Mailbox, Ordering};
+use crate::sync::{AtomicBool, Mailbox, Ordering, Unparker};
 
 /// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
 const IDLE_ROUNDS: u32 = if cfg!(snapline_loom) { 0 } else { 64 };
@@ -78,4 +78,10 @@ pub(crate) fn turn<T: Hosted>(
         }
     }
     Ok(())
+}
+
+/// Tells workers that it is `over`, whether they sleep or not. They end when they have done what they are doing.
+pub(crate) fn end(over: &AtomicBool, workers: &[Unparker]) {
+    over.store(true, Ordering::Release);
+    workers.iter().for_each(Unparker::unpark);
 }

@@ -29,6 +29,11 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// Lets the thread sleep for this long.
+pub(crate) fn nap(time: std::time::Duration) {
+    thread::sleep(time);
+}
+
 /// Locks a mutex whose data stays whole whatever its holders did: a poisoned lock is taken all the same.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

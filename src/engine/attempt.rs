@@ -13,13 +13,14 @@ use super::failure::{TaskFailure, guarded};
 use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
+use super::turn;
 use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::BoxError;
 use crate::state::{Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, thread};
+use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
 use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
@@ -279,8 +280,7 @@ fn claimed(
 impl Running {
     /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
     pub(crate) fn end(self) {
-        self.over.store(true, Ordering::Release);
-        self.wakers.iter().for_each(Unparker::unpark);
+        turn::end(&self.over, &self.wakers);
         for worker in self.workers {
             // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
             if let Err(payload) = worker.join() {

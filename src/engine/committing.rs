@@ -102,7 +102,8 @@ impl Task {
                 CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),
                 outcome => Ok(outcome),
             });
-        } else if planted!(self.links.platform, CommitErrorSwallowed) {
+        }
+        if planted!(self.links.platform, CommitErrorSwallowed) {
             commit = Box::new(move || Ok(commit().unwrap_or(CommitOutcome::Committed)));
         }
         self.hand_over(Work::Commit, pause, commit, move |outcome| {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sync::{
-    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, thread,
+    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, nap, thread,
 };
 
 /// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
@@ -173,7 +173,8 @@ struct Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // A release will do: the waiter's load reads from the last of a row of these, and so sees what went before each of them.
+        if self.left.fetch_sub(1, Ordering::Release) == 1 {
             self.waiter.unpark();
         }
     }
@@ -185,7 +186,7 @@ fn carry_out(job: Job, closing: &AtomicBool) {
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
     let until = Instant::now() + job.pause;
     while !job.pause.is_zero() && Instant::now() < until && !unwanted() {
-        thread::sleep(NAP.min(until.saturating_duration_since(Instant::now())));
+        nap(NAP.min(until.saturating_duration_since(Instant::now())));
     }
     if !unwanted() {
         tracing::trace!(target: "snapline::lane", doing = job.work.doing());

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::sync::{AtomicBool, Mailbox, Ordering};
+use crate::sync::{AtomicBool, Mailbox, Ordering, Unparker};
 
 /// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
 const IDLE_ROUNDS: u32 = if cfg!(snapline_loom) { 0 } else { 64 };
@@ -31,13 +31,13 @@ pub(crate) trait Hosted {
     /// Takes news in.
     fn hear(&mut self, news: Self::News) -> Result<(), Self::Failure>;
 
-    /// Does one thing, or finds that there is none to do. Never waits.
-    fn step(&mut self) -> Result<Step, Self::Failure>;
-
-    /// How many steps it takes before the next one has its turn, if there is so much to do.
+    /// How many steps it may take before the next has its turn.
     fn steps_in_a_row(&self) -> u32 {
         1
     }
+
+    /// Does one thing, or finds that there is none to do. Never waits.
+    fn step(&mut self) -> Result<Step, Self::Failure>;
 }
 
 /// Lets tasks hear and step in turn until they are `over`; news say for which of them they are.
@@ -80,4 +80,10 @@ pub(crate) fn turn<T: Hosted>(
         }
     }
     Ok(())
+}
+
+/// Tells workers that it is `over`, whether they sleep or not. They end when they have done what they are doing.
+pub(crate) fn end(over: &AtomicBool, workers: &[Unparker]) {
+    over.store(true, Ordering::Release);
+    workers.iter().for_each(Unparker::unpark);
 }

@@ -17,7 +17,7 @@ mod restore;
 mod root;
 mod snapshot;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, not(snapline_loom)))]
 mod tests;
 mod ways;
 

@@ -1,0 +1,123 @@
+//! Makes the broken twins: the runtime's own files, each with its changes, next to the theorems as they are. A change that does not fit
+//! its file any more fails the build, so that a twin stays what the real code is but for one thing.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[allow(dead_code, reason = "the runner uses the rest")]
+mod twins {
+    include!("twins.rs");
+
+    pub(crate) fn edit(file: &str, mut text: String) -> String {
+        for twin in TWINS {
+            for edit in twin.edits.iter().filter(|edit| edit.file == file) {
+                let places = text.matches(edit.find).count();
+                assert!(
+                    places == 1,
+                    "twin `{}`: {places} times in {file}: {}",
+                    twin.name,
+                    edit.find
+                );
+                let on = format!("crate::on(\"{}\")", twin.name);
+                text = text.replace(edit.find, &words(edit.with, &on));
+            }
+        }
+        text
+    }
+
+    /// `ON`, where it is a word of its own.
+    fn words(text: &str, on: &str) -> String {
+        let mut made = String::new();
+        for part in text.split_inclusive(|c: char| !c.is_alphanumeric() && c != '_') {
+            let end = part.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '_');
+            made.push_str(if end == "ON" { on } else { end });
+            made.push_str(&part[end.len()..]);
+        }
+        made
+    }
+}
+
+/// What the crate is made of, from the runtime and from here.
+const FROM_THE_RUNTIME: [&str; 5] =
+    ["channel", "engine/lanes.rs", "engine/turn.rs", "state", "sync"];
+const FROM_HERE: [&str; 1] = ["theorems"];
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(snapline_loom)");
+    // The runtime's files name it; the simulation's parts of them are not looked at here.
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"sim\"))");
+    println!("cargo::rerun-if-changed=twins.rs");
+    let features = ["CARGO_FEATURE_LOOM", "CARGO_FEATURE_SHUTTLE"];
+    if !features.iter().any(|feature| env::var_os(feature).is_some()) {
+        return;
+    }
+    // What the runtime's files know the checkers by: small constants, and no unit tests.
+    println!("cargo::rustc-cfg=snapline_loom");
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where this is"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where to"));
+    for (from, parts) in
+        [(here.join("../src"), &FROM_THE_RUNTIME[..]), (here.join("src"), &FROM_HERE[..])]
+    {
+        for part in parts {
+            println!("cargo::rerun-if-changed={}", from.join(part).display());
+            copy(&from, Path::new(part), &out.join("broken"));
+        }
+    }
+    fs::write(out.join("broken.rs"), tree(&out.join("broken"))).expect("it can be written");
+}
+
+/// The modules of the twins, laid out as in lib.rs.
+fn tree(folder: &Path) -> String {
+    let file = |name: &str| format!("#[path = {:?}]\n", folder.join(name).display().to_string());
+    format!(
+        "pub(crate) use crate::{{error, protocol, rig, store}};
+pub(crate) mod sync {{
+    pub(crate) use crate::sync::{{
+        Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, PoisonError, UnsafeCell, fence, lock, nap, thread,
+    }};
+    {}mod mailbox;
+    {}mod parking;
+    pub(crate) use mailbox::{{Mailbox, Post}};
+    pub(crate) use parking::{{Parker, Unparker}};
+}}
+{}mod channel;
+{}mod cow;
+mod engine {{
+    {}pub(crate) mod lanes;
+    {}pub(crate) mod turn;
+}}
+{}mod ring;
+{}mod state;
+{}pub(crate) mod theorems;
+",
+        file("sync/mailbox.rs"),
+        file("sync/parking.rs"),
+        file("channel/mod.rs"),
+        file("state/cow.rs"),
+        file("engine/lanes.rs"),
+        file("engine/turn.rs"),
+        file("channel/ring.rs"),
+        file("state/mod.rs"),
+        file("theorems/mod.rs"),
+    )
+}
+
+fn copy(from: &Path, part: &Path, to: &Path) {
+    let source = from.join(part);
+    if source.is_dir() {
+        for entry in fs::read_dir(&source).expect("the folder is readable") {
+            let name = entry.expect("the entry is readable").file_name();
+            copy(from, &part.join(name), to);
+        }
+        return;
+    }
+    let text = fs::read_to_string(&source).expect("sources are UTF-8");
+    let name = part.to_string_lossy().replace('\\', "/");
+    let text = twins::edit(&name, text).replace("crate::", "crate::broken::");
+    let text = text.replace("crate::broken::on(", "crate::on(");
+    let target = to.join(part);
+    fs::create_dir_all(target.parent().expect("it is in a folder"))
+        .expect("the folder can be made");
+    fs::write(target, text).expect("it can be written");
+}

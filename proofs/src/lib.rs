@@ -1,0 +1,70 @@
+//! The runtime's concurrent types under every schedule that loom reaches: what they promise, and that a broken one is seen.
+//!
+//! The very files of `src/` are compiled here a second time, with a `sync` of loom's types (feature `loom`) or shuttle's (feature
+//! `shuttle`) where the runtime has the standard library's. Nothing in the runtime knows of it but for `cfg(snapline_loom)`, which this
+//! crate's build script sets for this crate alone. The alternative, the whole runtime built on loom's types under a cfg, would have to
+//! rewrite all that shares a store as `Arc<dyn Store>` and all statics, none of which is checked here.
+//!
+//! Run by `cargo test -p snapline-proofs --release --features loom` (or `shuttle`); see `proofs/README.md`. Without a feature there is
+//! nothing here.
+//!
+//! | module | what |
+//! |---|---|
+//! | `theorems` | what is promised: closures that a checker runs again and again |
+//! | `rig` | what a theorem is, and values whose accesses are seen |
+//! | `sync` | the runtime's `src/sync.rs`, in the checker's types; each use can be weakened |
+//! | `broken` | the same files with the changes of `twins.rs`, made by the build script |
+//! | `runner` | runs all, each in a process of its own, and counts |
+#![cfg(snapline_loom)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::duplicate_mod,
+    clippy::absurd_extreme_comparisons,
+    reason = "files of the runtime, of which the theorems use a part, and ring.rs and cow.rs by themselves too"
+)]
+
+pub(crate) use snapline::{protocol, store};
+
+pub(crate) mod error {
+    pub(crate) use snapline::BoxError;
+}
+
+mod rig;
+mod sync;
+
+#[path = "../../src/channel/mod.rs"]
+mod channel;
+#[path = "../../src/state/cow.rs"]
+mod cow;
+#[path = "../../src/engine"]
+mod engine {
+    pub(crate) mod lanes;
+    pub(crate) mod turn;
+}
+#[path = "../../src/channel/ring.rs"]
+mod ring;
+#[path = "../../src/state/mod.rs"]
+#[allow(missing_docs, reason = "documented where it is public")]
+mod state;
+mod theorems;
+
+mod broken;
+mod runner;
+
+pub use runner::main;
+
+/// What the runner includes of `twins.rs`.
+mod twins {
+    include!("../twins.rs");
+
+    pub(crate) fn find(name: &str) -> Option<&'static Twin> {
+        TWINS.iter().find(|twin| twin.name == name)
+    }
+}
+
+/// Whether this twin is the one that runs.
+fn on(twin: &str) -> bool {
+    runner::TWIN.get().is_some_and(|running| running == twin)
+}

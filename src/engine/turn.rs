@@ -32,9 +32,7 @@ pub(crate) trait Hosted {
     fn hear(&mut self, news: Self::News) -> Result<(), Self::Failure>;
 
     /// How many steps it may take before the next has its turn.
-    fn steps_in_a_row(&self) -> u32 {
-        1
-    }
+    fn steps_in_a_row(&self) -> u32;
 
     /// Does one thing, or finds that there is none to do. Never waits.
     fn step(&mut self) -> Result<Step, Self::Failure>;

@@ -30,6 +30,10 @@ impl Hosted for Guest {
         Ok(())
     }
 
+    fn steps_in_a_row(&self) -> u32 {
+        2
+    }
+
     fn step(&mut self) -> Result<Step, ()> {
         if !self.warm {
             self.warm = true;
@@ -112,6 +116,10 @@ impl Hosted for Source {
 
     fn hear(&mut self, _: Arc<()>) -> Result<(), ()> {
         Ok(())
+    }
+
+    fn steps_in_a_row(&self) -> u32 {
+        1
     }
 
     fn step(&mut self) -> Result<Step, ()> {

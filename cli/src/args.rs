@@ -146,6 +146,9 @@ pub struct SimArgs {
     /// Plant each fault in turn: every one must be found.
     #[arg(long, conflicts_with_all = ["mutant", "steps", "seed", "faults"])]
     pub mutants: bool,
+    /// How many of the planted faults must be found [default: all].
+    #[arg(long, value_name = "N", requires = "mutants")]
+    pub at_least: Option<usize>,
     /// Print every step.
     #[arg(long)]
     pub steps: bool,

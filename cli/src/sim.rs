@@ -219,14 +219,14 @@ fn hunt(
                 let line = wrong.lines().next().unwrap_or_default();
                 (seeds.to_string(), pipeline, line.chars().take(100).collect())
             }
-            None => {
-                exit = exit.max(Exit::Bad);
-                ("-".into(), "-", "NOT FOUND".to_owned())
-            }
+            None => ("-".into(), "-", "NOT FOUND".to_owned()),
         };
         table.row(vec![mutant.name().into(), seeds, runs.to_string(), pipeline.into(), wrong]);
     }
     panic::set_hook(hook);
+    if exit == Exit::Good && found < args.at_least.unwrap_or(Mutant::ALL.len()) {
+        exit = Exit::Bad;
+    }
     let out = terminal.out();
     table.write(out)?;
     writeln!(

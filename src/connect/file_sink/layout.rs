@@ -30,6 +30,12 @@ pub(super) struct Layout {
     extension: String,
 }
 
+impl std::fmt::Debug for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layout").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
 impl Layout {
     pub(super) fn of(
         files: &Arc<dyn Files>,

@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn odd_extensions_are_refused() {
         for extension in ["", ".txt", "a/b", "..", "a-b", "tar..gz"] {
-            let error = layout("out", extension).err().expect("refused").to_string();
+            let error = layout("out", extension).expect_err("refused").to_string();
             assert!(error.contains("the extension"), "{error}");
         }
     }

@@ -1,18 +1,20 @@
 //! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
 
+mod snapshotting;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, CommitOutcome, Committer};
-use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, TxnId};
-use snapline_protocol::message::{Barrier, Order, Persisted, Report, ToCoordinator, ToTask};
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
+use snapline_protocol::message::{Order, Persisted, Report, ToCoordinator, ToTask};
 use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
-use super::lanes::{Job, Lanes, Work};
+use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 pub(crate) use super::turn::Step;
 use super::worker::Address;
@@ -20,8 +22,8 @@ use super::{Notice, Part};
 use crate::connect::Progress;
 use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
-use crate::state::{self, Locations, Named, Written};
-use crate::store::{self, SnapshotRef, Store};
+use crate::state::{Locations, Written};
+use crate::store::Store;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 use crate::trace::{Marker, Recorder, What};
 
@@ -126,7 +128,7 @@ pub(crate) struct Task {
     counters: Arc<Counters>,
     /// A planted fault: the position before the last read.
     #[cfg(feature = "sim")]
-    stale_position: Option<Named>,
+    stale_position: Option<crate::state::Named>,
 }
 
 impl Task {
@@ -333,42 +335,6 @@ impl Task {
         }
     }
 
-    fn written(
-        &mut self,
-        checkpoint: CheckpointId,
-        result: Result<(Written, Persisted, Duration), BoxError>,
-    ) -> Result<(), BoxError> {
-        let timing = self.timing.remove(&checkpoint);
-        match result {
-            Ok((written, persisted, duration)) => {
-                self.past.insert(checkpoint, Arc::new(written.locations));
-                if let Some(timing) = timing {
-                    let snapshot = SnapshotRef {
-                        subtask: self.identity.subtask,
-                        root: written.root,
-                        blobs: written.blobs,
-                        written: written.written,
-                        reused: written.reused,
-                    };
-                    let Timing { first_barrier, snapshot: taken, sync } = timing;
-                    let part = Part { snapshot, first_barrier, taken, sync, writing: duration };
-                    self.parts.insert(checkpoint, Box::new(part));
-                }
-                self.align(aligner::Event::Durable(persisted))
-            }
-            Err(error) => {
-                let Identity { operator, index, attempt, .. } = &self.identity;
-                tracing::warn!(
-                    target: "snapline::checkpoint",
-                    checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
-                    "a snapshot could not be written"
-                );
-                let attempt = *attempt;
-                self.align(aligner::Event::WriteFailed { attempt, checkpoint })
-            }
-        }
-    }
-
     fn align(&mut self, event: aligner::Event) -> Result<(), BoxError> {
         let mut out = Out::new();
         let verdict = self.aligner.handle(&self.aligner_config, event, &mut out);
@@ -442,73 +408,6 @@ impl Task {
         self.pass_end();
         let Identity { attempt, subtask, .. } = self.identity;
         self.notify(Notice::SourceEnded { attempt, subtask });
-        Ok(())
-    }
-
-    /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
-    fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
-        let began = self.links.platform.clock.now();
-        let checkpoint = barrier.checkpoint;
-        let late = planted!(self.links.platform, EffectsOutOfOrder);
-        if !late {
-            self.commit(committer::Event::Barrier(checkpoint))?;
-        }
-        let mut images = vec![Named {
-            operator: self.identity.operator.clone(),
-            state: TASK_STATE.into(),
-            image: state::single(&self.flushed)?,
-        }];
-        self.body.freeze(&mut images)?;
-        if late {
-            self.commit(committer::Event::Barrier(checkpoint))?;
-        }
-        #[cfg(feature = "sim")]
-        if let Some(stale) = self.stale_position.take() {
-            images.retain(|named| named.state != super::body::POSITION);
-            images.push(stale);
-        }
-        let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
-        if planted!(self.links.platform, BaseNotComplete) {
-            base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
-        }
-        let mut obsolete = BTreeMap::new();
-        if let Some(base) = barrier.base {
-            // No later snapshot builds on an older one.
-            let kept = self.past.split_off(&base);
-            obsolete = std::mem::replace(&mut self.past, kept);
-        }
-        let Identity { subtask, attempt, .. } = self.identity;
-        let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, platform, lanes, .. } = self.links.clone();
-        let (note, broken) = (self.noting(), Arc::clone(&self.broken));
-        let write = move || {
-            // Here, since it takes the longer the more state there is, and no record need wait for it.
-            drop(obsolete);
-            if broken.load(Ordering::Acquire) {
-                return;
-            }
-            let began = platform.clock.now();
-            let result = guarded(|| {
-                store::write_snapshot(&*store, id, &platform, |writer| {
-                    Ok(state::write(images, base.as_deref(), writer)?)
-                })
-            });
-            let result = result
-                .map(|(written, persisted)| (written, persisted, platform.clock.since(began)));
-            let needs = result.as_ref().map_or(&[][..], |(written, ..)| &written.blobs);
-            note(What::Blob {
-                id,
-                needs: needs.iter().map(|blob| blob.id).collect(),
-                durable: result.is_ok(),
-            });
-            me.tell(News::Written { checkpoint, result });
-        };
-        let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
-        // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
-        let timing =
-            Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
-        self.timing.insert(checkpoint, timing);
-        lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
         Ok(())
     }
 

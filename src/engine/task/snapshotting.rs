@@ -1,0 +1,125 @@
+//! A task's snapshots: taken in its step, written on its lane (SPEC 5.4, 6.2).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use snapline_protocol::aligner;
+use snapline_protocol::committer;
+use snapline_protocol::ids::{BlobId, CheckpointId};
+use snapline_protocol::message::{Barrier, Persisted};
+
+use super::{Identity, Links, News, TASK_STATE, Task, Timing};
+use crate::engine::Part;
+use crate::engine::failure::guarded;
+use crate::engine::lanes::{Job, Work};
+use crate::engine::platform::planted;
+use crate::error::BoxError;
+use crate::state::{self, Named, Written};
+use crate::store::{self, SnapshotRef};
+use crate::sync::{Arc, Ordering};
+use crate::trace::What;
+
+impl Task {
+    pub(super) fn written(
+        &mut self,
+        checkpoint: CheckpointId,
+        result: Result<(Written, Persisted, Duration), BoxError>,
+    ) -> Result<(), BoxError> {
+        let timing = self.timing.remove(&checkpoint);
+        match result {
+            Ok((written, persisted, duration)) => {
+                self.past.insert(checkpoint, Arc::new(written.locations));
+                if let Some(timing) = timing {
+                    let snapshot = SnapshotRef {
+                        subtask: self.identity.subtask,
+                        root: written.root,
+                        blobs: written.blobs,
+                        written: written.written,
+                        reused: written.reused,
+                    };
+                    let Timing { first_barrier, snapshot: taken, sync } = timing;
+                    let part = Part { snapshot, first_barrier, taken, sync, writing: duration };
+                    self.parts.insert(checkpoint, Box::new(part));
+                }
+                self.align(aligner::Event::Durable(persisted))
+            }
+            Err(error) => {
+                let Identity { operator, index, attempt, .. } = &self.identity;
+                tracing::warn!(
+                    target: "snapline::checkpoint",
+                    checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
+                    "a snapshot could not be written"
+                );
+                let attempt = *attempt;
+                self.align(aligner::Event::WriteFailed { attempt, checkpoint })
+            }
+        }
+    }
+
+    /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
+    pub(super) fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
+        let began = self.links.platform.clock.now();
+        let checkpoint = barrier.checkpoint;
+        let late = planted!(self.links.platform, EffectsOutOfOrder);
+        if !late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
+        let mut images = vec![Named {
+            operator: self.identity.operator.clone(),
+            state: TASK_STATE.into(),
+            image: state::single(&self.flushed)?,
+        }];
+        self.body.freeze(&mut images)?;
+        if late {
+            self.commit(committer::Event::Barrier(checkpoint))?;
+        }
+        #[cfg(feature = "sim")]
+        if let Some(stale) = self.stale_position.take() {
+            images.retain(|named| named.state != crate::engine::body::POSITION);
+            images.push(stale);
+        }
+        let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
+        if planted!(self.links.platform, BaseNotComplete) {
+            base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
+        }
+        let mut obsolete = BTreeMap::new();
+        if let Some(base) = barrier.base {
+            // No later snapshot builds on an older one.
+            let kept = self.past.split_off(&base);
+            obsolete = std::mem::replace(&mut self.past, kept);
+        }
+        let Identity { subtask, attempt, .. } = self.identity;
+        let id = BlobId { checkpoint, attempt, subtask };
+        let Links { store, me, over, platform, lanes, .. } = self.links.clone();
+        let (note, broken) = (self.noting(), Arc::clone(&self.broken));
+        let write = move || {
+            // Here, since it takes the longer the more state there is, and no record need wait for it.
+            drop(obsolete);
+            if broken.load(Ordering::Acquire) {
+                return;
+            }
+            let began = platform.clock.now();
+            let result = guarded(|| {
+                store::write_snapshot(&*store, id, &platform, |writer| {
+                    Ok(state::write(images, base.as_deref(), writer)?)
+                })
+            });
+            let result = result
+                .map(|(written, persisted)| (written, persisted, platform.clock.since(began)));
+            let needs = result.as_ref().map_or(&[][..], |(written, ..)| &written.blobs);
+            note(What::Blob {
+                id,
+                needs: needs.iter().map(|blob| blob.id).collect(),
+                durable: result.is_ok(),
+            });
+            me.tell(News::Written { checkpoint, result });
+        };
+        let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
+        // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
+        let timing =
+            Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
+        self.timing.insert(checkpoint, timing);
+        lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
+        Ok(())
+    }
+}

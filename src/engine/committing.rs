@@ -35,7 +35,19 @@ impl Task {
                     if planted!(self.links.platform, OrphansForgotten) => {}
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
-                    let prepare = transactions(&mut self.body).close(txn)?;
+                    #[cfg_attr(
+                        not(feature = "sim"),
+                        expect(unused_mut, reason = "no fault is planted")
+                    )]
+                    let mut prepare = transactions(&mut self.body).close(txn)?;
+                    #[cfg(feature = "sim")]
+                    if planted!(self.links.platform, CommitAtBarrier) {
+                        let commit = transactions(&mut self.body).commit(txn);
+                        prepare = Box::new(move || prepare().and_then(|()| commit().map(|_| ())));
+                    } else if planted!(self.links.platform, PrepareAfterAck) {
+                        self.late.insert(txn, prepare);
+                        prepare = Box::new(|| Ok(()));
+                    }
                     self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
@@ -56,7 +68,8 @@ impl Task {
     fn roll_back_orphans(&mut self) {
         let Some((config, committer)) = &self.committer else { return };
         let (config, committer) = (*config, committer.clone());
-        let is_orphan = Box::new(move |txn: &TxnId| committer.is_orphan(&config, txn));
+        let all = planted!(self.links.platform, HeldRolledBack);
+        let is_orphan = Box::new(move |txn: &TxnId| all || committer.is_orphan(&config, txn));
         let deed = transactions(&mut self.body).roll_back_orphans(is_orphan);
         self.hand_over(Work::RollBack, Duration::ZERO, deed, |()| None);
     }
@@ -68,7 +81,23 @@ impl Task {
             0 => Duration::ZERO,
             tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
         };
-        let mut commit = transactions(&mut self.body).commit(txn);
+        let mut called = txn;
+        if planted!(self.links.platform, NewestCommittedFirst)
+            && let Some((_, committer)) = &self.committer
+        {
+            called = committer.pending().last().copied().unwrap_or(txn);
+        }
+        let mut commit = transactions(&mut self.body).commit(called);
+        #[cfg(feature = "sim")]
+        if let Some(prepare) = self.late.remove(&txn) {
+            commit = Box::new(move || prepare().and_then(|()| commit()));
+        }
+        if planted!(self.links.platform, LossSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Lost => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        }
         if planted!(self.links.platform, CommitSwallowed) {
             commit = Box::new(move || match commit()? {
                 CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),

@@ -118,7 +118,7 @@ impl Driver {
         };
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
         let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
-        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone());
+        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone(), platform.clone());
         let lanes = Arc::new(lanes(settings.upload_threads)?);
         let term = store.fence().map_err(JobError::Store)?.term.next();
         let restarts = Restarts::new(settings.restart);
@@ -453,8 +453,11 @@ impl Driver {
         #[cfg(feature = "sim")]
         if self.hosting.platform.seam.is_some() {
             let once = timer == Timer::Resend && planted!(self.hosting.platform, TimerNotRearmed);
-            let never = matches!(timer, Timer::Timeout(_))
-                && planted!(self.hosting.platform, TimeoutForgotten);
+            let never = match timer {
+                Timer::Timeout(_) => planted!(self.hosting.platform, TimeoutForgotten),
+                Timer::Resend => planted!(self.hosting.platform, ResendForgotten),
+                Timer::Interval => false,
+            };
             if never || (once && self.stale.1.contains(&timer)) {
                 return;
             }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use snapline_protocol::coordinator::{StoreOp, StoreResult};
 use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, CheckpointId, Term};
-use snapline_protocol::recovery::{Policy, decide};
-use snapline_protocol::retention::{Roots, plan};
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::{Health, Policy, decide};
+use snapline_protocol::retention::{Plan, Roots, plan};
 
 use super::Notice;
 use super::lanes::{Job, Lanes, Work};
-use crate::store::{Manifest, Store, StoreError, inventory, recovery_facts};
+use super::platform::{Platform, planted};
+use crate::store::{Manifest, Store, StoreError, found, inventory, recovery_facts};
 use crate::sync::Arc;
 
 /// The store, and the thread that uses it for the coordinator.
@@ -19,6 +21,7 @@ pub(crate) struct Peer {
     /// Dropped with the driver: nobody waits out a pause any more.
     lane: Lanes,
     notices: crossbeam_channel::Sender<Notice>,
+    platform: Platform,
 }
 
 impl Peer {
@@ -26,8 +29,9 @@ impl Peer {
         store: Arc<dyn Store>,
         lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
+        platform: Platform,
     ) -> Self {
-        Self { store, lane, notices }
+        Self { store, lane, notices, platform }
     }
 
     fn submit(
@@ -65,9 +69,10 @@ impl Peer {
 
     /// SPEC 8.5: the roots were read before; now the manifests, then the blobs.
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
+        let nothing = planted!(self.platform, NothingCollected);
         self.submit(Work::Collect, pause, move |store| {
             let collected = inventory(store).and_then(|inventory| {
-                let plan = plan(&roots, &inventory);
+                let plan = if nothing { Plan::default() } else { plan(&roots, &inventory) };
                 tracing::debug!(
                     target: "snapline::store",
                     manifests = plan.manifests.len(), blobs = plan.blobs.len(), "deleting garbage"
@@ -79,8 +84,21 @@ impl Peer {
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
+        let nothing = planted!(self.platform, StartsFromNothing);
+        let older = planted!(self.platform, OlderRestored);
+        let periodic = planted!(self.platform, StopsIgnored);
         self.submit(Work::Recover, pause, move |store| match recovery_facts(store, term, policy) {
-            Ok((facts, wrong)) => Notice::Recovered(decide(&facts), wrong),
+            Ok((mut facts, wrong)) => {
+                if periodic {
+                    facts.manifests.retain(|found| found.kind == CheckpointKind::Periodic);
+                } else if nothing {
+                    facts.manifests.clear();
+                } else if older && let Ok([.., before, _]) = store.manifests().as_deref() {
+                    let manifest = store.manifest(*before).ok();
+                    facts.manifests = vec![found(*before, manifest.as_ref(), Health::Whole)];
+                }
+                Notice::Recovered(decide(&facts), wrong)
+            }
             Err(error) => Notice::Unread(error),
         });
     }

@@ -121,6 +121,9 @@ pub(crate) struct Task {
     /// A planted fault: the position before the last read.
     #[cfg(feature = "sim")]
     stale_position: Option<Named>,
+    /// A planted fault: what is to be prepared later.
+    #[cfg(feature = "sim")]
+    pub(super) late: BTreeMap<TxnId, super::body::Deed<()>>,
 }
 
 impl Task {
@@ -153,6 +156,8 @@ impl Task {
             counters,
             #[cfg(feature = "sim")]
             stale_position: None,
+            #[cfg(feature = "sim")]
+            late: BTreeMap::new(),
         };
         if let Some(out) = out {
             let started = task.committer_effects(out);
@@ -176,6 +181,12 @@ impl Task {
     #[cfg(feature = "sim")]
     pub(crate) const fn inputs(&self) -> usize {
         self.aligner_config.inputs
+    }
+
+    /// Whether it still has to emit what its end brings.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn is_finishing(&self) -> bool {
+        self.finishing
     }
 
     /// Who it is.
@@ -220,7 +231,9 @@ impl Task {
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {
-        if !self.aligner.may_emit() {
+        let reads_on = planted!(self.links.platform, SuspendedReadsOn)
+            && !self.aligner.has_ended(&self.aligner_config);
+        if !self.aligner.may_emit() && !reads_on {
             return Ok(Step::Idle);
         }
         if let Some(until) = self.wait_until {
@@ -411,6 +424,9 @@ impl Task {
             images.retain(|named| named.state != super::body::POSITION);
             images.push(stale);
         }
+        if planted!(self.links.platform, OffsetEmpty) && self.identity.attempt.number > 1 {
+            images.retain(|named| named.state != super::body::POSITION);
+        }
         let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
         if planted!(self.links.platform, BaseNotComplete) {
             base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
@@ -443,6 +459,17 @@ impl Task {
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
+        #[cfg(feature = "sim")]
+        if planted!(self.links.platform, AckBeforeWritten) {
+            // In memory all is written at once.
+            let mut images = Vec::new();
+            self.body.freeze(&mut images)?;
+            let (memory, platform) = (store::MemoryStore::new(), &self.links.platform);
+            let (written, persisted) = store::write_snapshot(&memory, id, platform, |writer| {
+                Ok(state::write(images, None, writer)?)
+            })?;
+            self.written(checkpoint, Ok((written, persisted, Duration::ZERO)))?;
+        }
         Ok(())
     }
 

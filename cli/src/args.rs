@@ -102,6 +102,9 @@ pub struct MutantsArgs {
     /// Write the shortest counterexample of each mutant to a file NAME.json in this directory.
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
+    /// Replay each counterexample on production code, with the wrong rule switched on in the engine and without it.
+    #[arg(long, conflicts_with_all = ["list", "json", "trace"])]
+    pub production: bool,
 }
 
 /// `snapline walk`.
@@ -171,6 +174,9 @@ pub struct TraceArgs {
     /// The trace file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Replay it on production code too, with its wrong rule switched on in the engine and without it.
+    #[arg(long)]
+    pub production: bool,
 }
 
 const DEMO_EXITS: &str = "\

@@ -28,8 +28,12 @@ pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
     writeln!(out, "{}", render(&story(&setup, &trace.steps)))?;
     let law = trace.law.filter(|law| replay.broken.contains(law));
     writeln!(out, "{}{}", ending(&setup, &replay.last, law), replay.claim)?;
-    Ok(match replay.claim {
+    let told = match replay.claim {
         Claim::Refuted(_) => Exit::Bad,
         Claim::None | Claim::Shown(_) | Claim::NotVisible(_) => Exit::Good,
-    })
+    };
+    match args.production {
+        true => Ok(crate::onto::table::one(&trace, terminal)?.max(told)),
+        false => Ok(told),
+    }
 }

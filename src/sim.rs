@@ -46,6 +46,7 @@ pub mod pipelines;
 mod run;
 mod seam;
 mod world;
+pub use world::stage;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -102,6 +102,9 @@ pub struct MutantsArgs {
     /// Write the shortest counterexample of each mutant to a file NAME.json in this directory.
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
+    /// Replay each counterexample on production code, with the wrong rule switched on in the engine and without it.
+    #[arg(long, conflicts_with_all = ["list", "json", "trace"])]
+    pub production: bool,
 }
 
 /// `snapline walk`.
@@ -182,6 +185,9 @@ pub struct TraceArgs {
     /// A trace file: the same as `snapline trace replay FILE`.
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// Replay it on production code too, with its wrong rule switched on in the engine and without it.
+    #[arg(long)]
+    pub production: bool,
 }
 
 /// What to do with traces.
@@ -198,6 +204,9 @@ pub struct ReplayArgs {
     /// Trace files, and directories of run traces (*.ndjson).
     #[arg(value_name = "PATH", required = true, num_args = 1..)]
     pub paths: Vec<PathBuf>,
+    /// Replay those of the model on production code too, with the wrong rule switched on in the engine and without it.
+    #[arg(long)]
+    pub production: bool,
 }
 
 const DEMO_EXITS: &str = "\

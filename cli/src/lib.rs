@@ -22,6 +22,7 @@ pub mod gc;
 pub mod inspect;
 pub mod mutants;
 pub mod names;
+pub mod onto;
 mod overview;
 pub mod progress;
 pub mod sim;

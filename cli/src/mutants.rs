@@ -41,6 +41,9 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
         table.write(terminal.out())?;
         return Ok(Exit::Good);
     }
+    if args.production {
+        return crate::onto::table::run(&mutants, terminal);
+    }
     args.json.iter().try_for_each(|file| writable(file))?;
     if let Some(directory) = &args.trace {
         std::fs::create_dir_all(directory).map_err(|error| {

@@ -16,9 +16,11 @@ use crate::{Exit, Failure, Terminal, read};
 /// # Errors
 /// If a file cannot be read, is no trace of a version that this build knows, or cannot be replayed; or the output cannot be written.
 pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
-    let paths: Vec<PathBuf> = match &args.command {
-        Some(TraceCommand::Replay(ReplayArgs { paths })) => paths.clone(),
-        None => args.file.iter().cloned().collect(),
+    let (paths, production): (Vec<PathBuf>, bool) = match &args.command {
+        Some(TraceCommand::Replay(ReplayArgs { paths, production })) => {
+            (paths.clone(), *production)
+        }
+        None => (args.file.iter().cloned().collect(), args.production),
     };
     let mut runs = Vec::new();
     let mut exit = Exit::Good;
@@ -26,7 +28,7 @@ pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
         if is_of_a_run(path)? {
             runs.push(path);
         } else {
-            exit = exit.max(of_the_model(path, terminal)?);
+            exit = exit.max(of_the_model(path, production, terminal)?);
         }
     }
     if !runs.is_empty() {
@@ -73,7 +75,11 @@ fn of_runs(paths: &[&PathBuf], terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     }
 }
 
-fn of_the_model(file: &Path, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+fn of_the_model(
+    file: &Path,
+    production: bool,
+    terminal: &mut Terminal<'_>,
+) -> Result<Exit, Failure> {
     let text = read(file)?;
     let wrong =
         |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", file.display()));
@@ -89,8 +95,12 @@ fn of_the_model(file: &Path, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
     writeln!(out, "{}", render(&story(&setup, &trace.steps)))?;
     let law = trace.law.filter(|law| replay.broken.contains(law));
     writeln!(out, "{}{}", ending(&setup, &replay.last, law), replay.claim)?;
-    Ok(match replay.claim {
+    let told = match replay.claim {
         Claim::Refuted(_) => Exit::Bad,
         Claim::None | Claim::Shown(_) | Claim::NotVisible(_) => Exit::Good,
-    })
+    };
+    match production {
+        true => Ok(crate::onto::table::one(&trace, terminal)?.max(told)),
+        false => Ok(told),
+    }
 }

@@ -248,7 +248,11 @@ impl TaskOpening {
         };
         let committer = is_sink.then(|| {
             let config = committer::Config { subtask: identity.subtask };
-            let restored = from.restored.map(|permit| (opened.pending, permit));
+            let pending = match planted!(links.platform, InDoubtForgotten) {
+                true => Vec::new(),
+                false => opened.pending,
+            };
+            let restored = from.restored.map(|permit| (pending, permit));
             let mut out = Out::new();
             let machine = Committer::start(&config, identity.attempt, restored, &mut out);
             (config, machine, out)

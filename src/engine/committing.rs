@@ -41,13 +41,25 @@ impl Task {
                     if planted!(self.links.platform, OrphansForgotten) => {}
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(),
                 committer::Effect::PreCommit(txn) => {
-                    let prepare = transactions(&mut self.body).close(txn)?;
+                    let close = transactions(&mut self.body).close(txn)?;
                     let note = self.noting();
-                    let prepare = Box::new(move || {
-                        prepare()?;
+                    #[cfg_attr(
+                        not(feature = "sim"),
+                        expect(unused_mut, reason = "no fault is planted")
+                    )]
+                    let mut prepare: Deed<()> = Box::new(move || {
+                        close()?;
                         note(What::Prepared { txn });
                         Ok(())
                     });
+                    #[cfg(feature = "sim")]
+                    if planted!(self.links.platform, CommitAtBarrier) {
+                        let commit = transactions(&mut self.body).commit(txn);
+                        prepare = Box::new(move || prepare().and_then(|()| commit().map(|_| ())));
+                    } else if planted!(self.links.platform, PrepareAfterAck) {
+                        self.late.insert(txn, prepare);
+                        prepare = Box::new(|| Ok(()));
+                    }
                     self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
@@ -68,9 +80,10 @@ impl Task {
     fn roll_back_orphans(&mut self) {
         let Some((config, committer)) = &self.committer else { return };
         let (config, committer) = (*config, committer.clone());
+        let all = planted!(self.links.platform, HeldRolledBack);
         let (note, noted) = (self.noting(), self.noting());
         let is_orphan = Box::new(move |txn: &TxnId| {
-            let orphan = committer.is_orphan(&config, txn);
+            let orphan = all || committer.is_orphan(&config, txn);
             noted(What::Found { txn: *txn, orphan });
             orphan
         });
@@ -90,13 +103,29 @@ impl Task {
             0 => Duration::ZERO,
             tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
         };
-        let (call, note) = (transactions(&mut self.body).commit(txn), self.noting());
+        let mut called = txn;
+        if planted!(self.links.platform, NewestCommittedFirst)
+            && let Some((_, committer)) = &self.committer
+        {
+            called = committer.pending().last().copied().unwrap_or(txn);
+        }
+        let (call, note) = (transactions(&mut self.body).commit(called), self.noting());
         let mut commit: Deed<CommitOutcome> = Box::new(move || {
             note(What::CommitCall { txn });
             let outcome = call()?;
             note(What::CommitReturned { txn, outcome });
             Ok(outcome)
         });
+        #[cfg(feature = "sim")]
+        if let Some(prepare) = self.late.remove(&txn) {
+            commit = Box::new(move || prepare().and_then(|()| commit()));
+        }
+        if planted!(self.links.platform, LossSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Lost => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        }
         if planted!(self.links.platform, CommitSwallowed) {
             commit = Box::new(move || match commit()? {
                 CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),

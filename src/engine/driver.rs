@@ -124,7 +124,8 @@ impl Driver {
         let recorder = Recorder::begin(settings.recording.as_ref(), || {
             spec.trace_header(&config, term, claimant, policy)
         });
-        let peer = Peer::new(Arc::clone(&store), lanes(1)?, sender.clone(), recorder.clone());
+        let (lane, told) = (lanes(1)?, sender.clone());
+        let peer = Peer::new(Arc::clone(&store), lane, told, recorder.clone(), platform.clone());
         let lanes = Arc::new(lanes(settings.upload_threads)?);
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
@@ -458,8 +459,11 @@ impl Driver {
         #[cfg(feature = "sim")]
         if self.hosting.platform.seam.is_some() {
             let once = timer == Timer::Resend && planted!(self.hosting.platform, TimerNotRearmed);
-            let never = matches!(timer, Timer::Timeout(_))
-                && planted!(self.hosting.platform, TimeoutForgotten);
+            let never = match timer {
+                Timer::Timeout(_) => planted!(self.hosting.platform, TimeoutForgotten),
+                Timer::Resend => planted!(self.hosting.platform, ResendForgotten),
+                Timer::Interval => false,
+            };
             if never || (once && self.stale.1.contains(&timer)) {
                 return;
             }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use snapline_protocol::coordinator::{StoreOp, StoreResult};
 use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, CheckpointId, Term};
-use snapline_protocol::recovery::{Policy, decide};
-use snapline_protocol::retention::{Roots, plan};
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::{Health, Policy, decide};
+use snapline_protocol::retention::{Plan, Roots, plan};
 
 use super::Notice;
 use super::lanes::{Job, Lanes, Work};
-use crate::store::{Manifest, Store, StoreError, inventory, recovery_facts};
+use super::platform::{Platform, planted};
+use crate::store::{Manifest, Store, StoreError, found, inventory, recovery_facts};
 use crate::sync::Arc;
 use crate::trace::{Recorder, What};
 
@@ -21,6 +23,7 @@ pub(crate) struct Peer {
     lane: Lanes,
     notices: crossbeam_channel::Sender<Notice>,
     recorder: Recorder,
+    platform: Platform,
 }
 
 impl Peer {
@@ -29,8 +32,9 @@ impl Peer {
         lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
         recorder: Recorder,
+        platform: Platform,
     ) -> Self {
-        Self { store, lane, notices, recorder }
+        Self { store, lane, notices, recorder, platform }
     }
 
     fn submit(
@@ -75,9 +79,10 @@ impl Peer {
 
     /// SPEC 8.5: the roots were read before; now the manifests, then the blobs.
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
+        let nothing = planted!(self.platform, NothingCollected);
         self.submit(Work::Collect, pause, move |store, recorder| {
             let collected = inventory(store).and_then(|inventory| {
-                let plan = plan(&roots, &inventory);
+                let plan = if nothing { Plan::default() } else { plan(&roots, &inventory) };
                 tracing::debug!(
                     target: "snapline::store",
                     manifests = plan.manifests.len(), blobs = plan.blobs.len(), "deleting garbage"
@@ -90,9 +95,20 @@ impl Peer {
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
+        let nothing = planted!(self.platform, StartsFromNothing);
+        let older = planted!(self.platform, OlderRestored);
+        let periodic = planted!(self.platform, StopsIgnored);
         self.submit(Work::Recover, pause, move |store, recorder| {
             match recovery_facts(store, term, policy) {
-                Ok((facts, wrong)) => {
+                Ok((mut facts, wrong)) => {
+                    if periodic {
+                        facts.manifests.retain(|found| found.kind == CheckpointKind::Periodic);
+                    } else if nothing {
+                        facts.manifests.clear();
+                    } else if older && let Ok([.., before, _]) = store.manifests().as_deref() {
+                        let manifest = store.manifest(*before).ok();
+                        facts.manifests = vec![found(*before, manifest.as_ref(), Health::Whole)];
+                    }
                     let decision = decide(&facts);
                     recorder.store(|| What::facts(facts, &decision));
                     Notice::Recovered(decision, wrong)

@@ -78,6 +78,9 @@ impl Driver {
                     known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
                 self.manifests.insert(checkpoint, manifest.clone());
                 self.peer.manifest(op, term, manifest, pause);
+                if planted!(self.hosting.platform, CompleteBeforeStored) {
+                    self.handle(Event::Stored { op, result: StoreResult::Applied });
+                }
             }
             StoreOp::Collect { term } => {
                 let roots = self.machine.roots(&self.config);

@@ -129,6 +129,9 @@ pub(crate) struct Task {
     /// A planted fault: the position before the last read.
     #[cfg(feature = "sim")]
     stale_position: Option<crate::state::Named>,
+    /// A planted fault: what is to be prepared later.
+    #[cfg(feature = "sim")]
+    pub(super) late: BTreeMap<TxnId, super::body::Deed<()>>,
 }
 
 impl Task {
@@ -164,6 +167,8 @@ impl Task {
             counters,
             #[cfg(feature = "sim")]
             stale_position: None,
+            #[cfg(feature = "sim")]
+            late: BTreeMap::new(),
         };
         task.note(|task| {
             let at_rest = inputs == 0 && !task.aligner.may_emit();
@@ -191,6 +196,12 @@ impl Task {
     /// How many inputs it has.
     pub(crate) const fn inputs(&self) -> usize {
         self.aligner_config.inputs
+    }
+
+    /// Whether it still has to emit what its end brings.
+    #[cfg(feature = "sim")]
+    pub(crate) const fn is_finishing(&self) -> bool {
+        self.finishing
     }
 
     /// Who it is.
@@ -235,7 +246,9 @@ impl Task {
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {
-        if !self.aligner.may_emit() {
+        let reads_on = planted!(self.links.platform, SuspendedReadsOn)
+            && !self.aligner.has_ended(&self.aligner_config);
+        if !self.aligner.may_emit() && !reads_on {
             return Ok(Step::Idle);
         }
         if let Some(until) = self.wait_until {

@@ -57,6 +57,21 @@ impl Systems {
         all.collect()
     }
 
+    /// What is prepared, with its records.
+    pub(crate) fn prepared_records(&self) -> Vec<(String, TxnId, Vec<String>)> {
+        let systems = lock(&self.0);
+        let all = systems.iter().flat_map(|(name, system)| {
+            let prepared = system.prepared.iter();
+            prepared.map(move |(txn, (_, records))| (name.clone(), *txn, records.clone()))
+        });
+        all.collect()
+    }
+
+    /// Drops a prepared transaction, as a system does whose own patience ends; says whether it was there.
+    pub(crate) fn drop_prepared(&self, name: &str, txn: TxnId) -> bool {
+        self.with(name, |system| system.prepared.remove(&txn).is_some())
+    }
+
     /// How many commits were asked for again.
     pub(crate) fn repeated(&self) -> u64 {
         lock(&self.0).values().map(|system| system.repeated).sum()

@@ -1,29 +1,33 @@
 //! Faults planted in the engine's glue, to show that a simulation finds them.
 
 macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+ ; $($(#[doc = $why:literal])+ $rule:ident = $called:literal,)+) => {
         /// A thing that the glue between the machines and the world does wrong. Each is one line of production code done otherwise; the
         /// machines of the protocol stay as they are. `snapline sim --mutants` hunts them.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[non_exhaustive]
         pub enum Mutant {
             $($(#[doc = $doc])+ $name,)+
+            $($(#[doc = $why])+ $rule,)+
         }
 
         impl Mutant {
-            /// All of them.
+            /// Those that seeds find.
             pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Wrong rules of the model's mutants, found by replaying their counterexamples ([`super::stage`]).
+            pub const RULES: &[Self] = &[$(Self::$rule),+];
 
             /// Its name on the command line.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text),+ }
+                match self { $(Self::$name => $text,)+ $(Self::$rule => $called,)+ }
             }
 
             /// What it does wrong, and against which rule.
             #[must_use]
             pub const fn breaks(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+)),+ }
+                match self { $(Self::$name => concat!($($doc),+),)+ $(Self::$rule => concat!($($why),+),)+ }
             }
         }
     };
@@ -98,4 +102,35 @@ mutants! {
     CommittedUnsynced = "committed-unsynced",
     /// A file sink of a new attempt does not fence the earlier ones off (SPEC 6.4).
     SinkNotFenced = "sink-not-fenced",
+    ;
+    /// A snapshot is acknowledged when its write begins (SPEC 3.5).
+    AckBeforeWritten = "ack-before-written",
+    /// A transaction is committed as soon as it is prepared (SPEC 6.6).
+    CommitAtBarrier = "commit-at-barrier",
+    /// A manifest counts as stored as soon as it is asked for (SPEC 4.5).
+    CompleteBeforeStored = "complete-before-stored",
+    /// A restored sink does not know the transactions that its checkpoint holds (SPEC 6.4).
+    InDoubtForgotten = "in-doubt-forgotten",
+    /// A new attempt rolls back every prepared transaction (SPEC 6.4).
+    HeldRolledBack = "held-rolled-back",
+    /// Recovery does not see any checkpoint (SPEC 7.2).
+    StartsFromNothing = "starts-from-nothing",
+    /// Recovery takes the checkpoint before the newest (SPEC 7.2).
+    OlderRestored = "older-restored",
+    /// A transaction is prepared when it is to be committed, and not before (SPEC 6.2).
+    PrepareAfterAck = "prepare-after-ack",
+    /// Of several transactions that may be committed the newest goes first (SPEC 6.6).
+    NewestCommittedFirst = "newest-committed-first",
+    /// Recovery does not see the checkpoint that stopped the job (SPEC 7.4).
+    StopsIgnored = "stops-ignored",
+    /// A suspended source goes on reading (SPEC 4.8).
+    SuspendedReadsOn = "suspended-reads-on",
+    /// Behind a restore snapshots have no positions (SPEC 5.4).
+    OffsetEmpty = "offset-empty",
+    /// A commit whose transaction is gone counts as committed (SPEC 6.5).
+    LossSwallowed = "loss-swallowed",
+    /// Nothing is ever deleted (SPEC 8.1).
+    NothingCollected = "nothing-collected",
+    /// A completion notice that was lost is not repeated (SPEC 6.6).
+    ResendForgotten = "resend-forgotten",
 }

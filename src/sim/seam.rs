@@ -111,6 +111,8 @@ pub(crate) struct Front {
     pub(crate) work: Work,
     pub(crate) due: Instant,
     pub(crate) begun: bool,
+    /// Nobody wants it any more.
+    pub(crate) over: bool,
 }
 
 impl Queues {
@@ -124,8 +126,10 @@ impl Queues {
     /// The next job of each lane.
     pub(crate) fn fronts(&self) -> Vec<Option<Front>> {
         let lanes = lock(&self.lanes);
-        let front =
-            |queued: &Queued| Front { work: queued.job.work, due: queued.due, begun: queued.begun };
+        let front = |queued: &Queued| {
+            let over = !queued.begun && queued.job.is_over();
+            Front { work: queued.job.work, due: queued.due, begun: queued.begun, over }
+        };
         lanes.iter().map(|lane| lane.front().map(front)).collect()
     }
 

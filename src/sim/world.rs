@@ -3,6 +3,8 @@
 //!
 //! Longer than 500 lines: what may happen and what comes of it are read side by side.
 
+pub mod stage;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::path::Path;
@@ -37,6 +39,9 @@ use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// Where jobs keep their checkpoints.
 pub(super) const STORE: &str = "/store";
+
+/// The mark of a job that was suspended.
+const SUSPENDED: &str = "suspended and run again";
 
 /// How far the time goes by itself with every choice.
 const TICK: Duration = Duration::from_micros(20);
@@ -158,6 +163,12 @@ pub(crate) struct World<'a> {
     over: Option<Ended>,
     /// Tasks or coordinators were left to run on beside others.
     stranded: bool,
+    /// Whether the oracle looks behind every step.
+    watched: bool,
+    /// An external system has dropped what it had prepared; only a [`stage`] makes one do so.
+    dropped: bool,
+    /// The job has failed because of that, which is its end.
+    lossy: bool,
 }
 
 impl<'a> World<'a> {
@@ -179,6 +190,9 @@ impl<'a> World<'a> {
             digest: 0,
             over: None,
             stranded: false,
+            watched: true,
+            dropped: false,
+            lossy: false,
             setup,
         }
     }
@@ -855,7 +869,9 @@ impl<'a> World<'a> {
                 }
             }
         }
-        self.oracle.look(&self.disk, &self.systems, &mut self.marks)?;
+        if self.watched {
+            self.oracle.look(&self.disk, &self.systems, &mut self.marks)?;
+        }
         while let Some(process) =
             self.processes.iter().position(|it| it.driver.as_ref().is_some_and(Driver::has_ended))
         {
@@ -909,13 +925,14 @@ impl<'a> World<'a> {
         // Its tasks have ended, and its lanes do what they are doing and no more.
         self.remove(process);
         match end {
-            Ok(Ended::Suspended) => self.mark("suspended and run again"),
+            Ok(Ended::Suspended) => self.mark(SUSPENDED),
             Ok(ended) => {
                 if newest {
                     self.over = Some(ended);
                 }
             }
             Err(JobError::Deposed) => self.mark("deposed"),
+            Err(JobError::DataLoss { .. }) if self.dropped => self.lossy = true,
             Err(JobError::Failed(_) | JobError::Checkpoints { .. }) if self.faults > 0 => {
                 self.mark("jobs failed");
             }

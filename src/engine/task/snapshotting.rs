@@ -78,6 +78,9 @@ impl Task {
             images.retain(|named| named.state != crate::engine::body::POSITION);
             images.push(stale);
         }
+        if planted!(self.links.platform, OffsetEmpty) && self.identity.attempt.number > 1 {
+            images.retain(|named| named.state != crate::engine::body::POSITION);
+        }
         let mut base = barrier.base.and_then(|base| self.past.get(&base).cloned());
         if planted!(self.links.platform, BaseNotComplete) {
             base = self.past.last_key_value().map(|(_, newest)| Arc::clone(newest));
@@ -120,6 +123,17 @@ impl Task {
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
+        #[cfg(feature = "sim")]
+        if planted!(self.links.platform, AckBeforeWritten) {
+            // In memory all is written at once.
+            let mut images = Vec::new();
+            self.body.freeze(&mut images)?;
+            let (memory, platform) = (store::MemoryStore::new(), &self.links.platform);
+            let (written, persisted) = store::write_snapshot(&memory, id, platform, |writer| {
+                Ok(state::write(images, None, writer)?)
+            })?;
+            self.written(checkpoint, Ok((written, persisted, Duration::ZERO)))?;
+        }
         Ok(())
     }
 }

@@ -1,0 +1,361 @@
+//! Replays a run of the model on production code: a counterexample of a mutant, with the same wrong rule switched on in the engine, breaks
+//! the same law there; without it the same schedule, as far as it is possible, and what follows of it without failures, is correct.
+//!
+//! The model and production go in step. For each [`Action`] the model makes its step, and `Replay::carry` makes the choices of the simulator
+//! that are it; behind each step both must show the same: the newest durable checkpoint, the visible records, the running attempt, and
+//! (production being sound) who has acknowledged what. What correct means is judged on the production side by `judge`, which asks no machine.
+//!
+//! # What a step of the model is in production
+//!
+//! | model | production |
+//! |---|---|
+//! | `emit`, `exhaust`, `consume` | the task's step function, on that input; it must have found something to do. A task whose input has ended steps once more to emit what that brings |
+//! | `deliver`, `lose`, `duplicate` | the same message of the simulated network; `delay` leaves it there. What the model delivers in the same step is delivered |
+//! | `write`, `write-failed` | the task's lane writes the snapshot. A lane does one thing after the other: what is in front goes first, and is not done again when the model comes to it |
+//! | preparing a transaction, rolling orphans back | part of the model's step; in production errands of the sink's lane, done behind the step that asked for them |
+//! | `commit`, `commit-unknown`, `commit-refused` | the sink's lane calls the simulated external system |
+//! | `store`, `store-unknown`, `store-refused` | the coordinator's lane, which keeps its order too; a deletion in front is done first |
+//! | `sweep` | nothing: production deletes manifests and blobs in one errand, at the `store` before |
+//! | `read` | the coordinator's lane reads the facts; the tasks open |
+//! | `fire`, `fire-early` | the driver's timer. For an interval, the driver first hears which sources have ended; if that made it begin the checkpoint, that was it |
+//! | `detect` | the driver hears of the failure |
+//! | `crash` | the task's worker dies, with all its tasks: in production they live and die together |
+//! | `stop`, `conclude`, `drop` | the same |
+//!
+//! What has no counterpart is an [`Unmapped::Action`], never passed over: a torn write of a task that dies alone (production names a file
+//! when it is whole), a snapshot written and reported as failed, and coordinators and zombies, which in production are whole processes.
+
+mod compare;
+mod job;
+mod judge;
+mod step;
+pub mod table;
+
+use std::fmt;
+
+use snapline::sim::stage::{Limits, Script};
+use snapline::sim::{Env, Mutant as Planted};
+use snapline_models::explore::Bounds;
+use snapline_models::laws::Law;
+use snapline_models::mutants::{Mutant, kill};
+use snapline_models::run::Judgement;
+use snapline_models::scenario::Setup;
+use snapline_models::trace::Trace;
+use snapline_models::world::{Action, KINDS};
+
+use job::Log;
+pub use judge::JUDGED;
+use step::Replay;
+
+/// Kept where the model keeps all: more checkpoints than a scenario has.
+const ALL: usize = 1_000;
+
+/// The wrong rules of the model that can be switched on in the engine, with what they are called there.
+pub const RULES: &[(Mutant, Planted)] = &[
+    (Mutant::AckBeforeDurable, Planted::AckBeforeWritten),
+    (Mutant::CollectNothing, Planted::NothingCollected),
+    (Mutant::CommitAtBarrier, Planted::CommitAtBarrier),
+    (Mutant::CommitNewestFirst, Planted::NewestCommittedFirst),
+    (Mutant::CompleteBeforeStored, Planted::CompleteBeforeStored),
+    (Mutant::InDoubtForgotten, Planted::InDoubtForgotten),
+    (Mutant::LossSwallowed, Planted::LossSwallowed),
+    (Mutant::NoResend, Planted::ResendForgotten),
+    (Mutant::NoTimeout, Planted::TimeoutForgotten),
+    (Mutant::OffsetEmpty, Planted::OffsetEmpty),
+    (Mutant::OrphansLeft, Planted::OrphansForgotten),
+    (Mutant::PrepareAfterAck, Planted::PrepareAfterAck),
+    (Mutant::RestoreOlder, Planted::OlderRestored),
+    (Mutant::RetrySwallowed, Planted::CommitSwallowed),
+    (Mutant::RollsBackHeld, Planted::HeldRolledBack),
+    (Mutant::StartsFromNothing, Planted::StartsFromNothing),
+    (Mutant::StopNotInStore, Planted::StopsIgnored),
+    (Mutant::SuspendedReadsOn, Planted::SuspendedReadsOn),
+    (Mutant::UnknownIsApplied, Planted::UnknownTakenForDone),
+    (Mutant::UnknownIsNotApplied, Planted::UnknownTakenForRefused),
+];
+
+/// What the engine calls a wrong rule of the model, if it has it.
+#[must_use]
+pub fn planted(mutant: Mutant) -> Option<Planted> {
+    RULES.iter().find(|(rule, _)| *rule == mutant).map(|(_, planted)| *planted)
+}
+
+const SHAPE: &str = "it needs a topology that the production builder does not make like that";
+const PROCESS: &str = "it needs a second coordinator, which in production is a second process";
+const SHARED: &str = "it needs snapshots that share blobs, and the scenario's tasks keep no state that could be shared";
+const CONNECTOR: &str = "the rule is one of the external system, not of the engine";
+const TORN: &str = "it needs the torn write of a task that dies alone, which production has not";
+const LATER: &str = "nobody has built one yet";
+
+/// Why the engine has no switch for a wrong rule of the model.
+const WHY_NOT: &[(Mutant, &str)] = &[
+    (Mutant::BarrierOvertakes, SHAPE),
+    (Mutant::BaseUnconfirmed, SHARED),
+    (Mutant::ClaimsAlike, PROCESS),
+    (
+        Mutant::CollectBlobsFirst,
+        "production deletes manifests and blobs in one errand, and a stage shows what is before and behind one",
+    ),
+    (Mutant::CollectByCreator, SHARED),
+    (Mutant::CollectIgnoresBase, SHARED),
+    (Mutant::CommitTwice, CONNECTOR),
+    (Mutant::CountBarriers, SHAPE),
+    (Mutant::EmptyNotWritten, SHAPE),
+    (Mutant::EndedTakesNoPart, SHAPE),
+    (Mutant::FactsBeforeFence, PROCESS),
+    (
+        Mutant::FailsOverDuringWrite,
+        "production reads the facts on the lane that writes manifests, behind the write in flight",
+    ),
+    (Mutant::FenceForgotten, "its law, ids-monotone, is not judged"),
+    (Mutant::IdsFromRestored, PROCESS),
+    (Mutant::LocalNamesKept, TORN),
+    (Mutant::LocalNamesOverwritten, TORN),
+    (Mutant::ManifestTorn, PROCESS),
+    (Mutant::NamesWithoutCheckpoint, CONNECTOR),
+    (Mutant::NoAlignment, SHAPE),
+    (Mutant::NoFence, PROCESS),
+    (Mutant::OldWritersAdmitted, PROCESS),
+    (Mutant::OneEndedIsAll, SHAPE),
+    (Mutant::PartialFanOut, SHAPE),
+    (Mutant::SnapshotNotCopied, SHAPE),
+    (Mutant::StateHole, SHAPE),
+    (
+        Mutant::TimerNotRearmed,
+        "the driver begins the last checkpoint by itself when all sources have ended, so that a lost interval does not keep the job from its end",
+    ),
+];
+
+fn why_not(mutant: Mutant) -> &'static str {
+    WHY_NOT.iter().find(|(rule, _)| *rule == mutant).map_or(LATER, |(_, why)| why)
+}
+
+/// Why a trace is not replayed on production.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unmapped {
+    /// It names no wrong rule and no law: there is nothing to compare.
+    NoClaim,
+    /// The law it breaks cannot be judged from outside.
+    Law(Law),
+    /// The engine has no switch for its wrong rule.
+    Rule(Mutant, &'static str),
+    /// Production does not come in this shape; says why.
+    Shape(String),
+    /// The model found no counterexample.
+    NotKilled(Mutant),
+    /// A step has no counterpart in production.
+    Action {
+        /// Its number, from 1.
+        step: usize,
+        /// What it is.
+        action: Action,
+        /// Why.
+        why: &'static str,
+    },
+    /// The step is not possible in the model: the trace was edited, or is another protocol's.
+    NotEnabled {
+        /// Its number, from 1.
+        step: usize,
+        /// What it is.
+        action: Action,
+    },
+    /// Production is not where the model is.
+    Differs {
+        /// Behind which step, from 1.
+        step: usize,
+        /// What the model did.
+        action: Action,
+        /// What production offers, or shows.
+        what: String,
+    },
+    /// The job cannot be put on a stage; says why.
+    Job(String),
+}
+
+impl fmt::Display for Unmapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = |action: &Action| KINDS[action.kind()];
+        match self {
+            Self::NoClaim => f.write_str("the trace has no wrong rule and no law to look for"),
+            Self::Law(law) => write!(f, "{} cannot be judged from outside production", law.name()),
+            Self::Rule(mutant, why) => {
+                write!(f, "the engine has no switch for {}: {why}", mutant.name())
+            }
+            Self::Shape(why) => write!(f, "production does not come in this shape: {why}"),
+            Self::NotKilled(mutant) => {
+                write!(f, "the model found no counterexample of {}", mutant.name())
+            }
+            Self::Action { step, action, why } => {
+                write!(f, "step {step}, {}, has no counterpart in production: {why}", kind(action))
+            }
+            Self::NotEnabled { step, action } => {
+                write!(f, "step {step}, {}, is not possible in the model", kind(action))
+            }
+            Self::Differs { step, action, what } => {
+                write!(
+                    f,
+                    "production differs at step {step}: the model says {}; {what}",
+                    kind(action)
+                )
+            }
+            Self::Job(why) => write!(f, "the job: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Unmapped {}
+
+/// What a counterexample came to on production.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Played {
+    /// The model's wrong rule.
+    pub mutant: Mutant,
+    /// What it is called in the engine.
+    pub planted: Planted,
+    /// The law it breaks in the model.
+    pub law: Law,
+    /// The model's steps.
+    pub steps: usize,
+    /// The simulator's choices that they were.
+    pub choices: u64,
+    /// With the wrong rule: what was seen, and behind which step. `None`: the law held.
+    pub broken: Option<(usize, String)>,
+    /// How many of the steps are possible without the wrong rule.
+    pub sound_steps: usize,
+    /// The choices of that run, to its end.
+    pub sound_choices: u64,
+    /// What was wrong without the wrong rule; empty, if all is right.
+    pub wrong: Vec<String>,
+}
+
+impl Played {
+    /// Whether the law is broken with the wrong rule, and every law is kept without it.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.broken.is_some() && self.wrong.is_empty()
+    }
+}
+
+/// Hunts a mutant where it is at home, and replays the counterexample.
+///
+/// # Errors
+/// [`Unmapped`]
+pub fn play(mutant: Mutant) -> Result<Played, Unmapped> {
+    planted(mutant).ok_or(Unmapped::Rule(mutant, why_not(mutant)))?;
+    let bounds = Bounds { max_states: Some(3_000_000), ..Bounds::default() };
+    let report = kill(mutant, &bounds);
+    let Judgement::Violated { law, path } = report.judgement else {
+        return Err(Unmapped::NotKilled(mutant));
+    };
+    replay(&Trace { scenario: report.scenario, mutant: Some(mutant), law: Some(law), steps: path })
+}
+
+/// A trace, laid out for its replay.
+struct Laid<'a> {
+    trace: &'a Trace,
+    mutant: Mutant,
+    law: Law,
+    wrong: Setup,
+    sound: Setup,
+    log: Log,
+}
+
+impl<'a> Laid<'a> {
+    fn out(trace: &'a Trace) -> Result<Self, Unmapped> {
+        let (Some(mutant), Some(law)) = (trace.mutant, trace.law) else {
+            return Err(Unmapped::NoClaim);
+        };
+        if !JUDGED.contains(&law) {
+            return Err(Unmapped::Law(law));
+        }
+        let setup = |mutant| {
+            let setup = Setup::new(trace.scenario.clone(), mutant);
+            setup.map_err(|error| Unmapped::Job(error.to_string()))
+        };
+        let (wrong, sound) = (setup(Some(mutant))?, setup(None)?);
+        job::fits(&wrong.topology).map_err(Unmapped::Shape)?;
+        Ok(Self { trace, mutant, law, wrong, sound, log: Log::default() })
+    }
+
+    fn script(&self) -> Result<Script<'_>, Unmapped> {
+        let scenario = &self.trace.scenario;
+        let limits = Limits {
+            concurrent: scenario.max_concurrent,
+            tolerable: scenario.tolerable_failures,
+            retained: scenario.retained.unwrap_or(ALL),
+        };
+        let build = |env: &Env| job::build(scenario, &self.wrong.topology, &self.log, env);
+        Script::new(build, limits).map_err(Unmapped::Job)
+    }
+
+    /// All steps, the wrong rule on in the model, and in production as far as it is said: how the law is broken there, and in how many choices.
+    fn act_out(
+        &self,
+        script: &Script<'_>,
+        planted: Option<Planted>,
+    ) -> Result<(Option<(usize, String)>, u64), Unmapped> {
+        let mut run = Replay::begin(script, &self.wrong, planted, &self.log)?;
+        for (place, action) in self.trace.steps.iter().enumerate() {
+            if !run.step(place + 1, *action)? {
+                return Err(Unmapped::NotEnabled { step: place + 1, action: *action });
+            }
+        }
+        let choices = run.stage.choices();
+        if self.law == Law::Progress {
+            run.stuck(self.trace.steps.len());
+        }
+        Ok((run.judge.broken.get(&self.law).cloned(), choices))
+    }
+}
+
+/// Replays a trace with its wrong rule in the model, and in production this one or none: behind which step its law is broken, and how.
+///
+/// # Errors
+/// [`Unmapped`]
+pub fn replay_under(
+    trace: &Trace,
+    planted: Option<Planted>,
+) -> Result<Option<(usize, String)>, Unmapped> {
+    let laid = Laid::out(trace)?;
+    let script = laid.script()?;
+    Ok(laid.act_out(&script, planted)?.0)
+}
+
+/// Replays a trace on production, with its wrong rule and without.
+///
+/// # Errors
+/// [`Unmapped`]; production that differs from the model without a wrong rule is among what is [wrong](Played::wrong), not an error.
+pub fn replay(trace: &Trace) -> Result<Played, Unmapped> {
+    let laid = Laid::out(trace)?;
+    let Laid { mutant, law, .. } = laid;
+    let rule = planted(mutant).ok_or(Unmapped::Rule(mutant, why_not(mutant)))?;
+    let script = laid.script()?;
+    let (broken, choices) = laid.act_out(&script, Some(rule))?;
+
+    let mut run = Replay::begin(&script, &laid.sound, None, &laid.log)?;
+    let mut played = Played {
+        mutant,
+        planted: rule,
+        law,
+        steps: trace.steps.len(),
+        choices,
+        broken,
+        sound_steps: 0,
+        sound_choices: 0,
+        wrong: Vec::new(),
+    };
+    for (place, action) in trace.steps.iter().enumerate() {
+        match run.step(place + 1, *action) {
+            Ok(true) => played.sound_steps = place + 1,
+            // Only the wrong rule makes it possible.
+            Ok(false) => break,
+            Err(differs) => {
+                played.wrong.push(differs.to_string());
+                break;
+            }
+        }
+    }
+    run.finish(trace.steps.len() + 1, &mut played.wrong);
+    played.sound_choices = run.stage.choices();
+    Ok(played)
+}

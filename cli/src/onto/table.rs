@@ -1,0 +1,97 @@
+//! `snapline mutants --production` and `snapline trace FILE --production`: what counterexamples come to on production, for people.
+
+use snapline_models::mutants::Mutant;
+use snapline_models::trace::Trace;
+
+use super::{Played, Unmapped, play, replay};
+use crate::table::Table;
+use crate::{Exit, Failure, Terminal};
+
+/// Hunts mutants in the model and replays each counterexample on production. A mutant that was asked for and is not replayed is
+/// [`Exit::Bad`]; with all asked for, only one that the engine has a switch for.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn run(mutants: &[Mutant], terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let all = mutants.len() == Mutant::ALL.len();
+    let header =
+        ["mutant", "law", "steps", "choices", "with the rule", "steps without", "without the rule"];
+    let mut table = Table::new(&header, 2..4);
+    let (mut exit, mut played, mut good, mut apart) = (Exit::Good, 0, 0, Vec::new());
+    for &mutant in mutants {
+        if terminal.is_stopped() {
+            exit = exit.max(Exit::Stopped);
+            break;
+        }
+        match play(mutant) {
+            Ok(outcome) => {
+                played += 1;
+                good += usize::from(outcome.is_ok());
+                if !outcome.is_ok() {
+                    exit = Exit::Bad;
+                }
+                table.row(row(&outcome));
+            }
+            Err(why) => {
+                if !(all && matches!(why, Unmapped::Rule(..))) {
+                    exit = Exit::Bad;
+                }
+                apart.push(format!("{}: {why}", mutant.name()));
+            }
+        }
+    }
+    let out = terminal.out();
+    table.write(out)?;
+    if !apart.is_empty() {
+        writeln!(out, "\nnot replayed:\n  {}", apart.join("\n  "))?;
+    }
+    writeln!(
+        out,
+        "\n{good} of {played} replayed counterexamples break the same law with the wrong rule, and are right without it"
+    )?;
+    Ok(exit)
+}
+
+/// Replays one trace on production.
+///
+/// # Errors
+/// If it is not mapped, or the output cannot be written.
+pub fn one(trace: &Trace, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let played = replay(trace).map_err(|why| Failure::Usage(why.to_string()))?;
+    let out = terminal.out();
+    writeln!(out, "\non production, {} choices of the simulator:", played.choices)?;
+    match &played.broken {
+        Some((step, what)) => writeln!(
+            out,
+            "with the wrong rule {} is broken, behind step {step}: {what}",
+            played.law.name()
+        )?,
+        None => writeln!(out, "with the wrong rule {} HOLDS", played.law.name())?,
+    }
+    let steps = format!("{} of {} steps are possible", played.sound_steps, played.steps);
+    match played.wrong.as_slice() {
+        [] => writeln!(out, "without it {steps}; then the job ends, and all is right")?,
+        wrong => writeln!(out, "WITHOUT IT, {steps}: {}", wrong.join("; "))?,
+    }
+    Ok(if played.is_ok() { Exit::Good } else { Exit::Bad })
+}
+
+fn row(played: &Played) -> Vec<String> {
+    let with = match &played.broken {
+        Some((step, _)) => format!("broken behind step {step}"),
+        None => "HOLDS".into(),
+    };
+    let without = match played.wrong.as_slice() {
+        [] => format!("right, {} choices", played.sound_choices),
+        wrong => format!("WRONG: {}", wrong.join("; ")),
+    };
+    vec![
+        played.mutant.name().into(),
+        played.law.name().into(),
+        played.steps.to_string(),
+        played.choices.to_string(),
+        with,
+        played.sound_steps.to_string(),
+        without,
+    ]
+}

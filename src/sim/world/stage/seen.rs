@@ -1,0 +1,86 @@
+//! What is seen of a job by who looks at the disk and at the external systems.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term, TxnId};
+use snapline_protocol::message::CheckpointKind;
+use snapline_protocol::recovery::Health;
+
+use crate::engine::body::POSITION;
+use crate::engine::handle::Ended;
+use crate::engine::sink::COMMITTABLES;
+use crate::state::Restored;
+use crate::store::{LocalStore, StoreError, health};
+
+/// A completed checkpoint, as one finds it who reads the durable image of the disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// The attempt that took it.
+    pub attempt: Attempt,
+    /// What for.
+    pub kind: CheckpointKind,
+    /// What is wrong with it, in words; `None` if it is whole.
+    pub wrong: Option<String>,
+    /// By subtask: how far a source had read. None for one that says nothing of it.
+    pub positions: BTreeMap<SubtaskId, u64>,
+    /// The transactions that its sinks hold.
+    pub held: BTreeSet<TxnId>,
+    /// The blobs that it needs.
+    pub blobs: BTreeSet<BlobId>,
+}
+
+/// A transaction in an external system: the system's name, its own, and its records.
+pub type Written = (String, TxnId, Vec<String>);
+
+/// What one sees who asks no machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Observation {
+    /// Completed checkpoints whose manifests are durable, ascending.
+    pub checkpoints: Vec<Kept>,
+    /// Blobs that are durable.
+    pub blobs: BTreeSet<BlobId>,
+    /// What was committed, in the order in which it was.
+    pub visible: Vec<Written>,
+    /// What is prepared.
+    pub prepared: Vec<Written>,
+    /// How the job ended, if it has.
+    pub ended: Option<Ended>,
+    /// Whether it has failed, and said that an external system dropped data.
+    pub data_loss: bool,
+}
+
+/// Reads one completed checkpoint.
+///
+/// # Errors
+/// If it cannot be read now, which says nothing about it.
+pub(super) fn kept(store: &LocalStore, checkpoint: CheckpointId) -> Result<Kept, StoreError> {
+    let (manifest, state, error) = health(store, checkpoint)?;
+    let wrong = (state != Health::Whole)
+        .then(|| error.map_or_else(|| format!("{state:?}"), |error| error.to_string()));
+    let mut kept = Kept {
+        checkpoint,
+        attempt: Attempt::first(Term::new(0)),
+        kind: CheckpointKind::Periodic,
+        wrong,
+        positions: BTreeMap::new(),
+        held: BTreeSet::new(),
+        blobs: BTreeSet::new(),
+    };
+    let Some(manifest) = manifest else { return Ok(kept) };
+    (kept.attempt, kept.kind) = (manifest.attempt, manifest.kind);
+    for snapshot in &manifest.snapshots {
+        kept.blobs.extend(snapshot.blobs.iter().map(|blob| blob.id));
+        // One that cannot be read is told above.
+        let Ok(mut restored) = Restored::read(store, snapshot) else { continue };
+        for operator in &manifest.operators {
+            if let Ok(Some(position)) = restored.single::<u64>(&operator.name, POSITION) {
+                kept.positions.insert(snapshot.subtask, position);
+            }
+            let held = restored.single::<Vec<(TxnId, TxnId)>>(&operator.name, COMMITTABLES);
+            kept.held.extend(held.ok().flatten().into_iter().flatten().map(|(txn, _)| txn));
+        }
+    }
+    Ok(kept)
+}

@@ -150,8 +150,20 @@ fn writer(line: &str) -> String {
     let lane = ["blob", "prepared", "found", "fenced", "commit-call", "commit-returned"];
     match line.get("task") {
         Some(task) => format!("{task} {} {}", line["attempt"], lane.contains(&kind.as_str())),
-        None => ["store", "facts", "collect"].contains(&kind.as_str()).to_string(),
+        None if ["store", "facts", "collect"].contains(&kind.as_str()) => STORE.to_owned(),
+        None => "the coordinator".to_owned(),
     }
+}
+
+const STORE: &str = "the store";
+
+/// Whether what a machine brought about in a line is at most that a timer is stopped, which is so because nothing is awaited any more: if it
+/// runs on, it fires for nothing.
+fn brings_nothing(line: &str) -> bool {
+    let line: Value = serde_json::from_str(line).expect("it was JSON");
+    let what = line["what"].as_object().and_then(|what| what.values().next());
+    let effects = what.and_then(|what| what["effects"].as_array());
+    effects.is_some_and(|effects| effects.iter().all(|effect| effect.get("Disarm").is_some()))
 }
 
 /// The name of the event that a machine takes in a line.
@@ -177,6 +189,7 @@ fn reason(
         line > 0 && !lines[line + 1..].iter().any(|other| writer(other) == me)
     };
     let is = |line: usize, what: &str| lines[line].contains(what);
+    let of_store = |line: usize| writer(&lines[line]) == STORE;
     let may_be_lost = |line: usize| {
         let event = event(&lines[line]);
         event.is_some_and(|event| ["Report", "Stored", "Control"].contains(&event.as_str()))
@@ -188,13 +201,17 @@ fn reason(
         Edit::Drop { line } if same && is(*line, "{\"Ignored\"") && is(*line, "\"effects\":[]") => {
             Some("dropped: an event that its machine ignored")
         }
-        Edit::Drop { line } if may_be_lost(*line) && is(*line, "\"effects\":[]") => Some(
+        Edit::Drop { line } if may_be_lost(*line) && brings_nothing(&lines[*line]) => Some(
             "dropped: a message or an answer that brought nothing about, and may never be heard",
         ),
         Edit::Swap { line }
             if same && event(&lines[*line]).and(event(&lines[line + 1])).is_some() =>
         {
             Some("swapped: two events that may come in either order, and bring about the same")
+        }
+        // The store is one writer, and answers in the order asked; to the coordinator they are news like any other.
+        Edit::Swap { line } if same && of_store(*line) && of_store(line + 1) => {
+            Some("swapped: two answers of the store, which may be heard in either order")
         }
         Edit::Swap { line } if same && writer(&lines[*line]) != writer(&lines[line + 1]) => {
             Some("swapped: lines of two writers, neither the cause of the other")

@@ -15,7 +15,7 @@
 //! | [`mutants`] | wrong rules, each killed by the law written for it |
 //! | [`explore`] | explorers of any finite transition system, stateright behind a seam; [`model`] and [`run`] apply them |
 //! | [`walk`] | the seeded random walk that must always be able to finish |
-//! | [`trace`], [`story`] | counterexamples as files and in words |
+//! | [`trace`], [`story`], [`scene`] | counterexamples as files, in words, and as what a picture shows |
 //! | [`mod@check`], [`mod@file`] | the checker on a user's own topology and sink, from a test and from a file |
 //!
 //! # Check your own sink
@@ -40,6 +40,7 @@ pub mod model;
 pub mod mutants;
 pub mod run;
 pub mod scenario;
+pub mod scene;
 pub mod sink;
 pub mod story;
 mod tally;

@@ -15,6 +15,8 @@ use crate::scenario::Setup;
 use crate::tally::Tally;
 use crate::world::{Action, World};
 
+pub(crate) use act::{message_name, op, phase, takes_no_notice, timer_name};
+
 /// One step of a story.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Line {
@@ -130,7 +132,7 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
         false => text.push_str(&manifests.join("; ")),
     }
     let _ = match last.coordinator() {
-        Some(machine) => write!(text, "\ncoordinator: {}", act::phase(machine.phase())),
+        Some(machine) => write!(text, "\ncoordinator: {}", phase(machine.phase())),
         None => write!(text, "\ncoordinator: none"),
     };
     text.push('\n');
@@ -156,7 +158,7 @@ fn checkpoint_facts(setup: &Setup, world: &World, manifest: &crate::world::Manif
 }
 
 /// Records by their names, in order.
-fn records(setup: &Setup, set: u64) -> String {
+pub(crate) fn records(setup: &Setup, set: u64) -> String {
     let names: Vec<String> = (0..64_u8)
         .filter(|record| set >> record & 1 == 1)
         .map(|record| setup.record_name(record))
@@ -164,14 +166,14 @@ fn records(setup: &Setup, set: u64) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-fn tally(setup: &Setup, tally: Tally) -> String {
+pub(crate) fn tally(setup: &Setup, tally: Tally) -> String {
     match tally.is_empty() {
         true => "empty".into(),
         false => records(setup, tally.once),
     }
 }
 
-fn transaction_name(txn: &TxnId) -> String {
+pub(crate) fn transaction_name(txn: &TxnId) -> String {
     format!("transaction {} of attempt {}", txn.checkpoint, txn.attempt)
 }
 

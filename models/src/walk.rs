@@ -16,6 +16,8 @@ mod random;
 mod scenarios;
 mod shrink;
 
+pub use shrink::{ShrinkError, shorten, under};
+
 pub use scenarios::{eight, variants};
 
 use crate::explore::Marks;

@@ -160,7 +160,8 @@ const STORY: &str = "\
 5   coordinator  the interval is over: the next checkpoint is due; checkpoint 1 starts; sent: trigger 1 to in
 6   in           gets trigger 1; in takes its snapshot for checkpoint 1; in passes barrier 1 to out;
                  checkpoint 1 is acknowledged by in
-7   out          reads barrier 1 from in; out takes its snapshot for checkpoint 1; readers of out see in/0
+7   out          reads barrier 1 from in; out takes its snapshot for checkpoint 1; out's transaction 1 of
+                 attempt 1.1 is committed; readers of out see in/0
 broken: L4 commit-after-complete: a transaction was committed that no completed checkpoint holds
 out: visible in/0
 storage: no completed checkpoint

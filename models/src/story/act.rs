@@ -1,14 +1,15 @@
 //! What happened at a step: the action in words.
 
-use snapline_protocol::coordinator::{Phase, StoreOp, Timer};
+use snapline_protocol::coordinator::{Coordinator, Phase, StoreOp, Timer};
+use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::message::{CheckpointKind, Order, Report};
 
 use super::Teller;
-use crate::scenario::StopKind;
-use crate::world::{Action, Item, Message, Task};
+use crate::scenario::{Setup, StopKind};
+use crate::world::{Action, Item, Message, Task, World};
 
 /// Where a coordinator stands, in words.
-pub(super) fn phase(phase: Phase) -> String {
+pub(crate) fn phase(phase: Phase) -> String {
     match phase {
         Phase::Claiming => "the coordinator raises the fence".into(),
         Phase::Recovering => "the coordinator fails over".into(),
@@ -34,7 +35,7 @@ fn timer(timer: Timer) -> String {
 }
 
 /// What a write to the store is about.
-pub(super) fn op(op: &StoreOp) -> String {
+pub(crate) fn op(op: &StoreOp) -> String {
     match op {
         StoreOp::Claim { term, .. } => format!("the fence of term {term}"),
         StoreOp::Reserve { until, .. } => format!("the reservation of ids below {until}"),
@@ -43,11 +44,26 @@ pub(super) fn op(op: &StoreOp) -> String {
     }
 }
 
+/// A timer, as a thing.
+pub(crate) fn timer_name(timer: Timer) -> String {
+    match timer {
+        Timer::Interval => "interval".into(),
+        Timer::Timeout(checkpoint) => format!("timeout of {checkpoint}"),
+        Timer::Resend => "resend".into(),
+    }
+}
+
 /// A message in words, as a thing.
 pub(super) fn message(teller: &Teller<'_>, message: &Message) -> String {
+    message_name(teller.setup, message)
+}
+
+/// As [`message`], without a teller.
+pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
+    let name = |subtask: SubtaskId| setup.topology.name(subtask);
     match message {
         Message::Order(subtask, order) => {
-            let to = teller.name(subtask.index());
+            let to = name(*subtask);
             match order.order {
                 Order::Trigger(barrier) => format!("trigger {} to {to}", barrier.checkpoint),
                 Order::Abort(checkpoint) => format!("abort {checkpoint} to {to}"),
@@ -56,19 +72,33 @@ pub(super) fn message(teller: &Teller<'_>, message: &Message) -> String {
         }
         Message::Report(report) => match report.report {
             Report::Ack(ack) => {
-                format!("ack {} of {}", ack.checkpoint(), teller.name(ack.subtask().index()))
+                format!("ack {} of {}", ack.checkpoint(), name(ack.subtask()))
             }
             Report::Decline { subtask, checkpoint } => {
-                format!("decline {checkpoint} of {}", teller.name(subtask.index()))
+                format!("decline {checkpoint} of {}", name(subtask))
             }
             Report::Resolved { subtask, checkpoint, lost: false } => {
-                format!("report of {} that it committed {checkpoint}", teller.name(subtask.index()))
+                format!("report of {} that it committed {checkpoint}", name(subtask))
             }
             Report::Resolved { subtask, checkpoint, lost: true } => {
-                format!("report of {} that {checkpoint} is lost", teller.name(subtask.index()))
+                format!("report of {} that {checkpoint} is lost", name(subtask))
             }
         },
     }
+}
+
+/// Whether the delivery of a message changed nothing but that it is gone.
+pub(crate) fn takes_no_notice(before: &World, after: &World, place: usize) -> bool {
+    let mut unmoved = before.clone();
+    let letters = match unmoved.sent.is_empty() {
+        true => &mut unmoved.network,
+        false => &mut unmoved.sent,
+    };
+    if place >= letters.len() {
+        return false;
+    }
+    letters.remove(place);
+    unmoved == *after
 }
 
 fn whether(applied: bool) -> &'static str {
@@ -247,13 +277,31 @@ impl Teller<'_> {
                 ("coordinator".into(), format!("gets the {}", message(self, &letter)))
             }
         };
-        let mut unmoved = self.before.clone();
-        match unmoved.sent.is_empty() {
-            true => _ = unmoved.network.remove(place),
-            false => _ = unmoved.sent.remove(place),
-        }
-        let ignored = if unmoved == *self.after { " and takes no notice" } else { "" };
+        let ignored = match takes_no_notice(self.before, self.after, place) {
+            false => String::new(),
+            true => self.why_not(&letter),
+        };
         (actor, format!("{text}{ignored}"))
+    }
+
+    /// Why a message is taken no notice of.
+    fn why_not(&self, letter: &Message) -> String {
+        let sent = match letter {
+            Message::Order(_, order) => order.attempt,
+            Message::Report(report) => report.attempt,
+        };
+        let runs = match letter {
+            Message::Order(subtask, _) => {
+                self.before.tasks.get(subtask.index()).map(|task| task.aligner.attempt())
+            }
+            Message::Report(_) => self.before.coordinator().map(Coordinator::attempt),
+        };
+        match runs {
+            Some(runs) if sent < runs => format!(
+                " of attempt {sent} and takes no notice: attempt {runs} is already running, so it is stale"
+            ),
+            _ => " and takes no notice".into(),
+        }
     }
 
     fn reading(&self, item: Option<&Item>, from: &str) -> String {

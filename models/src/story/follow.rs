@@ -189,6 +189,15 @@ impl Teller<'_> {
                     clauses.push(format!("{name}'s {what} is rolled back"));
                 }
             }
+            let asked = matches!(
+                action,
+                Action::Commit { .. } | Action::CommitUnknown { .. } | Action::ZombieCommit { .. }
+            );
+            let known = |txn| before.committed.iter().any(|other| other.txn == txn);
+            for transaction in after.committed.iter().filter(|it| !asked && !known(it.txn)) {
+                let what = super::transaction_name(&transaction.txn);
+                clauses.push(format!("{name}'s {what} is committed"));
+            }
             let seen = after.visible.once & !before.visible.once;
             let again = after.visible.twice & !before.visible.twice;
             if seen != 0 {

@@ -16,7 +16,7 @@ use crate::laws::Law;
 use crate::model::Model;
 use crate::mutants::Mutant;
 use crate::scenario::Scenario;
-use crate::trace::Trace;
+use crate::trace::{Claim, Trace, TraceError};
 use crate::world::{Action, Message, World};
 
 /// Steps that shrinking may take for one topology.
@@ -50,7 +50,7 @@ struct Shrinker {
 
 /// A short trace that breaks the law, from a path that does.
 pub(super) fn shrink(model: &Model, law: Law, path: Vec<Action>) -> Trace {
-    let mut best = shrink_path(model, law, path);
+    let mut best = shrink_path(model, law, path, Bounds::Lowered);
     // One operator after the other; each that stays narrow makes the next search cheaper.
     for place in 0..best.scenario.plan.operators.len() {
         if best.scenario.plan.operators[place].parallelism == 1 {
@@ -83,13 +83,95 @@ fn walk_narrow(scenario: &Scenario, mutant: Option<Mutant>, law: Law) -> Option<
         if let End::Broken(found, path) = Episode::new(&model, &mut random).run(NARROW, &mut report)
             && found == law
         {
-            return Some(shrink_path(&model, law, path));
+            return Some(shrink_path(&model, law, path, Bounds::Lowered));
         }
     }
     None
 }
 
-fn shrink_path(model: &Model, law: Law, path: Vec<Action>) -> Trace {
+/// Leaves out of a trace the steps that the law's breach does not need. The scenario stays: in another, with messages that do not wait for
+/// instance, several things would happen in one step, and a shorter trace would not be a simpler story.
+///
+/// # Errors
+/// [`ShrinkError`], if the trace cannot be replayed, or does not show a law broken.
+pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
+    let replay = trace.replay().map_err(ShrinkError::Replay)?;
+    let law = trace.law.ok_or(ShrinkError::NoLaw)?;
+    // What no state shows is decided by looking for a way to the end, and shrinking does that too.
+    if !matches!(replay.claim, Claim::Shown(_)) {
+        return Err(ShrinkError::NotShown(replay.claim));
+    }
+    let model = Model::new(trace.scenario.clone(), trace.mutant)
+        .map_err(|error| ShrinkError::Replay(error.into()))?;
+    // Nothing behind the first breach is needed.
+    let (mut steps, mut marks, mut world) = (Vec::new(), Marks::new(), model.initial());
+    for &action in &trace.steps {
+        if law != Law::Progress && !law.holds(&model.setup, &world) {
+            break;
+        }
+        world = world.apply(&model.setup, &action, &mut marks);
+        steps.push(action);
+    }
+    Ok(shrink_path(&model, law, steps, Bounds::Stay))
+}
+
+/// A trace's schedule under another rule: what of it is possible there, and where in the trace each of those steps stands, from 1.
+///
+/// # Errors
+/// [`TraceError`], if the trace cannot be replayed.
+pub fn under(trace: &Trace, mutant: Option<Mutant>) -> Result<(Trace, Vec<usize>), TraceError> {
+    trace.replay()?;
+    let model = Model::new(trace.scenario.clone(), trace.mutant)?;
+    let (meant, _) = meanings(&model, &trace.steps);
+    let other = Model::new(trace.scenario.clone(), mutant)?;
+    let (mut world, mut marks, mut enabled) = (other.initial(), Marks::new(), Vec::new());
+    let (mut steps, mut places) = (Vec::new(), Vec::new());
+    for (place, meant) in meant.iter().enumerate() {
+        let Some(action) = resolve(&world, meant, false) else { continue };
+        enabled.clear();
+        world.enabled(&other.setup, &mut enabled);
+        if enabled.contains(&action) {
+            world = world.apply(&other.setup, &action, &mut marks);
+            steps.push(action);
+            places.push(place + 1);
+        }
+    }
+    Ok((Trace { scenario: trace.scenario.clone(), mutant, law: None, steps }, places))
+}
+
+/// Why a trace cannot be shrunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ShrinkError {
+    /// It cannot be replayed.
+    Replay(TraceError),
+    /// It names no law: there is nothing that must stay.
+    NoLaw,
+    /// Its last state does not show the law that it names broken.
+    NotShown(Claim),
+}
+
+impl std::fmt::Display for ShrinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Replay(error) => write!(f, "{error}"),
+            Self::NoLaw => f.write_str("the trace names no law, so nothing says what must stay"),
+            Self::NotShown(claim) => {
+                write!(f, "only a trace that shows its law broken can be shrunk: {claim}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ShrinkError {}
+
+/// Whether shrinking may change the scenario.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    Stay,
+    Lowered,
+}
+
+fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: Bounds) -> Trace {
     let setup = &model.setup;
     let trace = |model: &Model, steps: Vec<Action>| Trace {
         scenario: model.setup.scenario.clone(),
@@ -107,7 +189,9 @@ fn shrink_path(model: &Model, law: Law, path: Vec<Action>) -> Trace {
     loop {
         let before = (best.path.len(), best.model.setup.scenario.clone());
         shrinker.leave_out(&mut best);
-        shrinker.lower(&mut best);
+        if bounds == Bounds::Lowered {
+            shrinker.lower(&mut best);
+        }
         if before == (best.path.len(), best.model.setup.scenario.clone()) {
             let path = best.path.iter().map(|meant| meant.action).collect();
             return trace(&best.model, path);

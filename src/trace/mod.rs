@@ -32,4 +32,4 @@ pub(crate) use format::{Marker, What};
 pub use read::{ReadError, RunTrace, Wrong};
 pub(crate) use record::Recorder;
 pub use record::{MemoryTrace, Recording};
-pub use replay::{Difference, Replayed, Rule, Tally, replay};
+pub use replay::{Difference, Replayed, Rule, Stand, Tally, replay, replay_telling};

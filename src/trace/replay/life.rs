@@ -151,6 +151,23 @@ impl Life {
         }
     }
 
+    pub(super) const fn coordinator(&self) -> Option<&Coordinator> {
+        self.coordinator.as_ref()
+    }
+
+    pub(super) const fn armed(&self) -> &BTreeSet<Timer> {
+        &self.armed
+    }
+
+    pub(super) fn asked(&self) -> &[StoreOp] {
+        &self.asked
+    }
+
+    /// The tasks of an attempt.
+    pub(super) fn tasks_of(&self, attempt: Attempt) -> Option<&BTreeMap<SubtaskId, Task>> {
+        self.attempts.get(&attempt).map(|hosted| &hosted.tasks)
+    }
+
     /// Whether there is an attempt that has not ended.
     fn runs(&self) -> bool {
         self.attempts.values().any(|hosted| !hosted.ended)

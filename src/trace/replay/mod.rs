@@ -4,6 +4,7 @@ mod history;
 mod life;
 mod rule;
 mod sinks;
+mod stand;
 mod tasks;
 
 use std::borrow::Borrow;
@@ -26,6 +27,7 @@ use history::History;
 use life::Life;
 pub use rule::Rule;
 use rule::{Checked, breach, ensure};
+pub use stand::Stand;
 
 /// What a replay has looked at. All of it was as the protocol has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -135,6 +137,17 @@ const BEFORE: usize = 6;
 /// # Errors
 /// The first [`Difference`].
 pub fn replay<T: Borrow<RunTrace>>(traces: &[T]) -> Result<Replayed, Box<Difference>> {
+    replay_telling(traces, None)
+}
+
+/// As [`replay`], and tells behind each line how the machines stand that it is about: up to the first difference.
+///
+/// # Errors
+/// The first [`Difference`].
+pub fn replay_telling<T: Borrow<RunTrace>>(
+    traces: &[T],
+    mut tell: Option<&mut dyn FnMut(Stand<'_>)>,
+) -> Result<Replayed, Box<Difference>> {
     let mut jobs: BTreeMap<&str, Vec<(&RunTrace, &Run)>> = BTreeMap::new();
     for trace in traces.iter().map(T::borrow) {
         if let Some(run) = &trace.run {
@@ -165,6 +178,10 @@ pub fn replay<T: Borrow<RunTrace>>(traces: &[T]) -> Result<Replayed, Box<Differe
                         before: lines_before(run, place),
                     })
                 })?;
+                if let Some(tell) = &mut tell {
+                    let rows = life.stand(&run.topology, line);
+                    tell(Stand { file: trace.name(), line: place + 2, rows: &rows });
+                }
             }
             format!("{life:?}").hash(&mut end);
         }

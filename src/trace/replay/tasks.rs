@@ -133,6 +133,15 @@ impl Task {
         Ok(task)
     }
 
+    pub(super) const fn aligner(&self) -> (&aligner::Config, &Aligner) {
+        (&self.config, &self.aligner)
+    }
+
+    /// Checkpoints whose snapshots are being written.
+    pub(super) fn writes(&self) -> impl Iterator<Item = CheckpointId> + '_ {
+        self.writing.keys().copied()
+    }
+
     /// SPEC 5.4, 5.7: before a task takes anything that may change its state or its output, what it owes is done.
     fn owes_nothing(&self) -> Checked {
         if let Some((marker, _)) = self.due.front() {

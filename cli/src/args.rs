@@ -195,6 +195,97 @@ pub struct TraceArgs {
 pub enum TraceCommand {
     /// Replay traces of either kind.
     Replay(ReplayArgs),
+    /// Draw a trace: a page to step through, without a server; or a drawing.
+    Render(RenderArgs),
+    /// Show a trace in columns, one for each task.
+    Show(ShowArgs),
+    /// Leave out of a trace what the breach of its law does not need.
+    Shrink(ShrinkArgs),
+}
+
+/// `snapline trace shrink`.
+#[derive(Args, Clone, Debug)]
+pub struct ShrinkArgs {
+    /// The trace file.
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+    /// Where to write the short one; with none, to the standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+const RENDER_HELP: &str = "\
+The page is one file with everything in it. It loads nothing, so it can be opened from a disk, attached to a bug report, or kept by a CI job; \
+`#step=N` behind its address opens it at a step, and `?` shows its keys.
+
+A trace of the model is a file that `snapline check --trace`, `mutants --trace` or `walk --trace` wrote. Recorded runs (JobConfig::record, \
+`snapline demo`) are drawn together, all runs of a job in the order of their terms; they are replayed on fresh machines, and the first line \
+that is not as the protocol has it is marked.
+
+Exit status: 0 if it was drawn; 2 if the command line is wrong or a file is no trace that can be read";
+
+/// `snapline trace render`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = RENDER_HELP)]
+pub struct RenderArgs {
+    /// A trace file of the model; or traces of recorded runs, and directories of them (*.ndjson).
+    #[arg(value_name = "TRACE", required = true, num_args = 1..)]
+    pub traces: Vec<PathBuf>,
+    /// Where to write it; with none, to the standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// A drawing as SVG.
+    #[arg(long, conflicts_with_all = ["mermaid", "itf"])]
+    pub svg: bool,
+    /// A Mermaid sequence diagram.
+    #[arg(long, conflicts_with = "itf")]
+    pub mermaid: bool,
+    /// The JSON format of Apalache and Quint tools, for traces of the model.
+    #[arg(long)]
+    pub itf: bool,
+    /// Another trace of the model, to show beside this one; the first difference is marked.
+    #[arg(long, value_name = "TRACE", conflicts_with_all = ["svg", "mermaid", "itf"])]
+    pub compare: Option<PathBuf>,
+    /// Show the protocol without the trace's wrong rule beside it, on the same schedule as far as it is possible there.
+    #[arg(long, conflicts_with_all = ["svg", "mermaid", "itf", "compare"])]
+    pub compare_correct: bool,
+    /// Replay it on production code too, and say on the page what came of it.
+    #[arg(long, conflicts_with_all = ["svg", "mermaid", "itf"])]
+    pub production: bool,
+}
+
+/// What a trace is drawn as.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Picture {
+    /// A page of HTML.
+    Page,
+    /// A drawing.
+    Svg,
+    /// A sequence diagram.
+    Mermaid,
+    /// The states, for other tools.
+    Itf,
+}
+
+impl RenderArgs {
+    /// What was asked for.
+    #[must_use]
+    pub const fn picture(&self) -> Picture {
+        match (self.svg, self.mermaid, self.itf) {
+            (true, _, _) => Picture::Svg,
+            (_, true, _) => Picture::Mermaid,
+            (_, _, true) => Picture::Itf,
+            _ => Picture::Page,
+        }
+    }
+}
+
+/// `snapline trace show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// A trace file of the model; or traces of recorded runs, and directories of them (*.ndjson).
+    #[arg(value_name = "TRACE", required = true, num_args = 1..)]
+    pub traces: Vec<PathBuf>,
 }
 
 /// `snapline trace replay`.

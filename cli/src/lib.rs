@@ -24,6 +24,7 @@ pub mod mutants;
 pub mod names;
 pub mod onto;
 mod overview;
+mod picture;
 pub mod progress;
 pub mod sim;
 pub mod table;

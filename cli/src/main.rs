@@ -22,6 +22,8 @@ fn main() -> ExitCode {
     });
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let rewrites = err.is_terminal();
-    let mut terminal = Terminal::new(&mut out, &mut err, rewrites, stop);
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+    let colour = out.is_terminal() && !plain;
+    let mut terminal = Terminal::new(&mut out, &mut err, rewrites, stop).coloured(colour);
     ExitCode::from(snapline_cli::run(std::env::args_os(), &mut terminal).code())
 }

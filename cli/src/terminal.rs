@@ -9,6 +9,7 @@ pub struct Terminal<'a> {
     out: Pipe<'a>,
     err: Pipe<'a>,
     rewrites: bool,
+    colour: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -22,7 +23,20 @@ impl<'a> Terminal<'a> {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let open = |to| Pipe { to, closed: false };
-        Self { out: open(out), err: open(err), rewrites, stop }
+        Self { out: open(out), err: open(err), rewrites, colour: false, stop }
+    }
+
+    /// Says whether results may be coloured: they go to a terminal, and its user did not ask for none.
+    #[must_use]
+    pub const fn coloured(mut self, colour: bool) -> Self {
+        self.colour = colour;
+        self
+    }
+
+    /// Whether results may be coloured.
+    #[must_use]
+    pub const fn colour(&self) -> bool {
+        self.colour
     }
 
     /// Where results go.

@@ -7,8 +7,9 @@ use snapline_models::check::describe_bounds;
 use snapline_models::scenario::Setup;
 use snapline_models::story::{ending, render, story};
 use snapline_models::trace::{Claim, Trace};
+use snapline_models::walk::shorten;
 
-use crate::args::{ReplayArgs, TraceArgs, TraceCommand};
+use crate::args::{ReplayArgs, ShrinkArgs, TraceArgs, TraceCommand};
 use crate::{Exit, Failure, Terminal, read};
 
 /// Carries the command out. A trace that does not show what it claims, or a run that differs from the protocol, is [`Exit::Bad`].
@@ -20,6 +21,9 @@ pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
         Some(TraceCommand::Replay(ReplayArgs { paths, production })) => {
             (paths.clone(), *production)
         }
+        Some(TraceCommand::Render(args)) => return crate::picture::render(args, terminal),
+        Some(TraceCommand::Shrink(args)) => return shrink(args, terminal),
+        Some(TraceCommand::Show(args)) => return crate::picture::show(args, terminal),
         None => (args.file.iter().cloned().collect(), args.production),
     };
     let mut runs = Vec::new();
@@ -38,7 +42,7 @@ pub fn run(args: &TraceArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
 }
 
 /// Directories hold traces of runs; so does a file whose first line says so, and one whose name does: its first line may be torn.
-fn is_of_a_run(path: &Path) -> Result<bool, Failure> {
+pub(crate) fn is_of_a_run(path: &Path) -> Result<bool, Failure> {
     if path.is_dir() || path.extension().is_some_and(|end| end == "ndjson") {
         return Ok(true);
     }
@@ -103,4 +107,24 @@ fn of_the_model(
         true => Ok(crate::onto::table::one(&trace, terminal)?.max(told)),
         false => Ok(told),
     }
+}
+
+fn shrink(args: &ShrinkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let file = &args.trace;
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", file.display()));
+    let trace = Trace::read(&read(file)?).map_err(|error| wrong(&error))?;
+    let short = shorten(&trace).map_err(|error| wrong(&error))?;
+    let text = short.write();
+    match &args.output {
+        None => write!(terminal.out(), "{text}")?,
+        Some(path) => {
+            std::fs::write(path, text).map_err(|error| {
+                Failure::Usage(format!("cannot write {}: {error}", path.display()))
+            })?;
+            let (before, after) = (trace.steps.len(), short.steps.len());
+            writeln!(terminal.out(), "{}: {before} steps, now {after}", path.display())?;
+        }
+    }
+    Ok(Exit::Good)
 }

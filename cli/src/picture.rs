@@ -1,0 +1,269 @@
+//! Pictures of a trace: a page that explains itself, a drawing, a sequence diagram, a file for other tools, columns for a terminal. What
+//! they show is a [`Scene`], of the model or of recorded runs; none of them knows the World or a machine.
+
+mod beside;
+mod columns;
+mod drawing;
+mod itf;
+pub(crate) mod page;
+mod run;
+mod sequence;
+
+use std::path::{Path, PathBuf};
+
+use snapline::trace::RunTrace;
+use snapline_models::scenario::Setup;
+use snapline_models::scene::{Scene, scene};
+use snapline_models::trace::Trace;
+use snapline_models::walk::{shorten, under};
+
+use crate::args::{Picture, RenderArgs, ShowArgs};
+use crate::{Exit, Failure, Terminal, read};
+use page::{Document, Story};
+
+/// What a picture is of.
+enum Subject {
+    Model(PathBuf, Trace),
+    Runs(Scene),
+}
+
+/// `snapline trace render`.
+///
+/// # Errors
+/// If the trace cannot be read or replayed, or the output cannot be written.
+pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let subject = subject(&args.traces)?;
+    let (text, steps) = match args.picture() {
+        Picture::Page => {
+            let document = document(args, subject)?;
+            let steps = document.stories.first().map_or(0, |story| story.scene.steps.len());
+            (page::page(&document), steps)
+        }
+        Picture::Svg => drawn(subject, drawing::drawing)?,
+        Picture::Mermaid => drawn(subject, sequence::sequence)?,
+        Picture::Itf => match subject {
+            Subject::Model(path, trace) => {
+                let scene = told(&path, &trace)?;
+                (itf::itf(&scene), scene.steps.len())
+            }
+            Subject::Runs(_) => {
+                return Err(Failure::Usage(
+                    "--itf is for traces of the model: a recorded run does not hold the states of its store and its external systems, \
+                     which a state in that format has to name"
+                        .into(),
+                ));
+            }
+        },
+    };
+    match &args.output {
+        None => write!(terminal.out(), "{text}")?,
+        Some(path) => {
+            std::fs::write(path, &text).map_err(|error| {
+                Failure::Usage(format!("cannot write {}: {error}", path.display()))
+            })?;
+            let bytes = text.len();
+            writeln!(terminal.out(), "{}: {steps} steps, {bytes} bytes", path.display())?;
+        }
+    }
+    Ok(Exit::Good)
+}
+
+/// `snapline trace show`.
+///
+/// # Errors
+/// If the trace cannot be read or replayed, or the output cannot be written.
+pub(crate) fn show(args: &ShowArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let scene = match subject(&args.traces)? {
+        Subject::Model(path, trace) => told(&path, &trace)?,
+        Subject::Runs(scene) => scene,
+    };
+    let colour = terminal.colour();
+    write!(terminal.out(), "{}", columns::columns(&scene, colour))?;
+    Ok(Exit::Good)
+}
+
+/// The most steps that a drawing has: more would be looked at by nobody.
+const DRAWN: usize = 2_000;
+
+fn drawn(subject: Subject, draw: fn(&Scene) -> String) -> Result<(String, usize), Failure> {
+    let scene = match subject {
+        Subject::Model(path, trace) => told(&path, &trace)?,
+        Subject::Runs(scene) => scene,
+    };
+    let steps = scene.steps.len();
+    if steps > DRAWN {
+        return Err(Failure::Usage(format!(
+            "a drawing of {steps} steps would be too large to look at, {DRAWN} are the most; the page (without --svg and --mermaid) shows any number"
+        )));
+    }
+    Ok((draw(&scene), steps))
+}
+
+/// The page of a trace of the model, as other commands link it: its shortest story first. `file` is where the trace is, for the commands
+/// that the page shows.
+///
+/// # Errors
+/// If the trace cannot be replayed.
+#[allow(dead_code, reason = "for reports that link stories")]
+pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, Failure> {
+    let mut document = Document::new(stories(file, trace)?);
+    document.commands = commands(file, trace);
+    Ok(page::page(&document))
+}
+
+fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
+    let only_model = |flag: &str| {
+        Failure::Usage(format!("{flag} is for traces of the model, and this is a recorded run"))
+    };
+    let (path, trace) = match subject {
+        Subject::Model(path, trace) => (path, trace),
+        Subject::Runs(_) if args.compare.is_some() => return Err(only_model("--compare")),
+        Subject::Runs(_) if args.compare_correct => return Err(only_model("--compare-correct")),
+        Subject::Runs(_) if args.production => return Err(only_model("--production")),
+        Subject::Runs(scene) => {
+            let mut document = Document::of(scene);
+            let paths: Vec<String> = args.traces.iter().map(|path| quoted(path)).collect();
+            let command = format!("snapline trace replay {}", paths.join(" "));
+            document.commands = vec![["replay it on fresh machines".into(), command]];
+            return Ok(document);
+        }
+    };
+    let mut document = if let Some(other) = &args.compare {
+        let Subject::Model(_, second) = self::subject(std::slice::from_ref(other))? else {
+            return Err(only_model("--compare"));
+        };
+        let name =
+            |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let sides = [
+            Story { label: name(&path), scene: told(&path, &trace)? },
+            Story { label: name(other), scene: told(other, &second)? },
+        ];
+        beside::by_number(sides)
+    } else if args.compare_correct {
+        let Some(mutant) = trace.mutant else {
+            return Err(Failure::Usage(format!(
+                "{}: no wrong rule is switched on in this trace, so there is nothing to compare it with",
+                path.display()
+            )));
+        };
+        let wrong =
+            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+        let (correct, places) = under(&trace, None).map_err(|error| wrong(&error))?;
+        let sides = [
+            Story { label: format!("with {}", mutant.name()), scene: told(&path, &trace)? },
+            Story { label: "the correct protocol".into(), scene: told(&path, &correct)? },
+        ];
+        beside::by_schedule(sides, &places)
+    } else {
+        Document::new(stories(&path, &trace)?)
+    };
+    document.commands = commands(&path, &trace);
+    if args.production {
+        document.production = production(&trace);
+    }
+    Ok(document)
+}
+
+/// The shortest story first; the trace as it is behind it, if that is longer.
+fn stories(path: &Path, trace: &Trace) -> Result<Vec<Story>, Failure> {
+    let whole = told(path, trace)?;
+    // A trace that shows no law broken has nothing that must stay, and is told as it is.
+    let short = shorten(trace).ok().filter(|short| short.steps.len() < trace.steps.len());
+    let Some(short) = short else {
+        return Ok(vec![Story { label: "the trace".into(), scene: whole }]);
+    };
+    let (few, all) = (short.steps.len(), trace.steps.len());
+    Ok(vec![
+        Story { label: format!("the shortest story, {few} steps"), scene: told(path, &short)? },
+        Story { label: format!("the trace as it is, {all} steps"), scene: whole },
+    ])
+}
+
+fn commands(path: &Path, trace: &Trace) -> Vec<[String; 2]> {
+    let file = quoted(path);
+    let mut commands =
+        vec![["replay it in the model".into(), format!("snapline trace replay {file}")]];
+    if trace.mutant.is_some_and(|mutant| crate::onto::planted(mutant).is_some()) {
+        let command = format!("snapline trace replay --production {file}");
+        commands.push(["replay it on the production code".into(), command]);
+    }
+    if trace.mutant.is_some() {
+        let command = format!("snapline trace render --compare-correct -o compared.html {file}");
+        commands.push(["see it beside the correct protocol".into(), command]);
+    }
+    commands
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
+        return text;
+    }
+    let text = text.replace('\'', "'\\''");
+    if text.starts_with('-') { format!("'./{text}'") } else { format!("'{text}'") }
+}
+
+fn production(trace: &Trace) -> Vec<String> {
+    match crate::onto::replay(trace) {
+        Err(why) => vec![format!("Not replayed on production code: {why}")],
+        Ok(played) => {
+            let mut told = vec![match &played.broken {
+                Some((step, what)) => format!(
+                    "With the wrong rule in the engine, {} is broken on production code too, behind step {step}: {what}",
+                    played.law.name()
+                ),
+                None => format!(
+                    "With the wrong rule in the engine, {} HOLDS on production code: here it differs from the model",
+                    played.law.name()
+                ),
+            }];
+            let possible = format!("{} of {} steps are possible", played.sound_steps, played.steps);
+            told.push(match played.wrong.as_slice() {
+                [] => format!("Without the rule {possible}; then the job ends, and all is right"),
+                wrong => {
+                    format!("WITHOUT the rule {possible}, and it is wrong: {}", wrong.join("; "))
+                }
+            });
+            told
+        }
+    }
+}
+
+/// Reads what there is to draw: one trace of the model, or runs of a job.
+fn subject(paths: &[PathBuf]) -> Result<Subject, Failure> {
+    let mut runs = Vec::new();
+    for path in paths {
+        if crate::trace::is_of_a_run(path)? {
+            runs.push(path);
+        }
+    }
+    match (paths, runs.len()) {
+        ([path], 0) => {
+            let wrong = |error: &dyn std::fmt::Display| {
+                Failure::Usage(format!("{}: {error}", path.display()))
+            };
+            let trace = Trace::read(&read(path)?).map_err(|error| wrong(&error))?;
+            Ok(Subject::Model(path.clone(), trace))
+        }
+        (_, some) if some == paths.len() => {
+            let traces =
+                RunTrace::read_all(paths).map_err(|error| Failure::Usage(error.to_string()))?;
+            run::scene_of_runs(&traces).map(Subject::Runs).map_err(Failure::Usage)
+        }
+        _ => Err(Failure::Usage(
+            "several paths are drawn together only if all are recorded runs of one job; a trace of the model is drawn by itself".into(),
+        )),
+    }
+}
+
+/// Replays a trace of the model, and draws it.
+fn told(path: &Path, trace: &Trace) -> Result<Scene, Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+    // A step that is not possible is told, not left out.
+    trace.replay().map_err(|error| wrong(&error))?;
+    let setup = Setup::new(trace.scenario.clone(), trace.mutant).map_err(|error| wrong(&error))?;
+    Ok(scene(&setup, trace))
+}

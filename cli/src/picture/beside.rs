@@ -1,0 +1,88 @@
+//! Two stories side by side, with the first difference between them.
+
+use snapline_models::scene::Scene;
+
+use super::page::{Compare, Document, Story};
+
+/// Steps of the same number beside each other.
+pub(super) fn by_number(sides: [Story; 2]) -> Document {
+    let [left, right] = sides.each_ref().map(|side| side.scene.steps.len());
+    let there = |step: usize, all: usize| if step <= all { step } else { 0 };
+    let rows = (1..=left.max(right)).map(|step| [there(step, left), there(step, right)]).collect();
+    laid(sides, rows)
+}
+
+/// Each step of the left one, beside it what became of it in the right one: `places` says which steps those are there.
+pub(super) fn by_schedule(sides: [Story; 2], places: &[usize]) -> Document {
+    let right = |step: usize| places.iter().position(|&place| place == step).map_or(0, |it| it + 1);
+    let rows = (1..=sides[0].scene.steps.len()).map(|step| [step, right(step)]).collect();
+    laid(sides, rows)
+}
+
+fn laid(sides: [Story; 2], rows: Vec<[usize; 2]>) -> Document {
+    let scenes = [&sides[0].scene, &sides[1].scene];
+    let differing = rows.iter().position(|&row| difference(scenes, row).is_some());
+    let says = differing.and_then(|place| difference(scenes, rows[place]));
+    let says = says.unwrap_or_else(|| "nothing differs".into());
+    let mut document = Document::new(sides.into());
+    document.compare = Some(Compare { rows, first: differing.map(|place| place + 1), says });
+    document
+}
+
+/// What is not the same in two steps, and behind them, in words.
+fn difference([left, right]: [&Scene; 2], row: [usize; 2]) -> Option<String> {
+    let said = |scene: &Scene, step: usize| {
+        let step = &scene.steps[step - 1];
+        format!("{} {}", step.actor, step.text)
+    };
+    match row {
+        [0, 0] => None,
+        [step, 0] => Some(format!("only on the left: {}", said(left, step))),
+        [0, step] => Some(format!("only on the right: {}", said(right, step))),
+        [one, other] => {
+            let (first, second) = (said(left, one), said(right, other));
+            if first != second {
+                return Some(apart(&first, &second));
+            }
+            // The same happened, and it came to something else.
+            let names = |scene: &Scene| -> Vec<String> {
+                scene.lanes.iter().map(|lane| lane.name.clone()).collect()
+            };
+            if names(left) != names(right) {
+                return Some("other tasks take part".into());
+            }
+            let other_facts = (0..left.lanes.len()).find_map(|lane| {
+                let [mine, theirs] = [facts(left, lane, one), facts(right, lane, other)];
+                let row = mine.iter().zip(theirs).find(|(mine, theirs)| mine != theirs);
+                row.map(|(mine, theirs)| (lane, mine, theirs))
+            });
+            other_facts.map(|(lane, [name, mine], [_, theirs])| {
+                format!(
+                    "{}, {name}: on the left {mine}, on the right {theirs}",
+                    left.lanes[lane].name
+                )
+            })
+        }
+    }
+}
+
+/// What two sentences that begin alike do not share; whole, if they do not begin alike.
+fn apart(left: &str, right: &str) -> String {
+    let [mine, theirs]: [Vec<&str>; 2] = [left, right].map(|text| text.split("; ").collect());
+    if mine[0] != theirs[0] {
+        return format!("on the left {left}; on the right {right}");
+    }
+    let only = |these: &[&str], those: &[&str]| -> String {
+        let own: Vec<&str> =
+            these.iter().copied().filter(|clause| !those.contains(clause)).collect();
+        if own.is_empty() { "nothing more follows".into() } else { own.join(", ") }
+    };
+    let (left, right) = (only(&mine, &theirs), only(&theirs, &mine));
+    format!("{}: on the left {left}; on the right {right}", mine[0])
+}
+
+/// How a lane stands behind a step.
+fn facts(scene: &Scene, lane: usize, step: usize) -> &[[String; 2]] {
+    let of_lane = scene.facts.iter().rev().find(|fact| fact.lane == lane && fact.step <= step);
+    of_lane.map_or(&[], |fact| &fact.rows)
+}

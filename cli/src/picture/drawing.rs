@@ -1,0 +1,141 @@
+//! A drawing as SVG, for papers and slides: the page's diagram, whole, with its own colours.
+
+use std::fmt::Write;
+
+use snapline_models::scene::{ArrowKind, Fate, LaneKind, Scene};
+
+const GUTTER: usize = 40;
+const LANE: usize = 120;
+const ROW: usize = 26;
+const TOP: usize = 40;
+/// How wide a letter is, roughly.
+const LETTER: usize = 6;
+
+pub(super) fn drawing(scene: &Scene) -> String {
+    let x = |lane: usize| GUTTER + LANE * lane + LANE / 2;
+    let y = |step: usize| TOP + ROW * step + ROW / 2;
+    let text_at = GUTTER + LANE * scene.lanes.len() + 10;
+    let longest = scene.steps.iter().map(|step| step.text.chars().count() + 16).max();
+    let width = text_at + LETTER * longest.unwrap_or(0).max(40);
+    let height = y(scene.steps.len()) + ROW;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
+    );
+    for (place, lane) in scene.lanes.iter().enumerate() {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"20\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
+            x(place),
+            escaped(&lane.name)
+        );
+    }
+    for life in &scene.lives {
+        let fill = match scene.lanes[life.lane].kind {
+            LaneKind::Coordinator => "#ece4f6",
+            LaneKind::Task => "#dbe7f5",
+            LaneKind::Storage => "#e4efe3",
+            LaneKind::External => "#f6ead9",
+        };
+        let (from, until) = (y(life.from), y(life.until.unwrap_or(scene.steps.len())));
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{}\" y=\"{from}\" width=\"18\" height=\"{}\" rx=\"3\" fill=\"{fill}\"><title>{}</title></rect>",
+            x(life.lane) - 9,
+            (until - from).max(2),
+            escaped(&life.label)
+        );
+        if life.crashed {
+            let at = (x(life.lane), until);
+            let _ = writeln!(svg, "{}", cross(at, 7));
+        }
+    }
+    for hold in &scene.holds {
+        let (from, until) = (y(hold.from), y(hold.until.unwrap_or(scene.steps.len())));
+        let side = if hold.feeder < hold.lane { x(hold.lane) - 14 } else { x(hold.lane) + 10 };
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{side}\" y=\"{from}\" width=\"4\" height=\"{}\" fill=\"#e0a100\"/>",
+            (until - from).max(4)
+        );
+    }
+    for arrow in &scene.arrows {
+        let colour = match arrow.kind {
+            ArrowKind::Record | ArrowKind::End => "#8a9299",
+            ArrowKind::Barrier => "#0b6bcb",
+            ArrowKind::Control => "#6b3fa0",
+            ArrowKind::Write => "#2f7d32",
+            ArrowKind::Commit => "#b26a00",
+        };
+        let dashes = match arrow.fate {
+            Fate::Arrived | Fate::Twice => "",
+            Fate::Late | Fate::Ignored => " stroke-dasharray=\"12 3\"",
+            Fate::Lost => " stroke-dasharray=\"2 4\"",
+            Fate::Failed => " stroke-dasharray=\"8 3 2 3\"",
+            Fate::UnderWay => " stroke-dasharray=\"6 4\"",
+        };
+        let wide = if arrow.fate == Fate::Twice { 3 } else { 1 };
+        let (from, to) = ((x(arrow.from), y(arrow.sent)), (x(arrow.to), y(arrow.until)));
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{colour}\" stroke-width=\"{wide}\"{dashes}><title>{}</title></line>",
+            from.0,
+            from.1,
+            to.0,
+            to.1,
+            escaped(&arrow.label)
+        );
+        match arrow.fate {
+            Fate::Lost => {
+                let _ = writeln!(svg, "{}", cross(to, 4));
+            }
+            _ => {
+                let _ = writeln!(
+                    svg,
+                    "<circle cx=\"{}\" cy=\"{}\" r=\"3\" fill=\"{colour}\"/>",
+                    to.0, to.1
+                );
+            }
+        }
+    }
+    for (place, step) in scene.steps.iter().enumerate() {
+        let number = place + 1;
+        let fill = if step.fault { "#b3261e" } else { "#1c2024" };
+        let _ = writeln!(
+            svg,
+            "<text x=\"6\" y=\"{at}\" fill=\"#63696f\">{number}</text><circle cx=\"{cx}\" cy=\"{cy}\" r=\"4\" fill=\"{fill}\"/>\
+             <text x=\"{text_at}\" y=\"{at}\" fill=\"{fill}\">{name} {text}</text>",
+            at = y(number) + 4,
+            cx = x(step.lane),
+            cy = y(number),
+            name = escaped(&step.actor),
+            text = escaped(&step.text)
+        );
+    }
+    if let Some(broken) = &scene.broken {
+        let _ = writeln!(
+            svg,
+            "<rect x=\"1\" y=\"{}\" width=\"{}\" height=\"{ROW}\" fill=\"none\" stroke=\"#b3261e\"/>\n\
+             <text x=\"{text_at}\" y=\"20\" fill=\"#b3261e\" font-weight=\"bold\">{}: {}</text>",
+            y(broken.step) - ROW / 2,
+            width - 2,
+            escaped(&broken.title()),
+            escaped(&broken.says)
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn cross((x, y): (usize, usize), size: usize) -> String {
+    let (left, right, up, down) = (x - size, x + size, y - size, y + size);
+    format!(
+        "<path d=\"M{left} {up}L{right} {down}M{right} {up}L{left} {down}\" stroke=\"#b3261e\" stroke-width=\"2\"/>"
+    )
+}
+
+/// Text that is no markup.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

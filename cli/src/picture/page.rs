@@ -1,0 +1,136 @@
+//! One file of HTML with everything in it: it loads nothing, and needs no server.
+//!
+//! What it shows is a [`Document`], embedded as JSON; the script draws whatever document its function `show` is given, so that a server
+//! can hand it others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use snapline_models::scene::Scene;
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+const SPEC: &str = include_str!("../../../SPEC.md");
+
+/// What a page shows.
+#[derive(Serialize, Debug)]
+pub(crate) struct Document {
+    format: &'static str,
+    version: u64,
+    /// Stories to choose from, the one that is shown first in front; where two are compared, those.
+    pub(crate) stories: Vec<Story>,
+    /// How two stories are laid side by side.
+    pub(crate) compare: Option<Compare>,
+    /// What production came to with the same schedule, a sentence each.
+    pub(crate) production: Vec<String>,
+    /// Commands, each with what it is for.
+    pub(crate) commands: Vec<[String; 2]>,
+    /// The clauses that the stories refer to, by number.
+    clauses: BTreeMap<String, String>,
+}
+
+/// A scene, and what it is called where there are several.
+#[derive(Serialize, Debug)]
+pub(crate) struct Story {
+    pub(crate) label: String,
+    pub(crate) scene: Scene,
+}
+
+/// Two stories side by side.
+#[derive(Serialize, Debug)]
+pub(crate) struct Compare {
+    /// The rows: a step of the left story and one of the right; 0 where there is none.
+    pub(crate) rows: Vec<[usize; 2]>,
+    /// The first row, from 1, that is not the same on both sides.
+    pub(crate) first: Option<usize>,
+    /// What that is, in words.
+    pub(crate) says: String,
+}
+
+impl Document {
+    /// A document of these stories.
+    pub(crate) fn new(stories: Vec<Story>) -> Self {
+        let mut wanted = BTreeSet::new();
+        for Story { scene, .. } in &stories {
+            wanted.extend(scene.steps.iter().map(|step| step.clause.to_owned()));
+            wanted.extend(scene.broken.iter().map(snapline_models::scene::Broken::clause));
+        }
+        let told = |name: String| clause(&name).map(|text| (name, text));
+        Self {
+            format: "snapline-page",
+            version: 1,
+            stories,
+            compare: None,
+            production: Vec::new(),
+            commands: Vec::new(),
+            clauses: wanted.into_iter().filter_map(told).collect(),
+        }
+    }
+
+    /// A document of one scene.
+    pub(crate) fn of(scene: Scene) -> Self {
+        Self::new(vec![Story { label: "the trace".into(), scene }])
+    }
+}
+
+/// The page: a whole file of HTML.
+pub(crate) fn page(document: &Document) -> String {
+    // Invariant: strings, numbers and maps with string keys are JSON.
+    let json = serde_json::to_string(document).expect("a document is JSON");
+    let parts = [("/*STYLE*/", STYLE), ("/*DOCUMENT*/", &inert(&json)), ("/*SCRIPT*/", SCRIPT)];
+    let (mut page, mut rest) = (String::new(), PAGE);
+    for (place, part) in parts {
+        // Invariant: the page names its places in this order, each once; a test looks.
+        let (before, after) = rest.split_once(place).expect("the page has the place");
+        page.push_str(before);
+        page.push_str(part);
+        rest = after;
+    }
+    page + rest
+}
+
+/// JSON that no HTML parser takes for anything but text, whatever its strings hold.
+fn inert(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+/// A clause of SPEC.md in plain text, up to the next blank line.
+fn clause(name: &str) -> Option<String> {
+    let start = SPEC.find(&format!("\n**{name}** "))? + 1;
+    let text = &SPEC[start..];
+    let text = text.split("\n\n").next().unwrap_or(text);
+    let plain = text.split_once("** ").map_or(text, |(_, text)| text);
+    Some(plain.replace('\n', " ").replace(['*', '`'], ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_clause_that_a_step_can_name_is_in_the_spec() {
+        for name in [
+            "2.1", "2.3", "2.4", "2.5", "2.9", "2.10", "2.11", "2.12", "3.2", "3.5", "4.1", "4.3",
+            "4.4", "4.5", "4.8", "4.10", "5.2", "5.4", "5.7", "6.1", "6.2", "6.4", "6.6", "7.1",
+            "7.2", "8.5", "8.6", "9.1", "9.16", "11.9",
+        ] {
+            let text = clause(name).unwrap_or_default();
+            assert!(text.len() > 20 && !text.contains("**"), "{name}: {text}");
+        }
+        assert_eq!(clause("99.1"), None);
+    }
+
+    #[test]
+    fn nothing_in_a_document_is_markup() {
+        let hostile = r#"{"a":"</script><script>alert(1)</script><!--&amp;"}"#;
+        let inert = inert(hostile);
+        assert!(!inert.contains(['<', '>', '&']));
+        let same: serde_json::Value = serde_json::from_str(&inert).expect("still JSON");
+        assert_eq!(same, serde_json::from_str::<serde_json::Value>(hostile).expect("JSON"));
+    }
+}

@@ -1,0 +1,156 @@
+//! `snapline trace render`, `show` and `shrink` as a user meets them.
+
+mod common;
+
+use common::{file, scratch, snapline};
+use serde_json::Value;
+use snapline_models::trace::Trace;
+use snapline_models::world::Action;
+
+/// The shortest counterexample of a mutant, as a file.
+fn counterexample(mutant: &str) -> String {
+    let directory = scratch(&format!("pictures-{mutant}"));
+    std::fs::create_dir_all(&directory).expect("a scratch directory");
+    snapline(&["mutants", mutant, "--trace", &directory]).is(0, &[mutant]);
+    format!("{directory}/{mutant}.json")
+}
+
+/// The document that a page shows, as it is embedded in it.
+fn document(page: &str) -> Value {
+    let (_, rest) =
+        page.split_once("<script type=\"application/json\" id=\"document\">").expect("a scene");
+    let (json, _) = rest.split_once("</script>").expect("its end");
+    serde_json::from_str(json).expect("JSON")
+}
+
+/// Its first story.
+fn scene(page: &str) -> Value {
+    document(page)["stories"][0]["scene"].take()
+}
+
+#[test]
+fn a_page_holds_everything_and_asks_for_nothing() {
+    let trace = counterexample("commit-at-barrier");
+    let page = scratch("page.html");
+    snapline(&["trace", "render", &trace, "-o", &page]).is(0, &["steps, ", " bytes"]);
+    let page = std::fs::read_to_string(page).expect("it was written");
+    for asks in ["src=", "href=", "@import", "url(", "fetch(", "XMLHttpRequest", "WebSocket"] {
+        assert!(!page.contains(asks), "{asks}");
+    }
+    assert!(page.contains("default-src 'none'"));
+    let clauses = document(&page)["clauses"].take();
+    let scene = scene(&page);
+    let steps = scene["steps"].as_array().expect("steps");
+    assert_eq!(scene["wrong_rule"][0], "commit-at-barrier");
+    assert_eq!(scene["broken"]["law"], 4);
+    assert_eq!(scene["broken"]["step"], steps.len(), "the shortest path ends where the law breaks");
+    assert!(clauses["9.4"].as_str().is_some_and(|text| text.contains("committed only")));
+    let lanes: Vec<&Value> = scene["lanes"].as_array().expect("lanes").iter().collect();
+    assert_eq!(lanes[0]["name"], "coordinator");
+    let arrows = scene["arrows"].as_array().expect("arrows");
+    for arrow in arrows {
+        let (sent, until) = (arrow["sent"].as_u64(), arrow["until"].as_u64());
+        assert!(sent <= until && until <= Some(steps.len() as u64), "{arrow}");
+    }
+    assert!(arrows.iter().any(|arrow| arrow["kind"] == "barrier"), "barriers are shown");
+    assert!(arrows.iter().any(|arrow| arrow["kind"] == "commit" && arrow["fate"] == "arrived"));
+    // Each step's clause is there to be read.
+    for step in steps {
+        let clause = step["clause"].as_str().expect("a clause");
+        assert!(clauses[clause].is_string(), "{clause}");
+    }
+}
+
+#[test]
+fn a_crash_loses_what_was_under_way_and_begins_a_new_attempt() {
+    let trace = counterexample("starts-from-nothing");
+    let page = snapline(&["trace", "render", &trace]).is(0, &["<!doctype html>"]).out;
+    let scene = scene(&page);
+    let crashed = |life: &&Value| life["crashed"] == true;
+    assert!(scene["lives"].as_array().expect("lives").iter().any(|life| crashed(&life)));
+    let faults =
+        scene["steps"].as_array().expect("steps").iter().filter(|step| step["fault"] == true);
+    assert!(faults.count() > 0);
+    assert!(
+        scene["arrows"].as_array().expect("arrows").iter().any(|arrow| arrow["fate"] == "lost")
+    );
+}
+
+#[test]
+fn a_hostile_trace_is_told_or_shown_as_text() {
+    let trace = std::fs::read_to_string(counterexample("commit-twice")).expect("it was written");
+    let mut hostile: Value = serde_json::from_str(&trace).expect("JSON");
+    let name = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
+    hostile["scenario"]["name"] = Value::String(name.into());
+    let path = file("hostile.json", &hostile.to_string());
+    let page = snapline(&["trace", "render", &path]).is(0, &[]).out;
+    assert!(!page.contains("<script>alert") && !page.contains("<img"));
+    assert_eq!(scene(&page)["title"], name);
+    for format in ["--svg", "--mermaid", "--itf"] {
+        let text = snapline(&["trace", "render", &path, format]).is(0, &[]).out;
+        assert!(format == "--itf" || !text.contains("<script>"), "{format}");
+    }
+    // What is no trace is told, with a status of its own.
+    let half = file("half.json", &trace[..trace.len() / 2]);
+    snapline(&["trace", "render", &half]).is(2, &[]);
+    let wrong = file("wrong.json", r#"{"format":"snapline-trace","version":1,"steps":"many"}"#);
+    snapline(&["trace", "render", &wrong]).is(2, &[]);
+    let huge = file("huge.json", &format!("\"{}\"", "x".repeat(5_000_000)));
+    snapline(&["trace", "render", &huge]).is(2, &[]);
+    snapline(&["trace", "render", "/nowhere.json"]).is(2, &[]);
+}
+
+#[test]
+fn the_other_forms_show_the_same_steps() {
+    let trace = counterexample("complete-before-stored");
+    let text = std::fs::read_to_string(&trace).expect("it was written");
+    let steps = Trace::read(&text).expect("a trace").steps.len();
+    let svg = snapline(&["trace", "render", &trace, "--svg"]).is(0, &["<svg ", "</svg>", "L4"]).out;
+    assert_eq!(svg.matches("r=\"4\"").count(), steps, "a dot for each step");
+    let mermaid =
+        snapline(&["trace", "render", &trace, "--mermaid"]).is(0, &["sequenceDiagram"]).out;
+    // One for each step, and one for the law.
+    assert_eq!(mermaid.matches("Note over").count(), steps + 1);
+    let itf = snapline(&["trace", "render", &trace, "--itf"]).is(0, &[]).out;
+    let itf: Value = serde_json::from_str(&itf).expect("JSON");
+    assert_eq!(itf["#meta"]["format"], "ITF");
+    let states = itf["states"].as_array().expect("states");
+    assert_eq!(states.len(), steps + 1);
+    let vars = itf["vars"].as_array().expect("vars");
+    for (index, state) in states.iter().enumerate() {
+        assert_eq!(state["#meta"]["index"], index);
+        assert!(vars.iter().all(|var| !state[var.as_str().expect("a name")].is_null()));
+    }
+    let shown = snapline(&["trace", "show", &trace]).is(0, &["coordinator", "is broken"]).out;
+    assert!(!shown.contains('\u{1b}'), "no colour where there is no terminal");
+    assert!(shown.lines().count() > steps);
+}
+
+#[test]
+fn shrinking_leaves_out_what_the_breach_does_not_need() {
+    let short = counterexample("commit-at-barrier");
+    let known = Trace::read(&std::fs::read_to_string(&short).expect("written")).expect("a trace");
+    // A record goes through behind the deployment, which nobody needs.
+    let mut long = known.clone();
+    long.scenario.records += 1;
+    let deployed =
+        1 + long.steps.iter().position(|step| *step == Action::Read).expect("it is there");
+    long.steps.insert(deployed, Action::Emit { task: 0 });
+    long.steps.insert(deployed + 1, Action::Consume { task: 1, input: 0 });
+    let path = file("long.json", &long.write());
+    let out = scratch("short.json");
+    snapline(&["trace", "shrink", &path, "-o", &out]).is(0, &["7 steps, now 5"]);
+    let shrunk = Trace::read(&std::fs::read_to_string(&out).expect("written")).expect("a trace");
+    assert_eq!((shrunk.steps, shrunk.law), (known.steps, known.law));
+    snapline(&["trace", "replay", &out]).is(0, &["as claimed"]);
+    // The page tells the short one first.
+    let page = snapline(&["trace", "render", &path]).is(0, &[]).out;
+    let document = document(&page);
+    let stories = document["stories"].as_array().expect("stories");
+    let steps = |story: &Value| story["scene"]["steps"].as_array().map(Vec::len);
+    assert_eq!((steps(&stories[0]), steps(&stories[1])), (Some(5), Some(7)));
+    let mut none = long;
+    none.law = None;
+    let path = file("lawless.json", &none.write());
+    snapline(&["trace", "shrink", &path]).is(2, &["names no law"]);
+}

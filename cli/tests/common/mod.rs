@@ -1,6 +1,8 @@
 //! Runs the built command.
 #![allow(dead_code)]
 
+pub(crate) mod browser;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 

@@ -135,8 +135,8 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
         let name =
             |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let sides = [
-            Story { label: name(&path), scene: told(&path, &trace)? },
-            Story { label: name(other), scene: told(other, &second)? },
+            Story::new(name(&path), told(&path, &trace)?),
+            Story::new(name(other), told(other, &second)?),
         ];
         beside::by_number(sides)
     } else if args.compare_correct {
@@ -150,8 +150,8 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
             |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
         let (correct, places) = under(&trace, None).map_err(|error| wrong(&error))?;
         let sides = [
-            Story { label: format!("with {}", mutant.name()), scene: told(&path, &trace)? },
-            Story { label: "the correct protocol".into(), scene: told(&path, &correct)? },
+            Story::new(format!("with {}", mutant.name()), told(&path, &trace)?),
+            Story::new("the correct protocol", told(&path, &correct)?),
         ];
         beside::by_schedule(sides, &places)
     } else {
@@ -166,17 +166,25 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
 
 /// The shortest story first; the trace as it is behind it, if that is longer.
 fn stories(path: &Path, trace: &Trace) -> Result<Vec<Story>, Failure> {
-    let whole = told(path, trace)?;
     // A trace that shows no law broken has nothing that must stay, and is told as it is.
     let short = shorten(trace).ok().filter(|short| short.steps.len() < trace.steps.len());
-    let Some(short) = short else {
-        return Ok(vec![Story { label: "the trace".into(), scene: whole }]);
-    };
+    let Some(short) = short else { return Ok(vec![story("the trace", path, trace)?]) };
     let (few, all) = (short.steps.len(), trace.steps.len());
     Ok(vec![
-        Story { label: format!("the shortest story, {few} steps"), scene: told(path, &short)? },
-        Story { label: format!("the trace as it is, {all} steps"), scene: whole },
+        story(&format!("the shortest story, {few} steps"), path, &short)?,
+        story(&format!("the trace as it is, {all} steps"), path, trace)?,
     ])
+}
+
+/// A story, and where the correct protocol would have gone another way.
+fn story(label: &str, path: &Path, trace: &Trace) -> Result<Story, Failure> {
+    let mut story = Story::new(label, told(path, trace)?);
+    if trace.mutant.is_some()
+        && let Ok((correct, places)) = under(trace, None)
+    {
+        story.parts = beside::parting(&story.scene, &told(path, &correct)?, &places);
+    }
+    Ok(story)
 }
 
 fn commands(path: &Path, trace: &Trace) -> Vec<[String; 2]> {

@@ -2,7 +2,7 @@
 
 use snapline_models::scene::Scene;
 
-use super::page::{Compare, Document, Story};
+use super::page::{Compare, Document, Parts, Story};
 
 /// Steps of the same number beside each other.
 pub(super) fn by_number(sides: [Story; 2]) -> Document {
@@ -14,35 +14,55 @@ pub(super) fn by_number(sides: [Story; 2]) -> Document {
 
 /// Each step of the left one, beside it what became of it in the right one: `places` says which steps those are there.
 pub(super) fn by_schedule(sides: [Story; 2], places: &[usize]) -> Document {
-    let right = |step: usize| places.iter().position(|&place| place == step).map_or(0, |it| it + 1);
-    let rows = (1..=sides[0].scene.steps.len()).map(|step| [step, right(step)]).collect();
+    let rows = by_places(sides[0].scene.steps.len(), places);
     laid(sides, rows)
+}
+
+/// Where a story parts from what the correct protocol makes of its schedule.
+pub(super) fn parting(story: &Scene, correct: &Scene, places: &[usize]) -> Option<Parts> {
+    let words = ["here", "in the correct protocol"];
+    let rows = by_places(story.steps.len(), places);
+    let (row, says) = first([story, correct], &rows, words)?;
+    Some(Parts { step: rows[row - 1][0], says })
+}
+
+fn by_places(steps: usize, places: &[usize]) -> Vec<[usize; 2]> {
+    let right = |step: usize| places.iter().position(|&place| place == step).map_or(0, |it| it + 1);
+    (1..=steps).map(|step| [step, right(step)]).collect()
 }
 
 fn laid(sides: [Story; 2], rows: Vec<[usize; 2]>) -> Document {
     let scenes = [&sides[0].scene, &sides[1].scene];
-    let differing = rows.iter().position(|&row| difference(scenes, row).is_some());
-    let says = differing.and_then(|place| difference(scenes, rows[place]));
-    let says = says.unwrap_or_else(|| "nothing differs".into());
+    let (first, says) = match first(scenes, &rows, ["on the left", "on the right"]) {
+        Some((row, says)) => (Some(row), says),
+        None => (None, "nothing differs".into()),
+    };
     let mut document = Document::new(sides.into());
-    document.compare = Some(Compare { rows, first: differing.map(|place| place + 1), says });
+    document.compare = Some(Compare { rows, first, says });
     document
 }
 
+/// The first row, from 1, whose sides are not the same, and what is not; the sides are called by these words.
+fn first(scenes: [&Scene; 2], rows: &[[usize; 2]], words: [&str; 2]) -> Option<(usize, String)> {
+    let mut all = rows.iter().enumerate();
+    all.find_map(|(place, &row)| difference(scenes, row, words).map(|says| (place + 1, says)))
+}
+
 /// What is not the same in two steps, and behind them, in words.
-fn difference([left, right]: [&Scene; 2], row: [usize; 2]) -> Option<String> {
+fn difference([left, right]: [&Scene; 2], row: [usize; 2], words: [&str; 2]) -> Option<String> {
+    let [here, there] = words;
     let said = |scene: &Scene, step: usize| {
         let step = &scene.steps[step - 1];
         format!("{} {}", step.actor, step.text)
     };
     match row {
         [0, 0] => None,
-        [step, 0] => Some(format!("only on the left: {}", said(left, step))),
-        [0, step] => Some(format!("only on the right: {}", said(right, step))),
+        [step, 0] => Some(format!("only {here}: {}", said(left, step))),
+        [0, step] => Some(format!("only {there}: {}", said(right, step))),
         [one, other] => {
             let (first, second) = (said(left, one), said(right, other));
             if first != second {
-                return Some(apart(&first, &second));
+                return Some(apart(&first, &second, words));
             }
             // The same happened, and it came to something else.
             let names = |scene: &Scene| -> Vec<String> {
@@ -57,20 +77,17 @@ fn difference([left, right]: [&Scene; 2], row: [usize; 2]) -> Option<String> {
                 row.map(|(mine, theirs)| (lane, mine, theirs))
             });
             other_facts.map(|(lane, [name, mine], [_, theirs])| {
-                format!(
-                    "{}, {name}: on the left {mine}, on the right {theirs}",
-                    left.lanes[lane].name
-                )
+                format!("{}, {name}; {here}: {mine}; {there}: {theirs}", left.lanes[lane].name)
             })
         }
     }
 }
 
 /// What two sentences that begin alike do not share; whole, if they do not begin alike.
-fn apart(left: &str, right: &str) -> String {
+fn apart(left: &str, right: &str, [here, there]: [&str; 2]) -> String {
     let [mine, theirs]: [Vec<&str>; 2] = [left, right].map(|text| text.split("; ").collect());
     if mine[0] != theirs[0] {
-        return format!("on the left {left}; on the right {right}");
+        return format!("{here}: {left}; {there}: {right}");
     }
     let only = |these: &[&str], those: &[&str]| -> String {
         let own: Vec<&str> =
@@ -78,7 +95,7 @@ fn apart(left: &str, right: &str) -> String {
         if own.is_empty() { "nothing more follows".into() } else { own.join(", ") }
     };
     let (left, right) = (only(&mine, &theirs), only(&theirs, &mine));
-    format!("{}: on the left {left}; on the right {right}", mine[0])
+    format!("{}; {here}: {left}; {there}: {right}", mine[0])
 }
 
 /// How a lane stands behind a step.

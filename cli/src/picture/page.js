@@ -42,7 +42,7 @@ function check(it) {
   must(it.version === 1, `it is of version ${cut(String(it.version), 40)}, and this page shows version 1`);
   must(Array.isArray(it.stories) && it.stories.length > 0, "it has no stories");
   must(typeof it.clauses === "object" && it.clauses && Array.isArray(it.commands) && Array.isArray(it.production), "clauses, commands or production are not what they should be");
-  it.stories.forEach(({ label, scene }, story) => {
+  it.stories.forEach(({ label, scene, parts }, story) => {
     const at = `story ${story + 1}`;
     must(typeof label === "string" && scene && typeof scene.title === "string" && typeof scene.ending === "string", `${at} has no label, title or ending`);
     for (const list of Object.keys(FIELDS)) must(Array.isArray(scene[list]), `${at}: \`${list}\` is no list`);
@@ -60,6 +60,7 @@ function check(it) {
       }
     });
     const { broken } = scene;
+    must(parts === null || parts && is.step(parts.step) && typeof parts.says === "string", `${at}: \`parts\` is not what it should be`);
     must(broken === null || broken && is.step(broken.step) && typeof broken.name === "string" && typeof broken.says === "string", `${at}: \`broken\` is not what it should be`);
   });
   const pair = (row) => Array.isArray(row) && [0, 1].every((side) => Number.isInteger(row[side]) && row[side] >= 0 && row[side] <= it.stories[side].scene.steps.length);
@@ -67,7 +68,7 @@ function check(it) {
 }
 
 /** A side: a scene with what is looked up in it at every drawing. */
-function side(scene, label, number) {
+function side({ scene, label, parts }, number) {
   const steps = scene.steps.length, factsOf = scene.lanes.map(() => []), touching = Array.from({ length: steps + 1 }, () => []);
   const blocks = Array.from({ length: Math.floor(steps / BLOCK) + 1 }, () => []), special = new Set();
   for (const fact of scene.facts) factsOf[fact.lane].push(fact);
@@ -78,7 +79,7 @@ function side(scene, label, number) {
     if (arrow.fate !== "arrived" && arrow.fate !== "under-way") special.add(arrow.until);
   });
   for (const life of scene.lives) { special.add(life.from); if (life.until !== null) special.add(life.until); }
-  return { scene, label, number, factsOf, touching, blocks, special, x: 0, placeOf: null, stepAt: null, lastAt: null };
+  return { scene, label, parts, number, factsOf, touching, blocks, special, x: 0, placeOf: null, stepAt: null, lastAt: null };
 }
 function factAt(one, lane, step) {
   const facts = one.factsOf[lane];
@@ -96,7 +97,7 @@ function measure() {
   const view = $("view"), count = sides.reduce((all, one) => all + one.scene.lanes.length, 0);
   width = Math.max(view.clientWidth, 320);
   gutter = 34 + 7 * String(places).length;
-  const forText = width < 560 ? 220 : Math.min(430, width * 0.4);
+  const forText = width < 560 ? 220 : Math.min(430, width * 0.38);
   const lane = Math.max(NARROW * 8, Math.min(124, Math.floor((width - gutter - forText) / count)));
   let x = gutter;
   for (const one of sides) { one.x = x; one.lane = lane; x += lane * one.scene.lanes.length + (sides.length > 1 ? 14 : 0); }
@@ -104,7 +105,7 @@ function measure() {
   width = Math.max(width, textAt + (width < 560 ? 260 : 150));
   const longest = Math.max(...sides.flatMap((one) => one.scene.lanes.map(({ name }) => name.length)));
   const names = $("lanes"), word = Math.max(...sides.flatMap((one) => one.scene.lanes.flatMap(({ name }) => name.split(" ").map((part) => part.length))));
-  const steep = lane < Math.max(48, 6.5 * word + 2), high = Math.min(136, 12 + 7 * longest), tall = (steep ? high + 6 : 36) + (sides.length > 1 ? 18 : 0);
+  const steep = lane < Math.max(48, 6.9 * word + 5), high = Math.min(136, 12 + 7 * longest), tall = (steep ? high + 6 : 36) + (sides.length > 1 ? 18 : 0);
   names.replaceChildren();
   names.className = steep ? "steep" : "";
   for (const element_ of [names, $("rows")]) element_.style.width = `${width}px`;
@@ -135,7 +136,8 @@ function findGroups() {
   let about = null, open = null;
   for (let step = 1; step <= places; step++) {
     const at = scene.steps[step - 1], plain = !at.fault && !at.breaks.length && !special.has(step) && !ended.has(step);
-    if (at.checkpoints.length) about = at.checkpoints[at.checkpoints.length - 1];
+    // The last steps of one are among the first of the next, and go with those.
+    for (const checkpoint of at.checkpoints) about = about === null ? checkpoint : Math.max(about, checkpoint);
     if (plain && open && open.about === about) open.until = step;
     else if (plain) groups.push(open = { from: step, until: step, about });
     else open = null;
@@ -194,9 +196,10 @@ function draw() {
   const band = (style, row, x = 0, wide = width) => canvas.append(svg("rect", { class: style, x, y: y(row) - rowHeight / 2, width: wide, height: rowHeight }));
   for (let row = first; row <= last; row++) {
     const breaks = broken > 0 && rowOf[broken] === row;
-    if (row === here) band("here", row);
-    else if (breaks && !told.compare) band("broken-row", row);
+    if (breaks && !told.compare) band(row === here ? "broken-row now" : "broken-row", row);
+    else if (row === here) band("here", row);
     else if (row % 2) band("shade", row);
+    if (!told.compare && sides[0].parts && rowOf[sides[0].parts.step] === row) band("apart-edge", row, 0, 5);
     if (breaks) band(told.compare ? "apart-edge" : "broken-edge", row, 0, 5);
   }
   for (const one of sides) drawSide(canvas, one, first, last, y);
@@ -258,7 +261,8 @@ function drawSide(canvas, one, first, last, y) {
 function drawArrow(canvas, one, arrow, y, rowAt, labels) {
   const from = [laneX(one, arrow.from), y(rowAt(arrow.sent))], to = [laneX(one, arrow.to), y(rowAt(arrow.until))];
   const arrives = !["lost", "under-way"].includes(arrow.fate), part = arrives ? 1 : 0.6;
-  if (arrow.from === arrow.to) return;
+  // Within a folded row there is no before and after to show.
+  if (arrow.from === arrow.to || rowAt(arrow.sent) === rowAt(arrow.until) && rows[rowAt(arrow.sent)].folded) return;
   // From the edge of a bar to the edge of the other; what does not arrive ends on its way.
   const way = Math.sign(to[0] - from[0]) * 8, start = [from[0] + way, from[1]];
   const tip = [start[0] + (to[0] - way - start[0]) * part, start[1] + (to[1] - start[1]) * part];
@@ -273,7 +277,7 @@ function drawArrow(canvas, one, arrow, y, rowAt, labels) {
   else canvas.append(svg("path", { class: `head ${style}`, d: `M${tip}L${turn(0.42)}L${turn(-0.42)}Z` }));
   if (near && rowHeight >= 14 && labels.length < 24) {
     const ends = arrow.fate === "arrived" || arrow.fate === "under-way" ? "" : ` (${words(arrow.fate)})`;
-    label(labels, cut(arrow.label, 34) + ends, (start[0] + tip[0]) / 2, (start[1] + tip[1]) / 2 - 4);
+    label(labels, cut(arrow.label, 40) + ends, (start[0] + tip[0]) / 2, (start[1] + tip[1]) / 2 - 4);
   }
 }
 /** Puts a label where no other is yet, nor the sentences. */
@@ -334,9 +338,10 @@ function tell() {
     step.append(box);
   }
   law();
-  const apart = told.compare && told.compare.first === current;
+  const { parts } = sides[0], apart = told.compare ? told.compare.first === current : parts && parts.step === current;
   $("difference").hidden = !apart;
-  $("difference").replaceChildren(...(apart ? [element("strong", "The first difference"), element("p", told.compare.says)] : []));
+  $("difference").replaceChildren(...(apart ? [element("strong", told.compare ? "The first difference" : "Here the wrong rule shows"),
+    ...(told.compare || parts).says.split("; ").map((text) => element("p", text))] : []));
   const happened = folded ? [] : stepsAt(current);
   $("clause").replaceChildren(...[...new Set(happened.map(([, at]) => at.clause))].map((name) => clause(name, `SPEC ${name}, which this step is about`)));
   const list = element("table");
@@ -467,7 +472,7 @@ function themed(dark) { document.documentElement.dataset.theme = dark ? "dark" :
 const keys = {
   j: () => onward(1), ArrowRight: () => onward(1), ArrowDown: () => onward(1), k: () => onward(-1), ArrowLeft: () => onward(-1), ArrowUp: () => onward(-1),
   Home: () => go(0), End: () => go(places), PageDown: () => go(rows[Math.min(rows.length - 1, rowOf[current] + 20)].until, true, false), PageUp: () => go(rows[Math.max(0, rowOf[current] - 20)].until, true, false),
-  " ": play, v: () => brokenAt() && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
+  w: () => sides[0].parts && !told.compare && go(sides[0].parts.step), " ": play, v: () => brokenAt() && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
   f: () => { $("fold").checked = !$("fold").checked; again(); }, "+": () => zoomTo(rowHeight + 4), "=": () => zoomTo(rowHeight + 4), "-": () => zoomTo(rowHeight - 4),
   d: () => themed(document.documentElement.dataset.theme !== "dark"), "/": () => $("search").focus(), "?": () => $("keys").showModal(),
   Escape: () => { for (const id of ["by-checkpoint", "by-lane", "by-kind", "search"]) $(id).value = ""; search(); again(); },
@@ -492,7 +497,7 @@ function show(it, at = null) {
 /** Shows one of the document's stories, or both where two are compared. */
 function begin(story, at) {
   const { compare } = told, chosen = compare ? told.stories : [told.stories[story]];
-  sides = chosen.map(({ scene, label }, number) => side(scene, label, number));
+  sides = chosen.map(side);
   places = compare ? compare.rows.length : sides[0].scene.steps.length;
   for (const one of sides) {
     one.stepAt = new Array(places + 1).fill(0);
@@ -514,6 +519,9 @@ function begin(story, at) {
   $("verdict").hidden = !broken && !first;
   $("breach").textContent = first ? `First difference at step ${first}:` : broken ? (broken.law === null ? `Step ${broken.step} breaks the rule ${broken.name}:` : `Step ${broken.step} breaks L${broken.law} ${words(broken.name)}:`) : "";
   $("says").textContent = cut(first ? compare.says : broken ? broken.says : "", 600);
+  const { parts } = sides[0], shows = parts && !compare;
+  $("parts").hidden = !shows;
+  $("parting").textContent = shows ? cut(`The wrong rule shows first at step ${parts.step}: ${parts.says}`, 300) : "";
   $("tabs").replaceChildren(...(compare || told.stories.length < 2 ? [] : told.stories.map(({ label }, number) => {
     const button = element("button", cut(label, 80), { "aria-pressed": number === story });
     button.addEventListener("click", () => begin(number, 0));
@@ -566,7 +574,7 @@ function listen() {
     const act = keys[event.key];
     if (act) { event.preventDefault(); act(); if (typing) $("view").focus(); }
   });
-  const buttons = { first: keys.Home, back: keys.k, play, next: keys.j, last: keys.End, violation: keys.v, help: keys["?"], theme: keys.d };
+  const buttons = { first: keys.Home, back: keys.k, play, next: keys.j, last: keys.End, violation: keys.v, wrongly: keys.w, help: keys["?"], theme: keys.d };
   for (const [id, act] of Object.entries(buttons)) $(id).addEventListener("click", act);
   for (const id of ["fold", "by-checkpoint", "by-lane", "by-kind"]) $(id).addEventListener("change", again);
   $("zoom").addEventListener("input", () => zoomTo(Number($("zoom").value)));

@@ -35,6 +35,22 @@ pub(crate) struct Document {
 pub(crate) struct Story {
     pub(crate) label: String,
     pub(crate) scene: Scene,
+    /// Where a wrong rule makes the first difference.
+    pub(crate) parts: Option<Parts>,
+}
+
+impl Story {
+    pub(crate) fn new(label: impl Into<String>, scene: Scene) -> Self {
+        Self { label: label.into(), scene, parts: None }
+    }
+}
+
+/// Where a story parts from what the correct protocol makes of its schedule.
+#[derive(Serialize, Debug)]
+pub(crate) struct Parts {
+    pub(crate) step: usize,
+    /// What happens there, and what would.
+    pub(crate) says: String,
 }
 
 /// Two stories side by side.
@@ -70,7 +86,7 @@ impl Document {
 
     /// A document of one scene.
     pub(crate) fn of(scene: Scene) -> Self {
-        Self::new(vec![Story { label: "the trace".into(), scene }])
+        Self::new(vec![Story::new("the trace", scene)])
     }
 }
 

@@ -18,7 +18,7 @@ use snapline_protocol::ids::{SubtaskId, Term};
 use snapline_protocol::topology::Topology;
 
 use about::{clause, kind, of_line};
-use words::{Words, transaction, variant};
+use words::{Words, is_complete, transaction, variant};
 
 const COORDINATOR: usize = 0;
 
@@ -278,7 +278,9 @@ impl<'a> Watch<'a> {
                 let (name, inner) = variant(event);
                 match name {
                     "Barrier" | "EndOfInput" => self.take(place, event),
-                    "Control" => self.hear(place, inner, verdict.is_applied()),
+                    "Control" => {
+                        self.hear(place, inner, verdict.is_applied() || is_complete(event))
+                    }
                     _ => {}
                 }
                 self.effects(effects, place);

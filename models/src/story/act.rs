@@ -26,7 +26,7 @@ pub(crate) fn phase(phase: Phase) -> String {
 
 fn timer(timer: Timer) -> String {
     match timer {
-        Timer::Interval => "the interval is over: the next checkpoint is due".into(),
+        Timer::Interval => "finds the interval over: the next checkpoint is due".into(),
         Timer::Timeout(checkpoint) => {
             format!("gives checkpoint {checkpoint} up: it takes too long")
         }

@@ -10,6 +10,8 @@ impl Teller<'_> {
     /// What followed, in clauses.
     pub(super) fn follow(&self, action: Action) -> Vec<String> {
         let mut clauses = Vec::new();
+        // A manifest is durable before anybody can be told of it.
+        self.storage_changed(action, &mut clauses);
         let deployed = self.before.host != self.after.host;
         if deployed {
             self.deployed(&mut clauses);
@@ -22,7 +24,6 @@ impl Teller<'_> {
                 }
             }
         }
-        self.storage_changed(action, &mut clauses);
         self.external_changed(action, &mut clauses);
         // Who is elected afresh takes an empty seat; else everybody keeps theirs.
         if action != Action::Elect {
@@ -47,6 +48,12 @@ impl Teller<'_> {
             None => "starts from nothing".into(),
         };
         clauses.push(format!("attempt {attempt} is deployed and {from}"));
+        // What was restored is seen by where the sources stand.
+        for source in self.setup.topology.sources().iter().filter(|_| restored.is_some()) {
+            let read = self.after.tasks[source].position;
+            let records = if read == 1 { "record" } else { "records" };
+            clauses.push(format!("{} goes on behind {read} {records}", self.name(source)));
+        }
         let new = self.after.zombies.iter().skip(self.before.zombies.len());
         let stay = self.names(new.map(|zombie| zombie.subtask));
         if !stay.is_empty() {
@@ -149,7 +156,14 @@ impl Teller<'_> {
         let (before, after) = (&self.before.disk, &self.after.disk);
         for manifest in &after.manifests {
             if !before.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
-                clauses.push(format!("checkpoint {} is complete", manifest.checkpoint));
+                let missing = self.after.roots_of(self.setup, manifest).enumerate();
+                let missing = missing.filter(|(_, root)| after.state(*root).is_none());
+                let missing = self.names(missing.map(|(subtask, _)| subtask));
+                let although = match missing.is_empty() {
+                    true => String::new(),
+                    false => format!(", and the snapshot of {missing} is not there"),
+                };
+                clauses.push(format!("checkpoint {} is complete{although}", manifest.checkpoint));
             }
         }
         for manifest in &before.manifests {

@@ -62,6 +62,11 @@ pub(super) fn message(value: &Value) -> String {
     }
 }
 
+/// Whether an event is the message that a checkpoint is complete.
+pub(super) fn is_complete(event: &Value) -> bool {
+    matches!(variant(event), ("Control", message) if message.get("order").is_some_and(|order| variant(order).0 == "Complete"))
+}
+
 /// What is asked of storage, as a thing.
 pub(super) fn write(op: &Value) -> String {
     let (name, inner) = variant(op);
@@ -145,7 +150,9 @@ impl Words<'_> {
             What::Aligner { event, verdict, effects, received } => {
                 let behind =
                     received.map_or(String::new(), |records| format!(", behind {records} records"));
-                let text = self.of_aligner(event, subtask) + &behind + &ignored(*verdict);
+                // A sink's committer hears next what is no matter of its aligner.
+                let ignored = if is_complete(event) { String::new() } else { ignored(*verdict) };
+                let text = self.of_aligner(event, subtask) + &behind + &ignored;
                 self.with(text, effects)
             }
             What::Committer { event, verdict, effects, records } => {

@@ -113,6 +113,11 @@ fn shrink(args: &ShrinkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
     let file = &args.trace;
     let wrong =
         |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", file.display()));
+    if is_of_a_run(file)? {
+        return Err(wrong(
+            &"it is of a recorded run, and only traces of the model can be run with steps left out",
+        ));
+    }
     let trace = Trace::read(&read(file)?).map_err(|error| wrong(&error))?;
     let short = shorten(&trace).map_err(|error| wrong(&error))?;
     let text = short.write();

@@ -4,6 +4,9 @@ mod common;
 
 use common::{file, scratch, snapline};
 use serde_json::Value;
+use snapline::connect::{MemorySink, MemorySource};
+use snapline::trace::MemoryTrace;
+use snapline::{Dataflow, JobConfig};
 use snapline_models::trace::Trace;
 use snapline_models::world::Action;
 
@@ -124,6 +127,107 @@ fn the_other_forms_show_the_same_steps() {
     let shown = snapline(&["trace", "show", &trace]).is(0, &["coordinator", "is broken"]).out;
     assert!(!shown.contains('\u{1b}'), "no colour where there is no terminal");
     assert!(shown.lines().count() > steps);
+}
+
+/// Compares with a file beside this one; `SNAPLINE_GOLDEN=write` writes it anew, and the difference is read before it is committed.
+#[track_caller]
+fn golden(name: &str, text: &str) {
+    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var("SNAPLINE_GOLDEN").is_ok_and(|is| is == "write") {
+        std::fs::write(&path, text).expect("the golden file can be written");
+    }
+    let known = std::fs::read_to_string(&path).expect("there is a golden file");
+    for (number, (line, known)) in text.lines().zip(known.lines()).enumerate() {
+        assert_eq!(
+            line,
+            known,
+            "line {} of {name}; SNAPLINE_GOLDEN=write takes it over",
+            number + 1
+        );
+    }
+    assert_eq!(text.lines().count(), known.lines().count(), "{name} has as many lines");
+}
+
+#[test]
+fn a_small_trace_in_every_form() {
+    let trace = scratch("small.json");
+    std::fs::copy(counterexample("commit-at-barrier"), &trace).expect("it was written");
+    let render =
+        |more: &[&str]| snapline(&[&["trace", "render", &trace], more].concat()).is(0, &[]).out;
+    golden("small.svg", &render(&["--svg"]));
+    golden("small.mmd", &render(&["--mermaid"]));
+    golden("small.itf.json", &render(&["--itf"]));
+    golden("small.txt", &snapline(&["trace", "show", &trace]).is(0, &[]).out);
+    // Of the page the document: the rest of it is the files that are written by hand.
+    let mut document = document(&render(&["--compare-correct", "--production"]));
+    for command in document["commands"].as_array_mut().expect("commands") {
+        let shown = command[1].as_str().expect("a command").replace(&trace, "small.json");
+        command[1] = Value::String(shown);
+    }
+    // The words of SPEC.md are its own matter.
+    let clauses = document["clauses"].as_object().expect("clauses").keys().cloned();
+    document["clauses"] = clauses.collect::<Vec<String>>().into();
+    let text = serde_json::to_string_pretty(&document).expect("JSON");
+    golden("small.document.json", &(text + "\n"));
+}
+
+#[test]
+fn what_a_form_cannot_show_is_said() {
+    let run = |name: &str| {
+        let (flow, trace) = (Dataflow::new(name), MemoryTrace::new());
+        flow.source("in", MemorySource::new(vec![1, 2, 3])).sink("out", MemorySink::new());
+        flow.build(JobConfig::new().record(trace.clone()))
+            .expect("well formed")
+            .run()
+            .expect("it ends");
+        let (_, bytes) = trace.files().into_iter().next().expect("one run");
+        let path = scratch(&format!("{name}.ndjson"));
+        std::fs::write(&path, bytes).expect("the scratch directory is writable");
+        path
+    };
+    let (run, other, model) = (run("one"), run("another"), counterexample("commit-twice"));
+    snapline(&["trace", "render", &run, "--itf"]).is(2, &["--itf is for traces of the model"]);
+    snapline(&["trace", "render", &run, "--compare", &model])
+        .is(2, &["--compare is for traces of the model"]);
+    snapline(&["trace", "render", &model, "--compare", &run])
+        .is(2, &["--compare is for traces of the model"]);
+    snapline(&["trace", "render", &run, "--production"])
+        .is(2, &["--production is for traces of the model"]);
+    snapline(&["trace", "render", &run, &model]).is(2, &["drawn by itself"]);
+    snapline(&["trace", "render", &run, &other])
+        .is(2, &["runs of several jobs", "`one`", "`another`"]);
+    snapline(&["trace", "shrink", &run]).is(2, &["it is of a recorded run"]);
+    // A run has the other forms.
+    snapline(&["trace", "render", &run, "--svg"]).is(0, &["</svg>"]);
+    snapline(&["trace", "render", &run, "--mermaid"]).is(0, &["sequenceDiagram", "trigger 1"]);
+    snapline(&["trace", "show", &run])
+        .is(0, &["the manifest of checkpoint 1 is durable", "as the protocol has it"]);
+    let page = snapline(&["trace", "render", &run]).is(0, &[]).out;
+    let scene = scene(&page);
+    assert_eq!(scene["broken"], Value::Null);
+    assert_eq!(scene["checkpoints"][0]["complete"], true);
+    let of = |kind: &str| {
+        let arrows = scene["arrows"].as_array().expect("arrows").iter();
+        arrows
+            .filter(|arrow| arrow["kind"] == kind)
+            .map(|arrow| arrow["fate"].clone())
+            .collect::<Vec<_>>()
+    };
+    for kind in ["barrier", "control", "write", "commit", "end"] {
+        let fates = of(kind);
+        assert!(
+            !fates.is_empty() && fates.iter().all(|fate| fate == "arrived"),
+            "{kind}: {fates:?}"
+        );
+    }
+    // A file that is cut off anywhere is drawn as far as it goes, or what is wrong with it is said.
+    let bytes = std::fs::read(&run).expect("it was written");
+    for part in 1..40 {
+        let path = scratch("cut.ndjson");
+        std::fs::write(&path, &bytes[..bytes.len() * part / 40]).expect("writable");
+        let run = snapline(&["trace", "render", &path]);
+        assert!(matches!(run.status, Some(0 | 2)) && !run.err.contains("panicked"), "{}", run.err);
+    }
 }
 
 #[test]

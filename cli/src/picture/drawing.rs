@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use snapline_models::scene::{ArrowKind, Fate, LaneKind, Scene};
+use snapline_models::scene::{Arrow, ArrowKind, Fate, LaneKind, Scene};
 
 const GUTTER: usize = 40;
 const LANE: usize = 120;
@@ -30,6 +30,12 @@ pub(super) fn drawing(scene: &Scene) -> String {
             x(place),
             escaped(&lane.name)
         );
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{at}\" y1=\"{TOP}\" x2=\"{at}\" y2=\"{}\" stroke=\"#dcded9\"/>",
+            height - ROW / 2,
+            at = x(place)
+        );
     }
     for life in &scene.lives {
         let fill = match scene.lanes[life.lane].kind {
@@ -39,6 +45,10 @@ pub(super) fn drawing(scene: &Scene) -> String {
             LaneKind::External => "#f6ead9",
         };
         let (from, until) = (y(life.from), y(life.until.unwrap_or(scene.steps.len())));
+        let fill = match life.old {
+            true => "none\" stroke=\"#626a71\" stroke-dasharray=\"3 3",
+            false => fill,
+        };
         let _ = writeln!(
             svg,
             "<rect x=\"{}\" y=\"{from}\" width=\"18\" height=\"{}\" rx=\"3\" fill=\"{fill}\"><title>{}</title></rect>",
@@ -60,44 +70,9 @@ pub(super) fn drawing(scene: &Scene) -> String {
             (until - from).max(4)
         );
     }
-    for arrow in &scene.arrows {
-        let colour = match arrow.kind {
-            ArrowKind::Record | ArrowKind::End => "#8a9299",
-            ArrowKind::Barrier => "#0b6bcb",
-            ArrowKind::Control => "#6b3fa0",
-            ArrowKind::Write => "#2f7d32",
-            ArrowKind::Commit => "#b26a00",
-        };
-        let dashes = match arrow.fate {
-            Fate::Arrived | Fate::Twice => "",
-            Fate::Late | Fate::Ignored => " stroke-dasharray=\"12 3\"",
-            Fate::Lost => " stroke-dasharray=\"2 4\"",
-            Fate::Failed => " stroke-dasharray=\"8 3 2 3\"",
-            Fate::UnderWay => " stroke-dasharray=\"6 4\"",
-        };
-        let wide = if arrow.fate == Fate::Twice { 3 } else { 1 };
-        let (from, to) = ((x(arrow.from), y(arrow.sent)), (x(arrow.to), y(arrow.until)));
-        let _ = writeln!(
-            svg,
-            "<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{colour}\" stroke-width=\"{wide}\"{dashes}><title>{}</title></line>",
-            from.0,
-            from.1,
-            to.0,
-            to.1,
-            escaped(&arrow.label)
-        );
-        match arrow.fate {
-            Fate::Lost => {
-                let _ = writeln!(svg, "{}", cross(to, 4));
-            }
-            _ => {
-                let _ = writeln!(
-                    svg,
-                    "<circle cx=\"{}\" cy=\"{}\" r=\"3\" fill=\"{colour}\"/>",
-                    to.0, to.1
-                );
-            }
-        }
+    for arrow in scene.arrows.iter().filter(|arrow| arrow.from != arrow.to) {
+        let from = (x(arrow.from), y(arrow.sent));
+        let _ = writeln!(svg, "{}", line(arrow, from, (x(arrow.to), y(arrow.until))));
     }
     for (place, step) in scene.steps.iter().enumerate() {
         let number = place + 1;
@@ -116,7 +91,7 @@ pub(super) fn drawing(scene: &Scene) -> String {
     if let Some(broken) = &scene.broken {
         let _ = writeln!(
             svg,
-            "<rect x=\"1\" y=\"{}\" width=\"{}\" height=\"{ROW}\" fill=\"none\" stroke=\"#b3261e\"/>\n\
+            "<rect x=\"1\" y=\"{}\" width=\"{}\" height=\"{ROW}\" fill=\"none\" stroke=\"#b3261e\" stroke-width=\"2\"/>\n\
              <text x=\"{text_at}\" y=\"20\" fill=\"#b3261e\" font-weight=\"bold\">{}: {}</text>",
             y(broken.step) - ROW / 2,
             width - 2,
@@ -126,6 +101,53 @@ pub(super) fn drawing(scene: &Scene) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// An arrow from the edge of a bar to the edge of another; what never arrives ends on its way.
+fn line(arrow: &Arrow, from: (usize, usize), to: (usize, usize)) -> String {
+    let colour = match arrow.kind {
+        ArrowKind::Record | ArrowKind::End => "#8a9299",
+        ArrowKind::Barrier => "#0b62bd",
+        ArrowKind::Control => "#7446ad",
+        ArrowKind::Write => "#2f7d32",
+        ArrowKind::Commit => "#a96300",
+    };
+    let dashes = match arrow.fate {
+        Fate::Arrived | Fate::Ignored | Fate::Twice => "",
+        Fate::Late => " stroke-dasharray=\"14 3\"",
+        Fate::Lost => " stroke-dasharray=\"2 4\"",
+        Fate::Failed => " stroke-dasharray=\"8 3 2 3\"",
+        Fate::UnderWay => " stroke-dasharray=\"6 4\"",
+    };
+    let wide = match (arrow.fate, arrow.kind) {
+        (Fate::Twice, _) => 4,
+        (_, ArrowKind::Barrier) => 2,
+        _ => 1,
+    };
+    // A drawing is smaller than 2^52 points.
+    let point = |(x, y): (usize, usize)| (x as f64, y as f64);
+    let ((x1, y1), (x2, y2)) = (point(from), point(to));
+    let edge = (x2 - x1).signum() * 9.0;
+    let part = if matches!(arrow.fate, Fate::Lost | Fate::UnderWay) { 0.6 } else { 1.0 };
+    let x1 = x1 + edge;
+    let (x2, y2) = (x1 + (x2 - edge - x1) * part, y1 + (y2 - y1) * part);
+    let mut drawn = format!(
+        "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\" stroke-width=\"{wide}\"{dashes}><title>{}</title></line>",
+        escaped(&arrow.label)
+    );
+    if matches!(arrow.fate, Fate::Lost | Fate::Failed) {
+        // Not below zero: lanes and rows begin further in.
+        drawn += &cross((x2 as usize, y2 as usize), 5);
+        return drawn;
+    }
+    let angle = (y2 - y1).atan2(x2 - x1);
+    let back = |by: f64| (x2 - 9.0 * (angle + by).cos(), y2 - 9.0 * (angle + by).sin());
+    let ((ax, ay), (bx, by)) = (back(0.4), back(-0.4));
+    let fill = if arrow.fate == Fate::Ignored { "#ffffff" } else { colour };
+    drawn += &format!(
+        "<path d=\"M{x2:.1} {y2:.1}L{ax:.1} {ay:.1}L{bx:.1} {by:.1}Z\" fill=\"{fill}\" stroke=\"{colour}\"/>"
+    );
+    drawn
 }
 
 fn cross((x, y): (usize, usize), size: usize) -> String {

@@ -1,23 +1,23 @@
 //! The informal trace format that Apalache and Quint tools read (<https://apalache-mc.org/docs/adr/015adr-trace.html>): a variable for each
-//! lane, a record of its facts, and what happened.
+//! lane, a function from names to what there is to know of it, and what happened.
 
 use serde_json::{Map, Value, json};
-use snapline_models::scene::Scene;
+use snapline_models::scene::{Lane, LaneKind, Scene};
 
 pub(super) fn itf(scene: &Scene) -> String {
-    let names: Vec<String> = scene.lanes.iter().map(|lane| variable(&lane.name)).collect();
-    let mut current: Vec<Value> = vec![Value::Object(Map::new()); names.len()];
+    let mut names: Vec<String> = Vec::new();
+    for lane in &scene.lanes {
+        let name = variable(lane);
+        // `a.0` and `a_0` are spelled alike.
+        let alike = names.iter().filter(|other| **other == name).count();
+        names.push(if alike == 0 { name } else { format!("{name}_{}", names.len()) });
+    }
+    let mut current: Vec<Value> = vec![map(&[]); names.len()];
     let mut facts = scene.facts.iter().peekable();
     let mut states = Vec::new();
     for step in 0..=scene.steps.len() {
         while let Some(fact) = facts.next_if(|fact| fact.step <= step) {
-            let rows = fact.rows.iter().enumerate().map(|(place, [name, value])| {
-                // A record names each once.
-                let seen = fact.rows[..place].iter().filter(|[other, _]| other == name).count();
-                let name = if seen == 0 { name.clone() } else { format!("{name} {}", seen + 1) };
-                (name, Value::String(value.clone()))
-            });
-            current[fact.lane] = Value::Object(rows.collect());
+            current[fact.lane] = map(&fact.rows);
         }
         let mut state = Map::new();
         state.insert("#meta".into(), json!({ "index": step }));
@@ -32,11 +32,16 @@ pub(super) fn itf(scene: &Scene) -> String {
         states.push(Value::Object(state));
     }
     let mut vars = vec!["action".to_owned()];
-    vars.extend(names);
+    vars.extend(names.iter().cloned());
+    let mut types = Map::new();
+    types.insert("action".into(), "Str".into());
+    types.extend(names.iter().map(|name| (name.clone(), "Str -> Str".into())));
     let meta = json!({
         "format": "ITF",
         "format-description": "https://apalache-mc.org/docs/adr/015adr-trace.html",
         "source": scene.title,
+        "description": "a path of snapline's model; what is a map of strings is for people too",
+        "varTypes": types,
         "status": scene.broken.as_ref().map_or("ok", |_| "violation"),
     });
     let trace = json!({ "#meta": meta, "vars": vars, "states": states });
@@ -44,8 +49,14 @@ pub(super) fn itf(scene: &Scene) -> String {
     serde_json::to_string_pretty(&trace).expect("a value is JSON") + "\n"
 }
 
-/// A lane's name as an identifier.
-fn variable(name: &str) -> String {
+/// A function from names to values: not a record, as what there is to know of a task that is not there has other names.
+fn map(rows: &[[String; 2]]) -> Value {
+    json!({ "#map": rows })
+}
+
+/// A lane's name as an identifier that is no word of TLA+ or Quint.
+fn variable(lane: &Lane) -> String {
     let one = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    name.chars().map(one).collect()
+    let name: String = lane.name.chars().map(one).collect();
+    if lane.kind == LaneKind::Task { format!("task_{name}") } else { name }
 }

@@ -472,7 +472,7 @@ function themed(dark) { document.documentElement.dataset.theme = dark ? "dark" :
 const keys = {
   j: () => onward(1), ArrowRight: () => onward(1), ArrowDown: () => onward(1), k: () => onward(-1), ArrowLeft: () => onward(-1), ArrowUp: () => onward(-1),
   Home: () => go(0), End: () => go(places), PageDown: () => go(rows[Math.min(rows.length - 1, rowOf[current] + 20)].until, true, false), PageUp: () => go(rows[Math.max(0, rowOf[current] - 20)].until, true, false),
-  w: () => sides[0].parts && !told.compare && go(sides[0].parts.step), " ": play, v: () => brokenAt() && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
+  p: () => sides[0].parts && !told.compare && go(sides[0].parts.step), " ": play, v: () => brokenAt() && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
   f: () => { $("fold").checked = !$("fold").checked; again(); }, "+": () => zoomTo(rowHeight + 4), "=": () => zoomTo(rowHeight + 4), "-": () => zoomTo(rowHeight - 4),
   d: () => themed(document.documentElement.dataset.theme !== "dark"), "/": () => $("search").focus(), "?": () => $("keys").showModal(),
   Escape: () => { for (const id of ["by-checkpoint", "by-lane", "by-kind", "search"]) $(id).value = ""; search(); again(); },
@@ -574,7 +574,7 @@ function listen() {
     const act = keys[event.key];
     if (act) { event.preventDefault(); act(); if (typing) $("view").focus(); }
   });
-  const buttons = { first: keys.Home, back: keys.k, play, next: keys.j, last: keys.End, violation: keys.v, wrongly: keys.w, help: keys["?"], theme: keys.d };
+  const buttons = { first: keys.Home, back: keys.k, play, next: keys.j, last: keys.End, violation: keys.v, wrongly: keys.p, help: keys["?"], theme: keys.d };
   for (const [id, act] of Object.entries(buttons)) $(id).addEventListener("click", act);
   for (const id of ["fold", "by-checkpoint", "by-lane", "by-kind"]) $(id).addEventListener("change", again);
   $("zoom").addEventListener("input", () => zoomTo(Number($("zoom").value)));

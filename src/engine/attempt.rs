@@ -10,9 +10,10 @@ use snapline_protocol::topology::Role;
 
 use super::Notice;
 use super::failure::{TaskFailure, guarded};
+use super::gauges::Gauges;
 use super::lanes::Lanes;
 use super::platform::{Platform, planted};
-use super::task::{Counters, Identity, Links, Start, TASK_STATE, Task};
+use super::task::{Identity, Links, Start, TASK_STATE, Task};
 use super::turn;
 use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
@@ -38,7 +39,8 @@ pub(crate) struct Running {
     wakers: Vec<Unparker>,
     /// By subtask.
     pub(crate) addresses: Vec<Address>,
-    pub(crate) counters: Vec<(String, Arc<Counters>)>,
+    /// By subtask.
+    pub(crate) gauges: Vec<Arc<Gauges>>,
 }
 
 /// What tasks share across attempts.
@@ -124,7 +126,7 @@ fn seat(
         workers: Vec::new(),
         wakers,
         addresses: Vec::new(),
-        counters: Vec::new(),
+        gauges: Vec::new(),
     };
     let mut opens: Vec<Vec<OpenTask>> = seats.iter().map(|_| Vec::new()).collect();
     for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
@@ -138,8 +140,12 @@ fn seat(
         running.addresses.push(me.clone());
         // The topology's limit of 256 subtasks fits a u16.
         let id = SubtaskId::new(number as u16);
-        let counters = Arc::new(Counters::default());
-        running.counters.push((spec.topology.name(id), Arc::clone(&counters)));
+        let channels = spec.topology.channels();
+        let feeders = subtask.inputs.iter().map(|&channel| channels[channel].from.index());
+        let operator = spec.nodes[subtask.operator].name.clone();
+        let name = spec.topology.name(id);
+        let gauges = Arc::new(Gauges::new(name, operator, worker, feeders.collect()));
+        running.gauges.push(Arc::clone(&gauges));
         let opening = TaskOpening {
             identity: Identity {
                 subtask: id,
@@ -177,7 +183,7 @@ fn seat(
                 platform: hosting.platform.clone(),
                 sizing: spec.sizing,
             },
-            counters,
+            gauges,
         };
         opens[worker].push(Box::new(move || opening.start()));
     }
@@ -214,7 +220,7 @@ struct TaskOpening {
     snapshot: Option<SnapshotRef>,
     open: Open,
     links: Links,
-    counters: Arc<Counters>,
+    gauges: Arc<Gauges>,
 }
 
 impl TaskOpening {
@@ -229,7 +235,7 @@ impl TaskOpening {
     }
 
     fn open(self) -> Result<Start, BoxError> {
-        let Self { identity, context, aligner, is_sink, from, snapshot, open, links, counters } =
+        let Self { identity, context, aligner, is_sink, from, snapshot, open, links, gauges } =
             self;
         let store = Arc::clone(&links.store);
         let mut restored = match &snapshot {
@@ -260,7 +266,7 @@ impl TaskOpening {
         // What a source ended is found out again by reading; what an operator flushed is not flushed again (SPEC 5.7).
         let flushed = flushed && aligner.inputs > 0;
         let (body, aligner) = (opened.body, (aligner, machine));
-        Ok(Start { identity, aligner, committer, body, flushed, restored, links, counters })
+        Ok(Start { identity, aligner, committer, body, flushed, restored, links, gauges })
     }
 }
 

@@ -21,7 +21,7 @@ use super::platform::Platform;
 #[cfg(feature = "sim")]
 use super::platform::planted;
 use super::restart::Restarts;
-use super::status::{JobPhase, StatusBoard};
+use super::status::{JobPhase, RestartStats, StatusBoard};
 use super::storing::policy;
 use super::task::News;
 use super::{Notice, Part, Wish};
@@ -117,6 +117,7 @@ impl Driver {
             retained: Some(settings.retained),
             id_block: ID_BLOCK,
         };
+        board.tells_time_by(platform.clock.clone());
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
         let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
         let term = store.fence().map_err(JobError::Store)?.term.next();
@@ -500,12 +501,25 @@ impl Driver {
         };
         if !first {
             tracing::warn!(target: "snapline::job", ?pause, "restarting");
-            self.board.update(|status| {
-                status.restarts += 1;
-                status.phase = JobPhase::Restoring;
+            self.board.restarts(RestartStats {
+                attempt: self.machine.attempt(),
+                cause: self.cause(),
+                at: self.hosting.platform.clock.date(),
+                pause,
             });
         }
         self.peer.recover(self.machine.term(), self.policy, pause);
+    }
+
+    /// Why the job is restarted, in words.
+    fn cause(&self) -> String {
+        match &self.failure {
+            Some(failure) => failure.to_string(),
+            None => format!(
+                "too many checkpoints in a row failed; the last was missing {}",
+                self.missing.join(", ")
+            ),
+        }
     }
 
     fn end_tasks(&mut self) {
@@ -538,7 +552,7 @@ impl Driver {
         tracing::info!(target: "snapline::job", %attempt, restored = restored.map(CheckpointId::get), "starting the tasks");
         match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
             Ok(running) => {
-                self.board.hosts(running.counters.clone());
+                self.board.hosts(running.gauges.clone());
                 self.board.update(|status| {
                     status.attempt = Some(attempt);
                     status.restored_from = restored;

@@ -10,13 +10,14 @@
 //! | [`platform`] | what all of it runs on: the operating system, or a simulator |
 //! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
-//! | [`status`], [`handle`] | what is going on, for those who look; and what they can do |
+//! | [`gauges`], [`status`], [`handle`] | what is going on, for those who look; and what they can do |
 
 pub(crate) mod attempt;
 pub(crate) mod body;
 mod committing;
 pub(crate) mod driver;
 pub(crate) mod failure;
+pub(crate) mod gauges;
 pub(crate) mod handle;
 pub(crate) mod lanes;
 mod observe;

@@ -1,33 +1,41 @@
 //! What is told of a checkpoint when it has ended: to the status, and to tracing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use snapline_protocol::ids::{CheckpointId, SubtaskId};
 
 use super::driver::{Driver, Gathered};
-use super::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWayStatus};
+use super::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
 
 impl Driver {
     /// Brings the status up to date.
     pub(super) fn publish(&self) {
         let name = |place: usize| self.name(place);
         let all: BTreeSet<usize> = (0..self.subtasks()).collect();
-        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWayStatus {
-            checkpoint,
-            acknowledged: gathered.acked.iter().map(name).collect(),
-            missing: all
-                .iter()
-                .copied()
-                .filter(|&s| !gathered.acked.contains(s))
-                .map(name)
-                .collect(),
+        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWay {
+            triggered: gathered.triggered,
+            status: UnderWayStatus {
+                checkpoint,
+                kind: gathered.kind,
+                acknowledged: gathered.acked.iter().map(name).collect(),
+                missing: all
+                    .iter()
+                    .copied()
+                    .filter(|&s| !gathered.acked.contains(s))
+                    .map(name)
+                    .collect(),
+                // These are of the moment at which somebody looks.
+                running: Duration::ZERO,
+                stages: Vec::new(),
+            },
         };
         let under_way = self.gathered.iter().map(way).collect();
         let closing = self.machine.is_over();
         let newest = self.machine.newest();
         let recording_failed = self.hosting.recorder.failure();
+        self.board.under_way(under_way);
         self.board.update(|status| {
-            status.under_way = under_way;
             status.newest_checkpoint = newest;
             status.recording_failed = recording_failed;
             if closing && status.phase == JobPhase::Running {
@@ -77,7 +85,7 @@ fn tell(stats: &CheckpointStats) {
     let checkpoint = stats.checkpoint.get();
     let duration_ms = stats.duration.as_secs_f64() * 1e3;
     for subtask in &stats.acknowledged {
-        let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         tracing::debug!(
             target: "snapline::checkpoint",
             checkpoint,

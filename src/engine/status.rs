@@ -1,15 +1,16 @@
 //! What a job is doing, for whoever looks.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
 
-use super::task::Counters;
+use super::gauges::Gauges;
+use crate::clock::Clock;
 use crate::sync::{Arc, Mutex, Ordering, lock};
 
-/// How many past checkpoints a status remembers.
+/// How many past checkpoints, and how many restarts, a status remembers.
 const HISTORY: usize = 64;
 
 /// Where a job stands.
@@ -83,22 +84,85 @@ impl CheckpointStats {
     }
 }
 
+/// How far a subtask has come with a checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SubtaskStage {
+    /// Nothing of the checkpoint has come here: no barrier, of a source no trigger.
+    Waiting,
+    /// Barriers have come on some of its inputs.
+    Aligning {
+        /// How long ago the first came.
+        since: Duration,
+        /// The subtasks whose barriers have not come.
+        awaited: Vec<String>,
+    },
+    /// Its state is taken, its barriers are passed on, and the bytes are being written.
+    Writing {
+        /// How long ago the state was taken.
+        since: Duration,
+    },
+    /// The bytes could not be written: it declines the checkpoint.
+    Failed {
+        /// How long ago.
+        since: Duration,
+    },
+    /// The bytes are durable.
+    Written {
+        /// How long ago.
+        since: Duration,
+    },
+}
+
 /// A checkpoint under way.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct UnderWayStatus {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
+    /// What it is taken for.
+    pub kind: Option<CheckpointKind>,
+    /// How long ago it was triggered.
+    pub running: Duration,
     /// Subtasks that have acknowledged.
     pub acknowledged: Vec<String>,
     /// Subtasks that have not.
     pub missing: Vec<String>,
+    /// How far each subtask has come, in the order of [`JobStatus::tasks`].
+    pub stages: Vec<SubtaskStage>,
+}
+
+/// A failure, and what followed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RestartStats {
+    /// The attempt that ended.
+    pub attempt: Attempt,
+    /// Why, in words.
+    pub cause: String,
+    /// When.
+    pub at: SystemTime,
+    /// How long the job paused before it restored.
+    pub pause: Duration,
 }
 
 /// What a subtask has done in this attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TaskStatus {
     /// Its name.
     pub subtask: String,
+    /// Its operator's name.
+    pub operator: String,
+    /// Which worker hosts it: a thread that lets its subtasks step in turn.
+    pub worker: usize,
+    /// The subtasks that feed it, by input.
+    pub inputs: Vec<String>,
+    /// Steps begun and steps ended, together: odd while one is being taken. A number that stays the same and is odd is a step that takes
+    /// long: its user's code blocks, and nothing else that the worker hosts goes on.
+    pub steps: u64,
+    /// Whether its output waits for room: what it feeds reads too slowly, or not now.
+    pub waits_for_room: bool,
     /// Records read.
     pub records_in: u64,
     /// Records sent on, to all consumers together; of a sink, records written.
@@ -119,6 +183,8 @@ pub struct JobStatus {
     pub restarts: u32,
     /// The last failure, in words.
     pub last_failure: Option<String>,
+    /// The last restarts, oldest first.
+    pub restart_history: Vec<RestartStats>,
     /// The newest complete checkpoint.
     pub newest_checkpoint: Option<CheckpointId>,
     /// How many checkpoints were completed.
@@ -135,11 +201,59 @@ pub struct JobStatus {
     pub tasks: Vec<TaskStatus>,
 }
 
+/// A checkpoint under way, as the driver knows it.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub(super) status: UnderWayStatus,
+    pub(super) triggered: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct Board {
     status: JobStatus,
     history: VecDeque<CheckpointStats>,
-    counters: Vec<(String, Arc<Counters>)>,
+    restarts: VecDeque<RestartStats>,
+    under_way: Vec<UnderWay>,
+    tasks: Vec<Arc<Gauges>>,
+    clock: Clock,
+}
+
+impl Board {
+    fn tasks(&self) -> Vec<TaskStatus> {
+        let name = |&task: &usize| self.tasks.get(task).map_or(String::new(), |it| it.name.clone());
+        let task = |task: &Arc<Gauges>| TaskStatus {
+            subtask: task.name.clone(),
+            operator: task.operator.clone(),
+            worker: task.worker,
+            inputs: task.feeders.iter().map(name).collect(),
+            steps: task.steps.load(Ordering::Relaxed),
+            waits_for_room: task.full.load(Ordering::Relaxed),
+            records_in: task.records_in.load(Ordering::Relaxed),
+            records_out: task.records_out.load(Ordering::Relaxed),
+        };
+        self.tasks.iter().map(task).collect()
+    }
+
+    fn under_way(&self) -> Vec<UnderWayStatus> {
+        let now = self.clock.now();
+        let name = |task: usize| self.tasks.get(task).map_or(String::new(), |it| it.name.clone());
+        let show = |way: &UnderWay| {
+            let checkpoint = way.status.checkpoint;
+            let stages = self.tasks.iter().map(|task| task.stage(checkpoint, now, &name)).collect();
+            let since = |then: Instant| now.saturating_duration_since(then);
+            let running = way.triggered.map_or(Duration::ZERO, since);
+            UnderWayStatus { running, stages, ..way.status.clone() }
+        };
+        self.under_way.iter().map(show).collect()
+    }
+}
+
+/// Keeps the last few.
+fn remember<T>(last: &mut VecDeque<T>, newest: T) {
+    if last.len() >= HISTORY {
+        last.pop_front();
+    }
+    last.push_back(newest);
 }
 
 /// Where the driver writes and everybody reads.
@@ -151,32 +265,49 @@ impl StatusBoard {
         let board = lock(&self.0);
         let mut status = board.status.clone();
         status.history = board.history.iter().cloned().collect();
-        let task = |(name, counters): &(String, Arc<Counters>)| TaskStatus {
-            subtask: name.clone(),
-            records_in: counters.records_in.load(Ordering::Relaxed),
-            records_out: counters.records_out.load(Ordering::Relaxed),
-        };
-        status.tasks = board.counters.iter().map(task).collect();
+        status.restart_history = board.restarts.iter().cloned().collect();
+        status.under_way = board.under_way();
+        status.tasks = board.tasks();
         status
+    }
+
+    /// What the tasks have done, and nothing else: to be asked again and again.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn tasks(&self) -> (Option<Attempt>, Vec<TaskStatus>) {
+        let board = lock(&self.0);
+        (board.status.attempt, board.tasks())
     }
 
     pub(crate) fn update(&self, change: impl FnOnce(&mut JobStatus)) {
         change(&mut lock(&self.0).status);
     }
 
-    pub(crate) fn hosts(&self, counters: Vec<(String, Arc<Counters>)>) {
-        lock(&self.0).counters = counters;
+    /// By which clock the driver and the tasks measure.
+    pub(super) fn tells_time_by(&self, clock: Clock) {
+        lock(&self.0).clock = clock;
     }
 
-    pub(crate) fn ended(&self, stats: CheckpointStats) {
+    pub(super) fn hosts(&self, tasks: Vec<Arc<Gauges>>) {
+        lock(&self.0).tasks = tasks;
+    }
+
+    pub(super) fn under_way(&self, under_way: Vec<UnderWay>) {
+        lock(&self.0).under_way = under_way;
+    }
+
+    pub(super) fn restarts(&self, stats: RestartStats) {
+        let mut board = lock(&self.0);
+        board.status.restarts += 1;
+        board.status.phase = JobPhase::Restoring;
+        remember(&mut board.restarts, stats);
+    }
+
+    pub(super) fn ended(&self, stats: CheckpointStats) {
         let mut board = lock(&self.0);
         match stats.completed {
             true => board.status.completed += 1,
             false => board.status.failed += 1,
         }
-        if board.history.len() >= HISTORY {
-            board.history.pop_front();
-        }
-        board.history.push_back(stats);
+        remember(&mut board.history, stats);
     }
 }

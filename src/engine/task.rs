@@ -14,6 +14,7 @@ use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
+use super::gauges::Gauges;
 use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 pub(crate) use super::turn::Step;
@@ -24,7 +25,7 @@ use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
 use crate::state::{Locations, Written};
 use crate::store::Store;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, AtomicBool};
 use crate::trace::{Marker, Recorder, What};
 
 /// Under which name a task's own state is in its snapshot.
@@ -66,13 +67,6 @@ pub(crate) struct Identity {
     pub(crate) index: usize,
 }
 
-/// What a task counts, for whoever looks.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) records_in: AtomicU64,
-    pub(crate) records_out: AtomicU64,
-}
-
 /// When the parts of a snapshot happened.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
@@ -92,7 +86,7 @@ pub(crate) struct Start {
     /// Where the segments of the checkpoint it is restored from are.
     pub(crate) restored: Option<(CheckpointId, Locations)>,
     pub(crate) links: Links,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 pub(crate) struct Task {
@@ -125,7 +119,7 @@ pub(crate) struct Task {
     /// Tries of the commit under way.
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
-    counters: Arc<Counters>,
+    gauges: Arc<Gauges>,
     /// A planted fault: the position before the last read.
     #[cfg(feature = "sim")]
     stale_position: Option<crate::state::Named>,
@@ -136,8 +130,7 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) fn start(start: Start) -> Result<Self, TaskFailure> {
-        let Start { identity, aligner, committer, body, flushed, restored, links, counters } =
-            start;
+        let Start { identity, aligner, committer, body, flushed, restored, links, gauges } = start;
         let (committer, out) = match committer {
             Some((config, machine, out)) => (Some((config, machine)), Some(out)),
             None => (None, None),
@@ -164,7 +157,7 @@ impl Task {
             broken: Arc::default(),
             tries: (None, 0),
             links,
-            counters,
+            gauges,
             #[cfg(feature = "sim")]
             stale_position: None,
             #[cfg(feature = "sim")]
@@ -212,12 +205,16 @@ impl Task {
 
     /// Takes one batch, or does one thing that has come up.
     pub(crate) fn step(&mut self) -> Result<Step, TaskFailure> {
+        self.gauges.step();
         let step = guarded(|| self.try_step());
+        self.gauges.step();
         step.map_err(|cause| self.failure("processing records", cause))
     }
 
     fn try_step(&mut self) -> Result<Step, BoxError> {
-        if !self.body.drain() {
+        let drained = self.body.drain();
+        self.gauges.waits(!drained);
+        if !drained {
             return Ok(Step::Idle);
         }
         if self.finishing {
@@ -300,8 +297,7 @@ impl Task {
                     self.count(records);
                 }
                 Taken::Barrier(barrier) => {
-                    let now = || self.links.platform.clock.now();
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
+                    self.arrives(barrier.checkpoint, Some(input));
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
                 }
                 Taken::End => self.align(aligner::Event::EndOfInput { channel: input })?,
@@ -311,12 +307,15 @@ impl Task {
         Ok(Step::Idle)
     }
 
+    /// A barrier has come on an input; of a source, the trigger.
+    fn arrives(&mut self, checkpoint: CheckpointId, input: Option<usize>) {
+        let now = self.links.platform.clock.now();
+        self.arrived.entry(checkpoint).or_insert(now);
+        self.gauges.arrived(checkpoint, input, now);
+    }
+
     fn count(&self, records: usize) {
-        // One writer: a plain addition, published.
-        let add = |counter: &AtomicU64, to| counter.store(to, Ordering::Relaxed);
-        let before = self.counters.records_in.load(Ordering::Relaxed);
-        add(&self.counters.records_in, before + records as u64);
-        add(&self.counters.records_out, self.body.emitted());
+        self.gauges.count(records as u64, self.body.emitted());
     }
 
     /// Takes in what came from beside the channels.
@@ -333,8 +332,7 @@ impl Task {
         match news {
             News::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {
-                    let now = || self.links.platform.clock.now();
-                    self.arrived.entry(barrier.checkpoint).or_insert_with(now);
+                    self.arrives(barrier.checkpoint, None);
                 }
                 self.align(aligner::Event::Control(message))?;
                 self.commit(committer::Event::Control(message))

@@ -26,6 +26,7 @@ impl Task {
         result: Result<(Written, Persisted, Duration), BoxError>,
     ) -> Result<(), BoxError> {
         let timing = self.timing.remove(&checkpoint);
+        self.gauges.written(checkpoint, result.is_ok(), self.links.platform.clock.now());
         match result {
             Ok((written, persisted, duration)) => {
                 self.past.insert(checkpoint, Arc::new(written.locations));
@@ -122,6 +123,7 @@ impl Task {
         let timing =
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
+        self.gauges.taken(checkpoint, began);
         lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
         #[cfg(feature = "sim")]
         if planted!(self.links.platform, AckBeforeWritten) {

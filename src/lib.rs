@@ -79,6 +79,7 @@
 //! | feature | | |
 //! |---|---|---|
 //! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
+//! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules
@@ -95,10 +96,15 @@
 mod channel;
 mod clock;
 pub mod connect;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod dataflow;
 mod engine;
 mod error;
 mod files;
+#[cfg(feature = "dashboard")]
+#[doc(hidden)]
+pub mod serve;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod state;
@@ -106,11 +112,14 @@ pub mod store;
 mod sync;
 pub mod trace;
 
+#[cfg(feature = "dashboard")]
+pub use dashboard::{Dashboard, DashboardServer};
 pub use dataflow::*;
 pub use engine::failure::TaskFailure;
 pub use engine::handle::{CheckpointFailed, Ended, JobError, JobHandle, Outcome};
 pub use engine::status::{
-    CheckpointStats, JobPhase, JobStatus, SubtaskStats, TaskStatus, UnderWayStatus,
+    CheckpointStats, JobPhase, JobStatus, RestartStats, SubtaskStage, SubtaskStats, TaskStatus,
+    UnderWayStatus,
 };
 pub use error::BoxError;
 pub use snapline_protocol as protocol;

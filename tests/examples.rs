@@ -13,6 +13,9 @@ fn example(name: &str) -> PathBuf {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "-p", "snapline", "--example", name, "--target-dir"]);
         cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if cfg!(feature = "dashboard") {
+            cargo.args(["--features", "dashboard"]);
+        }
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
@@ -61,4 +64,13 @@ fn a_service_with_a_job_inside() {
     let text = run("embedded");
     assert!(text.contains("first life: Suspended"), "{text}");
     assert!(text.contains("restored from Some"), "{text}");
+}
+
+#[cfg(feature = "dashboard")]
+#[test]
+fn a_job_with_a_status_page() {
+    let output = Command::new(example("dashboard")).arg("1").output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("open http://127.0.0.1:"), "{text}");
+    assert!(text.contains("Suspended after "), "{text}");
 }

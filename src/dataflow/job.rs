@@ -330,9 +330,15 @@ impl Job {
             (wishes.clone(), notices),
             platform,
         )?;
-        let name = "snapline-coordinator".to_owned();
-        let driver = thread::Builder::new().name(name).spawn(move || driver.run());
-        let driver = driver.map_err(JobError::Thread)?;
-        Ok(JobHandle { wishes, board, guarantee, driver })
+        let thread = thread::Builder::new().name("snapline-coordinator".to_owned());
+        let driver = thread.spawn(move || driver.run()).map_err(JobError::Thread)?;
+        Ok(JobHandle {
+            #[cfg(feature = "dashboard")]
+            name: spec.name.clone(),
+            wishes,
+            board,
+            guarantee,
+            driver,
+        })
     }
 }

@@ -173,6 +173,8 @@ impl std::error::Error for CheckpointFailed {}
 /// ```
 #[derive(Debug)]
 pub struct JobHandle {
+    #[cfg(feature = "dashboard")]
+    pub(crate) name: String,
     pub(crate) wishes: crossbeam_channel::Sender<Notice>,
     pub(crate) board: StatusBoard,
     pub(crate) guarantee: Guarantee,
@@ -202,6 +204,38 @@ impl JobHandle {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.driver.is_finished()
+    }
+
+    /// Serves a page about the job, until what this gives is dropped: what is late and why, checkpoints, records a second, restarts. It only
+    /// shows; nobody can do anything to the job with it. The job does not wait for it, and does not notice if it falls over.
+    ///
+    /// It is a method of the handle, no setting of the job, because the address is only known when it is bound, and because a job that runs
+    /// must not fail, or stop, over a port that is taken: that is for you to decide.
+    ///
+    /// ```
+    /// # use snapline::connect::{Generator, MemorySink};
+    /// # use snapline::{Dashboard, Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (flow, sink) = (Dataflow::new("for-ever"), MemorySink::new());
+    /// # flow.source("numbers", Generator::new(None, |number| number).rate(1_000)).sink("out", sink.clone());
+    /// # let job = flow.build(JobConfig::new())?;
+    /// let handle = job.spawn()?;
+    /// let dashboard = handle.dashboard(Dashboard::new())?;
+    /// println!("{}", dashboard.url()); // http://127.0.0.1:49152/ec3c0a.../
+    /// # handle.cancel();
+    /// # handle.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or the operating system gives no thread or no randomness. The job runs on.
+    #[cfg(feature = "dashboard")]
+    pub fn dashboard(
+        &self,
+        dashboard: crate::Dashboard,
+    ) -> std::io::Result<crate::DashboardServer> {
+        dashboard.serve(&self.name, &self.guarantee, self.board.clone())
     }
 
     /// Takes a checkpoint now, and waits until it is complete.

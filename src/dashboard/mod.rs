@@ -1,0 +1,120 @@
+//! A page about a running job, for a browser: what is late and why, checkpoints, records a second, restarts.
+//!
+//! It reads what [`crate::JobHandle::status`] reads, from a thread of its own, and nothing waits for it. [`view`] has the format of
+//! `/status`, [`why`] the reasoning, [`watch`] what is only seen by looking twice. `page.html` is all there is for the browser.
+
+mod view;
+mod watch;
+mod why;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use crate::dataflow::Guarantee;
+use crate::engine::status::StatusBoard;
+use crate::serve::{Answer, Listen, Server, Site, Verb};
+use watch::Watch;
+
+const PAGE: &str = include_str!("page.html");
+
+/// Where the page of [`crate::JobHandle::dashboard`] is served. The default is a free port of 127.0.0.1: nobody but this machine's users can
+/// connect, and of them only who knows the address, which holds a random token.
+///
+/// The page is not encrypted. To look from elsewhere, forward the port (`ssh -L`), or put a proxy in front that speaks TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Dashboard {
+    listen: Listen,
+}
+
+impl Default for Dashboard {
+    fn default() -> Self {
+        Self { listen: Listen::loopback(0) }
+    }
+}
+
+impl Dashboard {
+    /// On a free port of 127.0.0.1.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// On this port; 0 is a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.listen.address.set_port(port);
+        self
+    }
+
+    /// On this address of the machine. Anything but loopback lets others connect, and the token and all that is shown travel in the clear. Under another name than the address itself it is
+    /// served only if that is given to [`Self::host`].
+    pub fn address(mut self, address: IpAddr) -> Self {
+        self.listen.address = SocketAddr::new(address, self.listen.address.port());
+        self
+    }
+
+    /// Answers to this `Host` header too, with its port unless it is 80, such as `status.example.org:8080`: the name of a proxy, or of the
+    /// machine. All others than the address itself are refused, so that no page on the web can ask in its reader's name.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.listen.hosts.push(host.into());
+        self
+    }
+
+    pub(crate) fn serve(
+        &self,
+        job: &str,
+        guarantee: &Guarantee,
+        board: StatusBoard,
+    ) -> io::Result<DashboardServer> {
+        let (job, guarantee) = (job.to_owned(), guarantee.to_string());
+        let pages = Pages { job, guarantee, board, watch: Watch::default() };
+        Ok(DashboardServer(Server::start("snapline-dashboard", &self.listen, pages)?))
+    }
+}
+
+/// A page that is being served. It ends when this is dropped, not when the job does: what it shows then is how it ended.
+#[derive(Debug)]
+#[must_use = "the page is served only as long as this lives"]
+pub struct DashboardServer(Server);
+
+impl DashboardServer {
+    /// The page's address, with the token that it takes to see it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+}
+
+struct Pages {
+    job: String,
+    guarantee: String,
+    board: StatusBoard,
+    watch: Watch,
+}
+
+impl Site for Pages {
+    fn verb(&self, page: &str) -> Option<Verb> {
+        matches!(page, "" | "status").then_some(Verb::Get)
+    }
+
+    fn answer(&mut self, page: &str, _body: &[u8]) -> Answer {
+        match page {
+            "status" => {
+                let status = self.board.read();
+                Answer::json(view::view(&self.job, &self.guarantee, &status, &self.watch))
+            }
+            _ => Answer::html(PAGE.to_owned()),
+        }
+    }
+
+    fn tick(&mut self) {
+        let (attempt, tasks) = self.board.tasks();
+        self.watch.look(Instant::now(), attempt, &tasks);
+    }
+}

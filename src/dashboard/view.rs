@@ -1,0 +1,185 @@
+//! The JSON at `/status`: one object. Times are in milliseconds, dates in milliseconds since 1970, sizes in bytes; what is not known is null.
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `format`, `version` | `"snapline-status"` and 1 |
+//! | `job`, `guarantee`, `phase` | its name, what it promises, where it stands |
+//! | `attempt`, `restored_from`, `newest_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `recording_failed` | as in [`JobStatus`] |
+//! | `why` | `late`, `text`, `chain`: which task is late and why, see [`super::why`] |
+//! | `under_way` | checkpoints: `checkpoint`, `kind`, `running`, and `subtasks`: `subtask`, `acknowledged`, `stage`, `since`, `awaited`, `why` |
+//! | `history` | checkpoints that ended, newest first: sums and the slowest of each part, and `subtasks` |
+//! | `operators`, `tasks` | records in and out, in all and a second; of tasks also `worker`, `waits_for_room`, `in_one_step` |
+//! | `restart_history` | `attempt`, `cause`, `at`, `pause`, newest first |
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::watch::Watch;
+use super::why::{of_task, why};
+use crate::engine::status::{
+    CheckpointStats, JobStatus, SubtaskStage, SubtaskStats, UnderWayStatus,
+};
+
+/// The whole object.
+pub(super) fn view(job: &str, guarantee: &str, status: &JobStatus, watch: &Watch) -> String {
+    let in_one_step = |task: usize| watch.in_one_step(task);
+    let why = why(status, &in_one_step);
+    let ways = status.under_way.iter().map(|way| under_way(status, way, watch));
+    let restarts = status.restart_history.iter().rev().map(|restart| {
+        json!({
+            "attempt": restart.attempt.to_string(),
+            "cause": restart.cause,
+            "at": date(restart.at),
+            "pause": ms(restart.pause),
+        })
+    });
+    json!({
+        "format": "snapline-status",
+        "version": 1,
+        "job": job,
+        "guarantee": guarantee,
+        "phase": format!("{:?}", status.phase).to_lowercase(),
+        "attempt": status.attempt.map(|attempt| attempt.to_string()),
+        "restored_from": status.restored_from.map(|checkpoint| checkpoint.get()),
+        "newest_checkpoint": status.newest_checkpoint.map(|checkpoint| checkpoint.get()),
+        "completed": status.completed,
+        "failed": status.failed,
+        "restarts": status.restarts,
+        "last_failure": status.last_failure,
+        "recording_failed": status.recording_failed,
+        "why": { "late": why.late, "text": why.text, "chain": why.chain },
+        "under_way": ways.collect::<Vec<_>>(),
+        "history": status.history.iter().rev().map(ended).collect::<Vec<_>>(),
+        "operators": operators(status, watch),
+        "tasks": tasks(status, watch),
+        "restart_history": restarts.collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn date(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn kind(of: impl std::fmt::Debug) -> String {
+    format!("{of:?}").to_lowercase()
+}
+
+fn under_way(status: &JobStatus, way: &UnderWayStatus, watch: &Watch) -> Value {
+    let in_one_step = |task: usize| watch.in_one_step(task);
+    let subtasks = status.tasks.iter().zip(&way.stages).enumerate();
+    let subtasks = subtasks.map(|(place, (task, stage))| {
+        let (word, since, awaited) = match stage {
+            SubtaskStage::Waiting => ("waiting", None, &[][..]),
+            SubtaskStage::Aligning { since, awaited } => ("aligning", Some(since), &awaited[..]),
+            SubtaskStage::Writing { since } => ("writing", Some(since), &[][..]),
+            SubtaskStage::Failed { since } => ("failed", Some(since), &[][..]),
+            SubtaskStage::Written { since } => ("written", Some(since), &[][..]),
+        };
+        json!({
+            "subtask": task.subtask,
+            "acknowledged": way.acknowledged.contains(&task.subtask),
+            "stage": word,
+            "since": since.map(|since| ms(*since)),
+            "awaited": awaited,
+            "why": of_task(status, way, place, &in_one_step),
+        })
+    });
+    json!({
+        "checkpoint": way.checkpoint.get(),
+        "kind": way.kind.map(kind),
+        "running": ms(way.running),
+        "subtasks": subtasks.collect::<Vec<_>>(),
+    })
+}
+
+fn ended(stats: &CheckpointStats) -> Value {
+    let most = |of: fn(&SubtaskStats) -> Duration| stats.acknowledged.iter().map(of).max().map(ms);
+    // Whose acknowledgement came last, as far as the parts tell: where to look first.
+    let whole = |part: &&SubtaskStats| part.start_delay + part.alignment + part.sync + part.writing;
+    let slowest = stats.acknowledged.iter().max_by_key(whole);
+    let subtasks = stats.acknowledged.iter().map(|part| {
+        json!({
+            "subtask": part.subtask,
+            "start_delay": ms(part.start_delay),
+            "alignment": ms(part.alignment),
+            "sync": ms(part.sync),
+            "async": ms(part.writing),
+            "written": part.written,
+            "reused": part.reused,
+        })
+    });
+    json!({
+        "checkpoint": stats.checkpoint.get(),
+        "attempt": stats.attempt.to_string(),
+        "kind": stats.kind.map(kind),
+        "completed": stats.completed,
+        "duration": ms(stats.duration),
+        "ended_at": date(stats.ended_at),
+        "written": stats.written(),
+        "reused": stats.reused(),
+        "start_delay": most(|part| part.start_delay),
+        "alignment": most(|part| part.alignment),
+        "sync": most(|part| part.sync),
+        "async": most(|part| part.writing),
+        "slowest": slowest.map(|part| &part.subtask),
+        "missing": stats.missing,
+        "subtasks": subtasks.collect::<Vec<_>>(),
+    })
+}
+
+/// Operators in the order of their first subtasks.
+fn operators(status: &JobStatus, watch: &Watch) -> Vec<Value> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, task) in status.tasks.iter().enumerate() {
+        let subtasks = members.entry(&task.operator).or_default();
+        if subtasks.is_empty() {
+            order.push(&task.operator);
+        }
+        subtasks.push(place);
+    }
+    let operator = |name: &str| {
+        let subtasks = &members[name];
+        let sum = |of: &dyn Fn(usize) -> u64| subtasks.iter().map(|&task| of(task)).sum::<u64>();
+        let rates: Option<Vec<(f64, f64)>> =
+            subtasks.iter().map(|&task| watch.rates(task)).collect();
+        let rate = |of: fn(&(f64, f64)) -> f64| {
+            rates.as_ref().map(|rates| rates.iter().map(of).sum::<f64>().round())
+        };
+        json!({
+            "operator": name,
+            "subtasks": subtasks.len(),
+            "in": sum(&|task| status.tasks[task].records_in),
+            "out": sum(&|task| status.tasks[task].records_out),
+            "in_per_s": rate(|rate| rate.0),
+            "out_per_s": rate(|rate| rate.1),
+        })
+    };
+    order.into_iter().map(operator).collect()
+}
+
+fn tasks(status: &JobStatus, watch: &Watch) -> Vec<Value> {
+    let tasks = status.tasks.iter().enumerate().map(|(place, task)| {
+        let rates = watch.rates(place);
+        json!({
+            "subtask": task.subtask,
+            "operator": task.operator,
+            "worker": task.worker,
+            "in": task.records_in,
+            "out": task.records_out,
+            "in_per_s": rates.map(|rates| rates.0.round()),
+            "out_per_s": rates.map(|rates| rates.1.round()),
+            "waits_for_room": task.waits_for_room,
+            "in_one_step": ms(watch.in_one_step(place)),
+        })
+    });
+    tasks.collect()
+}

@@ -1,0 +1,116 @@
+//! What is only seen by looking twice: how many records a second, and which task has been in one step for long.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use snapline_protocol::ids::Attempt;
+
+use crate::engine::status::TaskStatus;
+
+/// Over how many looks records a second are counted: five seconds.
+const LOOKS: usize = 11;
+
+/// What was seen of a task.
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    records_in: u64,
+    records_out: u64,
+}
+
+/// The last few looks at a job's tasks.
+#[derive(Default, Debug)]
+pub(super) struct Watch {
+    attempt: Option<Attempt>,
+    looks: VecDeque<(Instant, Vec<Seen>)>,
+    /// By task: the number of its step, and when it was first seen there.
+    steps: Vec<(u64, Instant)>,
+}
+
+impl Watch {
+    /// Looks.
+    pub(super) fn look(&mut self, now: Instant, attempt: Option<Attempt>, tasks: &[TaskStatus]) {
+        if self.attempt != attempt || self.steps.len() != tasks.len() {
+            // Another attempt counts anew.
+            (self.attempt, self.looks) = (attempt, VecDeque::new());
+            self.steps = tasks.iter().map(|task| (task.steps, now)).collect();
+        }
+        for (seen, task) in self.steps.iter_mut().zip(tasks) {
+            if seen.0 != task.steps {
+                *seen = (task.steps, now);
+            }
+        }
+        if self.looks.len() >= LOOKS {
+            self.looks.pop_front();
+        }
+        let seen =
+            |task: &TaskStatus| Seen { records_in: task.records_in, records_out: task.records_out };
+        self.looks.push_back((now, tasks.iter().map(seen).collect()));
+    }
+
+    /// Records a second in and out of a task, over the last few seconds; `None` while there is too little to tell by.
+    pub(super) fn rates(&self, task: usize) -> Option<(f64, f64)> {
+        let ((before, first), (now, last)) = (self.looks.front()?, self.looks.back()?);
+        let (first, last) = (first.get(task)?, last.get(task)?);
+        let seconds = now.saturating_duration_since(*before).as_secs_f64();
+        let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
+        (seconds > 0.0).then(|| {
+            (rate(first.records_in, last.records_in), rate(first.records_out, last.records_out))
+        })
+    }
+
+    /// For how long, at least, a task has been in one step; nothing if it is in none.
+    pub(super) fn in_one_step(&self, task: usize) -> Duration {
+        let Some(((now, _), (step, since))) = self.looks.back().zip(self.steps.get(task)) else {
+            return Duration::ZERO;
+        };
+        match step % 2 {
+            1 => now.saturating_duration_since(*since),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snapline_protocol::ids::Term;
+
+    use super::*;
+
+    fn task(steps: u64, records_in: u64) -> TaskStatus {
+        TaskStatus {
+            subtask: "map".into(),
+            operator: "map".into(),
+            worker: 0,
+            inputs: Vec::new(),
+            steps,
+            waits_for_room: false,
+            records_in,
+            records_out: records_in / 2,
+        }
+    }
+
+    #[test]
+    fn rates_and_long_steps_are_seen_by_looking_twice() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let attempt = Some(Attempt::first(Term::new(1)));
+        let mut look = |watch: &mut Watch, after: u64, steps, records| {
+            let now = start + Duration::from_secs(after);
+            watch.look(now, attempt, &[task(steps, records)]);
+        };
+        assert_eq!((watch.rates(0), watch.in_one_step(0)), (None, Duration::ZERO));
+        look(&mut watch, 0, 7, 0);
+        assert_eq!(watch.rates(0), None, "one look tells no rate");
+        look(&mut watch, 2, 7, 100);
+        assert_eq!(watch.rates(0), Some((50.0, 25.0)));
+        assert_eq!(watch.in_one_step(0), Duration::from_secs(2));
+        assert_eq!(watch.in_one_step(1), Duration::ZERO, "there is no such task");
+        look(&mut watch, 3, 8, 100);
+        assert_eq!(watch.in_one_step(0), Duration::ZERO, "between two steps it is in none");
+        for after in 4..100 {
+            look(&mut watch, after, 8, 100);
+        }
+        assert_eq!(watch.rates(0), Some((0.0, 0.0)), "what was long ago does not count");
+        watch.look(start, Some(Attempt::first(Term::new(2))), &[task(0, 5)]);
+        assert_eq!(watch.rates(0), None, "another attempt counts anew");
+    }
+}

@@ -1,0 +1,509 @@
+//! A guarded little server of pages: what [`crate::JobHandle::dashboard`] and `snapline explore` have in common. No part of the public API:
+//! it is reachable so that the command of this repository need not have a guard of its own, and may change in any version.
+//!
+//! It is meant for one person at one machine. Whoever wants an answer needs the address that was printed, with its random token, asks the
+//! host that was bound and no other name (so that no page elsewhere can have a browser ask in its stead), and asks for a page that is
+//! there, by the method that it has. All else is refused before anything is computed. A connection is good for one request, has little
+//! time, and there are only so many: who keeps one open keeps nobody else out for long. One thread serves all of it; when the [`Server`] is
+//! dropped the thread has ended.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use subtle::ConstantTimeEq;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::engine::failure::guarded;
+use crate::sync::{Arc, Mutex, lock, thread};
+
+/// How long a client has to say what it wants.
+pub const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection lives in all.
+pub const CONNECTION_TIME: Duration = Duration::from_secs(15);
+
+/// The longest head of a request, in bytes.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// How many headers a request may have.
+pub const MAX_HEADERS: usize = 64;
+
+/// The longest body of a request, in bytes.
+pub const MAX_BODY: usize = 256 * 1024;
+
+/// How many connections are served at once; more wait.
+pub const MAX_CONNECTIONS: usize = 128;
+
+/// Between two calls of [`Site::tick`].
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// How long to wait when no connection can be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a page is asked for with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// To be read; nothing changes.
+    Get,
+    /// With a JSON body.
+    Post,
+}
+
+/// What a page says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Whether it could be said; otherwise the body says what was wrong with what was asked.
+    pub good: bool,
+    /// The body's media type.
+    pub media: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// A page of HTML.
+    #[must_use]
+    pub fn html(body: String) -> Self {
+        Self { good: true, media: "text/html; charset=utf-8", body }
+    }
+
+    /// A JSON text.
+    #[must_use]
+    pub fn json(body: String) -> Self {
+        Self { good: true, media: "application/json", body }
+    }
+
+    /// A refusal, in words.
+    #[must_use]
+    pub fn wrong(body: String) -> Self {
+        Self { good: false, media: "text/plain; charset=utf-8", body }
+    }
+}
+
+/// Some pages.
+pub trait Site: Send + 'static {
+    /// By which verb a page is asked for; `None` if there is none of this name. The front page's name is empty.
+    fn verb(&self, page: &str) -> Option<Verb>;
+
+    /// What the page says. Called only for pages that are there; nobody else is served meanwhile.
+    fn answer(&mut self, page: &str, body: &[u8]) -> Answer;
+
+    /// Called again and again, asked or not.
+    fn tick(&mut self) {}
+}
+
+/// Where to serve, and under which names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// The address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Further values of the `Host` header that are served, such as `status.example.org:8080`; the address itself, and `localhost` where
+    /// it is loopback, always are.
+    pub hosts: Vec<String>,
+}
+
+impl Listen {
+    /// On loopback: nothing but this machine can connect.
+    #[must_use]
+    pub fn loopback(port: u16) -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), hosts: Vec::new() }
+    }
+}
+
+/// A server at work; it ends when this is dropped.
+pub struct Server {
+    address: SocketAddr,
+    token: String,
+    stop: Arc<Notify>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Server {
+    /// Without the token: what is printed for debugging ends up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds the address, and serves the site from a thread of its own with this name.
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or the operating system gives no thread or no randomness.
+    pub fn start(name: &str, listen: &Listen, site: impl Site) -> io::Result<Self> {
+        let socket = std::net::TcpListener::bind(listen.address)?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let token = token()?;
+        let guard = Guard { hosts: hosts(address, &listen.hosts), token: token.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
+        let run = move || {
+            runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(socket) else { return };
+                tokio::spawn(tick(Arc::clone(&desk)));
+                tokio::spawn(accept(listener, desk));
+                stopped.notified().await;
+            });
+            // What is still connected is dropped with the runtime.
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        Ok(Self { address, token, stop, thread: Some(thread) })
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the front page is: whoever knows this may see all of it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/{}/", self.address, self.token)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A server that panicked has nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// 128 bits from the operating system, in a form that a path can hold.
+fn token() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| io::Error::other(format!("no random numbers can be had: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The values of the `Host` header that are served.
+fn hosts(address: SocketAddr, further: &[String]) -> Vec<String> {
+    let mut hosts = vec![address.to_string()];
+    if address.ip().is_loopback() {
+        hosts.push(format!("localhost:{}", address.port()));
+    }
+    if address.port() == 80 {
+        // Then a browser does not say it.
+        let without = |host: &String| host.trim_end_matches(":80").to_owned();
+        hosts.extend(hosts.iter().map(without).collect::<Vec<_>>());
+    }
+    hosts.extend(further.iter().map(|host| host.to_ascii_lowercase()));
+    hosts
+}
+
+/// Who may ask, and for what.
+struct Guard {
+    hosts: Vec<String>,
+    token: String,
+}
+
+/// Why a request is refused.
+type Refusal = (StatusCode, &'static str);
+
+impl Guard {
+    /// The page that a request is for, once it has shown that it may ask.
+    fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
+        if uri.authority().is_some() || uri.scheme().is_some() {
+            return Err((StatusCode::BAD_REQUEST, "this is no proxy; ask for a path"));
+        }
+        let mut asked = headers.get_all(header::HOST).iter();
+        let host = match (asked.next(), asked.next()) {
+            (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
+            _ => return Err((StatusCode::BAD_REQUEST, "a request has one Host header")),
+        };
+        // A page elsewhere whose name was made to point here cannot change what its browser says about it.
+        if !self.hosts.contains(&host) {
+            return Err((
+                StatusCode::FORBIDDEN,
+                "this host is not served; open the address that was printed",
+            ));
+        }
+        let path = uri.path().strip_prefix('/').unwrap_or_default();
+        let (token, page) = path.split_once('/').unwrap_or((path, "/"));
+        // How long this takes does not tell how much of the token was right.
+        if !bool::from(token.as_bytes().ct_eq(self.token.as_bytes())) {
+            return Err((
+                StatusCode::FORBIDDEN,
+                "the token is missing or wrong; open the address that was printed, all of it",
+            ));
+        }
+        Ok(page)
+    }
+
+    /// Whether a request that comes with a body comes from a page of this server, or from no page at all.
+    fn from_here(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+        let ours = |origin: &str| {
+            let host = origin.strip_prefix("http://").unwrap_or_default();
+            self.hosts.iter().any(|known| known == host)
+        };
+        if !origin.is_none_or(ours) {
+            return Err((StatusCode::FORBIDDEN, "another site may not ask this"));
+        }
+        let media = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        match media.is_some_and(|media| media.starts_with(b"application/json")) {
+            true => Ok(()),
+            false => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")),
+        }
+    }
+}
+
+/// What all connections share.
+struct Desk<S> {
+    guard: Guard,
+    site: Mutex<S>,
+}
+
+impl<S: Site> Desk<S> {
+    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.try_serve(request).await {
+            Ok(answer) => {
+                let status = if answer.good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+                respond(status, answer.media, answer.body)
+            }
+            Err((status, why)) => respond(status, "text/plain; charset=utf-8", format!("{why}\n")),
+        }
+    }
+
+    async fn try_serve(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let (head, body) = request.into_parts();
+        let page = self.guard.admit(&head.uri, &head.headers)?;
+        // A page is found by its exact name or not at all: there are no files, no folders and nothing to decode.
+        let verb = lock(&self.site).verb(page);
+        let verb = verb.ok_or((StatusCode::NOT_FOUND, "there is no such page"))?;
+        let body = match (verb, head.method) {
+            (Verb::Get, Method::GET) => Bytes::new(),
+            (Verb::Post, Method::POST) => {
+                self.guard.from_here(&head.headers)?;
+                let body = Limited::new(body, MAX_BODY).collect().await;
+                let whole =
+                    body.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+                        true => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
+                        false => (StatusCode::BAD_REQUEST, "the body ended before its end"),
+                    })?;
+                whole.to_bytes()
+            }
+            (Verb::Get, _) => {
+                return Err((
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "this page can only be read, with GET",
+                ));
+            }
+            (Verb::Post, _) => {
+                return Err((StatusCode::METHOD_NOT_ALLOWED, "this page is asked with POST"));
+            }
+        };
+        let answered = guarded(|| Ok(lock(&self.site).answer(page, &body)));
+        answered.map_err(|error| {
+            tracing::error!(target: "snapline::serve", %error, page, "a page could not be made");
+            (StatusCode::INTERNAL_SERVER_ERROR, "this page could not be made; see the log")
+        })
+    }
+}
+
+fn respond(status: StatusCode, media: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    // Nothing is loaded from anywhere else, nothing is framed, kept, or told to other sites: not even the address, which holds the token.
+    for (name, value) in [
+        (header::CONTENT_TYPE, media),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn tick<S: Site>(desk: Arc<Desk<S>>) {
+    loop {
+        let ticked = guarded(|| {
+            lock(&desk.site).tick();
+            Ok(())
+        });
+        if let Err(error) = ticked {
+            tracing::error!(target: "snapline::serve", %error, "a page's data could not be brought up to date");
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+async fn accept<S: Site>(listener: TcpListener, desk: Arc<Desk<S>>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let desk = Arc::clone(&desk);
+                tokio::spawn(async move {
+                    // A client that goes away, or takes too long, is its own business.
+                    let _ = tokio::time::timeout(CONNECTION_TIME, connection(stream, desk)).await;
+                    drop(place);
+                });
+            }
+            // The process has no file left for it, or it went away while it waited.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn connection<S: Site>(stream: TcpStream, desk: Arc<Desk<S>>) -> hyper::Result<()> {
+    let service = service_fn(|request| {
+        let desk = &desk;
+        async move { Ok::<_, Infallible>(desk.serve(request).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard() -> Guard {
+        let address = SocketAddr::from(([127, 0, 0, 1], 4711));
+        Guard { hosts: hosts(address, &["Status.example.org".into()]), token: "c0ffee".into() }
+    }
+
+    fn headers(hosts: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(header::HOST, HeaderValue::from_static(host));
+        }
+        headers
+    }
+
+    fn admit(host: &[&'static str], path: &str) -> Result<String, u16> {
+        let uri: Uri = path.parse().expect("a URI");
+        guard()
+            .admit(&uri, &headers(host))
+            .map(str::to_owned)
+            .map_err(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn the_address_that_was_printed_is_served_and_nothing_else() {
+        let here = &["127.0.0.1:4711"][..];
+        assert_eq!(admit(here, "/c0ffee/"), Ok(String::new()));
+        assert_eq!(admit(here, "/c0ffee/status?x=/../y"), Ok("status".into()));
+        for host in ["localhost:4711", "LOCALHOST:4711", "status.example.org"] {
+            assert_eq!(admit(&[host], "/c0ffee/a/b"), Ok("a/b".into()), "{host}");
+        }
+        for host in
+            ["127.0.0.1", "127.0.0.1:80", "evil.example", "evil.example:4711", "", "localhost"]
+        {
+            assert_eq!(admit(&[host], "/c0ffee/"), Err(403), "{host}");
+        }
+        assert_eq!(admit(&[], "/c0ffee/"), Err(400));
+        assert_eq!(admit(&["127.0.0.1:4711", "127.0.0.1:4711"], "/c0ffee/"), Err(400));
+        assert_eq!(admit(here, "http://127.0.0.1:4711/c0ffee/"), Err(400));
+        for path in [
+            "/",
+            "//",
+            "/c0ffe/",
+            "/c0ffee0/",
+            "/C0FFEE/",
+            "/%630ffee/",
+            "/x/../c0ffee/",
+            "/x/c0ffee/",
+            "/.",
+            "/?c0ffee/",
+            "/;c0ffee/",
+        ] {
+            assert_eq!(admit(here, path), Err(403), "{path}");
+        }
+        // Without the slash there is no page of this name, and nothing is forwarded: the token is not to be in a header.
+        assert_eq!(admit(here, "/c0ffee"), Ok("/".into()));
+    }
+
+    #[test]
+    fn what_a_browser_leaves_out_is_understood() {
+        let at = |address: &str| hosts(address.parse().expect("an address"), &[]);
+        assert_eq!(at("127.0.0.1:80"), ["127.0.0.1:80", "localhost:80", "127.0.0.1", "localhost"]);
+        assert_eq!(at("[::1]:8080"), ["[::1]:8080", "localhost:8080"]);
+        assert_eq!(at("192.0.2.1:8080"), ["192.0.2.1:8080"], "only loopback is localhost");
+    }
+
+    #[test]
+    fn another_site_cannot_post() {
+        let (guard, mut headers) = (guard(), HeaderMap::new());
+        let status =
+            |headers: &HeaderMap| guard.from_here(headers).map_err(|(status, _)| status.as_u16());
+        assert_eq!(status(&headers), Err(415));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        assert_eq!(status(&headers), Err(415));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        assert_eq!(status(&headers), Ok(()));
+        for (origin, result) in [
+            ("http://127.0.0.1:4711", Ok(())),
+            ("http://localhost:4711", Ok(())),
+            ("https://127.0.0.1:4711", Err(403)),
+            ("http://evil.example", Err(403)),
+            ("null", Err(403)),
+            ("", Err(403)),
+        ] {
+            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(status(&headers), result, "{origin}");
+        }
+    }
+
+    #[test]
+    fn no_two_tokens_are_the_same() {
+        let tokens: std::collections::BTreeSet<String> =
+            (0..100).map(|_| token().expect("random numbers")).collect();
+        assert_eq!(tokens.len(), 100);
+        assert!(tokens.iter().all(|token| token.len() == 32));
+    }
+
+    #[test]
+    fn the_token_is_in_no_debug_output() {
+        struct Empty;
+        impl Site for Empty {
+            fn verb(&self, _: &str) -> Option<Verb> {
+                None
+            }
+            fn answer(&mut self, _: &str, _: &[u8]) -> Answer {
+                Answer::wrong(String::new())
+            }
+        }
+        let server = Server::start("test", &Listen::loopback(0), Empty).expect("it starts");
+        assert!(server.address().ip().is_loopback());
+        assert!(!format!("{server:?}").contains(&server.token));
+        assert!(server.url().contains(&server.token));
+    }
+}

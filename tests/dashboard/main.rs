@@ -1,0 +1,473 @@
+//! The status page of a running job: what it says, whom it refuses, and that the job does not mind.
+
+#[path = "../../cli/tests/common/browser.rs"]
+#[allow(dead_code, reason = "others need more of it")]
+mod browser;
+mod client;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use client::{connect, get, parts, send};
+use serde_json::Value;
+use snapline::connect::{Generator, MemorySink};
+use snapline::{
+    BoxError, Dashboard, DashboardServer, Dataflow, Emit, Ended, JobConfig, JobHandle, Restart,
+};
+
+/// The path of a scratch file of this name.
+fn scratch(name: &str) -> String {
+    format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Holds whoever passes while it is shut.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.0.lock().expect("nobody panics") = shut;
+        self.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let shut = self.0.lock().expect("nobody panics");
+        drop(self.1.wait_while(shut, |shut| *shut).expect("nobody panics"));
+    }
+}
+
+struct Rig {
+    handle: JobHandle,
+    gate: Arc<Gate>,
+    failing: Arc<AtomicBool>,
+    dashboard: DashboardServer,
+}
+
+/// numbers -> count (behind a gate) -> out, without an end.
+fn rig() -> Rig {
+    let (gate, failing) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
+    let (held, fails) = (Arc::clone(&gate), Arc::clone(&failing));
+    let flow = Dataflow::new("watched <job>");
+    flow.source("numbers", Generator::new(None, |number| (number % 7, number)).rate(5_000))
+        .keyed()
+        .count(Emit::EachChange)
+        .try_map(move |counted| {
+            held.pass();
+            match fails.swap(false, Ordering::Relaxed) {
+                true => Err::<_, BoxError>("planned, <b>loudly</b>".into()),
+                false => Ok(counted),
+            }
+        })
+        .sink("out", MemorySink::new());
+    let config = JobConfig::new()
+        .parallelism(1)
+        .workers(1)
+        .checkpoint_interval(None)
+        .restart(Restart::Fixed { attempts: 3, pause: Duration::from_millis(10) });
+    let handle = flow.build(config).expect("it builds").spawn().expect("it starts");
+    let dashboard = handle.dashboard(Dashboard::new()).expect("a free port");
+    Rig { handle, gate, failing, dashboard }
+}
+
+impl Rig {
+    fn status(&self) -> Value {
+        let answer = get(&self.dashboard.url(), "status");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str(&answer.body).expect("it is JSON")
+    }
+
+    /// Asks until it is so, for at most a while.
+    #[track_caller]
+    fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if is(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "never {what}: {status:#}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends the job, which has gone on all the while.
+    fn end(self) {
+        self.handle.checkpoint().expect("the job still takes checkpoints");
+        self.handle.suspend();
+        assert_eq!(self.handle.wait().expect("the job did not fail").ended, Ended::Suspended);
+    }
+}
+
+#[test]
+fn the_page_shows_checkpoints_operators_and_their_figures() {
+    let rig = rig();
+    let page = get(&rig.dashboard.url(), "");
+    assert_eq!(page.status, 200);
+    for header in [
+        "content-type: text/html; charset=utf-8",
+        "content-security-policy: default-src 'none';",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
+        "cache-control: no-store",
+        "connection: close",
+    ] {
+        assert!(page.head.contains(header), "no {header} in {}", page.head);
+    }
+    assert!(!page.body.contains("http://") || page.body.contains("www.w3.org"), "it loads nothing");
+    let checkpoint = rig.handle.checkpoint().expect("it completes").get();
+    let status = rig.until("a rate", |status| {
+        status["operators"][1]["in_per_s"].as_f64().is_some_and(|rate| rate > 0.0)
+    });
+    assert_eq!(
+        (&status["format"], &status["job"]),
+        (&"snapline-status".into(), &"watched <job>".into())
+    );
+    assert_eq!(status["phase"], "running");
+    assert_eq!(status["newest_checkpoint"], checkpoint);
+    let operators: Vec<&str> = status["operators"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|operator| operator["operator"].as_str())
+        .collect();
+    assert_eq!(operators.len(), 3, "{operators:?}");
+    let past = &status["history"][0];
+    assert_eq!((&past["checkpoint"], &past["completed"]), (&checkpoint.into(), &true.into()));
+    assert_eq!(past["subtasks"].as_array().map(Vec::len), Some(3));
+    for figure in ["duration", "start_delay", "alignment", "sync", "async"] {
+        assert!(past[figure].as_f64().is_some_and(|ms| ms >= 0.0), "{figure}: {past}");
+    }
+    assert!(past["written"].as_u64() > Some(0));
+    assert_eq!(status["why"]["late"], false);
+    rig.end();
+}
+
+#[test]
+fn who_blocks_a_checkpoint_is_named() {
+    let rig = rig();
+    rig.until("a record", |status| status["tasks"][1]["in"].as_u64() > Some(0));
+    rig.gate.set(true);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| rig.handle.checkpoint());
+        let status = rig.until("late", |status| {
+            let text = status["why"]["text"].as_str().unwrap_or_default();
+            status["why"]["late"] == true
+                && text.contains("Checkpoint")
+                && text.contains("one step")
+        });
+        let count = status["tasks"][1]["subtask"].as_str().expect("a name");
+        let text = status["why"]["text"].as_str().expect("a text");
+        assert!(text.contains(&format!("{count} has been in one step")), "{status:#}");
+        let subtasks = status["under_way"][0]["subtasks"].as_array().expect("a list");
+        assert_eq!(subtasks.len(), 3);
+        assert!(status["tasks"][1]["in_one_step"].as_f64() > Some(1000.0));
+        assert!(status["under_way"][0]["running"].as_f64() > Some(0.0));
+        rig.gate.set(false);
+        asking.join().expect("no panic").expect("the checkpoint completes behind the gate");
+    });
+    rig.until("calm", |status| status["why"]["late"] == false);
+    rig.end();
+}
+
+#[test]
+fn restarts_are_told_with_their_causes() {
+    let rig = rig();
+    rig.failing.store(true, Ordering::Relaxed);
+    let status =
+        rig.until("restarted", |status| status["restarts"] == 1 && status["phase"] == "running");
+    let restart = &status["restart_history"][0];
+    assert!(
+        restart["cause"].as_str().is_some_and(|text| text.contains("planned, <b>")),
+        "{restart}"
+    );
+    assert_eq!((&restart["attempt"], &restart["pause"]), (&"1.1".into(), &10.0.into()));
+    assert_eq!(status["attempt"], "1.2");
+    rig.end();
+}
+
+/// What was refused says nothing of the job.
+#[track_caller]
+fn refused(address: SocketAddr, request: &str, status: u16) {
+    let answer = send(address, request.as_bytes());
+    let short: String = request.chars().take(120).collect();
+    let answer = answer.unwrap_or_else(|| panic!("no answer to {short:?}"));
+    assert_eq!(answer.status, status, "{short:?}: {answer:?}");
+    assert!(!answer.body.contains("watched"), "{short:?} was told of the job");
+    assert!(!answer.head.contains("\r\nlocation:"), "{short:?} is led nowhere");
+}
+
+#[test]
+fn others_are_refused() {
+    let rig = rig();
+    let (address, token) = parts(&rig.dashboard.url());
+    let host = format!("Host: {address}\r\n");
+    let ask = |line: &str, headers: &str| format!("{line} HTTP/1.1\r\n{headers}\r\n");
+    refused(address, &ask(&format!("GET /{token}/nothing"), &host), 404);
+
+    // Other hosts: a page elsewhere whose name was made to point here.
+    for other in ["evil.example", "evil.example:80", "127.0.0.1", "localhost:1", "[::1]"] {
+        refused(address, &ask(&format!("GET /{token}/status"), &format!("Host: {other}\r\n")), 403);
+    }
+    refused(address, &ask(&format!("GET /{token}/status"), ""), 400);
+    refused(address, &ask(&format!("GET /{token}/status"), &format!("{host}{host}")), 400);
+    refused(address, &ask(&format!("GET http://evil.example/{token}/status"), &host), 400);
+
+    // The token.
+    let (short, long) = (&token[1..], format!("{token}0"));
+    let flipped = token.replacen(|digit: char| digit.is_ascii_hexdigit(), "x", 1);
+    for wrong in ["", "0", short, &long, &flipped, &token.to_uppercase()] {
+        if wrong != token {
+            refused(address, &ask(&format!("GET /{wrong}/status"), &host), 403);
+        }
+    }
+    refused(address, &ask("GET /status", &host), 403);
+    refused(address, &ask(&format!("GET /status?token={token}"), &host), 403);
+
+    // Tricks with paths.
+    for path in [
+        "status/",
+        "/status",
+        "./status",
+        "../status",
+        "%2e%2e/status",
+        "..%2fstatus",
+        "statu%73",
+        "STATUS",
+        "status%00",
+        "..%5cstatus",
+        "status;x",
+    ] {
+        refused(address, &ask(&format!("GET /{token}/{path}"), &host), 404);
+    }
+    for path in [
+        format!("/x/../{token}/status"),
+        format!("/./{token}/status"),
+        format!("//{token}/status"),
+        "/%2e%2e/etc/passwd".into(),
+        "/../../etc/passwd".into(),
+    ] {
+        refused(address, &ask(&format!("GET {path}"), &host), 403);
+    }
+
+    // Methods.
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+        let request =
+            ask(&format!("{method} /{token}/status"), &format!("{host}Content-Length: 0\r\n"));
+        refused(address, &request, 405);
+    }
+    let head = send(address, ask(&format!("HEAD /{token}/status"), &host).as_bytes());
+    assert_eq!(head.map(|answer| answer.status), Some(405));
+
+    // Too much of anything.
+    let large = format!("{host}X: {}\r\n", "x".repeat(64 * 1024));
+    refused(address, &ask(&format!("GET /{token}/status"), &large), 431);
+    let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
+    refused(address, &ask(&format!("GET /{token}/status"), &format!("{host}{many}")), 431);
+    let path = "x".repeat(64 * 1024);
+    let answer = send(address, ask(&format!("GET /{path}"), &host).as_bytes()).expect("an answer");
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    let body = format!("{host}Content-Length: 10000000\r\n");
+    refused(address, &ask(&format!("POST /{token}/status"), &body), 405);
+
+    // What is not HTTP at all.
+    for bytes in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n"]
+    {
+        let answer = send(address, bytes);
+        assert!(answer.is_none_or(|answer| answer.status == 400), "{bytes:?}");
+    }
+    assert_eq!(get(&rig.dashboard.url(), "status?any=query").status, 200);
+    rig.end();
+}
+
+#[test]
+fn only_this_machine_can_connect() {
+    let rig = rig();
+    assert!(rig.dashboard.address().ip().is_loopback());
+    let port = rig.dashboard.address().port();
+    // Another address of the same machine: that of the network, as far as there is one, and another of loopback.
+    let elsewhere = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let elsewhere = elsewhere.map(|address| address.ip()).into_iter();
+    for ip in elsewhere.chain(["127.0.0.2".parse().expect("an address")]) {
+        if ip != rig.dashboard.address().ip() {
+            let answer = TcpStream::connect_timeout(&(ip, port).into(), Duration::from_secs(2));
+            assert!(answer.is_err(), "{ip} answers");
+        }
+    }
+    rig.end();
+}
+
+#[test]
+fn a_hundred_clients_and_a_hundred_that_say_nothing_do_no_harm() {
+    let rig = rig();
+    let (address, _) = parts(&rig.dashboard.url());
+    // Those who open a connection and then take their time.
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
+    for (number, stream) in slow.iter_mut().enumerate() {
+        let said: &[u8] = if number % 2 == 0 { b"" } else { b"GET / HTTP/1.1\r\nHost: " };
+        stream.write_all(said).expect("it is open");
+    }
+    let (url, answered, start) = (rig.dashboard.url(), AtomicU32::new(0), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(get(&url, "status").status, 200);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(answered.load(Ordering::Relaxed), 500);
+    println!("500 answers to 100 clients beside 100 slow ones took {:?}", start.elapsed());
+    // Who says nothing is sent away in bounded time.
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(start.elapsed() < Duration::from_secs(40), "a slow client is still connected");
+    }
+    rig.end();
+}
+
+#[test]
+fn who_drips_a_request_is_cut_off() {
+    let rig = rig();
+    let (address, token) = parts(&rig.dashboard.url());
+    let (mut stream, start) = (connect(address), Instant::now());
+    let request =
+        format!("GET /{token}/status HTTP/1.1\r\nHost: {address}\r\nX: {}", "x".repeat(400));
+    let mut cut = false;
+    for byte in request.bytes() {
+        thread::sleep(Duration::from_millis(100));
+        if stream.write_all(&[byte]).is_err() {
+            cut = true;
+            break;
+        }
+    }
+    assert!(cut && start.elapsed() < Duration::from_secs(30), "after {:?}", start.elapsed());
+    rig.end();
+}
+
+#[test]
+fn it_ends_when_it_is_dropped_and_the_job_goes_on() {
+    let rig = rig();
+    let (address, _) = parts(&rig.dashboard.url());
+    // One that is in the middle of a request.
+    let mut open = connect(address);
+    open.write_all(b"GET / HTTP/1.1\r\n").expect("it is open");
+    let Rig { handle, dashboard, .. } = rig;
+    let start = Instant::now();
+    drop(dashboard);
+    assert!(start.elapsed() < Duration::from_secs(5), "it takes {:?} to end", start.elapsed());
+    assert!(
+        TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_err(),
+        "it still listens"
+    );
+    let mut rest = Vec::new();
+    let _ = open.read_to_end(&mut rest);
+    handle.checkpoint().expect("the job goes on");
+    // And can be looked at again, also when it is over.
+    let again =
+        handle.dashboard(Dashboard::new().port(address.port())).expect("the port is free again");
+    handle.cancel();
+    handle.wait().expect("it ends");
+    let status: Value = serde_json::from_str(&get(&again.url(), "status").body).expect("JSON");
+    assert_eq!(status["phase"], "ended");
+    assert_ne!(parts(&again.url()).0.port(), 0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_and_no_end() {
+    let rig = rig();
+    let taken = Dashboard::new().port(rig.dashboard.address().port());
+    assert!(rig.handle.dashboard(taken).is_err());
+    rig.end();
+}
+
+#[test]
+fn a_proxy_s_name_is_served_if_it_was_named() {
+    let rig = rig();
+    let named = Dashboard::new().host("status.example.org");
+    let second = rig.handle.dashboard(named).expect("a free port");
+    let (address, token) = parts(&second.url());
+    let ask = |host: &str| {
+        let request = format!("GET /{token}/status HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        send(address, request.as_bytes()).map(|answer| answer.status)
+    };
+    assert_eq!((ask("Status.Example.org"), ask("example.org")), (Some(200), Some(403)));
+    rig.end();
+}
+
+#[test]
+fn a_browser_shows_who_is_late() {
+    let Some(mut browser) = browser::Browser::start("dashboard") else { return };
+    let rig = rig();
+    let until = |browser: &mut browser::Browser, expression: &str| {
+        let start = Instant::now();
+        while browser.eval(expression) != true {
+            assert!(start.elapsed() < Duration::from_secs(60), "never: {expression}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    rig.handle.checkpoint().expect("it completes");
+    let url = rig.dashboard.url();
+    browser.open(&url);
+    until(&mut browser, "document.querySelectorAll('#history tr').length === 2");
+    assert_eq!(browser.text("job"), "watched <job>", "a name is text");
+    assert_eq!(browser.text("phase"), "running");
+    // What belongs to a checkpoint is opened by its name, and stays open when the page is brought up to date.
+    browser.eval("document.querySelector('#history button').click()");
+    until(&mut browser, "document.querySelectorAll('#history tr.of').length === 3");
+    rig.handle.checkpoint().expect("it completes");
+    until(&mut browser, "document.querySelectorAll('#history tr').length === 6");
+    browser.picture("dashboard-light.png");
+
+    rig.gate.set(true);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| rig.handle.checkpoint());
+        until(
+            &mut browser,
+            "document.getElementById('why').className === 'late' && document.querySelectorAll('#under-way tr').length === 4",
+        );
+        assert!(
+            browser.text("why-text").contains("has been in one step"),
+            "{}",
+            browser.text("why-text")
+        );
+        browser.picture("dashboard-late.png");
+        browser.dark(true);
+        browser.picture("dashboard-dark.png");
+        browser.size(390, 844);
+        browser.picture("dashboard-narrow.png");
+        assert_eq!(browser.eval("document.documentElement.scrollWidth <= innerWidth"), true);
+        browser.dark(false);
+        browser.size(1280, 800);
+        rig.gate.set(false);
+        asking.join().expect("no panic").expect("it completes");
+    });
+    rig.failing.store(true, Ordering::Relaxed);
+    until(&mut browser, "document.querySelectorAll('#restarts tr').length === 2");
+    assert!(browser.text("restarts").contains("planned, <b>loudly</b>"), "a cause is text");
+    let elsewhere = browser
+        .requests
+        .iter()
+        .find(|asked| !asked.starts_with(&url) && !asked.starts_with("data:"));
+    assert_eq!(elsewhere, None, "no request leaves the page's own server");
+    assert_eq!(browser.errors, Vec::<String>::new());
+
+    // Who serves it may end; the page says so.
+    let Rig { handle, dashboard, .. } = rig;
+    drop(dashboard);
+    until(&mut browser, "document.getElementById('why').className === 'gone'");
+    handle.cancel();
+    handle.wait().expect("it ends");
+}

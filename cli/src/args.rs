@@ -82,6 +82,9 @@ pub struct CheckArgs {
     /// Write the path to the first bad state to a file, for `snapline trace`.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Write a report into a directory: a page with the story of each violation, JUnit XML, SARIF and JSON.
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    pub report: Option<PathBuf>,
     /// Show the configurations and explore nothing.
     #[arg(long)]
     pub list: bool,
@@ -102,8 +105,11 @@ pub struct MutantsArgs {
     /// Write the shortest counterexample of each mutant to a file NAME.json in this directory.
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
+    /// Write a report into a directory: a page with the story of each mutant's end, JUnit XML and JSON.
+    #[arg(long, value_name = "DIR", conflicts_with = "list")]
+    pub report: Option<PathBuf>,
     /// Replay each counterexample on production code, with the wrong rule switched on in the engine and without it.
-    #[arg(long, conflicts_with_all = ["list", "json", "trace"])]
+    #[arg(long, conflicts_with_all = ["list", "json", "trace", "report"])]
     pub production: bool,
 }
 

@@ -20,6 +20,7 @@ use crate::args::CheckArgs;
 use crate::coverage::Coverage;
 use crate::names::unknown;
 use crate::progress::Meter;
+use crate::report::{self, Case, Directory};
 use crate::table::{Table, grouped, rate};
 use crate::{Exit, Failure, Terminal, read, writable, write};
 
@@ -35,6 +36,7 @@ pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
     }
     // Not after an hour of exploring.
     args.json.iter().chain(&args.trace).try_for_each(|file| writable(file))?;
+    let directory = args.report.as_deref().map(Directory::open).transpose()?;
     let started = Instant::now();
     let mut results = Vec::new();
     for subject in subjects {
@@ -52,8 +54,16 @@ pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
     if let Some(file) = &args.trace {
         write_trace(file, &results, terminal)?;
     }
+    let written = || format!("{:#}\n", json::results(args.engine.name(), &results, seconds));
     if let Some(file) = &args.json {
-        write(file, &format!("{:#}\n", json::results(args.engine.name(), &results, seconds)))?;
+        write(file, &written())?;
+    }
+    if let Some(directory) = &directory {
+        let case = |result| case(result, args.topology.as_deref());
+        let cases = results.iter().map(case).collect();
+        let (command, results) = ("snapline check", written());
+        directory.report(&report::Report { command, cases, results, seconds, scanned: true })?;
+        directory.tell(terminal)?;
     }
     Ok(results.iter().map(Outcomes::exit).max().unwrap_or(Exit::Good))
 }
@@ -257,6 +267,28 @@ fn tell_path(report: &Report, law: Option<Law>, path: &[Action]) -> String {
         last = last.apply(&setup, action, &mut Marks::new());
     }
     format!("bounds: {bounds}\n\n{}\n{}", render(&story(&setup, path)), ending(&setup, &last, law))
+}
+
+/// What a report says of a result.
+fn case<'a>(result: &'a Outcomes, file: Option<&'a Path>) -> Case<'a> {
+    let (verdict, detail) = result.verdict();
+    let outcome = result.explored.as_ref().map(|explored| &explored.report.outcome);
+    let trace = result.path().map(|(report, law, path)| Trace {
+        scenario: report.scenario.clone(),
+        mutant: report.mutant,
+        law,
+        steps: path.to_vec(),
+    });
+    Case {
+        name: &result.name,
+        verdict,
+        detail,
+        exit: result.exit(),
+        states: outcome.map(|outcome| outcome.unique),
+        seconds: outcome.map(|outcome| outcome.seconds),
+        trace,
+        file,
+    }
 }
 
 fn write_trace(

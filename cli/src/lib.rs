@@ -26,6 +26,7 @@ pub mod onto;
 mod overview;
 mod picture;
 pub mod progress;
+mod report;
 pub mod sim;
 pub mod table;
 mod terminal;

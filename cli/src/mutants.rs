@@ -19,6 +19,7 @@ use snapline_models::trace::Trace;
 
 use crate::args::MutantsArgs;
 use crate::names::unknown;
+use crate::report::{self, Case, Directory};
 use crate::table::{Table, grouped};
 use crate::{Exit, Failure, Terminal, writable, write};
 
@@ -45,6 +46,7 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
         return crate::onto::table::run(&mutants, terminal);
     }
     args.json.iter().try_for_each(|file| writable(file))?;
+    let reported = args.report.as_deref().map(Directory::open).transpose()?;
     if let Some(directory) = &args.trace {
         std::fs::create_dir_all(directory).map_err(|error| {
             Failure::Usage(format!("cannot make {}: {error}", directory.display()))
@@ -73,6 +75,12 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     summarise(&hunts, seconds, terminal)?;
     if let Some(file) = &args.json {
         write(file, &format!("{:#}\n", json(&hunts, seconds)))?;
+    }
+    if let Some(directory) = &reported {
+        let (command, cases) = ("snapline mutants", hunts.iter().map(Hunt::case).collect());
+        let results = format!("{:#}\n", json(&hunts, seconds));
+        directory.report(&report::Report { command, cases, results, seconds, scanned: false })?;
+        directory.tell(terminal)?;
     }
     Ok(hunts.iter().map(Hunt::exit).max().unwrap_or(Exit::Good))
 }
@@ -126,15 +134,42 @@ impl Hunt {
         }
     }
 
-    fn write_trace(&self, directory: &Path) -> Result<(), Failure> {
-        let Some(Report { scenario, mutant, judgement: Judgement::Violated { law, path }, .. }) =
-            &self.report
+    /// The way to the state that shows it, if one was found.
+    fn trace(&self) -> Option<Trace> {
+        let Report { scenario, mutant, judgement: Judgement::Violated { law, path }, .. } =
+            self.report.as_ref()?
         else {
-            return Ok(());
+            return None;
         };
         let (scenario, steps) = (scenario.clone(), path.clone());
-        let trace = Trace { scenario, mutant: *mutant, law: Some(*law), steps };
+        Some(Trace { scenario, mutant: *mutant, law: Some(*law), steps })
+    }
+
+    fn write_trace(&self, directory: &Path) -> Result<(), Failure> {
+        let Some(trace) = self.trace() else { return Ok(()) };
         write(&directory.join(format!("{}.json", self.mutant.name())), &trace.write())
+    }
+
+    /// What a report says of it.
+    fn case(&self) -> Case<'_> {
+        let (about, verdict) = (self.mutant.about(), self.verdict());
+        let (rule, law) = (about.rule.trim_end_matches('.'), about.law.name());
+        let detail = match (verdict, self.by()) {
+            ("killed", _) => format!("{rule}; seen by {law}"),
+            (_, Some((by, _))) => format!("{rule}; seen by {}, not by {law}", by.name()),
+            (_, None) => format!("{rule}; {law} should see it"),
+        };
+        let outcome = self.report.as_ref().map(|report| &report.outcome);
+        Case {
+            name: about.name,
+            verdict,
+            detail: Some(detail),
+            exit: self.exit(),
+            states: outcome.map(|outcome| outcome.unique),
+            seconds: outcome.map(|outcome| outcome.seconds),
+            trace: self.trace(),
+            file: None,
+        }
     }
 }
 

@@ -104,7 +104,6 @@ fn drawn(subject: Subject, draw: fn(&Scene) -> String) -> Result<(String, usize)
 ///
 /// # Errors
 /// If the trace cannot be replayed.
-#[allow(dead_code, reason = "for reports that link stories")]
 pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, Failure> {
     let mut document = Document::new(stories(file, trace)?);
     document.commands = commands(file, trace);

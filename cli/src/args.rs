@@ -27,6 +27,8 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// Take seeded walks through topologies too large to explore.
     Walk(WalkArgs),
+    /// Walk through a configuration by hand, in a browser: choose what happens next, and see which laws hold.
+    Explore(ExploreArgs),
     /// Run the production code in a simulated world, where everything fails.
     Sim(SimArgs),
     /// Replay traces: a model's, and tell its story; or those of recorded runs, and hold them against the protocol.
@@ -128,6 +130,25 @@ pub struct WalkArgs {
     /// Write the shrunk path to the first broken law to a file, for `snapline trace`.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+}
+
+const EXPLORE_NOTE: &str = "\
+The address that is printed holds a random token; only this machine can connect, and nothing is loaded from anywhere else. Ctrl-C ends it, with \
+exit status 0.";
+
+/// `snapline explore`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXPLORE_NOTE)]
+pub struct ExploreArgs {
+    /// The configuration; `snapline check --list` shows them. With none, the one that the mutant is hunted in.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Switch a wrong rule on; `snapline mutants --list` shows them.
+    #[arg(long, value_name = "M")]
+    pub mutant: Option<String>,
+    /// The port on 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "P", default_value_t = 0)]
+    pub port: u16,
 }
 
 /// `snapline sim`.

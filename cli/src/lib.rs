@@ -5,6 +5,7 @@
 //! | `snapline check` | explores named configurations, or the topology in a file | [`check`] |
 //! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
 //! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
+//! | `snapline explore` | serves a configuration to be walked through by hand, in a browser | [`explore`] |
 //! | `snapline trace` | replays traces, of the model and of recorded runs | [`trace`] |
 //! | `snapline sim` | runs the production code in a simulated world, under seeds | [`sim`] |
 //! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
@@ -18,6 +19,7 @@ pub mod args;
 pub mod check;
 pub mod coverage;
 pub mod demo;
+pub mod explore;
 pub mod gc;
 pub mod inspect;
 pub mod mutants;
@@ -118,6 +120,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Check(args) => check::run(&args, terminal),
         Command::Mutants(args) => mutants::run(&args, terminal),
         Command::Walk(args) => walk::run(&args, terminal),
+        Command::Explore(args) => explore::run(&args, terminal),
         Command::Sim(args) => sim::run(&args, terminal),
         Command::Trace(args) => trace::run(&args, terminal),
         Command::Demo(args) => demo::run(&args, terminal),

@@ -50,16 +50,22 @@ pub fn story(setup: &Setup, path: &[Action]) -> Vec<Line> {
             break;
         }
         let after = before.apply(setup, action, &mut marks);
-        let teller = Teller { setup, before: &before, after: &after };
-        let (actor, mut text) = teller.act(*action);
-        for clause in teller.follow(*action) {
-            text.push_str("; ");
-            text.push_str(&clause);
-        }
-        lines.push(Line { step: lines.len() + 1, actor, text, fault: action.is_fault() });
+        lines.push(line(setup, lines.len() + 1, *action, &before, &after));
         before = after;
     }
     lines
+}
+
+/// Tells one step, from the World before it and after it.
+#[must_use]
+pub fn line(setup: &Setup, step: usize, action: Action, before: &World, after: &World) -> Line {
+    let teller = Teller { setup, before, after };
+    let (actor, mut text) = teller.act(action);
+    for clause in teller.follow(action) {
+        text.push_str("; ");
+        text.push_str(&clause);
+    }
+    Line { step, actor, text, fault: action.is_fault() }
 }
 
 /// Lays a story out in columns: number, `!` at faults, actor, text. Long texts go on below, in their column.

@@ -10,12 +10,14 @@
 //!
 //! A walk is a function of its seed, on every machine, and its violations come shrunk, as a [`Trace`].
 
+mod by_hand;
 mod draw;
 mod episode;
 mod random;
 mod scenarios;
 mod shrink;
 
+pub use by_hand::{ByHand, Choice, Hunted};
 pub use shrink::{ShrinkError, shorten, under};
 
 pub use scenarios::{eight, variants};

@@ -1,0 +1,81 @@
+"use strict";
+// Leads the page from a server: it sends the steps so far and what is to be done behind them, and shows what comes back. The rest of the
+// page is the one of a file: `show`, `keys`, `element`, `words`, `current` are its own. Every text becomes a text node, never markup.
+(() => {
+  let steps = [], trace = "", name = "trace", asking = false;
+  const live = $("live"), note = element("output", "", { id: "live-note" }), choices = element("div", undefined, { id: "choices" }), laws = element("div", undefined, { id: "laws" });
+
+  async function ask(path, then) {
+    if (asking) return;
+    asking = true;
+    live.classList.add("busy");
+    try {
+      const answer = await fetch("step", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ steps: path, then }) });
+      if (!answer.ok) throw new Error(await answer.text());
+      shown(await answer.json());
+    } catch (error) {
+      say(String(error.message || error), true);
+    } finally {
+      asking = false;
+      live.classList.remove("busy");
+    }
+  }
+  function say(text, wrong = false) {
+    note.textContent = text;
+    note.className = wrong ? "wrong" : "";
+  }
+  function shown(told) {
+    ({ steps, trace, name } = told);
+    show(told.document, steps.length);
+    say(told.note || (told.done ? "All is done: only what was left behind can still happen." : told.stuck ? "Nothing but a fault can happen any more, and the job is not done." : `${told.choices.length} things may happen next.`), told.stuck);
+    choices.replaceChildren(...told.choices.map((choice, place) => {
+      const [first, ...rest] = choice.text.split("; ");
+      const button = element("button", undefined, { class: [choice.fault ? "fault" : "", choice.breaks.length ? "breaks" : ""].join(" ").trim() });
+      if (place < 9) button.append(element("kbd", place + 1));
+      button.append(element("b", choice.actor), ` ${first}`);
+      if (rest.length) button.append(element("small", rest.join("; ")));
+      if (choice.breaks.length) button.append(element("small", `breaks ${choice.breaks.map(words).join(", ")}`, { class: "fault" }));
+      button.addEventListener("click", () => choose(place));
+      return button;
+    }));
+    choices.actions = told.choices.map((choice) => choice.action);
+    const broken = told.laws.filter((law) => law.broken);
+    laws.replaceChildren(...[...broken, ...told.laws.filter((law) => !law.broken)].map((law) => {
+      const text = law.broken ? `L${law.number} ${words(law.name)}: ${law.says}` : `L${law.number} ${words(law.name)}`;
+      return element("span", text, { class: law.broken ? "broken" : law.name === "progress" ? "open" : "", title: law.broken ? "broken here" : law.name === "progress" ? "not decided by looking at one state: a search decides it" : "holds here" });
+    }));
+    try { sessionStorage.setItem(`snapline ${location.pathname}`, JSON.stringify(steps)); } catch { /* Then a reload begins anew. */ }
+  }
+  const choose = (place) => { const action = choices.actions && choices.actions[place]; if (action !== undefined) ask([...steps, action], "look"); };
+  const undo = () => ask(steps.slice(0, -1), "look");
+  const backHere = () => ask(steps.slice(0, current), "look");
+  const hunt = () => { say("Searching from here…"); ask(steps, "hunt"); };
+  const wander = () => ask(steps, { wander: { seed: crypto.getRandomValues(new Uint32Array(1))[0], steps: 20 } });
+  const restart = () => ask([], "look");
+  function save() {
+    const link = element("a", undefined, { href: URL.createObjectURL(new Blob([trace], { type: "application/json" })), download: `${name.replace(/[^\w-]/g, "_")}-${steps.length}.json` });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    say(`Saved; snapline trace replay ${link.download} tells its story.`);
+  }
+
+  const does = element("div", undefined, { class: "does" });
+  for (const [text, key, act, what] of [
+    ["undo", "Backspace", undo, "one step back"], ["back to the step shown", "b", backHere, "forget what comes behind the step that is chosen below"],
+    ["on to the next violation", "x", hunt, "search from here, by a shortest way"], ["20 steps by chance", "w", wander, "a random walk; it ends where a law breaks"],
+    ["start over", "r", restart, "to the first state"], ["save the trace", "s", save, "for snapline trace"],
+  ]) {
+    const button = element("button", `${text} `, { title: what });
+    button.append(element("kbd", key === "Backspace" ? "⌫" : key));
+    button.addEventListener("click", act);
+    does.append(button);
+    keys[key] = act;
+  }
+  for (let place = 0; place < 9; place++) keys[String(place + 1)] = () => choose(place);
+  does.append(note);
+  live.append(does, laws, choices);
+  live.hidden = false;
+  let kept = [];
+  try { kept = JSON.parse(sessionStorage.getItem(`snapline ${location.pathname}`)) || []; } catch { /* Nothing was kept. */ }
+  ask(kept, "look");
+})();

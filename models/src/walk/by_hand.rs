@@ -1,0 +1,328 @@
+//! A walk whose steps somebody chooses: where it stands, what may happen next, which laws hold, and what a search or chance would do from
+//! here.
+
+use super::random::Random;
+use crate::explore::{Bounds, Marks, StopReason, System, Verdict, Violation, hunt};
+use crate::laws::{Law, broken};
+use crate::model::Model;
+use crate::mutants::Mutant;
+use crate::scenario::{Scenario, ScenarioError, Setup};
+use crate::story::{Line, line};
+use crate::trace::{Trace, TraceError};
+use crate::world::{Action, World};
+
+/// A fault strikes in a random walk once in so many steps, if one may.
+const STRIKES: usize = 6;
+
+/// A path from the first state, and where it leads.
+#[derive(Debug)]
+pub struct ByHand {
+    model: Model,
+    steps: Vec<Action>,
+    world: World,
+}
+
+/// Something that may happen next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// What.
+    pub action: Action,
+    /// In words, with what would follow.
+    pub line: Line,
+    /// The laws that would be broken behind it, and are not now.
+    pub breaks: Vec<Law>,
+}
+
+/// What a search found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Hunted {
+    /// A shortest way from here to where a law is broken that is not broken here. The path is extended by it.
+    Found(Law),
+    /// Nothing: every state that can be reached from here keeps the law. So many there are.
+    Nothing(u64),
+    /// A bound stopped it behind so many states; what is beyond is not known.
+    Stopped(StopReason, u64),
+}
+
+/// What may follow from a state.
+struct Onward {
+    model: Model,
+    start: World,
+}
+
+impl System for Onward {
+    type State = World;
+    type Action = Action;
+
+    fn initial(&self) -> World {
+        self.start.clone()
+    }
+
+    fn actions(&self, state: &World, out: &mut Vec<Action>) {
+        self.model.actions(state, out);
+    }
+
+    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+        self.model.apply(state, action, marks)
+    }
+
+    fn violations(&self, state: &World) -> u64 {
+        self.model.violations(state)
+    }
+
+    fn is_goal(&self, state: &World) -> bool {
+        self.model.is_goal(state)
+    }
+
+    fn is_fault(&self, action: &Action) -> bool {
+        self.model.is_fault(action)
+    }
+
+    fn action_kinds(&self) -> &'static [&'static str] {
+        self.model.action_kinds()
+    }
+
+    fn kind(&self, action: &Action) -> usize {
+        self.model.kind(action)
+    }
+
+    fn guard_names(&self) -> Vec<String> {
+        self.model.guard_names()
+    }
+
+    fn guards(&self, state: &World) -> u64 {
+        self.model.guards(state)
+    }
+}
+
+impl ByHand {
+    /// At the first state.
+    ///
+    /// # Errors
+    /// If the scenario is wrong.
+    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+        let model = Model::new(scenario, mutant)?;
+        let world = model.initial();
+        Ok(Self { model, steps: Vec::new(), world })
+    }
+
+    /// Behind these steps.
+    ///
+    /// # Errors
+    /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not possible.
+    pub fn behind(
+        scenario: Scenario,
+        mutant: Option<Mutant>,
+        steps: &[Action],
+    ) -> Result<Self, TraceError> {
+        let mut walk = Self::new(scenario, mutant)?;
+        for (place, &action) in steps.iter().enumerate() {
+            let enabled = walk.enabled();
+            if !enabled.contains(&action) {
+                return Err(TraceError::NotEnabled { step: place + 1, action, enabled });
+            }
+            walk.step(action);
+        }
+        Ok(walk)
+    }
+
+    fn step(&mut self, action: Action) {
+        self.world = self.model.apply(&self.world, &action, &mut Marks::new());
+        self.steps.push(action);
+    }
+
+    fn enabled(&self) -> Vec<Action> {
+        let mut enabled = Vec::new();
+        self.model.actions(&self.world, &mut enabled);
+        enabled
+    }
+
+    fn broken_in(&self, world: &World) -> u64 {
+        broken(&self.model.setup, world, self.model.laws)
+    }
+
+    /// What the World looks things up in.
+    #[must_use]
+    pub const fn setup(&self) -> &Setup {
+        &self.model.setup
+    }
+
+    /// The steps so far.
+    #[must_use]
+    pub fn steps(&self) -> &[Action] {
+        &self.steps
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Whether all that was asked for is done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.model.is_goal(&self.world)
+    }
+
+    /// Whether it is not done and nothing but a fault can happen any more: [`Law::Progress`] is broken.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        !self.is_done() && self.enabled().iter().all(Action::is_fault)
+    }
+
+    /// What may happen next, in the World's order.
+    #[must_use]
+    pub fn choices(&self) -> Vec<Choice> {
+        let (setup, before) = (&self.model.setup, self.broken_in(&self.world));
+        let choice = |action: Action| {
+            let after = self.model.apply(&self.world, &action, &mut Marks::new());
+            let new = self.broken_in(&after) & !before;
+            Choice {
+                action,
+                line: line(setup, self.steps.len() + 1, action, &self.world, &after),
+                breaks: Law::ALL.into_iter().filter(|law| new & law.bit() != 0).collect(),
+            }
+        };
+        self.enabled().into_iter().map(choice).collect()
+    }
+
+    /// The laws that are broken where it stands; [`Law::Progress`] only if it [is stuck](Self::is_stuck).
+    #[must_use]
+    pub fn broken(&self) -> Vec<Law> {
+        let set = self.broken_in(&self.world);
+        let stuck = self.is_stuck();
+        let is_broken = |law: &Law| set & law.bit() != 0 || (*law == Law::Progress && stuck);
+        Law::ALL.into_iter().filter(is_broken).collect()
+    }
+
+    /// Goes on, by a shortest way, to where a law is broken that is not broken here.
+    pub fn hunt(&mut self, bounds: &Bounds) -> Hunted {
+        let known = self.broken_in(&self.world);
+        let stuck = self.is_stuck();
+        let laws = bounds.laws & !known;
+        let bounds = Bounds { laws, liveness: bounds.liveness && !stuck, ..bounds.clone() };
+        let Setup { scenario, mutant, .. } = &self.model.setup;
+        let model = Model::new(scenario.clone(), *mutant);
+        // Invariant: the same scenario was laid out when the walk began.
+        let model = model.expect("a scenario that was laid out once can be laid out again");
+        let onward = Onward { model, start: self.world.clone() };
+        let outcome = hunt(&onward, &bounds, &|_| {});
+        match outcome.verdict {
+            Verdict::Holds => Hunted::Nothing(outcome.unique),
+            Verdict::Stopped(reason) => Hunted::Stopped(reason, outcome.unique),
+            Verdict::Violated { violation, path, .. } => {
+                path.into_iter().for_each(|action| self.step(action));
+                Hunted::Found(match violation {
+                    Violation::Law(index) => Law::ALL[index],
+                    Violation::Trap => Law::Progress,
+                })
+            }
+        }
+    }
+
+    /// Takes up to so many steps by chance, a function of the seed; ends early where a law is broken that was not, or where all is done.
+    /// Gives how many it took.
+    pub fn wander(&mut self, seed: u64, steps: usize) -> usize {
+        let mut random = Random::new(seed);
+        let before = self.broken_in(&self.world);
+        for taken in 0..steps {
+            let enabled = self.enabled();
+            let (faults, progress): (Vec<Action>, Vec<Action>) =
+                enabled.into_iter().partition(Action::is_fault);
+            let strikes = !faults.is_empty() && random.once_in(STRIKES);
+            let action = match (strikes, progress.is_empty()) {
+                (true, _) => random.one_of(&faults),
+                (false, false) => random.one_of(&progress),
+                (false, true) => return taken,
+            };
+            self.step(action);
+            if self.broken_in(&self.world) & !before != 0 || self.is_done() {
+                return taken + 1;
+            }
+        }
+        steps
+    }
+
+    /// The path as a trace; it claims the first law that is broken at its end, if any.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        let Setup { scenario, mutant, .. } = &self.model.setup;
+        let law = self.broken().first().copied();
+        Trace { scenario: scenario.clone(), mutant: *mutant, law, steps: self.steps.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Faults;
+    use crate::topologies::chain;
+    use crate::trace::Claim;
+
+    fn scenario() -> Scenario {
+        let faults = Faults { crashes: 1, ..Faults::default() };
+        Scenario { faults, ..Scenario::new("by-hand", chain()) }
+    }
+
+    #[test]
+    fn choices_are_what_is_enabled_and_lead_where_they_say() {
+        let mut walk = ByHand::new(scenario(), None).expect("it is right");
+        for _ in 0..40 {
+            let choices = walk.choices();
+            let Some(choice) = choices.iter().find(|choice| !choice.action.is_fault()) else {
+                break;
+            };
+            assert!(!choice.line.text.is_empty() && choice.breaks.is_empty());
+            let steps: Vec<Action> = walk.steps().iter().copied().chain([choice.action]).collect();
+            walk = ByHand::behind(scenario(), None, &steps).expect("it was offered");
+            assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::None);
+        }
+        assert!(walk.is_done(), "without faults it gets there: {:?}", walk.steps());
+    }
+
+    #[test]
+    fn a_step_that_is_not_possible_is_refused() {
+        let error = ByHand::behind(scenario(), None, &[Action::Conclude]).expect_err("not yet");
+        assert!(matches!(error, TraceError::NotEnabled { step: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_hunt_goes_on_from_here_and_its_path_replays() {
+        let mutant = Mutant::find("ack-before-durable").expect("it is there");
+        let mut walk = ByHand::new((mutant.about().scenario)(), Some(mutant)).expect("it is right");
+        walk.wander(1, 3);
+        let begun = walk.steps().to_vec();
+        let hunted = walk.hunt(&Bounds::default());
+        let Hunted::Found(law) = hunted else { panic!("{hunted:?}") };
+        assert!(walk.steps().len() > begun.len() && walk.steps().starts_with(&begun));
+        assert!(walk.broken().contains(&law));
+        assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::Shown(law));
+        // The next one is another.
+        if let Hunted::Found(next) =
+            walk.hunt(&Bounds { max_states: Some(50_000), ..Bounds::default() })
+        {
+            assert_ne!(next, law);
+        }
+    }
+
+    #[test]
+    fn a_hunt_says_when_there_is_nothing_and_when_it_was_stopped() {
+        let mut walk = ByHand::new(Scenario::new("calm", chain()), None).expect("it is right");
+        assert!(matches!(walk.hunt(&Bounds::default()), Hunted::Nothing(states) if states > 10));
+        let bounds = Bounds { max_states: Some(5), ..Bounds::default() };
+        assert!(matches!(walk.hunt(&bounds), Hunted::Stopped(StopReason::States, _)));
+        assert!(walk.steps().is_empty(), "nothing was found, nothing was walked");
+    }
+
+    #[test]
+    fn a_random_walk_is_a_function_of_its_seed() {
+        let walked = |seed| {
+            let mut walk = ByHand::new(scenario(), None).expect("it is right");
+            walk.wander(seed, 30);
+            walk.steps().to_vec()
+        };
+        assert_eq!(walked(7), walked(7));
+        assert!((0..20).any(|seed| walked(seed) != walked(7)));
+    }
+}

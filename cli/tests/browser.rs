@@ -47,6 +47,16 @@ fn a_counterexample_is_walked_by_keys() {
     assert_eq!(browser.text("where"), "step 2 of 5");
     browser.picture("page-light.png");
 
+    // Where the wrong rule shows first, which the shortest trace ends with.
+    browser.press(&["p"]);
+    assert_eq!(browser.text("where"), "step 5 of 5");
+    let shows = browser.text("difference");
+    assert!(
+        shows.contains("Here the wrong rule shows")
+            && shows.contains("in the correct protocol: out prepares transaction 1"),
+        "{shows}"
+    );
+    browser.press(&["k"]);
     browser.press(&["v"]);
     assert_eq!(browser.text("where"), "step 5 of 5");
     assert!(browser.sees("law"));

@@ -90,6 +90,7 @@
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
 //! | [`trace`] | a run written down, and replayed |
+//! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
@@ -104,6 +105,8 @@ pub mod sim;
 pub mod state;
 pub mod store;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod trace;
 
 pub use dataflow::*;

@@ -90,6 +90,8 @@
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
 //! | [`trace`] | a run written down, and replayed |
+//! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
+//! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
@@ -99,11 +101,15 @@ mod dataflow;
 mod engine;
 mod error;
 mod files;
+#[cfg(feature = "settings")]
+pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod state;
 pub mod store;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod trace;
 
 pub use dataflow::*;

@@ -7,13 +7,11 @@
 //! - `prepare` writes them to a file of the transaction's name and syncs it;
 //! - `commit` appends them to the ledger behind a line that names the transaction, unless the ledger has that line;
 //! - `roll_back` removes the file;
-//! - `fence` lists the files that earlier attempts left.
+//! - `fence` closes the directories of earlier attempts, which may still be running if their process was taken for dead, and lists the files
+//!   that they left.
 //!
 //! The example fails on purpose in the middle, twice, and then looks whether the ledger is right.
-//!
-//! One thing is left out to keep it short. `fence` must keep writers of earlier attempts, which may still be running if the process was taken
-//! for dead, from preparing and committing. Within one process the runtime has ended them; across processes a sink needs a lock or a number in
-//! the external system that rises with each attempt. `FileSink` shows how that is done with files.
+//! `tests/testkit` hands it to the kit that crashes it at every step.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -31,10 +29,10 @@ use snapline::{BoxError, Dataflow, Ended, JobConfig, Restart};
 
 /// Describes the sink; every subtask opens a writer and a committer from a clone of it.
 #[derive(Clone)]
-struct Ledger {
-    directory: PathBuf,
+pub(crate) struct Ledger {
+    pub(crate) directory: PathBuf,
     /// Subtasks append one at a time.
-    appending: Arc<Mutex<()>>,
+    pub(crate) appending: Arc<Mutex<()>>,
 }
 
 impl TwoPhaseSink for Ledger {
@@ -46,13 +44,14 @@ impl TwoPhaseSink for Ledger {
 
     fn open(&self, context: &OpenContext) -> Result<(Writer, Committer), BoxError> {
         fs::create_dir_all(self.directory.join("prepared"))?;
-        let committer = Committer { ledger: self.clone(), index: context.index };
+        let committer =
+            Committer { ledger: self.clone(), index: context.index, attempt: context.attempt };
         Ok((Writer { open: String::new() }, committer))
     }
 }
 
 /// Collects the records of the open transaction.
-struct Writer {
+pub(crate) struct Writer {
     open: String,
 }
 
@@ -74,33 +73,35 @@ impl SinkWriter for Writer {
 }
 
 /// Does all that may take time, on another thread, one call after the other.
-struct Committer {
+pub(crate) struct Committer {
     ledger: Ledger,
     index: usize,
+    attempt: Attempt,
 }
 
 /// A transaction's name: no other one, of whatever attempt, has it.
-fn name(index: usize, txn: TxnId) -> String {
-    let TxnId { checkpoint, attempt, subtask } = txn;
-    let Attempt { term, number } = attempt;
-    format!("{index}-{}-{}-{number}-{}", checkpoint.get(), term.get(), subtask.index())
+fn name(txn: TxnId) -> String {
+    let TxnId { checkpoint, attempt: Attempt { term, number }, subtask } = txn;
+    format!("{}-{}-{number}-{}", checkpoint.get(), term.get(), subtask.index())
 }
 
-/// The transaction of a name, if it is a committer's own.
-fn parse(index: usize, name: &str) -> Option<TxnId> {
-    let mut parts = name.split('-').map(str::parse::<u64>);
+/// The transaction of a name; none of a file that is not prepared.
+fn parse(name: &str) -> Option<TxnId> {
+    let mut parts = name.split('-').map(str::parse::<u32>);
     let mut next = || parts.next()?.ok();
-    let mine = next()? == index as u64;
-    let checkpoint = CheckpointId::new(next()?)?;
-    let term = Term::new(u32::try_from(next()?).ok()?);
-    let attempt = Attempt { term, number: u32::try_from(next()?).ok()? };
+    let checkpoint = CheckpointId::new(next()?.into())?;
+    let attempt = Attempt { term: Term::new(next()?), number: next()? };
     let subtask = SubtaskId::new(u16::try_from(next()?).ok()?);
-    mine.then_some(TxnId { checkpoint, attempt, subtask })
+    Some(TxnId { checkpoint, attempt, subtask })
 }
 
 impl Committer {
-    fn prepared(&self, txn: TxnId) -> PathBuf {
-        self.ledger.directory.join("prepared").join(name(self.index, txn))
+    /// Where an attempt of this subtask prepares; closed, once a later one has fenced it off.
+    fn directory(&self, attempt: Attempt, closed: bool) -> PathBuf {
+        let Attempt { term, number } = attempt;
+        let end = if closed { ".closed" } else { "" };
+        let name = format!("{}-{}-{number}{end}", self.index, term.get());
+        self.ledger.directory.join("prepared").join(name)
     }
 }
 
@@ -109,23 +110,36 @@ impl SinkCommitter for Committer {
 
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, String)>, BoxError> {
         let mut found = Vec::new();
+        fs::create_dir_all(self.directory(attempt, false))?;
         for entry in fs::read_dir(self.ledger.directory.join("prepared"))? {
             let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(txn) = name.and_then(|name| parse(self.index, name)) else { continue };
-            if txn.attempt < attempt {
-                // Another committer's own may go while this one looks; its own do not.
-                found.push((txn, fs::read_to_string(&path)?));
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let mine = name.starts_with(&format!("{}-", self.index));
+            if !mine || path == self.directory(attempt, false) {
+                continue;
+            }
+            let closed = path.with_extension("closed");
+            // From here on nothing gets a name in it: whoever tries looks for the directory under the name that it had.
+            fs::rename(&path, &closed)?;
+            for file in fs::read_dir(&closed)? {
+                let file = file?;
+                if let Some(txn) = file.file_name().to_str().and_then(parse) {
+                    found.push((txn, fs::read_to_string(file.path())?));
+                }
             }
         }
         Ok(found)
     }
 
-    /// When it returns, the transaction can be committed, whatever crashes: the file is synced.
+    /// When it returns, the transaction can be committed, whatever crashes: the file has its name, and both are synced.
     fn prepare(&mut self, txn: TxnId, text: &String) -> Result<(), BoxError> {
-        let mut file = File::create(self.prepared(txn))?;
+        let directory = self.directory(self.attempt, false);
+        let unfinished = directory.join("unfinished");
+        let mut file = File::create(&unfinished)?;
         file.write_all(text.as_bytes())?;
-        Ok(file.sync_all()?)
+        file.sync_all()?;
+        fs::rename(unfinished, directory.join(name(txn)))?;
+        Ok(File::open(directory)?.sync_all()?)
     }
 
     /// Idempotent: the ledger says which transactions it has.
@@ -133,7 +147,7 @@ impl SinkCommitter for Committer {
         let appending = Arc::clone(&self.ledger.appending);
         let _alone = appending.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.ledger.directory.join("ledger");
-        let heading = format!("# {}", name(self.index, txn));
+        let heading = format!("# {}", name(txn));
         if path.exists() && fs::read_to_string(&path)?.lines().any(|line| line == heading) {
             return Ok(CommitOutcome::AlreadyCommitted);
         }
@@ -148,14 +162,19 @@ impl SinkCommitter for Committer {
 
     /// What is not there is rolled back already.
     fn roll_back(&mut self, txn: TxnId, _: &String) -> Result<(), BoxError> {
-        match fs::remove_file(self.prepared(txn)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        for closed in [false, true] {
+            match fs::remove_file(self.directory(txn.attempt, closed).join(name(txn))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
-fn entries(directory: &Path) -> Result<Vec<u64>, Box<dyn Error>> {
+pub(crate) fn entries(directory: &Path) -> Result<Vec<u64>, Box<dyn Error>> {
     let text = fs::read_to_string(directory.join("ledger"))?;
     let records = text.lines().filter(|line| !line.starts_with('#')).map(str::parse);
     Ok(records.collect::<Result<_, _>>()?)

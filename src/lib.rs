@@ -91,6 +91,8 @@
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
 //! | [`trace`] | a run written down, and replayed |
+//! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
+//! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 
 mod channel;
@@ -105,11 +107,15 @@ mod files;
 #[cfg(feature = "dashboard")]
 #[doc(hidden)]
 pub mod serve;
+#[cfg(feature = "settings")]
+pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod state;
 pub mod store;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod trace;
 
 #[cfg(feature = "dashboard")]

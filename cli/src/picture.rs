@@ -105,7 +105,7 @@ fn drawn(subject: Subject, draw: fn(&Scene) -> String) -> Result<(String, usize)
 /// # Errors
 /// If the trace cannot be replayed.
 pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, Failure> {
-    let mut document = Document::new(stories(file, trace)?);
+    let mut document = stories(file, trace)?;
     document.commands = commands(file, trace);
     Ok(page::page(&document))
 }
@@ -154,7 +154,7 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
         ];
         beside::by_schedule(sides, &places)
     } else {
-        Document::new(stories(&path, &trace)?)
+        stories(&path, &trace)?
     };
     document.commands = commands(&path, &trace);
     if args.production {
@@ -164,26 +164,36 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
 }
 
 /// The shortest story first; the trace as it is behind it, if that is longer.
-fn stories(path: &Path, trace: &Trace) -> Result<Vec<Story>, Failure> {
+fn stories(path: &Path, trace: &Trace) -> Result<Document, Failure> {
     // A trace that shows no law broken has nothing that must stay, and is told as it is.
     let short = shorten(trace).ok().filter(|short| short.steps.len() < trace.steps.len());
-    let Some(short) = short else { return Ok(vec![story("the trace", path, trace)?]) };
-    let (few, all) = (short.steps.len(), trace.steps.len());
-    Ok(vec![
-        story(&format!("the shortest story, {few} steps"), path, &short)?,
-        story(&format!("the trace as it is, {all} steps"), path, trace)?,
-    ])
+    let all = trace.steps.len();
+    let (labels, traces) = match &short {
+        None => (vec!["the trace".to_owned()], vec![trace]),
+        Some(short) => {
+            let few = format!("the shortest story, {} steps", short.steps.len());
+            (vec![few, format!("the trace as it is, {all} steps")], vec![short, trace])
+        }
+    };
+    let (mut stories, mut parts) = (Vec::new(), Vec::new());
+    for (label, trace) in labels.into_iter().zip(traces) {
+        let scene = told(path, trace)?;
+        parts.push(parting(path, trace, &scene)?);
+        stories.push(Story::new(label, scene));
+    }
+    let mut document = Document::new(stories);
+    document.parts = parts;
+    Ok(document)
 }
 
-/// A story, and where the correct protocol would have gone another way.
-fn story(label: &str, path: &Path, trace: &Trace) -> Result<Story, Failure> {
-    let mut story = Story::new(label, told(path, trace)?);
-    if trace.mutant.is_some()
-        && let Ok((correct, places)) = under(trace, None)
-    {
-        story.parts = beside::parting(&story.scene, &told(path, &correct)?, &places);
+/// Where the correct protocol would have gone another way.
+fn parting(path: &Path, trace: &Trace, scene: &Scene) -> Result<Option<page::Parts>, Failure> {
+    match under(trace, None) {
+        Ok((correct, places)) if trace.mutant.is_some() => {
+            Ok(beside::parting(scene, &told(path, &correct)?, &places))
+        }
+        _ => Ok(None),
     }
-    Ok(story)
 }
 
 fn commands(path: &Path, trace: &Trace) -> Vec<[String; 2]> {

@@ -80,6 +80,55 @@ fn a_crash_loses_what_was_under_way_and_begins_a_new_attempt() {
 }
 
 #[test]
+fn counterexamples_of_every_kind_are_drawn_whole_and_say_where_they_part() {
+    // Zombies of both kinds, losses, timeouts, unknown outcomes, alignment, deletion, a stop.
+    let mutants = [
+        "claims-alike",
+        "no-fence",
+        "old-writers-admitted",
+        "count-barriers",
+        "loss-swallowed",
+        "no-resend",
+        "manifest-torn",
+        "unknown-is-not-applied",
+        "collect-nothing",
+        "suspended-reads-on",
+        "state-hole",
+    ];
+    let directory = scratch("pictures-many");
+    std::fs::create_dir_all(&directory).expect("a scratch directory");
+    snapline(&[&["mutants"], mutants.as_slice(), &["--trace", &directory]].concat()).is(0, &[]);
+    let mut fates = Vec::new();
+    for mutant in mutants {
+        let page =
+            snapline(&["trace", "render", &format!("{directory}/{mutant}.json")]).is(0, &[]).out;
+        let document = document(&page);
+        let story = &document["stories"][0];
+        let scene = &story["scene"];
+        let steps = scene["steps"].as_array().expect("steps").len() as u64;
+        let number = |value: &Value| value.as_u64().expect("a number");
+        let (broken, parts) =
+            (number(&scene["broken"]["step"]), number(&document["parts"][0]["step"]));
+        assert!(parts <= broken && broken == steps, "{mutant}: {parts}, {broken} of {steps}");
+        for step in scene["steps"].as_array().expect("steps") {
+            assert!(document["clauses"][step["clause"].as_str().expect("a clause")].is_string());
+            assert!(!step["actor"].as_str().expect("an actor").is_empty(), "{mutant}: {step}");
+        }
+        for arrow in scene["arrows"].as_array().expect("arrows") {
+            assert!(number(&arrow["sent"]) <= number(&arrow["until"]), "{mutant}: {arrow}");
+            fates.push(arrow["fate"].as_str().expect("a fate").to_owned());
+        }
+        // What should be over is drawn beside what took its place.
+        let old = scene["lives"].as_array().expect("lives").iter().any(|life| life["old"] == true);
+        let zombies = ["claims-alike", "no-fence", "old-writers-admitted"].contains(&mutant);
+        assert!(old || !zombies, "{mutant}");
+    }
+    for fate in ["arrived", "ignored", "lost", "failed", "under-way"] {
+        assert!(fates.iter().any(|known| known == fate), "{fate}");
+    }
+}
+
+#[test]
 fn a_hostile_trace_is_told_or_shown_as_text() {
     let trace = std::fs::read_to_string(counterexample("commit-twice")).expect("it was written");
     let mut hostile: Value = serde_json::from_str(&trace).expect("JSON");

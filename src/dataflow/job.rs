@@ -176,36 +176,39 @@ impl From<TopologyError> for BuildError {
     }
 }
 
-fn check(config: &JobConfig) -> Result<(), BuildError> {
-    let wrong = |setting, what: &str| Err(BuildError::Setting { setting, what: what.into() });
-    if config.parallelism == 0 {
-        return wrong("parallelism", "an operator needs at least one subtask");
+impl JobConfig {
+    /// Whether it has a meaning, whatever the job.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let wrong = |setting, what: &str| Err(BuildError::Setting { setting, what: what.into() });
+        if self.parallelism == 0 {
+            return wrong("parallelism", "an operator needs at least one subtask");
+        }
+        if self.workers == Some(0) {
+            return wrong("workers", "a job needs at least one worker thread");
+        }
+        if self.key_groups == 0 || self.key_groups > MAX_KEY_GROUPS {
+            return wrong("key_groups", &format!("it must be from 1 to {MAX_KEY_GROUPS}"));
+        }
+        if self.max_concurrent == 0 {
+            return wrong("max_concurrent_checkpoints", "at least one must be allowed");
+        }
+        if self.retained == 0 {
+            return wrong("retained_checkpoints", "at least one must be kept");
+        }
+        if self.timeout.is_zero() {
+            return wrong("checkpoint_timeout", "it must be longer than nothing");
+        }
+        if self.interval.is_some_and(|interval| interval.is_zero()) {
+            return wrong(
+                "checkpoint_interval",
+                "it must be longer than nothing; `None` takes no periodic checkpoints",
+            );
+        }
+        if self.upload_threads == 0 {
+            return wrong("upload_threads", "snapshots need at least one thread to be written by");
+        }
+        Ok(())
     }
-    if config.workers == Some(0) {
-        return wrong("workers", "a job needs at least one worker thread");
-    }
-    if config.key_groups == 0 || config.key_groups > MAX_KEY_GROUPS {
-        return wrong("key_groups", &format!("it must be from 1 to {MAX_KEY_GROUPS}"));
-    }
-    if config.max_concurrent == 0 {
-        return wrong("max_concurrent_checkpoints", "at least one must be allowed");
-    }
-    if config.retained == 0 {
-        return wrong("retained_checkpoints", "at least one must be kept");
-    }
-    if config.timeout.is_zero() {
-        return wrong("checkpoint_timeout", "it must be longer than nothing");
-    }
-    if config.interval.is_some_and(|interval| interval.is_zero()) {
-        return wrong(
-            "checkpoint_interval",
-            "it must be longer than nothing; `None` takes no periodic checkpoints",
-        );
-    }
-    if config.upload_threads == 0 {
-        return wrong("upload_threads", "snapshots need at least one thread to be written by");
-    }
-    Ok(())
 }
 
 /// A dataflow that was checked, with its configuration: it can be looked at, and run.
@@ -220,7 +223,7 @@ impl fmt::Debug for Job {
 
 impl Job {
     pub(super) fn new(name: String, graph: Graph, config: JobConfig) -> Result<Self, BuildError> {
-        check(&config)?;
+        config.check()?;
         let Graph { nodes, edges } = graph;
         let parallelism = |node: &Node| node.parallelism.unwrap_or(config.parallelism);
         let mut plan = Plan::new();

@@ -71,16 +71,43 @@ fn difference([left, right]: [&Scene; 2], row: [usize; 2], words: [&str; 2]) -> 
             if names(left) != names(right) {
                 return Some("other tasks take part".into());
             }
-            let other_facts = (0..left.lanes.len()).find_map(|lane| {
-                let [mine, theirs] = [facts(left, lane, one), facts(right, lane, other)];
-                let row = mine.iter().zip(theirs).find(|(mine, theirs)| mine != theirs);
-                row.map(|(mine, theirs)| (lane, mine, theirs))
-            });
-            other_facts.map(|(lane, [name, mine], [_, theirs])| {
-                format!("{}, {name}; {here}: {mine}; {there}: {theirs}", left.lanes[lane].name)
-            })
+            // What is told in words first; a machine as it prints itself only if nothing else shows it.
+            let raw = |name: &str| name.ends_with("machine") || name.ends_with("committer");
+            let differing = |raws: bool| {
+                (0..left.lanes.len()).find_map(|lane| {
+                    let [mine, theirs] = [facts(left, lane, one), facts(right, lane, other)];
+                    let mut rows = mine.iter().zip(theirs);
+                    let row = rows.find(|(mine, theirs)| mine != theirs && raw(&mine[0]) == raws);
+                    row.map(|([name, mine], [_, theirs])| {
+                        let (mine, theirs) = around(mine, theirs);
+                        let whose = &left.lanes[lane].name;
+                        format!("{whose}, {name}; {here}: {mine}; {there}: {theirs}")
+                    })
+                })
+            };
+            differing(false).or_else(|| differing(true))
         }
     }
+}
+
+/// Two long texts from shortly before where they differ.
+fn around(left: &str, right: &str) -> (String, String) {
+    const LONG: usize = 90;
+    if left.len().max(right.len()) <= LONG {
+        return (left.into(), right.into());
+    }
+    let same = left.char_indices().zip(right.chars()).find(|((_, one), other)| one != other);
+    let same = same.map_or(left.len().min(right.len()), |((at, _), _)| at);
+    // Invariant: the texts are the same up to there, so it is a border of letters in both.
+    let from = left[..same].rfind(", ").map_or(0, |comma| comma + 2);
+    let cut = |text: &str| -> String {
+        let mut part: String = text[from..].chars().take(LONG).collect();
+        if text[from..].chars().count() > LONG {
+            part.push_str("...");
+        }
+        if from > 0 { format!("... {part}") } else { part }
+    };
+    (cut(left), cut(right))
 }
 
 /// What two sentences that begin alike do not share; whole, if they do not begin alike.

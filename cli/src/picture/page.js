@@ -42,7 +42,8 @@ function check(it) {
   must(it.version === 1, `it is of version ${cut(String(it.version), 40)}, and this page shows version 1`);
   must(Array.isArray(it.stories) && it.stories.length > 0, "it has no stories");
   must(typeof it.clauses === "object" && it.clauses && Array.isArray(it.commands) && Array.isArray(it.production), "clauses, commands or production are not what they should be");
-  it.stories.forEach(({ label, scene, parts }, story) => {
+  must(Array.isArray(it.parts), "`parts` is no list");
+  it.stories.forEach(({ label, scene }, story) => {
     const at = `story ${story + 1}`;
     must(typeof label === "string" && scene && typeof scene.title === "string" && typeof scene.ending === "string", `${at} has no label, title or ending`);
     for (const list of Object.keys(FIELDS)) must(Array.isArray(scene[list]), `${at}: \`${list}\` is no list`);
@@ -59,7 +60,7 @@ function check(it) {
         must(right, `${at}: in \`${list}\`, entry ${place + 1}, \`${field}\` is not what it should be: ${cut(JSON.stringify(value) ?? "it is missing", 80)}`);
       }
     });
-    const { broken } = scene;
+    const { broken } = scene, parts = it.parts[story] ?? null;
     must(parts === null || parts && is.step(parts.step) && typeof parts.says === "string", `${at}: \`parts\` is not what it should be`);
     must(broken === null || broken && is.step(broken.step) && typeof broken.name === "string" && typeof broken.says === "string", `${at}: \`broken\` is not what it should be`);
   });
@@ -68,7 +69,7 @@ function check(it) {
 }
 
 /** A side: a scene with what is looked up in it at every drawing. */
-function side({ scene, label, parts }, number) {
+function side({ scene, label }, number) {
   const steps = scene.steps.length, factsOf = scene.lanes.map(() => []), touching = Array.from({ length: steps + 1 }, () => []);
   const blocks = Array.from({ length: Math.floor(steps / BLOCK) + 1 }, () => []), special = new Set();
   for (const fact of scene.facts) factsOf[fact.lane].push(fact);
@@ -79,7 +80,7 @@ function side({ scene, label, parts }, number) {
     if (arrow.fate !== "arrived" && arrow.fate !== "under-way") special.add(arrow.until);
   });
   for (const life of scene.lives) { special.add(life.from); if (life.until !== null) special.add(life.until); }
-  return { scene, label, parts, number, factsOf, touching, blocks, special, x: 0, placeOf: null, stepAt: null, lastAt: null };
+  return { scene, label, number, factsOf, touching, blocks, special, x: 0, placeOf: null, stepAt: null, lastAt: null };
 }
 function factAt(one, lane, step) {
   const facts = one.factsOf[lane];
@@ -88,8 +89,11 @@ function factAt(one, lane, step) {
   return low > 0 ? facts[low - 1].rows : null;
 }
 const laneX = (one, lane) => one.x + one.lane * lane + one.lane / 2;
+/** Where the story that is shown parts from what the correct protocol makes of it; null if that is not known. */
+const partsHere = () => (told.compare ? null : told.parts[sides[0].story] ?? null);
 const stepsAt = (place) => sides.map((one) => [one, one.stepAt[place]]).filter(([, step]) => step > 0).map(([one, step]) => [one, one.scene.steps[step - 1], step]);
-const brokenAt = () => (told.compare ? told.compare.first : sides[0].scene.broken && sides[0].scene.broken.step) || 0;
+/** The place of the breach, or of the first difference; null if there is none. */
+const brokenAt = () => (told.compare ? told.compare.first : sides[0].scene.broken ? sides[0].scene.broken.step : null);
 
 // ---- where everything is
 
@@ -178,7 +182,7 @@ function map() {
     one.scene.steps.forEach((step, at) => { if (step.fault) mark(one.placeOf[at + 1], "fault"); });
     for (const checkpoint of one.scene.checkpoints) if (checkpoint.until) mark(one.placeOf[checkpoint.until], checkpoint.complete ? "complete" : "given-up");
   }
-  if (brokenAt()) mark(brokenAt(), "broken");
+  if (brokenAt() !== null) mark(brokenAt(), "broken");
   marks.append(element("i", undefined, { class: "now", id: "now" }));
   $("map").replaceChildren(marks);
 }
@@ -190,21 +194,21 @@ function draw() {
   const view = $("view"), head = $("lanes").offsetHeight;
   const first = Math.max(0, Math.min(rows.length - 1, Math.floor((view.scrollTop - head) / rowHeight) - OVERSCAN));
   const last = Math.min(rows.length - 1, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + OVERSCAN);
-  const top = first * rowHeight, y = (row) => row * rowHeight + rowHeight / 2 - top, here = rowOf[current], broken = brokenAt();
+  const top = first * rowHeight, y = (row) => row * rowHeight + rowHeight / 2 - top, here = rowOf[current], broken = brokenAt(), parts = partsHere();
   const canvas = svg("svg", { width, height: Math.max(1, (last - first + 1) * rowHeight + 12), "aria-hidden": "true" });
   canvas.style.top = `${top}px`;
   const band = (style, row, x = 0, wide = width) => canvas.append(svg("rect", { class: style, x, y: y(row) - rowHeight / 2, width: wide, height: rowHeight }));
   for (let row = first; row <= last; row++) {
-    const breaks = broken > 0 && rowOf[broken] === row;
+    const breaks = broken !== null && rowOf[broken] === row;
     if (breaks && !told.compare) band(row === here ? "broken-row now" : "broken-row", row);
     else if (row === here) band("here", row);
     else if (row % 2) band("shade", row);
-    if (!told.compare && sides[0].parts && rowOf[sides[0].parts.step] === row) band("apart-edge", row, 0, 5);
+    if (parts && rowOf[parts.step] === row) band("apart-edge", row, 0, 5);
     if (breaks) band(told.compare ? "apart-edge" : "broken-edge", row, 0, 5);
   }
   for (const one of sides) drawSide(canvas, one, first, last, y);
   if (sides.length > 1) canvas.append(svg("line", { class: "split", x1: sides[1].x - 7, x2: sides[1].x - 7, y1: 0, y2: (last - first + 1) * rowHeight }));
-  if (rowHeight >= 11) for (let row = first; row <= last; row++) drawText(canvas, rows[row], y(row), broken > 0 && rowOf[broken] === row);
+  if (rowHeight >= 11) for (let row = first; row <= last; row++) drawText(canvas, rows[row], y(row), broken !== null && rowOf[broken] === row);
   if (drawn) drawn.replaceWith(canvas); else $("rows").append(canvas);
   drawn = canvas;
   const now = $("now");
@@ -300,7 +304,7 @@ function drawText(canvas, row, y, breaks) {
     made.append(cut(text, Math.max(4, most)));
     canvas.append(made);
   };
-  if (from === 0) return say("folded", "the start", 0);
+  if (from === 0) return say(breaks ? "fault" : "folded", breaks ? "✗ the start" : "the start", 0);
   if (folded) {
     const fate = sides[0].scene.checkpoints.find(({ id }) => id === about);
     return say("folded", `${until - from + 1} steps${about === null ? "" : ` of checkpoint ${about}${fate ? `: ${words(fateOf(fate))}` : ""}`}`, 0);
@@ -338,7 +342,7 @@ function tell() {
     step.append(box);
   }
   law();
-  const { parts } = sides[0], apart = told.compare ? told.compare.first === current : parts && parts.step === current;
+  const parts = partsHere(), apart = told.compare ? told.compare.first === current : parts && parts.step === current;
   $("difference").hidden = !apart;
   $("difference").replaceChildren(...(apart ? [element("strong", told.compare ? "The first difference" : "Here the wrong rule shows"),
     ...(told.compare || parts).says.split("; ").map((text) => element("p", text))] : []));
@@ -374,7 +378,7 @@ function clause(name, title) {
   return box;
 }
 function law() {
-  const { broken } = sides[0].scene, here = broken && current >= broken.step && broken.step > 0;
+  const { broken } = sides[0].scene, here = broken && current >= broken.step;
   $("law").hidden = !here;
   if (!here) return;
   const title = broken.law === null ? `rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`, name = broken.law === null ? "11.9" : `9.${broken.law}`;
@@ -472,7 +476,7 @@ function themed(dark) { document.documentElement.dataset.theme = dark ? "dark" :
 const keys = {
   j: () => onward(1), ArrowRight: () => onward(1), ArrowDown: () => onward(1), k: () => onward(-1), ArrowLeft: () => onward(-1), ArrowUp: () => onward(-1),
   Home: () => go(0), End: () => go(places), PageDown: () => go(rows[Math.min(rows.length - 1, rowOf[current] + 20)].until, true, false), PageUp: () => go(rows[Math.max(0, rowOf[current] - 20)].until, true, false),
-  p: () => sides[0].parts && !told.compare && go(sides[0].parts.step), " ": play, v: () => brokenAt() && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
+  p: () => partsHere() && go(partsHere().step), " ": play, v: () => brokenAt() !== null && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
   f: () => { $("fold").checked = !$("fold").checked; again(); }, "+": () => zoomTo(rowHeight + 4), "=": () => zoomTo(rowHeight + 4), "-": () => zoomTo(rowHeight - 4),
   d: () => themed(document.documentElement.dataset.theme !== "dark"), "/": () => $("search").focus(), "?": () => $("keys").showModal(),
   Escape: () => { for (const id of ["by-checkpoint", "by-lane", "by-kind", "search"]) $(id).value = ""; search(); again(); },
@@ -497,7 +501,7 @@ function show(it, at = null) {
 /** Shows one of the document's stories, or both where two are compared. */
 function begin(story, at) {
   const { compare } = told, chosen = compare ? told.stories : [told.stories[story]];
-  sides = chosen.map(side);
+  sides = chosen.map((one, number) => ({ ...side(one, number), story: compare ? number : story }));
   places = compare ? compare.rows.length : sides[0].scene.steps.length;
   for (const one of sides) {
     one.stepAt = new Array(places + 1).fill(0);
@@ -519,7 +523,7 @@ function begin(story, at) {
   $("verdict").hidden = !broken && !first;
   $("breach").textContent = first ? `First difference at step ${first}:` : broken ? (broken.law === null ? `Step ${broken.step} breaks the rule ${broken.name}:` : `Step ${broken.step} breaks L${broken.law} ${words(broken.name)}:`) : "";
   $("says").textContent = cut(first ? compare.says : broken ? broken.says : "", 600);
-  const { parts } = sides[0], shows = parts && !compare;
+  const parts = partsHere(), shows = parts !== null;
   $("parts").hidden = !shows;
   $("parting").textContent = shows ? cut(`The wrong rule shows first at step ${parts.step}: ${parts.says}`, 300) : "";
   $("tabs").replaceChildren(...(compare || told.stories.length < 2 ? [] : told.stories.map(({ label }, number) => {

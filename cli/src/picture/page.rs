@@ -20,6 +20,8 @@ pub(crate) struct Document {
     version: u64,
     /// Stories to choose from, the one that is shown first in front; where two are compared, those.
     pub(crate) stories: Vec<Story>,
+    /// Where a wrong rule makes the first difference, for each story.
+    pub(crate) parts: Vec<Option<Parts>>,
     /// How two stories are laid side by side.
     pub(crate) compare: Option<Compare>,
     /// What production came to with the same schedule, a sentence each.
@@ -35,13 +37,11 @@ pub(crate) struct Document {
 pub(crate) struct Story {
     pub(crate) label: String,
     pub(crate) scene: Scene,
-    /// Where a wrong rule makes the first difference.
-    pub(crate) parts: Option<Parts>,
 }
 
 impl Story {
     pub(crate) fn new(label: impl Into<String>, scene: Scene) -> Self {
-        Self { label: label.into(), scene, parts: None }
+        Self { label: label.into(), scene }
     }
 }
 
@@ -76,6 +76,7 @@ impl Document {
         Self {
             format: "snapline-page",
             version: 1,
+            parts: stories.iter().map(|_| None).collect(),
             stories,
             compare: None,
             production: Vec::new(),

@@ -314,7 +314,9 @@ impl<'a> Watch<'a> {
                 let id = txn.checkpoint.get();
                 let label = format!("commit {}", transaction(txn));
                 let arrow = self.send((own, external), ArrowKind::Commit, label, Some(id));
-                self.handed.push((own - 1, id, "commit", arrow));
+                if let Some(subtask) = place {
+                    self.handed.push((subtask, id, "commit", arrow));
+                }
             }
             What::CommitReturned { txn, outcome } => {
                 let done =
@@ -437,3 +439,6 @@ impl<'a> Watch<'a> {
         self.scene
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use snapline_protocol::ids::SubtaskId;
 
 use crate::scenario::Setup;
 use crate::story::{op, phase, records, tally, timer_name, transaction_name};
-use crate::world::{External, Item, Seat, Task, World};
+use crate::world::{Blob, External, Item, Seat, Task, World};
 
 type Rows = Vec<[String; 2]>;
 
@@ -108,7 +108,7 @@ fn of_task(setup: &Setup, task: &Task, subtask: usize, rows: &mut Rows) {
     if task.aligner.has_ended(config) {
         row(rows, "input", "ended");
     }
-    row(rows, "snapshots being written", list(&task.writes, |write| write.checkpoint.to_string()));
+    row(rows, "snapshots being written", list(&task.writes, |write| snapshot(setup, &write.blob)));
     if let Some(committer) = &task.committer {
         row(rows, "open transaction", tally(setup, task.open));
         row(rows, "committables", list(committer.pending(), transaction_name));
@@ -125,16 +125,27 @@ fn item_name(setup: &Setup, item: &Item) -> String {
     }
 }
 
+/// A snapshot with what is in it: where a source stands, else which records its task has seen.
+fn snapshot(setup: &Setup, blob: &Blob) -> String {
+    let subtask = blob.id.subtask.index();
+    let holds = match setup.topology.sources().contains(subtask) {
+        true => format!("{} records read", blob.position),
+        false => tally(setup, blob.tally),
+    };
+    let base = blob.base.map_or(String::new(), |base| format!(", on top of {}", base.checkpoint));
+    let (id, of) = (blob.id.checkpoint, blob.id.attempt);
+    format!("{} for {id} of attempt {of} ({holds}{base})", name(setup, subtask))
+}
+
 /// Of storage.
-pub(super) fn storage(world: &World) -> Rows {
+pub(super) fn storage(setup: &Setup, world: &World) -> Rows {
     let mut rows = Vec::new();
     row(&mut rows, "fence", format!("{:?}", world.disk.fence));
     let manifests = &world.disk.manifests;
     row(&mut rows, "complete", list(manifests, |manifest| manifest.checkpoint.to_string()));
     let blobs = list(&world.disk.blobs, |blob| {
-        let whole = if blob.whole { "" } else { " (half written)" };
-        let subtask = blob.id.subtask.index();
-        format!("{} of {} by subtask {subtask}{whole}", blob.id.checkpoint, blob.id.attempt)
+        let whole = if blob.whole { "" } else { ", half written" };
+        format!("{}{whole}", snapshot(setup, blob))
     });
     row(&mut rows, "blobs", blobs);
     rows

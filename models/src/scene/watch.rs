@@ -434,7 +434,7 @@ impl<'a> Watch<'a> {
         for subtask in 0..tasks {
             self.note(Self::task_lane(subtask), facts::task(setup, world, subtask));
         }
-        self.note(self.storage(), facts::storage(world));
+        self.note(self.storage(), facts::storage(setup, world));
         for (place, external) in world.external.iter().enumerate() {
             self.note(self.storage() + 1 + place, facts::external(setup, external));
         }

@@ -109,29 +109,36 @@ impl Layout {
 
     /// Makes the directory, if it is not there, and what leads to it.
     pub(super) fn make_directory(&self) -> Result<(), StoreError> {
-        self.make(&self.dir)
+        self.make_with_ancestors(&self.dir)
     }
 
-    fn make(&self, path: &Path) -> Result<(), StoreError> {
+    fn make_with_ancestors(&self, path: &Path) -> Result<(), StoreError> {
+        let parent = path.parent().unwrap_or(path);
+        if parent != path && self.kind(path)? == Kind::Nothing {
+            self.make_with_ancestors(parent)?;
+        }
+        match self.make(path)? {
+            true => self.sync(parent),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes a directory if it is not there; says whether. Its name is durable when the directory that it is in is synced.
+    fn make(&self, path: &Path) -> Result<bool, StoreError> {
         match self.kind(path)? {
-            Kind::Directory => return Ok(()),
+            Kind::Directory => return Ok(false),
             Kind::File(_) => {
                 let what = path.display().to_string();
                 return Err(StoreError::NotAStore { what, found: "a file".to_owned() });
             }
             Kind::Nothing => {}
         }
-        let parent = path.parent().unwrap_or(path);
-        if parent != path {
-            self.make(parent)?;
-        }
         match self.files.make_directory(path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(StoreError::io(format!("making directory {}", path.display()), error));
+                Err(StoreError::io(format!("making directory {}", path.display()), error))
             }
-            _ => {}
+            _ => Ok(true),
         }
-        self.sync(parent)
     }
 
     /// Makes a store of the directory. The caller holds the guard. The marker comes last: with it, everything is there and durable.
@@ -155,7 +162,9 @@ impl Layout {
     /// Makes the directories that hold nothing durable, which a copy of a store may lack. The caller holds the guard.
     pub(super) fn restore_directories(&self) -> Result<(), StoreError> {
         for directory in [self.owners(), self.tmp()] {
-            self.make(&directory)?;
+            if self.make(&directory)? {
+                self.sync(&self.dir)?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,163 @@
+//! What is asked of sources and sinks, and what was found.
+
+use std::fmt;
+
+/// What is asked of a source or a sink.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Law {
+    /// Nothing is visible before the checkpoint that it belongs to is complete (SPEC 6.1).
+    NothingEarly,
+    /// Nothing is visible twice, however often it is committed (SPEC 6.6).
+    NothingTwice,
+    /// What was committed is visible, and stays so.
+    NothingLost,
+    /// What is prepared can be committed by any process until it is committed or rolled back (SPEC 6.2, 6.4).
+    PreparedIsKept,
+    /// A writer or committer of an earlier attempt prepares nothing more once it is fenced off (SPEC 2.8).
+    Fenced,
+    /// What fencing finds are prepared transactions of earlier attempts of this subtask (SPEC 6.4).
+    FoundIsOwn,
+    /// What fencing found and was rolled back is not found again.
+    RolledBackIsGone,
+    /// When everything is committed, no transaction is prepared any more: what no checkpoint holds was rolled back (SPEC 6.4).
+    NothingLeft,
+    /// Every call comes back, without an error or a panic, and a commit is answered in the end.
+    CallsReturn,
+    /// A committable, or a position, can be written into a checkpoint and read from it.
+    StateIsData,
+    /// A source gives the same records in the same order from the same position (SPEC 2.12).
+    Replayable,
+    /// A source that has said that there is nothing more gives nothing more.
+    EndIsEnd,
+    /// A source gives about as many records as it is asked for.
+    LimitIsKept,
+    /// However many subtasks read it, a source gives the same records.
+    SameForAll,
+}
+
+impl Law {
+    /// The law in words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NothingEarly => "nothing is visible before its checkpoint is complete",
+            Self::NothingTwice => "nothing is visible twice",
+            Self::NothingLost => "what was committed is visible, and stays so",
+            Self::PreparedIsKept => {
+                "what is prepared can be committed by any process until it is committed or rolled back"
+            }
+            Self::Fenced => {
+                "writers and committers of an earlier attempt prepare nothing once they are fenced off"
+            }
+            Self::FoundIsOwn => {
+                "what fencing finds are prepared transactions of earlier attempts of this subtask"
+            }
+            Self::RolledBackIsGone => "what was rolled back is not found again",
+            Self::NothingLeft => "when everything is committed, nothing prepared is left",
+            Self::CallsReturn => "every call comes back, without an error or a panic",
+            Self::StateIsData => "committables and positions can be written down and read again",
+            Self::Replayable => "the same position gives the same records in the same order",
+            Self::EndIsEnd => "behind the end nothing more comes",
+            Self::LimitIsKept => "a read gives about as many records as it is asked for",
+            Self::SameForAll => "any number of subtasks reads the same records",
+        }
+    }
+
+    /// What usually is the reason.
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::NothingEarly => {
+                "`write`, `close` and `prepare` must leave nothing that readers see; only `commit` may"
+            }
+            Self::NothingTwice => {
+                "`commit` must find out by the transaction's name whether it was committed before, and record that together with its effect"
+            }
+            Self::NothingLost => "`commit` must not answer before the records are visible for good",
+            Self::PreparedIsKept => {
+                "`prepare` must write down, by the transaction's name, all that `commit` needs; `fence` must leave what is prepared as it is: the runtime says which of it is to be rolled back"
+            }
+            Self::Fenced => {
+                "`fence` must raise a number, or take a lock, in the external system that `prepare` of earlier attempts fails at"
+            }
+            Self::FoundIsOwn => {
+                "name prepared transactions by checkpoint, attempt and subtask, and list those of this subtask"
+            }
+            Self::RolledBackIsGone => "`roll_back` must remove what `prepare` wrote down",
+            Self::NothingLeft => {
+                "`fence` must find all that is prepared, so that it can be rolled back"
+            }
+            Self::CallsReturn => "what the call says is above",
+            Self::StateIsData => "derive `Serialize` and `Deserialize`, and keep handles out of it",
+            Self::Replayable => {
+                "the position must be the one behind the last record that was pushed, not behind the last that was fetched"
+            }
+            Self::EndIsEnd => "keep answering `Progress::End`",
+            Self::LimitIsKept => "return `Progress::More` when about `limit` records are pushed",
+            Self::SameForAll => {
+                "divide what there is among `parallelism` subtasks by `index`, without gap or overlap"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+/// A law is broken: which, by what, and all that was done until then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The law.
+    pub law: Law,
+    /// What was seen.
+    pub seen: String,
+    /// What was done, step by step; the last is the one behind which it was seen.
+    pub steps: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { law, seen, steps } = self;
+        writeln!(f, "broken: {law}\n  seen: {seen}\n  usual reason: {}", law.hint())?;
+        writeln!(f, "  what was done:")?;
+        for (number, step) in steps.iter().enumerate() {
+            writeln!(f, "  {:>4}  {step}", number + 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// What was tried and found good.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many times the source or sink was taken through its life.
+    pub runs: u64,
+    /// How many calls were made.
+    pub calls: u64,
+    /// How many lives were ended on the way.
+    pub crashes: u64,
+    /// How many transactions were committed again, because the first answer could have been lost.
+    pub committed_again: u64,
+    /// How many prepared transactions were found and rolled back.
+    pub rolled_back: u64,
+    /// How many records were read or written.
+    pub records: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, calls, crashes, committed_again, rolled_back, records } = self;
+        write!(
+            f,
+            "{runs} runs, {calls} calls, {crashes} crashes, {committed_again} commits repeated, {rolled_back} transactions rolled back, \
+             {records} records"
+        )
+    }
+}

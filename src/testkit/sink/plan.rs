@@ -1,0 +1,52 @@
+//! When a sink's lives end, and what becomes of its checkpoints.
+
+use std::fmt;
+
+/// How a life ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Crash {
+    /// A task fails: what it has is dropped.
+    Failed,
+    /// The process is killed: no destructor runs.
+    Killed,
+    /// It is taken for dead, and goes on beside the next.
+    LivesOn,
+}
+
+impl Crash {
+    pub(super) const ALL: [Self; 3] = [Self::Failed, Self::Killed, Self::LivesOn];
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "the task fails; what it has is dropped",
+            Self::Killed => "the process is killed",
+            Self::LivesOn => "the process is taken for dead, but lives on",
+        })
+    }
+}
+
+/// What becomes of checkpoints and messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Schedule {
+    /// Each checkpoint completes, and is committed at once.
+    Prompt,
+    /// Of two that complete, the sink hears of the second only: it commits both.
+    HeardLate,
+    /// Every second one is given up: what was prepared for it is committed with the next.
+    GivenUp,
+    /// Each commit is called twice.
+    Doubled,
+}
+
+impl Schedule {
+    pub(super) const ALL: [Self; 4] = [Self::Prompt, Self::HeardLate, Self::GivenUp, Self::Doubled];
+}
+
+/// A run: its schedule, and behind how many steps each of its lives ends; one more life goes to the end.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) schedule: Schedule,
+    pub(super) crashes: Vec<(usize, Crash)>,
+}

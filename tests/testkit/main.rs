@@ -1,0 +1,10 @@
+//! The kit for sources and sinks: those of the crate pass, and wrong ones are caught, each by the law it breaks.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../../examples/custom_sink.rs"]
+#[allow(dead_code, reason = "the example's own job is run by tests/examples")]
+mod custom_sink;
+mod ours;
+mod wrong_sinks;
+mod wrong_sources;

@@ -1,0 +1,185 @@
+//! The sources and sinks of the crate.
+
+use std::sync::{Arc, Mutex};
+
+use super::custom_sink::{Ledger, entries};
+use snapline::BoxError;
+use snapline::connect::{
+    FileSink, FileSource, ForEach, Generator, Idempotent, MemorySink, MemorySource, MemoryTable,
+};
+use snapline::testkit::{self, SinkUnderTest};
+
+struct Memory(MemorySink<u64>);
+
+impl SinkUnderTest for Memory {
+    type Sink = MemorySink<u64>;
+
+    fn sink(&self) -> MemorySink<u64> {
+        self.0.clone()
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        Ok(self.0.committed())
+    }
+
+    fn prepared(&self) -> Result<Option<usize>, BoxError> {
+        Ok(Some(self.0.prepared_txns().len()))
+    }
+}
+
+#[test]
+fn memory_sink() {
+    let report = testkit::sink(|| Memory(MemorySink::new())).check();
+    let report = report.unwrap_or_else(|violation| panic!("{violation}"));
+    eprintln!("memory sink: {report}");
+    assert!(report.runs > 1000 && report.committed_again > 1000 && report.rolled_back > 1000);
+}
+
+struct Files(tempfile::TempDir);
+
+impl SinkUnderTest for Files {
+    type Sink = FileSink<u64>;
+
+    fn sink(&self) -> FileSink<u64> {
+        FileSink::new(self.0.path())
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        let lines = snapline::connect::read_committed(self.0.path())?;
+        Ok(lines.iter().map(|line| line.parse()).collect::<Result<_, _>>()?)
+    }
+}
+
+#[test]
+fn file_sink() {
+    // Every run makes a directory and syncs it many times.
+    let check = testkit::sink(|| Files(tempfile::tempdir().unwrap()));
+    let report = check.subtasks(1).records(4).single_crashes().check();
+    eprintln!("file sink: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+struct Example(tempfile::TempDir);
+
+impl SinkUnderTest for Example {
+    type Sink = Ledger;
+
+    fn sink(&self) -> Ledger {
+        Ledger { directory: self.0.path().join("out"), appending: Arc::default() }
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        match self.0.path().join("out/ledger").exists() {
+            true => Ok(entries(&self.0.path().join("out")).map_err(|error| error.to_string())?),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    fn prepared(&self) -> Result<Option<usize>, BoxError> {
+        let mut left = 0;
+        for directory in std::fs::read_dir(self.0.path().join("out/prepared"))? {
+            left += std::fs::read_dir(directory?.path())?.count();
+        }
+        Ok(Some(left))
+    }
+}
+
+#[test]
+fn the_sink_of_the_example() {
+    let check = testkit::sink(|| Example(tempfile::tempdir().unwrap()));
+    let report = check.records(4).single_crashes().check();
+    eprintln!("the example: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+struct Table(MemoryTable<u64, ()>);
+
+impl SinkUnderTest for Table {
+    type Sink = Idempotent<MemoryTable<u64, ()>>;
+
+    fn sink(&self) -> Self::Sink {
+        Idempotent::new(self.0.clone())
+    }
+
+    fn record(&self, number: u64) -> (u64, ()) {
+        (number, ())
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        Ok(self.0.entries().into_keys().collect())
+    }
+}
+
+#[test]
+fn upserts() {
+    let report = testkit::sink(|| Table(MemoryTable::new())).check();
+    eprintln!("upserts: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+struct Calls<F> {
+    call: F,
+    seen: Arc<Mutex<Vec<u64>>>,
+}
+
+impl<F: FnMut(&u64) + Clone + Send + 'static> SinkUnderTest for Calls<F> {
+    type Sink = ForEach<u64, F>;
+
+    fn sink(&self) -> Self::Sink {
+        ForEach::new(self.call.clone())
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        Ok(self.seen.lock().unwrap().clone())
+    }
+}
+
+#[test]
+fn a_function_for_each() {
+    let calls = || {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = Arc::clone(&seen);
+        Calls { call: move |record: &u64| sees.lock().unwrap().push(*record), seen }
+    };
+    let report = testkit::sink(calls).check();
+    eprintln!("for each: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+#[test]
+fn sources() {
+    let report = testkit::source(Generator::new(60, |number| number * 7)).check();
+    eprintln!("generator: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    let records: Vec<String> = (0..50).map(|number| format!("record {number}")).collect();
+    let report = testkit::source(MemorySource::new(records)).check();
+    eprintln!("memory source: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+
+    let directory = tempfile::tempdir().unwrap();
+    for file in 0..3 {
+        let lines: String = (0..20).map(|line| format!("{file} {}\n", "x".repeat(line))).collect();
+        std::fs::write(directory.path().join(format!("{file}.txt")), lines).unwrap();
+    }
+    for split in [16, 100, 1 << 20] {
+        let report = testkit::source(FileSource::path(directory.path()).split_bytes(split)).check();
+        eprintln!("file source: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    }
+}
+
+#[test]
+fn an_endless_source_is_read_for_a_while() {
+    let source = testkit::source(Generator::new(None, |number| number)).at_most(40);
+    let report = source.check().unwrap_or_else(|violation| panic!("{violation}"));
+    assert!(report.records > 0);
+}

@@ -249,7 +249,7 @@ impl Guard {
     }
 
     /// Whether a request that comes with a body comes from a page of this server, or from no page at all.
-    fn from_here(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn may_post(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
         let ours = |origin: &str| {
             let host = origin.strip_prefix("http://").unwrap_or_default();
@@ -292,7 +292,7 @@ impl<S: Site> Desk<S> {
         let body = match (verb, head.method) {
             (Verb::Get, Method::GET) => Bytes::new(),
             (Verb::Post, Method::POST) => {
-                self.guard.from_here(&head.headers)?;
+                self.guard.may_post(&head.headers)?;
                 let body = Limited::new(body, MAX_BODY).collect().await;
                 let whole =
                     body.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
@@ -463,7 +463,7 @@ mod tests {
     fn another_site_cannot_post() {
         let (guard, mut headers) = (guard(), HeaderMap::new());
         let status =
-            |headers: &HeaderMap| guard.from_here(headers).map_err(|(status, _)| status.as_u16());
+            |headers: &HeaderMap| guard.may_post(headers).map_err(|(status, _)| status.as_u16());
         assert_eq!(status(&headers), Err(415));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         assert_eq!(status(&headers), Err(415));

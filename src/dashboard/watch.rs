@@ -93,7 +93,7 @@ mod tests {
     fn rates_and_long_steps_are_seen_by_looking_twice() {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let attempt = Some(Attempt::first(Term::new(1)));
-        let mut look = |watch: &mut Watch, after: u64, steps, records| {
+        let look = |watch: &mut Watch, after: u64, steps, records| {
             let now = start + Duration::from_secs(after);
             watch.look(now, attempt, &[task(steps, records)]);
         };

@@ -328,7 +328,7 @@ fn a_hundred_clients_and_a_hundred_that_say_nothing_do_no_harm() {
         }
     });
     assert_eq!(answered.load(Ordering::Relaxed), 500);
-    println!("500 answers to 100 clients beside 100 slow ones took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
     // Who says nothing is sent away in bounded time.
     for mut stream in slow {
         let mut rest = Vec::new();

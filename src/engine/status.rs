@@ -103,6 +103,8 @@ pub struct TaskStatus {
     pub records_in: u64,
     /// Records sent on, to all consumers together; of a sink, records written.
     pub records_out: u64,
+    /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.8).
+    pub records_late: u64,
 }
 
 /// A job's state at one moment.
@@ -155,6 +157,7 @@ impl StatusBoard {
             subtask: name.clone(),
             records_in: counters.records_in.load(Ordering::Relaxed),
             records_out: counters.records_out.load(Ordering::Relaxed),
+            records_late: counters.records_late.load(Ordering::Relaxed),
         };
         status.tasks = board.counters.iter().map(task).collect();
         status

@@ -20,7 +20,7 @@ pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
 use crate::connect::Progress;
-use crate::dataflow::{Ending, Sizing};
+use crate::dataflow::{Ending, Sizing, Timestamp};
 use crate::error::BoxError;
 use crate::state::{Locations, Written};
 use crate::store::Store;
@@ -71,6 +71,7 @@ pub(crate) struct Identity {
 pub(crate) struct Counters {
     pub(crate) records_in: AtomicU64,
     pub(crate) records_out: AtomicU64,
+    pub(crate) records_late: AtomicU64,
 }
 
 /// When the parts of a snapshot happened.
@@ -231,6 +232,15 @@ impl Task {
             }
             return Ok(Step::Worked);
         }
+        if self.body.is_firing() {
+            self.body.fire()?;
+            self.count(0);
+            return Ok(Step::Worked);
+        }
+        let wake = self.wake()?;
+        if wake == Some(Step::Worked) {
+            return Ok(Step::Worked);
+        }
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(self.links.sizing.flush_every) {
             self.body.flush();
@@ -242,7 +252,26 @@ impl Task {
         if step != Step::Worked {
             self.body.flush();
         }
-        Ok(step)
+        Ok(match (step, wake) {
+            (Step::Until(one), Some(Step::Until(other))) => Step::Until(one.min(other)),
+            (Step::Idle, Some(until)) => until,
+            (step, _) => step,
+        })
+    }
+
+    /// Does what is due by the clock; `None` if nothing will be, unless something comes before.
+    fn wake(&mut self) -> Result<Option<Step>, BoxError> {
+        let over = self.aligner.has_ended(&self.aligner_config)
+            || (self.aligner_config.inputs == 0 && !self.aligner.may_emit());
+        let Some(at) = self.body.wake().filter(|_| !over) else { return Ok(None) };
+        let clock = &self.links.platform.clock;
+        let now = Timestamp::from(clock.date());
+        if now >= at {
+            self.body.due(now)?;
+            self.count(0);
+            return Ok(Some(Step::Worked));
+        }
+        Ok(Some(Step::Until(clock.now() + (at - now))))
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {
@@ -299,6 +328,7 @@ impl Task {
                     self.taken[input] += records as u64;
                     self.count(records);
                 }
+                Taken::Mark => self.count(0),
                 Taken::Barrier(barrier) => {
                     let now = || self.links.platform.clock.now();
                     self.arrived.entry(barrier.checkpoint).or_insert_with(now);
@@ -317,6 +347,7 @@ impl Task {
         let before = self.counters.records_in.load(Ordering::Relaxed);
         add(&self.counters.records_in, before + records as u64);
         add(&self.counters.records_out, self.body.emitted());
+        add(&self.counters.records_late, self.body.late());
     }
 
     /// Takes in what came from beside the channels.

@@ -81,13 +81,23 @@ impl Between {
         Self { lower: -millis(before), upper: millis(after) }
     }
 
+    /// The second is from `from` to `to` earlier than the first; both included.
+    ///
+    /// # Panics
+    /// If `from` is longer than `to`: nothing would ever belong together.
+    #[must_use]
+    pub fn before(from: Duration, to: Duration) -> Self {
+        assert!(from <= to, "nothing is earlier by {from:?} and by no more than {to:?}");
+        Self { lower: -millis(to), upper: -millis(from) }
+    }
+
     /// The second is from `from` to `to` later than the first; both included.
     ///
     /// # Panics
     /// If `from` is longer than `to`: nothing would ever belong together.
     #[must_use]
     pub fn after(from: Duration, to: Duration) -> Self {
-        assert!(from <= to, "nothing is later than {from:?} and earlier than {to:?}");
+        assert!(from <= to, "nothing is later by {from:?} and by no more than {to:?}");
         Self { lower: millis(from), upper: millis(to) }
     }
 }

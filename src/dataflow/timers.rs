@@ -430,7 +430,7 @@ where
     ) -> Result<(), StateError> {
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
-        let mut table = Table::new(groups, context.key_groups);
+        let mut table: Table<N::Key, Slot<P::State>> = Table::new(groups, context.key_groups);
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
         if let Some(restored) = restored {

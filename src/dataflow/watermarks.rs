@@ -1,6 +1,5 @@
 //! Where watermarks come from (SPEC 16.2).
 
-use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
@@ -29,24 +28,13 @@ pub trait WatermarkStrategy<T>: Clone + Send + 'static {
     fn idle_after(&self) -> Option<Duration> {
         None
     }
-
-    /// The same, which says that it is idle when it has had no record for so long by the clock.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use snapline::{Watermarks, WatermarkStrategy};
-    /// let strategy = Watermarks::<u64>::monotonous().idle(Duration::from_secs(30));
-    /// ```
-    fn idle(self, after: Duration) -> Idle<Self> {
-        Idle { strategy: self, after }
-    }
 }
 
 /// The watermark strategies that come with the crate.
-#[derive(Debug)]
-pub struct Watermarks<T>(PhantomData<T>);
+#[derive(Clone, Copy, Debug)]
+pub struct Watermarks;
 
-impl<T: 'static> Watermarks<T> {
+impl Watermarks {
     /// Time never goes back within a subtask.
     #[must_use]
     pub const fn monotonous() -> Bounded {
@@ -70,7 +58,7 @@ impl<T: 'static> Watermarks<T> {
     ///     record.is_none().then_some(at)
     /// });
     /// ```
-    pub const fn punctuated<F>(rule: F) -> Punctuated<F>
+    pub const fn punctuated<T, F>(rule: F) -> Punctuated<F>
     where
         F: FnMut(&T, Timestamp) -> Option<Timestamp> + Clone + Send + 'static,
     {
@@ -88,6 +76,28 @@ impl<T: 'static> Watermarks<T> {
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
     late: Duration,
+}
+
+impl Bounded {
+    /// The same for subtasks that may have nothing to say for a while: one that has had no record for so long by the clock is not waited for.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use snapline::Watermarks;
+    /// let strategy = Watermarks::bounded(Duration::from_secs(5)).idle(Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub const fn idle(self, after: Duration) -> Idle<Self> {
+        Idle::new(self, after)
+    }
+}
+
+impl<F> Punctuated<F> {
+    /// As [`Bounded::idle`].
+    #[must_use]
+    pub const fn idle(self, after: Duration) -> Idle<Self> {
+        Idle::new(self, after)
+    }
 }
 
 impl<T> WatermarkStrategy<T> for Bounded {
@@ -138,6 +148,14 @@ impl<T> WatermarkStrategy<T> for AtEnd {
 pub struct Idle<S> {
     strategy: S,
     after: Duration,
+}
+
+impl<S> Idle<S> {
+    /// A strategy for subtasks that are not waited for when they have had no record for so long by the clock.
+    #[must_use]
+    pub const fn new(strategy: S, after: Duration) -> Self {
+        Self { strategy, after }
+    }
 }
 
 impl<T, S: WatermarkStrategy<T>> WatermarkStrategy<T> for Idle<S> {

@@ -103,7 +103,7 @@ pub struct TaskStatus {
     pub records_in: u64,
     /// Records sent on, to all consumers together; of a sink, records written.
     pub records_out: u64,
-    /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.8).
+    /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.10).
     pub records_late: u64,
 }
 

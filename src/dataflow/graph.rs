@@ -12,7 +12,7 @@ use crate::channel::{Receiver, Sender, channel};
 use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
 use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody, restore_time};
 use crate::engine::outbox::{
-    Branch, Cloning, Exchange, Fork, Outbox, Output, Plain, Route, Sided, Split,
+    Branch, Broadcast, Cloning, Exchange, Fork, Outbox, Output, Plain, Route, Sided, Split,
 };
 use crate::engine::sink::{COMMITTABLES, SinkBody};
 use crate::engine::valve::Valve;
@@ -137,7 +137,7 @@ impl<T: Send> Connect for Edge<T> {
 pub(crate) struct EdgeSpec {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// Records go by key, so that every producer needs every consumer.
+    /// Records go by key, or to all, so that every producer needs every consumer.
     pub(crate) keyed: bool,
     pub(crate) edge: Arc<dyn Connect>,
 }
@@ -256,6 +256,23 @@ impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
     }
 }
 
+/// Makes routes to every subtask.
+pub(crate) struct MakeBroadcast<T>(pub(crate) Arc<Edge<T>>);
+
+impl<T> Clone for MakeBroadcast<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone + Send + 'static> MakeRoute<T> for MakeBroadcast<T> {
+    type Route = Broadcast<T>;
+
+    fn make(&self, producer: usize, _key_groups: u16) -> Broadcast<T> {
+        Broadcast::new(self.0.outboxes(producer))
+    }
+}
+
 /// Makes routes to one of two edges.
 pub(crate) struct MakeSplit<L, R>(pub(crate) Arc<Edge<L>>, pub(crate) Arc<Edge<R>>);
 
@@ -300,6 +317,8 @@ where
             };
             let reader = source.open(&context.place, position)?;
             let (_, said) = restore_time(&operator, restored.as_deref_mut())?;
+            #[cfg(feature = "sim")]
+            let said = said.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));
             logic.open(context, restored)?;
             output.resume(said);
             let body = Box::new(SourceBody { operator, reader, logic, output });
@@ -326,7 +345,10 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
             let mut valve = Valve::new(inputs.len());
             let (heard, said) = restore_time(&operator, restored.as_deref_mut())?;
             #[cfg(feature = "sim")]
-            let heard = heard.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));
+            let (heard, said) = match context.mutant {
+                Some(Mutant::WatermarkForgotten) => (None, None),
+                _ => (heard, said),
+            };
             #[cfg(feature = "sim")]
             if context.mutant == Some(Mutant::AnyWatermark) {
                 valve.takes_any = true;

@@ -149,7 +149,15 @@ pub struct KeyState<'a, K, S> {
     cleared: bool,
 }
 
-impl<K, S> KeyState<'_, K, S> {
+impl<'a, K, S> KeyState<'a, K, S> {
+    pub(super) const fn new(key: &'a K, state: &'a mut S) -> Self {
+        Self { key, state, cleared: false }
+    }
+
+    pub(super) const fn is_cleared(&self) -> bool {
+        self.cleared
+    }
+
     /// The key.
     #[must_use]
     #[inline]
@@ -227,9 +235,9 @@ where
         let hash = self.keyer.hash(&record);
         let (key, value) = self.keyer.split(record);
         let (key, state) = self.table.entry_pair(hash, key, P::State::default);
-        let mut state = KeyState { key, state, cleared: false };
+        let mut state = KeyState::new(key, state);
         self.process.process(value, &mut state, out);
-        if state.cleared {
+        if state.is_cleared() {
             let key = key.clone();
             self.table.remove(hash, &key);
         }

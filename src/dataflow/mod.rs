@@ -1,7 +1,9 @@
 //! What users type: a dataflow of streams, built into a job.
 
 mod agenda;
+mod broadcast;
 pub(crate) mod config;
+mod expiry;
 mod graph;
 pub(crate) mod guarantee;
 mod job;
@@ -19,7 +21,9 @@ mod windowing;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use broadcast::{BroadcastProcess, Broadcasting};
 pub use config::{JobConfig, Mode, Restart, Resume, Storage};
+pub use expiry::{Distinct, Expiring, Highest};
 pub(crate) use graph::{Open, Sizing};
 pub use guarantee::{Guarantee, Level};
 pub(crate) use job::JobSpec;
@@ -36,7 +40,8 @@ pub use time::{Either, Timed, Timestamp};
 pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
 pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
 pub use watermarks::{
-    AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, WatermarkStrategy, Watermarks,
+    AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
+    Watermarks,
 };
 pub use window::{
     AtEventTime, AtProcessingTime, ByProcessingTime, CountWindow, EveryEventTime, EveryRecords,

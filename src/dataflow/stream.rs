@@ -12,9 +12,10 @@ use std::rc::Rc;
 
 use snapline_protocol::topology::Role;
 
+use super::broadcast::{BroadcastProcess, Broadcasting, OrAll};
 use super::graph::{
-    Edge, EdgeSpec, Graph, MakeBody, MakeExchange, MakeFork, MakeOperator, MakePlain, MakeRoute,
-    MakeSink, MakeSource, MakeSplit, Node,
+    Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
+    MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
 use super::keyed::{
     Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
@@ -555,6 +556,29 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         R: KeyedProcess<N::Key, N::Value>,
     {
         self.operator("process", process)
+    }
+
+    /// Gives each record to a function that knows what another stream tells to all subtasks.
+    pub fn with_broadcast<Q, R>(
+        self,
+        told: Stream<Q>,
+        process: R,
+    ) -> Stream<FromInputs<Broadcasting<P::Out, Q::Out, N, R>>>
+    where
+        P::Out: Clone,
+        Q: Pipe<Out: Clone>,
+        R: BroadcastProcess<N::Key, N::Value, Q::Out>,
+    {
+        let graph = Rc::clone(&self.stream.graph);
+        let records = self.stream.then(Map::new(|it| Either::<P::Out, Q::Out>::Left(it)));
+        let (records, from_records) = records.close_keyed(OrAll(self.keyer.clone()));
+        let edge = Edge::new();
+        let told = told.then(Map::new(|it| Either::<P::Out, Q::Out>::Right(it)));
+        let from = told.close(MakeBroadcast(Arc::clone(&edge)), 1);
+        let from_told = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
+        let (edges, inputs) = (vec![records, edge], vec![from_records, from_told]);
+        let logic = Broadcasting::new(self.keyer, process);
+        Stream::behind(graph, "broadcast".to_owned(), edges, inputs, logic)
     }
 
     fn operator<R: KeyedProcess<N::Key, N::Value>>(

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::expiry::{Distinct, Highest};
 use super::join::{Between, EitherKeyer, IntervalJoin, OnValue, Restamp};
 use super::keyed::{ByFirst, ByFn, Emitter, Keyer};
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
@@ -194,6 +195,32 @@ where
     {
         let keyer = self.keyer.clone();
         self.operator("process", KeyedTimers::new(keyer, process))
+    }
+
+    /// Lets the first record of each key through, and then none until the watermark has come so far behind it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig, Timestamp, Watermarks};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, once) = (Dataflow::new("once"), MemorySink::new());
+    /// flow.source("calls", MemorySource::new(vec![("a", 1), ("b", 2), ("a", 3)]))
+    ///     .parallelism(1)
+    ///     .assign_timestamps(Watermarks::monotonous(), |(_, at)| Timestamp::from_millis(*at))
+    ///     .key_by(|(call, _)| call.to_string())
+    ///     .distinct(Duration::from_secs(60))
+    ///     .sink("once", once.clone());
+    /// flow.build(JobConfig::new().parallelism(1))?.run()?;
+    /// assert_eq!(once.committed(), [("a", 1), ("b", 2)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn distinct(self, memory: Duration) -> TimedBehind<T, N, Distinct>
+    where
+        N::Value: Send + 'static,
+    {
+        self.process_with(Distinct { memory })
     }
 
     /// Puts the records of each key into windows.
@@ -493,6 +520,21 @@ where
         L: LateRule<N::Key, N::Value, super::window::Windowed<N::Key, A>>,
     {
         self.apply(FoldWindow::new(fold, merge))
+    }
+
+    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first.
+    pub fn highest<R, F>(
+        self,
+        most: usize,
+        by: F,
+    ) -> TimedStream<FromInputs<Windows<T, N, W, G, Highest<F>, L>>>
+    where
+        N::Value: StateValue,
+        R: Ord,
+        F: FnMut(&N::Value) -> R + Clone + Send + 'static,
+        L: LateRule<N::Key, N::Value, super::window::Windowed<N::Key, Vec<N::Value>>>,
+    {
+        self.apply(Highest { most, by })
     }
 
     /// Gives all values of each window to a closure, with its key and bounds, and what to emit into.

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,11 @@ pub trait TimedProcess<K, V>: Clone + Send + 'static {
     ) {
         let _ = (context, out);
     }
+
+    /// After how long without a record of a key, by the clock on the wall, its state is forgotten ([`crate::Expiring`]).
+    fn expires(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A key's state and timers.
@@ -112,11 +118,46 @@ pub(super) struct Slot<S> {
     event: Vec<Timestamp>,
     /// Ascending, each once.
     processing: Vec<Timestamp>,
+    /// When the state is forgotten if no record comes, and when it is looked at whether one has.
+    #[serde(default)]
+    expires: Option<(Timestamp, Timestamp)>,
 }
 
 impl<S> Slot<S> {
     fn due(&self) -> (Option<Timestamp>, Option<Timestamp>) {
-        (self.event.first().copied(), self.processing.first().copied())
+        let look = self.expires.map(|(_, look)| look);
+        (
+            self.event.first().copied(),
+            self.processing.first().copied().into_iter().chain(look).min(),
+        )
+    }
+}
+
+impl<S: Default> Slot<S> {
+    /// A record has come. State that was to be forgotten before is so now, though nobody has looked yet.
+    fn touch(&mut self, now: Timestamp, after: Duration) {
+        match &mut self.expires {
+            Some((until, _)) => {
+                if *until <= now {
+                    (self.state, self.live) = (S::default(), false);
+                }
+                *until = now + after;
+            }
+            None => self.expires = Some((now + after, now + after)),
+        }
+    }
+
+    /// The clock has come to a time: looks whether the state is to be forgotten, and when to look again. What is left at the end of the input
+    /// is not forgotten by it.
+    fn expire(&mut self, now: Timestamp, ended: bool) {
+        let Some((until, look)) = self.expires.filter(|(_, look)| *look <= now) else { return };
+        if ended {
+            self.expires = None;
+        } else if until <= now {
+            (self.state, self.live, self.expires) = (S::default(), false, None);
+        } else {
+            self.expires = Some((until, until.max(look)));
+        }
     }
 }
 
@@ -294,15 +335,30 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         let (key, slot) = table.entry_pair(hash, key, Slot::default);
         let mut before = slot.due();
         match work {
-            Work::Record(_) => {}
+            Work::Record(_) => {
+                if let Some(after) = process.expires() {
+                    slot.touch(Timestamp::from(clock.date()), after);
+                }
+            }
             // Whoever is due was taken off the agenda.
             Work::EventTime => {
                 remove(&mut slot.event, at);
                 before.0 = None;
             }
             Work::ProcessingTime => {
-                remove(&mut slot.processing, at);
                 before.1 = None;
+                slot.expire(at, *ended);
+                if slot.processing.first() != Some(&at) {
+                    // It was not for a timer that was set.
+                    let now = slot.due();
+                    processing.change(hash, key, before.1, now.1);
+                    if !slot.live && now == (None, None) {
+                        let key = key.clone();
+                        table.remove(hash, &key);
+                    }
+                    return;
+                }
+                remove(&mut slot.processing, at);
             }
         }
         let mut context = TimeContext {
@@ -460,7 +516,7 @@ where
     }
 }
 
-/// A closure over a key's records, with state and without timers.
+/// A closure over a key's records and timers.
 pub struct TimedClosure<S, O, F> {
     closure: F,
     emitter: Emitter<O>,
@@ -468,7 +524,8 @@ pub struct TimedClosure<S, O, F> {
 }
 
 impl<S, O, F> TimedClosure<S, O, F> {
-    pub(super) const fn new(closure: F) -> Self {
+    /// A closure as a function.
+    pub const fn new(closure: F) -> Self {
         Self { closure, emitter: Emitter::new(), types: PhantomData }
     }
 }

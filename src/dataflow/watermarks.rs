@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
-use super::time::{Timed, Timestamp};
+use super::time::{Timed, Timestamp, millis};
 use crate::clock::Clock;
 use crate::connect::Collect;
 use crate::state::{Named, Restored, StateError, StateValue};
@@ -89,6 +89,43 @@ impl Bounded {
     #[must_use]
     pub const fn idle(self, after: Duration) -> Idle<Self> {
         Idle::new(self, after)
+    }
+}
+
+impl Bounded {
+    /// The same, whose watermarks are multiples of a step, each right behind the record that brings time there. Where they are among the
+    /// records is a function of the source alone, so that it is the same in every run which records come too late.
+    ///
+    /// # Panics
+    /// If the step is less than a millisecond.
+    #[must_use]
+    pub fn in_steps_of(self, step: Duration) -> Stepwise {
+        let step = millis(step);
+        assert!(step > 0, "a step is at least a millisecond long");
+        Stepwise { late: self.late, step }
+    }
+}
+
+/// The latest time less a bound, in steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Stepwise {
+    late: Duration,
+    step: i64,
+}
+
+impl<T> WatermarkStrategy<T> for Stepwise {
+    /// The latest time.
+    type State = Option<Timestamp>;
+
+    #[inline]
+    fn record(&mut self, latest: &mut Self::State, _: &T, at: Timestamp) -> Option<Timestamp> {
+        if *latest >= Some(at) {
+            return None;
+        }
+        *latest = Some(at);
+        let watermark = (at - self.late - Duration::from_millis(1)).millis();
+        let step = watermark.saturating_sub(watermark.rem_euclid(self.step));
+        Some(Timestamp::from_millis(step))
     }
 }
 

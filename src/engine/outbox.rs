@@ -219,6 +219,33 @@ impl<T: Send + 'static, K: Keyer<T>> Route<T> for Exchange<T, K> {
     }
 }
 
+/// To every subtask, a copy each.
+pub(crate) struct Broadcast<T> {
+    outboxes: Vec<Outbox<T>>,
+}
+
+impl<T> Broadcast<T> {
+    pub(crate) const fn new(outboxes: Vec<Outbox<T>>) -> Self {
+        Self { outboxes }
+    }
+}
+
+impl<T: Clone + Send + 'static> Route<T> for Broadcast<T> {
+    fn push(&mut self, record: T) {
+        for outbox in &mut self.outboxes {
+            outbox.push(record.clone());
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
+        self.outboxes.iter_mut().for_each(|outbox| act(outbox));
+    }
+
+    fn count(&self, sent: &mut u64) {
+        *sent += self.outboxes.iter().map(|outbox| outbox.sent).sum::<u64>();
+    }
+}
+
 /// To several routes, each its own copy: a batch at a time, so that the routes need not be known when this is compiled.
 pub(crate) struct Fork<T> {
     batch: Vec<T>,

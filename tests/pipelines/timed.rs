@@ -11,11 +11,12 @@ use proptest::prelude::*;
 use snapline::connect::{Collect, MemorySource};
 use snapline::state::Map;
 use snapline::{
-    Between, Dataflow, Emitter, EveryRecords, FromInputs, Identity, Purging, Session, Sliding,
-    TimeContext, Timed, TimedProcess, TimedStream, Timestamp, Tumbling, Watermarks, Window,
+    Between, BroadcastProcess, Dataflow, Emitter, EveryRecords, FromInputs, Identity, KeyState,
+    Purging, Session, Sliding, TimeContext, Timed, TimedProcess, TimedStream, Timestamp, Tumbling,
+    Watermarks, Window,
 };
 
-use crate::shape::{Leg, Record, Tree};
+use crate::shape::{Input, Leg, Record, Tree};
 use crate::wild::{Faults, Place, WildSink, WildSource};
 use crate::{Case, Mode, World, case, config, counted, plain};
 
@@ -54,6 +55,9 @@ enum Work {
     Sorted,
     Join(i64, i64),
     WindowJoin(i64),
+    /// Each key once.
+    Distinct,
+    Highest(usize, i64),
 }
 
 fn work() -> impl Strategy<Value = Work> {
@@ -65,6 +69,8 @@ fn work() -> impl Strategy<Value = Work> {
         Just(Work::Sorted),
         (-20i64..20, 0i64..20).prop_map(|(lower, width)| Work::Join(lower, lower + width)),
         (1i64..40).prop_map(Work::WindowJoin),
+        Just(Work::Distinct),
+        (1usize..4, 5i64..60).prop_map(|(most, length)| Work::Highest(most, length)),
     ]
 }
 
@@ -140,6 +146,21 @@ fn computed(work: &Work, readings: &[Reading]) -> Vec<Record> {
         Work::Join(lower, upper) => {
             let (left, right) = halves(readings);
             return joined(&left, &right, |left, right| (lower..=upper).contains(&(right - left)));
+        }
+        Work::Distinct => {
+            let keys: BTreeSet<u64> = readings.iter().map(|reading| reading.0).collect();
+            return keys.into_iter().map(|key| (key, 0)).collect();
+        }
+        Work::Highest(most, length) => {
+            let mut windows: BTreeMap<(u64, Window), Vec<(i64, i64)>> = BTreeMap::new();
+            for &(key, at, value) in readings {
+                windows.entry((key, tumbling(at, length))).or_default().push((value, at));
+            }
+            for (place, mut values) in windows {
+                values.sort_unstable();
+                let highest = values.iter().rev().take(most);
+                sums.insert(place, highest.map(|(value, at)| value * 31 + at).sum());
+            }
         }
         Work::WindowJoin(length) => {
             let (left, right) = halves(readings);
@@ -283,6 +304,22 @@ fn on_time(flow: &Dataflow, world: &World, work: &Work, inputs: &[Vec<Reading>])
         Work::Sorted => stream
             .key_by(keyed)
             .process_with(Sort(world.faults.clone()))
+            .try_map(strike)
+            .sink("out", wild(world, 0)),
+        Work::Distinct => stream
+            .key_by(keyed)
+            .distinct(Duration::MAX)
+            .map(|(key, _, _)| (key, 0))
+            .try_map(strike)
+            .sink("out", wild(world, 0)),
+        Work::Highest(most, length) => stream
+            .key_by(keyed)
+            .window(Tumbling::of(ms(length)))
+            .highest(most, |(_, at, value)| (*value, *at))
+            .map(|it| {
+                let sum = it.result.iter().map(|(_, at, value)| value * 31 + at).sum();
+                summed(it.key, it.window, sum)
+            })
             .try_map(strike)
             .sink("out", wild(world, 0)),
         Work::Join(..) | Work::WindowJoin(_) => {
@@ -477,6 +514,58 @@ fn with_late(flow: &Dataflow, world: &World, work: &LateWork, all: &[Punctuated]
     right.map(|(key, reading)| (key, reading.1 * 1_009 + reading.2)).sink("late", wild(world, 1));
 }
 
+/// Counts a key's readings; the rules' sum is known at the end.
+#[derive(Clone)]
+struct Ruled(Faults);
+
+impl BroadcastProcess<u64, Reading, i64> for Ruled {
+    type State = i64;
+    type Shared = (i64, u32);
+    type Out = Record;
+
+    fn record<C: Collect<Record>>(
+        &mut self,
+        _: Reading,
+        _: &Self::Shared,
+        count: &mut KeyState<'_, u64, i64>,
+        out: &mut C,
+    ) {
+        **count += 1;
+        if let Err(error) = self.0.strike(Place::Process) {
+            out.fail(error);
+        }
+    }
+
+    fn told<C: Collect<Record>>(&mut self, rule: i64, shared: &mut Self::Shared, _: &mut C) {
+        shared.0 += rule;
+        shared.1 += 1;
+    }
+
+    fn end<C: Collect<Record>>(
+        &mut self,
+        key: &u64,
+        count: &i64,
+        (sum, rules): &Self::Shared,
+        out: &mut C,
+    ) {
+        out.push((*key, count * 1_000_003 + sum * 1_009 + i64::from(*rules)));
+    }
+}
+
+fn ruled(flow: &Dataflow, world: &World, readings: &[Reading], rules: &[i64]) {
+    let input = &world.case.inputs[0];
+    let Input { chunk, pause, .. } = *input;
+    let records = MemorySource::new(readings.to_vec());
+    let readings = WildSource { records, chunk, pause, faults: world.faults.clone() };
+    let records = MemorySource::new(rules.to_vec());
+    let rules = WildSource { records, chunk: 3, pause, faults: world.faults.clone() };
+    let rules = flow.source("rules", rules).parallelism(input.parallelism.unwrap_or(1));
+    flow.source("readings", readings)
+        .key_by(|reading: &Reading| reading.0)
+        .with_broadcast(rules, Ruled(world.faults.clone()))
+        .sink("out", wild(world, 0));
+}
+
 fn chance() -> impl Strategy<Value = Case> {
     case(Just(Leg { segment: plain(), then: Box::new(Tree::Sink) }))
 }
@@ -484,7 +573,7 @@ fn chance() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(config(48))]
 
-    /// SPEC 16.3, 16.4, 16.6, 16.8, 16.11, 16.12
+    /// SPEC 16.3, 16.4, 16.6, 16.8, 16.11 to 16.13
     #[test]
     fn whatever_happens_event_time_results_are_the_reference_s(
         chance in chance(),
@@ -518,5 +607,23 @@ proptest! {
         world.run();
         prop_assert_eq!(counted(&world.sinks[0].committed()), counted(&results));
         prop_assert_eq!(counted(&world.sinks[1].committed()), counted(&late));
+    }
+
+    /// SPEC 16.13
+    #[test]
+    fn whatever_happens_every_subtask_knows_all_that_was_told(
+        chance in chance(),
+        readings in readings(),
+        rules in proptest::collection::vec(-50i64..50, 0..60),
+    ) {
+        let mut counts: BTreeMap<u64, i64> = BTreeMap::new();
+        readings.iter().for_each(|reading| *counts.entry(reading.0).or_default() += 1);
+        let told = rules.iter().sum::<i64>() * 1_009 + rules.len() as i64;
+        let expected: Vec<Record> =
+            counts.into_iter().map(|(key, count)| (key, count * 1_000_003 + told)).collect();
+        let build = move |flow: &Dataflow, world: &World| ruled(flow, world, &readings, &rules);
+        let world = World::of(chance, 1, Mode::ExactlyOnce, build);
+        world.run();
+        prop_assert_eq!(counted(&world.sinks[0].committed()), counted(&expected));
     }
 }

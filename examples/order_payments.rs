@@ -30,7 +30,7 @@ fn order(number: u64) -> Order {
 /// Payments come in the order of their times, but for half an hour.
 fn payment(number: u64) -> Option<Payment> {
     let (_, _, ordered) = order(number);
-    let after = if number % 7 == 0 { 2 * 3_600 } else { 60 + number as i64 * 13 % 1_700 };
+    let after = if number.is_multiple_of(7) { 2 * 3_600 } else { 60 + number as i64 * 13 % 1_700 };
     (number % 10 != 9).then_some((number, ordered + after))
 }
 

@@ -150,6 +150,11 @@ impl<O, F> std::fmt::Debug for IntervalJoin<O, F> {
     }
 }
 
+/// What it could be joined with may be forgotten. As long as there is no watermark nothing is late.
+fn is_late(at: Timestamp, watermark: Timestamp) -> bool {
+    at <= watermark && watermark > Timestamp::MIN
+}
+
 fn later(at: Timestamp, by: i64) -> Timestamp {
     Timestamp::from_millis(at.millis().saturating_add(by))
 }
@@ -185,7 +190,7 @@ where
         out: &mut C,
     ) {
         let at = waiting.timestamp();
-        if at < waiting.watermark() {
+        if is_late(at, waiting.watermark()) {
             return waiting.drop_late();
         }
         let span = later(at, self.between.lower)..=later(at, self.between.upper);
@@ -206,7 +211,7 @@ where
         out: &mut C,
     ) {
         let at = waiting.timestamp();
-        if at < waiting.watermark() {
+        if is_late(at, waiting.watermark()) {
             return waiting.drop_late();
         }
         let Between { lower, upper } = self.between;

@@ -570,10 +570,10 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         R: BroadcastProcess<N::Key, N::Value, Q::Out>,
     {
         let graph = Rc::clone(&self.stream.graph);
-        let records = self.stream.then(Map::new(|it| Either::<P::Out, Q::Out>::Left(it)));
+        let records = self.stream.then(Map::new(Either::<P::Out, Q::Out>::Left));
         let (records, from_records) = records.close_keyed(OrAll(self.keyer.clone()));
         let edge = Edge::new();
-        let told = told.then(Map::new(|it| Either::<P::Out, Q::Out>::Right(it)));
+        let told = told.then(Map::new(Either::<P::Out, Q::Out>::Right));
         let from = told.close(MakeBroadcast(Arc::clone(&edge)), 1);
         let from_told = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
         let (edges, inputs) = (vec![records, edge], vec![from_records, from_told]);

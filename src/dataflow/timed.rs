@@ -380,9 +380,8 @@ where
         let graph = Rc::clone(&left.stream.graph);
         let keyer = OnValue(EitherKeyer(left.keyer, right.keyer));
         let close = |(edge, loose): (_, Loose)| (edge, loose);
-        let left = left.stream.then(Stamped::new(Map::new(|value: T| Either::<T, U>::Left(value))));
-        let right =
-            right.stream.then(Stamped::new(Map::new(|value: U| Either::<T, U>::Right(value))));
+        let left = left.stream.then(Stamped::new(Map::new(Either::<T, U>::Left)));
+        let right = right.stream.then(Stamped::new(Map::new(Either::<T, U>::Right)));
         let (left, from_left) = close(left.close_keyed(keyer.clone()));
         let (right, from_right) = close(right.close_keyed(keyer));
         let (edges, inputs) = (vec![left, right], vec![from_left, from_right]);

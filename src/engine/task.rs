@@ -261,9 +261,13 @@ impl Task {
 
     /// Does what is due by the clock; `None` if nothing will be, unless something comes before.
     fn wake(&mut self) -> Result<Option<Step>, BoxError> {
-        let over = self.aligner.has_ended(&self.aligner_config)
-            || (self.aligner_config.inputs == 0 && !self.aligner.may_emit());
-        let Some(at) = self.body.wake().filter(|_| !over) else { return Ok(None) };
+        let Some(at) = self.body.wake() else { return Ok(None) };
+        let inputs = self.aligner_config.inputs;
+        // What is due at the end comes with it, and a source that is suspended emits nothing.
+        if self.aligner.has_ended(&self.aligner_config) || (inputs == 0 && !self.aligner.may_emit())
+        {
+            return Ok(None);
+        }
         let clock = &self.links.platform.clock;
         let now = Timestamp::from(clock.date());
         if now >= at {

@@ -292,6 +292,6 @@ fn wall_clock(env: &Env) -> Result<Job, BuildError> {
                 }
             }
         })
-        .sink("numbers", env.sink("numbers"));
+        .sink("out", env.sink("out"));
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }

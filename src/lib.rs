@@ -67,6 +67,12 @@
 //! serialised when a checkpoint is written. Lists and maps that grow large belong into [`state::List`] and [`state::Map`]. Fields may be added
 //! with `#[serde(default)]`. A key's [`std::hash::Hash`] must stay as it is.
 //!
+//! # Time
+//!
+//! [`Stream::assign_timestamps`] says when records happened. Behind it a stream can be asked for [`TimedKeyedStream::window`], for timers
+//! ([`TimedKeyedStream::process_with`]) and for joins ([`TimedKeyedStream::interval_join`], [`TimedKeyedStream::connect`]). How far time has come
+//! is in every checkpoint, so that the same records are late whatever fails (`SPEC.md`, section 16).
+//!
 //! # Errors
 //!
 //! [`BuildError`] is what is wrong with a dataflow before it runs, [`JobError`] why a job failed. A panic or an error in your code is a
@@ -86,7 +92,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | (the root) | [`Dataflow`], [`Stream`], [`Job`], [`JobConfig`], [`JobHandle`] |
+//! | (the root) | [`Dataflow`], [`Stream`], [`TimedStream`], [`Job`], [`JobConfig`], [`JobHandle`] |
 //! | [`connect`] | sources and sinks, and the traits to write your own |
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |

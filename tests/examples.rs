@@ -66,6 +66,37 @@ fn a_service_with_a_job_inside() {
     assert!(text.contains("restored from Some"), "{text}");
 }
 
+#[test]
+fn requests_are_counted_by_the_minute_and_those_too_late_by_themselves() {
+    let text = run("log_analytics");
+    assert!(text.contains("outcome: Finished"), "{text}");
+    for line in [
+        "minute 0 host-0: 204 requests, 16 errors",
+        "minute 1 host-0: 198 requests, 15 errors",
+        "30 windows, 5947 requests in them, 53 too late",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[test]
+fn hot_readings_are_alarms() {
+    let text = run("sensor_alarms");
+    for line in [
+        "sensor 0: at 300 s for 85 s, up to 86 degrees",
+        "sensor 0: at 1900 s for 175 s, up to 86 degrees",
+        "40 alarms",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[test]
+fn orders_are_paid_or_given_up() {
+    let text = run("order_payments");
+    assert!(text.contains("771 paid within 1759 s, 229 given up"), "{text}");
+}
+
 #[cfg(feature = "dashboard")]
 #[test]
 fn a_job_with_a_status_page() {

@@ -16,6 +16,17 @@ use snapline_protocol::message::Barrier;
 use crate::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
 use ring::{Consumer, Producer, ring};
 
+/// What a channel says of event time, in order with its records (SPEC 16.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// No record of this time or an earlier one follows, but for late ones; in milliseconds.
+    Watermark(i64),
+    /// Nobody waits for this channel's watermark any more.
+    Idle,
+    /// Its watermark counts again.
+    Active,
+}
+
 /// What travels in a channel.
 #[derive(Debug)]
 pub(crate) enum Message<T> {
@@ -23,6 +34,8 @@ pub(crate) enum Message<T> {
     Batch(Vec<T>),
     /// Separates what belongs to a checkpoint from what does not.
     Barrier(Barrier),
+    /// What event time has come to; nothing to the protocol (SPEC 16.2).
+    Mark(Mark),
     /// No record follows; barriers may (SPEC 5.7).
     End,
 }

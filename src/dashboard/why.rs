@@ -280,6 +280,7 @@ mod tests {
             waits_for_room: false,
             records_in: 0,
             records_out: 0,
+            records_late: 0,
         };
         let acked = |place: &usize| matches!(stages[*place], SubtaskStage::Written { .. });
         let name = |place: usize| names[place].to_owned();

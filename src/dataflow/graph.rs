@@ -1,16 +1,24 @@
 //! What a dataflow is made of before it runs: nodes and typed edges.
 
+use std::collections::VecDeque;
+
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::topology::{Role, Wiring};
 
 use super::keyed::Keyer;
 use super::logic::{Logic, TaskContext};
+use super::time::Timestamp;
 use crate::channel::{Receiver, Sender, channel};
 use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
-use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody};
-use crate::engine::outbox::{Branch, Cloning, Exchange, Fork, Outbox, Output, Plain, Route};
+use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody, restore_time};
+use crate::engine::outbox::{
+    Branch, Broadcast, Cloning, Exchange, Fork, Outbox, Output, Plain, Route, Sided, Split,
+};
 use crate::engine::sink::{COMMITTABLES, SinkBody};
+use crate::engine::valve::Valve;
 use crate::error::BoxError;
+#[cfg(feature = "sim")]
+use crate::sim::Mutant;
 use crate::state::Restored;
 use crate::sync::{Arc, Mutex, Unparker, lock};
 
@@ -27,7 +35,7 @@ pub(crate) struct Sizing {
     pub(crate) flush_every: u32,
     /// A planted fault, of a task's first or last output.
     #[cfg(feature = "sim")]
-    pub(crate) mutant: Option<crate::sim::Mutant>,
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl Default for Sizing {
@@ -70,10 +78,10 @@ impl<T: Send> Edge<T> {
             senders.into_iter().map(|sender| Outbox::new(sender, batch, edge)).collect();
         #[cfg(feature = "sim")]
         match ends.sizing.mutant {
-            Some(mutant @ crate::sim::Mutant::PartialFanOut) => {
+            Some(mutant @ Mutant::PartialFanOut) => {
                 outboxes.iter_mut().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
             }
-            Some(mutant @ crate::sim::Mutant::BarrierSkipsOutput) => {
+            Some(mutant @ Mutant::BarrierSkipsOutput) => {
                 outboxes.iter_mut().rev().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
             }
             _ => {}
@@ -129,7 +137,7 @@ impl<T: Send> Connect for Edge<T> {
 pub(crate) struct EdgeSpec {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    /// Records go by key, so that every producer needs every consumer.
+    /// Records go by key, or to all, so that every producer needs every consumer.
     pub(crate) keyed: bool,
     pub(crate) edge: Arc<dyn Connect>,
 }
@@ -248,6 +256,41 @@ impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
     }
 }
 
+/// Makes routes to every subtask.
+pub(crate) struct MakeBroadcast<T>(pub(crate) Arc<Edge<T>>);
+
+impl<T> Clone for MakeBroadcast<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone + Send + 'static> MakeRoute<T> for MakeBroadcast<T> {
+    type Route = Broadcast<T>;
+
+    fn make(&self, producer: usize, _key_groups: u16) -> Broadcast<T> {
+        Broadcast::new(self.0.outboxes(producer))
+    }
+}
+
+/// Makes routes to one of two edges.
+pub(crate) struct MakeSplit<L, R>(pub(crate) Arc<Edge<L>>, pub(crate) Arc<Edge<R>>);
+
+impl<L, R> Clone for MakeSplit<L, R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0), Arc::clone(&self.1))
+    }
+}
+
+impl<T: Sided> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
+    type Route = Split<Plain<T::Left>, Plain<T::Right>>;
+
+    fn make(&self, producer: usize, _key_groups: u16) -> Self::Route {
+        let (left, right) = (self.0.outboxes(producer), self.1.outboxes(producer));
+        Split::new(Plain::new(left), Plain::new(right))
+    }
+}
+
 /// Makes a source's bodies.
 pub(crate) struct MakeSource<S, L, M> {
     pub(crate) source: Mutex<S>,
@@ -265,7 +308,7 @@ where
     fn make(&self, index: usize, key_groups: u16) -> Open {
         let source = lock(&self.source).clone();
         let mut logic = lock(&self.logic).clone();
-        let output = Output::new(self.route.make(index, key_groups));
+        let mut output = Output::new(self.route.make(index, key_groups));
         Box::new(move |context, mut restored| {
             let operator = context.place.operator.clone();
             let position = match restored.as_deref_mut() {
@@ -273,7 +316,11 @@ where
                 None => None,
             };
             let reader = source.open(&context.place, position)?;
+            let (_, said) = restore_time(&operator, restored.as_deref_mut())?;
+            #[cfg(feature = "sim")]
+            let said = said.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));
             logic.open(context, restored)?;
+            output.resume(said);
             let body = Box::new(SourceBody { operator, reader, logic, output });
             Ok(Opened { body, pending: Vec::new() })
         })
@@ -291,11 +338,30 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
     fn make(&self, index: usize, key_groups: u16) -> Open {
         let mut logic = lock(&self.logic).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
-        let output = Output::new(self.route.make(index, key_groups));
-        Box::new(move |context, restored| {
+        let mut output = Output::new(self.route.make(index, key_groups));
+        Box::new(move |context, mut restored| {
+            let operator = context.place.operator.clone();
+            let inputs: Vec<_> = inputs;
+            let mut valve = Valve::new(inputs.len());
+            let (heard, said) = restore_time(&operator, restored.as_deref_mut())?;
+            #[cfg(feature = "sim")]
+            let (heard, said) = match context.mutant {
+                Some(Mutant::WatermarkForgotten) => (None, None),
+                _ => (heard, said),
+            };
+            #[cfg(feature = "sim")]
+            if context.mutant == Some(Mutant::AnyWatermark) {
+                valve.takes_any = true;
+            }
             logic.open(context, restored)?;
-            let body = Box::new(OperatorBody { inputs, logic, output });
-            Ok(Opened { body, pending: Vec::new() })
+            if let Some(heard) = heard {
+                logic.resume(Timestamp::from_millis(heard.watermark));
+            }
+            valve.resume(heard);
+            output.resume(said);
+            let (marks, firing) = (VecDeque::new(), false);
+            let body = OperatorBody { operator, inputs, valve, marks, firing, logic, output };
+            Ok(Opened { body: Box::new(body), pending: Vec::new() })
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::logic::{Ending, Logic, TaskContext};
+use super::logic::{Ending, Flow, Logic, TaskContext};
 use crate::connect::Collect;
 use crate::error::BoxError;
 use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
@@ -149,7 +149,15 @@ pub struct KeyState<'a, K, S> {
     cleared: bool,
 }
 
-impl<K, S> KeyState<'_, K, S> {
+impl<'a, K, S> KeyState<'a, K, S> {
+    pub(super) const fn new(key: &'a K, state: &'a mut S) -> Self {
+        Self { key, state, cleared: false }
+    }
+
+    pub(super) const fn is_cleared(&self) -> bool {
+        self.cleared
+    }
+
     /// The key.
     #[must_use]
     #[inline]
@@ -223,19 +231,19 @@ where
     type Out = P::Out;
 
     #[inline]
-    fn push<C: Collect<P::Out>>(&mut self, record: T, out: &mut C) {
+    fn push<C: Flow<P::Out>>(&mut self, record: T, out: &mut C) {
         let hash = self.keyer.hash(&record);
         let (key, value) = self.keyer.split(record);
         let (key, state) = self.table.entry_pair(hash, key, P::State::default);
-        let mut state = KeyState { key, state, cleared: false };
+        let mut state = KeyState::new(key, state);
         self.process.process(value, &mut state, out);
-        if state.cleared {
+        if state.is_cleared() {
             let key = key.clone();
             self.table.remove(hash, &key);
         }
     }
 
-    fn end<C: Collect<P::Out>>(&mut self, out: &mut C) -> Ending {
+    fn end<C: Flow<P::Out>>(&mut self, out: &mut C) -> Ending {
         let table = &self.table;
         if self.ending < table.groups().start {
             self.ending = table.groups().start;
@@ -407,6 +415,23 @@ pub struct Emitter<T> {
     failed: Option<BoxError>,
 }
 
+impl<T> Emitter<T> {
+    pub(super) const fn new() -> Self {
+        Self { records: Vec::new(), failed: None }
+    }
+
+    /// Passes on what a closure has emitted.
+    #[inline]
+    pub(super) fn pass<C: Collect<T>>(&mut self, out: &mut C) {
+        for record in self.records.drain(..) {
+            out.push(record);
+        }
+        if let Some(error) = self.failed.take() {
+            out.fail(error);
+        }
+    }
+}
+
 impl<T> Collect<T> for Emitter<T> {
     #[inline]
     fn push(&mut self, record: T) {
@@ -427,8 +452,7 @@ pub struct Closure<S, O, F> {
 
 impl<S, O, F> Closure<S, O, F> {
     pub(crate) const fn new(closure: F) -> Self {
-        let emitter = Emitter { records: Vec::new(), failed: None };
-        Self { closure, emitter, types: PhantomData }
+        Self { closure, emitter: Emitter::new(), types: PhantomData }
     }
 }
 
@@ -457,11 +481,6 @@ where
     #[inline]
     fn process<C: Collect<O>>(&mut self, value: V, state: &mut KeyState<'_, K, S>, out: &mut C) {
         (self.closure)(value, state, &mut self.emitter);
-        for record in self.emitter.records.drain(..) {
-            out.push(record);
-        }
-        if let Some(error) = self.emitter.failed.take() {
-            out.fail(error);
-        }
+        self.emitter.pass(out);
     }
 }

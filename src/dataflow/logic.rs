@@ -2,9 +2,18 @@
 
 use std::marker::PhantomData;
 
+pub(super) use crate::channel::Mark;
 use crate::connect::{Collect, OpenContext};
 use crate::error::BoxError;
 use crate::state::{Named, Restored, StateError};
+
+use super::time::Timestamp;
+
+/// What is behind an operator: takes records, and in order with them what event time has come to.
+pub trait Flow<T>: Collect<T> {
+    /// Passes on what event time has come to.
+    fn mark(&mut self, mark: Mark);
+}
 
 /// A chain of operators, fused: records pushed into it come out of the collector, with no call in between that the compiler cannot see
 /// through. Users name it as little as the type of an iterator chain.
@@ -15,10 +24,48 @@ pub trait Logic: Clone + Send + 'static {
     type Out: Send + 'static;
 
     /// Processes one record.
-    fn push<C: Collect<Self::Out>>(&mut self, record: Self::In, out: &mut C);
+    fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C);
+
+    /// Takes in what event time has come to, and passes it on behind what that brings. If there is more than is done at a time it says so:
+    /// [`Logic::fire`] is called until there is no more, and nothing else before that.
+    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
+        out.mark(mark);
+        Ending::Done
+    }
+
+    /// Goes on with what a mark has brought.
+    fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        let _ = out;
+        Ending::Done
+    }
+
+    /// Partial batches are about to be sent: what has not been said of event time is said.
+    fn flush<C: Flow<Self::Out>>(&mut self, out: &mut C) {
+        let _ = out;
+    }
+
+    /// When it wants to be called though nothing comes, by the clock on the wall.
+    fn wake(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// It is as late as it asked for. Does part of what is due.
+    fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
+        let _ = (now, out);
+    }
+
+    /// The watermark of the checkpoint that it is restored from (SPEC 16.4).
+    fn resume(&mut self, watermark: Timestamp) {
+        let _ = watermark;
+    }
+
+    /// How many records came too late and were dropped.
+    fn late(&self) -> u64 {
+        0
+    }
 
     /// Emits part of what the end of the input brings; called until it says `Ending::Done`. Whole each time it is begun anew.
-    fn end<C: Collect<Self::Out>>(&mut self, out: &mut C) -> Ending;
+    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending;
 
     /// Prepares a clone for one subtask, and gives it back the state of a checkpoint.
     ///
@@ -53,6 +100,11 @@ pub struct TaskContext {
     pub place: OpenContext,
     /// How many key groups the job has.
     pub key_groups: u16,
+    /// How many operators of the chain have kept the time so far; they are told apart by that.
+    pub(crate) clocks: std::cell::Cell<u32>,
+    /// A planted fault.
+    #[cfg(feature = "sim")]
+    pub(crate) mutant: Option<crate::sim::Mutant>,
 }
 
 /// The chain of no operators.
@@ -76,11 +128,11 @@ impl<T: Send + 'static> Logic for Identity<T> {
     type Out = T;
 
     #[inline]
-    fn push<C: Collect<T>>(&mut self, record: T, out: &mut C) {
+    fn push<C: Flow<T>>(&mut self, record: T, out: &mut C) {
         out.push(record);
     }
 
-    fn end<C: Collect<T>>(&mut self, _out: &mut C) -> Ending {
+    fn end<C: Flow<T>>(&mut self, _out: &mut C) -> Ending {
         Ending::Done
     }
 
@@ -114,7 +166,7 @@ struct Into2<'a, B, C> {
     out: &'a mut C,
 }
 
-impl<B: Logic, C: Collect<B::Out>> Collect<B::In> for Into2<'_, B, C> {
+impl<B: Logic, C: Flow<B::Out>> Collect<B::In> for Into2<'_, B, C> {
     #[inline]
     fn push(&mut self, record: B::In) {
         self.next.push(record, self.out);
@@ -125,16 +177,54 @@ impl<B: Logic, C: Collect<B::Out>> Collect<B::In> for Into2<'_, B, C> {
     }
 }
 
+impl<B: Logic, C: Flow<B::Out>> Flow<B::In> for Into2<'_, B, C> {
+    fn mark(&mut self, mark: Mark) {
+        // Only an operator that begins a task has more to do than it does at a time.
+        let _ = self.next.mark(mark, self.out);
+    }
+}
+
 impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
     type In = A::In;
     type Out = B::Out;
 
     #[inline]
-    fn push<C: Collect<Self::Out>>(&mut self, record: Self::In, out: &mut C) {
+    fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C) {
         self.first.push(record, &mut Into2 { next: &mut self.second, out });
     }
 
-    fn end<C: Collect<Self::Out>>(&mut self, out: &mut C) -> Ending {
+    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
+        self.first.mark(mark, &mut Into2 { next: &mut self.second, out })
+    }
+
+    fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        self.first.fire(&mut Into2 { next: &mut self.second, out })
+    }
+
+    fn flush<C: Flow<Self::Out>>(&mut self, out: &mut C) {
+        self.first.flush(&mut Into2 { next: &mut self.second, out });
+        self.second.flush(out);
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        let both = [self.first.wake(), self.second.wake()];
+        both.into_iter().flatten().min()
+    }
+
+    fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
+        self.first.due(now, &mut Into2 { next: &mut self.second, out });
+        self.second.due(now, out);
+    }
+
+    fn resume(&mut self, watermark: Timestamp) {
+        self.first.resume(watermark);
+    }
+
+    fn late(&self) -> u64 {
+        self.first.late() + self.second.late()
+    }
+
+    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
         if !self.first_ended {
             self.first_ended =
                 self.first.end(&mut Into2 { next: &mut self.second, out }) == Ending::Done;
@@ -196,11 +286,11 @@ macro_rules! stateless {
             type Out = $out;
 
             #[inline]
-            fn push<Coll: Collect<$out>>(&mut $self, $record: $in, $collector: &mut Coll) {
+            fn push<Coll: Flow<$out>>(&mut $self, $record: $in, $collector: &mut Coll) {
                 $body
             }
 
-            fn end<Coll: Collect<$out>>(&mut self, _out: &mut Coll) -> Ending {
+            fn end<Coll: Flow<$out>>(&mut self, _out: &mut Coll) -> Ending {
                 Ending::Done
             }
 
@@ -274,13 +364,13 @@ where
     type Out = O::Item;
 
     #[inline]
-    fn push<C: Collect<O::Item>>(&mut self, record: I, out: &mut C) {
+    fn push<C: Flow<O::Item>>(&mut self, record: I, out: &mut C) {
         for record in (self.0)(record) {
             out.push(record);
         }
     }
 
-    fn end<C: Collect<O::Item>>(&mut self, _out: &mut C) -> Ending {
+    fn end<C: Flow<O::Item>>(&mut self, _out: &mut C) -> Ending {
         Ending::Done
     }
 

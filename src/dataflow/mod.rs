@@ -1,28 +1,54 @@
 //! What users type: a dataflow of streams, built into a job.
 
+mod agenda;
+mod broadcast;
 pub(crate) mod config;
+mod expiry;
 mod graph;
 pub(crate) mod guarantee;
 mod job;
+mod join;
 mod keyed;
 mod logic;
 mod stream;
+mod time;
+mod timed;
+mod timers;
+mod watermarks;
+mod window;
+mod windowing;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use broadcast::{BroadcastProcess, Broadcasting};
 pub use config::{JobConfig, Mode, Restart, Resume, Storage};
+pub use expiry::{Distinct, Expiring, Highest};
 pub(crate) use graph::{Open, Sizing};
 pub use guarantee::{Guarantee, Level};
 pub(crate) use job::JobSpec;
 pub use job::{BuildError, Job};
+pub use join::{Between, EitherKeyer, IntervalJoin, Restamp};
 pub use keyed::{
     Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
     Reduce,
 };
 pub(crate) use logic::{Ending, TaskContext};
-pub use logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+pub use logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
 pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
+pub use time::{Either, Timed, Timestamp};
+pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
+pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
+pub use watermarks::{
+    AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
+    Watermarks,
+};
+pub use window::{
+    AtEventTime, AtProcessingTime, ByProcessingTime, CountWindow, EveryEventTime, EveryRecords,
+    Firing, FoldWindow, Now, ProcessWindow, Purging, ReduceWindow, Session, Sliding, TimeDomain,
+    Trigger, Tumbling, Unmerged, Window, WindowAssigner, WindowFunction, Windowed,
+};
+pub use windowing::{DropLate, KeepLate, LateRule, Windows};
 
 use crate::connect::Source;
 use graph::Graph;

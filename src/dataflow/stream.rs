@@ -1,4 +1,6 @@
 //! Streams: what users type.
+//!
+//! Longer than 500 lines: half of it is the documentation of one type, with an example for each of what it can do.
 
 #![allow(
     clippy::type_complexity,
@@ -10,16 +12,21 @@ use std::rc::Rc;
 
 use snapline_protocol::topology::Role;
 
+use super::broadcast::{BroadcastProcess, Broadcasting, OrAll};
 use super::graph::{
-    Edge, EdgeSpec, Graph, MakeBody, MakeExchange, MakeFork, MakeOperator, MakePlain, MakeRoute,
-    MakeSink, MakeSource, Node,
+    Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
+    MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
 use super::keyed::{
     Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
     Reduce,
 };
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+use super::time::{Either, Timestamp};
+use super::timed::TimedStream;
+use super::watermarks::{AssignTimestamps, WatermarkStrategy};
 use crate::connect::{Source, TwoPhaseSink};
+use crate::engine::outbox::Sided;
 use crate::error::BoxError;
 use crate::state::{Key, StateValue};
 use crate::sync::{Arc, Mutex};
@@ -104,7 +111,7 @@ impl<L: Logic> Pipe for FromInputs<L> {
 }
 
 /// An edge that waits for its consumer.
-struct Loose {
+pub(super) struct Loose {
     from: usize,
     keyed: bool,
     edge: Arc<dyn super::graph::Connect>,
@@ -114,7 +121,7 @@ struct Loose {
 /// into one loop.
 #[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
 pub struct Stream<P: Pipe> {
-    graph: Rc<RefCell<Graph>>,
+    pub(super) graph: Rc<RefCell<Graph>>,
     pipe: P,
     /// The task's name, and whether the user chose it; one that was not chosen gives way when the task is closed.
     name: String,
@@ -193,7 +200,7 @@ impl<P: Pipe> Stream<P> {
         self.then(Inspect::new(rule))
     }
 
-    fn then<L: Logic<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
+    pub(super) fn then<L: Logic<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
         let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let pipe = pipe.then(next);
         Stream { graph, pipe, name, named, role, parallelism, replayable, inputs }
@@ -316,12 +323,87 @@ impl<P: Pipe> Stream<P> {
         let (left, right) = (Edge::new(), Edge::new());
         let from = self.close(MakeFork(vec![Arc::clone(&left), Arc::clone(&right)]), 2);
         let name = graph.borrow().nodes[from].name.clone();
-        let branch = |edge: Arc<Edge<P::Out>>, which: &str| {
-            let loose = Loose { from, keyed: false, edge: Arc::clone(&edge) as _ };
-            let name = format!("{name}-{which}");
-            Stream::behind(Rc::clone(&graph), name, vec![edge], vec![loose], Identity::new())
-        };
-        (branch(left, "left"), branch(right, "right"))
+        (branch(&graph, &name, "left", from, left), branch(&graph, &name, "right", from, right))
+    }
+
+    /// Makes two streams of one by what its records are; each must end in a sink.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Either, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, good, bad) = (Dataflow::new("parsed"), MemorySink::new(), MemorySink::new());
+    /// let (numbers, others) = flow
+    ///     .source("words", MemorySource::new(vec!["1", "two", "3"]))
+    ///     .map(|word| word.parse::<i32>().map_or(Either::Right(word), Either::Left))
+    ///     .split();
+    /// numbers.sink("good", good.clone());
+    /// others.sink("bad", bad.clone());
+    /// flow.build(JobConfig::new().parallelism(1))?.run()?;
+    /// assert_eq!((good.committed(), bad.committed()), (vec![1, 3], vec!["two"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn split<A, B>(self) -> (Stream<FromInputs<Identity<A>>>, Stream<FromInputs<Identity<B>>>)
+    where
+        P: Pipe<Out = Either<A, B>>,
+        A: Send + 'static,
+        B: Send + 'static,
+    {
+        self.sides()
+    }
+
+    pub(super) fn sides(
+        self,
+    ) -> (
+        Stream<FromInputs<Identity<<P::Out as Sided>::Left>>>,
+        Stream<FromInputs<Identity<<P::Out as Sided>::Right>>>,
+    )
+    where
+        P::Out: Sided,
+    {
+        let graph = Rc::clone(&self.graph);
+        let (left, right) = (Edge::new(), Edge::new());
+        let from = self.close(MakeSplit(Arc::clone(&left), Arc::clone(&right)), 2);
+        let name = graph.borrow().nodes[from].name.clone();
+        (branch(&graph, &name, "left", from, left), branch(&graph, &name, "right", from, right))
+    }
+
+    /// Says when records happened, and how it is known how far time has come: what follows can ask for windows and timers. What a source that
+    /// is read in several subtasks says counts for each of them, and the least of them for what is behind.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig, Timestamp, Tumbling, Watermarks};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, per_minute) = (Dataflow::new("clicks"), MemorySink::new());
+    /// flow.source("clicks", MemorySource::new(vec![("a", 5), ("b", 61), ("a", 59), ("a", 70)]))
+    ///     .assign_timestamps(Watermarks::bounded(Duration::from_secs(10)), |(_, second)| {
+    ///         Timestamp::from_millis(second * 1_000)
+    ///     })
+    ///     .key_by(|(page, _)| page.to_string())
+    ///     .window(Tumbling::of(Duration::from_secs(60)))
+    ///     .count()
+    ///     .map(|clicks| (clicks.window.start.millis() / 60_000, clicks.key, clicks.result))
+    ///     .sink("per-minute", per_minute.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// let mut counts = per_minute.committed();
+    /// counts.sort();
+    /// assert_eq!(counts, [(0, "a".into(), 2), (1, "a".into(), 1), (1, "b".into(), 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn assign_timestamps<S, F>(
+        self,
+        strategy: S,
+        timestamp: F,
+    ) -> TimedStream<P::Then<AssignTimestamps<P::Out, S, F>>>
+    where
+        S: WatermarkStrategy<P::Out>,
+        F: FnMut(&P::Out) -> Timestamp + Clone + Send + 'static,
+    {
+        TimedStream(self.then(AssignTimestamps::new(strategy, timestamp)))
     }
 
     /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks. The sink has as many subtasks as the
@@ -352,6 +434,13 @@ impl<P: Pipe> Stream<P> {
         add(&graph, node, vec![loose]);
     }
 
+    /// Ends the stream in an edge by key.
+    pub(super) fn close_keyed<N: Keyer<P::Out>>(self, keyer: N) -> (Arc<Edge<P::Out>>, Loose) {
+        let edge = Edge::new();
+        let from = self.close(MakeExchange { edge: Arc::clone(&edge), keyer }, 1);
+        (Arc::clone(&edge), Loose { from, keyed: true, edge })
+    }
+
     fn close_plain(self) -> (Arc<Edge<P::Out>>, Loose) {
         let edge = Edge::new();
         let from = self.close(MakePlain(Arc::clone(&edge)), 1);
@@ -368,6 +457,19 @@ impl<P: Pipe> Stream<P> {
     }
 }
 
+/// One of the streams that a node goes on in.
+fn branch<T: Send + 'static>(
+    graph: &Rc<RefCell<Graph>>,
+    name: &str,
+    which: &str,
+    from: usize,
+    edge: Arc<Edge<T>>,
+) -> Stream<FromInputs<Identity<T>>> {
+    let loose = Loose { from, keyed: false, edge: Arc::clone(&edge) as _ };
+    let name = format!("{name}-{which}");
+    Stream::behind(Rc::clone(graph), name, vec![edge], vec![loose], Identity::new())
+}
+
 fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<Loose>) -> usize {
     let mut graph = graph.borrow_mut();
     let to = graph.nodes.len();
@@ -379,7 +481,7 @@ fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<Loose>) -> usize {
 }
 
 impl<L: Logic> Stream<FromInputs<L>> {
-    fn behind(
+    pub(super) fn behind(
         graph: Rc<RefCell<Graph>>,
         name: String,
         edges: Vec<Arc<Edge<L::In>>>,
@@ -456,16 +558,36 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("process", process)
     }
 
+    /// Gives each record to a function that knows what another stream tells to all subtasks.
+    pub fn with_broadcast<Q, R>(
+        self,
+        told: Stream<Q>,
+        process: R,
+    ) -> Stream<FromInputs<Broadcasting<P::Out, Q::Out, N, R>>>
+    where
+        P::Out: Clone,
+        Q: Pipe<Out: Clone>,
+        R: BroadcastProcess<N::Key, N::Value, Q::Out>,
+    {
+        let graph = Rc::clone(&self.stream.graph);
+        let records = self.stream.then(Map::new(Either::<P::Out, Q::Out>::Left));
+        let (records, from_records) = records.close_keyed(OrAll(self.keyer.clone()));
+        let edge = Edge::new();
+        let told = told.then(Map::new(Either::<P::Out, Q::Out>::Right));
+        let from = told.close(MakeBroadcast(Arc::clone(&edge)), 1);
+        let from_told = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
+        let (edges, inputs) = (vec![records, edge], vec![from_records, from_told]);
+        let logic = Broadcasting::new(self.keyer, process);
+        Stream::behind(graph, "broadcast".to_owned(), edges, inputs, logic)
+    }
+
     fn operator<R: KeyedProcess<N::Key, N::Value>>(
         self,
         name: &str,
         process: R,
     ) -> Behind<P::Out, N, R> {
         let graph = Rc::clone(&self.stream.graph);
-        let edge = Edge::new();
-        let route = MakeExchange { edge: Arc::clone(&edge), keyer: self.keyer.clone() };
-        let from = self.stream.close(route, 1);
-        let loose = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
+        let (edge, loose) = self.stream.close_keyed(self.keyer.clone());
         Stream::behind(
             graph,
             name.to_owned(),

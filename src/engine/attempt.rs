@@ -163,6 +163,9 @@ fn seat(
                     clock: hosting.platform.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
+                clocks: std::cell::Cell::default(),
+                #[cfg(feature = "sim")]
+                mutant: spec.sizing.mutant,
             },
             aligner: aligner::Config {
                 subtask: id,

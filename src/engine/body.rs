@@ -1,15 +1,18 @@
 //! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
 //! [`super::task`], which knows a body only through [`Body`], a call a batch.
 
+use std::collections::VecDeque;
+
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::message::Barrier;
 
 use super::outbox::{Output, Route};
-use crate::channel::{Message, Receiver};
+use super::valve::{Standing, Valve};
+use crate::channel::{Mark, Message, Receiver};
 use crate::connect::{Progress, SourceReader};
-use crate::dataflow::{Ending, Logic};
+use crate::dataflow::{Ending, Logic, Timestamp};
 use crate::error::BoxError;
-use crate::state::{self, Named};
+use crate::state::{self, Named, Restored, StateError};
 
 /// Name of a source's position in a snapshot.
 pub(crate) const POSITION: &str = "position";
@@ -20,6 +23,8 @@ pub(crate) enum Taken {
     Nothing,
     /// Records, this many; they are processed.
     Records(usize),
+    /// What event time has come to; what that brings is begun.
+    Mark,
     /// A barrier.
     Barrier(Barrier),
     /// No more records.
@@ -33,6 +38,32 @@ pub(crate) trait Body: Send {
 
     /// Takes one message from an input, and processes it if it is records.
     fn take(&mut self, input: usize) -> Result<Taken, BoxError>;
+
+    /// Goes on with what a mark has brought; whether there is more. Nothing is taken before that is done.
+    fn fire(&mut self) -> Result<bool, BoxError> {
+        Ok(false)
+    }
+
+    /// Whether a mark has brought more than is done.
+    fn is_firing(&self) -> bool {
+        false
+    }
+
+    /// When it wants to be called though nothing comes.
+    fn wake(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// It is as late as it asked for.
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        let _ = now;
+        Ok(())
+    }
+
+    /// How many records came too late and were dropped.
+    fn late(&self) -> u64 {
+        0
+    }
 
     /// Emits part of what the end of the input brings.
     fn finish(&mut self) -> Result<Ending, BoxError>;
@@ -84,6 +115,33 @@ pub(crate) trait Transactions: Send {
     fn retain(&mut self, pending: &[TxnId]);
 }
 
+/// Name under which a snapshot has what a task has heard and said of event time.
+const TIME: &str = "time";
+
+/// Puts what was heard and said of event time into a snapshot, if anything was (SPEC 16.4).
+fn freeze_time(
+    operator: &str,
+    heard: Option<Standing>,
+    said: Option<Standing>,
+    images: &mut Vec<Named>,
+) -> Result<(), StateError> {
+    if heard.is_some() || said.is_some() {
+        images.push(Named::single(operator, TIME, &(heard, said))?);
+    }
+    Ok(())
+}
+
+/// What was heard and said of event time in a checkpoint.
+pub(crate) fn restore_time(
+    operator: &str,
+    restored: Option<&mut Restored<'_>>,
+) -> Result<(Option<Standing>, Option<Standing>), StateError> {
+    match restored {
+        Some(restored) => Ok(restored.single(operator, TIME)?.unwrap_or_default()),
+        None => Ok((None, None)),
+    }
+}
+
 /// A source and the chain behind it.
 pub(crate) struct SourceBody<R, L, X> {
     pub(crate) operator: String,
@@ -130,6 +188,15 @@ where
         Ok(Taken::Nothing)
     }
 
+    fn wake(&self) -> Option<Timestamp> {
+        self.logic.wake()
+    }
+
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        self.logic.due(now, &mut self.output);
+        self.output.check()
+    }
+
     fn finish(&mut self) -> Result<Ending, BoxError> {
         let ending = self.logic.end(&mut self.output);
         self.output.check()?;
@@ -145,6 +212,7 @@ where
     }
 
     fn flush(&mut self) {
+        self.logic.flush(&mut self.output);
         self.output.flush();
     }
 
@@ -155,6 +223,7 @@ where
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
         let image = state::single(&self.reader.position())?;
         images.push(Named { operator: self.operator.clone(), state: POSITION.into(), image });
+        freeze_time(&self.operator, None, self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }
 
@@ -169,9 +238,26 @@ where
 
 /// A chain of operators with inputs.
 pub(crate) struct OperatorBody<L: Logic, X> {
+    pub(crate) operator: String,
     pub(crate) inputs: Vec<Receiver<L::In>>,
+    pub(crate) valve: Valve,
+    /// What the valve has told and the logic has not taken in yet: it is not done with the mark before.
+    pub(crate) marks: VecDeque<Mark>,
+    pub(crate) firing: bool,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
+}
+
+impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
+    /// Gives the logic what the valve has told.
+    fn marked(&mut self) -> Result<(), BoxError> {
+        while !self.firing
+            && let Some(mark) = self.marks.pop_front()
+        {
+            self.firing = self.logic.mark(mark, &mut self.output) == Ending::More;
+        }
+        self.output.check()
+    }
 }
 
 impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
@@ -191,9 +277,41 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
                 self.output.check()?;
                 Taken::Records(records)
             }
+            Some(Message::Mark(mark)) => {
+                self.marks.extend(self.valve.take(input, mark));
+                self.marked()?;
+                Taken::Mark
+            }
             Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
-            Some(Message::End) => Taken::End,
+            Some(Message::End) => {
+                self.marks.extend(self.valve.end(input));
+                self.marked()?;
+                Taken::End
+            }
         })
+    }
+
+    fn fire(&mut self) -> Result<bool, BoxError> {
+        self.firing = self.logic.fire(&mut self.output) == Ending::More;
+        self.marked()?;
+        Ok(self.firing)
+    }
+
+    fn is_firing(&self) -> bool {
+        self.firing
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.logic.wake()
+    }
+
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        self.logic.due(now, &mut self.output);
+        self.output.check()
+    }
+
+    fn late(&self) -> u64 {
+        self.logic.late()
     }
 
     fn finish(&mut self) -> Result<Ending, BoxError> {
@@ -211,6 +329,7 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
     }
 
     fn flush(&mut self) {
+        self.logic.flush(&mut self.output);
         self.output.flush();
     }
 
@@ -219,6 +338,7 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
     }
 
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+        freeze_time(&self.operator, self.valve.standing(), self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }
 

@@ -5,6 +5,7 @@
 //! | [`task`], `committing` | one subtask: a step function around the machines of the protocol |
 //! | [`body`], [`sink`] | the part of a task that sees records |
 //! | [`outbox`] | where a task's output goes |
+//! | [`valve`] | what a task's inputs together say of event time |
 //! | [`worker`], [`turn`] | a thread that hosts subtasks |
 //! | [`lanes`] | threads for what may wait |
 //! | [`platform`] | what all of it runs on: the operating system, or a simulator |
@@ -32,6 +33,7 @@ pub(crate) mod status;
 mod storing;
 pub(crate) mod task;
 pub(crate) mod turn;
+pub(crate) mod valve;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};

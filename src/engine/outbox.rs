@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use snapline_protocol::message::Barrier;
 
-use crate::channel::{Message, Sender};
+use super::valve::Standing;
+use crate::channel::{Mark, Message, Sender};
 use crate::connect::Collect;
-use crate::dataflow::Keyer;
+use crate::dataflow::{Either, Flow, Keyer};
 use crate::error::BoxError;
 #[cfg(feature = "sim")]
 use crate::sim::Mutant;
@@ -21,7 +22,7 @@ fn batch_records<T>() -> usize {
 }
 
 /// One output channel with the batch that is being filled, and what did not fit into the channel.
-pub struct Outbox<T> {
+pub(crate) struct Outbox<T> {
     batch: Vec<T>,
     /// How many records make a batch. Invariant: `batch.len() < full` between calls.
     full: usize,
@@ -59,13 +60,13 @@ impl<T: Send> Outbox<T> {
         self.batch.push(record);
         let full = self.batch.len() >= self.full;
         if full {
-            self.ship();
+            self.ship_batch();
         }
         full
     }
 
     #[inline(never)]
-    fn ship(&mut self) {
+    fn ship_batch(&mut self) {
         if self.batch.is_empty() {
             return;
         }
@@ -82,8 +83,36 @@ impl<T: Send> Outbox<T> {
             self.waiting.push_back(message);
         }
     }
+}
+
+/// What is put into a channel between records.
+#[derive(Clone, Copy, Debug)]
+pub enum Sign {
+    Barrier(Barrier),
+    Mark(Mark),
+    End,
+}
+
+/// An output channel, whatever its records are.
+pub trait Port {
+    /// Sends the partial batch.
+    fn ship(&mut self);
 
     /// Moves what waits into the channel as far as there is room; says whether nothing waits any more.
+    fn drain(&mut self) -> bool;
+
+    /// Puts something behind all that was emitted so far.
+    fn in_band(&mut self, sign: Sign);
+
+    /// Which of the topology's edges it is of, and how many records were emitted on it.
+    fn emitted(&self) -> (usize, u64);
+}
+
+impl<T: Send> Port for Outbox<T> {
+    fn ship(&mut self) {
+        self.ship_batch();
+    }
+
     fn drain(&mut self) -> bool {
         while let Some(message) = self.waiting.pop_front() {
             if let Err(message) = self.channel.send(message) {
@@ -94,15 +123,24 @@ impl<T: Send> Outbox<T> {
         true
     }
 
-    fn in_band(&mut self, message: Message<T>) {
+    fn in_band(&mut self, sign: Sign) {
+        let message = match sign {
+            Sign::Barrier(barrier) => Message::Barrier(barrier),
+            Sign::Mark(mark) => Message::Mark(mark),
+            Sign::End => Message::End,
+        };
         #[cfg(feature = "sim")]
-        match (self.mutant, &message) {
-            (Some(Mutant::PartialFanOut), Message::Barrier(_)) => return self.put(message),
-            (Some(Mutant::BarrierSkipsOutput), Message::Barrier(_)) => return,
+        match (self.mutant, sign) {
+            (Some(Mutant::PartialFanOut), Sign::Barrier(_)) => return self.put(message),
+            (Some(Mutant::BarrierSkipsOutput), Sign::Barrier(_)) => return,
             _ => {}
         }
-        self.ship();
+        self.ship_batch();
         self.put(message);
+    }
+
+    fn emitted(&self) -> (usize, u64) {
+        (self.edge, self.sent + self.batch.len() as u64)
     }
 }
 
@@ -112,7 +150,7 @@ pub trait Route<T>: Send + 'static {
     fn push(&mut self, record: T);
 
     /// Every channel of the route, one after the other.
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>));
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port));
 
     /// Adds the records sent so far.
     fn count(&self, sent: &mut u64);
@@ -138,8 +176,8 @@ impl<T: Send + 'static> Route<T> for Plain<T> {
         }
     }
 
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
-        self.outboxes.iter_mut().for_each(act);
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
+        self.outboxes.iter_mut().for_each(|outbox| act(outbox));
     }
 
     fn count(&self, sent: &mut u64) {
@@ -172,8 +210,35 @@ impl<T: Send + 'static, K: Keyer<T>> Route<T> for Exchange<T, K> {
         self.outboxes[usize::from(owner)].push(record);
     }
 
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
-        self.outboxes.iter_mut().for_each(act);
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
+        self.outboxes.iter_mut().for_each(|outbox| act(outbox));
+    }
+
+    fn count(&self, sent: &mut u64) {
+        *sent += self.outboxes.iter().map(|outbox| outbox.sent).sum::<u64>();
+    }
+}
+
+/// To every subtask, a copy each.
+pub(crate) struct Broadcast<T> {
+    outboxes: Vec<Outbox<T>>,
+}
+
+impl<T> Broadcast<T> {
+    pub(crate) const fn new(outboxes: Vec<Outbox<T>>) -> Self {
+        Self { outboxes }
+    }
+}
+
+impl<T: Clone + Send + 'static> Route<T> for Broadcast<T> {
+    fn push(&mut self, record: T) {
+        for outbox in &mut self.outboxes {
+            outbox.push(record.clone());
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
+        self.outboxes.iter_mut().for_each(|outbox| act(outbox));
     }
 
     fn count(&self, sent: &mut u64) {
@@ -201,7 +266,7 @@ pub(crate) trait Branch<T>: Send {
     fn push_all(&mut self, records: &[T]);
 
     /// Every channel of the route.
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>));
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port));
 
     /// Adds the records sent so far.
     fn count(&self, sent: &mut u64);
@@ -217,7 +282,7 @@ impl<T: Clone, X: Route<T>> Branch<T> for Cloning<X> {
         }
     }
 
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
         self.0.each(act);
     }
 
@@ -245,7 +310,7 @@ impl<T: Send + 'static> Route<T> for Fork<T> {
         }
     }
 
-    fn each(&mut self, act: &mut dyn FnMut(&mut Outbox<T>)) {
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
         self.spread();
         for branch in &mut self.branches {
             branch.each(act);
@@ -257,15 +322,60 @@ impl<T: Send + 'static> Route<T> for Fork<T> {
     }
 }
 
-/// A route as operators see it, with a memory for the error of one of them.
+/// Which of two routes a record takes.
+pub(crate) trait Sided: Send + 'static {
+    /// What goes left.
+    type Left: Send + 'static;
+    /// What goes right.
+    type Right: Send + 'static;
+
+    /// Takes it to its side.
+    fn side(self) -> Either<Self::Left, Self::Right>;
+}
+
+/// To one of two routes, by what the record is.
+pub(crate) struct Split<L, R> {
+    left: L,
+    right: R,
+}
+
+impl<L, R> Split<L, R> {
+    pub(crate) const fn new(left: L, right: R) -> Self {
+        Self { left, right }
+    }
+}
+
+impl<T: Sided, L: Route<T::Left>, R: Route<T::Right>> Route<T> for Split<L, R> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        match record.side() {
+            Either::Left(record) => self.left.push(record),
+            Either::Right(record) => self.right.push(record),
+        }
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port)) {
+        self.left.each(act);
+        self.right.each(act);
+    }
+
+    fn count(&self, sent: &mut u64) {
+        self.left.count(sent);
+        self.right.count(sent);
+    }
+}
+
+/// A route as operators see it, with a memory for the error of one of them, and for what was said of event time.
 pub(crate) struct Output<X> {
     route: X,
     failed: Option<BoxError>,
+    /// `None` as long as nothing was said.
+    standing: Option<Standing>,
 }
 
 impl<X> Output<X> {
     pub(crate) const fn new(route: X) -> Self {
-        Self { route, failed: None }
+        Self { route, failed: None, standing: None }
     }
 
     /// How many records were sent, to all consumers together.
@@ -291,7 +401,7 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut Outbox::ship);
+        self.route.each(&mut |port| port.ship());
     }
 
     /// Moves what waits for room; says whether nothing waits any more.
@@ -300,7 +410,7 @@ impl<X> Output<X> {
         X: Route<T>,
     {
         let mut all = true;
-        self.route.each(&mut |outbox| all &= outbox.drain());
+        self.route.each(&mut |port| all &= port.drain());
         all
     }
 
@@ -310,9 +420,7 @@ impl<X> Output<X> {
         X: Route<T>,
     {
         let mut counts = Vec::new();
-        self.route.each(&mut |outbox| {
-            counts.push((outbox.edge, outbox.sent + outbox.batch.len() as u64));
-        });
+        self.route.each(&mut |port| counts.push(port.emitted()));
         // Branches of a fork are in the order of their making, edges in that of their consumers'. The sort is stable.
         counts.sort_by_key(|&(edge, _)| edge);
         counts.into_iter().map(|(_, count)| count).collect()
@@ -323,7 +431,7 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut |outbox| outbox.in_band(Message::Barrier(barrier)));
+        self.route.each(&mut |port| port.in_band(Sign::Barrier(barrier)));
     }
 
     /// Puts the end of input on every channel, behind everything emitted so far (SPEC 5.7).
@@ -331,7 +439,31 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut |outbox| outbox.in_band(Message::End));
+        self.route.each(&mut |port| port.in_band(Sign::End));
+    }
+
+    /// What was said of event time.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        self.standing
+    }
+
+    /// Says again what had been said in the checkpoint that the task is restored from (SPEC 16.4).
+    pub(crate) fn resume<T: Send>(&mut self, standing: Option<Standing>)
+    where
+        X: Route<T>,
+    {
+        self.standing = standing;
+        for mark in standing.iter().flat_map(Standing::marks) {
+            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+        }
+    }
+}
+
+impl<T: Send, X: Route<T>> Flow<T> for Output<X> {
+    fn mark(&mut self, mark: Mark) {
+        if self.standing.get_or_insert_default().note(mark) {
+            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+        }
     }
 }
 

@@ -51,6 +51,8 @@ where
                 self.written += records as u64;
                 Taken::Records(records)
             }
+            // What is written has no use for event time.
+            Some(Message::Mark(_)) => Taken::Mark,
             Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
             Some(Message::End) => Taken::End,
         })

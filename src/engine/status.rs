@@ -167,6 +167,8 @@ pub struct TaskStatus {
     pub records_in: u64,
     /// Records sent on, to all consumers together; of a sink, records written.
     pub records_out: u64,
+    /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.10).
+    pub records_late: u64,
 }
 
 /// A job's state at one moment.
@@ -230,6 +232,7 @@ impl Board {
             waits_for_room: task.full.load(Ordering::Relaxed),
             records_in: task.records_in.load(Ordering::Relaxed),
             records_out: task.records_out.load(Ordering::Relaxed),
+            records_late: task.records_late.load(Ordering::Relaxed),
         };
         self.tasks.iter().map(task).collect()
     }

@@ -21,7 +21,7 @@ pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
 use crate::connect::Progress;
-use crate::dataflow::{Ending, Sizing};
+use crate::dataflow::{Ending, Sizing, Timestamp};
 use crate::error::BoxError;
 use crate::state::{Locations, Written};
 use crate::store::Store;
@@ -228,6 +228,15 @@ impl Task {
             }
             return Ok(Step::Worked);
         }
+        if self.body.is_firing() {
+            self.body.fire()?;
+            self.count(0);
+            return Ok(Step::Worked);
+        }
+        let wake = self.wake()?;
+        if wake == Some(Step::Worked) {
+            return Ok(Step::Worked);
+        }
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(self.links.sizing.flush_every) {
             self.body.flush();
@@ -239,7 +248,30 @@ impl Task {
         if step != Step::Worked {
             self.body.flush();
         }
-        Ok(step)
+        Ok(match (step, wake) {
+            (Step::Until(one), Some(Step::Until(other))) => Step::Until(one.min(other)),
+            (Step::Idle, Some(until)) => until,
+            (step, _) => step,
+        })
+    }
+
+    /// Does what is due by the clock; `None` if nothing will be, unless something comes before.
+    fn wake(&mut self) -> Result<Option<Step>, BoxError> {
+        let Some(at) = self.body.wake() else { return Ok(None) };
+        let inputs = self.aligner_config.inputs;
+        // What is due at the end comes with it, and a source that is suspended emits nothing.
+        if self.aligner.has_ended(&self.aligner_config) || (inputs == 0 && !self.aligner.may_emit())
+        {
+            return Ok(None);
+        }
+        let clock = &self.links.platform.clock;
+        let now = Timestamp::from(clock.date());
+        if now >= at {
+            self.body.due(now)?;
+            self.count(0);
+            return Ok(Some(Step::Worked));
+        }
+        Ok(Some(Step::Until(clock.now() + (at - now))))
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {
@@ -296,6 +328,7 @@ impl Task {
                     self.taken[input] += records as u64;
                     self.count(records);
                 }
+                Taken::Mark => self.count(0),
                 Taken::Barrier(barrier) => {
                     self.arrives(barrier.checkpoint, Some(input));
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
@@ -315,7 +348,7 @@ impl Task {
     }
 
     fn count(&self, records: usize) {
-        self.gauges.count(records as u64, self.body.emitted());
+        self.gauges.count(records as u64, self.body.emitted(), self.body.late());
     }
 
     /// Takes in what came from beside the channels.

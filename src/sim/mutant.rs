@@ -102,6 +102,16 @@ mutants! {
     CommittedUnsynced = "committed-unsynced",
     /// A file sink of a new attempt does not fence the earlier ones off (SPEC 6.4).
     SinkNotFenced = "sink-not-fenced",
+    /// A restored operator does not know what the watermark was (SPEC 16.4).
+    WatermarkForgotten = "watermark-forgotten",
+    /// The watermark of an operator is the newest of any input, not the least (SPEC 16.3).
+    AnyWatermark = "any-watermark",
+    /// Timers, and the ends of windows, are not found again when state is restored (SPEC 16.6).
+    TimersForgotten = "timers-forgotten",
+    /// What a window's trigger remembers is not restored, so that it fires again (SPEC 16.9).
+    FiringForgotten = "firing-forgotten",
+    /// A record that is too late for its windows is neither counted nor sent to the side (SPEC 16.10).
+    LateSwallowed = "late-swallowed",
     ;
     /// A snapshot is acknowledged when its write begins (SPEC 3.5).
     AckBeforeWritten = "ack-before-written",

@@ -1,8 +1,14 @@
 //! Pipelines to simulate, for those who have none of their own at hand.
 
+use std::time::Duration;
+
 use super::{Env, Fault, Simulation};
-use crate::connect::{ForEach, Generator, MemorySource};
-use crate::{BuildError, Dataflow, Emit, Job, JobConfig, Mode};
+use crate::connect::{Collect, ForEach, Generator, MemorySource};
+use crate::state::Map;
+use crate::{
+    Between, BuildError, Dataflow, Emit, Emitter, Input, Job, JobConfig, Mode, Session,
+    TimeContext, Timestamp, Tumbling, Watermarks,
+};
 
 /// A pipeline with its name.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +82,30 @@ pub const PIPELINES: &[Pipeline] = &[
         about: "a sink that calls a function for each record, beside a transactional one",
         build: no_transactions,
         drains: true,
+    },
+    Pipeline {
+        name: "late-windows",
+        about: "windows that fire again for late records, and those that are too late beside them",
+        build: late_windows,
+        drains: false,
+    },
+    Pipeline {
+        name: "event-time",
+        about: "two sources of different times, sorted with timers, and their sessions",
+        build: event_time,
+        drains: false,
+    },
+    Pipeline {
+        name: "joined",
+        about: "two sources' records that are near each other in time",
+        build: joined,
+        drains: true,
+    },
+    Pipeline {
+        name: "wall-clock",
+        about: "timers by the clock on the wall, and a source that is idle for a while",
+        build: wall_clock,
+        drains: false,
     },
 ];
 
@@ -153,4 +183,115 @@ fn no_transactions(env: &Env) -> Result<Job, BuildError> {
     told.sink("told", ForEach::new(|_: &u64| {}));
     kept.sink("kept", env.sink("kept"));
     flow.build(JobConfig::new().parallelism(2))
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn late_windows(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("late-windows");
+    // One producer, whose records say what time it is: which of them are late follows from the input alone.
+    let (counts, late) = flow
+        .source("numbers", numbers(env, 60))
+        .parallelism(1)
+        .assign_timestamps(
+            Watermarks::punctuated(|n: &u64, at: Timestamp| (n % 5 == 4).then(|| at - ms(3))),
+            |n| Timestamp::from_millis(2 * *n as i64 - if n % 7 == 3 { 25 } else { 0 }),
+        )
+        .key_by(|n| n % 3)
+        .window(Tumbling::of(ms(10)))
+        .allowed_lateness(ms(12))
+        .keep_late()
+        .count()
+        .split();
+    counts
+        .map(|it| (it.key, it.window.start.millis(), it.result))
+        .sink("counts", env.sink("counts"));
+    late.sink("late", env.sink("late"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+/// Emits a key's numbers in the order of their times, each with its place.
+fn sorted(
+    input: Input<u64>,
+    waiting: &mut TimeContext<'_, u64, (u64, Map<Timestamp, u64>)>,
+    out: &mut Emitter<(u64, u64, u64)>,
+) {
+    let at = waiting.timestamp();
+    match input {
+        Input::Record(n) if at <= waiting.watermark() => out.push((n, u64::MAX, *waiting.key())),
+        Input::Record(n) => {
+            waiting.1.insert(at, n);
+            waiting.set_timer(at);
+        }
+        Input::EventTime | Input::ProcessingTime => {
+            waiting.0 += 1;
+            if let Some(n) = waiting.1.remove(&at) {
+                out.push((n, waiting.0, *waiting.key()));
+            }
+        }
+    }
+}
+
+fn event_time(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("event-time");
+    let at = |n: &u64| Timestamp::from_millis(*n as i64);
+    let bounded = Watermarks::bounded(ms(4));
+    let near = flow.source("near", numbers(env, 20)).map(|n| 100 + 2 * (n ^ 1));
+    let far = flow.source("far", numbers(env, 20)).map(|n| 101 + 6 * n);
+    let far = far.assign_timestamps(bounded, at);
+    near.assign_timestamps(bounded, at)
+        .union(far)
+        .key_by(|n| n % 4)
+        .process(sorted)
+        .key_by(|(_, _, key)| *key)
+        .window(Session::gap(ms(7)))
+        .aggregate_merging(
+            |all: &mut Vec<u64>, (n, place, _)| all.extend([n, place]),
+            |all: &mut Vec<u64>, later| all.extend(later),
+        )
+        .map(|mut it| {
+            it.result.sort_unstable();
+            it
+        })
+        .sink("sessions", env.sink("sessions"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+fn joined(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("joined");
+    let at = |n: &u64| Timestamp::from_millis(*n as i64);
+    let one = flow.source("one", numbers(env, 30)).assign_timestamps(Watermarks::monotonous(), at);
+    let two = flow.source("two", numbers(env, 20)).map(|n| 2 * n);
+    let two = two.assign_timestamps(Watermarks::monotonous(), at).key_by(|n| n % 3);
+    one.key_by(|n| n % 3)
+        .interval_join(two, Between::around(ms(4), ms(6)), |_, one, two| (*one, *two))
+        .sink("pairs", env.sink("pairs"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+fn wall_clock(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("wall-clock");
+    let source = Generator::new(env.records(24) as u64, |n| n).rate(4_000);
+    flow.source("numbers", source)
+        .assign_timestamps(Watermarks::monotonous().idle(ms(1)), |n| {
+            Timestamp::from_millis(*n as i64)
+        })
+        .key_by(|n| n % 5)
+        .process(|input, waiting: &mut TimeContext<'_, u64, Vec<u64>>, out: &mut Emitter<_>| {
+            match input {
+                Input::Record(n) => {
+                    waiting.push(n);
+                    let soon = waiting.processing_time() + ms(2);
+                    waiting.set_processing_timer(soon);
+                }
+                Input::EventTime | Input::ProcessingTime => {
+                    waiting.drain(..).for_each(|n| out.push(n));
+                    waiting.clear();
+                }
+            }
+        })
+        .sink("out", env.sink("out"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use snapline::connect::{Collect, FileSink, OpenContext, Progress, Source, SourceReader};
 use snapline::store::{LocalStore, Takeover};
-use snapline::{BoxError, Dataflow, Emitter, Ended, JobConfig, KeyState, Level, Storage};
+use snapline::{
+    BoxError, Dataflow, Emitter, Ended, Input, JobConfig, KeyState, Level, Storage, TimeContext,
+    Timestamp, Tumbling, Watermarks,
+};
 
 use crate::mortal::{self, Mortal, MortalStore};
 use crate::plan::{JobPlan, Shape};
@@ -31,6 +34,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
     match plan.shape {
         Shape::Single => single(&flow, &dir),
         Shape::Wide => wide(&flow, &dir),
+        Shape::Timed => timed(&flow, &dir),
     }
     mortal::point("store-open-before");
     let store = LocalStore::open(crate::checkpoints(&dir), Takeover::Refuse);
@@ -76,6 +80,55 @@ fn wide(flow: &Dataflow, dir: &Path) {
     let (left, right) = counted.fork();
     left.sink("left", sink("left"));
     right.sink("right", sink("right"));
+}
+
+/// How long a window is, in event time: each record is a millisecond.
+pub(crate) const LENGTH: u64 = 500;
+
+fn timed(flow: &Dataflow, dir: &Path) {
+    let sink = |name: &str| Mortal(FileSink::<String>::new(crate::output(dir, name)));
+    let at = |record: &u64| Timestamp::from_millis((record % RECORDS) as i64);
+    let low = flow.source("low", Mortal(Numbers { from: 0 }));
+    let high = flow.source("high", Mortal(Numbers { from: RECORDS }));
+    // Each producer's times ascend, and the least of their watermarks counts: nothing is ever late.
+    let high = high.assign_timestamps(Watermarks::monotonous(), at);
+    let (counts, late) = low
+        .assign_timestamps(Watermarks::monotonous(), at)
+        .union(high)
+        .key_by(|record| record % KEYS)
+        .process(|input, waiting: &mut TimeContext<'_, u64, Vec<u64>>, out: &mut Emitter<u64>| {
+            let at = waiting.timestamp();
+            match input {
+                Input::Record(record) if at <= waiting.watermark() => {
+                    panic!("{record} is late: the watermark is {}", waiting.watermark())
+                }
+                Input::Record(record) => {
+                    waiting.push(record);
+                    waiting.set_timer(at);
+                }
+                Input::EventTime | Input::ProcessingTime => {
+                    waiting.retain(|record| {
+                        let due = record % RECORDS == at.millis() as u64;
+                        if due {
+                            out.push(*record);
+                        }
+                        !due
+                    });
+                }
+            }
+        })
+        .key_by(|record| record % KEYS)
+        .window(Tumbling::of(Duration::from_millis(LENGTH)))
+        .keep_late()
+        .count()
+        .split();
+    counts
+        .map(|it| {
+            let number = it.window.start.millis() as u64 / LENGTH;
+            format!("{}", crate::verify::window_id(number, it.key, it.result))
+        })
+        .sink("left", sink("left"));
+    late.map(|(_, record)| record.to_string()).sink("right", sink("right"));
 }
 
 /// The numbers from `from`, [`RECORDS`] of them, divided among the subtasks.

@@ -21,6 +21,8 @@ pub(crate) enum Shape {
     Single,
     /// Two sources, a keyed count, two sinks; everything twice.
     Wide,
+    /// Two sources, sorted by event time and counted in windows, with a sink for what is late; everything twice.
+    Timed,
 }
 
 /// How a life ends.
@@ -52,7 +54,11 @@ impl JobPlan {
     pub(crate) fn from_text(text: &str) -> (Self, PathBuf) {
         let mut words = text.splitn(5, ' ');
         let mut word = || words.next().expect("five words");
-        let shape = if word() == "Single" { Shape::Single } else { Shape::Wide };
+        let shape = match word() {
+            "Single" => Shape::Single,
+            "Timed" => Shape::Timed,
+            _ => Shape::Wide,
+        };
         let mut number = || word().parse::<u64>().expect("a number");
         let (interval, retained, concurrent) = (number(), number() as usize, number() as usize);
         (Self { shape, interval, retained, concurrent }, word().into())
@@ -86,7 +92,7 @@ pub(crate) fn all() -> Vec<Plan> {
     let restoring = ["fence-after", "read", "verify-blob", "read-manifest", "roll-back-before"];
     let recovery: Vec<usize> = recovery.iter().chain(&restoring).map(|name| place(name)).collect();
     let orphaned = Life::Point(place("put-manifest-before"), 3);
-    let shapes = [Shape::Single, Shape::Wide];
+    let shapes = [Shape::Single, Shape::Wide, Shape::Timed];
     for shape in shapes.into_iter().cycle().take(ROUNDS * shapes.len()) {
         for (point, name) in POINTS.iter().enumerate() {
             let job = job(shape, &mut random);

@@ -8,7 +8,7 @@ use snapline::protocol::recovery::Health;
 use snapline::store::{LocalStore, Store, health};
 use snapline::trace::{RunTrace, replay};
 
-use crate::child::{KEYS, RECORDS};
+use crate::child::{KEYS, LENGTH, RECORDS};
 use crate::plan::{JobPlan, Shape};
 
 /// What is wrong with a job's output.
@@ -23,7 +23,7 @@ impl JobPlan {
     fn sinks(&self) -> &'static [&'static str] {
         match self.shape {
             Shape::Single => &["out"],
-            Shape::Wide => &["left", "right"],
+            Shape::Wide | Shape::Timed => &["left", "right"],
         }
     }
 }
@@ -42,7 +42,7 @@ pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
                 *counts.entry((record % KEYS, count)).or_insert(0) += 1;
             }
         }
-        let (expected_records, expected_counts) = expected(job.shape);
+        let (expected_records, expected_counts) = expected(job.shape, sink);
         verdict.compare(&records, &expected_records);
         verdict.compare(&counts, &expected_counts);
     }
@@ -61,10 +61,24 @@ impl Verdict {
     }
 }
 
-fn expected(shape: Shape) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
+/// One number for a window's result: of the window of this number, of a key, so many records.
+pub(crate) fn window_id(window: u64, key: u64, count: u64) -> u64 {
+    (window * KEYS + key) * 1_000 + count
+}
+
+fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
     let records: BTreeSet<u64> = match shape {
         Shape::Single => return ((0..RECORDS).collect(), BTreeSet::new()),
         Shape::Wide => (0..2 * RECORDS).collect(),
+        Shape::Timed if sink == "right" => return (BTreeSet::new(), BTreeSet::new()),
+        Shape::Timed => {
+            let mut windows: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+            for record in 0..2 * RECORDS {
+                *windows.entry((record % RECORDS / LENGTH, record % KEYS)).or_default() += 1;
+            }
+            let ids = windows.into_iter().map(|((window, key), n)| window_id(window, key, n));
+            return (ids.collect(), BTreeSet::new());
+        }
     };
     let mut of_key = [0; KEYS as usize];
     let counted = |record: &u64| {

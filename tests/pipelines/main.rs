@@ -1,6 +1,7 @@
 //! Random pipelines under random failures and interruptions, against a sequential reference.
 
 mod shape;
+mod timed;
 mod wild;
 
 use std::collections::BTreeMap;
@@ -127,7 +128,11 @@ fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
     handle.wait()
 }
 
+/// Puts a pipeline into a dataflow.
+type Pipeline = Box<dyn Fn(&Dataflow, &World)>;
+
 struct World {
+    pipeline: Pipeline,
     case: Case,
     faults: Faults,
     sinks: Vec<MemorySink<Record>>,
@@ -139,8 +144,22 @@ struct World {
 
 impl World {
     fn new(case: Case, sinks: usize, mode: Mode) -> Self {
+        Self::of(case, sinks, mode, |flow, world| {
+            let Case { inputs, leg, .. } = &world.case;
+            build(flow, inputs, leg, &world.faults, &world.sinks);
+        })
+    }
+
+    /// The same with a pipeline that is not the case's.
+    fn of(
+        case: Case,
+        sinks: usize,
+        mode: Mode,
+        pipeline: impl Fn(&Dataflow, &Self) + 'static,
+    ) -> Self {
         quiet();
         Self {
+            pipeline: Box::new(pipeline),
             faults: Faults::new(&case.faults),
             sinks: (0..sinks).map(|_| MemorySink::new()).collect(),
             store: MemoryStore::new(),
@@ -152,9 +171,8 @@ impl World {
     }
 
     fn spawn(&self) -> JobHandle {
-        let Case { inputs, leg, .. } = &self.case;
         let flow = Dataflow::new("random");
-        build(&flow, inputs, leg, &self.faults, &self.sinks);
+        (self.pipeline)(&flow, self);
         let config = JobConfig::new()
             .parallelism(self.case.parallelism)
             .workers(self.case.workers)

@@ -1,8 +1,9 @@
 //! The simulator: on its own pipelines, twice the same, and on a pipeline that is wrong.
+#![allow(clippy::print_stdout, reason = "a test says what it found")]
 
 use snapline::connect::MemorySource;
 use snapline::sim::pipelines::PIPELINES;
-use snapline::sim::{self, Env, Fault, Simulation};
+use snapline::sim::{self, Env, Fault, Mutant, Simulation};
 use snapline::{BuildError, Dataflow, Job, JobConfig};
 
 #[test]
@@ -62,4 +63,24 @@ fn a_pipeline_that_keeps_state_of_its_own_is_found_and_made_small() {
 #[should_panic(expected = "SNAPLINE_SIM_SEED")]
 fn a_failure_tells_how_to_see_it_again() {
     sim::check(forgetful, 0..200);
+}
+
+/// SPEC 16.3, 16.4, 16.6, 16.9, 16.10: each planted fault breaks what the clause says, and a seed of a pipeline with event time finds it.
+#[test]
+fn what_event_time_may_forget_is_found() {
+    let faults = [
+        (Mutant::WatermarkForgotten, "late-windows"),
+        (Mutant::AnyWatermark, "event-time"),
+        (Mutant::TimersForgotten, "event-time"),
+        (Mutant::TimersForgotten, "wall-clock"),
+        (Mutant::FiringForgotten, "late-windows"),
+        (Mutant::LateSwallowed, "late-windows"),
+    ];
+    for (mutant, name) in faults {
+        let pipeline = PIPELINES.iter().find(|it| it.name == name).expect("there is such a one");
+        let hunted = pipeline.simulation().mutant(Some(mutant)).hunt(0..60);
+        let found = hunted.expect("it can be simulated");
+        let (seeds, wrong) = found.unwrap_or_else(|| panic!("{mutant:?} is not found by {name}"));
+        println!("{mutant:?}, {name}: {seeds} seeds, {wrong}");
+    }
 }

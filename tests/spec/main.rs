@@ -14,3 +14,4 @@ mod kit;
 mod recovery;
 mod retention;
 mod subtask;
+mod time;

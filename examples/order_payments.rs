@@ -1,0 +1,140 @@
+//! Joins orders with their payments: those paid within an hour, and those that were not, found out by a timer.
+//!
+//! ```sh
+//! cargo run --example order_payments
+//! ```
+//!
+//! Orders and payments are made here: 1,000 orders, every tenth is never paid, every seventh too late.
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::error::Error;
+use std::time::Duration;
+
+use snapline::connect::{Collect, Generator, MemorySink};
+use snapline::{
+    CoProcess, Dataflow, Either, Ended, JobConfig, Level, TimeContext, Timestamp, Watermarks,
+};
+
+const ORDERS: u64 = 1_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// An order's number and its amount in cents; when, in seconds.
+type Order = (u64, u64, i64);
+/// The number of the order that is paid; when, in seconds.
+type Payment = (u64, i64);
+
+fn order(number: u64) -> Order {
+    (number, 500 + number * 37 % 9_000, number as i64 * 30)
+}
+
+/// Payments come in the order of their times, but for half an hour.
+fn payment(number: u64) -> Option<Payment> {
+    let (_, _, ordered) = order(number);
+    let after = if number.is_multiple_of(7) { 2 * 3_600 } else { 60 + number as i64 * 13 % 1_700 };
+    (number % 10 != 9).then_some((number, ordered + after))
+}
+
+/// What became of an order.
+type Settled = Either<(u64, i64), u64>;
+
+/// Waits for the payment of an order.
+#[derive(Clone)]
+struct Settle;
+
+impl CoProcess<u64, Order, Payment> for Settle {
+    /// When it was ordered, and when it was paid.
+    type State = (Option<i64>, Option<i64>);
+    type Out = Settled;
+
+    fn left<C: Collect<Settled>>(
+        &mut self,
+        (number, _, ordered): Order,
+        open: &mut TimeContext<'_, u64, Self::State>,
+        out: &mut C,
+    ) {
+        match open.1 {
+            Some(paid) => {
+                out.push(Either::Left((number, paid - ordered)));
+                open.clear();
+            }
+            None => {
+                open.0 = Some(ordered);
+                let until = open.timestamp() + HOUR;
+                open.set_timer(until);
+            }
+        }
+    }
+
+    fn right<C: Collect<Settled>>(
+        &mut self,
+        (number, paid): Payment,
+        open: &mut TimeContext<'_, u64, Self::State>,
+        out: &mut C,
+    ) {
+        match open.0 {
+            Some(ordered) if Duration::from_secs((paid - ordered) as u64) <= HOUR => {
+                let until = Timestamp::from_millis(ordered * 1_000) + HOUR;
+                open.delete_timer(until);
+                out.push(Either::Left((number, paid - ordered)));
+                open.clear();
+            }
+            // It was, or will be, given up.
+            Some(_) => {}
+            None => {
+                open.1 = Some(paid);
+                // The order comes with the same watermark or never.
+                let until = open.timestamp() + HOUR;
+                open.set_timer(until);
+            }
+        }
+    }
+
+    fn event_time<C: Collect<Settled>>(
+        &mut self,
+        open: &mut TimeContext<'_, u64, Self::State>,
+        out: &mut C,
+    ) {
+        if open.0.is_some() {
+            out.push(Either::Right(*open.key()));
+        }
+        open.clear();
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (paid, given_up) = (MemorySink::new(), MemorySink::new());
+    let flow = Dataflow::new("order-payments");
+    let seconds = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
+    let orders = flow
+        .source("orders", Generator::new(ORDERS, order))
+        .assign_timestamps(Watermarks::monotonous(), move |order| seconds(order.2));
+    let payments = flow
+        .source("payments", Generator::new(ORDERS, payment))
+        .flat_map(|payment| payment)
+        .assign_timestamps(Watermarks::bounded(2 * HOUR), move |payment| seconds(payment.1));
+    let (in_time, not) = orders
+        .key_by(|order| order.0)
+        .connect(payments.key_by(|payment| payment.0))
+        .process_with(Settle)
+        .split();
+    in_time.sink("paid", paid.clone());
+    not.sink("given-up", given_up.clone());
+
+    let config = JobConfig::new()
+        .parallelism(2)
+        .checkpoint_interval(Duration::from_millis(50))
+        .require(Level::ExactlyOnce);
+    let outcome = flow.build(config)?.run()?;
+    println!("outcome: {:?}", outcome.ended);
+    let (paid, given_up): (Vec<(u64, i64)>, Vec<u64>) = (paid.committed(), given_up.committed());
+    let longest = paid.iter().map(|(_, after)| *after).max().unwrap_or(0);
+    println!("{} paid within {longest} s, {} given up", paid.len(), given_up.len());
+    // Of the sevenths all that are paid are paid too late.
+    let never = (0..ORDERS).filter(|number| number % 10 == 9 || number % 7 == 0).count();
+    match outcome.ended {
+        Ended::Finished if given_up.len() == never && paid.len() + never == ORDERS as usize => {
+            Ok(())
+        }
+        ended => Err(format!("{ended:?}: {never} should have been given up").into()),
+    }
+}

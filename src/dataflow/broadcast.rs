@@ -1,0 +1,233 @@
+//! Records of a key beside what is told to all subtasks (SPEC 16.13).
+
+use std::marker::PhantomData;
+
+use super::keyed::{KeyState, Keyer};
+use super::logic::{Ending, Flow, Logic, TaskContext};
+use super::time::Either;
+use crate::connect::Collect;
+use crate::state::{self, Named, Restored, StateError, StateValue, Table};
+
+/// A function of a key's records that knows what is told to all: rules, prices, settings. Each subtask keeps a copy of what was told, which is
+/// in every checkpoint. When a record and something told meet is open, but nothing told is lost.
+///
+/// ```
+/// use snapline::connect::{Collect, MemorySink, MemorySource};
+/// use snapline::{BroadcastProcess, Dataflow, JobConfig, KeyState};
+///
+/// /// Counts a card's payments, and says at the end which were more than are allowed.
+/// #[derive(Clone)]
+/// struct Limit;
+///
+/// impl BroadcastProcess<u32, u32, u64> for Limit {
+///     type State = u64;
+///     type Shared = u64;
+///     type Out = u32;
+///
+///     fn record<C: Collect<u32>>(
+///         &mut self,
+///         _card: u32,
+///         _limit: &u64,
+///         payments: &mut KeyState<'_, u32, u64>,
+///         _out: &mut C,
+///     ) {
+///         **payments += 1;
+///     }
+///
+///     fn told<C: Collect<u32>>(&mut self, rule: u64, limit: &mut u64, _out: &mut C) {
+///         *limit = rule;
+///     }
+///
+///     fn end<C: Collect<u32>>(&mut self, card: &u32, payments: &u64, limit: &u64, out: &mut C) {
+///         if payments > limit {
+///             out.push(*card);
+///         }
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (flow, blocked) = (Dataflow::new("cards"), MemorySink::new());
+/// let limits = flow.source("limits", MemorySource::new(vec![2]));
+/// flow.source("payments", MemorySource::new(vec![7, 8, 7, 7]))
+///     .key_by(|card| *card)
+///     .with_broadcast(limits, Limit)
+///     .sink("blocked", blocked.clone());
+/// flow.build(JobConfig::new().parallelism(2))?.run()?;
+/// assert_eq!(blocked.committed(), [7]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait BroadcastProcess<K, V, B>: Clone + Send + 'static {
+    /// What is kept for a key; begins as its default.
+    type State: StateValue + Default;
+    /// What is kept of what was told; begins as its default. It must follow from what was told alone, or the subtasks' copies differ.
+    type Shared: StateValue + Default;
+    /// What is emitted.
+    type Out: Send + 'static;
+
+    /// Processes one record of a key.
+    fn record<C: Collect<Self::Out>>(
+        &mut self,
+        value: V,
+        shared: &Self::Shared,
+        state: &mut KeyState<'_, K, Self::State>,
+        out: &mut C,
+    );
+
+    /// Something is told: called in every subtask.
+    fn told<C: Collect<Self::Out>>(&mut self, told: B, shared: &mut Self::Shared, out: &mut C);
+
+    /// At the end of a bounded input, once for each key that has state.
+    fn end<C: Collect<Self::Out>>(
+        &mut self,
+        key: &K,
+        state: &Self::State,
+        shared: &Self::Shared,
+        out: &mut C,
+    ) {
+        let _ = (key, state, shared, out);
+    }
+}
+
+/// Keys records beside what is told to all, which has no key.
+#[derive(Clone, Debug)]
+pub(super) struct OrAll<N>(pub(super) N);
+
+impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
+    type Key = N::Key;
+    type Value = N::Value;
+
+    #[inline]
+    fn hash(&self, record: &Either<T, B>) -> u64 {
+        match record {
+            Either::Left(record) => self.0.hash(record),
+            Either::Right(_) => unreachable!("what is told to all goes another way"),
+        }
+    }
+
+    #[inline]
+    fn split(&self, record: Either<T, B>) -> (N::Key, N::Value) {
+        match record {
+            Either::Left(record) => self.0.split(record),
+            Either::Right(_) => unreachable!("what is told to all goes another way"),
+        }
+    }
+}
+
+/// A keyed operator that is told things.
+pub struct Broadcasting<T, B, N: Keyer<T>, P: BroadcastProcess<N::Key, N::Value, B>> {
+    keyer: N,
+    process: P,
+    shared: P::Shared,
+    /// For no key at all in the description that subtasks are cloned from.
+    table: Table<N::Key, P::State>,
+    operator: String,
+    /// The next key group whose keys have not been told that the input has ended.
+    ending: u16,
+    records: PhantomData<fn(T, B)>,
+}
+
+impl<T, B, N, P> std::fmt::Debug for Broadcasting<T, B, N, P>
+where
+    N: Keyer<T>,
+    P: BroadcastProcess<N::Key, N::Value, B>,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Broadcasting({})", self.operator)
+    }
+}
+
+impl<T, B, N, P> Broadcasting<T, B, N, P>
+where
+    N: Keyer<T>,
+    P: BroadcastProcess<N::Key, N::Value, B>,
+{
+    pub(super) fn new(keyer: N, process: P) -> Self {
+        let (table, operator) = (Table::new(0..0, 1), String::new());
+        let shared = P::Shared::default();
+        Self { keyer, process, shared, table, operator, ending: 0, records: PhantomData }
+    }
+}
+
+impl<T, B, N, P> Clone for Broadcasting<T, B, N, P>
+where
+    N: Keyer<T>,
+    P: BroadcastProcess<N::Key, N::Value, B>,
+{
+    fn clone(&self) -> Self {
+        Self::new(self.keyer.clone(), self.process.clone())
+    }
+}
+
+/// Names of the operator's states in a snapshot.
+const KEYED: &str = "keyed";
+const SHARED: &str = "broadcast";
+
+impl<T, B, N, P> Logic for Broadcasting<T, B, N, P>
+where
+    T: Send + 'static,
+    B: Send + 'static,
+    N: Keyer<T>,
+    P: BroadcastProcess<N::Key, N::Value, B>,
+{
+    type In = Either<T, B>;
+    type Out = P::Out;
+
+    #[inline]
+    fn push<C: Flow<P::Out>>(&mut self, record: Either<T, B>, out: &mut C) {
+        let record = match record {
+            Either::Left(record) => record,
+            Either::Right(told) => return self.process.told(told, &mut self.shared, out),
+        };
+        let hash = self.keyer.hash(&record);
+        let (key, value) = self.keyer.split(record);
+        let (key, state) = self.table.entry_pair(hash, key, P::State::default);
+        let mut state = KeyState::new(key, state);
+        self.process.record(value, &self.shared, &mut state, out);
+        if state.is_cleared() {
+            let key = key.clone();
+            self.table.remove(hash, &key);
+        }
+    }
+
+    fn end<C: Flow<P::Out>>(&mut self, out: &mut C) -> Ending {
+        let table = &self.table;
+        self.ending = self.ending.max(table.groups().start);
+        if self.ending >= table.groups().end {
+            self.ending = 0;
+            return Ending::Done;
+        }
+        for (key, state) in table.iter_group(self.ending) {
+            self.process.end(key, state, &self.shared, out);
+        }
+        self.ending += 1;
+        Ending::More
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        let place = &context.place;
+        let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
+        let mut table = Table::new(groups, context.key_groups);
+        self.operator.clone_from(&place.operator);
+        if let Some(restored) = restored {
+            table.restore(restored, &self.operator, KEYED)?;
+            self.shared = restored.single(&self.operator, SHARED)?.unwrap_or_default();
+        }
+        self.table = table;
+        Ok(())
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        images.push(Named {
+            operator: self.operator.clone(),
+            state: KEYED.into(),
+            image: self.table.freeze(),
+        });
+        images.push(Named::single(self.operator.clone(), SHARED, &self.shared)?);
+        Ok(())
+    }
+}

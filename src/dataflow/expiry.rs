@@ -1,0 +1,155 @@
+//! Functions by key that forget (SPEC 16.13): state that nobody has changed for a while, and all but the first or the highest records.
+
+use std::time::Duration;
+
+use super::timers::{TimeContext, TimedProcess};
+use super::window::{Window, WindowFunction, Windowed};
+use crate::connect::Collect;
+use crate::state::{Key, StateValue};
+
+/// A function whose state is forgotten for keys of which no record has come for so long, by the clock on the wall.
+///
+/// ```
+/// use std::time::Duration;
+/// use snapline::connect::{MemorySink, MemorySource};
+/// use snapline::{Dataflow, Emitter, Expiring, Input, JobConfig, TimeContext, TimedClosure};
+/// use snapline::{Timestamp, Watermarks};
+/// # use snapline::connect::Collect;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let count = |_: Input<u32>, seen: &mut TimeContext<'_, u32, u64>, out: &mut Emitter<u64>| {
+///     **seen += 1;
+///     out.push(**seen);
+/// };
+/// let (flow, counts) = (Dataflow::new("visitors"), MemorySink::new());
+/// flow.source("visitors", MemorySource::new(vec![7, 7]))
+///     .parallelism(1)
+///     .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
+///     .key_by(|visitor| *visitor)
+///     .process_with(Expiring::after(Duration::from_secs(3_600), TimedClosure::new(count)))
+///     .sink("counts", counts.clone());
+/// flow.build(JobConfig::new())?.run()?;
+/// assert_eq!(counts.committed(), [1, 2]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Expiring<P> {
+    process: P,
+    after: Duration,
+}
+
+impl<P> Expiring<P> {
+    /// Forgets a key's state when no record of it has come for so long. Its timers stay.
+    pub const fn after(after: Duration, process: P) -> Self {
+        Self { process, after }
+    }
+}
+
+impl<K, V, P: TimedProcess<K, V>> TimedProcess<K, V> for Expiring<P> {
+    type State = P::State;
+    type Out = P::Out;
+
+    fn process<C: Collect<P::Out>>(
+        &mut self,
+        value: V,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        self.process.process(value, context, out);
+    }
+
+    fn event_time<C: Collect<P::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        self.process.event_time(context, out);
+    }
+
+    fn processing_time<C: Collect<P::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        self.process.processing_time(context, out);
+    }
+
+    fn expires(&self) -> Option<Duration> {
+        Some(self.after)
+    }
+}
+
+/// Lets the first record of a key through, and the next one when that was forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct Distinct {
+    pub(super) memory: Duration,
+}
+
+impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
+    /// Whether the key was seen.
+    type State = bool;
+    type Out = V;
+
+    fn process<C: Collect<V>>(
+        &mut self,
+        value: V,
+        seen: &mut TimeContext<'_, K, bool>,
+        out: &mut C,
+    ) {
+        if !**seen {
+            **seen = true;
+            let until = seen.timestamp() + self.memory;
+            seen.set_timer(until);
+            out.push(value);
+        }
+    }
+
+    fn event_time<C: Collect<V>>(&mut self, seen: &mut TimeContext<'_, K, bool>, _: &mut C) {
+        seen.clear();
+    }
+}
+
+/// The highest records of a window, the highest first.
+#[derive(Clone, Debug)]
+pub struct Highest<F> {
+    pub(super) most: usize,
+    pub(super) by: F,
+}
+
+impl<F> Highest<F> {
+    fn put<V, R: Ord>(&mut self, held: &mut Vec<V>, value: V)
+    where
+        F: FnMut(&V) -> R,
+    {
+        let rank = (self.by)(&value);
+        let place = held.partition_point(|other| (self.by)(other) >= rank);
+        if place < self.most {
+            held.insert(place, value);
+            held.truncate(self.most);
+        }
+    }
+}
+
+impl<K, V, R, F> WindowFunction<K, V> for Highest<F>
+where
+    K: Key,
+    V: StateValue,
+    R: Ord,
+    F: FnMut(&V) -> R + Clone + Send + 'static,
+{
+    /// No more than are asked for, the highest first; of equal ones that which came first.
+    type Held = Vec<V>;
+    type Out = Windowed<K, Vec<V>>;
+
+    fn add(&mut self, held: &mut Vec<V>, value: V) {
+        self.put(held, value);
+    }
+
+    fn merge(&mut self, held: &mut Vec<V>, later: Vec<V>) {
+        later.into_iter().for_each(|value| self.put(held, value));
+    }
+
+    fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &Vec<V>, out: &mut C) {
+        out.push(Windowed { key: key.clone(), window, result: held.clone() });
+    }
+}

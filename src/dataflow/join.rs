@@ -1,0 +1,273 @@
+//! Two streams' records of a key that belong together (SPEC 16.12).
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::keyed::Keyer;
+use super::logic::{Ending, Flow, Logic, TaskContext};
+use super::time::{Either, Timed, Timestamp, millis};
+use super::timers::{CoProcess, TimeContext};
+use crate::connect::Collect;
+use crate::state::{Key, Map, Named, Restored, StateError, StateValue};
+
+/// Keys the records of two streams, each by its own rule.
+#[derive(Clone, Debug)]
+pub struct EitherKeyer<N, M>(pub(super) N, pub(super) M);
+
+impl<T, U, N, M> Keyer<Either<T, U>> for EitherKeyer<N, M>
+where
+    N: Keyer<T>,
+    M: Keyer<U, Key = N::Key>,
+{
+    type Key = N::Key;
+    type Value = Either<N::Value, M::Value>;
+
+    #[inline]
+    fn hash(&self, record: &Either<T, U>) -> u64 {
+        match record {
+            Either::Left(record) => self.0.hash(record),
+            Either::Right(record) => self.1.hash(record),
+        }
+    }
+
+    #[inline]
+    fn split(&self, record: Either<T, U>) -> (N::Key, Self::Value) {
+        match record {
+            Either::Left(record) => {
+                let (key, value) = self.0.split(record);
+                (key, Either::Left(value))
+            }
+            Either::Right(record) => {
+                let (key, value) = self.1.split(record);
+                (key, Either::Right(value))
+            }
+        }
+    }
+}
+
+/// Keys records that have a time as if they had none.
+#[derive(Clone, Debug)]
+pub(super) struct OnValue<N>(pub(super) N);
+
+impl<T, N: Keyer<T>> Keyer<Timed<T>> for OnValue<N> {
+    type Key = N::Key;
+    type Value = Timed<N::Value>;
+
+    #[inline]
+    fn hash(&self, record: &Timed<T>) -> u64 {
+        self.0.hash(&record.value)
+    }
+
+    #[inline]
+    fn split(&self, record: Timed<T>) -> (N::Key, Timed<N::Value>) {
+        let (key, value) = self.0.split(record.value);
+        (key, Timed { at: record.at, value })
+    }
+}
+
+/// How far apart two records may be that belong together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Between {
+    lower: i64,
+    upper: i64,
+}
+
+impl Between {
+    /// The second is at most `before` earlier than the first, and at most `after` later; both included.
+    #[must_use]
+    pub fn around(before: Duration, after: Duration) -> Self {
+        Self { lower: -millis(before), upper: millis(after) }
+    }
+
+    /// The second is from `from` to `to` earlier than the first; both included.
+    ///
+    /// # Panics
+    /// If `from` is longer than `to`: nothing would ever belong together.
+    #[must_use]
+    pub fn before(from: Duration, to: Duration) -> Self {
+        assert!(from <= to, "nothing is earlier by {from:?} and by no more than {to:?}");
+        Self { lower: -millis(to), upper: -millis(from) }
+    }
+
+    /// The second is from `from` to `to` later than the first; both included.
+    ///
+    /// # Panics
+    /// If `from` is longer than `to`: nothing would ever belong together.
+    #[must_use]
+    pub fn after(from: Duration, to: Duration) -> Self {
+        assert!(from <= to, "nothing is later by {from:?} and by no more than {to:?}");
+        Self { lower: millis(from), upper: millis(to) }
+    }
+}
+
+/// Records of one key that wait for those that may belong to them.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "A: Serialize, B: Serialize",
+    deserialize = "A: Deserialize<'de>, B: Deserialize<'de>"
+))]
+pub struct Waiting<A, B> {
+    left: Map<Timestamp, Vec<A>>,
+    right: Map<Timestamp, Vec<B>>,
+}
+
+impl<A, B> Default for Waiting<A, B> {
+    fn default() -> Self {
+        Self { left: Map::default(), right: Map::default() }
+    }
+}
+
+impl<A, B> std::fmt::Debug for Waiting<A, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Waiting({}, {})", self.left.len(), self.right.len())
+    }
+}
+
+/// Joins records of a key that are not too far apart.
+pub struct IntervalJoin<O, F> {
+    between: Between,
+    join: F,
+    types: PhantomData<fn() -> O>,
+}
+
+impl<O, F> IntervalJoin<O, F> {
+    pub(super) const fn new(between: Between, join: F) -> Self {
+        Self { between, join, types: PhantomData }
+    }
+}
+
+impl<O, F: Clone> Clone for IntervalJoin<O, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.between, self.join.clone())
+    }
+}
+
+impl<O, F> std::fmt::Debug for IntervalJoin<O, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IntervalJoin({:?})", self.between)
+    }
+}
+
+/// What it could be joined with may be forgotten. As long as there is no watermark nothing is late.
+fn is_late(at: Timestamp, watermark: Timestamp) -> bool {
+    at <= watermark && watermark > Timestamp::MIN
+}
+
+fn later(at: Timestamp, by: i64) -> Timestamp {
+    Timestamp::from_millis(at.millis().saturating_add(by))
+}
+
+impl Between {
+    /// Until when a record of the first stream waits.
+    fn left_until(self, at: Timestamp) -> Timestamp {
+        later(at, self.upper.max(0))
+    }
+
+    /// Until when one of the second does.
+    fn right_until(self, at: Timestamp) -> Timestamp {
+        later(at, self.lower.saturating_neg().max(0))
+    }
+}
+
+impl<K, A, B, O, F> CoProcess<K, A, B> for IntervalJoin<O, F>
+where
+    K: Key,
+    A: StateValue,
+    B: StateValue,
+    O: Send + 'static,
+    F: FnMut(&K, &A, &B) -> O + Clone + Send + 'static,
+{
+    type State = Waiting<A, B>;
+    /// The later of the two times, and what they make.
+    type Out = Timed<O>;
+
+    fn left<C: Collect<Timed<O>>>(
+        &mut self,
+        value: A,
+        waiting: &mut TimeContext<'_, K, Waiting<A, B>>,
+        out: &mut C,
+    ) {
+        let at = waiting.timestamp();
+        if is_late(at, waiting.watermark()) {
+            return waiting.drop_late();
+        }
+        let span = later(at, self.between.lower)..=later(at, self.between.upper);
+        for (other, values) in waiting.right.range(span) {
+            for right in values {
+                let value = (self.join)(waiting.key(), &value, right);
+                out.push(Timed { at: at.max(*other), value });
+            }
+        }
+        waiting.left.entry(at).or_default().push(value);
+        waiting.set_timer(self.between.left_until(at));
+    }
+
+    fn right<C: Collect<Timed<O>>>(
+        &mut self,
+        value: B,
+        waiting: &mut TimeContext<'_, K, Waiting<A, B>>,
+        out: &mut C,
+    ) {
+        let at = waiting.timestamp();
+        if is_late(at, waiting.watermark()) {
+            return waiting.drop_late();
+        }
+        let Between { lower, upper } = self.between;
+        let span = later(at, upper.saturating_neg())..=later(at, lower.saturating_neg());
+        for (other, values) in waiting.left.range(span) {
+            for left in values {
+                let value = (self.join)(waiting.key(), left, &value);
+                out.push(Timed { at: at.max(*other), value });
+            }
+        }
+        waiting.right.entry(at).or_default().push(value);
+        waiting.set_timer(self.between.right_until(at));
+    }
+
+    fn event_time<C: Collect<Timed<O>>>(
+        &mut self,
+        waiting: &mut TimeContext<'_, K, Waiting<A, B>>,
+        _: &mut C,
+    ) {
+        let (now, between) = (waiting.timestamp(), self.between);
+        waiting.left.retain(|at, _| between.left_until(*at) > now);
+        waiting.right.retain(|at, _| between.right_until(*at) > now);
+        if waiting.left.is_empty() && waiting.right.is_empty() {
+            waiting.clear();
+        }
+    }
+}
+
+/// Gives results the time that they say, not that of the record that came last.
+#[derive(Debug)]
+pub struct Restamp<O>(pub(super) PhantomData<fn() -> O>);
+
+impl<O> Clone for Restamp<O> {
+    fn clone(&self) -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<O: Send + 'static> Logic for Restamp<O> {
+    type In = Timed<Timed<O>>;
+    type Out = Timed<O>;
+
+    #[inline]
+    fn push<C: Flow<Timed<O>>>(&mut self, record: Timed<Timed<O>>, out: &mut C) {
+        out.push(record.value);
+    }
+
+    fn end<C: Flow<Timed<O>>>(&mut self, _out: &mut C) -> Ending {
+        Ending::Done
+    }
+
+    fn open(&mut self, _: &TaskContext, _: Option<&mut Restored<'_>>) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+        Ok(())
+    }
+}

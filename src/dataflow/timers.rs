@@ -1,0 +1,664 @@
+//! Functions of a key's records and of time (SPEC 16.6).
+
+use std::cell::OnceCell;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::agenda::Agenda;
+use super::keyed::{Emitter, Keyer};
+use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
+use super::time::{Either, Timed, Timestamp};
+use super::watermarks::At;
+use crate::clock::Clock;
+use crate::connect::Collect;
+use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
+
+/// How many timers fire in one step.
+pub(super) const FIRED_AT_ONCE: usize = 256;
+
+/// A function of a key's records, with state and timers for each key. State and timers are in every checkpoint.
+///
+/// ```
+/// use std::time::Duration;
+/// use snapline::connect::{Collect, MemorySink, MemorySource};
+/// use snapline::{Dataflow, JobConfig, TimedProcess, Timestamp, TimeContext, Watermarks};
+///
+/// /// Says when a machine has been silent for a minute.
+/// #[derive(Clone)]
+/// struct Silence;
+///
+/// impl TimedProcess<u32, (u32, i64)> for Silence {
+///     type State = Option<Timestamp>;
+///     type Out = (u32, Timestamp);
+///
+///     fn process<C: Collect<Self::Out>>(
+///         &mut self,
+///         _sign: (u32, i64),
+///         last: &mut TimeContext<'_, u32, Self::State>,
+///         _out: &mut C,
+///     ) {
+///         if let Some(before) = **last {
+///             last.delete_timer(before + Duration::from_secs(60));
+///         }
+///         let now = last.timestamp();
+///         **last = Some(now);
+///         last.set_timer(now + Duration::from_secs(60));
+///     }
+///
+///     fn event_time<C: Collect<Self::Out>>(
+///         &mut self,
+///         last: &mut TimeContext<'_, u32, Self::State>,
+///         out: &mut C,
+///     ) {
+///         out.push((*last.key(), last.timestamp()));
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (flow, silent) = (Dataflow::new("machines"), MemorySink::new());
+/// flow.source("signs", MemorySource::new(vec![(7, 0), (7, 30_000), (7, 200_000)]))
+///     .parallelism(1)
+///     .assign_timestamps(Watermarks::monotonous(), |(_, at)| Timestamp::from_millis(*at))
+///     .key_by(|(machine, _)| *machine)
+///     .process_with(Silence)
+///     .sink("silent", silent.clone());
+/// flow.build(JobConfig::new())?.run()?;
+/// let at = Timestamp::from_millis;
+/// assert_eq!(silent.committed(), [(7, at(90_000)), (7, at(260_000))]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait TimedProcess<K, V>: Clone + Send + 'static {
+    /// What is kept for a key; begins as its default.
+    type State: StateValue + Default;
+    /// What is emitted, with the time of the record or of the timer that it comes of.
+    type Out: Send + 'static;
+
+    /// Processes one record of a key.
+    fn process<C: Collect<Self::Out>>(
+        &mut self,
+        value: V,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    );
+
+    /// The watermark has come to a timer of the key; [`TimeContext::timestamp`] tells which.
+    fn event_time<C: Collect<Self::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    ) {
+        let _ = (context, out);
+    }
+
+    /// The clock on the wall has come to a timer of the key; [`TimeContext::timestamp`] tells which.
+    fn processing_time<C: Collect<Self::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    ) {
+        let _ = (context, out);
+    }
+
+    /// After how long without a record of a key, by the clock on the wall, its state is forgotten ([`crate::Expiring`]).
+    fn expires(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A key's state and timers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Slot<S> {
+    state: S,
+    /// Whether the state is more than its default, which is not kept for its own sake.
+    live: bool,
+    /// Ascending, each once.
+    event: Vec<Timestamp>,
+    /// Ascending, each once.
+    processing: Vec<Timestamp>,
+    /// When the state is forgotten if no record comes, and when it is looked at whether one has.
+    #[serde(default)]
+    expires: Option<(Timestamp, Timestamp)>,
+}
+
+impl<S> Slot<S> {
+    fn due(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let look = self.expires.map(|(_, look)| look);
+        (
+            self.event.first().copied(),
+            self.processing.first().copied().into_iter().chain(look).min(),
+        )
+    }
+}
+
+impl<S: Default> Slot<S> {
+    /// A record has come. State that was to be forgotten before is so now, though nobody has looked yet.
+    fn touch(&mut self, now: Timestamp, after: Duration) {
+        match &mut self.expires {
+            Some((until, _)) => {
+                if *until <= now {
+                    (self.state, self.live) = (S::default(), false);
+                }
+                *until = now + after;
+            }
+            None => self.expires = Some((now + after, now + after)),
+        }
+    }
+
+    /// The clock has come to a time: looks whether the state is to be forgotten, and when to look again. What is left at the end of the input
+    /// is not forgotten by it.
+    fn expire(&mut self, now: Timestamp, ended: bool) {
+        let Some((until, look)) = self.expires.filter(|(_, look)| *look <= now) else { return };
+        if ended {
+            self.expires = None;
+        } else if until <= now {
+            (self.state, self.live, self.expires) = (S::default(), false, None);
+        } else {
+            self.expires = Some((until, until.max(look)));
+        }
+    }
+}
+
+fn add(timers: &mut Vec<Timestamp>, at: Timestamp) {
+    if let Err(place) = timers.binary_search(&at) {
+        timers.insert(place, at);
+    }
+}
+
+fn remove(timers: &mut Vec<Timestamp>, at: Timestamp) {
+    if let Ok(place) = timers.binary_search(&at) {
+        timers.remove(place);
+    }
+}
+
+/// A key with its state and its timers, for the time of one record or timer.
+#[derive(Debug)]
+pub struct TimeContext<'a, K, S> {
+    key: &'a K,
+    slot: &'a mut Slot<S>,
+    at: Timestamp,
+    watermark: Timestamp,
+    clock: &'a Clock,
+    /// What the clock shows, once it was asked.
+    now: OnceCell<Timestamp>,
+    /// The input has ended: no time will come for another timer by the clock.
+    ended: bool,
+    cleared: bool,
+    /// What is processed came too late and was dropped.
+    late: bool,
+}
+
+impl<K, S> TimeContext<'_, K, S> {
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &K {
+        self.key
+    }
+
+    /// The time of the record or of the timer.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.at
+    }
+
+    /// How far event time has come; [`Timestamp::MIN`] if nothing is known of it yet, [`Timestamp::MAX`] at the end of the input.
+    #[must_use]
+    pub const fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+
+    /// What the clock on the wall shows, the same for as long as this record or timer is processed.
+    #[must_use]
+    pub fn processing_time(&self) -> Timestamp {
+        *self.now.get_or_init(|| Timestamp::from(self.clock.date()))
+    }
+
+    /// Has [`TimedProcess::event_time`] called for this key when the watermark comes to this time; once, however often it is asked for. If the
+    /// watermark is there already, it is called with the next one.
+    pub fn set_timer(&mut self, at: Timestamp) {
+        add(&mut self.slot.event, at);
+    }
+
+    /// Takes that back.
+    pub fn delete_timer(&mut self, at: Timestamp) {
+        remove(&mut self.slot.event, at);
+    }
+
+    /// Has [`TimedProcess::processing_time`] called for this key when the clock on the wall comes to this time; once. If the input ends before,
+    /// it is called then; what is asked for behind the end is not (SPEC 16.7).
+    pub fn set_processing_timer(&mut self, at: Timestamp) {
+        if !self.ended {
+            add(&mut self.slot.processing, at);
+        }
+    }
+
+    /// Takes that back.
+    pub fn delete_processing_timer(&mut self, at: Timestamp) {
+        remove(&mut self.slot.processing, at);
+    }
+
+    /// Says that the record came too late and has no effect: it is counted ([`crate::TaskStatus::records_late`]).
+    pub const fn drop_late(&mut self) {
+        self.late = true;
+    }
+
+    /// Forgets the key's state once this record or timer is processed. Its timers stay.
+    pub const fn clear(&mut self) {
+        self.cleared = true;
+    }
+}
+
+impl<K, S> std::ops::Deref for TimeContext<'_, K, S> {
+    type Target = S;
+
+    #[inline]
+    fn deref(&self) -> &S {
+        &self.slot.state
+    }
+}
+
+impl<K, S> std::ops::DerefMut for TimeContext<'_, K, S> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut S {
+        self.slot.live = true;
+        &mut self.slot.state
+    }
+}
+
+/// A keyed operator with timers.
+pub struct KeyedTimers<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> {
+    keyer: N,
+    process: P,
+    /// For no key at all in the description that subtasks are cloned from.
+    table: Table<N::Key, Slot<P::State>>,
+    event: Agenda<N::Key>,
+    processing: Agenda<N::Key>,
+    watermark: Timestamp,
+    ended: bool,
+    late: u64,
+    clock: Clock,
+    operator: String,
+    records: PhantomData<fn(T)>,
+}
+
+impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> std::fmt::Debug for KeyedTimers<T, N, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyedTimers({})", self.operator)
+    }
+}
+
+impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> Clone for KeyedTimers<T, N, P> {
+    fn clone(&self) -> Self {
+        Self::new(self.keyer.clone(), self.process.clone())
+    }
+}
+
+/// What is processed.
+enum Work<V> {
+    Record(V),
+    EventTime,
+    ProcessingTime,
+}
+
+/// Name of the operator's state in a snapshot.
+const TIMERS: &str = "timers";
+
+impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
+    pub(super) fn new(keyer: N, process: P) -> Self {
+        Self {
+            keyer,
+            process,
+            table: Table::new(0..0, 1),
+            event: Agenda::default(),
+            processing: Agenda::default(),
+            watermark: Timestamp::MIN,
+            ended: false,
+            late: 0,
+            clock: Clock::default(),
+            operator: String::new(),
+            records: PhantomData,
+        }
+    }
+
+    /// Processes something of a key, and brings the agendas up to date.
+    #[inline]
+    fn work<C: Flow<Timed<P::Out>>>(
+        &mut self,
+        (hash, key): (u64, N::Key),
+        at: Timestamp,
+        work: Work<N::Value>,
+        out: &mut C,
+    ) {
+        let Self { process, table, event, processing, watermark, ended, clock, late, .. } = self;
+        let (key, slot) = table.entry_pair(hash, key, Slot::default);
+        let mut before = slot.due();
+        match work {
+            Work::Record(_) => {
+                if let Some(after) = process.expires() {
+                    slot.touch(Timestamp::from(clock.date()), after);
+                }
+            }
+            // Whoever is due was taken off the agenda.
+            Work::EventTime => {
+                remove(&mut slot.event, at);
+                before.0 = None;
+            }
+            Work::ProcessingTime => {
+                before.1 = None;
+                slot.expire(at, *ended);
+                if slot.processing.first() != Some(&at) {
+                    // It was not for a timer that was set.
+                    let now = slot.due();
+                    processing.change(hash, key, before.1, now.1);
+                    if !slot.live && now == (None, None) {
+                        let key = key.clone();
+                        table.remove(hash, &key);
+                    }
+                    return;
+                }
+                remove(&mut slot.processing, at);
+            }
+        }
+        let mut context = TimeContext {
+            key,
+            slot,
+            at,
+            watermark: *watermark,
+            clock,
+            now: OnceCell::new(),
+            ended: *ended,
+            cleared: false,
+            late: false,
+        };
+        let out = &mut At { at, out };
+        match work {
+            Work::Record(value) => process.process(value, &mut context, out),
+            Work::EventTime => process.event_time(&mut context, out),
+            Work::ProcessingTime => process.processing_time(&mut context, out),
+        }
+        let cleared = context.cleared;
+        *late += u64::from(context.late);
+        let now = slot.due();
+        if before != now {
+            event.change(hash, key, before.0, now.0);
+            processing.change(hash, key, before.1, now.1);
+        }
+        if cleared {
+            (slot.state, slot.live) = (P::State::default(), false);
+        }
+        if !slot.live && now == (None, None) {
+            let key = key.clone();
+            table.remove(hash, &key);
+        }
+    }
+
+    /// Fires what the watermark has come to; some of it, if it is much.
+    fn fire_event_time<C: Flow<Timed<P::Out>>>(&mut self, out: &mut C) -> Ending {
+        for _ in 0..FIRED_AT_ONCE {
+            let Some((at, hash, key)) = self.event.pop(self.watermark) else {
+                return Ending::Done;
+            };
+            self.work((hash, key), at, Work::EventTime, out);
+        }
+        Ending::More
+    }
+
+    /// Fires what the clock has come to; some of it, if it is much.
+    fn fire_processing_time<C: Flow<Timed<P::Out>>>(
+        &mut self,
+        now: Timestamp,
+        out: &mut C,
+    ) -> Ending {
+        for _ in 0..FIRED_AT_ONCE {
+            let Some((at, hash, key)) = self.processing.pop(now) else { return Ending::Done };
+            self.work((hash, key), at, Work::ProcessingTime, out);
+        }
+        Ending::More
+    }
+}
+
+impl<T, N, P> Logic for KeyedTimers<T, N, P>
+where
+    T: Send + 'static,
+    N: Keyer<T>,
+    P: TimedProcess<N::Key, N::Value>,
+{
+    type In = Timed<T>;
+    type Out = Timed<P::Out>;
+
+    #[inline]
+    fn push<C: Flow<Self::Out>>(&mut self, record: Timed<T>, out: &mut C) {
+        let Timed { at, value } = record;
+        let hash = self.keyer.hash(&value);
+        let (key, value) = self.keyer.split(value);
+        self.work((hash, key), at, Work::Record(value), out);
+    }
+
+    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
+        if let Mark::Watermark(watermark) = mark {
+            self.watermark = Timestamp::from_millis(watermark);
+            return self.fire(out);
+        }
+        out.mark(mark);
+        Ending::Done
+    }
+
+    fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        let ending = self.fire_event_time(out);
+        if ending == Ending::Done {
+            out.mark(Mark::Watermark(self.watermark.millis()));
+        }
+        ending
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.processing.next()
+    }
+
+    fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
+        // What is left is as due as it was, and fires in the next step.
+        let _ = self.fire_processing_time(now, out);
+    }
+
+    fn resume(&mut self, watermark: Timestamp) {
+        self.watermark = watermark;
+    }
+
+    fn late(&self) -> u64 {
+        self.late
+    }
+
+    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        self.ended = true;
+        if self.fire_processing_time(Timestamp::MAX, out) == Ending::More {
+            return Ending::More;
+        }
+        self.watermark = Timestamp::MAX;
+        self.fire_event_time(out)
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        let place = &context.place;
+        let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
+        let mut table: Table<N::Key, Slot<P::State>> = Table::new(groups, context.key_groups);
+        self.operator.clone_from(&place.operator);
+        self.clock = place.clock.clone();
+        if let Some(restored) = restored {
+            table.restore(restored, &self.operator, TIMERS)?;
+        }
+        #[cfg(feature = "sim")]
+        if context.mutant == Some(crate::sim::Mutant::TimersForgotten) {
+            self.table = table;
+            return Ok(());
+        }
+        for (key, slot) in table.iter() {
+            let (hash, (event, processing)) = (state::hash(key), slot.due());
+            self.event.change(hash, key, None, event);
+            self.processing.change(hash, key, None, processing);
+        }
+        self.table = table;
+        Ok(())
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        images.push(Named {
+            operator: self.operator.clone(),
+            state: TIMERS.into(),
+            image: self.table.freeze(),
+        });
+        Ok(())
+    }
+}
+
+/// A closure over a key's records and timers.
+pub struct TimedClosure<S, O, F> {
+    closure: F,
+    emitter: Emitter<O>,
+    types: PhantomData<fn(S)>,
+}
+
+impl<S, O, F> TimedClosure<S, O, F> {
+    /// A closure as a function.
+    pub const fn new(closure: F) -> Self {
+        Self { closure, emitter: Emitter::new(), types: PhantomData }
+    }
+}
+
+impl<S, O, F> std::fmt::Debug for TimedClosure<S, O, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TimedClosure")
+    }
+}
+
+impl<S, O, F: Clone> Clone for TimedClosure<S, O, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.closure.clone())
+    }
+}
+
+impl<K, V, S, O, F> TimedProcess<K, V> for TimedClosure<S, O, F>
+where
+    K: Key,
+    S: StateValue + Default,
+    O: Send + 'static,
+    F: FnMut(Input<V>, &mut TimeContext<'_, K, S>, &mut Emitter<O>) + Clone + Send + 'static,
+{
+    type State = S;
+    type Out = O;
+
+    fn process<C: Collect<O>>(
+        &mut self,
+        value: V,
+        context: &mut TimeContext<'_, K, S>,
+        out: &mut C,
+    ) {
+        (self.closure)(Input::Record(value), context, &mut self.emitter);
+        self.emitter.pass(out);
+    }
+
+    fn event_time<C: Collect<O>>(&mut self, context: &mut TimeContext<'_, K, S>, out: &mut C) {
+        (self.closure)(Input::EventTime, context, &mut self.emitter);
+        self.emitter.pass(out);
+    }
+
+    fn processing_time<C: Collect<O>>(&mut self, context: &mut TimeContext<'_, K, S>, out: &mut C) {
+        (self.closure)(Input::ProcessingTime, context, &mut self.emitter);
+        self.emitter.pass(out);
+    }
+}
+
+/// What a closure with timers is called for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Input<V> {
+    /// A record of the key.
+    Record(V),
+    /// The watermark has come to a timer.
+    EventTime,
+    /// The clock on the wall has come to a timer.
+    ProcessingTime,
+}
+
+/// A function of two streams' records of a key, which share the key's state and timers.
+pub trait CoProcess<K, A, B>: Clone + Send + 'static {
+    /// What is kept for a key; begins as its default.
+    type State: StateValue + Default;
+    /// What is emitted, with the time of the record or of the timer that it comes of.
+    type Out: Send + 'static;
+
+    /// Processes a record of the first stream.
+    fn left<C: Collect<Self::Out>>(
+        &mut self,
+        value: A,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    );
+
+    /// Processes a record of the second stream.
+    fn right<C: Collect<Self::Out>>(
+        &mut self,
+        value: B,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    );
+
+    /// As [`TimedProcess::event_time`].
+    fn event_time<C: Collect<Self::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    ) {
+        let _ = (context, out);
+    }
+
+    /// As [`TimedProcess::processing_time`].
+    fn processing_time<C: Collect<Self::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, Self::State>,
+        out: &mut C,
+    ) {
+        let _ = (context, out);
+    }
+}
+
+/// A function of two streams as one of records of two kinds.
+#[derive(Clone, Debug)]
+pub struct Both<P>(pub(super) P);
+
+impl<K, A, B, P: CoProcess<K, A, B>> TimedProcess<K, Either<A, B>> for Both<P> {
+    type State = P::State;
+    type Out = P::Out;
+
+    fn process<C: Collect<P::Out>>(
+        &mut self,
+        value: Either<A, B>,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        match value {
+            Either::Left(value) => self.0.left(value, context, out),
+            Either::Right(value) => self.0.right(value, context, out),
+        }
+    }
+
+    fn event_time<C: Collect<P::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        self.0.event_time(context, out);
+    }
+
+    fn processing_time<C: Collect<P::Out>>(
+        &mut self,
+        context: &mut TimeContext<'_, K, P::State>,
+        out: &mut C,
+    ) {
+        self.0.processing_time(context, out);
+    }
+}

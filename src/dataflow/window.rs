@@ -1,0 +1,776 @@
+//! Windows: which there are, when they fire, and what is computed in them (SPEC 16.8 to 16.10).
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::keyed::Emitter;
+use super::time::{Timestamp, millis};
+use crate::connect::Collect;
+use crate::state::{Key, List, StateValue};
+
+/// A span of time: from its start up to but not including its end.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Window {
+    /// Its first millisecond.
+    pub start: Timestamp,
+    /// The first millisecond behind it.
+    pub end: Timestamp,
+}
+
+impl Window {
+    /// Its last millisecond: the time of its results.
+    #[must_use]
+    pub fn last(&self) -> Timestamp {
+        self.end - Duration::from_millis(1)
+    }
+
+    /// Whether two overlap or touch, so that as sessions they are one.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+
+    /// From the earlier start to the later end.
+    pub(super) fn cover(&self, other: &Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.start.millis(), self.end.millis())
+    }
+}
+
+/// Which clock windows go by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeDomain {
+    /// The records' own times and the watermark.
+    Event,
+    /// The clock on the wall, when a record is processed.
+    Processing,
+}
+
+/// Which windows a record is in.
+pub trait WindowAssigner: Clone + Send + 'static {
+    /// The trigger of windows that were given none.
+    type Trigger: Trigger;
+
+    /// Which clock they go by.
+    fn domain(&self) -> TimeDomain {
+        TimeDomain::Event
+    }
+
+    /// Whether windows that meet become one.
+    fn merges(&self) -> bool {
+        false
+    }
+
+    /// The windows of a record of this time.
+    fn assign(&self, at: Timestamp, windows: &mut Vec<Window>);
+
+    /// The trigger of windows that were given none.
+    fn trigger(&self) -> Self::Trigger;
+}
+
+/// Windows that never become one: what is computed in them needs not be joined.
+pub trait Unmerged: WindowAssigner {}
+
+/// Windows of equal length, one behind the other. They begin at multiples of their length since 1970 began, plus an offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Tumbling {
+    length: Duration,
+    offset: Duration,
+}
+
+impl Tumbling {
+    /// Of this length.
+    ///
+    /// # Panics
+    /// If it is less than a millisecond.
+    #[must_use]
+    pub fn of(length: Duration) -> Self {
+        assert!(millis(length) > 0, "a window is at least a millisecond long");
+        Self { length, offset: Duration::ZERO }
+    }
+
+    /// Begins so much later: windows of a day begin at midnight elsewhere.
+    #[must_use]
+    pub const fn offset(mut self, offset: Duration) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// By the clock on the wall, when records are processed.
+    #[must_use]
+    pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
+        ByProcessingTime(self)
+    }
+}
+
+/// The beginning of the last of the windows that begin every `step` and hold `at`.
+fn begin(at: Timestamp, offset: Duration, step: Duration) -> i64 {
+    let (at, step) = (i128::from(at.millis()), i128::from(millis(step)));
+    let begin = at - (at - i128::from(millis(offset))).rem_euclid(step);
+    begin.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+impl WindowAssigner for Tumbling {
+    type Trigger = AtEventTime;
+
+    #[inline]
+    fn assign(&self, at: Timestamp, windows: &mut Vec<Window>) {
+        let start = Timestamp::from_millis(begin(at, self.offset, self.length));
+        windows.push(Window { start, end: start + self.length });
+    }
+
+    fn trigger(&self) -> AtEventTime {
+        AtEventTime
+    }
+}
+
+impl Unmerged for Tumbling {}
+
+/// Windows of equal length that begin every so often, so that a record is in several of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sliding {
+    length: Duration,
+    every: Duration,
+    offset: Duration,
+}
+
+impl Sliding {
+    /// Of this length, one every so often.
+    ///
+    /// # Panics
+    /// If one of the two is less than a millisecond.
+    #[must_use]
+    pub fn of(length: Duration, every: Duration) -> Self {
+        let least = millis(length).min(millis(every));
+        assert!(
+            least > 0,
+            "a window is at least a millisecond long, and so is the way to the next"
+        );
+        Self { length, every, offset: Duration::ZERO }
+    }
+
+    /// Begins so much later.
+    #[must_use]
+    pub const fn offset(mut self, offset: Duration) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// By the clock on the wall, when records are processed.
+    #[must_use]
+    pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
+        ByProcessingTime(self)
+    }
+}
+
+impl WindowAssigner for Sliding {
+    type Trigger = AtEventTime;
+
+    fn assign(&self, at: Timestamp, windows: &mut Vec<Window>) {
+        let mut start = begin(at, self.offset, self.every);
+        let first = windows.len();
+        while i128::from(start) + i128::from(millis(self.length)) > i128::from(at.millis()) {
+            let from = Timestamp::from_millis(start);
+            windows.push(Window { start: from, end: from + self.length });
+            let Some(before) = start.checked_sub(millis(self.every)) else { break };
+            start = before;
+        }
+        windows[first..].reverse();
+    }
+
+    fn trigger(&self) -> AtEventTime {
+        AtEventTime
+    }
+}
+
+impl Unmerged for Sliding {}
+
+/// Windows of activity: each record's begins with it and is as long as the gap; those that overlap or touch become one.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    gap: Duration,
+}
+
+impl Session {
+    /// Sessions end when nothing has come for more than this.
+    ///
+    /// # Panics
+    /// If it is less than a millisecond.
+    #[must_use]
+    pub fn gap(gap: Duration) -> Self {
+        assert!(millis(gap) > 0, "a gap is at least a millisecond long");
+        Self { gap }
+    }
+
+    /// By the clock on the wall, when records are processed.
+    #[must_use]
+    pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
+        ByProcessingTime(self)
+    }
+}
+
+impl WindowAssigner for Session {
+    type Trigger = AtEventTime;
+
+    fn merges(&self) -> bool {
+        true
+    }
+
+    fn assign(&self, at: Timestamp, windows: &mut Vec<Window>) {
+        windows.push(Window { start: at, end: at + self.gap });
+    }
+
+    fn trigger(&self) -> AtEventTime {
+        AtEventTime
+    }
+}
+
+/// Windows by the clock on the wall.
+#[derive(Clone, Copy, Debug)]
+pub struct ByProcessingTime<W>(W);
+
+impl<W: WindowAssigner> WindowAssigner for ByProcessingTime<W> {
+    type Trigger = AtProcessingTime;
+
+    fn domain(&self) -> TimeDomain {
+        TimeDomain::Processing
+    }
+
+    fn merges(&self) -> bool {
+        self.0.merges()
+    }
+
+    fn assign(&self, at: Timestamp, windows: &mut Vec<Window>) {
+        self.0.assign(at, windows);
+    }
+
+    fn trigger(&self) -> AtProcessingTime {
+        AtProcessingTime
+    }
+}
+
+impl<W: Unmerged> Unmerged for ByProcessingTime<W> {}
+
+/// What a trigger does with a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Firing {
+    /// Nothing.
+    Wait,
+    /// Its result is emitted; what it holds stays.
+    Fire,
+    /// What it holds is forgotten.
+    Purge,
+    /// Its result is emitted, and what it holds is forgotten.
+    FireAndPurge,
+}
+
+impl Firing {
+    pub(super) const fn fires(self) -> bool {
+        matches!(self, Self::Fire | Self::FireAndPurge)
+    }
+
+    pub(super) const fn purges(self) -> bool {
+        matches!(self, Self::Purge | Self::FireAndPurge)
+    }
+}
+
+/// What time it is for a trigger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// How far event time has come.
+    pub watermark: Timestamp,
+    /// What the clock on the wall shows; [`Timestamp::MIN`] unless windows go by it.
+    pub processing: Timestamp,
+}
+
+/// When windows fire. What it remembers of a window is in every checkpoint.
+pub trait Trigger: Clone + Send + 'static {
+    /// What it remembers of a window.
+    type State: StateValue + Default;
+
+    /// A record was put into a window.
+    fn record(
+        &mut self,
+        at: Timestamp,
+        window: Window,
+        now: Now,
+        state: &mut Self::State,
+    ) -> Firing;
+
+    /// When [`Trigger::event_time`] is to be called for a window next.
+    fn event_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
+        let _ = (window, state);
+        None
+    }
+
+    /// The watermark has come to the time that was asked for.
+    fn event_time(&mut self, at: Timestamp, window: Window, state: &mut Self::State) -> Firing {
+        let _ = (at, window, state);
+        Firing::Wait
+    }
+
+    /// When [`Trigger::processing_time`] is to be called for a window next.
+    fn processing_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
+        let _ = (window, state);
+        None
+    }
+
+    /// The clock on the wall has come to the time that was asked for.
+    fn processing_time(
+        &mut self,
+        at: Timestamp,
+        window: Window,
+        state: &mut Self::State,
+    ) -> Firing {
+        let _ = (at, window, state);
+        Firing::Wait
+    }
+
+    /// Two windows have become one, `window`; `into` is to remember what both did.
+    fn merge(&mut self, window: Window, now: Now, into: &mut Self::State, from: Self::State);
+}
+
+/// Fires when the watermark comes to a window's last millisecond, and with each record that comes behind that.
+#[derive(Clone, Copy, Debug)]
+pub struct AtEventTime;
+
+impl Trigger for AtEventTime {
+    /// Whether it has fired.
+    type State = bool;
+
+    #[inline]
+    fn record(&mut self, _: Timestamp, window: Window, now: Now, fired: &mut bool) -> Firing {
+        if window.last() <= now.watermark {
+            *fired = true;
+            return Firing::Fire;
+        }
+        Firing::Wait
+    }
+
+    fn event_due(&self, window: Window, fired: &bool) -> Option<Timestamp> {
+        (!fired).then(|| window.last())
+    }
+
+    fn event_time(&mut self, _: Timestamp, _: Window, fired: &mut bool) -> Firing {
+        *fired = true;
+        Firing::Fire
+    }
+
+    fn merge(&mut self, window: Window, now: Now, into: &mut bool, _: bool) {
+        *into = window.last() <= now.watermark;
+    }
+}
+
+/// Fires when the clock on the wall comes to a window's last millisecond.
+#[derive(Clone, Copy, Debug)]
+pub struct AtProcessingTime;
+
+impl Trigger for AtProcessingTime {
+    /// Whether it has fired.
+    type State = bool;
+
+    #[inline]
+    fn record(&mut self, _: Timestamp, _: Window, _: Now, _: &mut bool) -> Firing {
+        Firing::Wait
+    }
+
+    fn processing_due(&self, window: Window, fired: &bool) -> Option<Timestamp> {
+        (!fired).then(|| window.last())
+    }
+
+    fn processing_time(&mut self, _: Timestamp, _: Window, fired: &mut bool) -> Firing {
+        *fired = true;
+        Firing::Fire
+    }
+
+    fn merge(&mut self, _: Window, _: Now, into: &mut bool, _: bool) {
+        *into = false;
+    }
+}
+
+/// Fires with every so many records, and not at a window's end.
+#[derive(Clone, Copy, Debug)]
+pub struct EveryRecords(u64);
+
+impl EveryRecords {
+    /// With every `count` records.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[must_use]
+    pub const fn new(count: u64) -> Self {
+        assert!(count > 0, "a window cannot fire with every zero records");
+        Self(count)
+    }
+}
+
+impl Trigger for EveryRecords {
+    /// Records since it fired.
+    type State = u64;
+
+    #[inline]
+    fn record(&mut self, _: Timestamp, _: Window, _: Now, count: &mut u64) -> Firing {
+        *count += 1;
+        if *count >= self.0 {
+            *count = 0;
+            return Firing::Fire;
+        }
+        Firing::Wait
+    }
+
+    fn merge(&mut self, _: Window, _: Now, into: &mut u64, from: u64) {
+        *into += from;
+    }
+}
+
+/// Fires whenever the watermark passes a multiple of an interval behind a record, and at a window's end: results so far.
+#[derive(Clone, Copy, Debug)]
+pub struct EveryEventTime(Duration);
+
+impl EveryEventTime {
+    /// Every so often.
+    ///
+    /// # Panics
+    /// If it is less than a millisecond.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        assert!(millis(interval) > 0, "an interval is at least a millisecond long");
+        Self(interval)
+    }
+}
+
+impl Trigger for EveryEventTime {
+    /// When it fires next before the end, and whether it has fired at the end.
+    type State = (Option<Timestamp>, bool);
+
+    fn record(
+        &mut self,
+        at: Timestamp,
+        window: Window,
+        now: Now,
+        (next, fired): &mut Self::State,
+    ) -> Firing {
+        if window.last() <= now.watermark {
+            *fired = true;
+            return Firing::Fire;
+        }
+        if next.is_none() {
+            let begin = Timestamp::from_millis(begin(at, Duration::ZERO, self.0));
+            *next = Some(begin + self.0);
+        }
+        Firing::Wait
+    }
+
+    fn event_due(&self, window: Window, (next, fired): &Self::State) -> Option<Timestamp> {
+        let next = next.filter(|next| *next < window.last());
+        next.or((!fired).then(|| window.last()))
+    }
+
+    fn event_time(
+        &mut self,
+        at: Timestamp,
+        window: Window,
+        (next, fired): &mut Self::State,
+    ) -> Firing {
+        if at >= window.last() {
+            *fired = true;
+        } else {
+            *next = Some(at + self.0);
+        }
+        Firing::Fire
+    }
+
+    fn merge(
+        &mut self,
+        window: Window,
+        now: Now,
+        (next, fired): &mut Self::State,
+        (other, _): Self::State,
+    ) {
+        *next = next.iter().chain(&other).min().copied();
+        *fired = window.last() <= now.watermark;
+    }
+}
+
+/// Another trigger, whose windows forget what they hold when they fire: each result is of the records since the last.
+#[derive(Clone, Copy, Debug)]
+pub struct Purging<G>(pub G);
+
+fn purging(firing: Firing) -> Firing {
+    if firing.fires() { Firing::FireAndPurge } else { firing }
+}
+
+impl<G: Trigger> Trigger for Purging<G> {
+    type State = G::State;
+
+    #[inline]
+    fn record(&mut self, at: Timestamp, window: Window, now: Now, state: &mut G::State) -> Firing {
+        purging(self.0.record(at, window, now, state))
+    }
+
+    fn event_due(&self, window: Window, state: &G::State) -> Option<Timestamp> {
+        self.0.event_due(window, state)
+    }
+
+    fn event_time(&mut self, at: Timestamp, window: Window, state: &mut G::State) -> Firing {
+        purging(self.0.event_time(at, window, state))
+    }
+
+    fn processing_due(&self, window: Window, state: &G::State) -> Option<Timestamp> {
+        self.0.processing_due(window, state)
+    }
+
+    fn processing_time(&mut self, at: Timestamp, window: Window, state: &mut G::State) -> Firing {
+        purging(self.0.processing_time(at, window, state))
+    }
+
+    fn merge(&mut self, window: Window, now: Now, into: &mut G::State, from: G::State) {
+        self.0.merge(window, now, into, from);
+    }
+}
+
+/// What is computed in a window.
+pub trait WindowFunction<K, V>: Clone + Send + 'static {
+    /// What a window holds; begins as its default.
+    type Held: StateValue + Default;
+    /// What is emitted, with the time of the window's last millisecond.
+    type Out: Send + 'static;
+
+    /// Takes a record in.
+    fn add(&mut self, held: &mut Self::Held, value: V);
+
+    /// Two windows have become one: takes in what the later one held.
+    fn merge(&mut self, held: &mut Self::Held, later: Self::Held);
+
+    /// The window fires.
+    fn fire<C: Collect<Self::Out>>(
+        &mut self,
+        key: &K,
+        window: Window,
+        held: &Self::Held,
+        out: &mut C,
+    );
+}
+
+/// A window's result.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Windowed<K, R> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+    /// What was computed in it.
+    pub result: R,
+}
+
+/// Counts a window's records.
+#[derive(Clone, Copy, Debug)]
+pub struct CountWindow;
+
+impl<K: Key, V> WindowFunction<K, V> for CountWindow {
+    type Held = u64;
+    type Out = Windowed<K, u64>;
+
+    #[inline]
+    fn add(&mut self, held: &mut u64, _: V) {
+        *held += 1;
+    }
+
+    fn merge(&mut self, held: &mut u64, later: u64) {
+        *held += later;
+    }
+
+    fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &u64, out: &mut C) {
+        out.push(Windowed { key: key.clone(), window, result: *held });
+    }
+}
+
+/// Joins a window's values, two at a time.
+#[derive(Clone, Debug)]
+pub struct ReduceWindow<F>(pub(super) F);
+
+impl<K: Key, V, F> WindowFunction<K, V> for ReduceWindow<F>
+where
+    V: StateValue,
+    F: FnMut(V, V) -> V + Clone + Send + 'static,
+{
+    type Held = Option<V>;
+    type Out = Windowed<K, V>;
+
+    #[inline]
+    fn add(&mut self, held: &mut Option<V>, value: V) {
+        self.join(held, value);
+    }
+
+    fn merge(&mut self, held: &mut Option<V>, later: Option<V>) {
+        if let Some(later) = later {
+            self.join(held, later);
+        }
+    }
+
+    fn fire<C: Collect<Self::Out>>(
+        &mut self,
+        key: &K,
+        window: Window,
+        held: &Option<V>,
+        out: &mut C,
+    ) {
+        if let Some(result) = held.clone() {
+            out.push(Windowed { key: key.clone(), window, result });
+        }
+    }
+}
+
+impl<F> ReduceWindow<F> {
+    #[inline]
+    fn join<V>(&mut self, held: &mut Option<V>, value: V)
+    where
+        F: FnMut(V, V) -> V,
+    {
+        *held = Some(match held.take() {
+            Some(before) => (self.0)(before, value),
+            None => value,
+        });
+    }
+}
+
+/// Folds a window's records into an accumulator.
+pub struct FoldWindow<A, V, F, M> {
+    fold: F,
+    merge: M,
+    types: PhantomData<fn(A, V)>,
+}
+
+impl<A, V, F, M> FoldWindow<A, V, F, M> {
+    pub(super) const fn new(fold: F, merge: M) -> Self {
+        Self { fold, merge, types: PhantomData }
+    }
+}
+
+impl<A, V, F, M> fmt::Debug for FoldWindow<A, V, F, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FoldWindow")
+    }
+}
+
+impl<A, V, F: Clone, M: Clone> Clone for FoldWindow<A, V, F, M> {
+    fn clone(&self) -> Self {
+        Self::new(self.fold.clone(), self.merge.clone())
+    }
+}
+
+impl<K, V, A, F, M> WindowFunction<K, V> for FoldWindow<A, V, F, M>
+where
+    K: Key,
+    V: 'static,
+    A: StateValue + Default,
+    F: FnMut(&mut A, V) + Clone + Send + 'static,
+    M: FnMut(&mut A, A) + Clone + Send + 'static,
+{
+    type Held = A;
+    type Out = Windowed<K, A>;
+
+    #[inline]
+    fn add(&mut self, held: &mut A, value: V) {
+        (self.fold)(held, value);
+    }
+
+    fn merge(&mut self, held: &mut A, later: A) {
+        (self.merge)(held, later);
+    }
+
+    fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &A, out: &mut C) {
+        out.push(Windowed { key: key.clone(), window, result: held.clone() });
+    }
+}
+
+/// Keeps a window's values, and gives all of them to a closure.
+pub struct ProcessWindow<V, O, F> {
+    closure: F,
+    emitter: Emitter<O>,
+    types: PhantomData<fn(V)>,
+}
+
+impl<V, O, F> ProcessWindow<V, O, F> {
+    pub(super) const fn new(closure: F) -> Self {
+        Self { closure, emitter: Emitter::new(), types: PhantomData }
+    }
+}
+
+impl<V, O, F> fmt::Debug for ProcessWindow<V, O, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProcessWindow")
+    }
+}
+
+impl<V, O, F: Clone> Clone for ProcessWindow<V, O, F> {
+    fn clone(&self) -> Self {
+        Self::new(self.closure.clone())
+    }
+}
+
+impl<K, V, O, F> WindowFunction<K, V> for ProcessWindow<V, O, F>
+where
+    K: Key,
+    V: StateValue,
+    O: Send + 'static,
+    F: FnMut(&K, Window, &[V], &mut Emitter<O>) + Clone + Send + 'static,
+{
+    type Held = List<V>;
+    type Out = O;
+
+    #[inline]
+    fn add(&mut self, held: &mut List<V>, value: V) {
+        held.push(value);
+    }
+
+    fn merge(&mut self, held: &mut List<V>, later: List<V>) {
+        held.extend(later.into_inner());
+    }
+
+    fn fire<C: Collect<O>>(&mut self, key: &K, window: Window, held: &List<V>, out: &mut C) {
+        (self.closure)(key, window, held, &mut self.emitter);
+        self.emitter.pass(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(assigner: &impl WindowAssigner, at: i64) -> Vec<(i64, i64)> {
+        let mut windows = Vec::new();
+        assigner.assign(Timestamp::from_millis(at), &mut windows);
+        windows.iter().map(|window| (window.start.millis(), window.end.millis())).collect()
+    }
+
+    /// SPEC 16.8
+    #[test]
+    fn windows_begin_at_multiples_before_1970_too() {
+        let ms = Duration::from_millis;
+        assert_eq!(of(&Tumbling::of(ms(10)), 19), [(10, 20)]);
+        assert_eq!(of(&Tumbling::of(ms(10)), -1), [(-10, 0)]);
+        assert_eq!(of(&Tumbling::of(ms(10)).offset(ms(3)), 12), [(3, 13)]);
+        assert_eq!(of(&Sliding::of(ms(10), ms(5)), 12), [(5, 15), (10, 20)]);
+        assert_eq!(of(&Sliding::of(ms(10), ms(4)), 0), [(-8, 2), (-4, 6), (0, 10)]);
+        assert_eq!(of(&Sliding::of(ms(2), ms(5)), 4), [], "it falls between two");
+        assert_eq!(of(&Session::gap(ms(10)), 7), [(7, 17)]);
+    }
+
+    #[test]
+    fn windows_at_the_ends_of_time_do_not_overflow() {
+        let all = [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX];
+        for at in all {
+            of(&Tumbling::of(Duration::from_millis(7)), at);
+            of(&Sliding::of(Duration::from_millis(9), Duration::from_millis(4)), at);
+            of(&Session::gap(Duration::from_millis(9)), at);
+        }
+    }
+}

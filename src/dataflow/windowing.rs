@@ -1,0 +1,582 @@
+//! The window operator (SPEC 16.8 to 16.10).
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::agenda::Agenda;
+use super::keyed::Keyer;
+use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
+use super::time::{Either, Timed, Timestamp};
+use super::timers::FIRED_AT_ONCE;
+use super::window::{Firing, Now, TimeDomain, Trigger, Window, WindowAssigner, WindowFunction};
+use crate::clock::Clock;
+use crate::connect::Collect;
+use crate::error::BoxError;
+use crate::state::{self, Named, Restored, StateError, Table};
+
+/// What becomes of records that come too late for all of their windows.
+pub trait LateRule<K, V, R>: Clone + Send + 'static {
+    /// What the operator emits.
+    type Out: Send + 'static;
+
+    /// A window's result.
+    fn result(result: R) -> Self::Out;
+
+    /// A late record; `None` if it is dropped.
+    fn late(key: K, value: V) -> Option<Self::Out>;
+}
+
+/// Late records are dropped, and counted.
+#[derive(Clone, Copy, Debug)]
+pub struct DropLate;
+
+impl<K, V, R: Send + 'static> LateRule<K, V, R> for DropLate {
+    type Out = R;
+
+    #[inline]
+    fn result(result: R) -> R {
+        result
+    }
+
+    fn late(_: K, _: V) -> Option<R> {
+        None
+    }
+}
+
+/// Late records go beside the results.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepLate;
+
+impl<K, V, R> LateRule<K, V, R> for KeepLate
+where
+    K: Send + 'static,
+    V: Send + 'static,
+    R: Send + 'static,
+{
+    type Out = Either<R, (K, V)>;
+
+    #[inline]
+    fn result(result: R) -> Self::Out {
+        Either::Left(result)
+    }
+
+    fn late(key: K, value: V) -> Option<Self::Out> {
+        Some(Either::Right((key, value)))
+    }
+}
+
+/// A window of a key: what it holds, unless that was purged, and what its trigger remembers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Pane<H, S> {
+    window: Window,
+    held: Option<H>,
+    trigger: S,
+}
+
+/// The windows of a key, by their starts, and when the first of them has something to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Panes<H, S> {
+    panes: Vec<Pane<H, S>>,
+    event: Option<Timestamp>,
+    processing: Option<Timestamp>,
+}
+
+impl<H, S> Default for Panes<H, S> {
+    fn default() -> Self {
+        Self { panes: Vec::new(), event: None, processing: None }
+    }
+}
+
+/// When windows are over: with so much patience, by this clock.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    domain: TimeDomain,
+    lateness: Duration,
+}
+
+impl Patience {
+    /// When a window is forgotten.
+    fn end(self, window: Window) -> Timestamp {
+        match self.domain {
+            TimeDomain::Event => window.last() + self.lateness,
+            TimeDomain::Processing => window.last(),
+        }
+    }
+
+    fn is_over(self, window: Window, watermark: Timestamp) -> bool {
+        self.domain == TimeDomain::Event && self.end(window) <= watermark
+    }
+}
+
+impl<H, S> Panes<H, S> {
+    /// Finds out anew when there is something to do.
+    fn plan<G: Trigger<State = S>>(&mut self, trigger: &G, patience: Patience) {
+        let event = |pane: &Pane<H, S>| {
+            let end = (patience.domain == TimeDomain::Event).then(|| patience.end(pane.window));
+            trigger.event_due(pane.window, &pane.trigger).into_iter().chain(end).min()
+        };
+        let processing = |pane: &Pane<H, S>| {
+            let end =
+                (patience.domain == TimeDomain::Processing).then(|| patience.end(pane.window));
+            trigger.processing_due(pane.window, &pane.trigger).into_iter().chain(end).min()
+        };
+        self.event = self.panes.iter().filter_map(event).min();
+        self.processing = self.panes.iter().filter_map(processing).min();
+    }
+}
+
+/// Results on their way: with the time of their window.
+struct Results<'a, C, L, K, V> {
+    window: Window,
+    out: &'a mut C,
+    types: PhantomData<fn(L, K, V)>,
+}
+
+impl<C, L, K, V, R> Collect<R> for Results<'_, C, L, K, V>
+where
+    L: LateRule<K, V, R>,
+    C: Collect<Timed<L::Out>>,
+{
+    #[inline]
+    fn push(&mut self, result: R) {
+        self.out.push(Timed { at: self.window.last(), value: L::result(result) });
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.out.fail(error);
+    }
+}
+
+/// Puts a key's records into windows, and computes what is in them.
+pub struct Windows<T, N, W, G, F, L>
+where
+    N: Keyer<T>,
+    G: Trigger,
+    F: WindowFunction<N::Key, N::Value>,
+{
+    keyer: N,
+    assigner: W,
+    rules: Rules<G, F, L>,
+    lateness: Duration,
+    /// For no key at all in the description that subtasks are cloned from.
+    table: Table<N::Key, Panes<F::Held, G::State>>,
+    event: Agenda<N::Key>,
+    processing: Agenda<N::Key>,
+    watermark: Timestamp,
+    late: u64,
+    clock: Clock,
+    operator: String,
+    /// The windows of one record.
+    assigned: Vec<Window>,
+    records: PhantomData<fn(T)>,
+    #[cfg(feature = "sim")]
+    mutant: Option<crate::sim::Mutant>,
+}
+
+/// When windows fire, and what then.
+#[derive(Clone, Debug)]
+struct Rules<G, F, L> {
+    trigger: G,
+    function: F,
+    late: PhantomData<L>,
+}
+
+impl<G, F, L> Rules<G, F, L> {
+    /// Does to a window what its trigger says.
+    fn obey<K, V, C>(
+        &mut self,
+        firing: Firing,
+        key: &K,
+        pane: &mut Pane<F::Held, G::State>,
+        out: &mut C,
+    ) where
+        G: Trigger,
+        F: WindowFunction<K, V>,
+        L: LateRule<K, V, F::Out>,
+        C: Flow<Timed<L::Out>>,
+    {
+        let window = pane.window;
+        if let (true, Some(held)) = (firing.fires(), &pane.held) {
+            let results = &mut Results::<C, L, K, V> { window, out, types: PhantomData };
+            self.function.fire(key, window, held, results);
+        }
+        if firing.purges() {
+            pane.held = None;
+        }
+    }
+}
+
+/// Name of the operator's state in a snapshot.
+const WINDOWS: &str = "windows";
+
+impl<T, N, W, G, F, L> std::fmt::Debug for Windows<T, N, W, G, F, L>
+where
+    N: Keyer<T>,
+    G: Trigger,
+    F: WindowFunction<N::Key, N::Value>,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Windows({})", self.operator)
+    }
+}
+
+impl<T, N, W, G, F, L> Clone for Windows<T, N, W, G, F, L>
+where
+    N: Keyer<T>,
+    W: WindowAssigner,
+    G: Trigger,
+    F: WindowFunction<N::Key, N::Value>,
+{
+    fn clone(&self) -> Self {
+        let Rules { trigger, function, .. } = &self.rules;
+        let (assigner, trigger) = (self.assigner.clone(), trigger.clone());
+        Self::new(self.keyer.clone(), assigner, trigger, function.clone(), self.lateness)
+    }
+}
+
+impl<T, N, W, G, F, L> Windows<T, N, W, G, F, L>
+where
+    N: Keyer<T>,
+    W: WindowAssigner,
+    G: Trigger,
+    F: WindowFunction<N::Key, N::Value>,
+{
+    pub(super) fn new(keyer: N, assigner: W, trigger: G, function: F, lateness: Duration) -> Self {
+        Self {
+            keyer,
+            assigner,
+            rules: Rules { trigger, function, late: PhantomData },
+            lateness,
+            table: Table::new(0..0, 1),
+            event: Agenda::default(),
+            processing: Agenda::default(),
+            watermark: Timestamp::MIN,
+            late: 0,
+            clock: Clock::default(),
+            operator: String::new(),
+            assigned: Vec::new(),
+            records: PhantomData,
+            #[cfg(feature = "sim")]
+            mutant: None,
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { domain: self.assigner.domain(), lateness: self.lateness }
+    }
+
+    #[inline]
+    fn now(&self) -> Now {
+        let processing = match self.assigner.domain() {
+            TimeDomain::Event => Timestamp::MIN,
+            TimeDomain::Processing => Timestamp::from(self.clock.date()),
+        };
+        Now { watermark: self.watermark, processing }
+    }
+
+    /// Leaves of the windows that a record was assigned those that are not over. A session that reaches one of the key's is part of that.
+    fn drop_over(&mut self, hash: u64, key: &N::Key) {
+        let (patience, watermark) = (self.patience(), self.watermark);
+        let Self { assigned, assigner, table, .. } = self;
+        if !assigned.iter().any(|window| patience.is_over(*window, watermark)) {
+            return;
+        }
+        let there = if assigner.merges() { table.get(hash, key) } else { None };
+        let meets = |window: &Window| {
+            there.is_some_and(|there| there.panes.iter().any(|pane| pane.window.meets(window)))
+        };
+        assigned.retain(|window| !patience.is_over(*window, watermark) || meets(window));
+    }
+
+    /// All windows of a key that have something to do at a time of one of the clocks.
+    fn fire_key<C>(
+        &mut self,
+        domain: TimeDomain,
+        (at, hash, key): (Timestamp, u64, N::Key),
+        out: &mut C,
+    ) where
+        L: LateRule<N::Key, N::Value, F::Out>,
+        C: Flow<Timed<L::Out>>,
+    {
+        let patience = self.patience();
+        let Self { rules, table, event, processing, .. } = self;
+        // A key that is on an agenda has windows.
+        let Some(all) = table.get_mut(hash, &key) else { return };
+        let mut before = (all.event, all.processing);
+        match domain {
+            TimeDomain::Event => before.0 = None,
+            TimeDomain::Processing => before.1 = None,
+        }
+        all.panes.retain_mut(|pane| {
+            let (window, trigger) = (pane.window, &mut rules.trigger);
+            let due = match domain {
+                TimeDomain::Event => trigger.event_due(window, &pane.trigger),
+                TimeDomain::Processing => trigger.processing_due(window, &pane.trigger),
+            };
+            if let Some(due) = due.filter(|due| *due <= at) {
+                let firing = match domain {
+                    TimeDomain::Event => trigger.event_time(due, window, &mut pane.trigger),
+                    TimeDomain::Processing => {
+                        trigger.processing_time(due, window, &mut pane.trigger)
+                    }
+                };
+                rules.obey(firing, &key, pane, out);
+                let next = match domain {
+                    TimeDomain::Event => rules.trigger.event_due(window, &pane.trigger),
+                    TimeDomain::Processing => rules.trigger.processing_due(window, &pane.trigger),
+                };
+                // It would be called for ever.
+                assert!(next.is_none_or(|next| next > due), "a trigger asks for {due} again");
+            }
+            patience.domain != domain || patience.end(window) > at
+        });
+        all.plan(&rules.trigger, patience);
+        event.change(hash, &key, before.0, all.event);
+        processing.change(hash, &key, before.1, all.processing);
+        if all.panes.is_empty() {
+            table.remove(hash, &key);
+        }
+    }
+
+    /// Fires what the watermark has come to; some of it, if it is much.
+    fn fire_event_time<C>(&mut self, out: &mut C) -> Ending
+    where
+        L: LateRule<N::Key, N::Value, F::Out>,
+        C: Flow<Timed<L::Out>>,
+    {
+        for _ in 0..FIRED_AT_ONCE {
+            let Some(due) = self.event.pop(self.watermark) else { return Ending::Done };
+            self.fire_key(TimeDomain::Event, due, out);
+        }
+        Ending::More
+    }
+
+    /// Fires what the clock has come to; some of it, if it is much.
+    fn fire_processing_time<C>(&mut self, now: Timestamp, out: &mut C) -> Ending
+    where
+        L: LateRule<N::Key, N::Value, F::Out>,
+        C: Flow<Timed<L::Out>>,
+    {
+        for _ in 0..FIRED_AT_ONCE {
+            let Some(due) = self.processing.pop(now) else { return Ending::Done };
+            self.fire_key(TimeDomain::Processing, due, out);
+        }
+        Ending::More
+    }
+}
+
+/// Where a window is among a key's, and whether it had to be put there. Those that it meets become one with it, if windows merge.
+fn pane<'a, H, S, G, M>(
+    all: &'a mut Vec<Pane<H, S>>,
+    window: Window,
+    merging: Option<(&mut G, Now, M)>,
+) -> (&'a mut Pane<H, S>, bool)
+where
+    S: Default,
+    G: Trigger<State = S>,
+    M: FnMut(&mut H, H),
+{
+    let Some((trigger, now, mut merge)) = merging else {
+        // Mostly it is the last.
+        let place = match all.last() {
+            Some(last) if last.window == window => Ok(all.len() - 1),
+            _ => all.binary_search_by_key(&window, |pane| pane.window),
+        };
+        return match place {
+            Ok(place) => (&mut all[place], false),
+            Err(place) => {
+                all.insert(place, Pane { window, held: None, trigger: S::default() });
+                (&mut all[place], true)
+            }
+        };
+    };
+    let first = all.iter().position(|pane| pane.window.meets(&window));
+    let Some(first) = first else {
+        let place = all.partition_point(|pane| pane.window < window);
+        all.insert(place, Pane { window, held: None, trigger: S::default() });
+        return (&mut all[place], true);
+    };
+    let behind = first + all[first..].iter().take_while(|pane| pane.window.meets(&window)).count();
+    let whole = all[first..behind].iter().fold(window, |whole, pane| whole.cover(&pane.window));
+    if whole == all[first].window {
+        return (&mut all[first], false);
+    }
+    let mut one = Pane { window: whole, held: None::<H>, trigger: S::default() };
+    for pane in all.drain(first..behind) {
+        trigger.merge(whole, now, &mut one.trigger, pane.trigger);
+        match (&mut one.held, pane.held) {
+            (Some(held), Some(later)) => merge(held, later),
+            (held @ None, later) => *held = later,
+            (Some(_), None) => {}
+        }
+    }
+    all.insert(first, one);
+    (&mut all[first], true)
+}
+
+impl<T, N, W, G, F, L> Logic for Windows<T, N, W, G, F, L>
+where
+    T: Send + 'static,
+    N: Keyer<T>,
+    N::Value: Clone,
+    W: WindowAssigner,
+    G: Trigger,
+    F: WindowFunction<N::Key, N::Value>,
+    L: LateRule<N::Key, N::Value, F::Out>,
+{
+    type In = Timed<T>;
+    type Out = Timed<L::Out>;
+
+    #[inline]
+    fn push<C: Flow<Self::Out>>(&mut self, record: Timed<T>, out: &mut C) {
+        let Timed { at, value } = record;
+        let hash = self.keyer.hash(&value);
+        let (key, value) = self.keyer.split(value);
+        let (now, patience) = (self.now(), self.patience());
+        let time = match patience.domain {
+            TimeDomain::Event => at,
+            TimeDomain::Processing => now.processing,
+        };
+        self.assigned.clear();
+        self.assigner.assign(time, &mut self.assigned);
+        self.drop_over(hash, &key);
+        if self.assigned.is_empty() {
+            // One that is in no window at all, between two of them, is not late for that.
+            let late = patience.domain == TimeDomain::Event && at + self.lateness <= self.watermark;
+            #[cfg(feature = "sim")]
+            let late = late && self.mutant != Some(crate::sim::Mutant::LateSwallowed);
+            if late {
+                match L::late(key, value) {
+                    Some(value) => out.push(Timed { at, value }),
+                    None => self.late += 1,
+                }
+            }
+            return;
+        }
+        let Self { assigner, rules, table, event, processing, assigned, .. } = self;
+        let merges = assigner.merges();
+        let (key, all) = table.entry_pair(hash, key, Panes::default);
+        let mut changed = false;
+        let mut value = Some(value);
+        for (number, &window) in assigned.iter().enumerate() {
+            let Rules { trigger, function, .. } = rules;
+            let merging = merges
+                .then_some((trigger, now, |held: &mut F::Held, later| function.merge(held, later)));
+            let (pane, new) = pane(&mut all.panes, window, merging);
+            let value = match number + 1 < assigned.len() {
+                true => value.clone(),
+                false => value.take(),
+            };
+            // It is given away with the last window.
+            let value = value.expect("there is a value for each window");
+            rules.function.add(pane.held.get_or_insert_default(), value);
+            let trigger = &mut rules.trigger;
+            let window = pane.window;
+            let due = |trigger: &G, state: &G::State| {
+                (trigger.event_due(window, state), trigger.processing_due(window, state))
+            };
+            let before = due(trigger, &pane.trigger);
+            let firing = trigger.record(time, window, now, &mut pane.trigger);
+            changed |= new || before != due(trigger, &pane.trigger);
+            rules.obey(firing, key, pane, out);
+        }
+        if changed {
+            let before = (all.event, all.processing);
+            all.plan(&rules.trigger, patience);
+            event.change(hash, key, before.0, all.event);
+            processing.change(hash, key, before.1, all.processing);
+        }
+    }
+
+    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
+        if let Mark::Watermark(watermark) = mark {
+            self.watermark = Timestamp::from_millis(watermark);
+            return self.fire(out);
+        }
+        out.mark(mark);
+        Ending::Done
+    }
+
+    fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        let ending = self.fire_event_time(out);
+        if ending == Ending::Done {
+            out.mark(Mark::Watermark(self.watermark.millis()));
+        }
+        ending
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.processing.next()
+    }
+
+    fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
+        // What is left is as due as it was, and fires in the next step.
+        let _ = self.fire_processing_time(now, out);
+    }
+
+    fn resume(&mut self, watermark: Timestamp) {
+        self.watermark = watermark;
+    }
+
+    fn late(&self) -> u64 {
+        self.late
+    }
+
+    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        if self.fire_processing_time(Timestamp::MAX, out) == Ending::More {
+            return Ending::More;
+        }
+        self.watermark = Timestamp::MAX;
+        self.fire_event_time(out)
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        let place = &context.place;
+        let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
+        let mut table: Table<N::Key, Panes<F::Held, G::State>> =
+            Table::new(groups, context.key_groups);
+        self.operator.clone_from(&place.operator);
+        self.clock = place.clock.clone();
+        if let Some(restored) = restored {
+            table.restore(restored, &self.operator, WINDOWS)?;
+        }
+        #[cfg(feature = "sim")]
+        {
+            self.mutant = context.mutant;
+            if self.mutant == Some(crate::sim::Mutant::FiringForgotten) {
+                let all: Vec<_> = table.drain().collect();
+                for (key, mut panes) in all {
+                    panes.panes.iter_mut().for_each(|pane| pane.trigger = G::State::default());
+                    panes.plan(&self.rules.trigger, self.patience());
+                    table.insert(state::hash(&key), key, panes);
+                }
+            }
+            if self.mutant == Some(crate::sim::Mutant::TimersForgotten) {
+                self.table = table;
+                return Ok(());
+            }
+        }
+        for (key, panes) in table.iter() {
+            let hash = state::hash(key);
+            self.event.change(hash, key, None, panes.event);
+            self.processing.change(hash, key, None, panes.processing);
+        }
+        self.table = table;
+        Ok(())
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        images.push(Named {
+            operator: self.operator.clone(),
+            state: WINDOWS.into(),
+            image: self.table.freeze(),
+        });
+        Ok(())
+    }
+}

@@ -76,6 +76,9 @@ impl<T: Send> Edge<T> {
             Some(mutant @ crate::sim::Mutant::BarrierSkipsOutput) => {
                 outboxes.iter_mut().rev().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
             }
+            Some(mutant @ crate::sim::Mutant::BatchesSwapped) => {
+                outboxes.iter_mut().for_each(|outbox| outbox.mutant = Some(mutant));
+            }
             _ => {}
         }
         outboxes

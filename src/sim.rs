@@ -30,7 +30,8 @@
 //! back, that what is committed belongs to a complete checkpoint and comes in order, and that a checkpoint that is complete would survive
 //! a loss of power. Whenever nothing can be done: that no worker sleeps that has something to do. At the end: that the job ends, all
 //! records are there, no transaction is left prepared, and the store holds whole checkpoints and nothing else. A job that promises less
-//! than exactly once may show records more often.
+//! than exactly once may show records more often. And what all processes recorded of the protocol is replayed on fresh machines
+//! ([`crate::trace`]): a run that did another thing than the protocol says is wrong though nobody has seen it in the output.
 //!
 //! # What it assumes
 //! SPEC section 2, and that a pipeline's output, as a multiset, does not depend on the order in which records of different producers meet. A
@@ -50,8 +51,8 @@ pub use world::stage;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub use external::{Committer, Sink, Writer};
 pub use fault::Fault;
@@ -65,6 +66,7 @@ use crate::sync::lock;
 use external::Systems;
 use oracle::{Directories, Reference};
 use run::Ran;
+use world::Setup;
 
 /// What builds a pipeline, for each process that runs it.
 pub(crate) type Build<'a> = &'a dyn Fn(&Env) -> Result<Job, BuildError>;
@@ -86,7 +88,7 @@ impl Env {
     #[must_use]
     pub fn sink<T: fmt::Debug + Send + 'static>(&self, name: &str) -> Sink<T> {
         let (name, systems) = (name.to_owned(), self.systems.clone());
-        Sink { name, systems, host: self.host.clone(), takes: PhantomData }
+        Sink { name, systems, host: self.host.clone(), place: None }
     }
 
     /// An exactly-once file sink that writes to this directory of the simulated disk.
@@ -111,6 +113,9 @@ impl Env {
 /// # Panics
 /// With the first failure: what is wrong, how to run it again, and the steps that lead there, as few as were found. The environment
 /// variable `SNAPLINE_SIM_SEED` runs that seed and no other.
+///
+/// What the processes of the failing run recorded (SPEC 11.5) is written to files for `snapline trace replay`, and the message says where:
+/// in the directory that the variable `SNAPLINE_SIM_TRACES` names, or else in `tmp` of cargo's target directory.
 pub fn check(
     build: impl Fn(&Env) -> Result<Job, BuildError>,
     seeds: impl IntoIterator<Item = u64>,
@@ -124,13 +129,34 @@ pub fn check(
     };
     match report {
         Ok(Report { failure: None, .. }) => {}
-        Ok(Report { failure: Some(failure), .. }) => panic!(
-            "{failure}\nrun this test with SNAPLINE_SIM_SEED={} to see it again\n\n{}",
-            failure.seed,
-            failure.trace.join("\n")
-        ),
+        Ok(Report { failure: Some(failure), .. }) => {
+            let traces = match failure.write_traces(&traces_directory()) {
+                Ok(path) => format!(
+                    "what its processes recorded is in {0}; look at it with: snapline trace replay {0}",
+                    path.display()
+                ),
+                Err(error) => format!("what its processes recorded cannot be written: {error}"),
+            };
+            panic!(
+                "{failure}\nrun this test with SNAPLINE_SIM_SEED={} to see it again\n{traces}\n\n{}",
+                failure.seed,
+                failure.trace.join("\n")
+            )
+        }
         Err(what) => panic!("the pipeline cannot be simulated: {what}"),
     }
+}
+
+/// Where [`check`] writes traces. Cargo runs tests from `deps` of a profile's directory, and keeps scratch files in `tmp` beside that.
+fn traces_directory() -> PathBuf {
+    if let Some(named) = std::env::var_os("SNAPLINE_SIM_TRACES") {
+        return named.into();
+    }
+    let test = std::env::current_exe().unwrap_or_default();
+    let name = test.file_stem().unwrap_or_default().to_owned();
+    let deps = test.parent().filter(|it| it.file_name().is_some_and(|it| it == "deps"));
+    let target = deps.and_then(|deps| Some(deps.parent()?.parent()?.join("tmp")));
+    target.unwrap_or_else(std::env::temp_dir).join("snapline-sim").join(name)
 }
 
 /// Something that builds a pipeline, kept.
@@ -142,6 +168,8 @@ pub struct Simulation<'a> {
     faults: Vec<Fault>,
     mutant: Option<Mutant>,
     stop: Box<dyn Fn() -> bool + 'a>,
+    /// One seed in so many is replayed; 0: none.
+    replayed: u64,
 }
 
 impl fmt::Debug for Simulation<'_> {
@@ -159,7 +187,7 @@ impl<'a> Simulation<'a> {
     pub fn new(build: impl Fn(&Env) -> Result<Job, BuildError> + 'a) -> Self {
         let kept = |fault: &&Fault| **fault != Fault::Drain;
         let faults = Fault::ALL.iter().filter(kept).copied().collect();
-        Self { build: Box::new(build), faults, mutant: None, stop: Box::new(|| false) }
+        Self { build: Box::new(build), faults, mutant: None, stop: Box::new(|| false), replayed: 1 }
     }
 
     /// Only these faults.
@@ -173,6 +201,13 @@ impl<'a> Simulation<'a> {
     #[must_use]
     pub const fn mutant(mut self, mutant: Option<Mutant>) -> Self {
         self.mutant = mutant;
+        self
+    }
+
+    /// Records and replays one seed in so many, those that this divides; 0: none. Every seed is unless this is called.
+    #[must_use]
+    pub const fn replay_every(mut self, seeds: u64) -> Self {
+        self.replayed = seeds;
         self
     }
 
@@ -228,19 +263,22 @@ impl<'a> Simulation<'a> {
     /// In words, what is wrong with the pipeline without any fault.
     pub fn trace(&self, seed: u64) -> Result<(Vec<String>, Option<String>), String> {
         let reference = run::reference(&*self.build, 1).map_err(|violation| violation.0)?;
-        let mut setup = run::setup(seed, &self.faults, self.mutant);
-        setup.tell = true;
+        let setup = Setup { tell: true, ..self.setup(seed) };
         let ran = run::run(&*self.build, &setup, &reference);
         Ok((ran.trace, ran.violation.map(|violation| violation.0)))
     }
 
     fn one(&self, seed: u64, reference: &Reference) -> Ran {
-        run::run(&*self.build, &run::setup(seed, &self.faults, self.mutant), reference)
+        run::run(&*self.build, &self.setup(seed), reference)
+    }
+
+    fn setup(&self, seed: u64) -> Setup {
+        let replay = seed.checked_rem(self.replayed) == Some(0);
+        Setup { replay, ..run::setup(seed, &self.faults, self.mutant) }
     }
 
     fn explain(&self, seed: u64, found: &str) -> Failure {
-        let setup = run::setup(seed, &self.faults, self.mutant);
-        let (smaller, ran) = run::shrink(&*self.build, &setup);
+        let (smaller, ran) = run::shrink(&*self.build, &self.setup(seed));
         let what = ran.violation.map_or_else(|| found.to_owned(), |violation| violation.0);
         let on: Vec<&str> = smaller.plan.on.iter().map(|fault| fault.name()).collect();
         Failure {
@@ -251,6 +289,7 @@ impl<'a> Simulation<'a> {
             count: ran.faults,
             records: smaller.shrink,
             trace: ran.trace,
+            files: ran.files,
         }
     }
 }
@@ -273,6 +312,30 @@ pub struct Failure {
     pub records: usize,
     /// Its steps.
     pub trace: Vec<String>,
+    /// What the processes of the smaller run recorded (SPEC 11.5): name and content of each file.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+impl Failure {
+    /// Writes [`Self::files`] to a directory for this seed in `directory`, in the place of what was there before; says where that is. `snapline
+    /// trace replay` reads it.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_traces(&self, directory: &Path) -> io::Result<PathBuf> {
+        let own = directory.join(format!("seed-{}", self.seed));
+        std::fs::create_dir_all(&own)?;
+        for entry in std::fs::read_dir(&own)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "ndjson") {
+                std::fs::remove_file(path)?;
+            }
+        }
+        for (name, content) in &self.files {
+            std::fs::write(own.join(name), content)?;
+        }
+        Ok(own)
+    }
 }
 
 impl fmt::Display for Failure {

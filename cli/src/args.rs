@@ -182,6 +182,9 @@ pub struct SimArgs {
     /// Print every step.
     #[arg(long)]
     pub steps: bool,
+    /// Write what the processes of a failing run recorded, made smaller, to a directory in this one, for `snapline trace replay`.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["mutants", "steps", "list"])]
+    pub traces: Option<PathBuf>,
     /// Show pipelines, faults and mutants, and run nothing.
     #[arg(long)]
     pub list: bool,

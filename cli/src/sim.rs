@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use snapline::sim::pipelines::{PIPELINES, Pipeline};
@@ -36,6 +37,7 @@ const MARKS: &[&str] = &[
     "suspended and run again",
     "tasks failed",
     "timers fired early",
+    "trace lines replayed",
     "transactions committed",
     "troubles of claims",
     "troubles of commits",
@@ -70,6 +72,14 @@ pub fn run(args: &SimArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure>
         }
         None => args.seeds.clone(),
     };
+    let planted = args.mutant.iter().map(|name| format!(" --mutant {name}"));
+    let allowed = args.faults.iter().map(|names| format!(" --faults {names}"));
+    let again: String = planted.chain(allowed).collect();
+    // What a planted fault breaks are assertions, which say the same in the report.
+    let hook = mutant.is_some().then(panic::take_hook);
+    if hook.is_some() {
+        panic::set_hook(Box::new(|_| {}));
+    }
     let simulation = |pipeline: &Pipeline| {
         let simulation = pipeline.simulation().mutant(mutant);
         match &faults {
@@ -77,16 +87,23 @@ pub fn run(args: &SimArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure>
             None => simulation,
         }
     };
-    if args.steps {
-        return steps(&pipelines, seeds, simulation, terminal);
+    let exit = match args.steps {
+        true => steps(&pipelines, seeds, simulation, terminal),
+        false => {
+            simulate(&pipelines, seeds, simulation, (&again, args.traces.as_deref()), terminal)
+        }
+    };
+    if let Some(hook) = hook {
+        panic::set_hook(hook);
     }
-    simulate(&pipelines, seeds, simulation, terminal)
+    exit
 }
 
 fn simulate(
     pipelines: &[Pipeline],
     seeds: Range<u64>,
     simulation: impl Fn(&Pipeline) -> Simulation<'static>,
+    (again, traces): (&str, Option<&Path>),
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Failure> {
     let header =
@@ -149,10 +166,21 @@ fn simulate(
         for line in &failure.trace {
             writeln!(out, "{line}")?;
         }
+        if let Some(traces) = traces {
+            let directory = traces.join(pipeline);
+            let written = failure.write_traces(&directory).map_err(|error| {
+                Failure::Usage(format!("cannot write to {}: {error}", directory.display()))
+            })?;
+            writeln!(
+                out,
+                "what its processes recorded: snapline trace replay {}",
+                written.display()
+            )?;
+        }
+        let seed = failure.seed;
         writeln!(
             out,
-            "see all of it: snapline sim --pipeline {pipeline} --seed {} --steps",
-            failure.seed
+            "see all of it: snapline sim --pipeline {pipeline} --seed {seed}{again} --steps"
         )?;
     }
     Ok(exit)

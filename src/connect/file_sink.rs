@@ -158,6 +158,19 @@ pub(crate) fn committed_checkpoint(name: &str) -> Option<snapline_protocol::ids:
     Part::parse(name).map(|part| part.checkpoint)
 }
 
+/// Whether a committed file of this name holds a transaction of this operator's subtask.
+#[cfg(feature = "sim")]
+pub(crate) fn is_file_of(
+    name: &str,
+    operator: &str,
+    index: usize,
+    txn: snapline_protocol::ids::TxnId,
+) -> bool {
+    let snapline_protocol::ids::TxnId { checkpoint, attempt, .. } = txn;
+    let part = Part { operator: layout::escape(operator), index, checkpoint, attempt };
+    Part::parse(name) == Some(part)
+}
+
 /// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
 pub trait Encode<T> {
     /// Appends the record, without the end of the line.

@@ -10,11 +10,11 @@ mod plain;
 mod upsert;
 
 pub use error::ConnectError;
-#[cfg(feature = "sim")]
-pub(crate) use file_sink::committed_checkpoint as file_sink_checkpoint;
 pub use file_sink::{
     Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
 };
+#[cfg(feature = "sim")]
+pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file_of};
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};

@@ -84,6 +84,9 @@ impl<T: Send> Edge<T> {
             Some(mutant @ Mutant::BarrierSkipsOutput) => {
                 outboxes.iter_mut().rev().take(1).for_each(|outbox| outbox.mutant = Some(mutant));
             }
+            Some(mutant @ Mutant::BatchesSwapped) => {
+                outboxes.iter_mut().for_each(|outbox| outbox.mutant = Some(mutant));
+            }
             _ => {}
         }
         outboxes

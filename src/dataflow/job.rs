@@ -1,9 +1,13 @@
 //! A job: a checked dataflow with its configuration, ready to run.
 
+#[cfg(feature = "sim")]
+use std::collections::BTreeMap;
 use std::fmt;
 
 use snapline_protocol::coordinator;
 use snapline_protocol::fence::Claimant;
+#[cfg(feature = "sim")]
+use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::ids::Term;
 use snapline_protocol::recovery::Policy;
 use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
@@ -62,6 +66,20 @@ impl JobSpec {
             id_block: config.id_block,
             policy,
         }
+    }
+
+    /// The subtasks of sinks that write in transactions: of which operator, and which of its subtasks.
+    #[cfg(feature = "sim")]
+    pub(crate) fn transactional(&self) -> BTreeMap<SubtaskId, (String, usize)> {
+        let mut found = BTreeMap::new();
+        for (number, subtask) in (0..).zip(self.topology.subtasks()) {
+            let name = &self.topology.operators()[subtask.operator].name;
+            let node = self.nodes.iter().find(|node| node.name == *name);
+            if node.is_some_and(|node| node.delivery == Some(Delivery::TwoPhase)) {
+                found.insert(SubtaskId::new(number), (name.clone(), subtask.index));
+            }
+        }
+        found
     }
 
     /// What keeps a checkpoint from being restored into this job; `None` if nothing does.

@@ -77,6 +77,12 @@ impl<T: Send> Outbox<T> {
     }
 
     fn put(&mut self, message: Message<T>) {
+        #[cfg(feature = "sim")]
+        if let (Some(Mutant::BatchesSwapped), Message::Batch(_), Some(Message::Batch(_))) =
+            (self.mutant, &message, self.waiting.back())
+        {
+            return self.waiting.insert(self.waiting.len() - 1, message);
+        }
         if !self.waiting.is_empty() {
             self.waiting.push_back(message);
         } else if let Err(message) = self.channel.send(message) {

@@ -375,6 +375,15 @@ impl SimDisk {
         names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 
+    /// Whether a file that can be seen would be found as it is if the power went now; `None`: there is no such file.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_durable(&self, path: &Path) -> Option<bool> {
+        let image = lock(&self.0);
+        let Some(node @ Node::File(number)) = image.seen.get(path) else { return None };
+        let Content { seen, durable, .. } = &image.files[*number];
+        Some(image.durable.get(path) == Some(node) && seen == durable)
+    }
+
     /// A number that changes whenever a name does, or its being durable.
     #[cfg(feature = "sim")]
     pub(crate) fn renames(&self) -> u64 {

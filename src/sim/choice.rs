@@ -1,5 +1,7 @@
 //! What may happen next in a simulated world. The scheduler only picks; what it picks is all that tells one run from another.
 
+use std::time::Duration;
+
 use snapline_protocol::coordinator::{Stop, Timer};
 
 use crate::files::simulated::Trouble;
@@ -26,8 +28,8 @@ pub(crate) enum Choice {
     Step { process: usize, worker: usize, task: usize, input: usize },
     /// A worker that sleeps, and was called or whose time has come, wakes.
     Wake { process: usize, worker: usize },
-    /// A lane comes to its next job, and takes its time.
-    Begin { process: usize, lane: Lane },
+    /// A lane comes to its next job, and takes its time: this much at least.
+    Begin { process: usize, lane: Lane, pause: Duration },
     /// A lane does its next job; with trouble, the change that comes after so many fails.
     Finish { process: usize, lane: Lane, trouble: Option<(u64, Trouble)> },
     /// The coordinator takes in what its own process told it: a write that came back, a failure, the end of a source.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::marker::PhantomData;
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
@@ -21,11 +20,20 @@ pub(crate) struct Systems(Arc<Mutex<BTreeMap<String, System>>>);
 pub(crate) struct System {
     /// The latest attempt; earlier ones are refused.
     fence: Option<Attempt>,
-    prepared: BTreeMap<TxnId, (usize, Vec<String>)>,
+    prepared: BTreeMap<TxnId, (usize, Batch)>,
     /// In the order of commits.
-    committed: Vec<(TxnId, Vec<String>)>,
+    committed: Vec<(TxnId, Batch)>,
     names: BTreeSet<TxnId>,
     repeated: u64,
+}
+
+/// What is written in one transaction.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Batch {
+    /// Records, as they are compared.
+    pub(crate) records: Vec<String>,
+    /// The row that each of them is in, and its place there, if they have an order ([`Sink::in_order`]).
+    pub(crate) places: Vec<(u64, u64)>,
 }
 
 impl Systems {
@@ -38,12 +46,12 @@ impl Systems {
     pub(crate) fn committed_since(
         &self,
         seen: &BTreeMap<String, usize>,
-    ) -> Vec<(String, TxnId, Vec<String>)> {
+    ) -> Vec<(String, TxnId, Batch)> {
         let mut found = Vec::new();
         for (name, system) in &*lock(&self.0) {
             let from = seen.get(name).copied().unwrap_or(0);
             let new = system.committed[from..].iter();
-            found.extend(new.map(|(txn, records)| (name.clone(), *txn, records.clone())));
+            found.extend(new.map(|(txn, batch)| (name.clone(), *txn, batch.clone())));
         }
         found
     }
@@ -62,7 +70,7 @@ impl Systems {
         let systems = lock(&self.0);
         let all = systems.iter().flat_map(|(name, system)| {
             let prepared = system.prepared.iter();
-            prepared.map(move |(txn, (_, records))| (name.clone(), *txn, records.clone()))
+            prepared.map(move |(txn, (_, batch))| (name.clone(), *txn, batch.records.clone()))
         });
         all.collect()
     }
@@ -86,13 +94,24 @@ pub struct Sink<T> {
     pub(super) name: String,
     pub(super) systems: Systems,
     pub(super) host: Host,
-    pub(super) takes: PhantomData<fn(T)>,
+    pub(super) place: Option<fn(&T) -> (u64, u64)>,
+}
+
+impl<T> Sink<T> {
+    /// Also looks at the order in which records are committed. `place` gives the row that a record is in, and its place in that row: in each
+    /// row places must rise. For where a pipeline has an order: what one subtask of a source emits for a key comes to the key's operator,
+    /// and from there to the sink, as it was emitted. Only a job that promises exactly once is held to it; others may show a part again.
+    #[must_use]
+    pub fn in_order(mut self, place: fn(&T) -> (u64, u64)) -> Self {
+        self.place = Some(place);
+        self
+    }
 }
 
 impl<T> Clone for Sink<T> {
     fn clone(&self) -> Self {
         let (name, systems, host) = (self.name.clone(), self.systems.clone(), self.host.clone());
-        Self { name, systems, host, takes: PhantomData }
+        Self { name, systems, host, place: self.place }
     }
 }
 
@@ -103,14 +122,14 @@ impl<T> fmt::Debug for Sink<T> {
 }
 
 /// Closed and not prepared: in the memory of the process.
-type Closed = Arc<Mutex<BTreeMap<TxnId, Vec<String>>>>;
+type Closed = Arc<Mutex<BTreeMap<TxnId, Batch>>>;
 
 /// Writes one subtask's records for a [`Sink`].
 #[derive(Debug)]
 pub struct Writer<T> {
-    records: Vec<String>,
+    open: Batch,
     closed: Closed,
-    takes: PhantomData<fn(T)>,
+    place: Option<fn(&T) -> (u64, u64)>,
 }
 
 /// Prepares and commits one subtask's transactions for a [`Sink`].
@@ -133,7 +152,7 @@ impl<T: fmt::Debug + Send + 'static> TwoPhaseSink for Sink<T> {
     fn open(&self, context: &OpenContext) -> Result<(Writer<T>, Committer), BoxError> {
         let closed = Closed::default();
         let writer =
-            Writer { records: Vec::new(), closed: Arc::clone(&closed), takes: PhantomData };
+            Writer { open: Batch::default(), closed: Arc::clone(&closed), place: self.place };
         let Self { name, systems, host, .. } = self.clone();
         let OpenContext { index, attempt, .. } = *context;
         Ok((writer, Committer { name, systems, host, closed, index, attempt }))
@@ -145,12 +164,13 @@ impl<T: fmt::Debug + Send + 'static> SinkWriter for Writer<T> {
     type Committable = TxnId;
 
     fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
-        self.records.extend(records.drain(..).map(|record| format!("{record:?}")));
+        self.open.places.extend(self.place.iter().flat_map(|place| records.iter().map(place)));
+        self.open.records.extend(records.drain(..).map(|record| format!("{record:?}")));
         Ok(())
     }
 
     fn close(&mut self, txn: TxnId) -> Result<TxnId, BoxError> {
-        lock(&self.closed).insert(txn, std::mem::take(&mut self.records));
+        lock(&self.closed).insert(txn, std::mem::take(&mut self.open));
         Ok(txn)
     }
 }
@@ -205,14 +225,14 @@ impl SinkCommitter for Committer {
     }
 
     fn prepare(&mut self, txn: TxnId, _: &TxnId) -> Result<(), BoxError> {
-        let records = lock(&self.closed).remove(&txn);
+        let batch = lock(&self.closed).remove(&txn);
         let index = self.index;
-        let prepared = self.call(|system| match records {
-            Some(records) => {
+        let prepared = self.call(|system| match batch {
+            Some(batch) => {
                 if system.names.contains(&txn) || system.prepared.contains_key(&txn) {
                     return Err(format!("transaction {txn:?} is there already").into());
                 }
-                system.prepared.insert(txn, (index, records));
+                system.prepared.insert(txn, (index, batch));
                 Ok(())
             }
             None => Err(format!("transaction {txn:?} was not closed").into()),
@@ -223,8 +243,8 @@ impl SinkCommitter for Committer {
     fn commit(&mut self, txn: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
         let outcome = self.call(|system| {
             Ok(match system.prepared.remove(&txn) {
-                Some((_, records)) => {
-                    system.committed.push((txn, records));
+                Some((_, batch)) => {
+                    system.committed.push((txn, batch));
                     system.names.insert(txn);
                     CommitOutcome::Committed
                 }

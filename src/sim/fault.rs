@@ -76,8 +76,17 @@ impl Plan {
         Self { on: Vec::new(), most: 0, every: usize::MAX }
     }
 
-    /// Each of these kinds with an even chance; a drained job has less output, so that is one run in eight.
+    /// Each of these kinds with an even chance; a drained job has less output, so that is one run in eight. One run in four has many faults of
+    /// one kind, in a world where writing takes long: what takes several of a kind is not found among others.
     pub(crate) fn draw(random: &mut Random, allowed: &[Fault]) -> Self {
+        if random.once_in(4) && !allowed.is_empty() {
+            let mut on = vec![allowed[random.below(allowed.len())]];
+            let slow = Fault::Slow;
+            if !on.contains(&slow) && allowed.contains(&slow) && random.once_in(2) {
+                on.push(slow);
+            }
+            return Self { on, most: 16, every: [8, 20][random.below(2)] };
+        }
         let mut on = Vec::new();
         for &fault in allowed {
             let times = if fault == Fault::Drain { 8 } else { 2 };

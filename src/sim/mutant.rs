@@ -52,6 +52,8 @@ mutants! {
     OffsetsBeforeSnapshot = "offsets-before-snapshot",
     /// A barrier overtakes the records that wait in a partial batch of the first output (SPEC 5.4).
     PartialFanOut = "partial-fan-out",
+    /// Of two batches that wait for room the later one goes first (SPEC 15.2).
+    BatchesSwapped = "batches-swapped",
     /// A barrier goes to every output but the last (SPEC 5.4).
     BarrierSkipsOutput = "barrier-skips-output",
     /// An acknowledgement carries the oldest snapshot written, which may be one of an aborted checkpoint (SPEC 4.5).

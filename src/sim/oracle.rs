@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use snapline_protocol::ids::{CheckpointId, TxnId};
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::recovery::Health;
 
-use super::external::Systems;
+use super::external::{Batch, Systems};
 use super::world::{Marks, STORE, Violation};
-use crate::connect::file_sink_checkpoint;
+use crate::connect::{file_sink_checkpoint, is_file_of};
 use crate::dataflow::Level;
 use crate::engine::handle::Ended;
 use crate::files::simulated::{Host, SimDisk};
 use crate::store::{LocalStore, Store, health, manifest_checkpoint};
 use crate::sync::{Arc, Mutex, lock};
+use crate::trace::format::{Line, What};
 
 /// How often each record is in each sink.
 type Output = BTreeMap<String, BTreeMap<String, u64>>;
@@ -50,6 +52,12 @@ pub(crate) struct Oracle<'a> {
     /// What is durable of the store.
     manifests: Vec<CheckpointId>,
     blobs: Vec<String>,
+    /// The last place in each row of each sink whose records have an order.
+    places: BTreeMap<(String, u64), u64>,
+    /// The subtasks of sinks that write in transactions, by operator and number in it.
+    sinks: BTreeMap<SubtaskId, (String, usize)>,
+    /// The latest attempt that has fenced earlier ones off, by subtask.
+    fenced: BTreeMap<SubtaskId, Attempt>,
 }
 
 fn wrong<T>(what: String) -> Result<T, Violation> {
@@ -69,6 +77,9 @@ impl<'a> Oracle<'a> {
             renames: 0,
             manifests: Vec::new(),
             blobs: Vec::new(),
+            places: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            fenced: BTreeMap::new(),
         }
     }
 
@@ -76,9 +87,62 @@ impl<'a> Oracle<'a> {
         Arc::clone(&self.directories)
     }
 
-    /// What the job promises.
-    pub(crate) const fn level(&mut self, level: Level) {
-        self.level = level;
+    /// What the job promises, and which of its subtasks write in transactions.
+    pub(crate) fn job(&mut self, level: Level, sinks: BTreeMap<SubtaskId, (String, usize)>) {
+        (self.level, self.sinks) = (level, sinks);
+    }
+
+    /// What sinks say that they did with their external systems, as soon as they say it.
+    pub(crate) fn hear(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Violation> {
+        for Line { attempt, task, what, .. } in lines {
+            let (Some(attempt), Some(subtask)) = (*attempt, *task) else { continue };
+            let Some((sink, index)) = self.sinks.get(&subtask) else { continue };
+            let done = match what {
+                What::Fenced {} => {
+                    let fenced = self.fenced.entry(subtask).or_insert(attempt);
+                    *fenced = attempt.max(*fenced);
+                    continue;
+                }
+                What::Prepared { txn } => *txn,
+                What::CommitReturned {
+                    txn,
+                    outcome: CommitOutcome::Committed | CommitOutcome::AlreadyCommitted,
+                } => {
+                    self.stays(disk, sink, *index, *txn)?;
+                    *txn
+                }
+                _ => continue,
+            };
+            if let Some(later) = self.fenced.get(&subtask).filter(|&&later| later > attempt) {
+                return wrong(format!(
+                    "attempt {attempt} of sink `{sink}` {index} has prepared or committed {done:?} behind the fence of attempt {later} (SPEC 6.4)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// SPEC 6.6: what is said to be committed is durable.
+    fn stays(&self, disk: &SimDisk, sink: &str, index: usize, txn: TxnId) -> Result<(), Violation> {
+        for directory in &*lock(&self.directories) {
+            for path in disk.content(directory).into_keys() {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let is_it =
+                    path.parent() == Some(&**directory) && is_file_of(name, sink, index, txn);
+                if is_it && disk.is_durable(&path) == Some(false) {
+                    return wrong(format!(
+                        "sink `{sink}` says that {txn:?} is committed, and a loss of power would take {} away (SPEC 6.6)",
+                        path.display()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many checkpoints are complete, and durably so.
+    pub(crate) const fn kept(&self) -> usize {
+        self.manifests.len()
     }
 
     /// Names that were not durable may be gone.
@@ -97,12 +161,13 @@ impl<'a> Oracle<'a> {
         marks: &mut Marks,
     ) -> Result<(), Violation> {
         let store = Path::new(STORE).join("checkpoints");
-        for (name, txn, records) in systems.committed_since(&self.seen) {
+        for (name, txn, batch) in systems.committed_since(&self.seen) {
             *self.seen.entry(name.clone()).or_default() += 1;
             *marks.entry("transactions committed").or_default() += 1;
             self.check_commit(disk, &name, txn)?;
             self.check_order(&name, txn)?;
-            self.add(&name, records)?;
+            self.check_places(&name, &batch)?;
+            self.add(&name, batch.records)?;
         }
         let renames = disk.renames();
         if self.renames != renames {
@@ -155,6 +220,22 @@ impl<'a> Oracle<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// SPEC 2.2, 15.2: what comes from one producer is shown in its order.
+    fn check_places(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
+        if self.level < Level::ExactlyOnce {
+            return Ok(());
+        }
+        for (record, &(row, place)) in batch.records.iter().zip(&batch.places) {
+            let before = self.places.insert((name.to_owned(), row), place);
+            if let Some(before) = before.filter(|&before| before >= place) {
+                return wrong(format!(
+                    "sink `{name}` shows {record} out of order: it has place {place} of row {row}, behind place {before}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Law 3: every checkpoint that is complete can be restored, though the power goes now.

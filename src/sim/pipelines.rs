@@ -6,7 +6,7 @@ use super::{Env, Fault, Simulation};
 use crate::connect::{Collect, ForEach, Generator, MemorySource};
 use crate::state::Map;
 use crate::{
-    Between, BuildError, Dataflow, Emit, Emitter, Input, Job, JobConfig, Mode, Session,
+    Between, BuildError, Dataflow, Emit, Emitter, Input, Job, JobConfig, KeyState, Mode, Session,
     TimeContext, Timestamp, Tumbling, Watermarks,
 };
 
@@ -55,9 +55,15 @@ pub const PIPELINES: &[Pipeline] = &[
     },
     Pipeline {
         name: "totals",
-        about: "counted by key, emitted at the end of the input only",
+        about: "counted by key, emitted at the end of the input only, beside a longer input",
         build: totals,
         drains: false,
+    },
+    Pipeline {
+        name: "history",
+        about: "records of two sources in their order by key, with a state that mostly stays as it is",
+        build: history,
+        drains: true,
     },
     Pipeline {
         name: "paced",
@@ -140,10 +146,29 @@ fn fork(env: &Env) -> Result<Job, BuildError> {
 
 fn totals(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("totals");
-    flow.source("numbers", numbers(env, 50))
+    flow.source("numbers", numbers(env, 30))
         .key_by(|n| n % 9)
         .count(Emit::AtEnd)
         .sink("totals", env.sink("totals"));
+    // So that there are checkpoints behind the end of the one that are not behind the end of all.
+    flow.source("more", numbers(env, 60)).parallelism(1).sink("all", env.sink("all"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+/// The records of a key that came from one source are emitted in its order. What a key has is large against what its snapshot has
+/// besides: else nothing would be shared with an earlier one (SPEC 14.7).
+fn history(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("history");
+    let odd = flow.source("odd", numbers(env, 30)).parallelism(1).map(|n| n * 2 + 1);
+    let even = flow.source("even", numbers(env, 30)).parallelism(1).map(|n| n * 2);
+    odd.union(even)
+        .parallelism(1)
+        .key_by(|n| n % 14)
+        .process(|n: u64, seen: &mut KeyState<'_, u64, String>, out: &mut Emitter<(u64, usize)>| {
+            seen.push_str(&"x".repeat(400));
+            out.push((n, seen.len() / 400));
+        })
+        .sink("history", env.sink("history").in_order(|&(n, _)| (n % 14, n)));
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 

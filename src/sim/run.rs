@@ -8,6 +8,7 @@ use super::world::{Marks, Setup, Violation, World};
 use super::{Build, Mutant};
 use crate::engine::failure::panicked;
 use crate::files::simulated::Random;
+use crate::trace::{MemoryTrace, RunTrace, replay};
 
 /// Steps after which a run that has not finished never will.
 const LONGEST: u64 = 60_000;
@@ -18,6 +19,10 @@ pub(crate) struct Ran {
     pub(crate) violation: Option<Violation>,
     pub(crate) marks: Marks,
     pub(crate) trace: Vec<String>,
+    /// What all processes recorded, if it is wrong.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// It is the replay of the recorded runs that found what is wrong.
+    pub(crate) replayed: bool,
     pub(crate) steps: u64,
     pub(crate) faults: u32,
     /// The same for two runs that did the same.
@@ -32,7 +37,7 @@ pub(crate) fn go_on(
 ) -> Result<(), Violation> {
     let mut choices = Vec::new();
     let every = world.every();
-    while !world.is_over() {
+    while !world.is_over() && !world.is_cut_off() {
         if world.steps >= limit {
             let waiting = world.waiting();
             return Err(Violation(format!("the job does not finish: {waiting}")));
@@ -58,22 +63,45 @@ pub(crate) fn go_on(
     Ok(())
 }
 
-fn run_in(world: &mut World<'_>, seed: u64) -> Option<Violation> {
+/// Holds what was recorded of all processes against the protocol (SPEC 11.9); says how much that was.
+fn replayed(recorded: &MemoryTrace) -> Result<u64, Violation> {
+    let files = recorded.files();
+    let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
+    let traces: Result<Vec<RunTrace>, _> = traces.collect();
+    let traces = traces.map_err(|error| Violation(error.to_string()))?;
+    let replayed = replay(&traces);
+    replayed
+        .map(|replayed| replayed.tally.lines)
+        .map_err(|difference| Violation(difference.to_string()))
+}
+
+/// What is wrong, and whether it is the replay that says so.
+fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Violation>, bool) {
     let run = || {
         go_on(world, &mut Random::new(seed), LONGEST)?;
-        world.close(2 * LONGEST)
+        if world.is_cut_off() { Ok(()) } else { world.close(2 * LONGEST) }
     };
-    match catch_unwind(AssertUnwindSafe(run)) {
+    let wrong = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.err(),
         Err(payload) => Some(Violation(format!("snapline {}", panicked(&*payload)))),
+    };
+    if wrong.is_some() || !world.replays() {
+        return (wrong, false);
+    }
+    match replayed(&world.recorded) {
+        Ok(lines) => {
+            *world.marks.entry("trace lines replayed").or_default() += lines;
+            (None, false)
+        }
+        Err(difference) => (Some(difference), true),
     }
 }
 
 /// The output of a run in which nothing goes wrong.
 pub(crate) fn reference(build: Build<'_>, shrink: usize) -> Result<Reference, Violation> {
-    let setup = Setup { seed: 0, plan: Plan::calm(), mutant: None, shrink, tell: false };
+    let setup = Setup { shrink, ..Setup::calm(0) };
     let mut world = World::new(build, setup, None);
-    match run_in(&mut world, 0) {
+    match run_in(&mut world, 0).0 {
         None => Ok(world.into_reference()),
         Some(Violation(what)) => Err(Violation(format!("without any fault: {what}"))),
     }
@@ -81,24 +109,25 @@ pub(crate) fn reference(build: Build<'_>, shrink: usize) -> Result<Reference, Vi
 
 pub(crate) fn run(build: Build<'_>, setup: &Setup, reference: &Reference) -> Ran {
     let mut world = World::new(build, setup.clone(), Some(reference));
-    let violation = run_in(&mut world, setup.seed);
+    let (violation, replayed) = run_in(&mut world, setup.seed);
+    let files = if violation.is_some() { world.recorded.files() } else { Vec::new() };
     let (steps, digest, faults) = (world.steps, world.digest, world.faults());
     let (marks, trace) = (std::mem::take(&mut world.marks), std::mem::take(&mut world.trace));
     // What a panic left behind may panic once more when it is dropped.
     if catch_unwind(AssertUnwindSafe(|| drop(world))).is_err() {
         tracing::warn!("a simulated process panicked once more while it was cleared away");
     }
-    Ran { violation, marks, trace, steps, faults, digest }
+    Ran { violation, marks, trace, files, replayed, steps, faults, digest }
 }
 
 /// The setup of a seed.
 pub(crate) fn setup(seed: u64, allowed: &[Fault], mutant: Option<Mutant>) -> Setup {
     let mut random = Random::new(seed ^ 0x5eed);
     let plan = Plan::draw(&mut random, allowed);
-    Setup { seed, plan, mutant, shrink: 1, tell: false }
+    Setup { plan, mutant, ..Setup::calm(seed) }
 }
 
-/// Tries to fail with fewer kinds of fault, fewer faults and fewer records. What it comes to fails, with a trace.
+/// Tries to fail with fewer kinds of fault, fewer faults and fewer records, and then in fewer steps. What it comes to fails, with a trace.
 pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
     let attempt = |setup: &Setup| {
         let reference = reference(build, setup.shrink).ok()?;
@@ -133,8 +162,25 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
             break;
         }
     }
-    best.tell = true;
     let reference = reference(build, best.shrink).unwrap_or_default();
-    let ran = run(build, &best, &reference);
+    let mut ran = run(build, &best, &reference);
+    if ran.replayed {
+        // Every other violation ends the run where it is. What has been recorded until some step fails for good, or not yet.
+        let (mut good, mut bad) = (0, ran.steps);
+        while good + 1 < bad {
+            let middle = good.midpoint(bad);
+            let limit = Some(middle);
+            let ran = run(build, &Setup { limit, ..best.clone() }, &reference);
+            if ran.violation.is_some() {
+                bad = middle;
+            } else {
+                good = middle;
+            }
+        }
+        best.limit = Some(bad);
+    }
+    // Whoever looks at the trace wants to see what was recorded too.
+    (best.tell, best.replay) = (true, true);
+    ran = run(build, &best, &reference);
     (best, ran)
 }

@@ -1,7 +1,7 @@
 //! Where the engine meets a simulator: what it would have given to threads, it leaves here.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, SubtaskId};
@@ -137,8 +137,8 @@ impl Queues {
         lock(&self.lanes).iter().all(VecDeque::is_empty)
     }
 
-    /// The lane comes to its next job. One that nobody wants any more is dropped.
-    pub(crate) fn begin(&self, lane: usize) {
+    /// The lane comes to its next job, and will not have done it before this time has passed. One that nobody wants any more is dropped.
+    pub(crate) fn begin(&self, lane: usize, pause: Duration) {
         let mut lanes = lock(&self.lanes);
         let over = lanes[lane].front().is_some_and(|queued| queued.job.is_over());
         if over {
@@ -146,8 +146,18 @@ impl Queues {
             drop(lanes);
             drop(dropped);
         } else if let Some(queued) = lanes[lane].front_mut() {
-            queued.begun = true;
+            (queued.begun, queued.due) = (true, self.clock.now() + pause);
         }
+    }
+
+    /// The lanes are closed: what they have come to they do, and no more.
+    pub(crate) fn close(&self) {
+        let begun = |lane: &mut VecDeque<Queued>| {
+            let first = lane.drain(..).next();
+            first.filter(|queued| queued.begun)
+        };
+        let begun: Vec<_> = lock(&self.lanes).iter_mut().filter_map(begun).collect();
+        begun.into_iter().for_each(|queued| (queued.job.run)());
     }
 
     /// The lane does its next job. One that was not begun and that nobody wants any more is dropped.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use snapline_protocol::coordinator::{Phase, Stop, Timer};
 use snapline_protocol::ids::{Attempt, SubtaskId};
-use snapline_protocol::message::{Report, ToCoordinator};
+use snapline_protocol::message::{Order, Report, ToCoordinator};
 use snapline_protocol::recovery::Decision;
 
 use super::choice::{Choice, Lane};
@@ -36,6 +36,7 @@ use crate::engine::{Notice, Part, Wish};
 use crate::files::simulated::{Host, Random, SimDisk, Trouble};
 use crate::store::{LocalStore, Store, StoreError, Takeover};
 use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::trace::MemoryTrace;
 
 /// Where jobs keep their checkpoints.
 pub(super) const STORE: &str = "/store";
@@ -56,6 +57,18 @@ pub(crate) struct Setup {
     pub(crate) shrink: usize,
     /// Whether each step is written down.
     pub(crate) tell: bool,
+    /// Whether all runs of the job are recorded, and their traces replayed.
+    pub(crate) replay: bool,
+    /// It ends behind so many steps, and what was recorded until then is all that is looked at.
+    pub(crate) limit: Option<u64>,
+}
+
+impl Setup {
+    /// Nothing goes wrong.
+    pub(crate) const fn calm(seed: u64) -> Self {
+        let plan = Plan::calm();
+        Self { seed, plan, mutant: None, shrink: 1, tell: false, replay: true, limit: None }
+    }
 }
 
 /// How the job is configured in a run, drawn by its seed: none of it may make a difference to the output.
@@ -68,6 +81,8 @@ struct Tuning {
     tolerable: u32,
     retained: usize,
     interval: Duration,
+    /// The coordinator looks at what its process tells it once in so many steps, or when nothing else can be done.
+    attention: u64,
 }
 
 impl Tuning {
@@ -82,11 +97,12 @@ impl Tuning {
         Self {
             sizing,
             workers: 1 + random.below(3),
-            lanes: 1 + random.below(3),
+            lanes: [1, 2, 3, 8][random.below(4)],
             concurrent: 1 + random.below(3),
             tolerable: [0, 1, 3][random.below(3)],
             retained: 1 + random.below(2),
             interval: Duration::from_micros([300, 1_000, 3_000, 10_000][random.below(4)]),
+            attention: [1, 1, 1, 64][random.below(4)],
         }
     }
 }
@@ -169,10 +185,14 @@ pub(crate) struct World<'a> {
     dropped: bool,
     /// The job has failed because of that, which is its end.
     lossy: bool,
+    /// All runs, written down.
+    pub(crate) recorded: MemoryTrace,
 }
 
 impl<'a> World<'a> {
     pub(crate) fn new(build: Build<'a>, setup: Setup, reference: Option<&'a Reference>) -> Self {
+        let recorded = MemoryTrace::new();
+        recorded.watch_sinks();
         let tuning = Tuning::draw(&mut Random::new(setup.seed ^ 0x7541), setup.mutant);
         Self {
             build,
@@ -193,6 +213,7 @@ impl<'a> World<'a> {
             watched: true,
             dropped: false,
             lossy: false,
+            recorded,
             setup,
         }
     }
@@ -205,6 +226,16 @@ impl<'a> World<'a> {
     /// Whether the job has ended, in the newest process.
     pub(crate) const fn is_over(&self) -> bool {
         self.over.is_some()
+    }
+
+    /// Whether the run ends here, though the job does not.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.setup.limit.is_some_and(|limit| self.steps >= limit)
+    }
+
+    /// Whether what was recorded is to be replayed.
+    pub(crate) const fn replays(&self) -> bool {
+        self.setup.replay
     }
 
     /// Whether a coordinator is claiming the store: a good moment for another to begin beside it.
@@ -247,6 +278,13 @@ impl<'a> World<'a> {
         {
             choices.push(Choice::Start);
         }
+        if self.steps.is_multiple_of(self.tuning.attention) || choices.is_empty() {
+            let told = |(process, it): (usize, &Process)| {
+                (it.driver.is_some() && !it.notices.is_empty())
+                    .then_some(Choice::Notice { process })
+            };
+            choices.extend(self.processes.iter().enumerate().filter_map(told));
+        }
         if choices.is_empty() && self.next_moment().is_some() {
             choices.push(Choice::Wait);
         }
@@ -254,9 +292,6 @@ impl<'a> World<'a> {
 
     fn enabled_in(&self, process: usize, it: &Process, now: Instant, choices: &mut Vec<Choice>) {
         if let Some(driver) = &it.driver {
-            if !it.notices.is_empty() {
-                choices.push(Choice::Notice { process });
-            }
             let due = driver.armed().filter(|&(_, at)| at <= now);
             choices.extend(due.map(|(timer, _)| Choice::Fire { process, timer }));
         }
@@ -291,7 +326,7 @@ impl<'a> World<'a> {
                 choices.push(Choice::Finish { process, lane, trouble: None });
                 if !front.begun && self.setup.plan.has(Fault::Slow) && front.work != Work::Conclude
                 {
-                    choices.push(Choice::Begin { process, lane });
+                    choices.push(Choice::Begin { process, lane, pause: Duration::ZERO });
                 }
             }
         }
@@ -383,15 +418,48 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A job on which others build goes wrong more often than others, or is cut short by a death.
+    /// What others build on goes wrong more often than the rest.
     pub(crate) fn worsened(&self, choice: Choice, random: &mut Random) -> Option<Choice> {
+        match choice {
+            Choice::Finish { process, lane, trouble: None } => {
+                self.broken_off(process, lane, random)
+            }
+            // Long enough for another attempt to begin meanwhile.
+            Choice::Begin { process, lane, .. } if random.once_in(3) => {
+                let pause = Duration::from_millis([1, 5, 20][random.below(3)]);
+                Some(Choice::Begin { process, lane, pause })
+            }
+            Choice::Deliver { process, letter } => self.lost(process, letter, random),
+            _ => None,
+        }
+    }
+
+    /// A message that ends something is lost more often than others: behind the last of its kind there is none that would stand for it.
+    fn lost(&self, process: usize, letter: usize, random: &mut Random) -> Option<Choice> {
+        let ends = match &self.processes[process].letters[letter] {
+            Letter::Order(posted) => matches!(posted.message.order, Order::Complete(_)),
+            Letter::Report(message, _) => matches!(message.report, Report::Resolved { .. }),
+        };
+        let plan = &self.setup.plan;
+        let may = ends && plan.has(Fault::Lose) && self.faults < plan.most;
+        (may && random.once_in(4)).then_some(Choice::Lose { process, letter })
+    }
+
+    /// A job on which others build goes wrong more often than others, or is cut short by a death.
+    fn broken_off(&self, process: usize, lane: Lane, random: &mut Random) -> Option<Choice> {
         use std::io::ErrorKind::{Other, PermissionDenied, StorageFull};
-        let Choice::Finish { process, lane, trouble: None } = choice else { return None };
         let plan = &self.setup.plan;
         let (queues, number) = self.processes[process].queues(lane);
         let work = queues.fronts()[number].map(|front| front.work);
-        let weighty = matches!(work, Some(Work::Manifest | Work::Commit | Work::Collect));
-        if !weighty || self.faults >= plan.most || !random.once_in(6) {
+        let rarely = match work {
+            Some(Work::Manifest) => 4,
+            // Most deletions have nothing to delete.
+            Some(Work::Collect) if self.oracle.kept() > self.tuning.retained => 2,
+            Some(Work::Commit) => 6,
+            Some(Work::Collect) => 12,
+            _ => return None,
+        };
+        if self.faults >= plan.most || !random.once_in(rarely) {
             return None;
         }
         let ways: Vec<Fault> = [Fault::Trouble, Fault::Kill, Fault::Power]
@@ -402,7 +470,11 @@ impl<'a> World<'a> {
             return None;
         }
         let span = if random.once_in(2) { 6 } else { 24 };
-        let after = random.below(span) as u64;
+        let mut after = random.below(span) as u64;
+        // A manifest is named with the fourth change, and the name made durable with the fifth: between them nobody knows whether it is there.
+        if work == Some(Work::Manifest) && random.once_in(2) {
+            after = 3 + random.below(2) as u64;
+        }
         let (lane, way) = (Some(lane), ways[random.below(ways.len())]);
         if way != Fault::Trouble {
             let power = (way == Fault::Power).then(|| random.next());
@@ -411,7 +483,7 @@ impl<'a> World<'a> {
         let kinds =
             [(StorageFull, false), (PermissionDenied, false), (Other, false), (Other, true)];
         let (kind, late) = kinds[random.below(kinds.len())];
-        let at = if random.once_in(2) { 0 } else { after };
+        let at = if work != Some(Work::Manifest) && random.once_in(2) { 0 } else { after };
         let trouble = Some((at, Trouble { kind, late }));
         lane.map(|lane| Choice::Finish { process, lane, trouble })
     }
@@ -496,10 +568,10 @@ impl<'a> World<'a> {
                 hand.until = None;
                 hand.idle.fill(false);
             }
-            Choice::Begin { process, lane } => {
+            Choice::Begin { process, lane, pause } => {
                 self.mark("slow writes");
                 let (queues, lane) = self.processes[process].queues(lane);
-                queues.begin(lane);
+                queues.begin(lane, pause);
             }
             Choice::Finish { process, lane, trouble } => self.finish(process, lane, trouble),
             Choice::Notice { process } => self.notice(process)?,
@@ -595,7 +667,7 @@ impl<'a> World<'a> {
             Choice::Deliver { process, letter: place }
             | Choice::Lose { process, letter: place }
             | Choice::Duplicate { process, letter: place } => letter(process, place),
-            Choice::Finish { process, lane, .. } | Choice::Begin { process, lane } => {
+            Choice::Finish { process, lane, .. } | Choice::Begin { process, lane, .. } => {
                 let (queues, lane) = self.processes[process].queues(lane);
                 let front = queues.fronts()[lane];
                 front.map_or(String::new(), |front| format!(": {}", front.work.doing()))
@@ -628,7 +700,6 @@ impl<'a> World<'a> {
             Err(error) => return Err(Violation(format!("the pipeline cannot be built: {error}"))),
         };
         let guarantee = job.guarantee().level;
-        self.oracle.level(guarantee);
         let Some(spec) = job.spec_mut() else {
             return Err(Violation("the pipeline gave a job that is in use elsewhere".to_owned()));
         };
@@ -641,10 +712,12 @@ impl<'a> World<'a> {
         spec.config.retained = tuning.retained;
         spec.config.interval = Some(tuning.interval);
         spec.config.min_pause = Duration::ZERO;
+        spec.config.recording = self.setup.replay.then(|| self.recorded.clone().into());
         // Long against everything that is done: one that fires early is a fault, and counted.
         spec.config.timeout = Duration::from_millis(500);
         spec.config.restart =
             Restart::Fixed { attempts: u32::MAX, pause: Duration::from_micros(500) };
+        self.oracle.job(guarantee, spec.transactional());
         let spec = job.into_spec();
         for it in &mut self.processes {
             it.zombie = true;
@@ -870,6 +943,7 @@ impl<'a> World<'a> {
             }
         }
         if self.watched {
+            self.oracle.hear(&self.disk, &self.recorded.of_sinks())?;
             self.oracle.look(&self.disk, &self.systems, &mut self.marks)?;
         }
         while let Some(process) =
@@ -923,6 +997,8 @@ impl<'a> World<'a> {
             self.trace.push(format!("{:>5} process {number} ends: {end:?}", ""));
         }
         // Its tasks have ended, and its lanes do what they are doing and no more.
+        let it = &self.processes[process];
+        it.seam.all_queues().iter().for_each(|queues| queues.close());
         self.remove(process);
         match end {
             Ok(Ended::Suspended) => self.mark(SUSPENDED),
@@ -962,6 +1038,9 @@ impl<'a> World<'a> {
         self.setup.plan = Plan::calm();
         let mut random = Random::new(self.setup.seed);
         super::run::go_on(self, &mut random, limit)?;
+        if self.is_cut_off() {
+            return Ok(());
+        }
         while !self.processes.is_empty() {
             self.remove(0);
         }

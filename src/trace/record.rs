@@ -48,7 +48,15 @@ impl From<MemoryTrace> for Recording {
 
 /// Traces in memory, by the name that their files would have. Clones share them.
 #[derive(Clone, Default)]
-pub struct MemoryTrace(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+pub struct MemoryTrace(Arc<Mutex<Memory>>);
+
+#[derive(Default)]
+struct Memory {
+    files: BTreeMap<String, Vec<u8>>,
+    /// What sinks did since somebody looked, if somebody does.
+    #[cfg(feature = "sim")]
+    sinks: Option<Vec<Line>>,
+}
 
 impl MemoryTrace {
     /// No trace yet.
@@ -60,13 +68,26 @@ impl MemoryTrace {
     /// The traces as they are now: name and content of each, in the order of their names, which is that of their terms.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        lock(&self.0).iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
+        lock(&self.0).files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
+    }
+
+    /// From now on what sinks do with external systems is kept, for [`Self::of_sinks`].
+    #[cfg(feature = "sim")]
+    pub(crate) fn watch_sinks(&self) {
+        lock(&self.0).sinks.get_or_insert_default();
+    }
+
+    /// Lines that tell what a sink did with its external system, since they were last asked for; in the order in which it happened, over all
+    /// runs.
+    #[cfg(feature = "sim")]
+    pub(crate) fn of_sinks(&self) -> Vec<Line> {
+        lock(&self.0).sinks.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for MemoryTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemoryTrace({} files)", lock(&self.0).len())
+        write!(f, "MemoryTrace({} files)", lock(&self.0).files.len())
     }
 }
 
@@ -93,10 +114,24 @@ impl Place {
         match self {
             Self::File(file) => file.write_all(bytes),
             Self::Memory(memory, name) => {
-                let mut files = lock(&memory.0);
+                let files = &mut lock(&memory.0).files;
                 files.entry(name.clone()).or_default().extend_from_slice(bytes);
                 Ok(())
             }
+        }
+    }
+
+    /// For who looks at once at what sinks do.
+    #[cfg(feature = "sim")]
+    fn show(&self, line: Line) {
+        let of_sink = matches!(
+            line.what,
+            What::Fenced {} | What::Prepared { .. } | What::CommitReturned { .. }
+        );
+        if let (Self::Memory(memory, _), true) = (self, of_sink)
+            && let Some(sinks) = &mut lock(&memory.0).sinks
+        {
+            sinks.push(line);
         }
     }
 }
@@ -168,6 +203,8 @@ impl Recorder {
         out.at += 1;
         let line = Line { at: out.at, attempt, task, what };
         out.write(&line);
+        #[cfg(feature = "sim")]
+        out.place.show(line);
     }
 
     /// Something happened to a task.

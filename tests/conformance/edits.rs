@@ -204,6 +204,10 @@ fn reason(
         Edit::Drop { line } if may_be_lost(*line) && brings_nothing(&lines[*line]) => Some(
             "dropped: a message or an answer that brought nothing about, and may never be heard",
         ),
+        // SPEC 2.10: an external system may have dropped it, or rolled it back as it was fenced.
+        Edit::Drop { line } if is(*line, "\"what\":{\"found\":") => {
+            Some("dropped: a transaction that a sink found, and need not have found")
+        }
         Edit::Swap { line }
             if same && event(&lines[*line]).and(event(&lines[line + 1])).is_some() =>
         {

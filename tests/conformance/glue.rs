@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use snapline::trace::{Difference, Rule, RunTrace, replay};
+use snapline::trace::{Difference, Replayed, Rule, RunTrace, replay};
 
 use crate::files::{Files, bytes, eventful, renumbered};
 
@@ -63,13 +63,17 @@ impl Edited {
     }
 
     fn replayed(&self) -> Box<Difference> {
+        self.replay().expect_err("it is not as the protocol has it")
+    }
+
+    fn replay(&self) -> Result<Replayed, Box<Difference>> {
         let read = |(name, lines): &(String, Vec<Value>)| {
             let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
             RunTrace::read(name, &bytes(&renumbered(&lines)))
         };
         let traces: Result<Vec<RunTrace>, _> = self.files.iter().map(read).collect();
         let traces = traces.unwrap_or_else(|error| panic!("it can be read: {error}"));
-        replay(&traces).expect_err("it is not as the protocol has it")
+        replay(&traces)
     }
 }
 
@@ -404,4 +408,29 @@ fn a_difference_tells_who_where_what_and_what_came_before() {
     }
     assert!((1..=6).contains(&found.before.len()), "{told}");
     assert!(found.before.iter().all(|(line, _)| *line < found.line), "{told}");
+}
+
+/// A coordinator that was deposed and lives on lists what its successor has written: whoever has the successor's trace sees that it was, and
+/// nobody else does.
+#[test]
+fn a_deposed_coordinator_may_come_upon_what_its_successor_writes() {
+    let mut trace = Edited::new(&eventful());
+    let of_successor = trace.find((1, 1), "a blob of the second run", |line| {
+        line["what"]["blob"]["durable"] == json!(true)
+    });
+    let blob = trace.line(of_successor)["what"]["blob"]["id"].clone();
+    let listed = trace.kind(START, "collect");
+    assert_eq!((listed.0, of_successor.0), (0, 1), "of two runs");
+    let inventory = &mut trace.line(listed)["what"]["collect"]["inventory"]["blobs"];
+    inventory.as_array_mut().expect("a list").push(blob.clone());
+    let replayed = trace.replay();
+    assert!(replayed.is_ok(), "{}", replayed.expect_err("it is not"));
+    // The same without the successor's, and with a blob that it did not write.
+    let mut alone = Edited { files: trace.files[..1].to_vec() };
+    assert_eq!(alone.replayed().rule, Rule::Retention);
+    alone.files = trace.files.clone();
+    let inventory = &mut alone.line(listed)["what"]["collect"]["inventory"]["blobs"];
+    let last = inventory.as_array_mut().expect("a list").last_mut().expect("one was pushed");
+    last["subtask"] = json!(255);
+    assert_eq!(alone.replayed().rule, Rule::Retention);
 }

@@ -4,6 +4,7 @@
 use snapline::connect::MemorySource;
 use snapline::sim::pipelines::PIPELINES;
 use snapline::sim::{self, Env, Fault, Mutant, Simulation};
+use snapline::trace::{RunTrace, replay};
 use snapline::{BuildError, Dataflow, Job, JobConfig};
 
 #[test]
@@ -59,10 +60,45 @@ fn a_pipeline_that_keeps_state_of_its_own_is_found_and_made_small() {
     assert!(failure.count <= 2 && !failure.trace.is_empty(), "{failure}");
 }
 
+/// What is wrong is the pipeline: its processes did as the protocol has it, and their traces say so.
 #[test]
-#[should_panic(expected = "SNAPLINE_SIM_SEED")]
-fn a_failure_tells_how_to_see_it_again() {
-    sim::check(forgetful, 0..200);
+fn a_failure_tells_how_to_see_it_again_and_leaves_traces() {
+    let checked = std::panic::catch_unwind(|| sim::check(forgetful, 0..200));
+    let message = checked.expect_err("it forgets").downcast::<String>().expect("a message");
+    assert!(message.contains("run this test with SNAPLINE_SIM_SEED="), "{message}");
+    let line = message.lines().find(|line| line.contains("snapline trace replay "));
+    let (_, path) = line.and_then(|line| line.rsplit_once(' ')).expect("it says where traces are");
+    let traces = RunTrace::read_all(&[path]).expect("they are there");
+    let replayed = replay(&traces).expect("nothing is wrong with them");
+    assert!(replayed.tally.lines > 100, "{replayed}");
+}
+
+/// A pipeline that says it keeps an order, and does not.
+fn backwards(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("backwards");
+    flow.source("numbers", MemorySource::new((0..env.records(50) as u64).collect()))
+        .parallelism(1)
+        .sink("falling", env.sink("falling").in_order(|number: &u64| (0, u64::MAX - number)));
+    flow.build(JobConfig::new().parallelism(1))
+}
+
+#[test]
+fn records_out_of_order_are_found() {
+    let error = Simulation::new(backwards).run(0..1).expect_err("without any fault too");
+    assert!(error.contains("sink `falling` shows 1 out of order"), "{error}");
+}
+
+/// Not all that is recorded need be replayed; what a run does is the same.
+#[test]
+fn runs_do_the_same_whether_they_are_replayed_or_not() {
+    let run = |every| {
+        let simulation = PIPELINES[0].simulation().replay_every(every);
+        simulation.run(200..210).expect("it can be simulated")
+    };
+    let (all, some, none) = (run(1), run(5), run(0));
+    assert_eq!((all.digest, all.steps), (none.digest, none.steps));
+    let lines = |report: &sim::Report| report.marks.get("trace lines replayed").copied();
+    assert!(lines(&all) > lines(&some) && lines(&some) > Some(0) && lines(&none).is_none());
 }
 
 /// SPEC 16.3, 16.4, 16.6, 16.9, 16.10: each planted fault breaks what the clause says, and a seed of a pipeline with event time finds it.

@@ -172,7 +172,7 @@ fn parse_attempt(text: &str) -> Option<Attempt> {
 }
 
 /// A name as part of a file's name: what is not a letter, a digit or harmless is written as its bytes' numbers. No two names become one.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for (place, letter) in name.char_indices() {
         if letter.is_ascii_alphanumeric()

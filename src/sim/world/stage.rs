@@ -22,7 +22,6 @@ use snapline_protocol::message::{ToCoordinator, ToTask};
 use self::seen::kept;
 pub use self::seen::{Kept, Observation, Written};
 use super::super::choice::{Choice, Lane};
-use super::super::fault::Plan;
 use super::super::oracle::Reference;
 use super::super::{Env, Mutant, run};
 use super::{Letter, Posted, STORE, SUSPENDED, Setup, Tuning, Violation, World};
@@ -88,7 +87,7 @@ impl<'a> Script<'a> {
     /// # Errors
     /// [`Refusal::Broken`] if it cannot be started.
     pub fn begin(&self, mutant: Option<Mutant>) -> Result<Stage<'_>, Refusal> {
-        let setup = Setup { seed: 1, plan: Plan::calm(), mutant, shrink: 1, tell: false };
+        let setup = Setup { mutant, ..Setup::calm(1) };
         let mut world = World::new(&*self.build, setup, Some(&self.reference));
         world.watched = mutant.is_none();
         // Batches of one record, read one by one, so that each is a step; room for all, since who waits for room is the model's business.
@@ -101,6 +100,7 @@ impl<'a> Script<'a> {
             tolerable: self.limits.tolerable,
             retained: self.limits.retained,
             interval: Duration::from_millis(10),
+            attention: 1,
         };
         let mut stage = Stage { world };
         stage.apply(Choice::Start)?;
@@ -523,7 +523,9 @@ impl Stage<'_> {
     pub fn observe(&self) -> Result<Observation, Refusal> {
         let systems = &self.world.systems;
         let mut observation = Observation {
-            visible: systems.committed_since(&BTreeMap::new()),
+            visible: (systems.committed_since(&BTreeMap::new()).into_iter())
+                .map(|(name, txn, batch)| (name, txn, batch.records))
+                .collect(),
             prepared: systems.prepared_records(),
             ended: self.world.over,
             data_loss: self.world.lossy,

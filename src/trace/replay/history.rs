@@ -43,6 +43,20 @@ pub(super) struct Txn {
     rolled_back: bool,
 }
 
+/// What later runs do, each with the last run that does it, counted from 1. A coordinator that was deposed may live on beside its successors:
+/// then its trace, which comes first, may tell of what comes in theirs (SPEC 11.10).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Ahead {
+    /// Transactions whose commit is called for.
+    pub(super) calls: BTreeMap<TxnId, usize>,
+    /// Snapshots taken.
+    pub(super) snapshots: BTreeMap<BlobId, usize>,
+    /// Manifests asked for.
+    pub(super) manifests: BTreeMap<CheckpointId, usize>,
+    /// Manifests and blobs deleted.
+    pub(super) deleted: (BTreeMap<CheckpointId, usize>, BTreeMap<BlobId, usize>),
+}
+
 /// All that later lines must fit to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct History {
@@ -58,18 +72,22 @@ pub(super) struct History {
     snapshots: BTreeMap<BlobId, Snapshot>,
     deleted: BTreeSet<BlobId>,
     txns: BTreeMap<TxnId, Txn>,
-    /// Which of the traces is being replayed, and the last that has a commit call of a transaction: a coordinator that was deposed may live
-    /// on beside its successor, and come too late.
+    /// Which of the traces is being replayed.
     run: usize,
-    later_calls: BTreeMap<TxnId, usize>,
+    ahead: Ahead,
     /// By sink subtask, the latest attempt that fenced off earlier ones.
     fenced: BTreeMap<SubtaskId, Attempt>,
 }
 
 impl History {
-    /// Of a job some of whose commits are called for in these traces, counted from 1.
-    pub(super) fn new(calls: BTreeMap<TxnId, usize>) -> Self {
-        Self { later_calls: calls, ..Self::default() }
+    /// Of a job whose runs do this.
+    pub(super) fn new(ahead: Ahead) -> Self {
+        Self { ahead, ..Self::default() }
+    }
+
+    /// Whether a run behind the one that is being replayed does this.
+    fn later<K: Ord>(&self, doings: &BTreeMap<K, usize>, what: &K) -> bool {
+        doings.get(what).is_some_and(|&run| run > self.run)
     }
 
     /// What is known before a run begins: with a gap in the terms, nothing.
@@ -77,8 +95,8 @@ impl History {
         let run = self.run + 1;
         let follows = before.map_or(1, |term| term.get().saturating_add(1));
         if header.term.get() > follows {
-            let calls = std::mem::take(&mut self.later_calls);
-            *self = Self { trusted_before: Some(header.term), ..Self::new(calls) };
+            let ahead = std::mem::take(&mut self.ahead);
+            *self = Self { trusted_before: Some(header.term), ..Self::new(ahead) };
         }
         self.run = run;
     }
@@ -214,11 +232,18 @@ impl History {
             inventory.unreadable.contains(checkpoint)
                 || inventory.manifests.iter().any(|stored| stored.checkpoint == *checkpoint)
         };
-        if let Some(gone) = needed.iter().find(|checkpoint| !there(checkpoint)) {
+        let (manifests_gone, blobs_gone) = &self.ahead.deleted;
+        let gone = |checkpoint: &&CheckpointId| {
+            !there(checkpoint) && !self.later(manifests_gone, checkpoint)
+        };
+        if let Some(gone) = needed.iter().find(gone) {
             return wrong(format!("checkpoint {gone} is complete and needed, and is not listed"));
         }
-        let written =
-            |blob: &&BlobId| self.snapshots.contains_key(blob) || self.trusts_attempt(blob.attempt);
+        let written = |blob: &&BlobId| {
+            self.snapshots.contains_key(blob)
+                || self.trusts_attempt(blob.attempt)
+                || self.later(&self.ahead.snapshots, blob)
+        };
         if let Some(foreign) = inventory.blobs.iter().find(|blob| !written(blob)) {
             return wrong(format!("nobody was asked to write {foreign:?}, which is listed"));
         }
@@ -226,7 +251,7 @@ impl History {
         for stored in &inventory.manifests {
             let checkpoint = stored.checkpoint;
             let Some(manifest) = self.manifests.get(&checkpoint) else {
-                if self.trusts(checkpoint) {
+                if self.trusts(checkpoint) || self.later(&self.ahead.manifests, &checkpoint) {
                     continue;
                 }
                 return wrong(format!("nobody asked for checkpoint {checkpoint}, which is listed"));
@@ -237,7 +262,9 @@ impl History {
                 return wrong(format!("checkpoint {checkpoint} needs the blobs {blobs:?}"));
             }
             let missing = blobs.iter().find(|blob| !listed.contains(*blob));
-            if let Some(missing) = missing.filter(|blob| !self.deleted.contains(blob)) {
+            let there =
+                |blob: &&&BlobId| !self.deleted.contains(**blob) && !self.later(blobs_gone, **blob);
+            if let Some(missing) = missing.filter(there) {
                 return wrong(format!("{missing:?} is durable and needed, and is not listed"));
             }
         }
@@ -389,7 +416,7 @@ impl History {
         two_phase: bool,
     ) -> Checked {
         let trusted = self.trusts_attempt(txn.attempt);
-        let elsewhere = self.later_calls.get(&txn).is_some_and(|&run| run > self.run);
+        let elsewhere = self.later(&self.ahead.calls, &txn);
         let known = self.txns.entry(txn).or_default();
         // An empty one leaves no trace in an external system, which need not know it again.
         let shows = two_phase && known.records > 0;

@@ -13,17 +13,17 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term};
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
 use snapline_protocol::message::{Persisted, ToCoordinator, ToTask};
 use snapline_protocol::{Machine, Out, Verdict};
 
 use super::format::{Line, What, spell, spell_all};
 use super::read::{Run, RunTrace};
 use crate::engine::failure::guarded;
-use history::History;
+use history::{Ahead, History};
 use life::Life;
 pub use rule::Rule;
 use rule::{Checked, breach, ensure};
@@ -159,7 +159,7 @@ pub fn replay_telling<T: Borrow<RunTrace>>(
     for runs in jobs.values_mut() {
         // Of several that chose a term, the one that has it is the last.
         runs.sort_by_key(|(trace, run)| (run.header.term, has_claimed(run), trace.name()));
-        let mut history = History::new(calls(runs));
+        let mut history = History::new(ahead(runs));
         let mut before: Option<Term> = None;
         for (trace, run) in runs {
             history.begin(&run.header, before);
@@ -196,17 +196,46 @@ fn has_claimed(run: &Run) -> bool {
     run.lines.iter().any(|(line, _)| matches!(line.what, What::Store { first: Some(_), .. }))
 }
 
-/// The last run, from 1, with a commit call of each transaction.
-fn calls(runs: &[(&RunTrace, &Run)]) -> BTreeMap<snapline_protocol::ids::TxnId, usize> {
-    let mut calls = BTreeMap::new();
-    for (number, (_, run)) in runs.iter().enumerate() {
+/// What runs do that others may come upon, though the others are replayed first.
+fn ahead(runs: &[(&RunTrace, &Run)]) -> Ahead {
+    let mut ahead = Ahead::default();
+    for (number, (_, run)) in (1..).zip(runs) {
         for (line, _) in &run.lines {
-            if let What::CommitCall { txn } = line.what {
-                calls.insert(txn, number + 1);
+            match &line.what {
+                What::CommitCall { txn } => _ = ahead.calls.insert(*txn, number),
+                What::Aligner { effects, .. } => {
+                    let (Some(attempt), Some(subtask)) = (line.attempt, line.task) else {
+                        continue;
+                    };
+                    for checkpoint in effects.iter().filter_map(snapshot) {
+                        ahead.snapshots.insert(BlobId { checkpoint, attempt, subtask }, number);
+                    }
+                }
+                What::Coordinator { effects, .. } => {
+                    for checkpoint in effects.iter().filter_map(manifest) {
+                        ahead.manifests.insert(checkpoint, number);
+                    }
+                }
+                What::Collect { plan, .. } => {
+                    let (manifests, blobs) = &mut ahead.deleted;
+                    manifests.extend(plan.manifests.iter().map(|&gone| (gone, number)));
+                    blobs.extend(plan.blobs.iter().map(|&gone| (gone, number)));
+                }
+                _ => {}
             }
         }
     }
-    calls
+    ahead
+}
+
+/// The checkpoint of an aligner's effect that takes a snapshot.
+fn snapshot(effect: &Value) -> Option<CheckpointId> {
+    CheckpointId::deserialize(effect.get("Snapshot")?.get("barrier")?.get("checkpoint")?).ok()
+}
+
+/// The checkpoint of a coordinator's effect that asks for a manifest.
+fn manifest(effect: &Value) -> Option<CheckpointId> {
+    CheckpointId::deserialize(effect.get("Store")?.get("Manifest")?.get("checkpoint")?).ok()
 }
 
 fn who(run: &Run, line: &Line) -> String {

@@ -86,6 +86,9 @@ impl Systems {
     }
 }
 
+/// Which order a record is of, and its place in it.
+pub(super) type Place<T> = fn(&T) -> (u64, u64);
+
 /// A sink of a simulated external system, for the pipelines that are simulated: exactly once, by two-phase commit. What was prepared
 /// outlives the process; a call may be refused, or its outcome stay unknown. Made by [`super::Env::sink`].
 ///
@@ -94,7 +97,7 @@ pub struct Sink<T> {
     pub(super) name: String,
     pub(super) systems: Systems,
     pub(super) host: Host,
-    pub(super) place: Option<fn(&T) -> (u64, u64)>,
+    pub(super) place: Option<Place<T>>,
 }
 
 impl<T> Sink<T> {
@@ -129,7 +132,7 @@ type Closed = Arc<Mutex<BTreeMap<TxnId, Batch>>>;
 pub struct Writer<T> {
     open: Batch,
     closed: Closed,
-    place: Option<fn(&T) -> (u64, u64)>,
+    place: Option<Place<T>>,
 }
 
 /// Prepares and commits one subtask's transactions for a [`Sink`].

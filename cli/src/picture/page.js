@@ -370,7 +370,7 @@ function opening() {
     : scene.wrong_rule ? [`In this run one rule of the protocol is wrong on purpose: ${scene.wrong_rule[1]}`] : [];
   const end = told.compare ? told.compare.first ? [`They differ from step ${told.compare.first} on.`] : ["They do not differ."]
     : broken ? [`Step ${broken.step} breaks ${broken.law === null ? `the rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`}: ${broken.says}.`] : ["No law is broken in it."];
-  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say("Go on with j or →, or straight to where it breaks with v. Words and colours are behind “keys”.", "follow")];
+  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Go on with j or →${brokenAt() === null ? "" : `, or straight to ${told.compare ? "the first difference" : "where it breaks"} with v`}. Words and colours are behind “keys”.`, "follow")];
 }
 function clause(name, title) {
   const box = element("details", undefined, { class: "clause" });

@@ -221,6 +221,26 @@ fn a_small_trace_in_every_form() {
 }
 
 #[test]
+fn two_traces_are_laid_side_by_side_step_by_step() {
+    let (one, other) = (counterexample("commit-twice"), counterexample("loss-swallowed"));
+    let compared = |other: &str| {
+        let page = snapline(&["trace", "render", &one, "--compare", other]).is(0, &[]).out;
+        document(&page)["compare"].take()
+    };
+    let same = compared(&one);
+    assert_eq!((&same["first"], &same["says"]), (&Value::Null, &"nothing differs".into()));
+    let apart = compared(&other);
+    let rows = apart["rows"].as_array().expect("rows");
+    // As many rows as the longer has steps; the shorter one's side is empty behind its end.
+    assert_eq!(rows.first(), Some(&serde_json::json!([1, 1])));
+    assert!(rows.iter().any(|row| row[0] == 0 || row[1] == 0), "{apart}");
+    let first = apart["first"].as_u64().expect("they differ");
+    assert!(first > 1 && first <= rows.len() as u64, "{apart}");
+    let says = apart["says"].as_str().expect("words");
+    assert!(says.contains("on the left: ") && says.contains("on the right: "), "{says}");
+}
+
+#[test]
 fn what_a_form_cannot_show_is_said() {
     let run = |name: &str| {
         let (flow, trace) = (Dataflow::new(name), MemoryTrace::new());

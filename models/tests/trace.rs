@@ -157,7 +157,8 @@ const STORY: &str = "\
 2   coordinator  reads what storage holds, and decides; attempt 1.1 is deployed and starts from nothing
 3   in           reads record in/0; in passes it to out
 4   out          reads record in/0 from in
-5   coordinator  finds the interval over: the next checkpoint is due; checkpoint 1 starts; sent: trigger 1 to in
+5   coordinator  finds the interval over: the next checkpoint is due; checkpoint 1 starts; sent: trigger 1 to
+                 in
 6   in           gets trigger 1; in takes its snapshot for checkpoint 1; in passes barrier 1 to out;
                  checkpoint 1 is acknowledged by in
 7   out          reads barrier 1 from in; out takes its snapshot for checkpoint 1; out's transaction 1 of

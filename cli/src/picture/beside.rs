@@ -81,7 +81,7 @@ fn difference([left, right]: [&Scene; 2], row: [usize; 2], words: [&str; 2]) -> 
                     row.map(|([name, mine], [_, theirs])| {
                         let (mine, theirs) = around(mine, theirs);
                         let whose = &left.lanes[lane].name;
-                        format!("{whose}, {name}; {here}: {mine}; {there}: {theirs}")
+                        format!("the state of {whose}, {name}; {here}: {mine}; {there}: {theirs}")
                     })
                 })
             };

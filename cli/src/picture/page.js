@@ -366,11 +366,11 @@ function opening() {
   const { scene } = sides[0], { broken } = scene, tasks = scene.lanes.filter(({ kind }) => kind === "task").map(({ name }) => name);
   const say = (text, style) => element("p", text, { class: style });
   const who = `Records go through ${tasks.length > 12 ? `${tasks.length} tasks` : tasks.join(", ")}. The coordinator has checkpoints taken, storage keeps them, and an external system takes each sink's output.`;
-  const about = told.compare ? ["Two runs side by side, on the same schedule of steps as far as it is possible on both sides."]
+  const about = told.compare ? ["Two runs side by side. Where a step of one has no counterpart, or is not possible in the other, that side stays empty."]
     : scene.wrong_rule ? [`In this run one rule of the protocol is wrong on purpose: ${scene.wrong_rule[1]}`] : [];
   const end = told.compare ? told.compare.first ? [`They differ from step ${told.compare.first} on.`] : ["They do not differ."]
     : broken ? [`Step ${broken.step} breaks ${broken.law === null ? `the rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`}: ${broken.says}.`] : ["No law is broken in it."];
-  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say("Go on with j or →, or straight to where it breaks with v. Words and colours are behind “keys”.", "follow")];
+  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Go on with j or →${brokenAt() === null ? "" : `, or straight to ${told.compare ? "the first difference" : "where it breaks"} with v`}. Words and colours are behind “keys”.`, "follow")];
 }
 function clause(name, title) {
   const box = element("details", undefined, { class: "clause" });
@@ -478,7 +478,7 @@ const keys = {
   Home: () => go(0), End: () => go(places), PageDown: () => go(rows[Math.min(rows.length - 1, rowOf[current] + 20)].until, true, false), PageUp: () => go(rows[Math.max(0, rowOf[current] - 20)].until, true, false),
   p: () => partsHere() && go(partsHere().step), " ": play, v: () => brokenAt() !== null && go(brokenAt()), c: nextEnd, n: () => toMatch(1), N: () => toMatch(-1), Enter: () => toggle(),
   f: () => { $("fold").checked = !$("fold").checked; again(); }, "+": () => zoomTo(rowHeight + 4), "=": () => zoomTo(rowHeight + 4), "-": () => zoomTo(rowHeight - 4),
-  d: () => themed(document.documentElement.dataset.theme !== "dark"), "/": () => $("search").focus(), "?": () => $("keys").showModal(),
+  d: () => themed(document.documentElement.dataset.theme !== "dark"), "/": () => $("search").focus(), "?": () => { $("keys").showModal(); $("keys").scrollTop = 0; },
   Escape: () => { for (const id of ["by-checkpoint", "by-lane", "by-kind", "search"]) $(id).value = ""; search(); again(); },
 };
 function fromAddress() {

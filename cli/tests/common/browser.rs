@@ -36,7 +36,10 @@ fn program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     let mut all = std::env::split_paths(&path).flat_map(|at| names.map(|name| at.join(name)));
-    std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| all.find(|at| at.is_file()))
+    std::env::var_os("CHROMIUM")
+        .filter(|it| !it.is_empty())
+        .map(PathBuf::from)
+        .or_else(|| all.find(|at| at.is_file()))
 }
 
 impl Browser {

@@ -6,6 +6,8 @@
 //! there, by the method that it has. All else is refused before anything is computed. A connection is good for one request, has little
 //! time, and there are only so many: who keeps one open keeps nobody else out for long. One thread serves all of it; when the [`Server`] is
 //! dropped the thread has ended.
+//!
+//! Longer than 500 lines: a quarter is the tests of the guard, which are best read beside it.
 
 use std::convert::Infallible;
 use std::io;

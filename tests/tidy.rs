@@ -157,6 +157,10 @@ fn unsafe_code_is_in_two_rooms() {
     let inside = |file: &str| file.starts_with("src/channel/") || file.starts_with("src/state/");
     assert!(others.iter().any(|(file, _)| inside(file)), "the two rooms were not found");
     others.retain(|(file, _)| !inside(file) && !FORBIDS.contains(&file.as_str()));
+    for (_, text) in &mut others {
+        // A word of browsers, about pages.
+        *text = text.replace("'unsafe-inline'", "");
+    }
     assert_none(
         &others,
         &["unsafe"],

@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Longer than 500 lines: every command's flags and help, in one place, as `--help` has them.
 
 use std::ffi::OsString;
 use std::ops::Range;

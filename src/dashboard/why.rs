@@ -387,7 +387,7 @@ mod tests {
         status.tasks[0].worker = 2;
         let why = asked(&status, Some(0));
         assert!(why.text.ends_with("in/0 has been in one step of its own code for 4.0 s."));
-        assert_eq!(why.chain[0], "map has no turn: it shares a worker thread with in/0");
+        assert_eq!(why.chain[1], "map has no turn: it shares a worker thread with in/0");
     }
 
     #[test]

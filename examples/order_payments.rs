@@ -37,6 +37,11 @@ fn payment(number: u64) -> Option<Payment> {
 /// What became of an order.
 type Settled = Either<(u64, i64), u64>;
 
+/// Whether an order was paid within an hour.
+fn in_time(ordered: i64, paid: i64) -> bool {
+    Timestamp::from_millis(paid * 1_000) - Timestamp::from_millis(ordered * 1_000) <= HOUR
+}
+
 /// Waits for the payment of an order.
 #[derive(Clone)]
 struct Settle;
@@ -53,8 +58,12 @@ impl CoProcess<u64, Order, Payment> for Settle {
         out: &mut C,
     ) {
         match open.1 {
+            // Its payment came first, since the two streams run beside each other.
             Some(paid) => {
-                out.push(Either::Left((number, paid - ordered)));
+                out.push(match in_time(ordered, paid) {
+                    true => Either::Left((number, paid - ordered)),
+                    false => Either::Right(number),
+                });
                 open.clear();
             }
             None => {
@@ -72,7 +81,7 @@ impl CoProcess<u64, Order, Payment> for Settle {
         out: &mut C,
     ) {
         match open.0 {
-            Some(ordered) if Duration::from_secs((paid - ordered) as u64) <= HOUR => {
+            Some(ordered) if in_time(ordered, paid) => {
                 let until = Timestamp::from_millis(ordered * 1_000) + HOUR;
                 open.delete_timer(until);
                 out.push(Either::Left((number, paid - ordered)));

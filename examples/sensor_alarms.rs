@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flow = Dataflow::new("sensor-alarms");
     flow.source("readings", Generator::new(SENSORS * SECONDS / 5, reading))
         .assign_timestamps(
-            Watermarks::bounded(Duration::from_secs(5)).idle(Duration::from_secs(10)),
+            Watermarks::bounded(Duration::from_secs(5)).idle(Duration::from_secs(600)),
             |(_, second, _)| Timestamp::from_millis(*second as i64 * 1_000),
         )
         .filter(|(_, _, degrees)| *degrees >= HOT)

@@ -43,6 +43,12 @@ impl Timestamp {
     pub const fn millis(self) -> i64 {
         self.0
     }
+
+    /// As the clock on the wall shows it; `None` before 1970.
+    pub(crate) fn date(self) -> Option<SystemTime> {
+        let since = Duration::from_millis(u64::try_from(self.0).ok()?);
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    }
 }
 
 /// As many whole milliseconds.

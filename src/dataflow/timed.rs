@@ -1,4 +1,6 @@
 //! Streams whose records have a time: what users type.
+//!
+//! Longer than 500 lines: signatures and documentation of what can be done with a stream, and little else.
 
 #![allow(
     clippy::type_complexity,

@@ -1,4 +1,6 @@
 //! Functions of a key's records and of time (SPEC 16.6).
+//!
+//! Longer than 500 lines: one operator, what it gives to functions, and the two shapes that these have; all look at the same slot.
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;

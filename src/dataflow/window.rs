@@ -1,4 +1,6 @@
 //! Windows: which there are, when they fire, and what is computed in them (SPEC 16.8 to 16.10).
+//!
+//! Longer than 500 lines: a list of small parts, none of which knows another.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,6 @@
 //! The window operator (SPEC 16.8 to 16.10).
+//!
+//! Longer than 500 lines: one operator, whose parts all look at each other.
 
 use std::marker::PhantomData;
 use std::time::Duration;

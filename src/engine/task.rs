@@ -265,13 +265,17 @@ impl Task {
             return Ok(None);
         }
         let clock = &self.links.platform.clock;
-        let now = Timestamp::from(clock.date());
-        if now >= at {
-            self.body.due(now)?;
-            self.count(0);
-            return Ok(Some(Step::Worked));
+        let date = clock.date();
+        // To the nanosecond: who sleeps a part of a millisecond longer has something to do meanwhile.
+        let left = at.date().and_then(|at| at.duration_since(date).ok());
+        match left.filter(|left| !left.is_zero()) {
+            Some(left) => Ok(Some(Step::Until(clock.now() + left))),
+            None => {
+                self.body.due(Timestamp::from(date))?;
+                self.count(0);
+                Ok(Some(Step::Worked))
+            }
         }
-        Ok(Some(Step::Until(clock.now() + (at - now))))
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {

@@ -107,12 +107,6 @@ pub const PIPELINES: &[Pipeline] = &[
         build: joined,
         drains: true,
     },
-    Pipeline {
-        name: "wall-clock",
-        about: "timers by the clock on the wall, and a source that is idle for a while",
-        build: wall_clock,
-        drains: false,
-    },
 ];
 
 fn numbers(env: &Env, count: usize) -> MemorySource<u64> {
@@ -293,30 +287,5 @@ fn joined(env: &Env) -> Result<Job, BuildError> {
     one.key_by(|n| n % 3)
         .interval_join(two, Between::around(ms(4), ms(6)), |_, one, two| (*one, *two))
         .sink("pairs", env.sink("pairs"));
-    flow.build(JobConfig::new().parallelism(2).key_groups(8))
-}
-
-fn wall_clock(env: &Env) -> Result<Job, BuildError> {
-    let flow = Dataflow::new("wall-clock");
-    let source = Generator::new(env.records(24) as u64, |n| n).rate(4_000);
-    flow.source("numbers", source)
-        .assign_timestamps(Watermarks::monotonous().idle(ms(1)), |n| {
-            Timestamp::from_millis(*n as i64)
-        })
-        .key_by(|n| n % 5)
-        .process(|input, waiting: &mut TimeContext<'_, u64, Vec<u64>>, out: &mut Emitter<_>| {
-            match input {
-                Input::Record(n) => {
-                    waiting.push(n);
-                    let soon = waiting.processing_time() + ms(2);
-                    waiting.set_processing_timer(soon);
-                }
-                Input::EventTime | Input::ProcessingTime => {
-                    waiting.drain(..).for_each(|n| out.push(n));
-                    waiting.clear();
-                }
-            }
-        })
-        .sink("out", env.sink("out"));
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }

@@ -3,6 +3,8 @@
 //! Two ways make results exact though threads race. Where no record is late, what is computed of a window or at a time does not depend on the
 //! order in which producers' records meet. Where records are late, watermarks are punctuated and there is one producer: then what each consumer
 //! gets, and which records are late, follows from the input alone.
+//!
+//! Longer than 500 lines: each pipeline stands beside its reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

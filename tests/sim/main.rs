@@ -108,7 +108,6 @@ fn what_event_time_may_forget_is_found() {
         (Mutant::WatermarkForgotten, "late-windows"),
         (Mutant::AnyWatermark, "event-time"),
         (Mutant::TimersForgotten, "event-time"),
-        (Mutant::TimersForgotten, "wall-clock"),
         (Mutant::FiringForgotten, "late-windows"),
         (Mutant::LateSwallowed, "late-windows"),
     ];

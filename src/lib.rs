@@ -115,7 +115,7 @@ pub use engine::status::{
 pub use error::BoxError;
 pub use snapline_protocol as protocol;
 
-/// The README's Rust blocks, as tests of the documentation.
-#[cfg(doctest)]
+/// The README's Rust blocks, as tests of the documentation. One of them simulates.
+#[cfg(all(doctest, feature = "sim"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

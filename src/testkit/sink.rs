@@ -9,8 +9,8 @@ use super::laws::{Law, Report, Violation};
 use crate::connect::{Delivery, TwoPhaseSink};
 use crate::engine::failure::panicked;
 use crate::error::BoxError;
-use life::{Run, broken};
-use plan::{Crash, Plan, Schedule};
+use life::Run;
+use plan::{Crash, Plan, Schedule, broken};
 
 /// A sink with an external system of its own.
 pub trait SinkUnderTest {

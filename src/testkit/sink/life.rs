@@ -6,7 +6,7 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::SinkUnderTest;
-use super::plan::{Crash, Plan, Schedule};
+use super::plan::{Broken, Crash, Plan, Schedule, Stop, broken};
 use crate::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::error::BoxError;
 use crate::testkit::laws::{Law, Report, Violation};
@@ -34,25 +34,6 @@ struct Task<U: SinkUnderTest> {
     position: u64,
     /// Closed, and not known to be resolved, in order.
     held: Vec<(TxnId, Committable<U>)>,
-}
-
-/// Why a life ends before the work is done.
-pub(super) enum Stop {
-    Crash(Crash),
-    Broken(Broken),
-}
-
-/// A law, and what was seen.
-pub(super) struct Broken(Law, String);
-
-pub(super) fn broken(law: Law, seen: impl Into<String>) -> Broken {
-    Broken(law, seen.into())
-}
-
-impl From<Broken> for Stop {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
-    }
 }
 
 pub(super) struct Run<'a, U: SinkUnderTest> {

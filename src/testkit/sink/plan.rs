@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::testkit::laws::Law;
+
 /// How a life ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Crash {
@@ -49,4 +51,23 @@ impl Schedule {
 pub(super) struct Plan {
     pub(super) schedule: Schedule,
     pub(super) crashes: Vec<(usize, Crash)>,
+}
+
+/// Why a life ends before the work is done.
+pub(super) enum Stop {
+    Crash(Crash),
+    Broken(Broken),
+}
+
+/// A law, and what was seen.
+pub(super) struct Broken(pub(super) Law, pub(super) String);
+
+pub(super) fn broken(law: Law, seen: impl Into<String>) -> Broken {
+    Broken(law, seen.into())
+}
+
+impl From<Broken> for Stop {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
 }

@@ -467,7 +467,10 @@ impl<X> Output<X> {
 
 impl<T: Send, X: Route<T>> Flow<T> for Output<X> {
     fn mark(&mut self, mark: Mark) {
-        if self.standing.get_or_insert_default().note(mark) {
+        let mut standing = self.standing.unwrap_or_default();
+        if standing.note(mark) {
+            // Not before: who has said nothing says nothing again when it is restored.
+            self.standing = Some(standing);
             self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
         }
     }

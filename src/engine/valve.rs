@@ -240,8 +240,12 @@ mod tests {
             let mut producers: [Option<Standing>; 3] = [None; 3];
             // A producer says what is news, and while it is idle no watermark.
             let news = |producer: &mut Option<Standing>, mark| {
-                let standing = producer.get_or_insert_default();
-                !(standing.idle && matches!(mark, Watermark(_))) && standing.note(mark)
+                let mut standing = producer.unwrap_or_default();
+                let news = !(standing.idle && matches!(mark, Watermark(_))) && standing.note(mark);
+                if news {
+                    *producer = Some(standing);
+                }
+                news
             };
             for (input, mark) in before {
                 if news(&mut producers[input], mark) {

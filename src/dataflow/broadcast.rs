@@ -90,6 +90,8 @@ pub trait BroadcastProcess<K, V, B>: Clone + Send + 'static {
 }
 
 /// Keys records beside what is told to all, which has no key.
+///
+/// Invariant: only records reach it. What is told takes the route to every subtask and is taken in before anything is keyed.
 #[derive(Clone, Debug)]
 pub(super) struct OrAll<N>(pub(super) N);
 

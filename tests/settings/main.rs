@@ -25,10 +25,10 @@ fn every_setting_does_what_its_method_does() {
     is("parallelism = 3", new().parallelism(3));
     is("workers = 3", new().workers(3));
     is("key_groups = 16", new().key_groups(16));
-    is("directory = '/tmp/c'", new().directory("/tmp/c"));
-    let (path, takeover) = ("/tmp/c".into(), snapline::store::Takeover::Depose);
+    is("directory = 'checkpoints'", new().directory("checkpoints"));
+    let (path, takeover) = ("checkpoints".into(), snapline::store::Takeover::Depose);
     let deposing = new().storage(snapline::Storage::Directory { path, takeover });
-    is("directory = '/tmp/c'\ntakeover = 'depose'", deposing);
+    is("directory = 'checkpoints'\ntakeover = 'depose'", deposing);
     is("checkpoint_interval = '90s'", new().checkpoint_interval(seconds(90)));
     is("checkpoint_interval = 'never'", new().checkpoint_interval(None));
     is("min_pause = '2s'", new().min_pause(seconds(2)));
@@ -57,7 +57,7 @@ fn every_setting_does_what_its_method_does() {
     let seven = snapline::protocol::ids::CheckpointId::new(7).unwrap();
     is("resume = 7", new().resume(snapline::Resume::From(seven)));
     is("upload_threads = 1", new().upload_threads(1));
-    is("record = '/tmp/t'", new().record(std::path::PathBuf::from("/tmp/t")));
+    is("record = 'traces'", new().record(std::path::PathBuf::from("traces")));
 }
 
 #[test]

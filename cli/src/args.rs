@@ -275,13 +275,13 @@ pub struct RenderArgs {
     /// The JSON format of Apalache and Quint tools, for traces of the model.
     #[arg(long)]
     pub itf: bool,
-    /// Another trace of the model, to show beside this one; the first difference is marked.
+    /// Another trace, of the same kind, to show beside this one; the first difference is marked.
     #[arg(long, value_name = "TRACE", conflicts_with_all = ["svg", "mermaid", "itf"])]
     pub compare: Option<PathBuf>,
     /// Show the protocol without the trace's wrong rule beside it, on the same schedule as far as it is possible there.
     #[arg(long, conflicts_with_all = ["svg", "mermaid", "itf", "compare"])]
     pub compare_correct: bool,
-    /// Replay it on production code too, and say on the page what came of it.
+    /// Replay it on production code too, and mark on the page what came of it, and where.
     #[arg(long, conflicts_with_all = ["svg", "mermaid", "itf"])]
     pub production: bool,
 }

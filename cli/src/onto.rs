@@ -205,6 +205,24 @@ impl fmt::Display for Unmapped {
 
 impl std::error::Error for Unmapped {}
 
+impl Unmapped {
+    /// The step, from 1, that it is about, if it is about one.
+    #[must_use]
+    pub fn step(&self) -> Option<usize> {
+        match self {
+            Self::Action { step, .. }
+            | Self::NotEnabled { step, .. }
+            | Self::Differs { step, .. } => Some(*step),
+            Self::NoClaim
+            | Self::Law(_)
+            | Self::Rule(..)
+            | Self::Shape(_)
+            | Self::NotKilled(_)
+            | Self::Job(_) => None,
+        }
+    }
+}
+
 /// What a counterexample came to on production.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Played {
@@ -226,6 +244,8 @@ pub struct Played {
     pub sound_choices: u64,
     /// What was wrong without the wrong rule; empty, if all is right.
     pub wrong: Vec<String>,
+    /// The step at which production without the wrong rule was first not where the correct protocol is.
+    pub differs: Option<usize>,
 }
 
 impl Played {
@@ -343,6 +363,7 @@ pub fn replay(trace: &Trace) -> Result<Played, Unmapped> {
         sound_steps: 0,
         sound_choices: 0,
         wrong: Vec::new(),
+        differs: None,
     };
     for (place, action) in trace.steps.iter().enumerate() {
         match run.step(place + 1, *action) {
@@ -350,6 +371,7 @@ pub fn replay(trace: &Trace) -> Result<Played, Unmapped> {
             // Only the wrong rule makes it possible.
             Ok(false) => break,
             Err(differs) => {
+                played.differs = differs.step();
                 played.wrong.push(differs.to_string());
                 break;
             }

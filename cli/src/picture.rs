@@ -19,7 +19,7 @@ use snapline_models::walk::{shorten, under};
 
 use crate::args::{Picture, RenderArgs, ShowArgs};
 use crate::{Exit, Failure, Terminal, read};
-use page::{Document, Story};
+use page::{Document, Produced, Story};
 
 /// What a picture is of.
 enum Subject {
@@ -105,7 +105,7 @@ fn drawn(subject: Subject, draw: fn(&Scene) -> String) -> Result<(String, usize)
 /// # Errors
 /// If the trace cannot be replayed.
 pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, Failure> {
-    let mut document = stories(file, trace)?;
+    let mut document = stories(file, trace, false)?;
     document.commands = commands(file, trace);
     Ok(page::page(&document))
 }
@@ -116,11 +116,19 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
     };
     let (path, trace) = match subject {
         Subject::Model(path, trace) => (path, trace),
-        Subject::Runs(_) if args.compare.is_some() => return Err(only_model("--compare")),
         Subject::Runs(_) if args.compare_correct => return Err(only_model("--compare-correct")),
         Subject::Runs(_) if args.production => return Err(only_model("--production")),
         Subject::Runs(scene) => {
-            let mut document = Document::of(scene);
+            let mut document = match &args.compare {
+                None => Document::of(scene),
+                Some(other) => {
+                    let Subject::Runs(second) = self::subject(std::slice::from_ref(other))? else {
+                        return Err(of_a_kind(other));
+                    };
+                    let first = args.traces.first().map_or("the first".into(), |path| stem(path));
+                    beside::by_number([Story::new(first, scene), Story::new(stem(other), second)])
+                }
+            };
             let paths: Vec<String> = args.traces.iter().map(|path| quoted(path)).collect();
             let command = format!("snapline trace replay {}", paths.join(" "));
             document.commands = vec![["replay it on fresh machines".into(), command]];
@@ -129,13 +137,11 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
     };
     let mut document = if let Some(other) = &args.compare {
         let Subject::Model(_, second) = self::subject(std::slice::from_ref(other))? else {
-            return Err(only_model("--compare"));
+            return Err(of_a_kind(other));
         };
-        let name =
-            |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let sides = [
-            Story::new(name(&path), told(&path, &trace)?),
-            Story::new(name(other), told(other, &second)?),
+            Story::new(stem(&path), told(&path, &trace)?),
+            Story::new(stem(other), told(other, &second)?),
         ];
         beside::by_number(sides)
     } else if args.compare_correct {
@@ -154,17 +160,29 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
         ];
         beside::by_schedule(sides, &places)
     } else {
-        stories(&path, &trace)?
+        stories(&path, &trace, args.production)?
     };
     document.commands = commands(&path, &trace);
-    if args.production {
-        document.production = production(&trace);
+    if args.production && document.compare.is_some() {
+        document.production = production(0, &trace);
     }
     Ok(document)
 }
 
-/// The shortest story first; the trace as it is behind it, if that is longer.
-fn stories(path: &Path, trace: &Trace) -> Result<Document, Failure> {
+/// What a path is called where two are beside each other.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn of_a_kind(other: &Path) -> Failure {
+    Failure::Usage(format!(
+        "{}: of the two that are compared one is a trace of the model and the other a recorded run; compare two of a kind",
+        other.display()
+    ))
+}
+
+/// The shortest story first; the trace as it is behind it, if that is longer. Each is replayed on production, if that is wanted.
+fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, Failure> {
     // A trace that shows no law broken has nothing that must stay, and is told as it is.
     let short = shorten(trace).ok().filter(|short| short.steps.len() < trace.steps.len());
     let all = trace.steps.len();
@@ -175,14 +193,17 @@ fn stories(path: &Path, trace: &Trace) -> Result<Document, Failure> {
             (vec![few, format!("the trace as it is, {all} steps")], vec![short, trace])
         }
     };
-    let (mut stories, mut parts) = (Vec::new(), Vec::new());
-    for (label, trace) in labels.into_iter().zip(traces) {
+    let (mut stories, mut parts, mut produced) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, (label, trace)) in labels.into_iter().zip(traces).enumerate() {
+        if on_production {
+            produced.extend(production(place, trace));
+        }
         let scene = told(path, trace)?;
         parts.push(parting(path, trace, &scene)?);
         stories.push(Story::new(label, scene));
     }
     let mut document = Document::new(stories);
-    document.parts = parts;
+    (document.parts, document.production) = (parts, produced);
     Ok(document)
 }
 
@@ -222,28 +243,36 @@ fn quoted(path: &Path) -> String {
     if text.starts_with('-') { format!("'./{text}'") } else { format!("'{text}'") }
 }
 
-fn production(trace: &Trace) -> Vec<String> {
+/// What production came to with the schedule of a story.
+fn production(story: usize, trace: &Trace) -> Vec<Produced> {
+    let produced = |says, step| Produced { story, says, step };
     match crate::onto::replay(trace) {
-        Err(why) => vec![format!("Not replayed on production code: {why}")],
+        Err(why) => vec![produced(format!("Not replayed on production code: {why}"), why.step())],
         Ok(played) => {
-            let mut told = vec![match &played.broken {
-                Some((step, what)) => format!(
-                    "With the wrong rule in the engine, {} is broken on production code too, behind step {step}: {what}",
-                    played.law.name()
+            let with = match &played.broken {
+                Some((step, what)) => produced(
+                    format!(
+                        "With the wrong rule in the engine, {} is broken on production code too, behind step {step}: {what}",
+                        played.law.name()
+                    ),
+                    Some(*step),
                 ),
-                None => format!(
-                    "With the wrong rule in the engine, {} HOLDS on production code: here it differs from the model",
-                    played.law.name()
+                None => produced(
+                    format!(
+                        "With the wrong rule in the engine, {} HOLDS on production code: here it differs from the model",
+                        played.law.name()
+                    ),
+                    None,
                 ),
-            }];
+            };
             let possible = format!("{} of {} steps are possible", played.sound_steps, played.steps);
-            told.push(match played.wrong.as_slice() {
+            let without = match played.wrong.as_slice() {
                 [] => format!("Without the rule {possible}; then the job ends, and all is right"),
                 wrong => {
                     format!("WITHOUT the rule {possible}, and it is wrong: {}", wrong.join("; "))
                 }
-            });
-            told
+            };
+            vec![with, produced(without, played.differs)]
         }
     }
 }

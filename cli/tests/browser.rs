@@ -106,6 +106,24 @@ fn a_counterexample_is_walked_by_keys() {
 }
 
 #[test]
+fn what_production_came_to_is_marked_at_its_step() {
+    let Some(mut browser) = Browser::start("production") else { return };
+    let page = page("production", "commit-at-barrier", &["--production"]);
+    browser.open_file(&page, "");
+    assert_eq!(browser.eval("document.querySelectorAll('#rows .production-edge').length"), 1);
+    assert!(!browser.sees("on-production"), "it is another step's");
+    browser.eval("document.querySelector('#commands .produced button').click()");
+    assert_eq!(browser.text("where"), "step 5 of 5");
+    let shown = browser.text("on-production");
+    assert!(shown.contains("On production code") && shown.contains("is broken"), "{shown}");
+    assert!(browser.text("commands").contains("the job ends, and all is right"));
+    browser.picture("page-production.png");
+    browser.press(&["k"]);
+    assert!(!browser.sees("on-production"));
+    assert_eq!(browser.errors, [""; 0]);
+}
+
+#[test]
 fn it_plays_and_is_read_on_a_telephone_and_in_the_dark() {
     let Some(mut browser) = Browser::start("telephone") else { return };
     let page = page("telephone", "no-alignment", &[]);

@@ -240,26 +240,45 @@ fn two_traces_are_laid_side_by_side_step_by_step() {
     assert!(says.contains("on the left: ") && says.contains("on the right: "), "{says}");
 }
 
+/// Records the run of a small job.
+fn recorded(file: &str, job: &str, records: Vec<i32>) -> String {
+    let (flow, trace) = (Dataflow::new(job), MemoryTrace::new());
+    flow.source("in", MemorySource::new(records)).sink("out", MemorySink::new());
+    flow.build(JobConfig::new().record(trace.clone())).expect("well formed").run().expect("ends");
+    let (_, bytes) = trace.files().into_iter().next().expect("one run");
+    let path = scratch(&format!("{file}.ndjson"));
+    std::fs::write(&path, bytes).expect("the scratch directory is writable");
+    path
+}
+
+#[test]
+fn two_recorded_runs_are_laid_side_by_side_too() {
+    let run = recorded("left", "one", vec![1, 2, 3]);
+    let compared = |other: &str| {
+        let page = snapline(&["trace", "render", &run, "--compare", other]).is(0, &[]).out;
+        document(&page)
+    };
+    let same = compared(&run);
+    assert_eq!(same["compare"]["says"], "nothing differs");
+    assert_eq!(same["stories"][1]["label"], "left");
+    // The same run, but for one line that is missing.
+    let text = std::fs::read_to_string(&run).expect("it was written");
+    let lines: Vec<&str> = text.lines().collect();
+    let cut = scratch("right.ndjson");
+    std::fs::write(&cut, lines[..lines.len() - 1].join("\n") + "\n").expect("it can be written");
+    let apart = compared(&cut);
+    let steps = lines.len() - 1;
+    assert_eq!(apart["compare"]["first"], steps);
+    assert_eq!(apart["compare"]["rows"][steps - 1], serde_json::json!([steps, 0]));
+}
+
 #[test]
 fn what_a_form_cannot_show_is_said() {
-    let run = |name: &str| {
-        let (flow, trace) = (Dataflow::new(name), MemoryTrace::new());
-        flow.source("in", MemorySource::new(vec![1, 2, 3])).sink("out", MemorySink::new());
-        flow.build(JobConfig::new().record(trace.clone()))
-            .expect("well formed")
-            .run()
-            .expect("it ends");
-        let (_, bytes) = trace.files().into_iter().next().expect("one run");
-        let path = scratch(&format!("{name}.ndjson"));
-        std::fs::write(&path, bytes).expect("the scratch directory is writable");
-        path
-    };
+    let run = |name: &str| recorded(name, name, vec![1, 2, 3]);
     let (run, other, model) = (run("one"), run("another"), counterexample("commit-twice"));
     snapline(&["trace", "render", &run, "--itf"]).is(2, &["--itf is for traces of the model"]);
-    snapline(&["trace", "render", &run, "--compare", &model])
-        .is(2, &["--compare is for traces of the model"]);
-    snapline(&["trace", "render", &model, "--compare", &run])
-        .is(2, &["--compare is for traces of the model"]);
+    snapline(&["trace", "render", &run, "--compare", &model]).is(2, &["compare two of a kind"]);
+    snapline(&["trace", "render", &model, "--compare", &run]).is(2, &["compare two of a kind"]);
     snapline(&["trace", "render", &run, "--production"])
         .is(2, &["--production is for traces of the model"]);
     snapline(&["trace", "render", &run, &model]).is(2, &["drawn by itself"]);

@@ -43,6 +43,7 @@ function check(it) {
   must(Array.isArray(it.stories) && it.stories.length > 0, "it has no stories");
   must(typeof it.clauses === "object" && it.clauses && Array.isArray(it.commands) && Array.isArray(it.production), "clauses, commands or production are not what they should be");
   must(Array.isArray(it.parts), "`parts` is no list");
+  const stepOf = (story) => it.stories[story]?.scene?.steps?.length ?? -1;
   it.stories.forEach(({ label, scene }, story) => {
     const at = `story ${story + 1}`;
     must(typeof label === "string" && scene && typeof scene.title === "string" && typeof scene.ending === "string", `${at} has no label, title or ending`);
@@ -64,6 +65,7 @@ function check(it) {
     must(parts === null || parts && is.step(parts.step) && typeof parts.says === "string", `${at}: \`parts\` is not what it should be`);
     must(broken === null || broken && is.step(broken.step) && typeof broken.name === "string" && typeof broken.says === "string", `${at}: \`broken\` is not what it should be`);
   });
+  must(it.production.every((one) => one && typeof one.says === "string" && (one.step === null || Number.isInteger(one.step) && one.step > 0 && one.step <= stepOf(one.story))), "`production` is not what it should be");
   const pair = (row) => Array.isArray(row) && [0, 1].every((side) => Number.isInteger(row[side]) && row[side] >= 0 && row[side] <= it.stories[side].scene.steps.length);
   must(it.compare === null || it.compare && it.stories.length === 2 && Array.isArray(it.compare.rows) && it.compare.rows.every(pair), "`compare` is not what it should be");
 }
@@ -91,6 +93,8 @@ function factAt(one, lane, step) {
 const laneX = (one, lane) => one.x + one.lane * lane + one.lane / 2;
 /** Where the story that is shown parts from what the correct protocol makes of it; null if that is not known. */
 const partsHere = () => (told.compare ? null : told.parts[sides[0].story] ?? null);
+/** What production came to at a step of the story that is shown. */
+const productionHere = () => told.production.filter(({ story, step }) => step !== null && story === sides[0].story);
 const stepsAt = (place) => sides.map((one) => [one, one.stepAt[place]]).filter(([, step]) => step > 0).map(([one, step]) => [one, one.scene.steps[step - 1], step]);
 /** The place of the breach, or of the first difference; null if there is none. */
 const brokenAt = () => (told.compare ? told.compare.first : sides[0].scene.broken ? sides[0].scene.broken.step : null);
@@ -194,7 +198,7 @@ function draw() {
   const view = $("view"), head = $("lanes").offsetHeight;
   const first = Math.max(0, Math.min(rows.length - 1, Math.floor((view.scrollTop - head) / rowHeight) - OVERSCAN));
   const last = Math.min(rows.length - 1, Math.ceil((view.scrollTop + view.clientHeight) / rowHeight) + OVERSCAN);
-  const top = first * rowHeight, y = (row) => row * rowHeight + rowHeight / 2 - top, here = rowOf[current], broken = brokenAt(), parts = partsHere();
+  const top = first * rowHeight, y = (row) => row * rowHeight + rowHeight / 2 - top, here = rowOf[current], broken = brokenAt(), parts = partsHere(), marked = new Set(productionHere().map(({ step }) => rowOf[step]));
   const canvas = svg("svg", { width, height: Math.max(1, (last - first + 1) * rowHeight + 12), "aria-hidden": "true" });
   canvas.style.top = `${top}px`;
   const band = (style, row, x = 0, wide = width) => canvas.append(svg("rect", { class: style, x, y: y(row) - rowHeight / 2, width: wide, height: rowHeight }));
@@ -205,6 +209,7 @@ function draw() {
     else if (row % 2) band("shade", row);
     if (parts && rowOf[parts.step] === row) band("apart-edge", row, 0, 5);
     if (breaks) band(told.compare ? "apart-edge" : "broken-edge", row, 0, 5);
+    if (marked.has(row)) band("production-edge", row, 6, 4);
   }
   for (const one of sides) drawSide(canvas, one, first, last, y);
   if (sides.length > 1) canvas.append(svg("line", { class: "split", x1: sides[1].x - 7, x2: sides[1].x - 7, y1: 0, y2: (last - first + 1) * rowHeight }));
@@ -346,6 +351,9 @@ function tell() {
   $("difference").hidden = !apart;
   $("difference").replaceChildren(...(apart ? [element("strong", told.compare ? "The first difference" : "Here the wrong rule shows"),
     ...(told.compare || parts).says.split("; ").map((text) => element("p", text))] : []));
+  const produced = productionHere().filter(({ step }) => step === current);
+  $("on-production").hidden = !produced.length;
+  $("on-production").replaceChildren(...(produced.length ? [element("strong", "On production code"), ...produced.map(({ says }) => element("p", says))] : []));
   const happened = folded ? [] : stepsAt(current);
   $("clause").replaceChildren(...[...new Set(happened.map(([, at]) => at.clause))].map((name) => clause(name, `SPEC ${name}, which this step is about`)));
   const list = element("table");
@@ -543,7 +551,15 @@ function begin(story, at) {
     return button;
   }));
   const commands = told.commands.flatMap(([what, command]) => [element("p", what), element("pre", command)]);
-  $("commands").replaceChildren(...commands, ...told.production.map((text) => element("p", text)));
+  const produced = told.production.filter(({ story: of }) => compare || of === story).map(({ says, step }) => {
+    const line = element("p", says, { class: "produced" });
+    if (step === null) return line;
+    const button = element("button", `go to step ${step}`);
+    button.addEventListener("click", () => go(step));
+    line.append(" ", button);
+    return line;
+  });
+  $("commands").replaceChildren(...commands, ...produced);
   $("again").hidden = !$("commands").children.length;
   opened = new Set();
   matches = [];

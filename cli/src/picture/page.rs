@@ -24,8 +24,8 @@ pub(crate) struct Document {
     pub(crate) parts: Vec<Option<Parts>>,
     /// How two stories are laid side by side.
     pub(crate) compare: Option<Compare>,
-    /// What production came to with the same schedule, a sentence each.
-    pub(crate) production: Vec<String>,
+    /// What production came to with the stories' schedules, a sentence each.
+    pub(crate) production: Vec<Produced>,
     /// Commands, each with what it is for.
     pub(crate) commands: Vec<[String; 2]>,
     /// The clauses that the stories refer to, by number.
@@ -51,6 +51,16 @@ pub(crate) struct Parts {
     pub(crate) step: usize,
     /// What happens there, and what would.
     pub(crate) says: String,
+}
+
+/// What production came to with a story's schedule.
+#[derive(Serialize, Debug)]
+pub(crate) struct Produced {
+    /// Which story.
+    pub(crate) story: usize,
+    pub(crate) says: String,
+    /// At which of its steps that shows, if at one.
+    pub(crate) step: Option<usize>,
 }
 
 /// Two stories side by side.

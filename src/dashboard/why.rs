@@ -154,6 +154,10 @@ impl Case<'_> {
                 return vec![format!("{name} could not write its snapshot and has declined")];
             }
             SubtaskStage::Writing { since } => {
+                // That the write has ended is only seen in a turn: without one there is no telling the two apart.
+                if let Some(blocked) = self.blocked(task) {
+                    return blocked;
+                }
                 return vec![format!("{name} has been writing its snapshot for {}", words(*since))];
             }
             SubtaskStage::Aligning { awaited, .. } => {
@@ -388,6 +392,15 @@ mod tests {
         let why = asked(&status, Some(0));
         assert!(why.text.ends_with("in/0 has been in one step of its own code for 4.0 s."));
         assert_eq!(why.chain[1], "map has no turn: it shares a worker thread with in/0");
+    }
+
+    #[test]
+    fn a_write_whose_end_nobody_has_a_turn_to_see_is_not_to_blame() {
+        let mut status = job([written(), written(), written(), writing()]);
+        status.tasks[2].worker = 3;
+        let why = asked(&status, Some(2));
+        assert!(why.text.ends_with("map has been in one step of its own code for 4.0 s."));
+        assert_eq!(why.chain[0], "out has no turn: it shares a worker thread with map");
     }
 
     #[test]

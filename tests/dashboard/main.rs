@@ -26,17 +26,40 @@ fn scratch(name: &str) -> String {
 
 /// Holds whoever passes while it is shut.
 #[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
+struct Gate(Mutex<Held>, Condvar);
+
+#[derive(Default)]
+struct Held {
+    shut: bool,
+    /// Whether somebody has come to it since it was shut.
+    someone: bool,
+}
 
 impl Gate {
-    fn set(&self, shut: bool) {
-        *self.0.lock().expect("nobody panics") = shut;
-        self.1.notify_all();
+    /// Shuts it, and waits until somebody stands before it.
+    fn shut(&self) -> Shut<'_> {
+        let mut held = self.0.lock().expect("nobody panics");
+        *held = Held { shut: true, someone: false };
+        let waited = self.1.wait_timeout_while(held, Duration::from_secs(60), |held| !held.someone);
+        assert!(!waited.expect("nobody panics").1.timed_out(), "no record comes to the gate");
+        Shut(self)
     }
 
     fn pass(&self) {
-        let shut = self.0.lock().expect("nobody panics");
-        drop(self.1.wait_while(shut, |shut| *shut).expect("nobody panics"));
+        let mut held = self.0.lock().expect("nobody panics");
+        held.someone = true;
+        self.1.notify_all();
+        drop(self.1.wait_while(held, |held| held.shut).expect("nobody panics"));
+    }
+}
+
+/// Opens the gate again, whatever happens in between: a failed test must not wait for its own job.
+struct Shut<'a>(&'a Gate);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().expect("nobody panics").shut = false;
+        self.0.1.notify_all();
     }
 }
 
@@ -152,8 +175,8 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
 fn who_blocks_a_checkpoint_is_named() {
     let rig = rig();
     rig.until("a record", |status| status["tasks"][1]["in"].as_u64() > Some(0));
-    rig.gate.set(true);
     thread::scope(|scope| {
+        let shut = rig.gate.shut();
         let asking = scope.spawn(|| rig.handle.checkpoint());
         let status = rig.until("late", |status| {
             let text = status["why"]["text"].as_str().unwrap_or_default();
@@ -168,7 +191,7 @@ fn who_blocks_a_checkpoint_is_named() {
         assert_eq!(subtasks.len(), 3);
         assert!(status["tasks"][1]["in_one_step"].as_f64() > Some(1000.0));
         assert!(status["under_way"][0]["running"].as_f64() > Some(0.0));
-        rig.gate.set(false);
+        drop(shut);
         asking.join().expect("no panic").expect("the checkpoint completes behind the gate");
     });
     rig.until("calm", |status| status["why"]["late"] == false);
@@ -431,8 +454,8 @@ fn a_browser_shows_who_is_late() {
     until(&mut browser, "document.querySelectorAll('#history tr').length === 6");
     browser.picture("dashboard-light.png");
 
-    rig.gate.set(true);
     thread::scope(|scope| {
+        let shut = rig.gate.shut();
         let asking = scope.spawn(|| rig.handle.checkpoint());
         until(
             &mut browser,
@@ -451,7 +474,7 @@ fn a_browser_shows_who_is_late() {
         assert_eq!(browser.eval("document.documentElement.scrollWidth <= innerWidth"), true);
         browser.dark(false);
         browser.size(1280, 800);
-        rig.gate.set(false);
+        drop(shut);
         asking.join().expect("no panic").expect("it completes");
     });
     rig.failing.store(true, Ordering::Relaxed);

@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use snapline::connect::{FileSink, FileSource, read_committed};
+use snapline::connect::{FileSink, FileSource, Source, TwoPhaseSink, read_committed};
 use snapline::{BoxError, Dataflow, Ended, JobConfig, Level, Timestamp, Tumbling, Watermarks};
 
 /// A line of the log: `SECOND HOST STATUS`.
@@ -29,7 +29,7 @@ fn parse(line: &str) -> Result<Request, BoxError> {
 }
 
 /// 6,000 lines: one in ten is out of order, one in a hundred minutes late.
-fn log() -> String {
+pub(crate) fn log() -> String {
     let line = |number: i64| {
         let held_back = match number {
             _ if number % 100 == 99 => 180,
@@ -43,15 +43,16 @@ fn log() -> String {
     (0..6_000).map(line).collect()
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let place = tempfile::tempdir()?;
-    std::fs::write(place.path().join("access.log"), log())?;
-
+pub(crate) fn pipeline(
+    log: impl Source<Record = String>,
+    per_minute: impl TwoPhaseSink<Record = String>,
+    late: impl TwoPhaseSink<Record = String>,
+) -> Dataflow {
     let flow = Dataflow::new("log-analytics");
-    let (per_minute, too_late) = flow
-        .source("log", FileSource::path(place.path().join("access.log")))
+    let (minutes, too_late) = flow
+        .source("log", log)
         .parallelism(1)
-        .try_map(|line: String| parse(&line))
+        .try_map(|line| parse(&line))
         .assign_timestamps(
             // Out of order by ten seconds. In steps, so that the same lines are late in every run.
             Watermarks::bounded(Duration::from_secs(10)).in_steps_of(Duration::from_secs(1)),
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             *errors += u64::from(request.status >= 500);
         })
         .split();
-    per_minute
+    minutes
         .map(|minute| {
             let ((requests, errors), start) = (minute.result, minute.window.start.millis());
             format!(
@@ -74,10 +75,19 @@ fn main() -> Result<(), Box<dyn Error>> {
                 minute.key
             )
         })
-        .sink("per-minute", FileSink::new(place.path().join("per-minute")));
-    too_late
-        .map(|(host, request)| format!("{host} {}", request.second))
-        .sink("too-late", FileSink::new(place.path().join("too-late")));
+        .sink("per-minute", per_minute);
+    too_late.map(|(host, request)| format!("{host} {}", request.second)).sink("too-late", late);
+    flow
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let place = tempfile::tempdir()?;
+    std::fs::write(place.path().join("access.log"), log())?;
+    let flow = pipeline(
+        FileSource::path(place.path().join("access.log")),
+        FileSink::new(place.path().join("per-minute")),
+        FileSink::new(place.path().join("too-late")),
+    );
 
     let config = JobConfig::new()
         .parallelism(2)

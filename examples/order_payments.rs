@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use snapline::connect::{Collect, Generator, MemorySink};
+use snapline::connect::{Collect, Generator, MemorySink, MemorySource, Source, TwoPhaseSink};
 use snapline::{
     CoProcess, Dataflow, Either, Ended, JobConfig, Level, TimeContext, Timestamp, Watermarks,
 };
@@ -19,23 +19,23 @@ const ORDERS: u64 = 1_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// An order's number and its amount in cents; when, in seconds.
-type Order = (u64, u64, i64);
+pub(crate) type Order = (u64, u64, i64);
 /// The number of the order that is paid; when, in seconds.
-type Payment = (u64, i64);
+pub(crate) type Payment = (u64, i64);
 
-fn order(number: u64) -> Order {
+pub(crate) fn order(number: u64) -> Order {
     (number, 500 + number * 37 % 9_000, number as i64 * 30)
 }
 
 /// Payments come in the order of their times, but for half an hour.
-fn payment(number: u64) -> Option<Payment> {
+pub(crate) fn payment(number: u64) -> Option<Payment> {
     let (_, _, ordered) = order(number);
     let after = if number.is_multiple_of(7) { 2 * 3_600 } else { 60 + number as i64 * 13 % 1_700 };
     (number % 10 != 9).then_some((number, ordered + after))
 }
 
 /// What became of an order.
-type Settled = Either<(u64, i64), u64>;
+pub(crate) type Settled = Either<(u64, i64), u64>;
 
 /// Whether an order was paid within an hour.
 fn in_time(ordered: i64, paid: i64) -> bool {
@@ -110,24 +110,39 @@ impl CoProcess<u64, Order, Payment> for Settle {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (paid, given_up) = (MemorySink::new(), MemorySink::new());
+pub(crate) fn pipeline(
+    orders: impl Source<Record = Order>,
+    payments: impl Source<Record = Payment>,
+    paid: impl TwoPhaseSink<Record = (u64, i64)>,
+    given_up: impl TwoPhaseSink<Record = u64>,
+) -> Dataflow {
     let flow = Dataflow::new("order-payments");
     let seconds = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
     let orders = flow
-        .source("orders", Generator::new(ORDERS, order))
+        .source("orders", orders)
         .assign_timestamps(Watermarks::monotonous(), move |order| seconds(order.2));
     let payments = flow
-        .source("payments", Generator::new(ORDERS, payment))
-        .flat_map(|payment| payment)
+        .source("payments", payments)
         .assign_timestamps(Watermarks::bounded(2 * HOUR), move |payment| seconds(payment.1));
     let (in_time, not) = orders
         .key_by(|order| order.0)
         .connect(payments.key_by(|payment| payment.0))
         .process_with(Settle)
         .split();
-    in_time.sink("paid", paid.clone());
-    not.sink("given-up", given_up.clone());
+    in_time.sink("paid", paid);
+    not.sink("given-up", given_up);
+    flow
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (paid, given_up) = (MemorySink::new(), MemorySink::new());
+    let payments: Vec<Payment> = (0..ORDERS).filter_map(payment).collect();
+    let flow = pipeline(
+        Generator::new(ORDERS, order),
+        MemorySource::new(payments),
+        paid.clone(),
+        given_up.clone(),
+    );
 
     let config = JobConfig::new()
         .parallelism(2)

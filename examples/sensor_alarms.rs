@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use snapline::connect::{Generator, MemorySink};
+use snapline::connect::{Generator, MemorySink, Source, TwoPhaseSink};
 use snapline::{Dataflow, Ended, JobConfig, Level, Session, Timestamp, Watermarks};
 
 const SENSORS: u64 = 20;
@@ -20,10 +20,10 @@ const SECONDS: u64 = 3_600;
 const HOT: i64 = 80;
 
 /// Sensor, second, degrees.
-type Reading = (u64, u64, i64);
+pub(crate) type Reading = (u64, u64, i64);
 
 /// Each sensor is read every five seconds. It is hot for a minute and a half, and later for three minutes.
-fn reading(number: u64) -> Reading {
+pub(crate) fn reading(number: u64) -> Reading {
     let (sensor, second) = (number % SENSORS, number / SENSORS * 5);
     let first = 300 + sensor * 60;
     let second_time = 1_900 + sensor * 60;
@@ -32,10 +32,15 @@ fn reading(number: u64) -> Reading {
     (sensor, second, if hot { HOT + (second % 7) as i64 } else { 20 })
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let alarms = MemorySink::new();
+/// Sensor, second, for how many seconds, how hot at most.
+pub(crate) type Alarm = (u64, u64, u64, i64);
+
+pub(crate) fn pipeline(
+    readings: impl Source<Record = Reading>,
+    alarms: impl TwoPhaseSink<Record = Alarm>,
+) -> Dataflow {
     let flow = Dataflow::new("sensor-alarms");
-    flow.source("readings", Generator::new(SENSORS * SECONDS / 5, reading))
+    flow.source("readings", readings)
         .assign_timestamps(
             Watermarks::bounded(Duration::from_secs(5)).idle(Duration::from_secs(600)),
             |(_, second, _)| Timestamp::from_millis(*second as i64 * 1_000),
@@ -55,8 +60,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             let begin = alarm.window.start.millis() as u64 / 1_000;
             (alarm.key, begin, alarm.result.0 - begin, alarm.result.1)
         })
-        .sink("alarms", alarms.clone());
+        .sink("alarms", alarms);
+    flow
+}
 
+fn main() -> Result<(), Box<dyn Error>> {
+    let alarms = MemorySink::new();
+    let flow = pipeline(Generator::new(SENSORS * SECONDS / 5, reading), alarms.clone());
     let config = JobConfig::new()
         .parallelism(2)
         .checkpoint_interval(Duration::from_millis(50))
@@ -64,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outcome = flow.build(config)?.run()?;
     println!("outcome: {:?}", outcome.ended);
 
-    let mut all: Vec<(u64, u64, u64, i64)> = alarms.committed();
+    let mut all: Vec<Alarm> = alarms.committed();
     all.sort_unstable();
     for (sensor, begin, seconds, hottest) in all.iter().take(4) {
         println!("sensor {sensor}: at {begin} s for {seconds} s, up to {hottest} degrees");

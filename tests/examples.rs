@@ -97,6 +97,19 @@ fn orders_are_paid_or_given_up() {
     assert!(text.contains("771 paid within 1759 s, 229 given up"), "{text}");
 }
 
+#[test]
+fn taxi_rides_as_in_flink_s_training() {
+    let text = run("taxi");
+    for line in [
+        "ride-cleansing: Finished, ",
+        "rides-and-fares: Finished, 2000 results",
+        "hourly-tips: Finished, 12 results",
+        "long-rides: Finished, 40 results",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
 #[cfg(feature = "dashboard")]
 #[test]
 fn a_job_with_a_status_page() {

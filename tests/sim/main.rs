@@ -1,6 +1,8 @@
 //! The simulator: on its own pipelines, twice the same, and on a pipeline that is wrong.
 #![allow(clippy::print_stdout, reason = "a test says what it found")]
 
+mod examples;
+
 use snapline::connect::MemorySource;
 use snapline::sim::pipelines::PIPELINES;
 use snapline::sim::{self, Env, Fault, Mutant, Simulation};

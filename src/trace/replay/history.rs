@@ -70,7 +70,11 @@ pub(super) struct History {
     manifests: BTreeMap<CheckpointId, Manifest>,
     /// By the name of the blob that is written for it.
     snapshots: BTreeMap<BlobId, Snapshot>,
+    /// Deleted, for all that is known: nothing that is restored needs it.
     deleted: BTreeSet<BlobId>,
+    /// Planned to be deleted, by somebody who perhaps was refused: nobody need find it. A deposed coordinator may plan to delete what one
+    /// between it and the last has restored.
+    to_be_deleted: BTreeSet<BlobId>,
     txns: BTreeMap<TxnId, Txn>,
     /// Which of the traces is being replayed.
     run: usize,
@@ -262,8 +266,9 @@ impl History {
                 return wrong(format!("checkpoint {checkpoint} needs the blobs {blobs:?}"));
             }
             let missing = blobs.iter().find(|blob| !listed.contains(*blob));
-            let there =
-                |blob: &&&BlobId| !self.deleted.contains(**blob) && !self.later(blobs_gone, **blob);
+            let there = |blob: &&&BlobId| {
+                !self.to_be_deleted.contains(**blob) && !self.later(blobs_gone, **blob)
+            };
             if let Some(missing) = missing.filter(there) {
                 return wrong(format!("{missing:?} is durable and needed, and is not listed"));
             }
@@ -290,6 +295,12 @@ impl History {
         self.snapshots.entry(blob).or_default();
     }
 
+    /// SPEC 8.5: a deletion is asked of the store.
+    pub(super) fn to_be_deleted(&mut self, plan: &Plan) {
+        self.to_be_deleted.extend(&plan.blobs);
+    }
+
+    /// The store says that it is done.
     pub(super) fn deleted(&mut self, plan: &Plan) {
         self.deleted.extend(&plan.blobs);
     }

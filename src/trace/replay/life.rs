@@ -57,6 +57,8 @@ pub(super) struct Life {
     armed: BTreeSet<Timer>,
     /// What the deletion that was asked for must spare.
     roots: Option<Roots>,
+    /// What the deletion that was not answered yet is to delete.
+    planned: Option<Plan>,
     mail: Mail,
     attempts: BTreeMap<Attempt, Hosted>,
 }
@@ -87,6 +89,7 @@ impl Life {
             over: false,
             armed: BTreeSet::new(),
             roots: None,
+            planned: None,
             mail: Mail::default(),
             attempts: BTreeMap::new(),
         }
@@ -327,6 +330,9 @@ impl Life {
                 ensure(planned || !applied, Rule::Retention, || {
                     "no line says what was deleted".into()
                 })?;
+                if let Some(planned) = self.planned.take().filter(|_| applied) {
+                    history.deleted(&planned);
+                }
             }
             _ => {}
         }
@@ -376,7 +382,8 @@ impl Life {
         ensure(right == *planned, Rule::Retention, || {
             format!("what these roots do not reach is {}", spell(&right))
         })?;
-        history.deleted(planned);
+        history.to_be_deleted(planned);
+        self.planned = Some(planned.clone());
         tally.deletions += 1;
         Ok(())
     }

@@ -76,7 +76,8 @@
 //! # Errors
 //!
 //! [`BuildError`] is what is wrong with a dataflow before it runs, [`JobError`] why a job failed. A panic or an error in your code is a
-//! [`TaskFailure`] that names operator, subtask and attempt; the job is restored as [`JobConfig::restart`] says. Data that would be lost is
+//! [`TaskFailure`] that names operator, subtask and attempt; the job is restored as [`JobConfig::restart`] says, unless no restart can help
+//! ([`Permanent`]). Data that would be lost is
 //! never passed over in silence: a damaged checkpoint ([`JobError::Recovery`]), one of a job of another shape ([`JobError::Mismatch`]) and a
 //! transaction that the external system dropped ([`JobError::DataLoss`]) end the job.
 //!
@@ -133,7 +134,7 @@ pub use engine::status::{
     CheckpointStats, JobPhase, JobStatus, RestartStats, SubtaskStage, SubtaskStats, TaskStatus,
     UnderWayStatus,
 };
-pub use error::BoxError;
+pub use error::{BoxError, Permanent};
 pub use snapline_protocol as protocol;
 
 /// The README's Rust blocks, as tests of the documentation. One of them simulates.

@@ -136,6 +136,22 @@ impl ConnectError {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
+    /// Whether trying again cannot help. What a path names may come back, unless it was never there: `first` says that this is the process's
+    /// first attempt.
+    pub(crate) const fn is_permanent(&self, first: bool) -> bool {
+        match self {
+            Self::Owned { .. }
+            | Self::NameTaken { .. }
+            | Self::BadName { .. }
+            | Self::Damaged { .. }
+            | Self::BadPosition { .. }
+            | Self::BadPattern { .. }
+            | Self::NotUtf8 { .. } => true,
+            Self::NoInput { .. } | Self::NotAFile { .. } | Self::NoMatch { .. } => first,
+            _ => false,
+        }
+    }
+
     /// What the operating system said, if it was it.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {

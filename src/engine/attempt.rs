@@ -18,7 +18,7 @@ use super::turn;
 use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
-use crate::error::BoxError;
+use crate::error::{BoxError, Permanent};
 use crate::state::{Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
@@ -280,11 +280,11 @@ fn claimed(
 ) -> Result<Option<(CheckpointId, Locations)>, BoxError> {
     let (Some(restored), Some(permit)) = (restored, permit) else { return Ok(None) };
     if let Some((operator, state)) = restored.unclaimed().into_iter().next() {
-        return Err(format!(
+        return Err(Permanent::new(format!(
             "checkpoint {} holds state `{state}` of operator `{operator}`, which the operator has no use for any more: restoring \
              would drop it; run the job that wrote it, or begin in another directory",
             permit.checkpoint()
-        )
+        ))
         .into());
     }
     Ok(Some((permit.checkpoint(), restored.into_locations())))

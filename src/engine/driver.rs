@@ -486,7 +486,11 @@ impl Driver {
     fn recover(&mut self) {
         let first = self.host.attempt().is_none();
         let now = self.hosting.platform.clock.now();
-        let pause = if first { Some(Duration::ZERO) } else { self.restarts.next(now) };
+        let hopeless = self.failure.as_ref().is_some_and(|failure| failure.is_permanent());
+        let pause = match first {
+            true => Some(Duration::ZERO),
+            false => self.restarts.next(now).filter(|_| !hopeless),
+        };
         self.end_tasks();
         let Some(pause) = pause else {
             // A sink may hear of a successor before the store tells.

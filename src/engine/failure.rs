@@ -5,7 +5,9 @@ use std::fmt;
 
 use snapline_protocol::ids::Attempt;
 
-use crate::error::BoxError;
+use crate::connect::ConnectError;
+use crate::error::{BoxError, Permanent};
+use crate::state::StateError;
 
 /// A task's failure: which operator, which of its subtasks, in which attempt, and why.
 #[derive(Debug)]
@@ -20,6 +22,27 @@ pub struct TaskFailure {
     pub doing: &'static str,
     /// Why.
     pub cause: BoxError,
+}
+
+impl TaskFailure {
+    /// Whether no restart can help (SPEC 15.4): somebody says so, with [`Permanent`]; or it is known of the error; or it is one that may go
+    /// away, like a file that is not there, but was met by the process's first attempt, which is how a wrong path is told at once.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        let first = self.attempt.number == 1;
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.cause);
+        std::iter::from_fn(|| {
+            let error = next?;
+            next = error.source();
+            Some(error)
+        })
+        .any(|error| {
+            let connect = error.downcast_ref::<ConnectError>();
+            error.is::<Permanent>()
+                || connect.is_some_and(|error| error.is_permanent(first))
+                || error.downcast_ref::<StateError>().is_some_and(StateError::is_permanent)
+        })
+    }
 }
 
 impl fmt::Display for TaskFailure {

@@ -86,6 +86,13 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether reading or writing it again cannot help: all but the store's own errors.
+    pub(crate) const fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+}
+
 impl From<StoreError> for StateError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

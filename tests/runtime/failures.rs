@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use snapline::connect::{Collect, MemorySink, MemorySource};
+use snapline::connect::{Collect, FileSource, MemorySink, MemorySource};
+use snapline::protocol::ids::Attempt;
 use snapline::{
-    BoxError, Dataflow, Ended, JobConfig, JobError, KeyState, Outcome, Restart, TaskFailure,
+    BoxError, Dataflow, Ended, JobConfig, JobError, KeyState, Outcome, Permanent, Restart,
+    TaskFailure,
 };
 
 use crate::kit::{assert_ended, config, ms, patient, wait};
@@ -116,6 +118,59 @@ fn restarts_end_when_they_are_used_up() {
     for word in ["`refusing`", "subtask 0", "attempt 1.3", "not today"] {
         assert!(text.contains(word), "{text}");
     }
+}
+
+/// How often it was tried, and the failure.
+fn tried(error: impl Fn() -> BoxError + Clone + Send + 'static) -> (u32, Box<TaskFailure>) {
+    let (flow, tries) = (Dataflow::new("hopeless"), Arc::new(AtomicU32::new(0)));
+    let counting = Arc::clone(&tries);
+    flow.source("in", MemorySource::new(vec![1u64]))
+        .try_map(move |_| {
+            counting.fetch_add(1, Ordering::Relaxed);
+            Err::<u64, BoxError>(error())
+        })
+        .sink("out", MemorySink::new());
+    let config = config().parallelism(1).restart(Restart::Fixed { attempts: 3, pause: ms(1) });
+    let failure = failure(wait(flow.build(config).expect("builds").spawn().expect("starts")));
+    (tries.load(Ordering::Relaxed), failure)
+}
+
+#[test]
+fn what_is_permanent_is_not_tried_again() {
+    let (tries, failure) = tried(|| Permanent::new("never").into());
+    assert_eq!((tries, failure.is_permanent()), (1, true));
+    assert_eq!(failure.cause.to_string(), "never");
+    // Also where it is the cause of another error.
+    #[derive(Debug)]
+    struct Wrapped(Permanent);
+    impl std::fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    assert_eq!(tried(|| Wrapped(Permanent::new("never")).into()).0, 1);
+    let (tries, failure) = tried(|| "not today".into());
+    assert_eq!((tries, failure.is_permanent()), (4, false));
+}
+
+#[test]
+fn a_wrong_path_is_told_at_once() {
+    let flow = Dataflow::new("nowhere");
+    let place = tempfile::tempdir().expect("a scratch directory");
+    let path = place.path().join("no-such-file");
+    flow.source("in", FileSource::path(&path)).sink("out", MemorySink::new());
+    let config = config().restart(Restart::Fixed { attempts: 1_000, pause: ms(1_000) });
+    let failure = failure(wait(flow.build(config).expect("builds").spawn().expect("starts")));
+    assert!(failure.to_string().contains("no-such-file: no such file"), "{failure}");
+    assert_eq!((failure.attempt.number, failure.is_permanent()), (1, true));
+    // For a later attempt it may come back.
+    let later = TaskFailure { attempt: Attempt { number: 2, ..failure.attempt }, ..*failure };
+    assert!(!later.is_permanent());
 }
 
 #[test]

@@ -101,6 +101,7 @@
 //! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
 //! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
+//! | [`guide`] | what is there, for those who know Apache Flink |
 
 mod channel;
 mod clock;
@@ -111,6 +112,7 @@ mod dataflow;
 mod engine;
 mod error;
 mod files;
+pub mod guide;
 #[cfg(feature = "dashboard")]
 #[doc(hidden)]
 pub mod serve;

@@ -110,6 +110,23 @@ fn taxi_rides_as_in_flink_s_training() {
     }
 }
 
+/// The guide says how many lines each example has.
+#[test]
+fn lines_are_counted_right() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(root.join("src/guide/flink.md")).expect("it is there");
+    let mut counted = 0;
+    for row in guide.lines().filter(|line| line.contains("| `examples/")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let text = std::fs::read_to_string(root.join(cells[2].trim_matches('`'))).expect(row);
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        assert_eq!(cells[3], lines.to_string(), "{row}");
+        counted += 1;
+    }
+    assert!(counted >= 4, "{counted} rows");
+}
+
 #[cfg(feature = "dashboard")]
 #[test]
 fn a_job_with_a_status_page() {

@@ -1,5 +1,8 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 
+mod compress;
+#[cfg(feature = "formats")]
+mod decode;
 mod error;
 mod file_sink;
 mod file_source;
@@ -9,10 +12,19 @@ mod memory_source;
 mod plain;
 mod upsert;
 
+#[cfg(feature = "formats")]
+pub use decode::{
+    Csv, CsvDecoder, Decoded, DecodedPosition, DecodedReader, Decoder, DirectorySource, Fail,
+    Format, JsonDecoder, JsonLines, Keep, LineDecoder, Lines, Malformed, OnMalformed, ParseLine,
+    Skip, Text,
+};
 pub use error::ConnectError;
 pub use file_sink::{
-    Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
+    ByLine, Encode, EncodeFile, FileCommittable, FileCommitter, FileEncoder, FileSink, FileWriter,
+    LineEncoder, Plain, read_committed,
 };
+#[cfg(feature = "formats")]
+pub use file_sink::{CsvEncoder, JsonEncoder};
 #[cfg(feature = "sim")]
 pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file_of};
 pub use file_source::{FilePosition, FileReader, FileSource};
@@ -135,6 +147,11 @@ pub trait SourceReader: Send + 'static {
 
     /// The position behind the last record that was pushed.
     fn position(&self) -> Self::Position;
+
+    /// How many records it could not read and has passed over: all that its position accounts for. For the status of the task.
+    fn malformed(&self) -> u64 {
+        0
+    }
 }
 
 /// What a read came to.

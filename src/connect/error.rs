@@ -247,7 +247,7 @@ impl fmt::Display for ConnectError {
                     None => write!(f, "{}, the record at byte {offset}: {why}", path.display())?,
                 }
                 f.write_str(
-                    "; repair the file, or choose `.skip_malformed()` or `.keep_malformed()` for records",
+                    "; repair it, or choose another way with what is malformed: `.skip_malformed()`, or for files `.keep_malformed()`",
                 )
             }
             Self::Changed { path } => write!(

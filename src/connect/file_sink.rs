@@ -38,6 +38,8 @@ mod disk;
 mod encode;
 mod layout;
 mod marker;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod writer;
 
 use std::fmt;
@@ -54,6 +56,8 @@ pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Pla
 #[cfg(feature = "formats")]
 pub use self::encode::{CsvEncoder, JsonEncoder};
 use self::layout::{Layout, Part};
+#[cfg(feature = "parquet")]
+pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
 use self::writer::Rolling;
 use super::compress::Compression;

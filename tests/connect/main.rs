@@ -6,6 +6,7 @@ mod files;
 #[cfg(feature = "formats")]
 mod formats;
 mod inputs;
+mod lines;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;

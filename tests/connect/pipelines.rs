@@ -39,7 +39,7 @@ fn put(directory: &Path, name: &str, bytes: Vec<u8>) {
 fn failing(seen: &Arc<AtomicU64>) -> impl FnMut(Row) -> Result<Row, BoxError> + Clone + use<> {
     let seen = Arc::clone(seen);
     move |row| match seen.fetch_add(1, Ordering::Relaxed) {
-        700 | 1_500 | 2_900 => Err("a failure, on purpose".into()),
+        700 | 1_500 | 2_500 => Err("a failure, on purpose".into()),
         _ => Ok(row),
     }
 }

@@ -97,6 +97,56 @@ fn file_sink_that_rolls() {
     eprintln!("rolling: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
+/// A row of a Parquet file.
+#[cfg(feature = "parquet")]
+#[derive(parquet_derive::ParquetRecordWriter)]
+struct Row {
+    number: i64,
+}
+
+/// Every batch is a row group, and every second one ends a file.
+#[cfg(feature = "parquet")]
+struct Columns(tempfile::TempDir);
+
+#[cfg(feature = "parquet")]
+impl SinkUnderTest for Columns {
+    type Sink = FileSink<Row, snapline::connect::Parquet>;
+
+    fn sink(&self) -> Self::Sink {
+        let format = snapline::connect::Parquet::new().rows_per_group(1);
+        FileSink::parquet(self.0.path()).format(format).roll_bytes(100)
+    }
+
+    fn record(&self, number: u64) -> Row {
+        Row { number: number as i64 }
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
+        use parquet::record::RowAccessor;
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(self.0.path())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "parquet") {
+                for row in
+                    SerializedFileReader::new(std::fs::File::open(path)?)?.get_row_iter(None)?
+                {
+                    numbers.push(row?.get_long(0)? as u64);
+                }
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_sink() {
+    let check = testkit::sink(|| Columns(tempfile::tempdir().unwrap()));
+    let report = check.subtasks(1).records(4).single_crashes().check();
+    eprintln!("parquet: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
 struct Example(tempfile::TempDir);
 
 impl SinkUnderTest for Example {

@@ -177,7 +177,8 @@ impl Coming {
         let name = piece.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if self.source.ascending {
             read.clear();
-            self.behind.get_or_insert_default().insert(name.into());
+            // Before it was looked for the first time it is not known what is there.
+            self.behind.iter_mut().for_each(|behind| _ = behind.insert(name.into()));
         }
         read.insert(name.into());
     }
@@ -190,6 +191,7 @@ impl Coming {
         }
         if self.source.ascending {
             let Some(newest) = read.last() else {
+                self.behind = Some(BTreeSet::new());
                 self.find(there, last);
                 return Ok(());
             };

@@ -86,6 +86,8 @@
 //! | feature | | |
 //! |---|---|---|
 //! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
+//! | `formats` | off | CSV, JSON lines, gzip and zstd: [`connect::FileSource`]'s `decode`, `connect::DirectorySource`, [`connect::FileSink`]'s `csv` and `json_lines` |
+//! | `parquet` | off | `connect::FileSink::parquet` |
 //! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!

@@ -16,6 +16,9 @@ fn example(name: &str) -> PathBuf {
         if cfg!(feature = "dashboard") {
             cargo.args(["--features", "dashboard"]);
         }
+        if cfg!(all(feature = "formats", feature = "parquet")) {
+            cargo.args(["--features", "formats,parquet"]);
+        }
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
@@ -125,6 +128,63 @@ fn lines_are_counted_right() {
         counted += 1;
     }
     assert!(counted >= 4, "{counted} rows");
+}
+
+#[cfg(all(feature = "formats", feature = "parquet"))]
+#[test]
+fn csv_becomes_parquet_and_broken_lines_dead_letters() {
+    let text = run("csv_to_parquet");
+    assert!(text.contains("outcome: Finished after 2 restarts"), "{text}");
+    for line in [
+        "Bread & Co: 1976 sales, 994642 cents",
+        "Flowers, fresh: 1976 sales, 1002068 cents",
+        "the \"Corner\": 1976 sales, 985238 cents",
+        "5928 sales, 588 with a coupon, and 72 dead letters, the first of them",
+        r#"{"file":"orders-0.csv","line":1009,"why":"column `cents`: invalid digit found in string","text":"1007,\"the \"\"Corner\"\"\",a lot,"}"#,
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+/// Runs `grep`, writes these lines to it, and gives what it prints, and how it ends.
+#[cfg(unix)]
+fn grep(input: &[u8], reads: bool) -> (String, String, bool) {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
+    let mut command = Command::new(example("grep"));
+    command.arg("needle").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut out = child.stdout.take().expect("piped");
+    let mut text = String::new();
+    if !reads {
+        drop(out);
+        let mut stdin = child.stdin.take().expect("piped");
+        // It may have ended before all is written.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+    } else {
+        child.stdin.take().expect("piped").write_all(input).expect("it reads");
+        out.read_to_string(&mut text).expect("it writes text");
+    }
+    let output = child.wait_with_output().expect("it ends");
+    (text, String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
+}
+
+#[cfg(unix)]
+#[test]
+fn lines_go_in_and_out_of_a_process() {
+    let (text, errors, well) = grep(b"hay\na needle\nhay\r\nneedles\r\nthe last needle", true);
+    assert!(well, "{errors}");
+    assert_eq!(text, "a needle\nneedles\nthe last needle\n");
+    assert!(errors.contains("guarantee: at most once"), "{errors}");
+    // What cannot be taken is an error that says so.
+    let long = [b"a needle\n".to_vec(), vec![b'x'; 100_000]].concat();
+    let (_, errors, well) = grep(&long, true);
+    assert!(!well && errors.contains("stdin, line 2: it has more than 65536 bytes"), "{errors}");
+    // Nobody reads what it writes.
+    let (_, errors, well) = grep(&b"a needle\n".repeat(10_000), false);
+    assert!(!well && errors.contains("stdout: cannot write to"), "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
 }
 
 #[cfg(feature = "dashboard")]

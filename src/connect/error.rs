@@ -112,6 +112,34 @@ pub enum ConnectError {
         /// The first byte, from the file's beginning, that is not.
         offset: u64,
     },
+    /// A record of a file cannot be read.
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line that it begins in, from 1; `None` where the file is read in pieces.
+        line: Option<u64>,
+        /// The byte of the (decompressed) file that it begins at.
+        offset: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file that is being read was changed.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A path is to be that of a directory, and is not.
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file appeared in a directory whose files' names ascend, behind one of a greater name.
+    NotAscending {
+        /// The file.
+        path: PathBuf,
+        /// The last that was read.
+        newest: String,
+    },
     /// The target of an idempotent sink failed before, or its code panicked: what was handed to it may not be written.
     Broken {
         /// The sink's operator.
@@ -227,6 +255,26 @@ impl fmt::Display for ConnectError {
             Self::NotUtf8 { path, offset } => write!(
                 f,
                 "{}: byte {offset} is not UTF-8; repair the file, or read it with `.lossy()`",
+                path.display()
+            ),
+            Self::Malformed { path, line, offset, why } => {
+                match line {
+                    Some(line) => write!(f, "{}, line {line}: {why}", path.display())?,
+                    None => write!(f, "{}, the record at byte {offset}: {why}", path.display())?,
+                }
+                f.write_str(
+                    "; repair it, or choose another way with what is malformed: `.skip_malformed()`, or for files `.keep_malformed()`",
+                )
+            }
+            Self::Changed { path } => write!(
+                f,
+                "{}: was changed while it was read; put files there by renaming them when they are complete",
+                path.display()
+            ),
+            Self::NotADirectory { path } => write!(f, "{}: is not a directory", path.display()),
+            Self::NotAscending { path, newest } => write!(
+                f,
+                "{}: appeared behind `{newest}`, which was read, though names are said to ascend; give it a greater name",
                 path.display()
             ),
             Self::Broken { operator, why } => write!(

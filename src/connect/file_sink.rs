@@ -4,6 +4,7 @@
 //! results/                                     a directory for readers
 //!   part-counts-00-00000012-t3a1.txt           committed: operator, subtask, checkpoint, term and attempt
 //!   part-counts-01-00000012-t3a1.txt
+//!   part-counts-01-00000012-t3a1r1.txt         of the same transaction, where a file was long or old enough to begin another
 //!   .snapline/counts/                          the operator's own
 //!     owner                                    which job and operator write here
 //!     LOCK                                     held shared to prepare, commit and roll back, alone to fence
@@ -14,7 +15,7 @@
 //!     committed-00                             what subtask 00 committed, or is about to
 //! ```
 //!
-//! A transaction is a file that is renamed: from `open/` to `prepared/` when it was synced, from there to where readers look. What makes a
+//! A transaction is a file, or several, each of which is renamed: from `open/` to `prepared/` when it was synced, from there to where readers look. What makes a
 //! repeated commit safe, also when a reader has moved the file away, is the record in `committed-00`, which is on the disk *before* the
 //! rename:
 //!
@@ -28,31 +29,49 @@
 //! | no | no | no | lost |
 //!
 //! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest recorded transaction counts as recorded.
+//!
+//! Of a transaction of several files the table holds for each. They are prepared in order, recorded together, and renamed in order; a call
+//! that is made again goes on with those that are left. It is lost if one of them is, and then none that is left is renamed.
 
 mod committer;
 mod disk;
+mod encode;
 mod layout;
 mod marker;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod writer;
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::committer::FileCommitter;
+pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Plain};
+#[cfg(feature = "formats")]
+pub use self::encode::{CsvEncoder, JsonEncoder};
 use self::layout::{Layout, Part};
+#[cfg(feature = "parquet")]
+pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
-use super::{OpenContext, TwoPhaseSink};
+use self::writer::Rolling;
+use super::compress::Compression;
+#[cfg(feature = "formats")]
+use super::decode::{Csv, JsonLines};
+use super::{ConnectError, OpenContext, TwoPhaseSink};
 use crate::error::BoxError;
 use crate::files::{Disk, Files};
 use crate::sync::Arc;
 
-/// Writes each record as a line of a file. A file appears, whole, when its transaction is committed, and never changes again: readers need
-/// no more than the directory. A file holds what one subtask wrote between two checkpoints; where it wrote nothing there is none.
+/// Writes records to files: as lines, or in another format. A file appears, whole, when its transaction is committed, and never changes again:
+/// readers need no more than the directory. A file holds what one subtask wrote between two checkpoints, or part of that
+/// ([`roll_bytes`](Self::roll_bytes), [`roll_every`](Self::roll_every)); where it wrote nothing there is none. Files of one transaction appear one
+/// after the other, those of several subtasks in any order.
 ///
 /// The directory and what is in it must be on one file system that renames atomically. Two jobs, or two operators of one name, cannot
 /// write to one directory: the second fails to open. Readers may move or delete the files that they have read.
@@ -70,6 +89,7 @@ pub struct FileSink<T, E = Plain> {
     dir: PathBuf,
     extension: String,
     encode: E,
+    rolling: Rolling,
     /// The file system that the directory is in.
     files: Arc<dyn Files>,
     takes: PhantomData<fn(T)>,
@@ -81,6 +101,7 @@ impl<T, E: Clone> Clone for FileSink<T, E> {
             dir: self.dir.clone(),
             extension: self.extension.clone(),
             encode: self.encode.clone(),
+            rolling: self.rolling,
             files: Arc::clone(&self.files),
             takes: PhantomData,
         }
@@ -96,8 +117,7 @@ impl<T, E> fmt::Debug for FileSink<T, E> {
 impl<T> FileSink<T> {
     /// A sink that writes to files in `dir`, which is made when the job starts. Records are written as they are displayed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        let files = Arc::new(Disk);
-        Self { dir: dir.into(), extension: "txt".into(), encode: Plain, files, takes: PhantomData }
+        Self::of(dir.into(), Plain, "txt")
     }
 
     /// Writes to another file system than the operating system's.
@@ -107,19 +127,80 @@ impl<T> FileSink<T> {
     }
 }
 
+#[cfg(feature = "formats")]
+impl<T: Serialize> FileSink<T, Csv> {
+    /// A sink that writes [`Csv`], between commas. Where a record is a struct, every file begins with a header of its fields' names; a tuple
+    /// has no names, and its files no header. A struct with a list or a struct inside fails the job.
+    ///
+    /// ```
+    /// use snapline::connect::{Csv, FileSink};
+    /// #[derive(serde::Serialize)]
+    /// struct Total { customer: String, cents: i64 }
+    /// let totals = FileSink::<Total, _>::csv("totals").extension("csv.gz").roll_bytes(64 << 20);
+    /// let others = FileSink::<Total>::new("others").format(Csv::new().delimiter(b';')).extension("csv");
+    /// ```
+    pub fn csv(dir: impl Into<PathBuf>) -> Self {
+        Self::of(dir.into(), Csv::new(), "csv")
+    }
+}
+
+#[cfg(feature = "formats")]
+impl<T: Serialize> FileSink<T, JsonLines> {
+    /// A sink that writes [`JsonLines`]: each record a line.
+    pub fn json_lines(dir: impl Into<PathBuf>) -> Self {
+        Self::of(dir.into(), JsonLines::new(), "jsonl")
+    }
+}
+
 impl<T, E> FileSink<T, E> {
+    fn of(dir: PathBuf, encode: E, extension: &str) -> Self {
+        let (files, rolling) = (Arc::new(Disk), Rolling::default());
+        Self { dir, extension: extension.into(), encode, rolling, files, takes: PhantomData }
+    }
+
     /// Writes records as `encode` appends them; the end of the line is added behind. A record that is encoded with line ends inside becomes
     /// several lines.
     #[must_use]
-    pub fn encode<F: Fn(&T, &mut Vec<u8>)>(self, encode: F) -> FileSink<T, F> {
-        let Self { dir, extension, files, takes, .. } = self;
-        FileSink { dir, extension, encode, files, takes }
+    pub fn encode<F: Fn(&T, &mut Vec<u8>)>(self, encode: F) -> FileSink<T, ByLine<F>> {
+        self.with(ByLine(encode))
     }
 
-    /// What committed files' names end in, without the dot; `txt` unless set. Letters, digits and dots.
+    /// Writes another format. The extension stays as it is.
+    #[must_use]
+    pub fn format<F: EncodeFile<T>>(self, format: F) -> FileSink<T, F> {
+        self.with(format)
+    }
+
+    fn with<F>(self, encode: F) -> FileSink<T, F> {
+        let Self { dir, extension, rolling, files, takes, .. } = self;
+        FileSink { dir, extension, encode, rolling, files, takes }
+    }
+
+    /// What committed files' names end in, without the dot; `txt` unless set, or the format's. Letters, digits and dots. Files whose names end
+    /// in `.gz` or `.zst` are compressed so (with the feature `formats`; without it the sink does not open).
     #[must_use]
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.extension = extension.into();
+        self
+    }
+
+    /// Ends a file when it has so many bytes, compressed, and begins the next. It is looked behind each batch of records, so that a file is
+    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[must_use]
+    pub fn roll_bytes(mut self, bytes: u64) -> Self {
+        assert!(bytes > 0, "files of no bytes");
+        self.rolling.bytes = Some(bytes);
+        self
+    }
+
+    /// Ends a file when its first record is so old, and begins the next. It is looked behind each batch of records; where none comes the
+    /// file is ended by the next checkpoint, as it always is. When a file appears does not depend on it: that is with the checkpoint.
+    #[must_use]
+    pub const fn roll_every(mut self, time: Duration) -> Self {
+        self.rolling.every = Some(time);
         self
     }
 }
@@ -137,17 +218,24 @@ impl FileSink<String> {
 impl<T, E> TwoPhaseSink for FileSink<T, E>
 where
     T: Send + 'static,
-    E: Encode<T> + Clone + Send + 'static,
+    E: EncodeFile<T>,
 {
     type Record = T;
     type Committable = FileCommittable;
-    type Writer = FileWriter<T, E>;
+    type Writer = FileWriter<T, E::Encoder>;
     type Committer = FileCommitter;
 
-    fn open(&self, context: &OpenContext) -> Result<(FileWriter<T, E>, FileCommitter), BoxError> {
+    fn open(&self, context: &OpenContext) -> Result<(Self::Writer, FileCommitter), BoxError> {
         let layout = Layout::of(&self.files, &self.dir, &self.extension, context)?;
+        let compression = Compression::of(&layout.part_like());
+        if !compression.is_built_in() {
+            let (what, name) = ("the extension", self.extension.clone());
+            let why = "files are compressed with the feature `formats` of the crate alone";
+            return Err(ConnectError::BadName { what, name, why }.into());
+        }
         disk::claim(&layout)?;
-        let writer = FileWriter::new(layout.clone(), self.encode.clone());
+        let encoder = self.encode.encoder();
+        let writer = FileWriter::new(layout.clone(), encoder, compression, self.rolling);
         Ok((writer, FileCommitter::new(layout)))
     }
 }
@@ -167,57 +255,58 @@ pub(crate) fn is_file_of(
     txn: snapline_protocol::ids::TxnId,
 ) -> bool {
     let snapline_protocol::ids::TxnId { checkpoint, attempt, .. } = txn;
-    let part = Part { operator: layout::escape(operator), index, checkpoint, attempt };
-    Part::parse(name) == Some(part)
-}
-
-/// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
-pub trait Encode<T> {
-    /// Appends the record, without the end of the line.
-    fn encode(&self, record: &T, line: &mut Vec<u8>);
-}
-
-/// Encodes a record as it is displayed.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Plain;
-
-impl<T: Display> Encode<T> for Plain {
-    fn encode(&self, record: &T, line: &mut Vec<u8>) {
-        write!(line, "{record}").expect("writing to a vector does not fail");
-    }
-}
-
-impl<T, F: Fn(&T, &mut Vec<u8>)> Encode<T> for F {
-    fn encode(&self, record: &T, line: &mut Vec<u8>) {
-        self(record, line);
-    }
+    let part = Part::parse(name).map(|part| Part { roll: 0, ..part });
+    part == Some(Part { operator: layout::escape(operator), index, checkpoint, attempt, roll: 0 })
 }
 
 /// A closed transaction of a [`FileSink`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileCommittable {
-    /// The name of the file when it is committed.
+    /// The name of the first file when it is committed.
     file: String,
-    /// How many bytes are in it. With none there is no file.
+    /// How many bytes are in it. With none it is not there.
     bytes: u64,
+    /// The same of the files behind it.
+    #[serde(default)]
+    rolled: Vec<u64>,
 }
 
 impl FileCommittable {
-    /// The name that the committed file has in the sink's directory; `None` if the transaction is empty.
+    fn of(file: String, lengths: &[u64]) -> Self {
+        let (bytes, rolled) = match lengths {
+            [] => (0, Vec::new()),
+            [bytes, rolled @ ..] => (*bytes, rolled.to_vec()),
+        };
+        Self { file, bytes, rolled }
+    }
+
+    /// The name that the first committed file has in the sink's directory; `None` if the transaction is empty.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         (self.bytes > 0).then_some(&self.file)
     }
 
-    /// How many bytes the file has.
+    /// The names that committed files have in the sink's directory, and how many bytes they have.
+    pub fn files(&self) -> impl Iterator<Item = (String, u64)> {
+        let lengths = || std::iter::once(&self.bytes).chain(&self.rolled);
+        let files = (0..lengths().count()).zip(lengths());
+        let there: Vec<_> = files.filter(|(_, bytes)| **bytes > 0).collect();
+        there.into_iter().map(|(roll, bytes)| (self.name(roll), *bytes))
+    }
+
+    /// How many bytes all files have.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
+    pub fn bytes(&self) -> u64 {
+        self.bytes + self.rolled.iter().sum::<u64>()
+    }
+
+    fn name(&self, roll: usize) -> String {
+        layout::rolled(&self.file, roll as u32)
     }
 }
 
 /// All committed lines in a directory that [`FileSink`]s wrote to, file by file: by operator, subtask, and then in the order of commits. Files
-/// of other names are passed over.
+/// of other names are passed over. What is compressed is decompressed; a header is a line.
 ///
 /// # Errors
 /// Whatever reading the directory or one of its files fails with.
@@ -235,7 +324,9 @@ pub fn read_committed(dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
     for (_, path) in parts {
         let name_it =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        for line in BufReader::new(fs::File::open(&path).map_err(name_it)?).lines() {
+        let compression = Compression::of(&path.to_string_lossy());
+        let file = fs::File::open(&path).and_then(|file| compression.reader(file));
+        for line in BufReader::new(file.map_err(name_it)?).lines() {
             lines.push(line.map_err(name_it)?);
         }
     }

@@ -9,6 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use snapline_protocol::ids::Attempt;
 
+#[cfg(feature = "formats")]
+pub(super) use self::split::{Input, Split};
+#[cfg(not(feature = "formats"))]
 use self::split::{Input, Split};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
@@ -33,7 +36,7 @@ const BUFFER: usize = 256 * 1024;
 pub struct FileSource {
     path: String,
     lossy: bool,
-    split_bytes: Option<u64>,
+    pub(super) split_bytes: Option<u64>,
     /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
     plans: Arc<Mutex<Vec<Plan>>>,
 }
@@ -67,7 +70,7 @@ impl FileSource {
     }
 
     /// What the subtasks read when there is no checkpoint.
-    fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<Input>>, ConnectError> {
+    pub(super) fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<Input>>, ConnectError> {
         let mut plans = lock(&self.plans);
         let OpenContext { job, operator, attempt, .. } = context;
         let same = |plan: &&Plan| plan.job == *job && plan.operator == *operator;

@@ -1,25 +1,63 @@
 //! Sources and sinks: the traits, and those that come with the crate.
+//!
+//! What a source does when the job goes on behind a checkpoint, and what becomes of input that it cannot read:
+//!
+//! | source | after a failure | malformed input |
+//! |---|---|---|
+//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished or shrank fails the job | what is not UTF-8 fails the job, or is replaced |
+//! | `FileSource` with `csv`, `json_lines`, `decode` | goes on at the byte; of a compressed file at the byte that it says, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or goes beside the records |
+//! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read fails the job | the same |
+//! | [`Generator`], [`MemorySource`] | goes on with the next record: exactly once, of a memory as long as the process lives | none |
+//! | [`Stdin`] | what was read and not committed is gone: at most once | fails the task, or is skipped with a count |
+//! | [`TcpLines`] | the same, and what was in the connection | the same |
+//!
+//! When a sink's readers see a record, and what a crash at the worst moment leaves:
+//!
+//! | sink | visible | when it crashes |
+//! |---|---|---|
+//! | [`FileSink`]: lines, CSV, JSON lines, Parquet | with the checkpoint, file by file | between the closing of a checkpoint and its commit: files that readers do not see, which the next attempt commits or removes. Within a commit: some of a transaction's files are in place; the next attempt puts the rest there before it does anything else |
+//! | [`MemorySink`] | with the checkpoint | nothing is left of the process |
+//! | [`Idempotent`] | as it comes | what was written since the last checkpoint is written again, over itself |
+//! | [`Stdout`], [`ForEach`], [`TryForEach`] | as it comes | what was written since the last checkpoint is written again: at least once |
+//!
+//! The module `testkit` (feature of that name) crashes sources and sinks at every step, and holds them against what they declare: these, and your own.
 
+mod compress;
+#[cfg(feature = "formats")]
+mod decode;
 mod error;
 mod file_sink;
 mod file_source;
 mod generator;
+mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
 mod upsert;
 
+#[cfg(feature = "formats")]
+pub use decode::{
+    Csv, CsvDecoder, Decoded, DecodedPosition, DecodedReader, Decoder, DirectorySource, Fail,
+    Format, JsonDecoder, JsonLines, Keep, LineDecoder, Lines, Malformed, OnMalformed, ParseLine,
+    Skip, Text,
+};
 pub use error::ConnectError;
 pub use file_sink::{
-    Encode, FileCommittable, FileCommitter, FileSink, FileWriter, Plain, read_committed,
+    ByLine, Encode, EncodeFile, FileCommittable, FileCommitter, FileEncoder, FileSink, FileWriter,
+    LineEncoder, Plain, read_committed,
 };
+#[cfg(feature = "formats")]
+pub use file_sink::{CsvEncoder, JsonEncoder};
+#[cfg(feature = "parquet")]
+pub use file_sink::{Parquet, ParquetEncoder};
 #[cfg(feature = "sim")]
 pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file_of};
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
+pub use line_sources::{LinesReader, Stdin, TcpLines};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
-pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, TryForEach};
+pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
     UpsertWriter,
@@ -135,6 +173,11 @@ pub trait SourceReader: Send + 'static {
 
     /// The position behind the last record that was pushed.
     fn position(&self) -> Self::Position;
+
+    /// How many records it could not read and has passed over: all that its position accounts for. For the status of the task.
+    fn malformed(&self) -> u64 {
+        0
+    }
 }
 
 /// What a read came to.

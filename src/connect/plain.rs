@@ -1,11 +1,14 @@
 //! Sinks without transactions: a function called for each record, and one that drops them all.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::marker::PhantomData;
+use std::path::Path;
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
-use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::error::BoxError;
 
 /// Calls a function for each record, as it comes: after a failure it sees records again. Every subtask calls a clone of its own.
@@ -150,6 +153,70 @@ impl<T> Take<T> for Discard<T> {
     fn take(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
         records.clear();
         Ok(())
+    }
+}
+
+/// Writes each record as a line to standard output, as it is displayed. As it comes: after a failure lines appear again. A batch of records is
+/// written at once, so that lines of several subtasks do not mix. When nobody reads them any more (a broken pipe) the task fails.
+///
+/// ```
+/// use snapline::connect::{MemorySource, Stdout};
+/// use snapline::{Dataflow, JobConfig};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let flow = Dataflow::new("hello");
+/// flow.source("words", MemorySource::new(vec!["hello"])).sink("out", Stdout::new());
+/// flow.build(JobConfig::new())?.run()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Stdout<T> {
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T: Display> Stdout<T> {
+    /// A sink that writes to standard output.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { takes: PhantomData }
+    }
+}
+
+impl<T: Display> Default for Stdout<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Clone for Stdout<T> {
+    fn clone(&self) -> Self {
+        Self { takes: PhantomData }
+    }
+}
+
+impl<T: Display + Send + 'static> TwoPhaseSink for Stdout<T> {
+    type Record = T;
+    type Committable = ();
+    type Writer = PlainWriter<T, Self>;
+    type Committer = NothingToCommit;
+
+    fn open(&self, _: &OpenContext) -> Result<(Self::Writer, NothingToCommit), BoxError> {
+        Ok((PlainWriter::new(self.clone()), NothingToCommit))
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
+}
+
+impl<T: Display> Take<T> for Stdout<T> {
+    fn take(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
+        let mut text = Vec::new();
+        for record in records.drain(..) {
+            writeln!(text, "{record}")?;
+        }
+        let mut out = io::stdout().lock();
+        let written = out.write_all(&text).and_then(|()| out.flush());
+        Ok(written.map_err(ConnectError::io("write to", Path::new("stdout")))?)
     }
 }
 

@@ -87,6 +87,7 @@ mod tests {
             records_in,
             records_out: records_in / 2,
             records_late: 0,
+            records_malformed: 0,
         }
     }
 

@@ -285,6 +285,7 @@ mod tests {
             records_in: 0,
             records_out: 0,
             records_late: 0,
+            records_malformed: 0,
         };
         let acked = |place: &usize| matches!(stages[*place], SubtaskStage::Written { .. });
         let name = |place: usize| names[place].to_owned();

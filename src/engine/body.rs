@@ -65,6 +65,11 @@ pub(crate) trait Body: Send {
         0
     }
 
+    /// How many records a source could not read and has passed over.
+    fn malformed(&self) -> u64 {
+        0
+    }
+
     /// Emits part of what the end of the input brings.
     fn finish(&mut self) -> Result<Ending, BoxError>;
 
@@ -225,6 +230,10 @@ where
         images.push(Named { operator: self.operator.clone(), state: POSITION.into(), image });
         freeze_time(&self.operator, None, self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
+    }
+
+    fn malformed(&self) -> u64 {
+        self.reader.malformed()
     }
 
     fn emitted(&self) -> u64 {

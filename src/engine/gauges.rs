@@ -37,6 +37,7 @@ pub(crate) struct Gauges {
     pub(super) records_in: AtomicU64,
     pub(super) records_out: AtomicU64,
     pub(super) records_late: AtomicU64,
+    pub(super) records_malformed: AtomicU64,
     /// Steps begun and ended: odd while one is being taken.
     pub(super) steps: AtomicU64,
     /// Whether its output waits for room.
@@ -62,12 +63,13 @@ impl Gauges {
         }
     }
 
-    /// So many records more were read; so many in all were sent on, and came too late.
-    pub(super) fn count(&self, read: u64, sent: u64, late: u64) {
+    /// So many records more were read; so many in all were sent on, came too late, and could not be read.
+    pub(super) fn count(&self, read: u64, sent: u64, late: u64, malformed: u64) {
         let before = self.records_in.load(Ordering::Relaxed);
         self.records_in.store(before + read, Ordering::Relaxed);
         self.records_out.store(sent, Ordering::Relaxed);
         self.records_late.store(late, Ordering::Relaxed);
+        self.records_malformed.store(malformed, Ordering::Relaxed);
     }
 
     fn part(&self, checkpoint: CheckpointId, change: impl FnOnce(&mut Part)) {
@@ -160,8 +162,8 @@ mod tests {
         task.step();
         assert_eq!(task.steps.load(Ordering::Relaxed) % 2, 1);
         task.step();
-        task.count(5, 7, 0);
-        task.count(2, 9, 0);
+        task.count(5, 7, 0, 0);
+        task.count(2, 9, 0, 0);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         assert_eq!((read(&task.steps), read(&task.records_in), read(&task.records_out)), (2, 7, 9));
     }

@@ -169,6 +169,9 @@ pub struct TaskStatus {
     pub records_out: u64,
     /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.10).
     pub records_late: u64,
+    /// Records that a source could not read and has passed over, because it was told to, since the job began: the count is part of its position, so
+    /// what is read again after a failure counts once.
+    pub records_malformed: u64,
 }
 
 /// A job's state at one moment.
@@ -233,6 +236,7 @@ impl Board {
             records_in: task.records_in.load(Ordering::Relaxed),
             records_out: task.records_out.load(Ordering::Relaxed),
             records_late: task.records_late.load(Ordering::Relaxed),
+            records_malformed: task.records_malformed.load(Ordering::Relaxed),
         };
         self.tasks.iter().map(task).collect()
     }

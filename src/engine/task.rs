@@ -352,7 +352,8 @@ impl Task {
     }
 
     fn count(&self, records: usize) {
-        self.gauges.count(records as u64, self.body.emitted(), self.body.late());
+        let body = &self.body;
+        self.gauges.count(records as u64, body.emitted(), body.late(), body.malformed());
     }
 
     /// Takes in what came from beside the channels.

@@ -1,7 +1,15 @@
 //! What every source and every sink of the crate keeps to, and what is on the disk when a file sink crashes.
 
+#[cfg(feature = "formats")]
+mod directories;
 mod files;
+#[cfg(feature = "formats")]
+mod formats;
 mod inputs;
+mod lines;
+#[cfg(feature = "formats")]
+mod pipelines;
+mod rolling;
 mod sinks;
 mod sources;
 mod upserts;

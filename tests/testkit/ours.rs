@@ -66,6 +66,87 @@ fn file_sink() {
     eprintln!("file sink: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
+/// Every batch is a file of its own: two and more of them are a transaction.
+struct Rolled(tempfile::TempDir);
+
+impl SinkUnderTest for Rolled {
+    type Sink = FileSink<u64>;
+
+    fn sink(&self) -> FileSink<u64> {
+        FileSink::new(self.0.path()).roll_bytes(1)
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        let lines = snapline::connect::read_committed(self.0.path())?;
+        Ok(lines.iter().map(|line| line.parse()).collect::<Result<_, _>>()?)
+    }
+
+    fn prepared(&self) -> Result<Option<usize>, BoxError> {
+        Ok(Some(std::fs::read_dir(self.0.path().join(".snapline/sink/prepared"))?.count()))
+    }
+}
+
+#[test]
+fn file_sink_that_rolls() {
+    let check = testkit::sink(|| Rolled(tempfile::tempdir().unwrap()));
+    let report = check.subtasks(1).records(6).single_crashes().check();
+    eprintln!("rolling: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+/// A row of a Parquet file.
+#[cfg(feature = "parquet")]
+#[derive(parquet_derive::ParquetRecordWriter)]
+struct Row {
+    number: i64,
+}
+
+/// Every batch is a row group, and every second one ends a file.
+#[cfg(feature = "parquet")]
+struct Columns(tempfile::TempDir);
+
+#[cfg(feature = "parquet")]
+impl SinkUnderTest for Columns {
+    type Sink = FileSink<Row, snapline::connect::Parquet>;
+
+    fn sink(&self) -> Self::Sink {
+        let format = snapline::connect::Parquet::new().rows_per_group(1);
+        FileSink::parquet(self.0.path()).format(format).roll_bytes(100)
+    }
+
+    fn record(&self, number: u64) -> Row {
+        Row { number: number as i64 }
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        use parquet::file::reader::{FileReader, SerializedFileReader};
+        use parquet::record::RowAccessor;
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(self.0.path())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|end| end == "parquet") {
+                for row in
+                    SerializedFileReader::new(std::fs::File::open(path)?)?.get_row_iter(None)?
+                {
+                    numbers.push(row?.get_long(0)? as u64);
+                }
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_sink() {
+    let check = testkit::sink(|| Columns(tempfile::tempdir().unwrap()));
+    let report = check.subtasks(1).records(4).single_crashes().check();
+    eprintln!("parquet: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
 struct Example(tempfile::TempDir);
 
 impl SinkUnderTest for Example {
@@ -174,6 +255,57 @@ fn sources() {
     for split in [16, 100, 1 << 20] {
         let report = testkit::source(FileSource::path(directory.path()).split_bytes(split)).check();
         eprintln!("file source: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    }
+}
+
+#[cfg(feature = "formats")]
+#[test]
+fn records_of_files() {
+    use snapline::connect::{Csv, DirectorySource};
+    use std::io::Write;
+
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let text = |file: u32| {
+        let lines = (0..20).map(|line| match line % 7 {
+            3 => format!("{file},only\n"),
+            _ => format!("{file},\"{}\n\",{line}\n", "x".repeat(line)),
+        });
+        format!("file,text,line\n{}", lines.collect::<String>())
+    };
+    let gzip = |text: String| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    std::fs::write(at("0.csv"), text(0)).unwrap();
+    std::fs::write(at("1.csv.gz"), gzip(text(1))).unwrap();
+    std::fs::write(at("2.csv.zst"), zstd::stream::encode_all(text(2).as_bytes(), 1).unwrap())
+        .unwrap();
+    type Row = (u32, String, u32);
+    let there = || FileSource::path(directory.path()).csv::<Row>();
+    let report = testkit::source(there().keep_malformed()).check();
+    eprintln!("CSV files: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    let report = testkit::source(there().skip_malformed()).check();
+    eprintln!("CSV files, skipping: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    // The last lines of each file are one record that is too long.
+    let short = there().max_record_bytes(25).keep_malformed();
+    let report = testkit::source(short).check();
+    eprintln!("CSV files, short: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+
+    std::fs::write(at("END"), "").unwrap();
+    let coming = || DirectorySource::path(directory.path()).until("END");
+    for source in [coming(), coming().ascending()] {
+        let report = testkit::source(source.decode::<Row, _>(Csv::new()).keep_malformed()).check();
+        eprintln!("a directory: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    }
+
+    let lines: String = (0..50).map(|line| format!("\"{}{line}\"\n", "y".repeat(line))).collect();
+    std::fs::write(at("a.jsonl"), lines).unwrap();
+    for bytes in [16, 100, 1 << 20] {
+        let source = FileSource::path(at("a.jsonl")).split_bytes(bytes).json_lines::<String>();
+        let report = testkit::source(source).check();
+        eprintln!("JSON lines: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
     }
 }
 

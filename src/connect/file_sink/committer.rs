@@ -1,5 +1,6 @@
 //! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::super::{ConnectError, OpenContext, SinkCommitter};
 use super::FileCommittable;
 use super::disk::{self, Lock};
-use super::layout::{self, Layout};
+use super::layout::{Hidden, Layout, parse_unnamed};
 use super::marker::{Marker, sync_file};
 use crate::engine::platform::planted;
 use crate::error::BoxError;
@@ -37,23 +38,58 @@ impl FileCommitter {
     }
 
     /// The file is not among the closed ones: it was prepared by an earlier call, or something is wrong.
-    fn prepare_again(&self, txn: TxnId, committable: &FileCommittable) -> Result<(), ConnectError> {
+    fn prepare_again(&self, txn: TxnId, file: &str) -> Result<(), ConnectError> {
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        let prepared = self.layout.prepared_file(txn, committable);
-        let committed = self.layout.committed_file(committable);
-        if disk::length(self.files(), &prepared)?.is_some() {
-            // The earlier call may have failed between its rename and this.
-            (self.sync_dir)(self.files(), &self.layout.prepared)
-        } else if disk::length(self.files(), &committed)?.is_some() {
+        let prepared = self.layout.prepared_file(txn, file);
+        let committed = self.layout.committed_file(file);
+        if disk::length(self.files(), &prepared)?.is_some()
+            || disk::length(self.files(), &committed)?.is_some()
+        {
             Ok(())
         } else {
             Err(ConnectError::NotClosed { txn, place: prepared.display().to_string() })
         }
     }
 
-    /// Commits a prepared file, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
-    fn commit_file(
+    /// Prepares a file of this length; its name is not durable yet.
+    fn prepare_file(
+        &self,
+        txn: TxnId,
+        committable: &FileCommittable,
+        (file, bytes): (&str, u64),
+    ) -> Result<(), ConnectError> {
+        let closed = self.layout.closed_file(txn, file);
+        let synced = match planted!(self.layout.files, PreparedUnsynced) {
+            true => disk::length(self.files(), &closed).map(|_| ()),
+            false => sync_file(self.files(), &closed),
+        };
+        match synced {
+            Ok(()) => {}
+            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
+                return self.prepare_again(txn, file);
+            }
+            Err(error) => {
+                // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
+                let _ = disk::remove(self.files(), &closed);
+                return Err(error);
+            }
+        }
+        let _lock = Lock::shared(&self.layout)?;
+        disk::check_fence(&self.layout, self.attempt)?;
+        let marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
+        let committed = self.layout.committed_file(file);
+        if marker.holds(txn) || disk::length(self.files(), &committed)?.is_some() {
+            let place = committed.display().to_string();
+            return Err(ConnectError::NameTaken { txn, place });
+        }
+        let found = disk::length(self.files(), &closed)?.unwrap_or(0);
+        check_length(&closed, bytes, found)?;
+        disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, file))
+    }
+
+    /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
+    fn commit_files(
         &self,
         txn: TxnId,
         committable: &FileCommittable,
@@ -61,39 +97,43 @@ impl FileCommitter {
         let lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
         let mut marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
-        let prepared = self.layout.prepared_file(txn, committable);
-        let committed = self.layout.committed_file(committable);
-        let in_place = disk::length(self.files(), &committed)?.is_some();
-        let outcome = match disk::length(self.files(), &prepared)? {
-            None if marker.holds(txn) => {
-                // Whoever committed it may have crashed before it was durable; then the next crash would undo it.
-                marker.sync()?;
-                CommitOutcome::AlreadyCommitted
-            }
-            None if in_place => {
-                marker.add(txn)?;
-                CommitOutcome::AlreadyCommitted
-            }
-            None => {
-                tracing::error!(
-                    file = %prepared.display(),
-                    "a prepared file is gone that was never committed: its records are lost"
-                );
-                return Ok(CommitOutcome::Lost);
-            }
-            Some(_) if in_place => {
-                disk::remove(self.files(), &prepared)?;
-                CommitOutcome::AlreadyCommitted
-            }
-            Some(bytes) => {
-                check_length(&prepared, committable.bytes, bytes)?;
-                if !marker.holds(txn) {
-                    marker.add(txn)?;
+        let mut left = Vec::new();
+        for (file, bytes) in committable.files() {
+            let prepared = self.layout.prepared_file(txn, &file);
+            let committed = self.layout.committed_file(&file);
+            let in_place = disk::length(self.files(), &committed)?.is_some();
+            match disk::length(self.files(), &prepared)? {
+                None if in_place || marker.holds(txn) => {}
+                None => {
+                    tracing::error!(
+                        file = %prepared.display(),
+                        "a prepared file is gone that was never committed: its records are lost"
+                    );
+                    return Ok(CommitOutcome::Lost);
                 }
-                disk::rename(self.files(), &prepared, &committed)?;
-                CommitOutcome::Committed
+                Some(found) => {
+                    if !in_place {
+                        check_length(&prepared, bytes, found)?;
+                    }
+                    left.push((prepared, committed, in_place));
+                }
             }
-        };
+        }
+        if !marker.holds(txn) {
+            marker.add(txn)?;
+        } else if left.is_empty() {
+            // Whoever committed it may have crashed before it was durable; then the next crash would undo it.
+            marker.sync()?;
+        }
+        let mut outcome = CommitOutcome::AlreadyCommitted;
+        for (prepared, committed, in_place) in left {
+            if in_place {
+                disk::remove(self.files(), &prepared)?;
+            } else {
+                disk::rename(self.files(), &prepared, &committed)?;
+                outcome = CommitOutcome::Committed;
+            }
+        }
         drop(lock);
         if planted!(self.layout.files, CommittedUnsynced) {
             return Ok(outcome);
@@ -104,7 +144,7 @@ impl FileCommitter {
         {
             Ok(()) => Ok(outcome),
             Err(error) => {
-                tracing::warn!(%error, "a file was committed, perhaps not durably");
+                tracing::warn!(%error, "files were committed, perhaps not durably");
                 Ok(CommitOutcome::Unknown)
             }
         }
@@ -120,62 +160,42 @@ impl SinkCommitter for FileCommitter {
         self.attempt = attempt;
         let OpenContext { index, parallelism, .. } = self.layout.context;
         for (name, path) in disk::names(self.files(), &self.layout.open)? {
-            let closed = || layout::parse_hidden(&name).map(|(txn, of, _)| (of, txn.attempt));
-            let whose = layout::parse_unnamed(&name).or_else(closed);
+            let closed = || Hidden::parse(&name).map(|closed| (closed.index, closed.txn.attempt));
+            let whose = parse_unnamed(&name).or_else(closed);
             // Those of subtasks that there are no more, since the parallelism fell, are the first's to clear away.
             let ours = |of| of == index || (index == 0 && of >= parallelism);
             if whose.is_some_and(|(of, by)| ours(of) && by < attempt) {
                 disk::remove(self.files(), &path)?;
             }
         }
-        let mut prepared = Vec::new();
+        let mut prepared: BTreeMap<TxnId, (String, Vec<u64>)> = BTreeMap::new();
         for (name, path) in disk::names(self.files(), &self.layout.prepared)? {
-            let Some((txn, of, file)) = layout::parse_hidden(&name) else { continue };
+            let Some(Hidden { txn, index: of, roll, first }) = Hidden::parse(&name) else {
+                continue;
+            };
             if of == index && txn.attempt < attempt {
                 // With none it was removed since it was listed, by nobody of ours: there is nothing to commit.
                 let Some(bytes) = disk::length(self.files(), &path)? else { continue };
-                prepared.push((txn, FileCommittable { file: file.into(), bytes }));
+                let (_, lengths) = prepared.entry(txn).or_insert_with(|| (first, Vec::new()));
+                let roll = roll as usize;
+                lengths.resize(lengths.len().max(roll + 1), 0);
+                lengths[roll] = bytes;
             }
         }
-        prepared.sort_by_key(|(txn, _)| *txn);
-        Ok(prepared)
+        let named = |(txn, (first, lengths)): (_, (String, Vec<u64>))| {
+            (txn, FileCommittable::of(first, &lengths))
+        };
+        Ok(prepared.into_iter().map(named).collect())
     }
 
     fn prepare(&mut self, txn: TxnId, committable: &FileCommittable) -> Result<(), BoxError> {
-        if committable.bytes == 0 {
+        if committable.bytes() == 0 {
             return Ok(disk::check_fence(&self.layout, self.attempt)?);
         }
-        let closed = self.layout.closed_file(txn, committable);
-        let synced = match planted!(self.layout.files, PreparedUnsynced) {
-            true => disk::length(self.files(), &closed).map(|_| ()),
-            false => sync_file(self.files(), &closed),
-        };
-        match synced {
-            Ok(()) => {}
-            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
-                return Ok(self.prepare_again(txn, committable)?);
-            }
-            Err(error) => {
-                // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
-                let _ = disk::remove(self.files(), &closed);
-                return Err(error.into());
-            }
+        for (file, bytes) in committable.files() {
+            self.prepare_file(txn, committable, (&file, bytes))?;
         }
-        let lock = Lock::shared(&self.layout)?;
-        disk::check_fence(&self.layout, self.attempt)?;
-        let marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
-        let committed = self.layout.committed_file(committable);
-        if marker.holds(txn) || disk::length(self.files(), &committed)?.is_some() {
-            let place = committed.display().to_string();
-            return Err(ConnectError::NameTaken { txn, place }.into());
-        }
-        check_length(
-            &closed,
-            committable.bytes,
-            disk::length(self.files(), &closed)?.unwrap_or(0),
-        )?;
-        disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, committable))?;
-        drop(lock);
+        // Also when all were prepared before: the earlier call may have failed between its renames and this.
         Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
     }
 
@@ -184,7 +204,7 @@ impl SinkCommitter for FileCommitter {
         txn: TxnId,
         committable: &FileCommittable,
     ) -> Result<CommitOutcome, BoxError> {
-        if committable.bytes == 0 {
+        if committable.bytes() == 0 {
             disk::check_fence(&self.layout, self.attempt)?;
             let before = self.empty >= Some(txn);
             self.empty = self.empty.max(Some(txn));
@@ -194,7 +214,7 @@ impl SinkCommitter for FileCommitter {
                 CommitOutcome::Committed
             });
         }
-        match self.commit_file(txn, committable) {
+        match self.commit_files(txn, committable) {
             Err(error) if may_pass(&error) => {
                 tracing::warn!(%error, "a file could not be committed yet");
                 Ok(CommitOutcome::Retry)
@@ -204,13 +224,15 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn roll_back(&mut self, txn: TxnId, committable: &FileCommittable) -> Result<(), BoxError> {
-        if committable.bytes == 0 {
+        if committable.bytes() == 0 {
             return Ok(());
         }
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        disk::remove(self.files(), &self.layout.closed_file(txn, committable))?;
-        disk::remove(self.files(), &self.layout.prepared_file(txn, committable))?;
+        for (file, _) in committable.files() {
+            disk::remove(self.files(), &self.layout.closed_file(txn, &file))?;
+            disk::remove(self.files(), &self.layout.prepared_file(txn, &file))?;
+        }
         // Also when it was not there: whoever removed it may have crashed before that was durable.
         Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
     }

@@ -96,16 +96,21 @@ impl Layout {
         format!("part-{operator}-{index:02}-{checkpoint:08}-t{term}a{number}.{end}")
     }
 
-    pub(super) fn closed_file(&self, txn: TxnId, committable: &FileCommittable) -> PathBuf {
-        self.open.join(hidden_name(txn, committable))
+    /// What the names of committed files end as.
+    pub(super) fn part_like(&self) -> String {
+        format!("part.{}", self.extension)
     }
 
-    pub(super) fn prepared_file(&self, txn: TxnId, committable: &FileCommittable) -> PathBuf {
-        self.prepared.join(hidden_name(txn, committable))
+    pub(super) fn closed_file(&self, txn: TxnId, file: &str) -> PathBuf {
+        self.open.join(hidden_name(txn, file))
     }
 
-    pub(super) fn committed_file(&self, committable: &FileCommittable) -> PathBuf {
-        self.dir.join(&committable.file)
+    pub(super) fn prepared_file(&self, txn: TxnId, file: &str) -> PathBuf {
+        self.prepared.join(hidden_name(txn, file))
+    }
+
+    pub(super) fn committed_file(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
     }
 
     /// The record of what was committed, of the subtask that wrote the transaction: perhaps another than this one.
@@ -125,16 +130,49 @@ impl Layout {
 }
 
 /// Before it is committed a file also names the job's subtask, the one part of a transaction's name that readers have no use for.
-fn hidden_name(txn: TxnId, committable: &FileCommittable) -> String {
-    format!("{}.s{}", committable.file, txn.subtask.index())
+fn hidden_name(txn: TxnId, file: &str) -> String {
+    format!("{file}.s{}", txn.subtask.index())
 }
 
-/// The transaction whose closed or prepared file has this name, which of the operator's subtasks wrote it, and its committed file's name.
-pub(super) fn parse_hidden(name: &str) -> Option<(TxnId, usize, &str)> {
-    let (file, subtask) = name.rsplit_once(".s")?;
-    let subtask = SubtaskId::new(subtask.parse().ok()?);
-    let Part { index, checkpoint, attempt, .. } = Part::parse(file)?;
-    Some((TxnId { checkpoint, attempt, subtask }, index, file))
+/// The name of a transaction's file behind the first, by the first's: before what its name ends in.
+pub(super) fn rolled(file: &str, roll: u32) -> String {
+    // An operator's name may have dots and dashes in it; an extension has no dashes.
+    let from = file.rfind('-').unwrap_or(0);
+    match file[from..].find('.') {
+        Some(dot) if roll > 0 => {
+            let (name, end) = file.split_at(from + dot);
+            format!("{name}r{roll}{end}")
+        }
+        _ => file.to_owned(),
+    }
+}
+
+/// A closed or prepared file, by its name.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct Hidden {
+    pub(super) txn: TxnId,
+    /// Which of the operator's subtasks wrote it.
+    pub(super) index: usize,
+    /// Which of the transaction's files it is.
+    pub(super) roll: u32,
+    /// The name of the transaction's first file when it is committed.
+    pub(super) first: String,
+}
+
+impl Hidden {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let (file, subtask) = name.rsplit_once(".s")?;
+        let subtask = SubtaskId::new(subtask.parse().ok()?);
+        let Part { index, checkpoint, attempt, roll, .. } = Part::parse(file)?;
+        let mut first = file.to_owned();
+        if roll > 0 {
+            let dash = file.rfind('-')?;
+            let mark = dash + file[dash..].find('r')?;
+            let dot = dash + file[dash..].find('.')?;
+            first.replace_range(mark..dot, "");
+        }
+        Some(Self { txn: TxnId { checkpoint, attempt, subtask }, index, roll, first })
+    }
 }
 
 /// Whose open file has this name: which subtask's, of which attempt.
@@ -150,6 +188,8 @@ pub(super) struct Part {
     pub(super) index: usize,
     pub(super) checkpoint: CheckpointId,
     pub(super) attempt: Attempt,
+    /// Which of the transaction's files.
+    pub(super) roll: u32,
 }
 
 impl Part {
@@ -157,12 +197,16 @@ impl Part {
         // From the end: an operator's name may have dashes in it, what comes behind has none.
         let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
         let (attempt, _extension) = pieces.next()?.split_once('.')?;
+        let (attempt, roll) = match attempt.split_once('r') {
+            Some((attempt, roll)) => (attempt, roll.parse().ok().filter(|&roll| roll > 0)?),
+            None => (attempt, 0),
+        };
         let attempt = parse_attempt(attempt)?;
         let checkpoint = CheckpointId::new(pieces.next()?.parse().ok()?)?;
         let index = pieces.next()?.parse().ok()?;
         let operator = pieces.next()?;
         let harmless = !operator.is_empty() && !name.contains(['/', '\\']);
-        harmless.then(|| Self { operator: operator.into(), index, checkpoint, attempt })
+        harmless.then(|| Self { operator: operator.into(), index, checkpoint, attempt, roll })
     }
 }
 
@@ -210,13 +254,22 @@ mod tests {
     #[test]
     fn names_are_readable_and_say_everything() {
         let layout = layout("word-counts", "csv.gz").expect("good names");
-        let committable = FileCommittable { file: layout.part(txn()), bytes: 1 };
+        let committable = FileCommittable::of(layout.part(txn()), &[1, 2]);
         assert_eq!(committable.file, "part-word-counts-01-00000012-t3a1.csv.gz");
-        let hidden = layout.prepared_file(txn(), &committable);
+        let hidden = layout.prepared_file(txn(), &committable.file);
         let own = Path::new("out/.snapline/word-counts");
         assert_eq!(hidden, own.join("prepared/part-word-counts-01-00000012-t3a1.csv.gz.s7"));
         let name = hidden.file_name().and_then(|name| name.to_str()).expect("UTF-8");
-        assert_eq!(parse_hidden(name), Some((txn(), 1, committable.file.as_str())));
+        let first = || committable.file.clone();
+        let expected = Hidden { txn: txn(), index: 1, roll: 0, first: first() };
+        assert_eq!(Hidden::parse(name), Some(expected));
+        let files: Vec<_> = committable.files().collect();
+        let second = "part-word-counts-01-00000012-t3a1r1.csv.gz".to_owned();
+        assert_eq!(files, [(first(), 1), (second, 2)]);
+        let hidden = layout.prepared_file(txn(), &files[1].0);
+        let name = hidden.file_name().and_then(|name| name.to_str()).expect("UTF-8");
+        let expected = Hidden { txn: txn(), index: 1, roll: 1, first: first() };
+        assert_eq!(Hidden::parse(name), Some(expected));
         assert_eq!(layout.marker(&committable).expect("its own"), own.join("committed-01"));
         assert_eq!(layout.unnamed(4), own.join("open/01-t3a1-4.open"));
         assert_eq!(parse_unnamed("01-t3a1-4.open"), Some((1, txn().attempt)));
@@ -248,14 +301,20 @@ mod tests {
 
     #[test]
     fn files_of_others_are_none_of_ours() {
-        for name in
-            ["part-00", "part--01-2-t1a1.txt", "part-a-1-0-t1a1.txt", "x", "part-a-1-2-t1.txt"]
-        {
+        for name in [
+            "part-00",
+            "part--01-2-t1a1.txt",
+            "part-a-1-0-t1a1.txt",
+            "x",
+            "part-a-1-2-t1.txt",
+            "part-a-1-2-t1a1r0.txt",
+            "part-a-1-2-t1a1r.txt",
+        ] {
             assert_eq!(Part::parse(name), None, "{name}");
         }
-        let other = FileCommittable { file: "part-b-00-00000001-t1a1.txt".into(), bytes: 1 };
+        let other = FileCommittable::of("part-b-00-00000001-t1a1.txt".into(), &[1]);
         assert!(layout("a", "txt").expect("good").marker(&other).is_err());
-        let outside = FileCommittable { file: "part-a/../b-00-00000001-t1a1.txt".into(), bytes: 1 };
+        let outside = FileCommittable::of("part-a/../b-00-00000001-t1a1.txt".into(), &[1]);
         assert!(layout("a", "txt").expect("good").marker(&outside).is_err());
     }
 
@@ -264,5 +323,7 @@ mod tests {
         let part = |name| Part::parse(name).expect("a part");
         assert!(part("part-a-00-99999999-t1a1.txt") < part("part-a-00-100000000-t1a1.txt"));
         assert!(part("part-a-99-00000001-t1a1.txt") < part("part-a-100-00000001-t1a1.txt"));
+        assert!(part("part-a-00-00000001-t1a1.txt") < part("part-a-00-00000001-t1a1r2.txt"));
+        assert!(part("part-a-00-00000001-t1a1r9.txt") < part("part-a-00-00000001-t1a1r10.txt"));
     }
 }

@@ -1,43 +1,77 @@
-//! Writes one subtask's open file.
+//! Writes one subtask's open files.
 
 use std::io::ErrorKind;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use snapline_protocol::ids::TxnId;
 
+use super::super::compress::{Compression, Compressor};
 use super::super::{ConnectError, SinkWriter};
+use super::encode::FileEncoder;
 use super::layout::Layout;
-use super::{Encode, FileCommittable, disk};
+use super::{FileCommittable, disk};
 use crate::error::BoxError;
 use crate::files::Output;
 
 /// So many bytes are gathered before the file is written to.
 const GATHER: usize = 128 * 1024;
 
-/// Writes one subtask's lines for a [`FileSink`](super::FileSink).
-pub struct FileWriter<T, E> {
-    layout: Layout,
-    encode: E,
-    /// Encoded and not written yet.
-    gathered: Vec<u8>,
-    /// The open transaction's file, once something was written to it.
-    file: Option<(PathBuf, Box<dyn Output>)>,
+/// When a file is ended and the next begun, between two checkpoints. At a checkpoint it always is.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Rolling {
+    pub(super) bytes: Option<u64>,
+    pub(super) every: Option<Duration>,
+}
+
+/// The file that is being written.
+struct OpenFile {
+    path: PathBuf,
+    file: Box<dyn Output>,
+    compressor: Compressor,
     /// How many bytes were written to it.
     written: u64,
+}
+
+/// Writes one subtask's records for a [`FileSink`](super::FileSink).
+pub struct FileWriter<T, E> {
+    layout: Layout,
+    encoder: E,
+    compression: Compression,
+    rolling: Rolling,
+    /// Encoded and not written yet.
+    gathered: Vec<u8>,
+    /// Whether the file that comes or is open has records.
+    begun: bool,
+    /// When it got the first, where that counts.
+    since: Option<Instant>,
+    /// Once something was written.
+    file: Option<OpenFile>,
+    /// The open transaction's files that were ended, and how long they are.
+    rolled: Vec<(PathBuf, u64)>,
     /// How many files were opened: they have no other name while their transaction has none.
     opened: u64,
     takes: PhantomData<fn(T)>,
 }
 
-impl<T, E> FileWriter<T, E> {
-    pub(super) fn new(layout: Layout, encode: E) -> Self {
+impl<T, E: FileEncoder<T>> FileWriter<T, E> {
+    pub(super) fn new(
+        layout: Layout,
+        encoder: E,
+        compression: Compression,
+        rolling: Rolling,
+    ) -> Self {
         Self {
             layout,
-            encode,
+            encoder,
+            compression,
+            rolling,
             gathered: Vec::new(),
+            begun: false,
+            since: None,
             file: None,
-            written: 0,
+            rolled: Vec::new(),
             opened: 0,
             takes: PhantomData,
         }
@@ -45,63 +79,103 @@ impl<T, E> FileWriter<T, E> {
 
     /// Writes what was gathered to the open file, which is made if there is none.
     fn flush(&mut self) -> Result<(), ConnectError> {
-        if self.file.is_none() {
-            let path = self.layout.unnamed(self.opened);
-            let file = self.create(&path)?;
-            self.opened += 1;
-            self.file = Some((path, file));
-        }
-        let (path, file) = self.file.as_mut().expect("it was made above if there was none");
+        let open = match self.file.take() {
+            Some(open) => open,
+            None => self.create()?,
+        };
+        let OpenFile { path, file, compressor, written } = self.file.insert(open);
+        let taken = compressor.take(&mut self.gathered);
+        taken.map_err(ConnectError::io("compress", path))?;
         file.write(&self.gathered).map_err(ConnectError::io("write to", path))?;
-        self.written += self.gathered.len() as u64;
+        *written += self.gathered.len() as u64;
         self.gathered.clear();
         Ok(())
     }
 
-    fn create(&self, path: &Path) -> Result<Box<dyn Output>, ConnectError> {
-        self.layout.files.create(path).map_err(ConnectError::io("make", path))
+    fn create(&mut self) -> Result<OpenFile, ConnectError> {
+        let path = self.layout.unnamed(self.opened);
+        let file = self.layout.files.create(&path).map_err(ConnectError::io("make", &path))?;
+        self.opened += 1;
+        let compressor = self.compression.writer().map_err(ConnectError::io("compress", &path))?;
+        Ok(OpenFile { path, file, compressor, written: 0 })
+    }
+
+    /// Whether the file is long enough, or open for long enough.
+    fn is_due(&self) -> bool {
+        let Rolling { bytes, every } = self.rolling;
+        let written = self.file.as_ref().map_or(0, |open| open.written);
+        let long = bytes.is_some_and(|bytes| written + self.gathered.len() as u64 >= bytes);
+        let old =
+            |every| self.since.is_some_and(|since| self.layout.context.clock.since(since) >= every);
+        long || every.is_some_and(old)
+    }
+
+    /// Ends the file, if there is one.
+    fn end_file(&mut self) -> Result<(), BoxError> {
+        if !self.begun {
+            return Ok(());
+        }
+        self.encoder.end(&mut self.gathered)?;
+        if !self.gathered.is_empty() || self.file.is_none() {
+            self.flush()?;
+        }
+        (self.begun, self.since) = (false, None);
+        let Some(OpenFile { path, mut file, compressor, mut written }) = self.file.take() else {
+            return Ok(());
+        };
+        let rest = compressor.end().map_err(ConnectError::io("compress", &path))?;
+        if !rest.is_empty() {
+            file.write(&rest).map_err(ConnectError::io("write to", &path))?;
+            written += rest.len() as u64;
+        }
+        self.rolled.push((path, written));
+        Ok(())
     }
 }
 
 impl<T, E> SinkWriter for FileWriter<T, E>
 where
     T: Send + 'static,
-    E: Encode<T> + Send + 'static,
+    E: FileEncoder<T>,
 {
     type Record = T;
     type Committable = FileCommittable;
 
     fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
-        for record in records.iter() {
-            self.encode.encode(record, &mut self.gathered);
-            self.gathered.push(b'\n');
-            if self.gathered.len() >= GATHER {
-                self.flush()?;
-            }
+        if records.is_empty() {
+            return Ok(());
         }
-        records.clear();
+        if !self.begun {
+            self.begun = true;
+            self.since = self.rolling.every.map(|_| self.layout.context.clock.now());
+        }
+        self.encoder.encode(records, &mut self.gathered)?;
+        if self.gathered.len() >= GATHER {
+            self.flush()?;
+        }
+        if self.is_due() {
+            self.end_file()?;
+        }
         Ok(())
     }
 
     fn close(&mut self, txn: TxnId) -> Result<FileCommittable, BoxError> {
-        if !self.gathered.is_empty() {
-            self.flush()?;
-        }
-        let committable = FileCommittable { file: self.layout.part(txn), bytes: self.written };
-        self.written = 0;
-        let Some((path, file)) = self.file.take() else {
-            return Ok(committable);
-        };
-        drop(file);
-        match disk::rename(&*self.layout.files, &path, &self.layout.closed_file(txn, &committable))
-        {
-            Ok(()) => Ok(committable),
-            // A later attempt removes the open files of this one: say so rather than that one is gone.
-            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
-                disk::check_fence(&self.layout, self.layout.context.attempt)?;
-                Err(error.into())
+        self.end_file()?;
+        let rolled = std::mem::take(&mut self.rolled);
+        let lengths: Vec<u64> = rolled.iter().map(|(_, bytes)| *bytes).collect();
+        let committable = FileCommittable::of(self.layout.part(txn), &lengths);
+        for (roll, (path, _)) in rolled.iter().enumerate() {
+            let closed = self.layout.closed_file(txn, &committable.name(roll));
+            match disk::rename(&*self.layout.files, path, &closed) {
+                Ok(()) => {}
+                // A later attempt removes the open files of this one: say so rather than that one is gone.
+                Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
+                    disk::check_fence(&self.layout, self.layout.context.attempt)?;
+                    return Err(error.into());
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Ok(committable)
     }
 }

@@ -16,24 +16,24 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 
 /// A file to be read, and how long it was found to be.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Input {
-    file: String,
-    size: u64,
+pub(in super::super) struct Input {
+    pub(in super::super) file: String,
+    pub(in super::super) size: u64,
 }
 
 /// A piece of a file: the lines that begin in it. The last of them may end behind it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Split {
-    pub(super) file: String,
+pub(in super::super) struct Split {
+    pub(in super::super) file: String,
     /// The whole file's size. What it has grown by since is not read.
-    pub(super) size: u64,
-    pub(super) from: u64,
-    pub(super) to: u64,
+    pub(in super::super) size: u64,
+    pub(in super::super) from: u64,
+    pub(in super::super) to: u64,
 }
 
 impl Split {
     /// Whether the file is there, and at least as long as it was.
-    pub(super) fn check(&self) -> Result<(), ConnectError> {
+    pub(in super::super) fn check(&self) -> Result<(), ConnectError> {
         let path = Path::new(&self.file);
         match fs::metadata(path) {
             Ok(data) => self.check_size(data.len()),
@@ -42,15 +42,15 @@ impl Split {
         }
     }
 
-    pub(super) fn check_size(&self, found: u64) -> Result<(), ConnectError> {
+    pub(in super::super) fn check_size(&self, found: u64) -> Result<(), ConnectError> {
         if found < self.size { Err(self.shrunk(found)) } else { Ok(()) }
     }
 
-    pub(super) fn vanished(&self) -> ConnectError {
+    pub(in super::super) fn vanished(&self) -> ConnectError {
         ConnectError::Vanished { path: (&self.file).into(), expected: self.size }
     }
 
-    pub(super) fn shrunk(&self, found: u64) -> ConnectError {
+    pub(in super::super) fn shrunk(&self, found: u64) -> ConnectError {
         ConnectError::Shrunk { path: (&self.file).into(), expected: self.size, found }
     }
 }

@@ -1,0 +1,27 @@
+//! Prints the lines of its input that hold a word.
+//!
+//! ```sh
+//! cat SPEC.md | cargo run --example grep -- checkpoint
+//! ```
+//!
+//! Standard input cannot be read again: what was read when a task fails and not printed is gone. The guarantee says so, and asking for more
+//! is refused before the job runs.
+
+use std::error::Error;
+
+use snapline::connect::{Stdin, Stdout};
+use snapline::{Dataflow, JobConfig, Level, Restart};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let word = std::env::args().nth(1).ok_or("which word?")?;
+    let flow = Dataflow::new("grep");
+    flow.source("stdin", Stdin::lines().max_line_bytes(64 * 1024))
+        .filter(move |line| line.contains(&word))
+        .sink("stdout", Stdout::new());
+    // A line that cannot be read, or a reader that has gone, is the end: no restart brings it back.
+    let config = JobConfig::new().parallelism(1).restart(Restart::Never);
+    let job = flow.build(config.require(Level::AtMostOnce))?;
+    eprintln!("guarantee: {}", job.guarantee());
+    job.run()?;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! A file's bytes, decompressed, and where in them its records are.
+
+use std::io::{self, ErrorKind, Read};
+
+use memchr::{memchr, memchr_iter};
+
+use super::format::Decoder;
+use crate::connect::compress::Input;
+
+/// So many bytes are read at once.
+const BUFFER: usize = 256 * 1024;
+
+/// How often, at most, it is read for one call: what takes longer goes on with the next.
+const PATIENCE: usize = 16;
+
+/// A mark of byte order, in UTF-8.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// What follows.
+#[derive(Debug, PartialEq)]
+pub(super) enum Frame {
+    /// A record of so many bytes.
+    Record(usize),
+    /// The rest of the file, of so many bytes, which does not end as a record does.
+    Rest(usize),
+    /// A record that is longer than is allowed.
+    TooLong,
+    /// Nothing.
+    End,
+}
+
+/// A line that is passed over.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// How it begins.
+    pub(super) raw: Vec<u8>,
+    /// How many empty lines were before it.
+    pub(super) empty: u64,
+    /// How many line ends were passed, in all.
+    pub(super) lines: u64,
+    /// How many bytes were passed, as far as they were read.
+    bytes: u64,
+}
+
+/// The bytes of a file from some place on.
+pub(super) struct Frames {
+    input: Box<dyn Input>,
+    buffer: Vec<u8>,
+    /// In the buffer: where the next record begins, up to where it was scanned, and where there are no more bytes.
+    from: usize,
+    seen: usize,
+    to: usize,
+    /// Whether all bytes are in the buffer.
+    over: bool,
+    /// Where in the decompressed file the next record begins.
+    offset: u64,
+    passing: Option<Passed>,
+}
+
+impl Frames {
+    pub(super) fn new(input: Box<dyn Input>, offset: u64) -> Self {
+        let buffer = vec![0; BUFFER];
+        Self { input, buffer, from: 0, seen: 0, to: 0, over: false, offset, passing: None }
+    }
+
+    /// Where in the decompressed file the next record begins.
+    pub(super) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Up to where in the decompressed file it was read.
+    pub(super) const fn reached(&self) -> u64 {
+        let passing = match &self.passing {
+            Some(passing) => passing.bytes,
+            None => 0,
+        };
+        self.offset + passing + (self.to - self.from) as u64
+    }
+
+    /// The next bytes, so many.
+    pub(super) fn raw(&self, bytes: usize) -> &[u8] {
+        &self.buffer[self.from..self.from + bytes]
+    }
+
+    /// Moves behind so many bytes, which are in the buffer. Gives how many line ends were in them.
+    pub(super) fn pass(&mut self, bytes: usize) -> u64 {
+        let lines = memchr_iter(b'\n', self.raw(bytes)).count();
+        self.from += bytes;
+        self.seen = self.from;
+        self.offset += bytes as u64;
+        lines as u64
+    }
+
+    /// Moves to a byte of the decompressed file, by reading what is before. Gives whether it is there; if not, it is to be called again, or,
+    /// when all was read, the file is shorter.
+    pub(super) fn go_to(&mut self, offset: u64) -> io::Result<bool> {
+        for _ in 0..PATIENCE {
+            let left = offset.saturating_sub(self.offset);
+            let here = left.min((self.to - self.from) as u64) as usize;
+            self.from += here;
+            self.seen = self.from;
+            self.offset += here as u64;
+            if self.offset >= offset {
+                return Ok(true);
+            }
+            if self.over {
+                break;
+            }
+            self.fill()?;
+        }
+        Ok(false)
+    }
+
+    /// Whether all bytes were read.
+    pub(super) const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Finds where the next record ends, of at most `longest` bytes.
+    pub(super) fn next<T>(
+        &mut self,
+        decoder: &mut impl Decoder<T>,
+        longest: usize,
+    ) -> io::Result<Frame> {
+        loop {
+            if self.seen < self.to {
+                if let Some(bytes) = decoder.scan(&self.buffer[self.seen..self.to]) {
+                    let bytes = self.seen + bytes - self.from;
+                    return Ok(if bytes > longest { Frame::TooLong } else { Frame::Record(bytes) });
+                }
+                self.seen = self.to;
+            }
+            let bytes = self.to - self.from;
+            if bytes > longest {
+                return Ok(Frame::TooLong);
+            }
+            if self.over {
+                return Ok(if bytes == 0 { Frame::End } else { Frame::Rest(bytes) });
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Moves behind a mark of byte order.
+    pub(super) fn pass_mark(&mut self) -> io::Result<()> {
+        while self.to - self.from < MARK.len() && !self.over {
+            self.fill()?;
+        }
+        if self.buffer[self.from..self.to].starts_with(MARK) {
+            self.pass(MARK.len());
+        }
+        Ok(())
+    }
+
+    /// Moves behind the line that begins here, or behind the empty ones before it, if these are to be passed over too. At most so many bytes of
+    /// it are kept. `None` if it is to be called again.
+    pub(super) fn pass_line(&mut self, kept: usize, empty_too: bool) -> io::Result<Option<Passed>> {
+        let mut passed = self.passing.take().unwrap_or_default();
+        for _ in 0..PATIENCE {
+            if empty_too && passed.raw.is_empty() {
+                let rest = &self.buffer[self.from..self.to];
+                let empty = rest.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
+                passed.empty += memchr_iter(b'\n', &rest[..empty]).count() as u64;
+                passed.bytes += empty as u64;
+                self.from += empty;
+            }
+            let rest = &self.buffer[self.from..self.to];
+            let end = memchr(b'\n', rest);
+            let bytes = end.map_or(rest.len(), |end| end + 1);
+            let kept = bytes.min(kept.saturating_sub(passed.raw.len()));
+            passed.raw.extend_from_slice(&rest[..kept]);
+            passed.bytes += bytes as u64;
+            self.from += bytes;
+            self.seen = self.from;
+            if end.is_some() || self.over {
+                passed.lines = passed.empty + u64::from(end.is_some());
+                self.offset += passed.bytes;
+                return Ok(Some(passed));
+            }
+            self.fill()?;
+        }
+        self.passing = Some(passed);
+        Ok(None)
+    }
+
+    /// Reads more into the buffer.
+    fn fill(&mut self) -> io::Result<()> {
+        // What is left is a piece of a record.
+        self.buffer.copy_within(self.from..self.to, 0);
+        (self.seen, self.to) = (self.seen - self.from, self.to - self.from);
+        self.from = 0;
+        if self.to > self.buffer.len() / 2 {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        loop {
+            match self.input.read(&mut self.buffer[self.to..]) {
+                Ok(0) => self.over = true,
+                Ok(bytes) => self.to += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
+    }
+}

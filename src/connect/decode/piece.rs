@@ -1,0 +1,130 @@
+//! A file, or a piece of one, to be read.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::frames::Frames;
+use crate::connect::ConnectError;
+use crate::connect::compress::Compression;
+use crate::connect::file_source::{Input, Split};
+
+/// A file, or a piece of one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Piece {
+    /// `to` is the whole file's size where it is read whole.
+    pub(super) split: Split,
+    /// When the file was last changed, in nanoseconds since 1970, where it may not be meanwhile.
+    pub(super) modified: Option<u64>,
+}
+
+impl Piece {
+    /// The pieces of so many bytes of a file; of a compressed one, and where nothing is said, the whole.
+    pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
+        let Input { file, size } = input;
+        let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
+        let bytes = bytes.unwrap_or(u64::MAX);
+        let piece = |from: u64| Self {
+            split: Split {
+                file: file.clone(),
+                size: *size,
+                from,
+                to: from.saturating_add(bytes).min(*size),
+            },
+            modified: None,
+        };
+        (0..size.div_ceil(bytes)).map(|number| piece(number * bytes)).collect()
+    }
+
+    /// A file of a directory that grows.
+    pub(super) fn whole(file: String, data: &fs::Metadata) -> Self {
+        let size = data.len();
+        Self { split: Split { file, size, from: 0, to: size }, modified: Some(modified(data)) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        Path::new(&self.split.file)
+    }
+
+    pub(super) fn compression(&self) -> Compression {
+        Compression::of(&self.split.file)
+    }
+
+    /// Whether it begins where the file does.
+    pub(super) const fn is_first(&self) -> bool {
+        self.split.from == 0
+    }
+
+    /// Whether it is a part of a file, in which lines are not counted.
+    pub(super) const fn is_part(&self) -> bool {
+        self.split.from > 0 || self.split.to < self.split.size
+    }
+
+    /// Opens the file at a byte; a compressed one at its beginning.
+    pub(super) fn open(&self, offset: u64) -> Result<Frames, ConnectError> {
+        let path = self.path();
+        let mut file = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.split.vanished(),
+            _ => ConnectError::io("open", path)(error),
+        })?;
+        self.check(&file.metadata().map_err(ConnectError::io("look at", path))?)?;
+        let from = if self.compression() == Compression::None { offset } else { 0 };
+        file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
+        let bytes = file.take(self.split.size.saturating_sub(from));
+        let input = self.compression().reader(bytes).map_err(ConnectError::io("read", path))?;
+        Ok(Frames::new(input, from))
+    }
+
+    fn check(&self, data: &fs::Metadata) -> Result<(), ConnectError> {
+        self.split.check_size(data.len())?;
+        if self.modified.is_some_and(|then| then != modified(data) || self.split.size != data.len())
+        {
+            return Err(ConnectError::Changed { path: self.path().to_owned() });
+        }
+        Ok(())
+    }
+
+    /// All of it was read, up to this byte of what it says: whether it is what it was.
+    pub(super) fn check_end(&self, reached: u64) -> Result<(), ConnectError> {
+        if self.compression() == Compression::None && reached < self.split.size {
+            return Err(self.split.shrunk(reached));
+        }
+        if self.modified.is_none() {
+            return Ok(());
+        }
+        match fs::metadata(self.path()) {
+            Ok(data) => self.check(&data),
+            // It was open: all of it was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ConnectError::io("look at", self.path())(error)),
+        }
+    }
+
+    /// What reading it failed with.
+    pub(super) fn failed(&self, reached: u64, error: std::io::Error) -> ConnectError {
+        let kind = match self.compression() {
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+            Compression::None => return ConnectError::io("read", self.path())(error),
+        };
+        let why = match error.kind() {
+            ErrorKind::UnexpectedEof => {
+                format!("the {kind} file is cut short behind {reached} decompressed bytes")
+            }
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
+                format!("the {kind} file is damaged behind {reached} decompressed bytes: {error}")
+            }
+            _ => return ConnectError::io("read", self.path())(error),
+        };
+        ConnectError::Damaged { path: self.path().to_owned(), why }
+    }
+}
+
+/// When a file was last changed, in nanoseconds since 1970; 0 where that is not known.
+fn modified(data: &fs::Metadata) -> u64 {
+    let since = data.modified().ok().and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,343 @@
+//! Reads records for one subtask.
+
+use std::marker::PhantomData;
+
+use super::directory::{Coming, Next};
+use super::format::{Decoder, Format};
+use super::frames::{Frame, Frames};
+use super::malformed::{Malformed, OnMalformed};
+use super::piece::Piece;
+use super::{DecodedPosition, Fail};
+use crate::connect::compress::Compression;
+use crate::connect::{Collect, ConnectError, OpenContext, Progress, SourceReader};
+use crate::error::BoxError;
+
+/// Of the malformed records that are passed over, so many are told, and then each whose number is a power of ten.
+const TOLD: u64 = 10;
+
+/// Reads one subtask's share of a [`Decoded`](super::Decoded) source.
+pub struct DecodedReader<T, F: Format<T>, P = Fail> {
+    format: F,
+    longest: usize,
+    position: DecodedPosition,
+    /// Of a directory that grows: which file is next.
+    coming: Option<Coming>,
+    /// The first of the position's pieces.
+    open: Option<Open<F::Decoder>>,
+    operator: String,
+    gives: PhantomData<fn() -> (T, P)>,
+}
+
+/// A file that is being read.
+struct Open<D> {
+    frames: Frames,
+    decoder: D,
+    stage: Stage,
+}
+
+/// What comes next in it.
+enum Stage {
+    /// The header, which is before the position or at it.
+    Header,
+    /// The way to the position.
+    GoTo,
+    /// The way to the first line that begins in the piece.
+    Align,
+    /// Records.
+    Records,
+    /// The way behind a line that cannot be read, for this reason.
+    Pass(String),
+}
+
+/// What a step came to.
+enum Stepped {
+    /// There is more to do.
+    On,
+    /// There is more to do, and this took long.
+    Long,
+    /// The piece was read.
+    Over,
+}
+
+impl<T, F, P> DecodedReader<T, F, P>
+where
+    F: Format<T>,
+    P: OnMalformed<T>,
+{
+    pub(super) fn new(
+        format: F,
+        longest: usize,
+        position: DecodedPosition,
+        coming: Option<Coming>,
+        context: &OpenContext,
+    ) -> Self {
+        let operator = context.operator.clone();
+        Self { format, longest, position, coming, open: None, operator, gives: PhantomData }
+    }
+
+    /// Opens the next file; or says why not.
+    fn begin(&mut self) -> Result<Option<Progress>, ConnectError> {
+        if self.position.pieces.is_empty() {
+            let (Some(coming), Some(read)) = (&mut self.coming, &mut self.position.read) else {
+                return Ok(Some(Progress::End));
+            };
+            match coming.next(read)? {
+                Next::File(piece) => self.position.pieces.push_back(piece),
+                Next::Wait(pause) => return Ok(Some(Progress::Wait(pause))),
+                Next::End => return Ok(Some(Progress::End)),
+            }
+        }
+        let Some(piece) = self.position.pieces.front() else { return Ok(Some(Progress::End)) };
+        let (decoder, offset) = (self.format.decoder(), self.position.offset);
+        let (from, stage) = match offset {
+            _ if decoder.has_header() => (0, Stage::Header),
+            0 => (0, Stage::GoTo),
+            // From one byte before: if that is the end of a line, a line begins at the piece's beginning.
+            _ if !piece.is_first() && offset == piece.split.from => (offset - 1, Stage::Align),
+            _ => (offset, Stage::GoTo),
+        };
+        let mut frames = piece.open(from)?;
+        if frames.offset() == 0 {
+            let passed = frames.pass_mark();
+            passed.map_err(|error| piece.failed(frames.reached(), error))?;
+            if offset == 0 && matches!(stage, Stage::GoTo) {
+                self.position.offset = frames.offset();
+            }
+        }
+        self.open = Some(Open { frames, decoder, stage });
+        Ok(None)
+    }
+
+    /// The first piece was read.
+    fn end_piece(&mut self) {
+        self.open = None;
+        let Some(piece) = self.position.pieces.pop_front() else { return };
+        if let (Some(coming), Some(read)) = (&mut self.coming, &mut self.position.read) {
+            coming.was_read(&piece, read);
+        }
+        self.position.offset = self.position.pieces.front().map_or(0, |next| next.split.from);
+        self.position.lines = 0;
+    }
+
+    /// Does the next thing with the file that is open.
+    fn step<C: Collect<P::Record>>(&mut self, out: &mut C) -> Result<Stepped, ConnectError> {
+        let DecodedPosition { pieces, offset, lines, skipped, .. } = &mut self.position;
+        let (Some(Open { frames, decoder, stage }), Some(piece)) = (&mut self.open, pieces.front())
+        else {
+            return Ok(Stepped::Over);
+        };
+        let mut at = At { piece, lines, skipped, operator: &self.operator };
+        match stage {
+            Stage::Header => {
+                let passed = header(piece, frames, decoder, self.longest)?;
+                *stage = Stage::GoTo;
+                if *offset == 0 {
+                    *offset = frames.offset();
+                    *at.lines = passed;
+                } else if piece.compression() == Compression::None {
+                    *frames = piece.open(*offset)?;
+                }
+                decoder.reset();
+            }
+            Stage::GoTo => {
+                let there = frames.go_to(*offset);
+                if !there.map_err(|error| piece.failed(frames.reached(), error))? {
+                    if frames.is_over() {
+                        return Err(too_short(piece, *offset, frames.reached()));
+                    }
+                    return Ok(Stepped::Long);
+                }
+                *stage = Stage::Records;
+            }
+            Stage::Align => {
+                let passed = frames.pass_line(0, false);
+                if passed.map_err(|error| piece.failed(frames.reached(), error))?.is_none() {
+                    return Ok(Stepped::Long);
+                }
+                *offset = frames.offset();
+                *stage = Stage::Records;
+            }
+            Stage::Records => {
+                if piece.is_part() && *offset >= piece.split.to {
+                    return Ok(Stepped::Over);
+                }
+                let next = frames.next(decoder, self.longest);
+                let next = next.map_err(|error| piece.failed(frames.reached(), error))?;
+                let bytes = match next {
+                    Frame::Record(bytes) => bytes,
+                    Frame::Rest(bytes) => {
+                        piece.check_end(frames.reached())?;
+                        match decoder.finish(frames.raw(bytes)) {
+                            Ok(true) => bytes,
+                            Ok(false) => {
+                                *at.lines += frames.pass(bytes);
+                                *offset = frames.offset();
+                                return Ok(Stepped::On);
+                            }
+                            Err(why) => {
+                                *stage = Stage::Pass(why);
+                                return Ok(Stepped::On);
+                            }
+                        }
+                    }
+                    Frame::TooLong => {
+                        *stage = Stage::Pass(format!("it has more than {} bytes", self.longest));
+                        return Ok(Stepped::On);
+                    }
+                    Frame::End => {
+                        piece.check_end(frames.reached())?;
+                        return Ok(Stepped::Over);
+                    }
+                };
+                match decoder.decode(frames.raw(bytes)) {
+                    Ok(Some(record)) => out.push(P::good(record)),
+                    Ok(None) => {}
+                    Err(why) => {
+                        let raw = frames.raw(bytes);
+                        let ends = |byte: &&u8| matches!(byte, b'\n' | b'\r');
+                        let (empty, raw) = match self.format.is_lines() {
+                            true => raw.split_at(0),
+                            false => raw.split_at(raw.iter().take_while(ends).count()),
+                        };
+                        let before = empty.iter().filter(|&&byte| byte == b'\n').count();
+                        at.malformed::<T, P, C>(*offset, before as u64, raw, why, out)?;
+                    }
+                }
+                *at.lines += frames.pass(bytes);
+                *offset = frames.offset();
+            }
+            Stage::Pass(why) => {
+                let passed = frames.pass_line(self.longest, !self.format.is_lines());
+                let passed = passed.map_err(|error| piece.failed(frames.reached(), error))?;
+                let Some(passed) = passed else { return Ok(Stepped::Long) };
+                let why = std::mem::take(why);
+                at.malformed::<T, P, C>(*offset, passed.empty, &passed.raw, why, out)?;
+                *at.lines += passed.lines;
+                *offset = frames.offset();
+                decoder.reset();
+                *stage = Stage::Records;
+            }
+        }
+        Ok(Stepped::On)
+    }
+}
+
+/// Where a record is.
+struct At<'a> {
+    piece: &'a Piece,
+    lines: &'a mut u64,
+    skipped: &'a mut u64,
+    operator: &'a str,
+}
+
+impl At<'_> {
+    /// A malformed record, behind so many empty lines.
+    fn malformed<T, P: OnMalformed<T>, C: Collect<P::Record>>(
+        &mut self,
+        offset: u64,
+        empty: u64,
+        raw: &[u8],
+        why: String,
+        out: &mut C,
+    ) -> Result<(), ConnectError> {
+        let file = self.piece.split.file.clone();
+        let line = (!self.piece.is_part()).then(|| *self.lines + empty + 1);
+        let (told, raw) = (why.clone(), raw.to_vec());
+        match P::bad(Malformed { file, line, offset, raw, why })? {
+            Some(record) => out.push(record),
+            None => {
+                *self.skipped += 1;
+                let skipped = *self.skipped;
+                if skipped <= TOLD || skipped == 10_u64.pow(skipped.ilog10()) {
+                    let (operator, path) = (self.operator, &self.piece.split.file);
+                    tracing::warn!(
+                        operator,
+                        path,
+                        line,
+                        offset,
+                        why = told,
+                        skipped,
+                        "a malformed record was passed over"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file's header, if it is not empty. Gives how many line ends are in it.
+fn header<T>(
+    piece: &Piece,
+    frames: &mut Frames,
+    decoder: &mut impl Decoder<T>,
+    longest: usize,
+) -> Result<u64, ConnectError> {
+    let bad = |why| ConnectError::Malformed {
+        path: piece.path().to_owned(),
+        line: Some(1),
+        offset: 0,
+        why: format!("the header: {why}"),
+    };
+    let next = frames.next(decoder, longest);
+    let bytes = match next.map_err(|error| piece.failed(frames.reached(), error))? {
+        Frame::Record(bytes) => bytes,
+        Frame::Rest(bytes) => {
+            piece.check_end(frames.reached())?;
+            match decoder.finish(frames.raw(bytes)).map_err(bad)? {
+                true => bytes,
+                false => return Ok(frames.pass(bytes)),
+            }
+        }
+        Frame::TooLong => return Err(bad(format!("it has more than {longest} bytes"))),
+        Frame::End => return Ok(0),
+    };
+    decoder.header(frames.raw(bytes)).map_err(bad)?;
+    Ok(frames.pass(bytes))
+}
+
+fn too_short(piece: &Piece, offset: u64, reached: u64) -> ConnectError {
+    ConnectError::BadPosition {
+        source: "decoding source",
+        why: format!("byte {offset} of `{}`, which has {reached}", piece.split.file),
+    }
+}
+
+impl<T, F, P> SourceReader for DecodedReader<T, F, P>
+where
+    T: Send + 'static,
+    F: Format<T>,
+    P: OnMalformed<T>,
+{
+    type Record = P::Record;
+    type Position = DecodedPosition;
+
+    fn read<C: Collect<P::Record>>(
+        &mut self,
+        limit: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError> {
+        // A step gives one record or none.
+        for _ in 0..limit {
+            if self.open.is_none()
+                && let Some(progress) = self.begin()?
+            {
+                return Ok(progress);
+            }
+            match self.step(out)? {
+                Stepped::On => {}
+                Stepped::Long => break,
+                Stepped::Over => self.end_piece(),
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn position(&self) -> DecodedPosition {
+        self.position.clone()
+    }
+
+    fn malformed(&self) -> u64 {
+        self.position.skipped
+    }
+}

@@ -1,0 +1,149 @@
+//! Parquet files.
+
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::record::RecordWriter;
+
+use super::{EncodeFile, FileEncoder, FileSink};
+use crate::error::BoxError;
+use crate::sync::Arc;
+
+/// Records in a row group, unless it is said.
+const ROWS: usize = 64 * 1024;
+
+/// Parquet, of records that know how to write themselves: derive `ParquetRecordWriter`, of the crate `parquet_derive` 60, for a struct of
+/// numbers, texts, bytes, dates, and options of these. `parquet` 60 must be among the dependencies of the crate that derives it.
+///
+/// A Parquet file is one only with its footer, which is written when the file ends: at the barrier of a checkpoint, or when the file is
+/// [long](FileSink::roll_bytes) or [old](FileSink::roll_every) enough. So each transaction's files are whole. Records are held in memory until there are
+/// enough for a row group; what is left of them is written at the barrier, on the thread of the sink's worker, as all the rest is. The
+/// length of a file, as [`FileSink::roll_bytes`] has it, is that of the row groups that are written.
+#[derive(Clone, Debug)]
+pub struct Parquet {
+    rows: usize,
+    properties: WriterPropertiesPtr,
+}
+
+impl Default for Parquet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Parquet {
+    /// Row groups of 65,536 records, compressed by Snappy.
+    #[must_use]
+    pub fn new() -> Self {
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        Self { rows: ROWS, properties: Arc::new(properties) }
+    }
+
+    /// How many records a row group has at most; 65,536 unless it is said.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[must_use]
+    pub fn rows_per_group(mut self, rows: usize) -> Self {
+        assert!(rows > 0, "row groups of no rows");
+        self.rows = rows;
+        self
+    }
+
+    /// How files are written otherwise: compression (those that this crate was built with), encodings, statistics, metadata.
+    #[must_use]
+    pub fn properties(mut self, properties: WriterProperties) -> Self {
+        self.properties = Arc::new(properties);
+        self
+    }
+}
+
+impl<T> FileSink<T, Parquet>
+where
+    T: Send + 'static,
+    for<'a> &'a [T]: RecordWriter<T>,
+{
+    /// A sink that writes [`Parquet`] files, with the feature `parquet`.
+    ///
+    /// ```
+    /// use parquet_derive::ParquetRecordWriter;
+    /// use snapline::connect::{FileSink, Parquet};
+    /// #[derive(ParquetRecordWriter)]
+    /// struct Total { customer: String, cents: i64, share: Option<f64> }
+    /// let totals = FileSink::<Total, _>::parquet("totals");
+    /// let others = FileSink::<Total, _>::parquet("others").format(Parquet::new().rows_per_group(10_000));
+    /// ```
+    pub fn parquet(dir: impl Into<std::path::PathBuf>) -> Self {
+        Self::of(dir.into(), Parquet::new(), "parquet")
+    }
+}
+
+impl<T> EncodeFile<T> for Parquet
+where
+    T: Send + 'static,
+    for<'a> &'a [T]: RecordWriter<T>,
+{
+    type Encoder = ParquetEncoder<T>;
+
+    fn encoder(&self) -> ParquetEncoder<T> {
+        let Self { rows, properties } = self.clone();
+        ParquetEncoder { rows, properties, held: Vec::new(), file: None }
+    }
+}
+
+/// Encodes [`Parquet`] files.
+pub struct ParquetEncoder<T> {
+    rows: usize,
+    properties: WriterPropertiesPtr,
+    /// What is not a row group yet.
+    held: Vec<T>,
+    file: Option<SerializedFileWriter<Vec<u8>>>,
+}
+
+impl<T> ParquetEncoder<T>
+where
+    for<'a> &'a [T]: RecordWriter<T>,
+{
+    /// Writes so many of the records that are held, in row groups.
+    fn write(&mut self, rows: usize, out: &mut Vec<u8>) -> Result<(), ParquetError> {
+        for group in self.held[..rows].chunks(self.rows) {
+            let file = match &mut self.file {
+                Some(file) => file,
+                None => {
+                    let schema = group.schema()?;
+                    let properties = Arc::clone(&self.properties);
+                    self.file.insert(SerializedFileWriter::new(Vec::new(), schema, properties)?)
+                }
+            };
+            let mut writer = file.next_row_group()?;
+            group.write_to_row_group(&mut writer)?;
+            writer.close()?;
+            // What is written is taken out; the writer counts by itself.
+            file.flush()?;
+            out.append(file.inner_mut());
+        }
+        self.held.drain(..rows);
+        Ok(())
+    }
+}
+
+impl<T> FileEncoder<T> for ParquetEncoder<T>
+where
+    T: Send + 'static,
+    for<'a> &'a [T]: RecordWriter<T>,
+{
+    fn encode(&mut self, records: &mut Vec<T>, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        self.held.append(records);
+        let whole = self.held.len() - self.held.len() % self.rows;
+        Ok(self.write(whole, out)?)
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BoxError> {
+        self.write(self.held.len(), out)?;
+        if let Some(file) = self.file.take() {
+            out.append(&mut file.into_inner()?);
+        }
+        Ok(())
+    }
+}

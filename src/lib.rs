@@ -86,6 +86,8 @@
 //! |---|---|---|
 //! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
 //! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
+//! | `metrics` | off | a job publishes its figures through the facade of the crate `metrics`; see the module of that name |
+//! | `prometheus` | off | and renders them as text for Prometheus, which the dashboard serves too |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules
@@ -97,6 +99,7 @@
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
 //! | [`trace`] | a run written down, and replayed |
+//! | `metrics` | a job's figures, and what each means; with the feature of that name |
 //! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
 //! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
@@ -110,6 +113,8 @@ mod dataflow;
 mod engine;
 mod error;
 mod files;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "dashboard")]
 #[doc(hidden)]
 pub mod serve;

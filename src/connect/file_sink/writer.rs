@@ -25,6 +25,8 @@ pub struct FileWriter<T, E> {
     file: Option<(PathBuf, Box<dyn Output>)>,
     /// How many bytes were written to it.
     written: u64,
+    /// How many bytes were written to those before.
+    closed: u64,
     /// How many files were opened: they have no other name while their transaction has none.
     opened: u64,
     takes: PhantomData<fn(T)>,
@@ -38,6 +40,7 @@ impl<T, E> FileWriter<T, E> {
             gathered: Vec::new(),
             file: None,
             written: 0,
+            closed: 0,
             opened: 0,
             takes: PhantomData,
         }
@@ -88,6 +91,7 @@ where
             self.flush()?;
         }
         let committable = FileCommittable { file: self.layout.part(txn), bytes: self.written };
+        self.closed += self.written;
         self.written = 0;
         let Some((path, file)) = self.file.take() else {
             return Ok(committable);
@@ -103,5 +107,9 @@ where
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        Some(self.closed + self.written + self.gathered.len() as u64)
     }
 }

@@ -89,6 +89,8 @@
 //! | `formats` | off | CSV, JSON lines, gzip and zstd: [`connect::FileSource`]'s `decode`, `connect::DirectorySource`, [`connect::FileSink`]'s `csv` and `json_lines` |
 //! | `parquet` | off | `connect::FileSink::parquet` |
 //! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
+//! | `metrics` | off | a job publishes its figures through the facade of the crate `metrics`; see the module of that name |
+//! | `prometheus` | off | and renders them as text for Prometheus, which the dashboard serves too |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules
@@ -100,6 +102,7 @@
 //! | [`state`] | what is kept by key, and how it is written |
 //! | [`store`] | where checkpoints are kept |
 //! | [`trace`] | a run written down, and replayed |
+//! | `metrics` | a job's figures, and what each means; with the feature of that name |
 //! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
 //! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
@@ -115,6 +118,8 @@ mod engine;
 mod error;
 mod files;
 pub mod guide;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "dashboard")]
 #[doc(hidden)]
 pub mod serve;

@@ -112,13 +112,19 @@ pub struct Listen {
     /// Further values of the `Host` header that are served, such as `status.example.org:8080`; the address itself, and `localhost` where
     /// it is loopback, always are.
     pub hosts: Vec<String>,
+    /// Pages that are served without the token too, at `/` and their names.
+    pub open: Vec<&'static str>,
 }
 
 impl Listen {
     /// On loopback: nothing but this machine can connect.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), hosts: Vec::new() }
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            hosts: Vec::new(),
+            open: Vec::new(),
+        }
     }
 }
 
@@ -147,7 +153,8 @@ impl Server {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         let token = token()?;
-        let guard = Guard { hosts: hosts(address, &listen.hosts), token: token.clone() };
+        let (hosts, open) = (hosts(address, &listen.hosts), listen.open.clone());
+        let guard = Guard { hosts, token: token.clone(), open };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
@@ -215,6 +222,8 @@ fn hosts(address: SocketAddr, further: &[String]) -> Vec<String> {
 struct Guard {
     hosts: Vec<String>,
     token: String,
+    /// Pages for those who do not have the token.
+    open: Vec<&'static str>,
 }
 
 /// Why a request is refused.
@@ -239,6 +248,9 @@ impl Guard {
             ));
         }
         let path = uri.path().strip_prefix('/').unwrap_or_default();
+        if let Some(page) = self.open.iter().find(|&&page| page == path) {
+            return Ok(page);
+        }
         let (token, page) = path.split_once('/').unwrap_or((path, "/"));
         // How long this takes does not tell how much of the token was right.
         if !bool::from(token.as_bytes().ct_eq(self.token.as_bytes())) {
@@ -399,7 +411,8 @@ mod tests {
 
     fn guard() -> Guard {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
-        Guard { hosts: hosts(address, &["Status.example.org".into()]), token: "c0ffee".into() }
+        let hosts = hosts(address, &["Status.example.org".into()]);
+        Guard { hosts, token: "c0ffee".into(), open: vec!["metrics"] }
     }
 
     fn headers(hosts: &[&'static str]) -> HeaderMap {
@@ -447,6 +460,12 @@ mod tests {
             "/?c0ffee/",
             "/;c0ffee/",
         ] {
+            assert_eq!(admit(here, path), Err(403), "{path}");
+        }
+        // What is open is so by its whole name, on the hosts that are served.
+        assert_eq!(admit(here, "/metrics?x"), Ok("metrics".into()));
+        assert_eq!(admit(&["evil.example"], "/metrics"), Err(403));
+        for path in ["/metrics/", "/metrics/x", "//metrics", "/Metrics", "/x/metrics"] {
             assert_eq!(admit(here, path), Err(403), "{path}");
         }
         // Without the slash there is no page of this name, and nothing is forwarded: the token is not to be in a header.

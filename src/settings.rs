@@ -149,7 +149,7 @@ impl Settings {
     /// If a value is none of its setting, or settings contradict each other.
     pub fn config(&self) -> Result<JobConfig, SettingsError> {
         let mut draft = Draft::default();
-        for key in &KEYS {
+        for key in KEYS {
             let Some((_, given)) = self.given.get(key.name) else { continue };
             (key.apply)(&mut draft, given).map_err(|what| self.wrong(key.name, what))?;
         }
@@ -170,7 +170,7 @@ impl Settings {
     #[must_use]
     pub fn reference() -> String {
         let mut text = "| key | value | default | |\n|---|---|---|---|\n".to_owned();
-        for Key { name, takes, default, what, .. } in &KEYS {
+        for Key { name, takes, default, what, .. } in KEYS {
             text.push_str(&format!("| `{name}` | {takes} | {default} | {what} |\n"));
         }
         text

@@ -119,7 +119,7 @@ impl Source for FileSource {
                 FilePosition { splits: Arc::new(splits), split: 0, offset: 0 }.at_split(0)
             }
         };
-        Ok(FileReader { position, lossy: self.lossy, open: None })
+        Ok(FileReader { position, lossy: self.lossy, open: None, bytes: 0 })
     }
 }
 
@@ -199,6 +199,8 @@ pub struct FileReader {
     lossy: bool,
     /// The split that is being read; opened at the position.
     open: Option<BufReader<Take<File>>>,
+    /// How many bytes its lines were, with their ends.
+    bytes: u64,
 }
 
 impl SourceReader for FileReader {
@@ -237,6 +239,10 @@ impl SourceReader for FileReader {
 
     fn position(&self) -> FilePosition {
         self.position.clone()
+    }
+
+    fn bytes_read(&self) -> Option<u64> {
+        Some(self.bytes)
     }
 }
 
@@ -288,6 +294,7 @@ impl FileReader {
             }
         };
         self.position.offset = end;
+        self.bytes += bytes as u64;
         Ok(line)
     }
 }

@@ -178,6 +178,11 @@ pub trait SourceReader: Send + 'static {
     fn malformed(&self) -> u64 {
         0
     }
+
+    /// How many bytes this reader has read, for those who look at the job; asked after each read. `None`, the default, if it does not count.
+    fn bytes_read(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a read came to.
@@ -248,6 +253,12 @@ pub trait SinkWriter: Send + 'static {
     /// # Errors
     /// Any: the task fails with it.
     fn close(&mut self, txn: TxnId) -> Result<Self::Committable, BoxError>;
+
+    /// How many bytes this writer has taken, as they are outside, for those who look at the job; asked after each batch. `None`, the default,
+    /// if it does not count.
+    fn bytes_written(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be called again.

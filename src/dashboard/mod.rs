@@ -60,14 +60,42 @@ impl Dashboard {
         self
     }
 
+    /// Serves the page `metrics` at `/metrics` too, without the token, for Prometheus, which cannot know it: whoever can connect may read the
+    /// names of the job and its operators, and their figures. The page itself still takes the token.
+    ///
+    /// ```text
+    /// scrape_configs:
+    ///   - job_name: snapline
+    ///     static_configs: [{ targets: ["127.0.0.1:9464"] }]   # Dashboard::new().port(9464).open_metrics()
+    /// ```
+    #[cfg(feature = "prometheus")]
+    pub fn open_metrics(mut self) -> Self {
+        self.listen.open = vec!["metrics"];
+        self
+    }
+
     pub(crate) fn serve(
         &self,
         job: &str,
         guarantee: &Guarantee,
         board: StatusBoard,
     ) -> io::Result<DashboardServer> {
+        #[cfg(feature = "prometheus")]
+        let metrics = {
+            let mut metrics = crate::metrics::Prometheus::new();
+            metrics.watch_board(job, board.clone());
+            metrics
+        };
         let (job, guarantee) = (job.to_owned(), guarantee.to_string());
-        let pages = Pages { job, guarantee, board, watch: Watch::default() };
+        let watch = Watch::default();
+        let pages = Pages {
+            job,
+            guarantee,
+            board,
+            watch,
+            #[cfg(feature = "prometheus")]
+            metrics,
+        };
         Ok(DashboardServer(Server::start("snapline-dashboard", &self.listen, pages)?))
     }
 }
@@ -96,11 +124,15 @@ struct Pages {
     guarantee: String,
     board: StatusBoard,
     watch: Watch,
+    #[cfg(feature = "prometheus")]
+    metrics: crate::metrics::Prometheus,
 }
 
 impl Site for Pages {
     fn verb(&self, page: &str) -> Option<Verb> {
-        matches!(page, "" | "status").then_some(Verb::Get)
+        let known = matches!(page, "" | "status");
+        let metrics = cfg!(feature = "prometheus") && page == "metrics";
+        (known || metrics).then_some(Verb::Get)
     }
 
     fn answer(&mut self, page: &str, _body: &[u8]) -> Answer {
@@ -109,6 +141,12 @@ impl Site for Pages {
                 let status = self.board.read();
                 Answer::json(view::view(&self.job, &self.guarantee, &status, &self.watch))
             }
+            #[cfg(feature = "prometheus")]
+            "metrics" => Answer {
+                good: true,
+                media: crate::metrics::Prometheus::CONTENT_TYPE,
+                body: self.metrics.render(),
+            },
             _ => Answer::html(PAGE.to_owned()),
         }
     }

@@ -86,8 +86,7 @@ mod tests {
             waits_for_room: false,
             records_in,
             records_out: records_in / 2,
-            records_late: 0,
-            records_malformed: 0,
+            ..TaskStatus::default()
         }
     }
 

@@ -280,12 +280,7 @@ mod tests {
             operator: names[place].into(),
             worker: place,
             inputs: inputs[place].iter().map(|&name| name.into()).collect(),
-            steps: 0,
-            waits_for_room: false,
-            records_in: 0,
-            records_out: 0,
-            records_late: 0,
-            records_malformed: 0,
+            ..TaskStatus::default()
         };
         let acked = |place: &usize| matches!(stages[*place], SubtaskStage::Written { .. });
         let name = |place: usize| names[place].to_owned();

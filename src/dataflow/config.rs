@@ -139,6 +139,8 @@ pub struct JobConfig {
     pub(crate) resume: Resume,
     pub(crate) upload_threads: usize,
     pub(crate) recording: Option<Recording>,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics_interval: Option<Duration>,
 }
 
 impl Default for JobConfig {
@@ -161,6 +163,8 @@ impl Default for JobConfig {
             resume: Resume::default(),
             upload_threads: 2,
             recording: None,
+            #[cfg(feature = "metrics")]
+            metrics_interval: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -282,6 +286,14 @@ impl JobConfig {
     /// `tracing`, and by [`crate::JobStatus::recording_failed`]. Default: nothing is recorded.
     pub fn record(mut self, to: impl Into<Recording>) -> Self {
         self.recording = Some(to.into());
+        self
+    }
+
+    /// How often the job's figures are published through the facade of [`crate::metrics`]; `None` for never. Default: every five seconds. That
+    /// is nothing to anybody as long as the process has installed no recorder.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.metrics_interval = interval.into();
         self
     }
 }

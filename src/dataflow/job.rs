@@ -20,6 +20,8 @@ use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
 use crate::engine::platform::Platform;
 use crate::engine::status::StatusBoard;
+#[cfg(feature = "metrics")]
+use crate::metrics::Publishing;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::Manifest;
 use crate::sync::{Arc, thread};
@@ -222,6 +224,13 @@ impl JobConfig {
                 "it must be longer than nothing; `None` takes no periodic checkpoints",
             );
         }
+        #[cfg(feature = "metrics")]
+        if self.metrics_interval.is_some_and(|interval| interval.is_zero()) {
+            return wrong(
+                "metrics_interval",
+                "it must be longer than nothing; `None` publishes nothing",
+            );
+        }
         if self.upload_threads == 0 {
             return wrong("upload_threads", "snapshots need at least one thread to be written by");
         }
@@ -352,9 +361,23 @@ impl Job {
             platform,
         )?;
         let thread = thread::Builder::new().name("snapline-coordinator".to_owned());
-        let driver = thread.spawn(move || driver.run()).map_err(JobError::Thread)?;
+        #[cfg(feature = "metrics")]
+        let publishing = spec
+            .config
+            .metrics_interval
+            .map(|every| Publishing::start(&spec.name, board.clone(), every))
+            .transpose()
+            .map_err(JobError::Thread)?;
+        let run = move || {
+            let outcome = driver.run();
+            // The last figures are those of the end.
+            #[cfg(feature = "metrics")]
+            drop(publishing);
+            outcome
+        };
+        let driver = thread.spawn(run).map_err(JobError::Thread)?;
         Ok(JobHandle {
-            #[cfg(feature = "dashboard")]
+            #[cfg(any(feature = "dashboard", feature = "prometheus"))]
             name: spec.name.clone(),
             wishes,
             board,

@@ -144,7 +144,10 @@ fn seat(
         let feeders = subtask.inputs.iter().map(|&channel| channels[channel].from.index());
         let operator = spec.nodes[subtask.operator].name.clone();
         let name = spec.topology.name(id);
-        let gauges = Arc::new(Gauges::new(name, operator, worker, feeders.collect()));
+        let now = hosting.platform.clock.now();
+        let mut gauges = Gauges::new(name, operator, worker, feeders.collect(), now);
+        gauges.sink = spec.topology.role(id) == Role::Sink;
+        let gauges = Arc::new(gauges);
         running.gauges.push(Arc::clone(&gauges));
         let opening = TaskOpening {
             identity: Identity {

@@ -88,6 +88,16 @@ pub(crate) trait Body: Send {
     /// Takes the state as it is now.
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError>;
 
+    /// How many bytes a source has read, or a sink has written, so far; `None` if nobody counts them. Records between tasks are no bytes.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How far event time has come here, in milliseconds; `None` if nothing was said of it.
+    fn watermark(&self) -> Option<i64> {
+        None
+    }
+
     /// How many records were emitted so far.
     fn emitted(&self) -> u64;
 
@@ -236,6 +246,14 @@ where
         self.reader.malformed()
     }
 
+    fn bytes(&self) -> Option<u64> {
+        self.reader.bytes_read()
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.output.standing().map(|standing| standing.watermark)
+    }
+
     fn emitted(&self) -> u64 {
         self.output.sent()
     }
@@ -349,6 +367,10 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
         freeze_time(&self.operator, self.valve.standing(), self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.valve.standing().map(|standing| standing.watermark)
     }
 
     fn emitted(&self) -> u64 {

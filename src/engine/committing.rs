@@ -68,6 +68,7 @@ impl Task {
         }
         if let Some((_, committer)) = &self.committer {
             let pending = committer.pending();
+            self.gauges.doubts(pending.len());
             let kept = match planted!(self.links.platform, CommittableForgotten) {
                 true => &pending[pending.len().saturating_sub(1)..],
                 false => pending,

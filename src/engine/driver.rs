@@ -126,7 +126,8 @@ impl Driver {
             spec.trace_header(&config, term, claimant, policy)
         });
         let (lane, told) = (lanes(1)?, sender.clone());
-        let peer = Peer::new(Arc::clone(&store), lane, told, recorder.clone(), platform.clone());
+        let shared = (recorder.clone(), platform.clone(), board.clone());
+        let peer = Peer::new(Arc::clone(&store), lane, told, shared.0, shared.1, shared.2);
         let lanes = Arc::new(lanes(settings.upload_threads)?);
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
@@ -529,6 +530,7 @@ impl Driver {
     fn end_tasks(&mut self) {
         if let Some(running) = self.running.take() {
             running.end();
+            self.board.tasks_ended();
             self.hosting.recorder.coordinator(self.machine.attempt(), || What::Ended {});
         }
     }

@@ -173,7 +173,7 @@ impl std::error::Error for CheckpointFailed {}
 /// ```
 #[derive(Debug)]
 pub struct JobHandle {
-    #[cfg(feature = "dashboard")]
+    #[cfg(any(feature = "dashboard", feature = "prometheus"))]
     pub(crate) name: String,
     pub(crate) wishes: crossbeam_channel::Sender<Notice>,
     pub(crate) board: StatusBoard,

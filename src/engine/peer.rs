@@ -1,5 +1,6 @@
 //! The store's side of the coordinator: each write on a thread of its own, its result a notice (SPEC 3.4).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use snapline_protocol::coordinator::{StoreOp, StoreResult};
@@ -12,7 +13,8 @@ use snapline_protocol::retention::{Plan, Roots, plan};
 use super::Notice;
 use super::lanes::{Job, Lanes, Work};
 use super::platform::{Platform, planted};
-use crate::store::{Manifest, Store, StoreError, found, inventory, recovery_facts};
+use super::status::StatusBoard;
+use crate::store::{Manifest, Store, StoreError, found, recovery_facts, sized_inventory};
 use crate::sync::Arc;
 use crate::trace::{Recorder, What};
 
@@ -24,6 +26,7 @@ pub(crate) struct Peer {
     notices: crossbeam_channel::Sender<Notice>,
     recorder: Recorder,
     platform: Platform,
+    board: StatusBoard,
 }
 
 impl Peer {
@@ -33,8 +36,9 @@ impl Peer {
         notices: crossbeam_channel::Sender<Notice>,
         recorder: Recorder,
         platform: Platform,
+        board: StatusBoard,
     ) -> Self {
-        Self { store, lane, notices, recorder, platform }
+        Self { store, lane, notices, recorder, platform, board }
     }
 
     fn submit(
@@ -80,15 +84,21 @@ impl Peer {
     /// SPEC 8.5: the roots were read before; now the manifests, then the blobs.
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
         let nothing = planted!(self.platform, NothingCollected);
+        let board = self.board.clone();
         self.submit(Work::Collect, pause, move |store, recorder| {
-            let collected = inventory(store).and_then(|inventory| {
+            let collected = sized_inventory(store).and_then(|(inventory, blobs)| {
                 let plan = if nothing { Plan::default() } else { plan(&roots, &inventory) };
                 tracing::debug!(
                     target: "snapline::store",
                     manifests = plan.manifests.len(), blobs = plan.blobs.len(), "deleting garbage"
                 );
                 recorder.store(|| What::Collect { roots, inventory, plan: plan.clone() });
-                store.delete(term, &plan.manifests, &plan.blobs)
+                store.delete(term, &plan.manifests, &plan.blobs)?;
+                let gone: BTreeSet<_> = plan.blobs.iter().collect();
+                let left = blobs.iter().filter(|blob| !gone.contains(&blob.id));
+                let left: u64 = left.map(|blob| blob.length).sum();
+                board.update(|status| status.store_bytes = Some(left));
+                Ok(())
             });
             stored(op, collected, recorder)
         });

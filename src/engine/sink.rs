@@ -79,6 +79,10 @@ where
         Ok(())
     }
 
+    fn bytes(&self) -> Option<u64> {
+        self.writer.bytes_written()
+    }
+
     fn emitted(&self) -> u64 {
         self.written
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
 
-use super::gauges::Gauges;
+use super::gauges::{Done, Gauges};
 use crate::clock::Clock;
+use crate::dataflow::Timestamp;
 use crate::sync::{Arc, Mutex, Ordering, lock};
 
 /// How many past checkpoints, and how many restarts, a status remembers.
@@ -147,13 +148,15 @@ pub struct RestartStats {
 }
 
 /// What a subtask has done in this attempt.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct TaskStatus {
     /// Its name.
     pub subtask: String,
     /// Its operator's name.
     pub operator: String,
+    /// Whether it is a sink.
+    pub is_sink: bool,
     /// Which worker hosts it: a thread that lets its subtasks step in turn.
     pub worker: usize,
     /// The subtasks that feed it, by input.
@@ -172,6 +175,19 @@ pub struct TaskStatus {
     /// Records that a source could not read and has passed over, because it was told to, since the job began: the count is part of its position, so
     /// what is read again after a failure counts once.
     pub records_malformed: u64,
+    /// Bytes that a source has read or a sink has written, if it counts them. Between tasks records are values in memory, and no bytes.
+    pub bytes: Option<u64>,
+    /// How long it has worked, in this attempt. Not measured in a simulation.
+    pub busy: Duration,
+    /// How long its output has waited for room, in this attempt: back-pressure.
+    pub waited_for_room: Duration,
+    /// How far event time has come for it (SPEC 16.3); `None` if nothing was said of it.
+    pub watermark: Option<Timestamp>,
+    /// Of a sink: transactions that are closed and not known to be resolved.
+    pub in_doubt: u64,
+    /// Of a sink: the checkpoint of the newest transaction that was committed in this run, and how long ago its barrier was here. What came
+    /// behind that barrier nobody sees yet. Of a transaction that an earlier attempt closed: how long ago it was committed.
+    pub committed: Option<(CheckpointId, Duration)>,
 }
 
 /// A job's state at one moment.
@@ -196,6 +212,12 @@ pub struct JobStatus {
     pub completed: u64,
     /// How many were given up.
     pub failed: u64,
+    /// How long ago the tasks were first started.
+    pub since_start: Option<Duration>,
+    /// How long ago the newest checkpoint of this run completed; if none has, how long ago the tasks were first started.
+    pub since_checkpoint: Option<Duration>,
+    /// Bytes of all blobs in the store, as of the last time it was cleaned, which it is after each complete checkpoint.
+    pub store_bytes: Option<u64>,
     /// Checkpoints under way.
     pub under_way: Vec<UnderWayStatus>,
     /// Why the run is not recorded (any more), though it was to be.
@@ -213,6 +235,9 @@ pub(super) struct UnderWay {
     pub(super) triggered: Option<Instant>,
 }
 
+/// What earlier attempts of a task have done, and the newest transaction they committed.
+type Before = (Done, Option<(CheckpointId, Instant)>);
+
 #[derive(Debug, Default)]
 struct Board {
     status: JobStatus,
@@ -220,25 +245,63 @@ struct Board {
     restarts: VecDeque<RestartStats>,
     under_way: Vec<UnderWay>,
     tasks: Vec<Arc<Gauges>>,
+    /// By task.
+    before: Vec<Before>,
+    /// When the tasks were first started.
+    started: Option<Instant>,
+    /// When the newest checkpoint completed.
+    completed: Option<Instant>,
     clock: Clock,
 }
 
 impl Board {
     fn tasks(&self) -> Vec<TaskStatus> {
+        let now = self.clock.now();
         let name = |&task: &usize| self.tasks.get(task).map_or(String::new(), |it| it.name.clone());
-        let task = |task: &Arc<Gauges>| TaskStatus {
-            subtask: task.name.clone(),
-            operator: task.operator.clone(),
-            worker: task.worker,
-            inputs: task.feeders.iter().map(name).collect(),
-            steps: task.steps.load(Ordering::Relaxed),
-            waits_for_room: task.full.load(Ordering::Relaxed),
-            records_in: task.records_in.load(Ordering::Relaxed),
-            records_out: task.records_out.load(Ordering::Relaxed),
-            records_late: task.records_late.load(Ordering::Relaxed),
-            records_malformed: task.records_malformed.load(Ordering::Relaxed),
+        let task = |(task, before): (&Arc<Gauges>, &Before)| {
+            let done = task.done(now);
+            let committed = task.committed().or(before.1);
+            let ago = |(checkpoint, then)| (checkpoint, now.saturating_duration_since(then));
+            TaskStatus {
+                subtask: task.name.clone(),
+                operator: task.operator.clone(),
+                is_sink: task.sink,
+                worker: task.worker,
+                inputs: task.feeders.iter().map(name).collect(),
+                steps: task.steps.load(Ordering::Relaxed),
+                waits_for_room: task.full.load(Ordering::Relaxed),
+                records_in: done.records_in,
+                records_out: done.records_out,
+                records_late: done.records_late,
+                records_malformed: task.records_malformed.load(Ordering::Relaxed),
+                bytes: done.bytes,
+                busy: done.busy,
+                waited_for_room: done.waited,
+                watermark: task.watermark().map(Timestamp::from_millis),
+                in_doubt: task.in_doubt(),
+                committed: committed.map(ago),
+            }
         };
-        self.tasks.iter().map(task).collect()
+        self.tasks.iter().zip(&self.before).map(task).collect()
+    }
+
+    /// What each task has done, in all attempts together.
+    fn done(&self) -> Vec<Done> {
+        let now = self.clock.now();
+        let done = |(task, before): (&Arc<Gauges>, &Before)| task.done(now).plus(before.0);
+        self.tasks.iter().zip(&self.before).map(done).collect()
+    }
+
+    fn read(&self) -> JobStatus {
+        let mut status = self.status.clone();
+        status.history = self.history.iter().cloned().collect();
+        status.restart_history = self.restarts.iter().cloned().collect();
+        status.under_way = self.under_way();
+        status.since_start = self.started.map(|then| self.clock.since(then));
+        let since = self.completed.or(self.started);
+        status.since_checkpoint = since.map(|then| self.clock.since(then));
+        status.tasks = self.tasks();
+        status
     }
 
     fn under_way(&self) -> Vec<UnderWayStatus> {
@@ -269,13 +332,14 @@ pub(crate) struct StatusBoard(Arc<Mutex<Board>>);
 
 impl StatusBoard {
     pub(crate) fn read(&self) -> JobStatus {
+        lock(&self.0).read()
+    }
+
+    /// The same, and what each task has done in all attempts together.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn sample(&self) -> (JobStatus, Vec<Done>) {
         let board = lock(&self.0);
-        let mut status = board.status.clone();
-        status.history = board.history.iter().cloned().collect();
-        status.restart_history = board.restarts.iter().cloned().collect();
-        status.under_way = board.under_way();
-        status.tasks = board.tasks();
-        status
+        (board.read(), board.done())
     }
 
     /// What the tasks have done, and nothing else: to be asked again and again.
@@ -294,8 +358,25 @@ impl StatusBoard {
         lock(&self.0).clock = clock;
     }
 
+    /// The tasks of another attempt. Those of the one before do nothing any more.
     pub(super) fn hosts(&self, tasks: Vec<Arc<Gauges>>) {
-        lock(&self.0).tasks = tasks;
+        let mut board = lock(&self.0);
+        let now = board.clock.now();
+        let committed = board.tasks.iter().zip(&board.before);
+        let committed: Vec<_> =
+            committed.map(|(task, before)| task.committed().or(before.1)).collect();
+        let done = board.done();
+        board.before = done.into_iter().zip(committed).collect();
+        board.before.resize(tasks.len(), (Done::default(), None));
+        board.tasks = tasks;
+        board.started.get_or_insert(now);
+    }
+
+    /// The threads of the tasks have ended: nothing lapses any more, whatever they were in the middle of.
+    pub(super) fn tasks_ended(&self) {
+        let board = lock(&self.0);
+        let now = board.clock.now();
+        board.tasks.iter().for_each(|task| task.stop(now));
     }
 
     pub(super) fn under_way(&self, under_way: Vec<UnderWay>) {
@@ -312,7 +393,10 @@ impl StatusBoard {
     pub(super) fn ended(&self, stats: CheckpointStats) {
         let mut board = lock(&self.0);
         match stats.completed {
-            true => board.status.completed += 1,
+            true => {
+                board.status.completed += 1;
+                board.completed = Some(board.clock.now());
+            }
             false => board.status.failed += 1,
         }
         remember(&mut board.history, stats);

@@ -119,7 +119,7 @@ pub(crate) struct Task {
     /// Tries of the commit under way.
     pub(super) tries: (Option<TxnId>, u32),
     pub(super) links: Links,
-    gauges: Arc<Gauges>,
+    pub(super) gauges: Arc<Gauges>,
     /// A planted fault: the position before the last read.
     #[cfg(feature = "sim")]
     stale_position: Option<crate::state::Named>,
@@ -213,7 +213,7 @@ impl Task {
 
     fn try_step(&mut self) -> Result<Step, BoxError> {
         let drained = self.body.drain();
-        self.gauges.waits(!drained);
+        self.gauges.waits(!drained, || self.links.platform.clock.now());
         if !drained {
             return Ok(Step::Idle);
         }
@@ -239,14 +239,14 @@ impl Task {
         }
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(self.links.sizing.flush_every) {
-            self.body.flush();
+            self.flush();
         }
         let step = match self.aligner_config.inputs {
             0 => self.read()?,
             inputs => self.take(inputs)?,
         };
         if step != Step::Worked {
-            self.body.flush();
+            self.flush();
         }
         Ok(match (step, wake) {
             (Step::Until(one), Some(Step::Until(other))) => Step::Until(one.min(other)),
@@ -351,9 +351,21 @@ impl Task {
         self.gauges.arrived(checkpoint, input, now);
     }
 
+    /// Sends partial batches, and what is to be said of event time; both count from then on.
+    fn flush(&mut self) {
+        self.body.flush();
+        self.count(0);
+    }
+
     fn count(&self, records: usize) {
         let body = &self.body;
         self.gauges.count(records as u64, body.emitted(), body.late(), body.malformed());
+        self.gauges.notes(self.body.bytes(), self.body.watermark());
+    }
+
+    /// By its clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.links.platform.clock.now()
     }
 
     /// Takes in what came from beside the channels.
@@ -378,6 +390,9 @@ impl Task {
             News::Written { checkpoint, result } => self.written(checkpoint, result),
             News::Commit { txn, result } => {
                 let outcome = result?;
+                if let CommitOutcome::Committed | CommitOutcome::AlreadyCommitted = outcome {
+                    self.gauges.commits(txn.checkpoint, self.now());
+                }
                 self.commit(committer::Event::Outcome { txn, outcome })
             }
             News::Failed { cause, .. } => Err(cause),
@@ -403,6 +418,7 @@ impl Task {
                 aligner::Effect::Forward(barrier) => {
                     self.note_marker(Marker::Barrier(barrier.checkpoint));
                     self.body.forward(barrier);
+                    self.count(0);
                 }
                 aligner::Effect::Send(message) => self.send(message),
             }
@@ -413,6 +429,7 @@ impl Task {
     fn pass_end(&mut self) {
         self.note_marker(Marker::End);
         self.body.end();
+        self.count(0);
     }
 
     /// Before whoever reads the channels can see it.

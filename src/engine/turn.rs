@@ -36,6 +36,21 @@ pub(crate) trait Hosted {
 
     /// Does one thing, or finds that there is none to do. Never waits.
     fn step(&mut self) -> Result<Step, Self::Failure>;
+
+    /// By what its turns are measured, once each; `None` if they are not.
+    fn clock(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Its turn begins.
+    fn turn_begins(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Its turn ends; whether it has worked.
+    fn turn_ends(&mut self, now: Instant, worked: bool) {
+        let _ = (now, worked);
+    }
 }
 
 /// Lets tasks hear and step in turn until they are `over`; news say for which of them they are.
@@ -55,10 +70,14 @@ pub(crate) fn turn<T: Hosted>(
             worked = true;
         }
         let mut wake: Option<Instant> = None;
+        // The end of one turn is the beginning of the next.
+        let mut clock = tasks.first().and_then(Hosted::clock);
         for task in tasks.iter_mut() {
+            let mut busy = false;
+            clock.into_iter().for_each(|now| task.turn_begins(now));
             for _ in 0..task.steps_in_a_row() {
                 match task.step()? {
-                    Step::Worked => worked = true,
+                    Step::Worked => busy = true,
                     Step::Idle => break,
                     Step::Until(until) => {
                         wake = Some(wake.map_or(until, |wake| wake.min(until)));
@@ -66,6 +85,9 @@ pub(crate) fn turn<T: Hosted>(
                     }
                 }
             }
+            worked |= busy;
+            clock = task.clock();
+            clock.into_iter().for_each(|now| task.turn_ends(now, busy));
         }
         if worked {
             idle = 0;

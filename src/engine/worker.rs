@@ -1,6 +1,7 @@
 //! A worker: one thread that hosts some subtasks and lets them step in turn.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::failure::TaskFailure;
 use super::task::{News, Step, Task};
@@ -43,6 +44,18 @@ impl Hosted for Task {
 
     fn step(&mut self) -> Result<Step, TaskFailure> {
         Self::step(self)
+    }
+
+    fn clock(&self) -> Option<Instant> {
+        Some(self.now())
+    }
+
+    fn turn_begins(&mut self, now: Instant) {
+        self.gauges.turn_begins(now);
+    }
+
+    fn turn_ends(&mut self, now: Instant, worked: bool) {
+        self.gauges.turn_ends(now, worked);
     }
 
     fn steps_in_a_row(&self) -> u32 {

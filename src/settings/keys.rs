@@ -56,7 +56,7 @@ macro_rules! key {
 }
 
 /// All settings, in the order in which the reference has them.
-pub(super) const KEYS: [Key; 23] = [
+pub(super) const KEYS: &[Key] = &[
     key!(
         "parallelism",
         "number",
@@ -241,6 +241,17 @@ pub(super) const KEYS: [Key; 23] = [
         "nothing is recorded",
         "a directory to record each run in",
         |draft, given| draft.config.recording = Some(PathBuf::from(given.read::<String>()?).into())
+    ),
+    #[cfg(feature = "metrics")]
+    key!(
+        "metrics_interval",
+        "time, `\"never\"`",
+        "5s",
+        "how often figures are published; with the feature `metrics`",
+        |draft, given| draft.config.metrics_interval = match given.or_word(&["never"])? {
+            Or::Word(_) => None,
+            Or::Some(Span(interval)) => Some(interval),
+        }
     ),
 ];
 

@@ -7,7 +7,7 @@ use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::{Facts, Found, Health, Policy};
 use snapline_protocol::retention::{Inventory, Stored};
 
-use super::{Manifest, Store, StoreError};
+use super::{BlobRef, Manifest, Store, StoreError};
 
 /// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
 const fn is_verdict(error: &StoreError) -> bool {
@@ -24,6 +24,11 @@ const fn is_verdict(error: &StoreError) -> bool {
 /// # Errors
 /// [`StoreError`] if a listing or a read fails: then nothing is known, and nothing may be deleted.
 pub fn inventory(store: &dyn Store) -> Result<Inventory, StoreError> {
+    Ok(sized_inventory(store)?.0)
+}
+
+/// The same, and how long each blob is.
+pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobRef>), StoreError> {
     let mut inventory = Inventory::default();
     // SPEC 8.5: manifests, oldest first, then blobs. A blob that is listed was there before no manifest that is not.
     for checkpoint in store.manifests()? {
@@ -40,8 +45,9 @@ pub fn inventory(store: &dyn Store) -> Result<Inventory, StoreError> {
             Err(error) => return Err(error),
         }
     }
-    inventory.blobs = store.blobs()?.into_iter().map(|blob| blob.id).collect();
-    Ok(inventory)
+    let blobs = store.blobs()?;
+    inventory.blobs = blobs.iter().map(|blob| blob.id).collect();
+    Ok((inventory, blobs))
 }
 
 /// Verifies a checkpoint: its manifest, and every byte of every blob it needs. With what is wrong, if something is.

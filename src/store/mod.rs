@@ -11,6 +11,7 @@ mod memory;
 mod witness;
 
 pub use error::StoreError;
+pub(crate) use facts::sized_inventory;
 pub use facts::{found, health, inventory, recovery_facts};
 #[cfg(feature = "sim")]
 pub(crate) use format::parse_manifest_name as manifest_checkpoint;

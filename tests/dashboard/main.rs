@@ -214,6 +214,29 @@ fn restarts_are_told_with_their_causes() {
     rig.end();
 }
 
+#[cfg(feature = "prometheus")]
+#[test]
+fn figures_are_served_behind_the_token_or_to_all_who_can_connect_if_so_wished() {
+    let rig = rig();
+    rig.handle.checkpoint().expect("it completes");
+    let (address, _) = parts(&rig.dashboard.url());
+    let completed = r#"snapline_checkpoints_completed_total{job="watched <job>"} 1"#;
+    let answer = get(&rig.dashboard.url(), "metrics");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    assert!(answer.body.contains(completed), "{}", answer.body);
+    refused(address, &format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n"), 403);
+
+    let open = rig.handle.dashboard(Dashboard::new().open_metrics()).expect("a free port");
+    let (address, _) = parts(&open.url());
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let answer = send(address, request.as_bytes()).expect("an answer");
+    assert!(answer.status == 200 && answer.body.contains(completed), "{answer:?}");
+    refused(address, &format!("GET /status HTTP/1.1\r\nHost: {address}\r\n\r\n"), 403);
+    refused(address, "GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403);
+    rig.end();
+}
+
 /// What was refused says nothing of the job.
 #[track_caller]
 fn refused(address: SocketAddr, request: &str, status: u16) {

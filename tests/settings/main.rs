@@ -57,6 +57,8 @@ fn every_setting_does_what_its_method_does() {
     let seven = snapline::protocol::ids::CheckpointId::new(7).unwrap();
     is("resume = 7", new().resume(snapline::Resume::From(seven)));
     is("upload_threads = 1", new().upload_threads(1));
+    is("metrics_interval = '2s'", new().metrics_interval(seconds(2)));
+    is("metrics_interval = 'never'", new().metrics_interval(None));
     is("record = 'traces'", new().record(std::path::PathBuf::from("traces")));
 }
 

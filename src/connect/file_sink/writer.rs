@@ -50,6 +50,8 @@ pub struct FileWriter<T, E> {
     file: Option<OpenFile>,
     /// The open transaction's files that were ended, and how long they are.
     rolled: Vec<(PathBuf, u64)>,
+    /// How many bytes were written to all that were ended.
+    ended: u64,
     /// How many files were opened: they have no other name while their transaction has none.
     opened: u64,
     takes: PhantomData<fn(T)>,
@@ -72,6 +74,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
             since: None,
             file: None,
             rolled: Vec::new(),
+            ended: 0,
             opened: 0,
             takes: PhantomData,
         }
@@ -128,6 +131,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
             file.write(&rest).map_err(ConnectError::io("write to", &path))?;
             written += rest.len() as u64;
         }
+        self.ended += written;
         self.rolled.push((path, written));
         Ok(())
     }
@@ -177,5 +181,10 @@ where
             }
         }
         Ok(committable)
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        let open = self.file.as_ref().map_or(0, |open| open.written);
+        Some(self.ended + open + self.gathered.len() as u64)
     }
 }

@@ -1,0 +1,86 @@
+//! Text for Prometheus.
+
+use std::fmt;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+
+use super::figures;
+use super::publish::Sampler;
+use crate::JobHandle;
+use crate::engine::status::StatusBoard;
+
+/// Bounds of a checkpoint's duration, in seconds.
+const BOUNDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Renders the figures of jobs as text, in the format that Prometheus reads (0.0.4). It looks when it is asked; see [the module](super).
+///
+/// Milliseconds a second are those since it was last asked: let one who scrapes have one of these.
+pub struct Prometheus {
+    recorder: PrometheusRecorder,
+    samplers: Vec<Sampler>,
+}
+
+impl fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prometheus({} jobs)", self.samplers.len())
+    }
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        let duration = Matcher::Full(figures::DURATION.name.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(duration, &BOUNDS);
+        // Invariant: it refuses an empty list of bounds and nothing else.
+        let recorder = builder.expect("there are bounds").build_recorder();
+        Self { recorder, samplers: Vec::new() }
+    }
+}
+
+impl Prometheus {
+    /// The format's media type: what to answer as `Content-Type`.
+    pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// Of no job yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Renders the figures of this job too, from now on. They stay as they were last when it is over. Two jobs at a time are told apart by
+    /// their names; let them have different ones.
+    pub fn watch(&mut self, job: &JobHandle) {
+        self.watch_board(&job.name, job.board.clone());
+    }
+
+    pub(crate) fn watch_board(&mut self, job: &str, board: StatusBoard) {
+        self.samplers.push(Sampler::new(job, board));
+    }
+
+    /// The figures as they are now.
+    #[must_use]
+    pub fn render(&mut self) -> String {
+        for sampler in &mut self.samplers {
+            sampler.publish(&self.recorder);
+        }
+        self.recorder.handle().render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_figures_are_described_and_no_two_have_a_name() {
+        let mut names: Vec<&str> = figures::names().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for figure in figures::FIGURES {
+            let counter = figure.kind == figures::Kind::Counter;
+            assert_eq!(figure.name.ends_with("_total"), counter, "{}", figure.name);
+        }
+    }
+}

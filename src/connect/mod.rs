@@ -33,6 +33,8 @@ mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod upsert;
 
 #[cfg(feature = "formats")]
@@ -58,6 +60,8 @@ pub use line_sources::{LinesReader, Stdin, TcpLines};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteCommittable, SqliteCommitter, SqliteError, SqliteSink, SqliteWriter};
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
     UpsertWriter,

@@ -1,0 +1,8 @@
+//! SQLite: an exactly-once sink, and tables to look up in.
+
+mod database;
+mod error;
+mod sink;
+
+pub use error::SqliteError;
+pub use sink::{SqliteCommittable, SqliteCommitter, SqliteSink, SqliteWriter};

@@ -61,7 +61,10 @@ pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteCommittable, SqliteCommitter, SqliteError, SqliteSink, SqliteWriter};
+pub use sqlite::{
+    SqliteClient, SqliteCommittable, SqliteCommitter, SqliteError, SqliteLookup, SqliteSink,
+    SqliteWriter,
+};
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
     UpsertWriter,
@@ -199,6 +202,12 @@ pub enum Progress {
     /// There will never be more.
     End,
 }
+
+    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
+    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
+    fn kept_from(&mut self, position: &Self::Position) {
+        let _ = position;
+    }
 
 /// How a sink makes its records visible, and what that does to the job's guarantee.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

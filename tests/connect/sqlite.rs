@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 use snapline::connect::{
-    MemorySource, SinkCommitter, SinkWriter, SqliteError, SqliteSink, TwoPhaseSink,
+    MemorySink, MemorySource, SinkCommitter, SinkWriter, SqliteError, SqliteLookup, SqliteSink,
+    TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost, Retry};
-use snapline::{Dataflow, JobConfig, JobError, Level, Restart};
+use snapline::{Dataflow, JobConfig, JobError, Level, Lookup, Restart};
 
 use crate::{attempt, context, through_a_checkpoint, txn};
 
@@ -241,4 +242,34 @@ fn a_job_says_what_is_missing() {
     let JobError::Failed(failure) = failed else { panic!("{failed}") };
     assert!(failure.to_string().contains("no such table: lines"), "{failure}");
     assert_eq!(failure.doing, "opening");
+}
+
+#[test]
+fn records_are_looked_up_in_a_table() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("names.db");
+    let table = "CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+        INSERT INTO names VALUES (1, 'one'), (2, 'two'), (4, 'four')";
+    Connection::open(&path).expect("opens").execute_batch(table).expect("makes it");
+    let run = |sql: &str, cached: bool| {
+        let lookup = SqliteLookup::new(&path, sql, |id: &i64| *id, |row| row.get::<_, String>(0));
+        let lookup = if cached { lookup.cache(2, Duration::from_secs(60)) } else { lookup };
+        let (flow, out) = (Dataflow::new("named"), MemorySink::new());
+        flow.source("ids", MemorySource::new((0..50).map(|id| id % 5).collect()))
+            .lookup(Lookup::ordered(lookup).in_flight(4))
+            .sink("out", out.clone());
+        let config = JobConfig::new().parallelism(1).restart(Restart::Never);
+        flow.build(config).expect("well formed").run().map(|_| out.committed())
+    };
+    let name = |id: i64| [None, Some("one"), Some("two"), None, Some("four")][id as usize];
+    let expected: Vec<(i64, Option<String>)> =
+        (0..50).map(|id| (id % 5, name(id % 5).map(str::to_owned))).collect();
+    for cached in [false, true] {
+        let found = run("SELECT name FROM names WHERE id = ?1", cached).expect("runs");
+        assert_eq!(found, expected);
+    }
+    let failed = run("SELECT nickname FROM names WHERE id = ?1", false).expect_err("fails");
+    assert!(failed.to_string().contains("no such column: nickname"), "{failed}");
+    let failed = run("DELETE FROM names WHERE id = ?1 RETURNING name", false).expect_err("fails");
+    assert!(failed.to_string().contains("may not be written to"), "{failed}");
 }

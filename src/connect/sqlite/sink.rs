@@ -8,6 +8,8 @@
 //!
 //! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the ledger counts as in it. Each of SQLite's
 //! transactions looks at the fence first, so that no attempt does anything behind a later one's fence.
+//!
+//! Longer than 500 lines: a third is what users are told and can choose.
 
 use std::collections::BTreeMap;
 use std::fmt;

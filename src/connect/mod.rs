@@ -30,12 +30,16 @@ mod file_sink;
 mod file_source;
 mod generator;
 mod line_sources;
+#[cfg(feature = "http")]
+mod ingest;
 mod memory_sink;
 mod memory_source;
 mod plain;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod upsert;
+#[cfg(feature = "http")]
+mod webhook;
 
 #[cfg(feature = "formats")]
 pub use decode::{
@@ -57,6 +61,10 @@ pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
 pub use line_sources::{LinesReader, Stdin, TcpLines};
+#[cfg(feature = "http")]
+pub use ingest::{
+    HttpIngest, IngestConfig, IngestError, IngestPosition, IngestReader, IngestSource,
+};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
@@ -68,6 +76,10 @@ pub use sqlite::{
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
     UpsertWriter,
+};
+#[cfg(feature = "http")]
+pub use webhook::{
+    RefusedRequest, WebhookCommittable, WebhookCommitter, WebhookError, WebhookSink, WebhookWriter,
 };
 
 use snapline_protocol::committer::CommitOutcome;
@@ -190,6 +202,12 @@ pub trait SourceReader: Send + 'static {
     fn bytes_read(&self) -> Option<u64> {
         None
     }
+
+    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
+    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
+    fn kept_from(&mut self, position: &Self::Position) {
+        let _ = position;
+    }
 }
 
 /// What a read came to.
@@ -202,12 +220,6 @@ pub enum Progress {
     /// There will never be more.
     End,
 }
-
-    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
-    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
-    fn kept_from(&mut self, position: &Self::Position) {
-        let _ = position;
-    }
 
 /// How a sink makes its records visible, and what that does to the job's guarantee.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -91,6 +91,8 @@
 //! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
 //! | `metrics` | off | a job publishes its figures through the facade of the crate `metrics`; see the module of that name |
 //! | `prometheus` | off | and renders them as text for Prometheus, which the dashboard serves too |
+//! | `sqlite` | off | `connect::SqliteSink`: writes to an SQLite database, exactly once; `connect::SqliteLookup` looks up in one |
+//! | `http` | off | `connect::HttpIngest` accepts records by HTTP, `connect::WebhookSink` sends them |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules

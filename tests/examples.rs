@@ -19,6 +19,9 @@ fn example(name: &str) -> PathBuf {
         if cfg!(all(feature = "formats", feature = "parquet")) {
             cargo.args(["--features", "formats,parquet"]);
         }
+        if cfg!(all(feature = "http", feature = "sqlite")) {
+            cargo.args(["--features", "http,sqlite"]);
+        }
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
@@ -108,6 +111,21 @@ fn taxi_rides_as_in_flink_s_training() {
         "rides-and-fares: Finished, 2000 results",
         "hourly-tips: Finished, 12 results",
         "long-rides: Finished, 40 results",
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[cfg(all(feature = "http", feature = "sqlite"))]
+#[test]
+fn orders_by_http_are_counted_once_in_a_database() {
+    let text = run("order_service");
+    for line in [
+        "the first life ended behind 1 restart",
+        "the second life: Finished, 100 orders accepted",
+        "Ada: 20 orders, 2950 cents",
+        "(nobody we know): 20 orders, 3030 cents",
+        "each order was counted once",
     ] {
         assert!(text.contains(line), "no `{line}` in:\n{text}");
     }

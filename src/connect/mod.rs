@@ -30,10 +30,16 @@ mod file_sink;
 mod file_source;
 mod generator;
 mod line_sources;
+#[cfg(feature = "http")]
+mod ingest;
 mod memory_sink;
 mod memory_source;
 mod plain;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod upsert;
+#[cfg(feature = "http")]
+mod webhook;
 
 #[cfg(feature = "formats")]
 pub use decode::{
@@ -55,12 +61,25 @@ pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
 pub use line_sources::{LinesReader, Stdin, TcpLines};
+#[cfg(feature = "http")]
+pub use ingest::{
+    HttpIngest, IngestConfig, IngestError, IngestPosition, IngestReader, IngestSource,
+};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{
+    SqliteClient, SqliteCommittable, SqliteCommitter, SqliteError, SqliteLookup, SqliteSink,
+    SqliteWriter,
+};
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,
     UpsertWriter,
+};
+#[cfg(feature = "http")]
+pub use webhook::{
+    RefusedRequest, WebhookCommittable, WebhookCommitter, WebhookError, WebhookSink, WebhookWriter,
 };
 
 use snapline_protocol::committer::CommitOutcome;
@@ -182,6 +201,12 @@ pub trait SourceReader: Send + 'static {
     /// How many bytes this reader has read, for those who look at the job; asked after each read. `None`, the default, if it does not count.
     fn bytes_read(&self) -> Option<u64> {
         None
+    }
+
+    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
+    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
+    fn kept_from(&mut self, position: &Self::Position) {
+        let _ = position;
     }
 }
 

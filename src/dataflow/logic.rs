@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 pub(super) use crate::channel::Mark;
 use crate::connect::{Collect, OpenContext};
+use crate::engine::helpers::Host;
 use crate::error::BoxError;
 use crate::state::{Named, Restored, StateError};
 
@@ -37,6 +38,18 @@ pub trait Logic: Clone + Send + 'static {
     fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
         let _ = out;
         Ending::Done
+    }
+
+    /// Takes in what threads that help it have answered, and emits what that brings; whether there was anything. For the first operator of a
+    /// task only.
+    fn answer<C: Flow<Self::Out>>(&mut self, out: &mut C) -> bool {
+        let _ = out;
+        false
+    }
+
+    /// Whether it takes no record before it has been answered.
+    fn is_full(&self) -> bool {
+        false
     }
 
     /// Partial batches are about to be sent: what has not been said of event time is said.
@@ -89,6 +102,8 @@ pub trait Logic: Clone + Send + 'static {
 pub enum Ending {
     /// Call again.
     More,
+    /// Call again when there is an answer, or something is due by the clock.
+    Waiting,
     /// That was all.
     Done,
 }
@@ -100,6 +115,10 @@ pub struct TaskContext {
     pub place: OpenContext,
     /// How many key groups the job has.
     pub key_groups: u16,
+    /// How many complete checkpoints are kept.
+    pub(crate) retained: usize,
+    /// Where threads that help it come from.
+    pub(crate) host: Host,
     /// How many operators of the chain have kept the time so far; they are told apart by that.
     pub(crate) clocks: std::cell::Cell<u32>,
     /// A planted fault.
@@ -201,6 +220,14 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
         self.first.fire(&mut Into2 { next: &mut self.second, out })
     }
 
+    fn answer<C: Flow<Self::Out>>(&mut self, out: &mut C) -> bool {
+        self.first.answer(&mut Into2 { next: &mut self.second, out })
+    }
+
+    fn is_full(&self) -> bool {
+        self.first.is_full()
+    }
+
     fn flush<C: Flow<Self::Out>>(&mut self, out: &mut C) {
         self.first.flush(&mut Into2 { next: &mut self.second, out });
         self.second.flush(out);
@@ -226,9 +253,9 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
 
     fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
         if !self.first_ended {
-            self.first_ended =
-                self.first.end(&mut Into2 { next: &mut self.second, out }) == Ending::Done;
-            return Ending::More;
+            let ending = self.first.end(&mut Into2 { next: &mut self.second, out });
+            self.first_ended = ending == Ending::Done;
+            return if ending == Ending::Waiting { ending } else { Ending::More };
         }
         let ending = self.second.end(out);
         if ending == Ending::Done {

@@ -10,6 +10,7 @@ mod job;
 mod join;
 mod keyed;
 mod logic;
+mod lookup;
 mod stream;
 mod time;
 mod timed;
@@ -35,6 +36,7 @@ pub use keyed::{
 };
 pub(crate) use logic::{Ending, TaskContext};
 pub use logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
+pub use lookup::{LookingUp, Lookup, LookupClient, LookupError, LookupSource, OfTimed};
 pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
 pub use time::{Either, Timed, Timestamp};
 pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};

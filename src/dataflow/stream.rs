@@ -22,6 +22,7 @@ use super::keyed::{
     Reduce,
 };
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+use super::lookup::{LookingUp, Lookup, LookupSource};
 use super::time::{Either, Timestamp};
 use super::timed::TimedStream;
 use super::watermarks::{AssignTimestamps, WatermarkStrategy};
@@ -404,6 +405,36 @@ impl<P: Pipe> Stream<P> {
         F: FnMut(&P::Out) -> Timestamp + Clone + Send + 'static,
     {
         TimedStream(self.then(AssignTimestamps::new(strategy, timestamp)))
+    }
+
+    /// Looks each record up outside, several at a time, and pairs it with what was found (SPEC 15.10). Records that were not answered when a
+    /// checkpoint came are in it, and are looked up again if it is restored; so a record may be looked up more often than once, and goes on once.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{BoxError, Dataflow, JobConfig, Lookup};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, prices) = (Dataflow::new("prices"), MemorySink::new());
+    /// let price = |item: &u64| -> Result<u64, BoxError> { Ok(item * 100) };
+    /// flow.source("items", MemorySource::new(vec![1u64, 2, 3]))
+    ///     .lookup(Lookup::ordered(price).in_flight(8))
+    ///     .sink("out", prices.clone());
+    /// flow.build(JobConfig::new().parallelism(1))?.run()?;
+    /// assert_eq!(prices.committed(), [(1, 100), (2, 200), (3, 300)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lookup<S: LookupSource<P::Out>>(
+        self,
+        lookup: Lookup<P::Out, S>,
+    ) -> Stream<FromInputs<LookingUp<P::Out, S>>>
+    where
+        P::Out: StateValue,
+    {
+        let graph = Rc::clone(&self.graph);
+        let (edge, loose) = self.close_plain();
+        let logic = LookingUp::new(lookup);
+        Stream::behind(graph, "lookup".to_owned(), vec![edge], vec![loose], logic)
     }
 
     /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks. The sink has as many subtasks as the

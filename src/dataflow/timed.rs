@@ -15,6 +15,7 @@ use super::expiry::{Distinct, Highest};
 use super::join::{Between, EitherKeyer, IntervalJoin, OnValue, Restamp};
 use super::keyed::{ByFirst, ByFn, Emitter, Keyer};
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+use super::lookup::{Lookup, LookupSource};
 use super::stream::{FromInputs, Loose, Pipe, Stream};
 use super::time::{Either, Timed};
 use super::timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
@@ -82,6 +83,22 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         F: FnMut(&T) + Clone + Send + 'static,
     {
         self.then(Inspect::new(rule))
+    }
+
+    /// As [`Stream::lookup`]. No record is passed by a watermark that came behind it.
+    pub fn lookup<S: LookupSource<T>>(
+        self,
+        lookup: Lookup<T, S>,
+    ) -> TimedStream<impl Pipe<Out = Timed<(T, S::Found)>>>
+    where
+        T: StateValue,
+    {
+        let found = self.0.lookup(lookup.timed());
+        let pair = |(record, found): (Timed<T>, S::Found)| Timed {
+            at: record.at,
+            value: (record.value, found),
+        };
+        TimedStream(found.map(pair))
     }
 
     fn then<L: Logic<In = T>>(self, next: L) -> TimedStream<P::Then<Stamped<L>>> {

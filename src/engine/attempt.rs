@@ -11,6 +11,7 @@ use snapline_protocol::topology::Role;
 use super::Notice;
 use super::failure::{TaskFailure, guarded};
 use super::gauges::Gauges;
+use super::helpers::Host;
 use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 use super::task::{Identity, Links, Start, TASK_STATE, Task};
@@ -166,6 +167,13 @@ fn seat(
                     clock: hosting.platform.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
+                retained: spec.config.retained,
+                host: Host {
+                    lanes: Arc::clone(&hosting.lanes),
+                    me: me.clone(),
+                    over: Arc::clone(&over),
+                    subtask: number,
+                },
                 clocks: std::cell::Cell::default(),
                 #[cfg(feature = "sim")]
                 mutant: spec.sizing.mutant,

@@ -1,9 +1,9 @@
 //! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
 //! [`super::task`], which knows a body only through [`Body`], a call a batch.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use snapline_protocol::ids::TxnId;
+use snapline_protocol::ids::{CheckpointId, TxnId};
 use snapline_protocol::message::Barrier;
 
 use super::outbox::{Output, Route};
@@ -46,6 +46,16 @@ pub(crate) trait Body: Send {
 
     /// Whether a mark has brought more than is done.
     fn is_firing(&self) -> bool {
+        false
+    }
+
+    /// Takes in what helpers have answered; whether there was anything.
+    fn answer(&mut self) -> Result<bool, BoxError> {
+        Ok(false)
+    }
+
+    /// Whether it takes nothing before it has been answered.
+    fn is_full(&self) -> bool {
         false
     }
 
@@ -96,6 +106,11 @@ pub(crate) trait Body: Send {
     /// How far event time has come here, in milliseconds; `None` if nothing was said of it.
     fn watermark(&self) -> Option<i64> {
         None
+    }
+
+    /// The state was taken for a checkpoint; the base is known to be complete. For sources only.
+    fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
+        let _ = (checkpoint, base);
     }
 
     /// How many records were emitted so far.
@@ -157,10 +172,39 @@ pub(crate) fn restore_time(
     }
 }
 
+/// Where a reader stood in checkpoints (SPEC 15.11).
+pub(crate) struct Stood<P> {
+    /// How many complete checkpoints are kept.
+    retained: usize,
+    /// Not known to be complete.
+    open: BTreeMap<CheckpointId, P>,
+    /// Known to be complete, the oldest first; no more than are kept.
+    complete: VecDeque<P>,
+}
+
+impl<P> Stood<P> {
+    pub(crate) const fn new(retained: usize) -> Self {
+        Self { retained, open: BTreeMap::new(), complete: VecDeque::new() }
+    }
+
+    /// What is known of a complete checkpoint that is newer than those known before: the position in the oldest that is kept, if that is known.
+    fn complete(&mut self, base: CheckpointId) -> Option<&P> {
+        let position = self.open.remove(&base)?;
+        // Those before it are settled too: they are kept no longer than it is.
+        self.open = self.open.split_off(&base);
+        self.complete.push_back(position);
+        if self.complete.len() > self.retained {
+            self.complete.pop_front();
+        }
+        (self.complete.len() == self.retained).then(|| self.complete.front()).flatten()
+    }
+}
+
 /// A source and the chain behind it.
-pub(crate) struct SourceBody<R, L, X> {
+pub(crate) struct SourceBody<R: SourceReader, L, X> {
     pub(crate) operator: String,
     pub(crate) reader: R,
+    pub(crate) stood: Stood<R::Position>,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
 }
@@ -187,10 +231,17 @@ impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, 
 impl<R, L, X> Body for SourceBody<R, L, X>
 where
     R: SourceReader<Record = L::In>,
-    R::Position: serde::Serialize,
+    R::Position: serde::Serialize + Send,
     L: Logic,
     X: Route<L::Out>,
 {
+    fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
+        if let Some(position) = base.and_then(|base| self.stood.complete(base)) {
+            self.reader.kept_from(position);
+        }
+        self.stood.open.insert(checkpoint, self.reader.position());
+    }
+
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
         let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
         let progress = self.reader.read(limit, &mut through)?;
@@ -326,6 +377,16 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
 
     fn is_firing(&self) -> bool {
         self.firing
+    }
+
+    fn answer(&mut self) -> Result<bool, BoxError> {
+        let any = self.logic.answer(&mut self.output);
+        self.output.check()?;
+        Ok(any)
+    }
+
+    fn is_full(&self) -> bool {
+        self.logic.is_full()
     }
 
     fn wake(&self) -> Option<Timestamp> {

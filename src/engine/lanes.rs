@@ -32,6 +32,8 @@ pub(crate) enum Work {
     Recover,
     /// The lanes of the tasks are waited for (SPEC 8.6).
     Conclude,
+    /// A record is looked up (SPEC 15.10): in a simulation only.
+    LookUp,
     /// Nothing: a mark between what comes before and behind.
     Mark,
 }
@@ -50,6 +52,7 @@ impl Work {
             Self::Collect => "deleting garbage",
             Self::Recover => "reading the facts",
             Self::Conclude => "waiting for what is being written",
+            Self::LookUp => "looking a record up",
             Self::Mark => "nothing",
         }
     }
@@ -134,6 +137,15 @@ impl Lanes {
         let mut lanes = Self::none(Arc::default());
         lanes.queues = Some(queues);
         lanes
+    }
+
+    /// Whether a simulator does what is handed over.
+    pub(crate) const fn are_simulated(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if self.queues.is_some() {
+            return true;
+        }
+        false
     }
 
     /// Hands a job over, behind all that were handed over for this subtask.

@@ -20,6 +20,7 @@ pub(crate) mod driver;
 pub(crate) mod failure;
 pub(crate) mod gauges;
 pub(crate) mod handle;
+pub(crate) mod helpers;
 pub(crate) mod lanes;
 mod observe;
 pub(crate) mod outbox;

@@ -39,6 +39,8 @@ pub(crate) enum News {
     Written { checkpoint: CheckpointId, result: Result<(Written, Persisted, Duration), BoxError> },
     /// A commit call returned.
     Commit { txn: TxnId, result: Result<CommitOutcome, BoxError> },
+    /// Helpers have answered: the next step takes it in.
+    Answered,
     /// Something done for the task on another thread failed, and the task with it.
     Failed { doing: &'static str, cause: BoxError },
 }
@@ -217,14 +219,26 @@ impl Task {
         if !drained {
             return Ok(Step::Idle);
         }
+        if self.body.answer()? {
+            self.count(0);
+            return Ok(Step::Worked);
+        }
         if self.finishing {
             if planted!(self.links.platform, EndBeforeResults) {
                 self.body.end();
             }
-            if self.body.finish()? == Ending::Done {
-                self.finishing = false;
-                self.flushed = true;
-                self.pass_end();
+            match self.body.finish()? {
+                Ending::More => {}
+                Ending::Waiting => {
+                    self.body.flush();
+                    let Some(at) = self.body.wake() else { return Ok(Step::Idle) };
+                    return self.wait_for(at);
+                }
+                Ending::Done => {
+                    self.finishing = false;
+                    self.flushed = true;
+                    self.pass_end();
+                }
             }
             return Ok(Step::Worked);
         }
@@ -264,16 +278,21 @@ impl Task {
         {
             return Ok(None);
         }
+        self.wait_for(at).map(Some)
+    }
+
+    /// Does what is due at this time, if that has come.
+    fn wait_for(&mut self, at: Timestamp) -> Result<Step, BoxError> {
         let clock = &self.links.platform.clock;
         let date = clock.date();
         // To the nanosecond: who sleeps a part of a millisecond longer has something to do meanwhile.
         let left = at.date().and_then(|at| at.duration_since(date).ok());
         match left.filter(|left| !left.is_zero()) {
-            Some(left) => Ok(Some(Step::Until(clock.now() + left))),
+            Some(left) => Ok(Step::Until(clock.now() + left)),
             None => {
                 self.body.due(Timestamp::from(date))?;
                 self.count(0);
-                Ok(Some(Step::Worked))
+                Ok(Step::Worked)
             }
         }
     }
@@ -316,6 +335,10 @@ impl Task {
     fn take(&mut self, inputs: usize) -> Result<Step, BoxError> {
         // SPEC 6.4: a sink that is committing again what it was restored with reads nothing.
         if self.committer.as_ref().is_some_and(|(_, committer)| !committer.may_read()) {
+            return Ok(Step::Idle);
+        }
+        // SPEC 15.10
+        if self.body.is_full() {
             return Ok(Step::Idle);
         }
         for _ in 0..inputs {
@@ -373,6 +396,7 @@ impl Task {
         let doing = match &news {
             News::Commit { .. } => "committing a transaction",
             News::Failed { doing, .. } => doing,
+            News::Answered => "looking records up",
             News::Control(_) | News::Written { .. } => "taking a snapshot",
         };
         guarded(|| self.try_hear(news)).map_err(|cause| self.failure(doing, cause))
@@ -395,6 +419,7 @@ impl Task {
                 }
                 self.commit(committer::Event::Outcome { txn, outcome })
             }
+            News::Answered => Ok(()),
             News::Failed { cause, .. } => Err(cause),
         }
     }

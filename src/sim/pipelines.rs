@@ -6,8 +6,8 @@ use super::{Env, Fault, Simulation};
 use crate::connect::{Collect, ForEach, Generator, MemorySource};
 use crate::state::Map;
 use crate::{
-    Between, BuildError, Dataflow, Emit, Emitter, Input, Job, JobConfig, KeyState, Mode, Session,
-    TimeContext, Timestamp, Tumbling, Watermarks,
+    Between, BoxError, BuildError, Dataflow, Emit, Emitter, Input, Job, JobConfig, KeyState,
+    Lookup, Mode, Session, TimeContext, Timestamp, Tumbling, Watermarks,
 };
 
 /// A pipeline with its name.
@@ -99,6 +99,18 @@ pub const PIPELINES: &[Pipeline] = &[
         name: "event-time",
         about: "two sources of different times, sorted with timers, and their sessions",
         build: event_time,
+        drains: false,
+    },
+    Pipeline {
+        name: "looked-up",
+        about: "records that are looked up, several at a time, and go on in their order",
+        build: looked_up,
+        drains: true,
+    },
+    Pipeline {
+        name: "looked-up-in-time",
+        about: "looked up and going on as they are answered, never past a watermark, into windows",
+        build: looked_up_in_time,
         drains: false,
     },
     Pipeline {
@@ -275,6 +287,39 @@ fn event_time(env: &Env) -> Result<Job, BuildError> {
             it
         })
         .sink("sessions", env.sink("sessions"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
+/// What is found of a number.
+fn find(n: &u64) -> Result<u64, BoxError> {
+    Ok(n * n)
+}
+
+fn looked_up(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("looked-up");
+    flow.source("numbers", numbers(env, 40))
+        .parallelism(1)
+        .lookup(Lookup::ordered(find as fn(&u64) -> Result<u64, BoxError>).in_flight(4))
+        .parallelism(1)
+        .sink("squares", env.sink("squares").in_order(|&(n, _)| (0, n)));
+    flow.build(JobConfig::new().parallelism(2))
+}
+
+fn looked_up_in_time(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("looked-up-in-time");
+    // A record that a watermark passed would be late, and missing.
+    flow.source("numbers", numbers(env, 50))
+        .parallelism(1)
+        .assign_timestamps(Watermarks::monotonous().in_steps_of(ms(3)), |n| {
+            Timestamp::from_millis(*n as i64)
+        })
+        .lookup(Lookup::unordered(find as fn(&u64) -> Result<u64, BoxError>).in_flight(5))
+        .parallelism(1)
+        .key_by(|(n, _)| n % 3)
+        .window(Tumbling::of(ms(6)))
+        .aggregate(|sum: &mut u64, (n, square)| *sum += n + square)
+        .map(|it| (it.key, it.window.start.millis(), it.result))
+        .sink("sums", env.sink("sums"));
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 

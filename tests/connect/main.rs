@@ -12,6 +12,7 @@ mod pipelines;
 mod rolling;
 mod sinks;
 mod sources;
+mod sqlite;
 mod upserts;
 
 use serde::Serialize;

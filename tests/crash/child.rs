@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use snapline::connect::{Collect, FileSink, OpenContext, Progress, Source, SourceReader};
+use snapline::connect::{
+    Collect, FileSink, OpenContext, Progress, Source, SourceReader, SqliteSink,
+};
 use snapline::store::{LocalStore, Takeover};
 use snapline::{
     BoxError, Dataflow, Emitter, Ended, Input, JobConfig, KeyState, Level, Storage, TimeContext,
@@ -35,6 +37,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         Shape::Single => single(&flow, &dir),
         Shape::Wide => wide(&flow, &dir),
         Shape::Timed => timed(&flow, &dir),
+        Shape::Database => database(&flow, &dir),
     }
     mortal::point("store-open-before");
     let store = LocalStore::open(crate::checkpoints(&dir), Takeover::Refuse);
@@ -59,6 +62,15 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
 fn single(flow: &Dataflow, dir: &Path) {
     let sink = Mortal(FileSink::new(crate::output(dir, "out")));
     flow.source("in", Mortal(Numbers { from: 0 })).sink("out", sink);
+}
+
+fn database(flow: &Dataflow, dir: &Path) {
+    let insert = |tx: &rusqlite::Transaction<'_>, record: &u64| {
+        tx.prepare_cached("INSERT INTO numbers VALUES (?1)")?.execute([*record as i64]).map(drop)
+    };
+    let sink = SqliteSink::new(crate::output(dir, "out"), insert)
+        .setup("CREATE TABLE IF NOT EXISTS numbers (number INTEGER NOT NULL)");
+    flow.source("in", Mortal(Numbers { from: 0 })).sink("out", Mortal(sink));
 }
 
 fn wide(flow: &Dataflow, dir: &Path) {

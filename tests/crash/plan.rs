@@ -23,6 +23,8 @@ pub(crate) enum Shape {
     Wide,
     /// Two sources, sorted by event time and counted in windows, with a sink for what is late; everything twice.
     Timed,
+    /// One source, one sink into a database; both twice.
+    Database,
 }
 
 /// How a life ends.
@@ -57,6 +59,7 @@ impl JobPlan {
         let shape = match word() {
             "Single" => Shape::Single,
             "Timed" => Shape::Timed,
+            "Database" => Shape::Database,
             _ => Shape::Wide,
         };
         let mut number = || word().parse::<u64>().expect("a number");
@@ -93,7 +96,8 @@ pub(crate) fn all() -> Vec<Plan> {
     let recovery: Vec<usize> = recovery.iter().chain(&restoring).map(|name| place(name)).collect();
     let orphaned = Life::Point(place("put-manifest-before"), 3);
     let shapes = [Shape::Single, Shape::Wide, Shape::Timed];
-    for shape in shapes.into_iter().cycle().take(ROUNDS * shapes.len()) {
+    let files = shapes.into_iter().cycle().take(ROUNDS * shapes.len());
+    for shape in files.chain([Shape::Database]) {
         for (point, name) in POINTS.iter().enumerate() {
             let job = job(shape, &mut random);
             let once = ["store", "claim", "fence", "open", "roll-back", "read", "verify", "list"];

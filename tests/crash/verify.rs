@@ -22,7 +22,7 @@ pub(crate) struct Verdict {
 impl JobPlan {
     fn sinks(&self) -> &'static [&'static str] {
         match self.shape {
-            Shape::Single => &["out"],
+            Shape::Single | Shape::Database => &["out"],
             Shape::Wide | Shape::Timed => &["left", "right"],
         }
     }
@@ -32,7 +32,11 @@ impl JobPlan {
 pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
     let mut verdict = Verdict::default();
     for sink in job.sinks() {
-        let lines = read_committed(crate::output(dir, sink)).expect("the output can be read");
+        let place = crate::output(dir, sink);
+        let lines = match job.shape {
+            Shape::Database => texts(&place, "SELECT number FROM numbers"),
+            _ => read_committed(place).expect("the output can be read"),
+        };
         let (mut records, mut counts) = (BTreeMap::new(), BTreeMap::new());
         for line in &lines {
             let mut numbers = line.split(' ').map(|word| word.parse::<u64>().expect("a number"));
@@ -53,6 +57,14 @@ pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
     verdict
 }
 
+/// What a query finds, a text a row.
+fn texts(database: &Path, query: &str) -> Vec<String> {
+    let database = rusqlite::Connection::open(database).expect("it can be opened");
+    let mut query = database.prepare(query).expect("the table is there");
+    let rows = query.query_map([], |row| row.get::<_, i64>(0)).expect("it can be read");
+    rows.map(|number| number.expect("a number").to_string()).collect()
+}
+
 impl Verdict {
     fn compare<T: Ord>(&mut self, found: &BTreeMap<T, usize>, expected: &BTreeSet<T>) {
         let twice = found.iter().map(|(one, &often)| often - usize::from(expected.contains(one)));
@@ -68,7 +80,7 @@ pub(crate) fn window_id(window: u64, key: u64, count: u64) -> u64 {
 
 fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
     let records: BTreeSet<u64> = match shape {
-        Shape::Single => return ((0..RECORDS).collect(), BTreeSet::new()),
+        Shape::Single | Shape::Database => return ((0..RECORDS).collect(), BTreeSet::new()),
         Shape::Wide => (0..2 * RECORDS).collect(),
         Shape::Timed if sink == "right" => return (BTreeSet::new(), BTreeSet::new()),
         Shape::Timed => {
@@ -130,6 +142,14 @@ pub(crate) fn traces(dir: &Path) -> (u64, usize, Option<String>) {
 /// Files that are of no use to anybody any more.
 pub(crate) fn leftovers(job: &JobPlan, dir: &Path) -> Vec<String> {
     let mut places = vec![crate::checkpoints(dir).join("tmp")];
+    if job.shape == Shape::Database {
+        let staged = texts(&crate::output(dir, "out"), "SELECT records FROM snapline_staged");
+        return if staged.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!("still staged: {staged:?}")]
+        };
+    }
     for sink in job.sinks() {
         let own = crate::output(dir, sink).join(".snapline").join(sink);
         places.extend([own.join("open"), own.join("prepared")]);

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
-use snapline::connect::{Collect, MemorySink, MemorySource};
+use snapline::connect::{Collect, MemorySink, MemorySource, OpenContext};
 use snapline::state::{List, Map};
-use snapline::{BoxError, Dataflow, Emit, Emitter, KeyState, KeyedProcess, Pipe, Stream};
+use snapline::{
+    BoxError, Dataflow, Emit, Emitter, KeyState, KeyedProcess, Lookup, LookupClient, LookupSource,
+    Pipe, Stream,
+};
 
 use crate::wild::{Faults, Place, WildSink, WildSource};
 
@@ -68,6 +71,8 @@ pub(crate) enum Tree {
     Fork(Leg, Leg),
     /// Forks, counts on one side, and joins again.
     Diamond(Emit, Leg),
+    /// Looks each record up, so many at a time, in their order or not.
+    LookUp(usize, bool, Leg),
 }
 
 /// A segment, and what is behind it.
@@ -116,6 +121,8 @@ pub(crate) fn leg() -> impl Strategy<Value = Leg> {
         prop_oneof![
             4 => (kind(), leg.clone()).prop_map(|(kind, leg)| Tree::Keyed(kind, leg)),
             1 => (leg.clone(), leg.clone()).prop_map(|(left, right)| Tree::Fork(left, right)),
+            1 => (1usize..9, any::<bool>(), leg.clone())
+                .prop_map(|(most, ordered, leg)| Tree::LookUp(most, ordered, leg)),
             1 => (emit(), leg).prop_map(|(emit, leg)| Tree::Diamond(emit, leg)),
         ]
         .boxed()
@@ -149,6 +156,10 @@ pub(crate) fn compute(records: &[Record], leg: &Leg, sinks: &mut Vec<Vec<Record>
         Tree::Fork(left, right) => {
             compute(&records, left, sinks);
             compute(&records, right, sinks);
+        }
+        Tree::LookUp(_, _, leg) => {
+            let found: Vec<Record> = records.iter().map(|it| with(&(*it, entry(it)))).collect();
+            compute(&found, leg, sinks);
         }
         Tree::Diamond(emit, leg) => {
             let mut joined = grouped(&Kind::Count(*emit), &records);
@@ -277,6 +288,12 @@ fn grow<P: Pipe<Out = Record>>(stream: Stream<P>, leg: &Leg, build: &mut Build<'
             grow(to_left, left, build);
             grow(to_right, right, build);
         }
+        Tree::LookUp(most, ordered, leg) => {
+            let asking = Asking { faults: build.faults.clone() };
+            let lookup = if *ordered { Lookup::ordered(asking) } else { Lookup::unordered(asking) };
+            let pair: fn((Record, i64)) -> Record = |pair| with(&pair);
+            grow(stream.lookup(lookup.in_flight(*most)).map(pair), leg, build);
+        }
         Tree::Diamond(emit, leg) => {
             let (counted, plain) = stream.fork();
             let counted = counted.keyed().count(*emit).map(signed as fn(_) -> _);
@@ -321,6 +338,43 @@ fn behind_key<P: Pipe<Out = Record>>(
             let counted = counted.keyed().count(Emit::AtEnd).map(signed as fn(_) -> _);
             grow(through.union(counted), leg, build);
         }
+    }
+}
+
+/// What is found of a record, outside.
+fn entry((key, value): &Record) -> i64 {
+    (*key as i64 * 31 + value).rem_euclid(7)
+}
+
+fn with(((key, value), found): &(Record, i64)) -> Record {
+    (*key, value + found)
+}
+
+/// Answers some records late, and fails as planned.
+#[derive(Clone, Debug)]
+struct Asking {
+    faults: Faults,
+}
+
+impl LookupSource<Record> for Asking {
+    type Found = i64;
+    type Client = Self;
+
+    fn open(&self, _: &OpenContext) -> Result<Self, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl LookupClient<Record> for Asking {
+    type Found = i64;
+
+    fn look_up(&mut self, record: &Record) -> Result<i64, BoxError> {
+        self.faults.strike(Place::Process)?;
+        let late = entry(record);
+        if late > 4 {
+            std::thread::sleep(Duration::from_micros(20 * late as u64));
+        }
+        Ok(late)
     }
 }
 

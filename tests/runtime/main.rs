@@ -3,6 +3,7 @@
 mod failures;
 mod handle;
 mod kit;
+mod lookups;
 mod recovery;
 mod refused;
 #[cfg(all(unix, feature = "signals"))]

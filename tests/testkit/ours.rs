@@ -6,6 +6,7 @@ use super::custom_sink::{Ledger, entries};
 use snapline::BoxError;
 use snapline::connect::{
     FileSink, FileSource, ForEach, Generator, Idempotent, MemorySink, MemorySource, MemoryTable,
+    SqliteSink,
 };
 use snapline::testkit::{self, SinkUnderTest};
 
@@ -145,6 +146,58 @@ fn parquet_sink() {
     let check = testkit::sink(|| Columns(tempfile::tempdir().unwrap()));
     let report = check.subtasks(1).records(4).single_crashes().check();
     eprintln!("parquet: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+}
+
+/// What the sink does with a record.
+type Apply = fn(&rusqlite::Transaction<'_>, &u64) -> rusqlite::Result<()>;
+
+struct Database(tempfile::TempDir);
+
+impl Database {
+    fn query<R>(&self, sql: &str, rows: fn(&rusqlite::Row<'_>) -> rusqlite::Result<R>) -> Vec<R> {
+        let path = self.0.path().join("out.db");
+        if !path.exists() {
+            return Vec::new();
+        }
+        let database = rusqlite::Connection::open(path).unwrap();
+        let mut query = database.prepare(sql).unwrap();
+        let rows = query.query_map([], rows).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+}
+
+impl SinkUnderTest for Database {
+    type Sink = SqliteSink<u64, Apply>;
+
+    fn sink(&self) -> Self::Sink {
+        let insert: Apply =
+            |tx, number| tx.execute("INSERT INTO numbers VALUES (?1)", [*number as i64]).map(drop);
+        SqliteSink::new(self.0.path().join("out.db"), insert)
+            .setup("CREATE TABLE IF NOT EXISTS numbers (number INTEGER NOT NULL)")
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        Ok(self.query("SELECT number FROM numbers", |row| row.get::<_, i64>(0).map(|it| it as u64)))
+    }
+
+    fn prepared(&self) -> Result<Option<usize>, BoxError> {
+        let staged = "SELECT COUNT(DISTINCT txn) FROM snapline_staged";
+        Ok(self.query(staged, |row| row.get::<_, u32>(0)).first().map(|&count| count as usize))
+    }
+}
+
+#[test]
+fn sqlite_sink() {
+    // Every run makes a database and syncs it many times.
+    let check = testkit::sink(|| Database(tempfile::tempdir().unwrap()));
+    let report = check.records(4).single_crashes().check();
+    let report = report.unwrap_or_else(|violation| panic!("{violation}"));
+    eprintln!("SQLite sink: {report}");
+    assert!(report.committed_again > 10 && report.rolled_back > 10, "{report}");
 }
 
 struct Example(tempfile::TempDir);

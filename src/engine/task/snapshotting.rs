@@ -71,6 +71,7 @@ impl Task {
             image: state::single(&self.flushed)?,
         }];
         self.body.freeze(&mut images)?;
+        self.body.taken(checkpoint, barrier.base);
         if late {
             self.commit(committer::Event::Barrier(checkpoint))?;
         }

@@ -177,7 +177,7 @@ impl From<Work> for Errand {
             Work::Collect => Self::Collect,
             Work::Recover => Self::Recover,
             Work::Conclude => Self::Conclude,
-            Work::Mark => Self::Mark,
+            Work::LookUp | Work::Mark => Self::Mark,
         }
     }
 }

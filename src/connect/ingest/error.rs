@@ -1,0 +1,131 @@
+//! What an ingest fails with.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and what can be done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The address cannot be bound.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Somebody else writes to the directory.
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Who.
+        holder: String,
+    },
+    /// A file of the log does not hold what it must.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A record is wanted that was removed, or never accepted: the checkpoint is of another log, or older than those that are kept.
+    Gone {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The record's number.
+        wanted: u64,
+        /// The first that is there.
+        first: u64,
+    },
+    /// Nothing more is accepted: the log was finished.
+    Ended {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+    /// A record of the log is none of the type that it is read as.
+    Decode {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The record's number.
+        record: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A checkpoint's position is another subtask's.
+    OtherSubtask {
+        /// The subtask that took it, and of how many.
+        of: (usize, usize),
+        /// The subtask that was given it, and of how many.
+        wanted: (usize, usize),
+    },
+    /// The operating system refused.
+    Io {
+        /// What was to be done.
+        doing: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl IngestError {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { address, source } => write!(
+                f,
+                "{address} cannot be listened on: {source}; choose another port, or 0 for any that is free"
+            ),
+            Self::InUse { dir, holder } => write!(
+                f,
+                "{}: {holder} accepts records into it; end that one, or give this one another directory",
+                dir.display()
+            ),
+            Self::Damaged { path, why } => {
+                write!(f, "{}: {why}; restore the file from a copy", path.display())
+            }
+            Self::Gone { dir, wanted, first } => write!(
+                f,
+                "{}: record {wanted} is wanted and the log begins with {first}: what no kept checkpoint needs is removed; restore a newer \
+                 checkpoint, or the directory that belongs to this one",
+                dir.display()
+            ),
+            Self::Ended { dir } => write!(
+                f,
+                "{}: was finished and accepts nothing more; begin in another directory",
+                dir.display()
+            ),
+            Self::Decode { dir, record, why } => write!(
+                f,
+                "{}: record {record} is none of the source's: {why}; read it with the type that accepted it, or give new fields \
+                 `#[serde(default)]`",
+                dir.display()
+            ),
+            Self::OtherSubtask { of, wanted } => write!(
+                f,
+                "ingest: the checkpoint's position is that of subtask {} of {}, not of {} of {}; restore with the same parallelism",
+                of.0, of.1, wanted.0, wanted.1
+            ),
+            Self::Io { doing, path, source } => {
+                write!(f, "could not {doing} {}: {source}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for IngestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,685 @@
+//! The log: what was accepted, on the disk, in the order in which it was.
+//!
+//! ```text
+//!   orders/
+//!     owner                      held by the process that writes here
+//!     00000000000000000000.log   a segment, by the number of its first record
+//!     00000000000000004711.log
+//!
+//!   a segment   the words `snapline ingest 1` and an end of line, then frames
+//!   a frame     length of what follows (4 bytes), its checksum (4), then: kind (1), number of the first record (8), up to which record all
+//!               was durable before (8), number of records (4), length of the key (2), the key, and each record behind its length (4);
+//!               all numbers the lowest byte first
+//! ```
+//! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
+//! whole: what is behind was never acknowledged. Each life of a process begins a segment of its own, and so does what follows a write that
+//! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
+//! but damage, and told.
+//!
+//! Longer than 500 lines: one format, and all that writes and reads it.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::IngestError;
+use crate::files::{Files, Input, Kind, Output};
+use crate::sync::{Arc, Mutex, lock};
+
+const MAGIC: &[u8] = b"snapline ingest 1\n";
+
+/// A frame is never longer: what claims to be is torn.
+const LONGEST: usize = 1 << 30;
+
+/// Length and checksum of a frame.
+const HEAD: usize = 8;
+
+/// What a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum What {
+    /// Records.
+    Records = 0,
+    /// Nothing more will be accepted.
+    End = 1,
+    /// Keys of earlier segments, with what was accepted under them.
+    Keys = 2,
+}
+
+/// One request's records.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Batch {
+    /// What tells a repeated request from a new one.
+    pub(super) key: Option<String>,
+    pub(super) records: Vec<Vec<u8>>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Accepted {
+    /// It is in the log.
+    New { first: u64, records: u64 },
+    /// It was before.
+    Again { first: u64, records: u64 },
+    /// Something else was accepted under its key.
+    OtherBody,
+}
+
+/// What was accepted under a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+struct Seen {
+    first: u64,
+    records: u64,
+    /// The checksum of the records.
+    sum: u32,
+}
+
+/// The newest keys.
+struct Keys {
+    most: usize,
+    known: HashMap<String, Seen>,
+    order: VecDeque<String>,
+}
+
+impl Keys {
+    fn add(&mut self, key: String, seen: Seen) {
+        if self.most == 0 || self.known.insert(key.clone(), seen).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > self.most
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn frame(&self) -> Vec<u8> {
+        let keys: Vec<(&String, Seen)> =
+            self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?))).collect();
+        rmp_serde::to_vec(&keys).expect("texts and numbers can be written")
+    }
+}
+
+/// Where a segment is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) bytes: u64,
+}
+
+/// What readers know of the log.
+#[derive(Debug)]
+pub(super) struct Extent {
+    pub(super) segments: VecDeque<Segment>,
+    /// The number of the next record. All before are durable.
+    pub(super) next: u64,
+    pub(super) ended: bool,
+    /// From where each of the readers may still be restored; who has not said so may be from its beginning.
+    pub(super) needed: HashMap<(String, String, usize), u64>,
+}
+
+/// What readers and the writer share.
+pub(super) struct Shelf {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) dir: PathBuf,
+    pub(super) extent: Mutex<Extent>,
+}
+
+impl Shelf {
+    pub(super) fn path(&self, first: u64) -> PathBuf {
+        self.dir.join(format!("{first:020}.log"))
+    }
+
+    /// How many bytes are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        lock(&self.extent).segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Removes segments that no reader can be restored into any more. The newest stays.
+    pub(super) fn forget(&self) {
+        let mut extent = lock(&self.extent);
+        let Some(&needed) = extent.needed.values().min() else { return };
+        while extent.segments.len() > 1 && extent.segments[1].first <= needed {
+            let path = self.path(extent.segments[0].first);
+            if let Err(error) = self.files.remove(&path) {
+                tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
+                return;
+            }
+            extent.segments.pop_front();
+        }
+    }
+}
+
+/// Writes the log. There is one for a directory.
+pub(super) struct Log {
+    shelf: Arc<Shelf>,
+    keys: Keys,
+    /// A segment that is longer is followed by another.
+    segment_bytes: u64,
+    /// The segment being written, and its length; `None` if a write has failed.
+    out: Option<(Box<dyn Output>, u64)>,
+    /// The lock on the directory.
+    _owner: Box<dyn Send>,
+}
+
+impl Log {
+    /// Opens the log of a directory, which is made if it is not there.
+    pub(super) fn open(
+        files: Arc<dyn Files>,
+        dir: &Path,
+        segment_bytes: u64,
+        most_keys: usize,
+    ) -> Result<Self, IngestError> {
+        make(&*files, dir)?;
+        let owner = own(&*files, dir)?;
+        let names = files.list(dir).map_err(IngestError::io("list", dir))?;
+        let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
+        firsts.sort_unstable();
+        let keys = Keys { most: most_keys, known: HashMap::new(), order: VecDeque::new() };
+        let (segments, needed) = (VecDeque::new(), HashMap::new());
+        let next = firsts.first().copied().unwrap_or(0);
+        let extent = Extent { segments, next, ended: false, needed };
+        let shelf = Arc::new(Shelf { files, dir: dir.to_owned(), extent: Mutex::new(extent) });
+        let mut log = Self { shelf, keys, segment_bytes, out: None, _owner: owner };
+        for (place, &first) in firsts.iter().enumerate() {
+            let end = firsts.get(place + 1).copied();
+            log.scan(first, end)?;
+        }
+        log.begin()?;
+        Ok(log)
+    }
+
+    pub(super) const fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
+    /// Takes in a segment that is there.
+    fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
+        let path = self.shelf.path(first);
+        let failed = |doing| IngestError::io(doing, &path);
+        // What another life wrote and did not sync is read now, and must be there when it is read again.
+        let synced = self.shelf.files.append(&path).and_then(|mut file| file.sync());
+        synced.map_err(failed("sync"))?;
+        let mut extent = lock(&self.shelf.extent);
+        if extent.next != first {
+            let why = format!("record {} is missing: the file before ends there", extent.next);
+            return Err(IngestError::Damaged { path, why });
+        }
+        let mut frames = Frames::open(&*self.shelf.files, &path)?;
+        let mut bytes = MAGIC.len() as u64;
+        while let Some(frame) = frames.next(&path)? {
+            if end.is_some_and(|end| frame.first >= end) {
+                break;
+            }
+            bytes += frame.bytes.len() as u64 + HEAD as u64;
+            match frame.what {
+                What::Records => {
+                    if frame.first != extent.next {
+                        let why = format!(
+                            "record {} is where record {} was written",
+                            frame.first, extent.next
+                        );
+                        return Err(IngestError::Damaged { path, why });
+                    }
+                    extent.next += frame.count;
+                    if let Some(key) = frame.key() {
+                        let sum = crc32fast::hash(frame.body());
+                        let seen = Seen { first: frame.first, records: frame.count, sum };
+                        self.keys.add(key.to_owned(), seen);
+                    }
+                }
+                What::End => extent.ended = true,
+                What::Keys => {
+                    let keys: Vec<(String, Seen)> =
+                        rmp_serde::from_slice(frame.body()).map_err(|error| {
+                            IngestError::Damaged {
+                                path: path.clone(),
+                                why: format!("its keys cannot be read: {error}"),
+                            }
+                        })?;
+                    keys.into_iter().for_each(|(key, seen)| self.keys.add(key, seen));
+                }
+            }
+        }
+        if frames.claimed(&path)? > extent.next {
+            let why = format!("record {} was durable, and cannot be read", extent.next);
+            return Err(IngestError::Damaged { path, why });
+        }
+        if let Some(end) = end.filter(|&end| end > extent.next) {
+            let why =
+                format!("it ends before record {}, and the next file begins at {end}", extent.next);
+            return Err(IngestError::Damaged { path, why });
+        }
+        if extent.next > first || extent.ended {
+            extent.segments.push_back(Segment { first, bytes });
+        }
+        Ok(())
+    }
+
+    /// Begins a segment.
+    fn begin(&mut self) -> Result<(), IngestError> {
+        let (first, ended) = {
+            let extent = lock(&self.shelf.extent);
+            (extent.next, extent.ended)
+        };
+        if ended {
+            return Ok(());
+        }
+        let (files, path) = (&self.shelf.files, self.shelf.path(first));
+        let failed = |doing| IngestError::io(doing, &path);
+        // One in which nothing was accepted: what is left of a write that failed, or of a life without a request.
+        match files.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("remove")(error));
+            }
+            _ => {}
+        }
+        let mut out = files.create(&path).map_err(failed("make"))?;
+        let mut bytes = MAGIC.to_vec();
+        if !self.keys.order.is_empty() {
+            frame(&mut bytes, What::Keys, (first, first), 0, "", &self.keys.frame());
+        }
+        out.write(&bytes).and_then(|()| out.sync()).map_err(failed("write to"))?;
+        files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
+        let length = bytes.len() as u64;
+        let mut extent = lock(&self.shelf.extent);
+        extent.segments.retain(|segment| segment.first != first);
+        extent.segments.push_back(Segment { first, bytes: length });
+        self.out = Some((out, length));
+        Ok(())
+    }
+
+    /// Appends the records of some requests, and makes them durable together. If that fails none of them is accepted, though some may turn up
+    /// when the log is opened again.
+    pub(super) fn append(&mut self, batches: Vec<Batch>) -> Result<Vec<Accepted>, IngestError> {
+        if lock(&self.shelf.extent).ended {
+            return Err(IngestError::Ended { dir: self.shelf.dir.clone() });
+        }
+        if self.out.as_ref().is_none_or(|(_, length)| *length >= self.segment_bytes) {
+            self.out = None;
+            self.begin()?;
+        }
+        let mut next = lock(&self.shelf.extent).next;
+        let durable = next;
+        let (mut bytes, mut answers, mut added) = (Vec::new(), Vec::new(), Vec::new());
+        for Batch { key, records } in batches {
+            let mut body = Vec::new();
+            for record in &records {
+                body.extend_from_slice(&(record.len() as u32).to_le_bytes());
+                body.extend_from_slice(record);
+            }
+            let sum = crc32fast::hash(&body);
+            let count = records.len() as u64;
+            if let Some(key) = &key {
+                let beside = || added.iter().rev().find(|(it, _)| it == key).map(|(_, seen)| seen);
+                let seen: Option<&Seen> = self.keys.known.get(key).or_else(beside);
+                if let Some(&Seen { first, records, sum: before }) = seen {
+                    answers.push(match (records, before) == (count, sum) {
+                        true => Accepted::Again { first, records },
+                        false => Accepted::OtherBody,
+                    });
+                    continue;
+                }
+            }
+            frame(
+                &mut bytes,
+                What::Records,
+                (next, durable),
+                count,
+                key.as_deref().unwrap_or(""),
+                &body,
+            );
+            answers.push(Accepted::New { first: next, records: count });
+            added.extend(key.map(|key| (key, Seen { first: next, records: count, sum })));
+            next += count;
+        }
+        self.write(&bytes)?;
+        lock(&self.shelf.extent).next = next;
+        added.into_iter().for_each(|(key, seen)| self.keys.add(key, seen));
+        Ok(answers)
+    }
+
+    /// Accepts nothing more, in this life or another.
+    pub(super) fn end(&mut self) -> Result<(), IngestError> {
+        if lock(&self.shelf.extent).ended {
+            return Ok(());
+        }
+        if self.out.is_none() {
+            self.begin()?;
+        }
+        let next = lock(&self.shelf.extent).next;
+        let mut bytes = Vec::new();
+        frame(&mut bytes, What::End, (next, next), 0, "", &[]);
+        self.write(&bytes)?;
+        lock(&self.shelf.extent).ended = true;
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), IngestError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Invariant: the callers have begun a segment.
+        let (out, length) = self.out.as_mut().expect("a segment was begun");
+        match out.write(bytes).and_then(|()| out.sync()) {
+            Ok(()) => {
+                *length += bytes.len() as u64;
+                let length = *length;
+                if let Some(segment) = lock(&self.shelf.extent).segments.back_mut() {
+                    segment.bytes = length;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // What is in the file now is unknown, and a sync that is called again may lie: the next goes into another.
+                self.out = None;
+                let path = self.shelf.path(lock(&self.shelf.extent).next);
+                Err(IngestError::io("write to", &path)(error))
+            }
+        }
+    }
+}
+
+fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
+    match files.kind(dir).map_err(IngestError::io("look at", dir))? {
+        Kind::Directory => return Ok(()),
+        Kind::File(_) => {
+            let error = io::Error::from(ErrorKind::NotADirectory);
+            return Err(IngestError::io("make", dir)(error));
+        }
+        Kind::Nothing => {}
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make(files, parent)?;
+    }
+    files.make_directory(dir).map_err(IngestError::io("make", dir))?;
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    files.sync_directory(parent).map_err(IngestError::io("sync", parent))
+}
+
+/// Takes the directory for this process.
+fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
+    let path = dir.join("owner");
+    if let Some(holder) = files.holder(&path).map_err(IngestError::io("look at", &path))? {
+        return Err(IngestError::InUse { dir: dir.to_owned(), holder });
+    }
+    match files.remove(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(IngestError::io("remove", &path)(error));
+        }
+        _ => {}
+    }
+    let text = format!("process {}", std::process::id());
+    match files.register(&path, &text) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let holder = "a process that has just begun".into();
+            Err(IngestError::InUse { dir: dir.to_owned(), holder })
+        }
+        owner => owner.map_err(IngestError::io("make", &path)),
+    }
+}
+
+fn first_of(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".log").filter(|number| number.len() == 20)?;
+    number.parse().ok()
+}
+
+fn frame(
+    out: &mut Vec<u8>,
+    what: What,
+    (first, durable): (u64, u64),
+    count: u64,
+    key: &str,
+    body: &[u8],
+) {
+    let begin = out.len();
+    out.extend_from_slice(&[0; HEAD]);
+    out.push(what as u8);
+    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(&durable.to_le_bytes());
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+    // A key is bounded where it comes in.
+    out.extend_from_slice(&(key.len() as u16).to_le_bytes());
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(body);
+    let (length, sum) = (out.len() - begin - HEAD, crc32fast::hash(&out[begin + HEAD..]));
+    out[begin..begin + 4].copy_from_slice(&(length as u32).to_le_bytes());
+    out[begin + 4..begin + HEAD].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// A frame, as read.
+struct Frame {
+    what: What,
+    first: u64,
+    durable: u64,
+    count: u64,
+    bytes: Vec<u8>,
+    key: usize,
+}
+
+/// Bytes of a frame before its key.
+const FIXED: usize = 23;
+
+impl Frame {
+    fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let what = match bytes.first()? {
+            0 => What::Records,
+            1 => What::End,
+            2 => What::Keys,
+            _ => return None,
+        };
+        let first = u64::from_le_bytes(bytes.get(1..9)?.try_into().ok()?);
+        let durable = u64::from_le_bytes(bytes.get(9..17)?.try_into().ok()?);
+        let count = u32::from_le_bytes(bytes.get(17..21)?.try_into().ok()?).into();
+        let key = usize::from(u16::from_le_bytes(bytes.get(21..FIXED)?.try_into().ok()?));
+        bytes.get(FIXED..FIXED + key)?;
+        Some(Self { what, first, durable, count, bytes, key })
+    }
+
+    fn key(&self) -> Option<&str> {
+        let key = &self.bytes[FIXED..FIXED + self.key];
+        std::str::from_utf8(key).ok().filter(|key| !key.is_empty())
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.bytes[FIXED + self.key..]
+    }
+}
+
+/// A frame at the beginning of these bytes, if there is a whole one.
+fn whole(bytes: &[u8]) -> Option<Frame> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let frame = rest.get(..u32::from_le_bytes(*length) as usize)?;
+    let holds = frame.len() >= FIXED && crc32fast::hash(frame) == u32::from_le_bytes(*sum);
+    if holds { Frame::parse(frame.to_vec()) } else { None }
+}
+
+/// Reads a segment's frames.
+struct Frames {
+    file: BufReader<Box<dyn Input>>,
+    /// Where it stands.
+    at: u64,
+}
+
+impl Frames {
+    fn open(files: &dyn Files, path: &Path) -> Result<Self, IngestError> {
+        let file = files.open(path).map_err(IngestError::io("open", path))?;
+        let mut file = BufReader::with_capacity(64 * 1024, file);
+        let mut magic = [0; MAGIC.len()];
+        match file.read_exact(&mut magic) {
+            Ok(()) if magic == MAGIC => {}
+            // The file was being begun.
+            Ok(()) if magic.iter().all(|&byte| byte == 0) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(IngestError::io("read", path)(error)),
+            Ok(()) => {
+                let why = "it does not begin as a log does; is it of another program, or of a later version?";
+                return Err(IngestError::Damaged { path: path.to_owned(), why: why.into() });
+            }
+        }
+        Ok(Self { file, at: MAGIC.len() as u64 })
+    }
+
+    /// Up to which record all was durable, as frames say that are somewhere behind where it stands.
+    fn claimed(&mut self, path: &Path) -> Result<u64, IngestError> {
+        let mut rest = Vec::new();
+        let read = self.file.seek(SeekFrom::Start(self.at));
+        read.and_then(|_| self.file.read_to_end(&mut rest))
+            .map_err(IngestError::io("read", path))?;
+        let frames = (0..rest.len()).filter_map(|at| whole(&rest[at..]));
+        Ok(frames.map(|frame| frame.durable).max().unwrap_or(0))
+    }
+
+    /// The next frame; `None` if there is none that is whole.
+    fn next(&mut self, path: &Path) -> Result<Option<Frame>, IngestError> {
+        let mut head = [0; HEAD];
+        if !filled(&mut self.file, &mut head).map_err(IngestError::io("read", path))? {
+            return Ok(None);
+        }
+        let [a, b, c, d, e, f, g, h] = head;
+        let (length, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        if length as usize > LONGEST {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let limit = u64::from(length);
+        let read = (&mut self.file).take(limit).read_to_end(&mut bytes);
+        read.map_err(IngestError::io("read", path))?;
+        if bytes.len() as u64 != limit || crc32fast::hash(&bytes) != sum {
+            return Ok(None);
+        }
+        self.at += HEAD as u64 + limit;
+        Ok(Frame::parse(bytes))
+    }
+}
+
+/// Reads so many bytes; whether they were there.
+fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the log from a record on.
+pub(super) struct Cursor {
+    shelf: Arc<Shelf>,
+    /// The segment that is open, by its first record.
+    open: Option<(u64, Frames)>,
+    /// The frame that it is in, how much of its body was read, and the number of the record there.
+    frame: Option<(Frame, usize, u64)>,
+    /// The number of the record that is next in the frame.
+    pub(super) next: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(shelf: &Arc<Shelf>, next: u64) -> Self {
+        Self { shelf: Arc::clone(shelf), open: None, frame: None, next }
+    }
+
+    pub(super) const fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
+    /// Calls with each record that is there, its number first, as long as it wants more; whether the log has ended behind the last.
+    pub(super) fn read(
+        &mut self,
+        mut record: impl FnMut(u64, &[u8]) -> Result<bool, IngestError>,
+    ) -> Result<Reached, IngestError> {
+        loop {
+            let (end, ended) = {
+                let extent = lock(&self.shelf.extent);
+                (extent.next, extent.ended)
+            };
+            if self.next >= end {
+                return Ok(if ended { Reached::Ended } else { Reached::All });
+            }
+            if self.frame.is_none() {
+                self.advance()?;
+            }
+            let Some((frame, at, number)) = &mut self.frame else { continue };
+            while *at < frame.body().len() {
+                let body = frame.body();
+                // Invariant: the frame is as it was written, its checksum says.
+                let length = body[*at..].first_chunk::<4>().expect("a record has a length");
+                let begin = *at + 4;
+                let end = begin + u32::from_le_bytes(*length) as usize;
+                let wants_more = *number < self.next || record(*number, &body[begin..end])?;
+                *at = end;
+                *number += 1;
+                self.next = self.next.max(*number);
+                if !wants_more {
+                    return Ok(Reached::More);
+                }
+            }
+            self.frame = None;
+        }
+    }
+
+    /// Goes to the frame that the next record is in.
+    fn advance(&mut self) -> Result<(), IngestError> {
+        let (first, following) = {
+            let extent = lock(&self.shelf.extent);
+            let behind = extent.segments.partition_point(|segment| segment.first <= self.next);
+            let Some(place) = behind.checked_sub(1) else {
+                let first = extent.segments.front().map_or(extent.next, |segment| segment.first);
+                let dir = self.shelf.dir.clone();
+                return Err(IngestError::Gone { dir, wanted: self.next, first });
+            };
+            (extent.segments[place].first, extent.segments.get(place + 1).map(|it| it.first))
+        };
+        let path = self.shelf.path(first);
+        if self.open.as_ref().is_none_or(|(open, _)| *open != first) {
+            self.open = Some((first, Frames::open(&*self.shelf.files, &path)?));
+        }
+        let (_, frames) = self.open.as_mut().expect("it was opened above");
+        loop {
+            let at = frames.at;
+            match frames.next(&path)? {
+                Some(frame) if frame.what != What::Records => {}
+                Some(frame) if frame.first + frame.count <= self.next => {}
+                Some(frame) if following.is_none_or(|following| frame.first < following) => {
+                    let number = frame.first;
+                    self.frame = Some((frame, 0, number));
+                    return Ok(());
+                }
+                _ => {
+                    // It is durable, so it was here: what was read ahead may be older than what is there.
+                    let (_, frames) = self.open.as_mut().expect("it was opened above");
+                    let moved = frames.file.seek(SeekFrom::Start(at));
+                    moved.map_err(IngestError::io("read", &path))?;
+                    frames.at = at;
+                    match frames.next(&path)? {
+                        Some(frame) if frame.what == What::Records => {
+                            let number = frame.first;
+                            self.frame = Some((frame, 0, number));
+                            return Ok(());
+                        }
+                        _ => {
+                            let why =
+                                format!("record {} was accepted, and is not there", self.next);
+                            return Err(IngestError::Damaged { path, why });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reached {
+    /// There may be more.
+    More,
+    /// That is all for now.
+    All,
+    /// There will never be more.
+    Ended,
+}
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests;

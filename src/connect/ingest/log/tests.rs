@@ -1,0 +1,180 @@
+//! The log on a disk that fails, in processes that die, and when the power goes: at every change that it makes in turn.
+
+use super::*;
+use crate::files::simulated::{Host, Random, SimDisk, Trouble};
+
+const DIR: &str = "/log";
+
+fn open(disk: &SimDisk, host: &Host) -> Result<Log, IngestError> {
+    // Short segments: some of the changes begin one.
+    Log::open(Arc::new(disk.files(host)), Path::new(DIR), 150, 100)
+}
+
+/// What request `number` brings: some records that no other has, under a key.
+fn batch(number: u64) -> Batch {
+    let records = (0..=number % 3).map(|record| format!("{number}.{record}").into_bytes());
+    Batch { key: Some(format!("key {number}")), records: records.collect() }
+}
+
+/// All records, which are numbered without a gap.
+fn all(log: &Log) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    let mut cursor = Cursor::new(log.shelf(), 0);
+    loop {
+        let reached = cursor.read(|number, record| {
+            assert_eq!(number, records.len() as u64, "no number is left out or given twice");
+            records.push(record.to_vec());
+            // A few at a time.
+            Ok(number % 4 != 3)
+        });
+        if reached.expect("what was accepted can be read") != Reached::More {
+            return records;
+        }
+    }
+}
+
+/// Sends requests, some of them together; gives those that were acknowledged.
+fn live(log: &mut Log, numbers: std::ops::Range<u64>) -> Vec<u64> {
+    let mut acknowledged = Vec::new();
+    let numbers: Vec<u64> = numbers.collect();
+    for together in numbers.chunks(2) {
+        if let Ok(answers) = log.append(together.iter().map(|&number| batch(number)).collect()) {
+            assert!(answers.iter().all(|answer| !matches!(answer, Accepted::OtherBody)));
+            acknowledged.extend(together);
+        }
+    }
+    acknowledged
+}
+
+/// Each request is in the log whole, once, or not at all; all that were acknowledged are.
+fn judge(records: &[Vec<u8>], acknowledged: &[u64], sent: u64, told: &str) {
+    let mut rest = records;
+    let mut seen = Vec::new();
+    while let Some(first) = rest.first() {
+        let text = String::from_utf8(first.clone()).expect("a text");
+        let number: u64 = text.split('.').next().expect("a number").parse().expect("a number");
+        let whole = batch(number).records;
+        assert_eq!(rest[..whole.len().min(rest.len())], whole, "{told}: a request is whole");
+        rest = &rest[whole.len()..];
+        assert!(number < sent && !seen.contains(&number), "{told}: {number} is there twice");
+        seen.push(number);
+    }
+    for number in acknowledged {
+        assert!(seen.contains(number), "{told}: {number} was acknowledged and is lost");
+    }
+}
+
+const SENT: u64 = 12;
+
+/// How many changes a life without trouble makes.
+fn changes() -> u64 {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT);
+    host.changes().0
+}
+
+#[test]
+fn a_death_and_the_loss_of_power_at_every_change() {
+    let mut lost = 0;
+    for dies in 0..=changes() {
+        for seed in 0..12 {
+            let told = format!("dies after {dies}, seed {seed}");
+            let disk = SimDisk::new();
+            let host = Host::default();
+            host.dies_after(dies);
+            let acknowledged = match open(&disk, &host) {
+                Ok(mut log) => live(&mut log, 0..SENT),
+                Err(_) => Vec::new(),
+            };
+            host.kill();
+            if seed > 0 {
+                disk.lose_power(&mut Random::new(seed));
+            }
+            // The next life may die too, and the power go again, while it opens.
+            let second = Host::default();
+            second.dies_after(seed % 7);
+            let between = open(&disk, &second).map(|log| all(&log));
+            second.kill();
+            disk.lose_power(&mut Random::new(seed + 1000));
+
+            let host = Host::default();
+            let mut log = open(&disk, &host).unwrap_or_else(|error| panic!("{told}: {error}"));
+            let found = all(&log);
+            judge(&found, &acknowledged, SENT, &told);
+            if let Ok(between) = between {
+                assert_eq!(found[..between.len()], between, "{told}: what was read is still there");
+            }
+            lost += SENT - acknowledged.len() as u64;
+            // A client that got no answer sends everything again, and something new.
+            assert_eq!(live(&mut log, 0..SENT + 3).len() as u64, SENT + 3, "{told}");
+            let every: Vec<u64> = (0..SENT + 3).collect();
+            judge(&all(&log), &every, SENT + 3, &told);
+            drop(log);
+            let again = open(&disk, &Host::default()).map(|log| all(&log));
+            judge(&again.expect("opens"), &every, SENT + 3, &told);
+        }
+    }
+    assert!(lost > 100, "only {lost} requests were cut off");
+}
+
+#[test]
+fn a_change_that_fails_is_no_acceptance_and_no_end() {
+    let mut refused = 0;
+    for fails in 0..=changes() {
+        for late in [false, true] {
+            let told = format!("fails after {fails}, late: {late}");
+            let (disk, host) = (SimDisk::new(), Host::default());
+            let trouble = Trouble { kind: ErrorKind::StorageFull, late };
+            host.fails_after(Some((fails, trouble)));
+            let mut log = match open(&disk, &host) {
+                Ok(log) => log,
+                // It was told, and can be opened the next time.
+                Err(_) => open(&disk, &host).unwrap_or_else(|error| panic!("{told}: {error}")),
+            };
+            let acknowledged = live(&mut log, 0..SENT);
+            refused += SENT - acknowledged.len() as u64;
+            judge(&all(&log), &acknowledged, SENT, &told);
+            assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT, "{told}: it goes on");
+            let every: Vec<u64> = (0..SENT).collect();
+            let before = all(&log);
+            judge(&before, &every, SENT, &told);
+            host.kill();
+            disk.lose_power(&mut Random::new(fails));
+            let again = open(&disk, &Host::default()).map(|log| all(&log));
+            assert_eq!(again.expect("opens"), before, "{told}");
+        }
+    }
+    assert!(refused > 10, "only {refused} requests were refused");
+}
+
+#[test]
+fn only_what_nobody_needs_is_removed() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    live(&mut log, 0..SENT);
+    let shelf = Arc::clone(log.shelf());
+    let firsts = || -> Vec<u64> {
+        lock(&shelf.extent).segments.iter().map(|segment| segment.first).collect()
+    };
+    let before = firsts();
+    assert!(before.len() > 3, "{before:?}");
+    shelf.forget();
+    assert_eq!(firsts(), before, "nobody has said that it needs less");
+    let reader = |index| ("job".to_owned(), "in".to_owned(), index);
+    lock(&shelf.extent).needed.insert(reader(0), before[2]);
+    lock(&shelf.extent).needed.insert(reader(1), before[2] - 1);
+    shelf.forget();
+    assert_eq!(firsts(), before[1..], "one of them needs what is before the third");
+    lock(&shelf.extent).needed.insert(reader(1), u64::MAX);
+    shelf.forget();
+    assert_eq!(firsts(), before[2..]);
+    lock(&shelf.extent).needed.insert(reader(0), u64::MAX);
+    shelf.forget();
+    assert_eq!(firsts().len(), 1, "the newest stays");
+    let gone = Cursor::new(&shelf, before[1]).read(|_, _| Ok(true)).expect_err("is told");
+    assert!(matches!(gone, IngestError::Gone { .. }), "{gone}");
+    drop(log);
+    let log = open(&disk, &Host::default()).expect("opens");
+    assert_eq!(lock(&log.shelf().extent).segments[0].first, before[before.len() - 1]);
+}

@@ -1,0 +1,338 @@
+//! Records that come by HTTP: accepted into a log on the disk, read from there.
+
+mod error;
+mod log;
+mod server;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use self::error::IngestError;
+use self::log::{Cursor, Log, Reached, Shelf};
+use self::server::{Server, Setup};
+use super::{Collect, OpenContext, Progress, Source, SourceReader};
+use crate::error::BoxError;
+use crate::files::Disk;
+use crate::sync::{Arc, lock};
+
+/// How long a reader waits until it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Where an [`HttpIngest`] listens, and how much it takes.
+#[derive(Clone, Debug)]
+pub struct IngestConfig {
+    address: SocketAddr,
+    path: String,
+    token: Option<String>,
+    most_body: usize,
+    most_bytes: u64,
+    segment_bytes: u64,
+    most_keys: usize,
+    most_connections: usize,
+    body_time: Duration,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            path: "/".into(),
+            token: None,
+            most_body: 1 << 20,
+            most_bytes: 1 << 30,
+            segment_bytes: 64 << 20,
+            most_keys: 100_000,
+            most_connections: 256,
+            body_time: Duration::from_secs(10),
+        }
+    }
+}
+
+impl IngestConfig {
+    /// Listens on loopback, on a port that is free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The address to listen on; port 0 takes a free one. Whoever reaches it may send records, unless [`Self::bearer`] is set; nothing is
+    /// encrypted.
+    #[must_use]
+    pub fn address(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The path that records are sent to; `/` unless it is said.
+    #[must_use]
+    pub fn path(self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..self }
+    }
+
+    /// Takes records only from who sends `Authorization: Bearer` and this.
+    #[must_use]
+    pub fn bearer(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
+    }
+
+    /// The longest body of a request, in bytes; 1 MiB unless it is said. A longer one gets 413.
+    #[must_use]
+    pub fn most_body(self, bytes: usize) -> Self {
+        Self { most_body: bytes, ..self }
+    }
+
+    /// How long the log may become, in bytes; 1 GiB unless it is said. While it is longer, requests get 503.
+    #[must_use]
+    pub fn most_bytes(self, bytes: u64) -> Self {
+        Self { most_bytes: bytes, ..self }
+    }
+
+    /// How long a file of the log becomes, in bytes; 64 MiB unless it is said. Files are removed whole.
+    #[must_use]
+    pub fn segment_bytes(self, bytes: u64) -> Self {
+        Self { segment_bytes: bytes, ..self }
+    }
+
+    /// How many idempotency keys are remembered, the newest; 100,000 unless it is said.
+    #[must_use]
+    pub fn most_keys(self, keys: usize) -> Self {
+        Self { most_keys: keys, ..self }
+    }
+
+    /// How many connections are served at once; 256 unless it is said. More wait.
+    #[must_use]
+    pub fn most_connections(self, connections: usize) -> Self {
+        Self { most_connections: connections, ..self }
+    }
+
+    /// How long a client may take to send a body; 10 s unless it is said. A slower one gets 408.
+    #[must_use]
+    pub fn body_time(self, time: Duration) -> Self {
+        Self { body_time: time, ..self }
+    }
+}
+
+/// Accepts records over HTTP into a log on the disk. A record is accepted, and the client told so, when it is durable in the log; from there
+/// [`Self::source`] reads it, again after a failure: exactly once. It accepts whether a job runs or not, until it is dropped.
+///
+/// ```no_run
+/// use snapline::Dataflow;
+/// use snapline::connect::{FileSink, HttpIngest, IngestConfig};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let address = "127.0.0.1:8080".parse()?;
+/// let ingest = HttpIngest::lines("ingest", IngestConfig::new().address(address))?;
+/// let flow = Dataflow::new("upper");
+/// flow.source("lines", ingest.source())
+///     .map(|line: String| line.to_uppercase())
+///     .sink("out", FileSink::new("results"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// | a request | is answered with |
+/// |---|---|
+/// | `POST`, each line of a `text/plain` or `application/x-ndjson` body a record; or one of `application/json` | 200, with the number of the first record and how many there were, when they are durable: all of them or none |
+/// | the same under an `Idempotency-Key` that was used before | 200, with the numbers of the first time, and nothing is accepted twice |
+/// | another body under a key that was used before | 422 |
+/// | a body that is not UTF-8, not JSON, or no record of the type | 400, with the line |
+/// | a body that is too long, or too slow | 413, 408 |
+/// | the log is as long as it may be, or the disk fails | 503, with `Retry-After` |
+/// | it was finished ([`Self::finish`]) | 410 |
+/// | without the token; from a page of a browser (with `Origin`); another path, method, type | 401; 403; 404, 405, 415 |
+///
+/// A client that gets no answer does not know, and sends the same again; with a key it is accepted once. The newest keys are remembered
+/// ([`IngestConfig::most_keys`]), across restarts too. The directory has one owner; a second process is refused. What a crash left of a frame
+/// that was not acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
+pub struct HttpIngest<T> {
+    shelf: Arc<Shelf>,
+    server: Server,
+    decode: Decode<T>,
+}
+
+/// Makes a record of its bytes, or says what is wrong with them.
+type Decode<T> = fn(&[u8]) -> Result<T, String>;
+
+impl<T> fmt::Debug for HttpIngest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpIngest").field("dir", &self.shelf.dir).finish_non_exhaustive()
+    }
+}
+
+impl HttpIngest<String> {
+    /// Accepts lines of text into the log in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If the directory is in use or damaged, or the address cannot be bound.
+    pub fn lines(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
+        let decode: Decode<String> = |bytes| {
+            std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| error.to_string())
+        };
+        Self::start(dir.into(), config, decode)
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> HttpIngest<T> {
+    /// Accepts records of a type that serde knows, as JSON, into the log in `dir`, which is made if it is not there. What is no such record is
+    /// refused before it is in the log.
+    ///
+    /// # Errors
+    /// If the directory is in use or damaged, or the address cannot be bound.
+    pub fn json(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
+        let decode: Decode<T> =
+            |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string());
+        Self::start(dir.into(), config, decode)
+    }
+}
+
+impl<T: Send + 'static> HttpIngest<T> {
+    fn start(dir: PathBuf, config: IngestConfig, decode: Decode<T>) -> Result<Self, IngestError> {
+        let log = Log::open(Arc::new(Disk), &dir, config.segment_bytes, config.most_keys)?;
+        let shelf = Arc::clone(log.shelf());
+        let check = move |bytes: &[u8]| decode(bytes).map(drop);
+        let server = Server::start(log, Setup { config, check: Arc::new(check) })?;
+        Ok(Self { shelf, server, decode })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// How many records were accepted, in this life and earlier ones.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        lock(&self.shelf.extent).next
+    }
+
+    /// Accepts nothing more, in this life or a later one; the source ends behind the last record.
+    ///
+    /// # Errors
+    /// If that cannot be made durable.
+    pub fn finish(&self) -> Result<(), IngestError> {
+        self.server.finish()
+    }
+
+    /// A source of what is accepted. Its subtasks take records in turn. One job reads a log, in one source.
+    #[must_use]
+    pub fn source(&self) -> IngestSource<T> {
+        IngestSource { shelf: Arc::clone(&self.shelf), decode: self.decode }
+    }
+}
+
+/// Reads what an [`HttpIngest`] accepts.
+pub struct IngestSource<T> {
+    shelf: Arc<Shelf>,
+    decode: Decode<T>,
+}
+
+impl<T> Clone for IngestSource<T> {
+    fn clone(&self) -> Self {
+        Self { shelf: Arc::clone(&self.shelf), decode: self.decode }
+    }
+}
+
+impl<T> fmt::Debug for IngestSource<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestSource").field("dir", &self.shelf.dir).finish_non_exhaustive()
+    }
+}
+
+/// Where an [`IngestReader`] stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IngestPosition {
+    /// The number of the record to look at next.
+    next: u64,
+    /// Which subtask of how many.
+    of: (usize, usize),
+}
+
+impl<T: Send + 'static> Source for IngestSource<T> {
+    type Record = T;
+    type Position = IngestPosition;
+    type Reader = IngestReader<T>;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<IngestPosition>,
+    ) -> Result<IngestReader<T>, BoxError> {
+        let of = (context.index, context.parallelism);
+        let (first, end) = {
+            let extent = lock(&self.shelf.extent);
+            (extent.segments.front().map_or(extent.next, |segment| segment.first), extent.next)
+        };
+        let next = match position {
+            Some(position) if position.of != of => {
+                return Err(IngestError::OtherSubtask { of: position.of, wanted: of }.into());
+            }
+            Some(position) => position.next,
+            None => first,
+        };
+        if !(first..=end).contains(&next) {
+            let dir = self.shelf.dir.clone();
+            return Err(IngestError::Gone { dir, wanted: next, first }.into());
+        }
+        let reader = (context.job.clone(), context.operator.clone(), context.index);
+        // What it was restored with says nothing of older checkpoints that are kept: nothing is removed on its account.
+        lock(&self.shelf.extent).needed.entry(reader.clone()).or_insert(first);
+        let cursor = Cursor::new(&self.shelf, next);
+        Ok(IngestReader { cursor, of, reader, decode: self.decode })
+    }
+}
+
+/// Reads one subtask's share of an [`IngestSource`].
+pub struct IngestReader<T> {
+    cursor: Cursor,
+    of: (usize, usize),
+    reader: (String, String, usize),
+    decode: Decode<T>,
+}
+
+impl<T> fmt::Debug for IngestReader<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestReader").field("next", &self.cursor.next).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> SourceReader for IngestReader<T> {
+    type Record = T;
+    type Position = IngestPosition;
+
+    fn read<C: Collect<T>>(&mut self, limit: usize, out: &mut C) -> Result<Progress, BoxError> {
+        let ((index, parallelism), decode) = (self.of, self.decode);
+        let dir = self.cursor.shelf().dir.clone();
+        let mut left = limit;
+        let reached = self.cursor.read(|record, bytes| {
+            if record % parallelism as u64 == index as u64 {
+                let decoded = decode(bytes);
+                out.push(decoded.map_err(|why| IngestError::Decode {
+                    dir: dir.clone(),
+                    record,
+                    why,
+                })?);
+            }
+            left = left.saturating_sub(1);
+            Ok(left > 0)
+        })?;
+        Ok(match reached {
+            Reached::More => Progress::More,
+            Reached::All => Progress::Wait(PAUSE),
+            Reached::Ended => Progress::End,
+        })
+    }
+
+    fn position(&self) -> IngestPosition {
+        IngestPosition { next: self.cursor.next, of: self.of }
+    }
+
+    fn kept_from(&mut self, position: &IngestPosition) {
+        let shelf = self.cursor.shelf();
+        lock(&shelf.extent).needed.insert(self.reader.clone(), position.next);
+        shelf.forget();
+    }
+}

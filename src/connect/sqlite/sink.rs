@@ -1,0 +1,531 @@
+//! The sink. SQLite has no transactions that outlive a process, so a transaction is prepared by staging its records in the database itself.
+//!
+//! | staged | in the ledger | is |
+//! |---|---|---|
+//! | yes | no | prepared: the commit applies its records, notes it and removes them, in one transaction of SQLite's |
+//! | no | yes | committed |
+//! | no | no | lost, if a checkpoint holds it |
+//!
+//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the ledger counts as in it. Each of SQLite's
+//! transactions looks at the fence first, so that no attempt does anything behind a later one's fence.
+//!
+//! Longer than 500 lines: a third is what users are told and can choose.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Transaction;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::ids::{Attempt, TxnId};
+
+use super::super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use super::SqliteError;
+use super::database::{Database, PATIENCE, Piece, Within};
+use crate::error::BoxError;
+use crate::sync::{Arc, Mutex, lock};
+
+/// A piece of a transaction is about this long.
+const PIECE: usize = 1 << 20;
+
+/// What may be written between two checkpoints, unless it is said.
+const MOST_BYTES: usize = 256 << 20;
+
+/// Writes to an SQLite database, exactly once: what the records do to the tables and that their checkpoint is complete become visible in one
+/// transaction of SQLite's. A function says what a record does.
+///
+/// ```
+/// use snapline::connect::SqliteSink;
+/// let totals = SqliteSink::new("shop.db", |tx, (customer, total): &(String, u64)| {
+///     let sql = "INSERT INTO totals VALUES (?1, ?2)
+///         ON CONFLICT (customer) DO UPDATE SET total = excluded.total";
+///     tx.prepare_cached(sql)?.execute((customer, total)).map(drop)
+/// })
+/// .setup("CREATE TABLE IF NOT EXISTS totals (customer TEXT PRIMARY KEY, total INTEGER NOT NULL)")
+/// .expects("SELECT customer, total FROM totals");
+/// # let _ = totals;
+/// ```
+///
+/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), staged in the database when a checkpoint comes, and applied when it
+/// is complete, in the order in which they were written; those of other subtasks come between whole transactions. `snapline_ledger` says
+/// which checkpoint of each subtask the tables hold.
+///
+/// | what fails | what comes of it |
+/// |---|---|
+/// | process or power, at any time | nothing is lost, nothing is applied twice |
+/// | the database is held by another connection, or the disk is full: while staging | the task fails, and its checkpoint is taken again |
+/// | the same, while committing | the commit is tried again until it succeeds |
+/// | the file is none of SQLite's, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
+/// | the function fails for a record | the task fails; [`Self::set_aside`] |
+/// | the file is removed, or replaced by an older copy | the job fails: output was lost (SPEC 6.5) |
+///
+/// An operator's name belongs to one job in a database. The file must be on a local file system.
+pub struct SqliteSink<T, F> {
+    path: PathBuf,
+    apply: F,
+    setup: Option<String>,
+    expects: Vec<String>,
+    patience: Duration,
+    wal: bool,
+    set_aside: bool,
+    most_bytes: usize,
+    /// Subtasks of this process wait for each other here: SQLite's own way is to look again now and then.
+    gate: Arc<Mutex<()>>,
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T, F: Clone> Clone for SqliteSink<T, F> {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            apply: self.apply.clone(),
+            setup: self.setup.clone(),
+            expects: self.expects.clone(),
+            gate: Arc::clone(&self.gate),
+            ..*self
+        }
+    }
+}
+
+impl<T, F> fmt::Debug for SqliteSink<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteSink").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl<T, F> SqliteSink<T, F>
+where
+    F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
+{
+    /// A sink that writes to the database at `path`, which is made if it is not there. `apply` does what a record does; it must neither commit
+    /// nor roll back.
+    pub fn new(path: impl Into<PathBuf>, apply: F) -> Self {
+        Self {
+            path: path.into(),
+            apply,
+            setup: None,
+            expects: Vec::new(),
+            patience: PATIENCE,
+            wal: true,
+            set_aside: false,
+            most_bytes: MOST_BYTES,
+            gate: Arc::default(),
+            takes: PhantomData,
+        }
+    }
+}
+
+impl<T, F> SqliteSink<T, F> {
+    /// Statements that are run, in one transaction, each time that a subtask starts: such as `CREATE TABLE IF NOT EXISTS`.
+    #[must_use]
+    pub fn setup(self, statements: impl Into<String>) -> Self {
+        Self { setup: Some(statements.into()), ..self }
+    }
+
+    /// A statement that must fit the database when the job starts; it is not run. So a table that is missing is told before there is a record
+    /// for it.
+    #[must_use]
+    pub fn expects(mut self, statement: impl Into<String>) -> Self {
+        self.expects.push(statement.into());
+        self
+    }
+
+    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    #[must_use]
+    pub fn busy_timeout(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Leaves the journal as it is. Otherwise the database is set to a write-ahead log, with which readers and the sink do not wait for each
+    /// other.
+    #[must_use]
+    pub fn keep_journal_mode(self) -> Self {
+        Self { wal: false, ..self }
+    }
+
+    /// Sets records aside for which `apply` fails, in the table `snapline_refused`, with the reason, and goes on. Otherwise the task fails, and
+    /// comes upon the same record until the table or the function has been corrected.
+    #[must_use]
+    pub fn set_aside(self) -> Self {
+        Self { set_aside: true, ..self }
+    }
+
+    /// How many bytes a subtask may write between two checkpoints; 256 MiB unless it is said. One more fails the task.
+    #[must_use]
+    pub fn most_bytes(self, bytes: usize) -> Self {
+        Self { most_bytes: bytes, ..self }
+    }
+}
+
+impl<T, F> TwoPhaseSink for SqliteSink<T, F>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()> + Clone + Send + 'static,
+{
+    type Record = T;
+    type Committable = SqliteCommittable;
+    type Writer = SqliteWriter<T>;
+    type Committer = SqliteCommitter<T, F>;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+    ) -> Result<(SqliteWriter<T>, SqliteCommitter<T, F>), BoxError> {
+        let gate = lock(&self.gate);
+        let mut database = Database::open(&self.path, context, self.patience, self.wal)?;
+        if let Some(setup) = &self.setup {
+            database.set_up(setup)?;
+        }
+        for statement in &self.expects {
+            database.check(statement)?;
+        }
+        drop(gate);
+        let closed = Arc::new(Mutex::new(BTreeMap::new()));
+        let writer = SqliteWriter {
+            operator: context.operator.clone(),
+            index: context.index,
+            most_bytes: self.most_bytes,
+            pieces: Vec::new(),
+            gathered: 0,
+            closed: Arc::clone(&closed),
+            takes: PhantomData,
+        };
+        let committer = SqliteCommitter {
+            database,
+            apply: self.apply.clone(),
+            set_aside: self.set_aside,
+            attempt: context.attempt,
+            gate: Arc::clone(&self.gate),
+            closed,
+            empty: None,
+            takes: PhantomData,
+        };
+        Ok((writer, committer))
+    }
+}
+
+/// A closed transaction of an [`SqliteSink`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SqliteCommittable {
+    /// The subtask that wrote it.
+    subtask: usize,
+    /// How many records are in it. With none nothing is staged.
+    records: u64,
+}
+
+impl SqliteCommittable {
+    /// How many records are in it.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+/// What was closed and is not staged yet.
+type Closed = Arc<Mutex<BTreeMap<TxnId, Vec<Piece>>>>;
+
+/// Writes one subtask's records for an [`SqliteSink`].
+pub struct SqliteWriter<T> {
+    operator: String,
+    index: usize,
+    most_bytes: usize,
+    pieces: Vec<Piece>,
+    /// How many bytes are in the pieces.
+    gathered: usize,
+    closed: Closed,
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
+    type Record = T;
+    type Committable = SqliteCommittable;
+
+    fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
+        for record in records.iter() {
+            if self.pieces.last().is_none_or(|piece| piece.bytes.len() >= PIECE) {
+                self.pieces.push(Piece::default());
+            }
+            // Invariant: one was pushed above if there was none.
+            let piece = self.pieces.last_mut().expect("there is a piece");
+            let begin = piece.bytes.len();
+            piece.bytes.extend_from_slice(&[0; 4]);
+            rmp_serde::encode::write_named(&mut piece.bytes, record)
+                .map_err(|error| SqliteError::Encode { why: error.to_string() })?;
+            let length = piece.bytes.len() - begin - 4;
+            let too_much =
+                || SqliteError::TooMuch { operator: self.operator.clone(), limit: self.most_bytes };
+            let prefix = u32::try_from(length).map_err(|_| too_much())?.to_le_bytes();
+            piece.bytes[begin..begin + 4].copy_from_slice(&prefix);
+            piece.records += 1;
+            self.gathered += length + 4;
+            if self.gathered > self.most_bytes {
+                return Err(too_much().into());
+            }
+        }
+        records.clear();
+        Ok(())
+    }
+
+    fn close(&mut self, txn: TxnId) -> Result<SqliteCommittable, BoxError> {
+        let pieces = std::mem::take(&mut self.pieces);
+        self.gathered = 0;
+        let records = pieces.iter().map(|piece| piece.records).sum();
+        if records > 0 {
+            lock(&self.closed).insert(txn, pieces);
+        }
+        Ok(SqliteCommittable { subtask: self.index, records })
+    }
+}
+
+/// Prepares and commits one subtask's transactions for an [`SqliteSink`].
+pub struct SqliteCommitter<T, F> {
+    database: Database,
+    apply: F,
+    set_aside: bool,
+    /// The attempt it acts for.
+    attempt: Attempt,
+    gate: Arc<Mutex<()>>,
+    closed: Closed,
+    /// The newest empty transaction that was committed: there is nothing in the database of those.
+    empty: Option<TxnId>,
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T, F> SqliteCommitter<T, F> {
+    /// Does something in one of SQLite's transactions, for the attempt.
+    fn within<R>(
+        &mut self,
+        doing: &'static str,
+        work: impl FnOnce(&Within<'_>) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        let gate = Arc::clone(&self.gate);
+        let _gate = lock(&gate);
+        let (path, attempt) = (self.database.path.clone(), self.attempt);
+        let operator = self.database.context.operator.clone();
+        let within = Within { txn: self.database.begin(doing)?, path: &path, operator: &operator };
+        within.check_fence(attempt)?;
+        let done = work(&within)?;
+        within.txn.commit().map_err(SqliteError::of(doing, &path))?;
+        Ok(done)
+    }
+}
+
+/// Why a commit was not done, or perhaps was.
+enum Failed {
+    /// It was rolled back.
+    Before(BoxError),
+    /// SQLite's own commit failed.
+    Within(SqliteError),
+}
+
+impl From<SqliteError> for Failed {
+    fn from(error: SqliteError) -> Self {
+        Self::Before(error.into())
+    }
+}
+
+impl From<BoxError> for Failed {
+    fn from(error: BoxError) -> Self {
+        Self::Before(error)
+    }
+}
+
+impl<T, F> SqliteCommitter<T, F>
+where
+    T: DeserializeOwned,
+    F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
+{
+    fn try_commit(
+        &mut self,
+        txn: TxnId,
+        committable: &SqliteCommittable,
+    ) -> Result<CommitOutcome, Failed> {
+        let doing = "commit a transaction";
+        let SqliteCommittable { subtask, records } = *committable;
+        let _gate = lock(&self.gate);
+        let (path, operator) = (self.database.path.clone(), self.database.context.operator.clone());
+        let inner = self.database.begin(doing)?;
+        let within = Within { txn: inner, path: &path, operator: &operator };
+        within.check_fence(self.attempt)?;
+        let newest = within.newest(subtask)?;
+        let outcome = if newest >= Some(txn) {
+            // Whoever committed it may have crashed before it was durable: what is written now is synced, and that with it.
+            within.note(subtask, newest.unwrap_or(txn))?;
+            CommitOutcome::AlreadyCommitted
+        } else {
+            let applied = apply_all(&self.apply, self.set_aside, &within, subtask, txn)?;
+            if applied == 0 {
+                tracing::error!(
+                    database = %path.display(),
+                    checkpoint = txn.checkpoint.get(),
+                    "staged records are gone that were never committed"
+                );
+                return Ok(CommitOutcome::Lost);
+            }
+            if applied != records {
+                let why = format!(
+                    "{applied} records of a transaction are staged where {records} were written"
+                );
+                return Err(SqliteError::Damaged { path: path.clone(), why }.into());
+            }
+            within.unstage(subtask, txn)?;
+            within.note(subtask, txn)?;
+            CommitOutcome::Committed
+        };
+        let failed = SqliteError::of(doing, &path);
+        within.txn.commit().map_err(|error| Failed::Within(failed(error)))?;
+        Ok(outcome)
+    }
+}
+
+/// Applies the records of a staged transaction; says how many there were.
+fn apply_all<T: DeserializeOwned>(
+    apply: &impl Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
+    set_aside: bool,
+    within: &Within<'_>,
+    subtask: usize,
+    txn: TxnId,
+) -> Result<u64, SqliteError> {
+    let path = || within.path.to_owned();
+    let mut applied = 0;
+    for number in 0.. {
+        let Some(piece) = within.piece(subtask, txn, number)? else { break };
+        let mut rest = piece.bytes.as_slice();
+        while !rest.is_empty() {
+            let cut = || SqliteError::Damaged {
+                path: path(),
+                why: "a staged record is cut short".into(),
+            };
+            let (length, behind) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            let bytes = behind.get(..length).ok_or_else(cut)?;
+            rest = &behind[length..];
+            let record = rmp_serde::from_slice(bytes).map_err(|error| SqliteError::Decode {
+                path: path(),
+                txn,
+                record: applied,
+                why: error.to_string(),
+            })?;
+            let savepoint = |sql: &str| {
+                let failed = within.failed("set a record aside");
+                if set_aside { within.txn.execute_batch(sql).map_err(failed) } else { Ok(()) }
+            };
+            savepoint("SAVEPOINT snapline_record")?;
+            let result = apply(&within.txn, &record);
+            if within.txn.is_autocommit() {
+                return Err(SqliteError::Ended { path: path(), txn });
+            }
+            if let Err(source) = result {
+                let error = refused(within.path, txn, applied, source);
+                let SqliteError::Refused { source, .. } = &error else { return Err(error) };
+                if !set_aside {
+                    return Err(error);
+                }
+                tracing::warn!(database = %within.path.display(), %error, "a record is set aside");
+                savepoint("ROLLBACK TO snapline_record")?;
+                within.set_aside(subtask, txn, applied, &source.to_string(), bytes)?;
+            }
+            savepoint("RELEASE snapline_record")?;
+            applied += 1;
+        }
+    }
+    Ok(applied)
+}
+
+/// What it means that users' code failed for a record: that the database could not be used is not the record's fault.
+fn refused(path: &Path, txn: TxnId, record: u64, source: rusqlite::Error) -> SqliteError {
+    use rusqlite::ErrorCode::{
+        CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,
+        OutOfMemory, ReadOnly, SystemIoFailure,
+    };
+    match source.sqlite_error_code() {
+        Some(
+            CannotOpen | DatabaseBusy | DatabaseCorrupt | DatabaseLocked | DiskFull | NotADatabase
+            | OutOfMemory | ReadOnly | SystemIoFailure,
+        ) => SqliteError::of("apply a record", path)(source),
+        _ => SqliteError::Refused { path: path.to_owned(), txn, record, source },
+    }
+}
+
+impl<T, F> SinkCommitter for SqliteCommitter<T, F>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+    F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()> + Send + 'static,
+{
+    type Committable = SqliteCommittable;
+
+    fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, SqliteCommittable)>, BoxError> {
+        self.attempt = attempt;
+        let subtask = self.database.context.index;
+        let staged = self.within("fence off earlier attempts", |within| {
+            within.raise_fence(attempt)?;
+            Ok(within.staged(subtask)?)
+        })?;
+        let earlier = staged.into_iter().filter(|(txn, _)| txn.attempt < attempt);
+        Ok(earlier.map(|(txn, records)| (txn, SqliteCommittable { subtask, records })).collect())
+    }
+
+    fn prepare(&mut self, txn: TxnId, committable: &SqliteCommittable) -> Result<(), BoxError> {
+        let SqliteCommittable { subtask, records } = *committable;
+        let place = self.database.path.display().to_string();
+        // Kept until it is staged: a call that failed may be made again.
+        let pieces = lock(&self.closed).get(&txn).cloned();
+        self.within("stage a transaction", |within| {
+            let committed = within.newest(subtask)? >= Some(txn);
+            match &pieces {
+                _ if records == 0 => Ok(()),
+                Some(_) if committed => Err(ConnectError::NameTaken { txn, place }.into()),
+                Some(pieces) => Ok(within.stage(subtask, txn, pieces)?),
+                None if committed => Ok(()),
+                None if within.piece(subtask, txn, 0)?.is_some() => Ok(()),
+                None => Err(ConnectError::NotClosed { txn, place }.into()),
+            }
+        })?;
+        lock(&self.closed).remove(&txn);
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        txn: TxnId,
+        committable: &SqliteCommittable,
+    ) -> Result<CommitOutcome, BoxError> {
+        if committable.records == 0 {
+            self.within("commit a transaction", |_| Ok(()))?;
+            let before = self.empty >= Some(txn);
+            self.empty = self.empty.max(Some(txn));
+            return Ok(match before {
+                true => CommitOutcome::AlreadyCommitted,
+                false => CommitOutcome::Committed,
+            });
+        }
+        match self.try_commit(txn, committable) {
+            Ok(outcome) => Ok(outcome),
+            Err(Failed::Before(error)) => match error.downcast_ref::<SqliteError>() {
+                Some(passing) if passing.may_pass() => {
+                    tracing::warn!(%error, "a transaction could not be committed yet");
+                    Ok(CommitOutcome::Retry)
+                }
+                _ => Err(error),
+            },
+            Err(Failed::Within(error)) => {
+                tracing::warn!(%error, "a transaction was committed, perhaps");
+                Ok(CommitOutcome::Unknown)
+            }
+        }
+    }
+
+    fn roll_back(&mut self, txn: TxnId, committable: &SqliteCommittable) -> Result<(), BoxError> {
+        lock(&self.closed).remove(&txn);
+        if committable.records == 0 {
+            return Ok(());
+        }
+        self.within("roll a transaction back", |within| {
+            Ok(within.unstage(committable.subtask, txn)?)
+        })
+    }
+}

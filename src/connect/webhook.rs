@@ -1,0 +1,483 @@
+//! A sink that sends each record to an HTTP server.
+//!
+//! ```text
+//!   write    the record's request is made
+//!   close    the requests are the committable: they are in the checkpoint, and nowhere else
+//!   commit   they are sent, one behind the other; behind a crash all of the transaction again, under the same keys
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use snapline_protocol::committer::CommitOutcome;
+use snapline_protocol::ids::{Attempt, TxnId};
+use tokio::net::TcpStream;
+
+use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use crate::error::BoxError;
+use crate::sync::Arc;
+
+/// Of an answer's body so much is kept, for people.
+const EXCERPT: usize = 300;
+
+/// Why a [`WebhookSink`] failed. The message says what happened, to what, and what can be done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WebhookError {
+    /// The address is none that can be sent to.
+    BadUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A header that cannot be sent.
+    BadHeader {
+        /// Its name.
+        name: String,
+    },
+    /// The receiver refuses a request for good.
+    Refused {
+        /// The receiver.
+        url: String,
+        /// The request's idempotency key.
+        key: String,
+        /// How it was answered.
+        status: u16,
+        /// What the answer said, the beginning of it.
+        said: String,
+    },
+    /// A record cannot be written as JSON.
+    Encode {
+        /// What serde said.
+        why: String,
+    },
+    /// More was written between two checkpoints than may be in one.
+    TooMuch {
+        /// The sink's operator.
+        operator: String,
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The operating system gives no socket to send through.
+    Io(std::io::Error),
+}
+
+impl fmt::Display for WebhookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadUrl { url, why } => {
+                write!(f, "`{url}` cannot be sent to: {why}; it is `http://host[:port]/path`")
+            }
+            Self::BadHeader { name } => write!(f, "header `{name}` cannot be sent"),
+            Self::Refused { url, key, status, said } => write!(
+                f,
+                "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, so the request is neither lost nor \
+                 passed over: correct the receiver and start again, or say what is done with such requests (`refused`)"
+            ),
+            Self::Encode { why } => write!(f, "a record cannot be written as JSON: {why}"),
+            Self::TooMuch { operator, limit } => write!(
+                f,
+                "sink `{operator}`: more than {limit} bytes were written between two checkpoints; take checkpoints more often, or \
+                 raise the limit (`most_bytes`)"
+            ),
+            Self::Io(error) => write!(f, "no connection can be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for WebhookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A request that the receiver refused for good.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RefusedRequest {
+    /// Its idempotency key.
+    pub key: String,
+    /// Its body.
+    pub body: String,
+    /// How it was answered.
+    pub status: u16,
+    /// What the answer said, the beginning of it.
+    pub said: String,
+}
+
+/// What is done with refused requests.
+type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync>;
+
+/// Sends each record as JSON, by `POST`, when its checkpoint is complete; with an `Idempotency-Key` that is the same however often it is sent,
+/// and no other record's. Records of one subtask are sent one behind the other, in order.
+///
+/// On the wire it is at least once: who crashes between an answer and having noted it sends again. A receiver that does what a key asks for
+/// once makes it once in effect; say so with [`Self::receiver_deduplicates`].
+///
+/// | what the receiver does | what comes of it |
+/// |---|---|
+/// | answers with 2xx | the next request is sent |
+/// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known |
+/// | answers with anything else | the task fails, and comes upon it again; [`Self::refused`] |
+///
+/// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the receiver, nobody is fenced off there, and a
+/// process that was replaced and still lives may send what its successor sends too. There is no TLS: to reach a receiver elsewhere, send through a
+/// proxy on this machine.
+///
+/// ```
+/// use snapline::connect::WebhookSink;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let alarms = WebhookSink::<(u64, String)>::new("http://127.0.0.1:9000/alarms")?
+///     .header("Authorization", "Bearer s3cret")?
+///     .receiver_deduplicates();
+/// # let _ = alarms;
+/// # Ok(())
+/// # }
+/// ```
+pub struct WebhookSink<T> {
+    receiver: Arc<Receiver>,
+    delivery: Delivery,
+    timeout: Duration,
+    most_bytes: usize,
+    refused: Option<RefusedRule>,
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T> Clone for WebhookSink<T> {
+    fn clone(&self) -> Self {
+        Self { receiver: Arc::clone(&self.receiver), refused: self.refused.clone(), ..*self }
+    }
+}
+
+impl<T> fmt::Debug for WebhookSink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the headers, which may hold secrets.
+        f.debug_struct("WebhookSink").field("url", &self.receiver.url).finish_non_exhaustive()
+    }
+}
+
+/// A name as a header can have it, no two alike.
+fn plain(name: &str) -> String {
+    let mut plain = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'-' | b'_' | b'.' => plain.push(byte.into()),
+            byte if byte.is_ascii_alphanumeric() => plain.push(byte.into()),
+            byte => plain.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    plain
+}
+
+/// Where requests go, and with what.
+#[derive(Clone)]
+struct Receiver {
+    url: String,
+    /// Host and port, to connect to.
+    place: (String, u16),
+    host: HeaderValue,
+    path: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl<T> WebhookSink<T> {
+    /// A sink that sends to this address: `http://host[:port]/path`.
+    ///
+    /// # Errors
+    /// If it is no such address.
+    pub fn new(url: &str) -> Result<Self, WebhookError> {
+        let bad = |why: &str| WebhookError::BadUrl { url: url.into(), why: why.into() };
+        let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(bad("only `http` is spoken"));
+        }
+        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("its host"))?;
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let place = (name.to_owned(), authority.port_u16().unwrap_or(80));
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let receiver = Receiver { url: url.into(), place, host, path, headers: Vec::new() };
+        Ok(Self {
+            receiver: Arc::new(receiver),
+            delivery: Delivery::AtLeastOnce,
+            timeout: Duration::from_secs(10),
+            most_bytes: 64 << 20,
+            refused: None,
+            takes: PhantomData,
+        })
+    }
+
+    /// Sends this header with every request. It is told to nobody else.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, WebhookError> {
+        let bad = || WebhookError::BadHeader { name: name.into() };
+        let value = HeaderValue::from_str(value).map_err(|_| bad())?;
+        let name: HeaderName = name.parse().map_err(|_| bad())?;
+        let mut receiver = Receiver::clone(&self.receiver);
+        receiver.headers.push((name, value));
+        self.receiver = Arc::new(receiver);
+        Ok(self)
+    }
+
+    /// The receiver does what a request asks for once, however often it comes under one `Idempotency-Key`. The job is then once in the end, and
+    /// otherwise at least once.
+    #[must_use]
+    pub fn receiver_deduplicates(self) -> Self {
+        Self { delivery: Delivery::Idempotent, ..self }
+    }
+
+    /// How long to wait for an answer; 10 s unless it is said.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How many bytes of requests a subtask may have between two checkpoints; 64 MiB unless it is said. One more fails the task.
+    #[must_use]
+    pub fn most_bytes(self, bytes: usize) -> Self {
+        Self { most_bytes: bytes, ..self }
+    }
+
+    /// What is done with a request that the receiver refuses for good, before the next is sent: such as writing it to a file. It may be called
+    /// again for the same one. An error fails the task.
+    #[must_use]
+    pub fn refused(
+        self,
+        rule: impl Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { refused: Some(Arc::new(rule)), ..self }
+    }
+}
+
+impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
+    type Record = T;
+    type Committable = WebhookCommittable;
+    type Writer = WebhookWriter<T>;
+    type Committer = WebhookCommitter;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+    ) -> Result<(WebhookWriter<T>, WebhookCommitter), BoxError> {
+        let OpenContext { job, operator, index, .. } = context;
+        let writer = WebhookWriter {
+            operator: operator.clone(),
+            key: format!("{}/{}/{index}", plain(job), plain(operator)),
+            most_bytes: self.most_bytes,
+            bodies: Vec::new(),
+            bytes: 0,
+            takes: PhantomData,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let committer = WebhookCommitter {
+            receiver: Arc::clone(&self.receiver),
+            timeout: self.timeout,
+            refused: self.refused.clone(),
+            runtime: runtime.map_err(WebhookError::Io)?,
+            connection: None,
+            sent: BTreeMap::new(),
+        };
+        Ok((writer, committer))
+    }
+
+    fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+}
+
+/// A closed transaction of a [`WebhookSink`]: its requests.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WebhookCommittable {
+    /// What its requests' keys begin with.
+    key: String,
+    bodies: Vec<String>,
+}
+
+impl WebhookCommittable {
+    /// The bodies of its requests, in order.
+    #[must_use]
+    pub fn bodies(&self) -> &[String] {
+        &self.bodies
+    }
+}
+
+/// Makes one subtask's requests for a [`WebhookSink`].
+pub struct WebhookWriter<T> {
+    operator: String,
+    key: String,
+    most_bytes: usize,
+    bodies: Vec<String>,
+    bytes: usize,
+    takes: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize + Send + 'static> SinkWriter for WebhookWriter<T> {
+    type Record = T;
+    type Committable = WebhookCommittable;
+
+    fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
+        for record in records.drain(..) {
+            let body = serde_json::to_string(&record)
+                .map_err(|error| WebhookError::Encode { why: error.to_string() })?;
+            self.bytes += body.len();
+            if self.bytes > self.most_bytes {
+                let (operator, limit) = (self.operator.clone(), self.most_bytes);
+                return Err(WebhookError::TooMuch { operator, limit }.into());
+            }
+            self.bodies.push(body);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, txn: TxnId) -> Result<WebhookCommittable, BoxError> {
+        self.bytes = 0;
+        // A transaction's name is used once, for ever (SPEC 3.3), and so is the key.
+        let TxnId { checkpoint, attempt: Attempt { term, number }, .. } = txn;
+        let key = format!("{}/{}-{}-{}", self.key, term.get(), number, checkpoint.get());
+        Ok(WebhookCommittable { key, bodies: std::mem::take(&mut self.bodies) })
+    }
+}
+
+/// Sends one subtask's requests for a [`WebhookSink`].
+pub struct WebhookCommitter {
+    receiver: Arc<Receiver>,
+    timeout: Duration,
+    refused: Option<RefusedRule>,
+    runtime: tokio::runtime::Runtime,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    /// How many requests of a transaction were answered for good.
+    sent: BTreeMap<TxnId, usize>,
+}
+
+impl fmt::Debug for WebhookCommitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookCommitter").field("url", &self.receiver.url).finish_non_exhaustive()
+    }
+}
+
+impl SinkCommitter for WebhookCommitter {
+    type Committable = WebhookCommittable;
+
+    fn fence(&mut self, _: Attempt) -> Result<Vec<(TxnId, WebhookCommittable)>, BoxError> {
+        // What is not in a checkpoint is nowhere.
+        Ok(Vec::new())
+    }
+
+    fn prepare(&mut self, _: TxnId, _: &WebhookCommittable) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        txn: TxnId,
+        committable: &WebhookCommittable,
+    ) -> Result<CommitOutcome, BoxError> {
+        let done = self.sent.get(&txn).copied().unwrap_or(0);
+        for (number, body) in committable.bodies.iter().enumerate().skip(done) {
+            let key = format!("{}/{number}", committable.key);
+            match self.send(&key, body) {
+                Ok((status, _)) if status.is_success() => {}
+                Ok((status, said)) if may_pass(status) => {
+                    tracing::warn!(url = %self.receiver.url, key, %status, said, "a request was not taken yet");
+                    return Ok(CommitOutcome::Retry);
+                }
+                Ok((status, said)) => self.give_up(key, body, status.as_u16(), said)?,
+                Err(error) => {
+                    self.connection = None;
+                    tracing::warn!(url = %self.receiver.url, key, %error, "it is not known whether a request was taken");
+                    return Ok(CommitOutcome::Unknown);
+                }
+            }
+            self.sent.insert(txn, number + 1);
+        }
+        // Commits go in order (SPEC 6.6): nobody asks about those before it any more, but perhaps about itself.
+        let before = self.sent.contains_key(&txn) && done == committable.bodies.len();
+        self.sent.retain(|other, _| *other >= txn);
+        self.sent.insert(txn, committable.bodies.len());
+        Ok(if before { CommitOutcome::AlreadyCommitted } else { CommitOutcome::Committed })
+    }
+
+    fn roll_back(&mut self, _: TxnId, _: &WebhookCommittable) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// Whether the same request may be taken later.
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
+}
+
+impl WebhookCommitter {
+    fn give_up(&self, key: String, body: &str, status: u16, said: String) -> Result<(), BoxError> {
+        let Some(rule) = &self.refused else {
+            let url = self.receiver.url.clone();
+            return Err(WebhookError::Refused { url, key, status, said }.into());
+        };
+        rule(&RefusedRequest { key, body: body.into(), status, said })
+    }
+
+    /// Sends a request; `Err` if it is not known what became of it.
+    fn send(&mut self, key: &str, body: &str) -> Result<(StatusCode, String), BoxError> {
+        let Self { receiver, timeout, runtime, connection, .. } = self;
+        runtime.block_on(async {
+            let exchange = exchange(receiver, connection, key, body);
+            tokio::time::timeout(*timeout, exchange)
+                .await
+                .map_err(|_| BoxError::from(format!("no answer came within {timeout:?}")))?
+        })
+    }
+}
+
+async fn exchange(
+    receiver: &Receiver,
+    connection: &mut Option<SendRequest<Full<Bytes>>>,
+    key: &str,
+    body: &str,
+) -> Result<(StatusCode, String), BoxError> {
+    // One that has been closed meanwhile is found out before anything is sent on it.
+    let mut sender = match connection.take() {
+        Some(mut sender) if sender.ready().await.is_ok() => sender,
+        _ => connect(receiver).await?,
+    };
+    let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = receiver.path.parse()?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, receiver.host.clone());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in &receiver.headers {
+        headers.insert(name, value.clone());
+    }
+    headers.insert("idempotency-key", HeaderValue::from_str(key)?);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), 1 << 20).collect().await?.to_bytes();
+    *connection = Some(sender);
+    let said = String::from_utf8_lossy(&answer[..answer.len().min(EXCERPT)]);
+    Ok((status, said.trim().to_owned()))
+}
+
+async fn connect(receiver: &Receiver) -> Result<SendRequest<Full<Bytes>>, BoxError> {
+    let (host, port) = &receiver.place;
+    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // It ends with the sender, or when the other side goes away.
+    tokio::spawn(connection);
+    Ok(sender)
+}

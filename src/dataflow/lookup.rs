@@ -1,0 +1,604 @@
+//! Asking something outside about each record, several records at a time (SPEC 15.10).
+//!
+//! ```text
+//!   push, mark ->  | Asked | Asked | Found | Mark | New | New |  -> emitted from the front while it is known
+//!                      helpers' threads answer in any order
+//! ```
+//! What is in the queue is the operator's state: in a snapshot it is what has come in and not gone out, and a restored operator asks again.
+//!
+//! Longer than 500 lines: half is what users are told and can choose.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
+use super::time::{Timed, Timestamp};
+use crate::clock::Clock;
+use crate::connect::OpenContext;
+use crate::engine::helpers::Helpers;
+use crate::error::BoxError;
+use crate::state::{Named, Restored, StateError, StateValue};
+use crate::sync::{Arc, AtomicBool, Ordering};
+
+/// Opens what looks records up. A closure that looks one up is one: each thread gets a clone.
+pub trait LookupSource<T>: Clone + Send + Sync + 'static {
+    /// What is found.
+    type Found: Send + 'static;
+    /// What looks up, on one thread.
+    type Client: LookupClient<T, Found = Self::Found> + 'static;
+
+    /// Opens a client, on the thread that will use it.
+    ///
+    /// # Errors
+    /// Any: the request that it was opened for has failed with it.
+    fn open(&self, context: &OpenContext) -> Result<Self::Client, BoxError>;
+}
+
+/// Looks records up.
+pub trait LookupClient<T> {
+    /// What is found.
+    type Found;
+
+    /// Looks a record up. May block.
+    ///
+    /// # Errors
+    /// Any: the request has failed with it, and is made again or given up as [`Lookup`] says.
+    fn look_up(&mut self, record: &T) -> Result<Self::Found, BoxError>;
+}
+
+impl<T, A, F> LookupSource<T> for F
+where
+    A: Send + 'static,
+    F: FnMut(&T) -> Result<A, BoxError> + Clone + Send + Sync + 'static,
+{
+    type Found = A;
+    type Client = F;
+
+    fn open(&self, _: &OpenContext) -> Result<F, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl<T, A, F: FnMut(&T) -> Result<A, BoxError>> LookupClient<T> for F {
+    type Found = A;
+
+    fn look_up(&mut self, record: &T) -> Result<A, BoxError> {
+        self(record)
+    }
+}
+
+/// Why a request was given up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// No answer came in time.
+    TimedOut {
+        /// How long was waited, the last time.
+        after: Duration,
+        /// How often it was asked.
+        tries: u32,
+    },
+    /// The call failed, or panicked.
+    Failed {
+        /// How often it was asked.
+        tries: u32,
+        /// What it said, the last time.
+        cause: BoxError,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after, tries } => write!(
+                f,
+                "a record was looked up {tries} times, and no answer came within {after:?}; wait longer (`timeout`), or say what \
+                 stands for an answer (`otherwise`)"
+            ),
+            Self::Failed { tries, cause } => {
+                write!(f, "a record was looked up {tries} times, the last of them: {cause}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LookupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed { cause, .. } => Some(&**cause),
+            Self::TimedOut { .. } => None,
+        }
+    }
+}
+
+/// What stands for the answer to a request that was given up, or why the task is to fail.
+type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;
+
+/// How records are looked up: with what, how many at a time, and what is done when there is no answer. For [`Stream::lookup`](super::Stream::lookup).
+///
+/// A request is one call, on a thread of the subtask; there are as many threads as requests may be in flight. A call cannot be broken off: one
+/// that is given up keeps its thread until it returns, and what it returns is passed over.
+pub struct Lookup<T, S: LookupSource<T>> {
+    source: S,
+    ordered: bool,
+    in_flight: usize,
+    timeout: Option<Duration>,
+    tries: u32,
+    pause: Duration,
+    otherwise: Option<Otherwise<T, S::Found>>,
+}
+
+impl<T, S: LookupSource<T>> Clone for Lookup<T, S> {
+    fn clone(&self) -> Self {
+        Self { source: self.source.clone(), otherwise: self.otherwise.clone(), ..*self }
+    }
+}
+
+impl<T, S: LookupSource<T>> fmt::Debug for Lookup<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup")
+            .field("ordered", &self.ordered)
+            .field("in_flight", &self.in_flight)
+            .field("timeout", &self.timeout)
+            .field("tries", &self.tries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T, S: LookupSource<T>> Lookup<T, S> {
+    /// Records go on in the order in which they came: one that is answered early waits for those before it.
+    pub fn ordered(source: S) -> Self {
+        Self {
+            source,
+            ordered: true,
+            in_flight: 16,
+            timeout: None,
+            tries: 1,
+            pause: Duration::ZERO,
+            otherwise: None,
+        }
+    }
+
+    /// Records go on as they are answered. A watermark is passed by none that came before it or behind it.
+    pub fn unordered(source: S) -> Self {
+        Self { ordered: false, ..Self::ordered(source) }
+    }
+
+    /// How many requests each subtask has in flight at most; 16 unless it is said. While there are so many, no input is taken.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn in_flight(self, requests: usize) -> Self {
+        assert!(requests > 0, "one request at least must be in flight");
+        Self { in_flight: requests, ..self }
+    }
+
+    /// How long to wait for an answer, from when it is asked; for ever unless it is said.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Asks so often at most, with a pause in between, when a call fails or no answer comes in time; once unless it is said.
+    ///
+    /// # Panics
+    /// If it is never.
+    #[must_use]
+    pub fn tries(self, tries: u32, pause: Duration) -> Self {
+        assert!(tries > 0, "a record is looked up once at least");
+        Self { tries, pause, ..self }
+    }
+
+    /// What stands for the answer when a request is given up; an error fails the task, as it does if nothing is said.
+    #[must_use]
+    pub fn otherwise(
+        self,
+        rule: impl Fn(&T, LookupError) -> Result<S::Found, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self { otherwise: Some(Arc::new(rule)), ..self }
+    }
+}
+
+impl<T: 'static, S: LookupSource<T>> Lookup<T, S> {
+    /// The same of records with their times.
+    pub(super) fn timed(self) -> Lookup<Timed<T>, OfTimed<T, S>> {
+        let Self { source, ordered, in_flight, timeout, tries, pause, otherwise } = self;
+        let otherwise = otherwise.map(|rule| -> Otherwise<Timed<T>, S::Found> {
+            Arc::new(move |record: &Timed<T>, error| rule(&record.value, error))
+        });
+        let source = OfTimed(source, PhantomData);
+        Lookup { source, ordered, in_flight, timeout, tries, pause, otherwise }
+    }
+}
+
+/// Looks records up whose time does not matter.
+pub struct OfTimed<T, S>(S, PhantomData<fn(T)>);
+
+impl<T, S: Clone> Clone for OfTimed<T, S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T, S> fmt::Debug for OfTimed<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OfTimed")
+    }
+}
+
+impl<T: 'static, S: LookupSource<T>> LookupSource<Timed<T>> for OfTimed<T, S> {
+    type Found = S::Found;
+    type Client = OfTimed<T, S::Client>;
+
+    fn open(&self, context: &OpenContext) -> Result<Self::Client, BoxError> {
+        Ok(OfTimed(self.0.open(context)?, PhantomData))
+    }
+}
+
+impl<T, C: LookupClient<T>> LookupClient<Timed<T>> for OfTimed<T, C> {
+    type Found = C::Found;
+
+    fn look_up(&mut self, record: &Timed<T>) -> Result<C::Found, BoxError> {
+        self.0.look_up(&record.value)
+    }
+}
+
+/// Name of the operator's state in a snapshot.
+const WAITING: &str = "waiting";
+
+/// What is in the queue, in a snapshot.
+#[derive(Serialize, Deserialize)]
+enum Saved<T> {
+    Record(T),
+    Watermark(i64),
+    Idle,
+    Active,
+}
+
+/// How far a record has come.
+enum Stage<A> {
+    /// It waits until there is room for a request.
+    New,
+    /// It was asked.
+    Asked(Arc<AtomicBool>),
+    /// It is to be asked again.
+    Pausing,
+    Found(A),
+}
+
+enum What<T, A> {
+    Mark(Mark),
+    Record {
+        record: T,
+        tries: u32,
+        /// When the answer, or the next try, is due.
+        due: Option<Instant>,
+        stage: Stage<A>,
+    },
+}
+
+struct Entry<T, A> {
+    number: u64,
+    what: What<T, A>,
+}
+
+/// The operator.
+pub struct LookingUp<T, S: LookupSource<T>> {
+    lookup: Lookup<T, S>,
+    helpers: Option<Helpers<T, S::Found, S::Client>>,
+    clock: Clock,
+    operator: String,
+    /// In the order in which they came.
+    queue: VecDeque<Entry<T, S::Found>>,
+    /// Those that can be asked, in the order in which they will be.
+    to_ask: VecDeque<u64>,
+    /// When something is due of which of them.
+    due: BTreeSet<(Instant, u64)>,
+    next: u64,
+    /// Requests in flight.
+    asked: usize,
+    /// Records in the queue.
+    records: usize,
+    /// The operating system gave no thread.
+    failed: Option<std::io::Error>,
+}
+
+impl<T, S: LookupSource<T>> LookingUp<T, S> {
+    pub(super) fn new(lookup: Lookup<T, S>) -> Self {
+        Self {
+            lookup,
+            helpers: None,
+            clock: Clock::default(),
+            operator: String::new(),
+            queue: VecDeque::new(),
+            to_ask: VecDeque::new(),
+            due: BTreeSet::new(),
+            next: 0,
+            asked: 0,
+            records: 0,
+            failed: None,
+        }
+    }
+}
+
+impl<T, S: LookupSource<T>> Clone for LookingUp<T, S> {
+    fn clone(&self) -> Self {
+        Self::new(self.lookup.clone())
+    }
+}
+
+impl<T, S: LookupSource<T>> fmt::Debug for LookingUp<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LookingUp({})", self.operator)
+    }
+}
+
+impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
+    fn enqueue(&mut self, record: T) {
+        let number = self.next;
+        self.next += 1;
+        self.records += 1;
+        let what = What::Record { record, tries: 0, due: None, stage: Stage::New };
+        self.queue.push_back(Entry { number, what });
+        self.to_ask.push_back(number);
+    }
+
+    /// Asks as many as may be in flight.
+    fn fill(&mut self) {
+        let Some(helpers) = &mut self.helpers else { return };
+        while self.asked < self.lookup.in_flight
+            && let Some(number) = self.to_ask.pop_front()
+        {
+            let Some(entry) = find(&mut self.queue, number) else { continue };
+            let What::Record { record, tries, due, stage } = &mut entry.what else { continue };
+            *tries += 1;
+            match helpers.ask((number, *tries), record.clone()) {
+                Ok(unwanted) => *stage = Stage::Asked(unwanted),
+                Err(error) => {
+                    self.failed = Some(error);
+                    return;
+                }
+            }
+            self.asked += 1;
+            *due = self.lookup.timeout.map(|timeout| self.clock.now() + timeout);
+            self.due.extend(due.map(|due| (due, number)));
+        }
+    }
+
+    /// A request has come to nothing.
+    fn fails<C: Flow<(T, S::Found)>>(
+        &mut self,
+        number: u64,
+        error: impl FnOnce(u32) -> LookupError,
+        out: &mut C,
+    ) {
+        let Some(entry) = find(&mut self.queue, number) else { return };
+        let What::Record { record, tries, due, stage } = &mut entry.what else { return };
+        if *tries < self.lookup.tries {
+            *stage = Stage::Pausing;
+            let at = self.clock.now() + self.lookup.pause;
+            *due = Some(at);
+            self.due.insert((at, number));
+            return;
+        }
+        let error = error(*tries);
+        let instead = match &self.lookup.otherwise {
+            Some(rule) => rule(record, error),
+            None => Err(error.into()),
+        };
+        match instead {
+            Ok(found) => *stage = Stage::Found(found),
+            Err(error) => out.fail(error),
+        }
+    }
+
+    /// Does what is due by the clock.
+    fn catch_up<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
+        let now = self.clock.now();
+        while let Some(&(at, number)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            let Some(entry) = find(&mut self.queue, number) else { continue };
+            let What::Record { due, stage, .. } = &mut entry.what else { continue };
+            *due = None;
+            match stage {
+                Stage::Asked(unwanted) => {
+                    unwanted.store(true, Ordering::Release);
+                    self.asked -= 1;
+                    let after = self.lookup.timeout.unwrap_or_default();
+                    self.fails(number, |tries| LookupError::TimedOut { after, tries }, out);
+                }
+                Stage::Pausing => {
+                    *stage = Stage::New;
+                    self.to_ask.push_back(number);
+                }
+                Stage::New | Stage::Found(_) => {}
+            }
+        }
+        self.fill();
+        self.emit(out);
+    }
+
+    /// Emits what can be.
+    fn emit<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
+        loop {
+            if !self.lookup.ordered {
+                self.emit_any(out);
+            }
+            match self.queue.front().map(|entry| &entry.what) {
+                Some(What::Mark(mark)) => {
+                    out.mark(*mark);
+                    self.queue.pop_front();
+                }
+                Some(What::Record { stage: Stage::Found(_), .. }) => {
+                    let entry = self.queue.pop_front();
+                    if let Some(What::Record { record, stage: Stage::Found(found), .. }) =
+                        entry.map(|entry| entry.what)
+                    {
+                        self.records -= 1;
+                        out.push((record, found));
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Emits what is known of before the first mark.
+    fn emit_any<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
+        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, What::Mark(_));
+        let end = self.queue.iter().position(is_mark).unwrap_or(self.queue.len());
+        let known = |entry: &Entry<T, S::Found>| {
+            matches!(entry.what, What::Record { stage: Stage::Found(_), .. })
+        };
+        if !self.queue.range(..end).any(known) {
+            return;
+        }
+        let behind = self.queue.split_off(end);
+        for entry in std::mem::take(&mut self.queue) {
+            match entry.what {
+                What::Record { record, stage: Stage::Found(found), .. } => {
+                    self.records -= 1;
+                    out.push((record, found));
+                }
+                _ => self.queue.push_back(entry),
+            }
+        }
+        self.queue.extend(behind);
+    }
+}
+
+/// The entry of this number, which ascend.
+fn find<T, A>(queue: &mut VecDeque<Entry<T, A>>, number: u64) -> Option<&mut Entry<T, A>> {
+    let place = queue.binary_search_by_key(&number, |entry| entry.number).ok()?;
+    queue.get_mut(place)
+}
+
+impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
+    type In = T;
+    type Out = (T, S::Found);
+
+    fn push<C: Flow<Self::Out>>(&mut self, record: T, out: &mut C) {
+        self.enqueue(record);
+        self.fill();
+        if let Some(error) = self.failed.take() {
+            out.fail(error.into());
+        }
+    }
+
+    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
+        if self.queue.is_empty() {
+            out.mark(mark);
+        } else {
+            self.queue.push_back(Entry { number: self.next, what: What::Mark(mark) });
+            self.next += 1;
+        }
+        Ending::Done
+    }
+
+    fn answer<C: Flow<Self::Out>>(&mut self, out: &mut C) -> bool {
+        let Some(helpers) = &self.helpers else { return false };
+        let answers = helpers.answers();
+        if answers.is_empty() {
+            return false;
+        }
+        for ((number, of), answer) in answers {
+            let Some(entry) = find(&mut self.queue, number) else { continue };
+            let What::Record { tries, due, stage, .. } = &mut entry.what else { continue };
+            // An answer that nobody waited for any more.
+            if *tries != of || !matches!(stage, Stage::Asked(_)) {
+                continue;
+            }
+            self.asked -= 1;
+            if let Some(due) = due.take() {
+                self.due.remove(&(due, number));
+            }
+            match answer {
+                Ok(found) => *stage = Stage::Found(found),
+                Err(cause) => {
+                    self.fails(number, |tries| LookupError::Failed { tries, cause }, out);
+                }
+            }
+        }
+        self.fill();
+        self.emit(out);
+        if let Some(error) = self.failed.take() {
+            out.fail(error.into());
+        }
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.records >= self.lookup.in_flight
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        let (at, _) = self.due.first()?;
+        let left = at.saturating_duration_since(self.clock.now());
+        // Whole milliseconds, and not too early.
+        let left = left + Duration::from_micros(999);
+        Some(Timestamp::from(self.clock.date()) + left)
+    }
+
+    fn due<C: Flow<Self::Out>>(&mut self, _: Timestamp, out: &mut C) {
+        self.catch_up(out);
+    }
+
+    fn end<C: Flow<Self::Out>>(&mut self, _: &mut C) -> Ending {
+        if self.queue.is_empty() { Ending::Done } else { Ending::Waiting }
+    }
+
+    fn open(
+        &mut self,
+        context: &TaskContext,
+        restored: Option<&mut Restored<'_>>,
+    ) -> Result<(), StateError> {
+        let place = context.place.clone();
+        self.operator.clone_from(&place.operator);
+        self.clock = place.clock.clone();
+        let source = self.lookup.source.clone();
+        self.helpers = Some(Helpers::new(
+            context.host.clone(),
+            self.lookup.in_flight,
+            Arc::new(move || source.open(&place)),
+            |client: &mut S::Client, record: &T| client.look_up(record),
+        ));
+        let waiting: Option<Vec<Saved<T>>> = match restored {
+            Some(restored) => restored.single(&self.operator, WAITING)?,
+            None => None,
+        };
+        for saved in waiting.into_iter().flatten() {
+            let mark = match saved {
+                Saved::Record(record) => {
+                    self.enqueue(record);
+                    continue;
+                }
+                Saved::Watermark(time) => Mark::Watermark(time),
+                Saved::Idle => Mark::Idle,
+                Saved::Active => Mark::Active,
+            };
+            self.queue.push_back(Entry { number: self.next, what: What::Mark(mark) });
+            self.next += 1;
+        }
+        self.fill();
+        Ok(())
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+        let saved = |entry: &Entry<T, S::Found>| match &entry.what {
+            What::Record { record, .. } => Saved::Record(record.clone()),
+            What::Mark(Mark::Watermark(time)) => Saved::Watermark(*time),
+            What::Mark(Mark::Idle) => Saved::Idle,
+            What::Mark(Mark::Active) => Saved::Active,
+        };
+        let waiting: Vec<Saved<T>> = self.queue.iter().map(saved).collect();
+        images.push(Named::single(&self.operator, WAITING, &waiting)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! The sink that sends to an HTTP server, against one that fails, is slow, and goes away when it has done what it was asked for.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use snapline::connect::{Generator, MemorySource, WebhookError, WebhookSink};
+use snapline::testkit::{self, SinkUnderTest};
+use snapline::{
+    BoxError, BuildError, Dataflow, Ended, JobConfig, JobError, Level, Outcome, Restart,
+};
+
+/// What a receiver does with its next request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mood {
+    Takes,
+    /// Answers with this, and does nothing.
+    Says(u16),
+    /// Does it, and answers too late.
+    TakesSlowly(u64),
+    /// Does it, and goes away without an answer.
+    TakesAndGoes,
+    /// Goes away.
+    Goes,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Of the requests to come, by their number.
+    moods: Vec<(usize, Mood)>,
+    requests: usize,
+    keys: BTreeSet<String>,
+    /// What was done: each key's once.
+    done: Vec<String>,
+    /// How often a key came again.
+    again: usize,
+    headers: String,
+}
+
+/// A server that does what a key asks for once.
+#[derive(Clone)]
+struct Receiver {
+    address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Receiver {
+    fn start(moods: &[(usize, Mood)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Seen { moods: moods.to_vec(), ..Seen::default() };
+        let receiver = Self { address, seen: Arc::new(Mutex::new(seen)) };
+        let it = receiver.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let it = it.clone();
+                std::thread::spawn(move || it.serve(stream));
+            }
+        });
+        receiver
+    }
+
+    fn serve(&self, stream: TcpStream) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if stream.read_line(&mut head).ok()? == 0 {
+                    return None;
+                }
+            }
+            let header = |name: &str| {
+                let lines = head.lines();
+                lines
+                    .filter_map(|line| line.split_once(": "))
+                    .find(|(it, _)| it.eq_ignore_ascii_case(name))
+            };
+            let mut body = vec![0; header("content-length")?.1.parse().ok()?];
+            stream.read_exact(&mut body).ok()?;
+            let key = header("idempotency-key").unwrap().1.to_owned();
+            let mood = {
+                let mut seen = self.seen.lock().unwrap();
+                let number = seen.requests;
+                seen.requests += 1;
+                seen.headers = head.clone();
+                let mood = seen.moods.iter().find(|(at, _)| *at == number).map(|(_, mood)| *mood);
+                let mood = mood.unwrap_or(Mood::Takes);
+                if !matches!(mood, Mood::Says(_) | Mood::Goes) {
+                    match seen.keys.insert(key) {
+                        true => seen.done.push(String::from_utf8(body).unwrap()),
+                        false => seen.again += 1,
+                    }
+                }
+                mood
+            };
+            let status = match mood {
+                Mood::TakesAndGoes | Mood::Goes => return None,
+                Mood::TakesSlowly(millis) => {
+                    std::thread::sleep(Duration::from_millis(millis));
+                    200
+                }
+                Mood::Says(status) => status,
+                Mood::Takes => 200,
+            };
+            let said = if status == 200 { "" } else { "not like this" };
+            let answer =
+                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+            stream.get_mut().write_all(answer.as_bytes()).ok()?;
+        }
+    }
+
+    fn sink<T>(&self) -> WebhookSink<T> {
+        let url = format!("http://{}/hook?x=1", self.address);
+        WebhookSink::new(&url).unwrap().receiver_deduplicates().timeout(Duration::from_millis(200))
+    }
+
+    fn done(&self) -> Vec<String> {
+        self.seen.lock().unwrap().done.clone()
+    }
+}
+
+fn config() -> JobConfig {
+    JobConfig::new().parallelism(1).checkpoint_interval(Duration::from_millis(5))
+}
+
+/// The numbers below, into the sink; fails once at each of these.
+fn run(
+    numbers: u64,
+    sink: WebhookSink<u64>,
+    fails: &[u64],
+    config: JobConfig,
+) -> Result<Outcome, JobError> {
+    let flow = Dataflow::new("hooked up");
+    let fails = Arc::new(Mutex::new(fails.to_vec()));
+    flow.source("in", Generator::new(numbers, |number| number).rate(2_000))
+        .try_map(move |number| {
+            let mut fails = fails.lock().unwrap();
+            match fails.iter().position(|it| *it == number) {
+                Some(place) => Err(format!("planned at {}", fails.remove(place)).into()),
+                None => Ok::<_, BoxError>(number),
+            }
+        })
+        .sink("hook", sink);
+    flow.build(config).unwrap().run()
+}
+
+fn numbers(count: u64) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn each_record_is_done_once_and_in_order_whatever_the_receiver_does() {
+    let moods = [
+        (3, Mood::Says(500)),
+        (4, Mood::Says(503)),
+        (10, Mood::TakesAndGoes),
+        (20, Mood::Goes),
+        (30, Mood::Says(429)),
+        (40, Mood::TakesSlowly(400)),
+        (60, Mood::TakesAndGoes),
+        (61, Mood::TakesAndGoes),
+        (100, Mood::Says(408)),
+    ];
+    let receiver = Receiver::start(&moods);
+    let restart = Restart::Fixed { attempts: 5, pause: Duration::from_millis(1) };
+    let config = config().restart(restart).require(Level::Idempotent);
+    let outcome = run(200, receiver.sink(), &[50, 150], config).unwrap();
+    assert_eq!((outcome.ended, outcome.status.restarts), (Ended::Finished, 2));
+    assert_eq!(receiver.done(), numbers(200));
+    assert!(receiver.seen.lock().unwrap().again >= 3, "what was done and not answered came again");
+}
+
+#[test]
+fn who_refuses_for_good_stops_the_job_and_is_told() {
+    let receiver = Receiver::start(&[(5, Mood::Says(422))]);
+    let failed = run(9, receiver.sink(), &[], config().restart(Restart::Never)).unwrap_err();
+    let JobError::Failed(failure) = failed else { panic!("{failed}") };
+    assert_eq!(failure.doing, "committing a transaction");
+    let refused = failure.cause.downcast::<WebhookError>().unwrap();
+    let told = refused.to_string();
+    assert!(matches!(*refused, WebhookError::Refused { status: 422, .. }), "{told}");
+    assert!(told.contains("hooked%20up/hook/0/") && told.contains("not like this"), "{told}");
+}
+
+#[test]
+fn refused_requests_can_be_put_elsewhere() {
+    let receiver = Receiver::start(&[(5, Mood::Says(404)), (7, Mood::Says(400))]);
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let puts = Arc::clone(&refused);
+    let sink = receiver.sink().refused(move |request| {
+        puts.lock().unwrap().push((request.body.clone(), request.status));
+        Ok(())
+    });
+    assert_eq!(run(9, sink, &[], config()).unwrap().ended, Ended::Finished);
+    assert_eq!(*refused.lock().unwrap(), [("5".into(), 404), ("7".into(), 400)]);
+    assert_eq!(receiver.done(), ["0", "1", "2", "3", "4", "6", "8"]);
+}
+
+#[test]
+fn what_is_sent_says_what_it_is() {
+    let receiver = Receiver::start(&[]);
+    let sink = receiver.sink().header("X-From", "here").unwrap();
+    assert!(!format!("{sink:?}").contains("here"), "headers may hold secrets");
+    run(1, sink, &[], config()).unwrap();
+    let head = receiver.seen.lock().unwrap().headers.to_lowercase();
+    assert!(head.starts_with("post /hook?x=1 http/1.1\r\n"), "{head}");
+    for line in
+        ["content-type: application/json", "x-from: here", &format!("host: {}", receiver.address)]
+    {
+        assert!(head.lines().any(|it| it == line), "no `{line}` in {head}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_to_is_refused_at_once() {
+    for url in ["https://example.org/", "ftp://example.org/", "/path", "example", "http://", "h t"]
+    {
+        let error = WebhookSink::<u64>::new(url).unwrap_err();
+        assert!(matches!(error, WebhookError::BadUrl { .. }), "{url}: {error}");
+    }
+    let sink = || WebhookSink::<u64>::new("http://127.0.0.1:1/").unwrap();
+    assert!(matches!(sink().header("a b", "c"), Err(WebhookError::BadHeader { .. })));
+    assert!(matches!(sink().header("a", "b\nc"), Err(WebhookError::BadHeader { .. })));
+    let failed = run(9, sink().most_bytes(3), &[], config().restart(Restart::Never)).unwrap_err();
+    assert!(failed.to_string().contains("more than 3 bytes were written"), "{failed}");
+}
+
+#[test]
+fn a_receiver_that_does_not_say_that_it_deduplicates_bounds_the_guarantee() {
+    let build = |sink: WebhookSink<u64>, level| {
+        let flow = Dataflow::new("bounded");
+        flow.source("in", MemorySource::new(vec![1])).sink("hook", sink);
+        flow.build(config().require(level))
+    };
+    let sink = || WebhookSink::new("http://127.0.0.1:1/").unwrap();
+    assert!(build(sink(), Level::AtLeastOnce).is_ok());
+    assert!(matches!(build(sink(), Level::Idempotent), Err(BuildError::Guarantee { .. })));
+    assert!(build(sink().receiver_deduplicates(), Level::Idempotent).is_ok());
+    let most = build(sink().receiver_deduplicates(), Level::ExactlyOnce);
+    assert!(matches!(most, Err(BuildError::Guarantee { .. })));
+}
+
+struct Hooked(Receiver);
+
+impl SinkUnderTest for Hooked {
+    type Sink = WebhookSink<u64>;
+
+    fn sink(&self) -> WebhookSink<u64> {
+        self.0.sink()
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn visible(&self) -> Result<Vec<u64>, BoxError> {
+        Ok(self.0.done().iter().map(|body| body.parse()).collect::<Result<_, _>>()?)
+    }
+}
+
+#[test]
+fn the_kit_finds_nothing() {
+    let check = testkit::sink(|| Hooked(Receiver::start(&[])));
+    let report = check.records(4).single_crashes().check();
+    let report = report.unwrap_or_else(|violation| panic!("{violation}"));
+    assert!(report.committed_again > 10, "{report}");
+}

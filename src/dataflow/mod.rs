@@ -14,6 +14,7 @@ mod stream;
 mod time;
 mod timed;
 mod timers;
+mod warnings;
 mod watermarks;
 mod window;
 mod windowing;
@@ -39,6 +40,7 @@ pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
 pub use time::{Either, Timed, Timestamp};
 pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
 pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
+pub use warnings::{Needed, SettingWarning};
 pub use watermarks::{
     AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
     Watermarks,

@@ -3,6 +3,8 @@
 //! Keys have the names of [`JobConfig`]'s methods. What is not known is an error, as is what cannot be, alone or together; the error names the
 //! file, line and column, or the variable.
 //!
+//! What can be and is unwise is no error: [`crate::Job::warnings`] says what, by the same keys, and so does the log when the job starts.
+//!
 //! ```
 //! use snapline::settings::Settings;
 //!

@@ -257,6 +257,13 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
     fn delivery(&self) -> Delivery {
         Delivery::TwoPhase
     }
+
+    /// How long the external system keeps a transaction, from its begin, before it drops it on its own (SPEC 2.10), as Kafka's
+    /// `transaction.timeout.ms` says. What is dropped between the completion of its checkpoint and its commit is lost, so that a job whose
+    /// checkpoints and restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it keeps them for ever.
+    fn transaction_timeout(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// Writes one subtask's records into its open transaction.

@@ -228,7 +228,8 @@ impl JobConfig {
         self
     }
 
-    /// How many complete checkpoints are kept. Default: 1.
+    /// How many complete checkpoints are kept. Default: 1. One whose commits are not resolved is kept beyond that, however slow its sinks are
+    /// (SPEC 8.1): the store grows, and [`crate::JobStatus::store_bytes`] and [`crate::TaskStatus::in_doubt`] with it.
     pub fn retained_checkpoints(mut self, checkpoints: usize) -> Self {
         self.retained = checkpoints;
         self

@@ -1,6 +1,7 @@
 //! What a dataflow is made of before it runs: nodes and typed edges.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::topology::{Role, Wiring};
@@ -174,6 +175,8 @@ pub(crate) struct Node {
     pub(crate) replayable: Option<bool>,
     /// A sink: how it delivers.
     pub(crate) delivery: Option<Delivery>,
+    /// A sink: how long the external system keeps a transaction that is not committed, if not for ever.
+    pub(crate) transaction_timeout: Option<Duration>,
 }
 
 /// Nodes and edges, as far as they have been described.

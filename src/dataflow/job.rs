@@ -15,6 +15,7 @@ use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError,
 use super::config::{JobConfig, Storage, cores};
 use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
+use super::warnings::SettingWarning;
 use crate::connect::Delivery;
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
@@ -82,6 +83,15 @@ impl JobSpec {
             }
         }
         found
+    }
+
+    /// Settings to think about.
+    fn warnings(&self) -> Vec<SettingWarning> {
+        let timeouts = self.nodes.iter();
+        let timeouts = timeouts.filter(|node| node.delivery == Some(Delivery::TwoPhase));
+        let timeouts =
+            timeouts.filter_map(|node| Some((node.name.clone(), node.transaction_timeout?)));
+        self.config.warnings_with(&self.guarantee, timeouts)
     }
 
     /// What keeps a checkpoint from being restored into this job; `None` if nothing does.
@@ -320,6 +330,12 @@ impl Job {
         &self.0.guarantee
     }
 
+    /// Settings that can break what the job promises, or do not do what they seem to. They are told to `tracing` when the job starts.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<SettingWarning> {
+        self.0.warnings()
+    }
+
     /// The job's subtasks and channels: what the model checker explores (`snapline_models::check::Check::new`).
     #[must_use]
     pub fn topology(&self) -> &Topology {
@@ -349,6 +365,13 @@ impl Job {
             tracing::info!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
         } else {
             tracing::warn!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
+        }
+        // A lower guarantee was told above.
+        let lower =
+            |warning: &SettingWarning| matches!(warning, SettingWarning::LowerGuarantee { .. });
+        for warning in spec.warnings().iter().filter(|warning| !lower(warning)) {
+            let setting = warning.setting();
+            tracing::warn!(target: "snapline::job", job = spec.name, setting, %warning, "settings");
         }
         let store = spec.config.storage.open().map_err(JobError::Store)?;
         let (wishes, notices) = crossbeam_channel::unbounded();

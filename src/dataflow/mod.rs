@@ -15,6 +15,7 @@ mod stream;
 mod time;
 mod timed;
 mod timers;
+mod warnings;
 mod watermarks;
 mod window;
 mod windowing;
@@ -41,6 +42,7 @@ pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
 pub use time::{Either, Timed, Timestamp};
 pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
 pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
+pub use warnings::{Needed, SettingWarning};
 pub use watermarks::{
     AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
     Watermarks,

@@ -451,7 +451,7 @@ impl<P: Pipe> Stream<P> {
         let graph = Rc::clone(&self.graph);
         let parallelism = self.parallelism;
         let (edge, loose) = self.close_plain();
-        let delivery = Some(sink.delivery());
+        let (delivery, transaction_timeout) = (Some(sink.delivery()), sink.transaction_timeout());
         let make = Arc::new(MakeSink { inputs: vec![edge], sink: Mutex::new(sink) });
         let node = Node {
             name: name.into(),
@@ -461,6 +461,7 @@ impl<P: Pipe> Stream<P> {
             outputs: 0,
             replayable: None,
             delivery,
+            transaction_timeout,
         };
         add(&graph, node, vec![loose]);
     }
@@ -483,7 +484,16 @@ impl<P: Pipe> Stream<P> {
         let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let make = pipe.make(route);
         let name = if named { name } else { graph.borrow().unused_name(&name) };
-        let node = Node { name, role, parallelism, make, outputs, replayable, delivery: None };
+        let node = Node {
+            name,
+            role,
+            parallelism,
+            make,
+            outputs,
+            replayable,
+            delivery: None,
+            transaction_timeout: None,
+        };
         add(&graph, node, inputs)
     }
 }

@@ -152,6 +152,7 @@ fn seat(
         running.gauges.push(Arc::clone(&gauges));
         let opening = TaskOpening {
             identity: Identity {
+                job: spec.name.clone(),
                 subtask: id,
                 attempt,
                 operator: spec.nodes[subtask.operator].name.clone(),
@@ -309,7 +310,7 @@ impl Running {
             // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
             if let Err(payload) = worker.join() {
                 let what = super::failure::panicked(&*payload);
-                tracing::error!(target: "snapline::job", %what, "a worker thread");
+                tracing::error!(target: "snapline::job", %what, "a worker panicked");
             }
         }
     }

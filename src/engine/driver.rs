@@ -16,6 +16,7 @@ use snapline_protocol::{Machine, Out, Verdict};
 use super::attempt::{Hosting, Running, deploy};
 use super::failure::TaskFailure;
 use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
+use super::observe::Spans;
 use super::peer::Peer;
 use super::platform::Platform;
 #[cfg(feature = "sim")]
@@ -37,12 +38,20 @@ const RESEND: Duration = Duration::from_secs(1);
 const ID_BLOCK: u64 = 1024;
 
 /// Parts of a checkpoint that have come in.
-#[derive(Default)]
 pub(super) struct Gathered {
     pub(super) parts: BTreeMap<SubtaskId, Part>,
     pub(super) triggered: Option<Instant>,
     pub(super) acked: IndexSet,
     pub(super) kind: Option<CheckpointKind>,
+    /// From its trigger to its end.
+    pub(super) span: tracing::Span,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        let (parts, acked, span) = (BTreeMap::new(), IndexSet::EMPTY, tracing::Span::none());
+        Self { parts, triggered: None, acked, kind: None, span }
+    }
 }
 
 /// What became of a checkpoint that was asked for, and who asked.
@@ -68,6 +77,8 @@ pub(crate) struct Driver {
     pub(super) peer: Peer,
     timers: BTreeMap<Timer, Instant>,
     running: Option<Running>,
+    /// That of the attempt, and before it that of the recovery that leads to it.
+    pub(super) spans: Spans,
     restarts: Restarts,
     /// The last failure, until it is reported as the reason of the job's.
     failure: Option<Box<TaskFailure>>,
@@ -144,6 +155,7 @@ impl Driver {
             peer,
             timers: BTreeMap::new(),
             running: None,
+            spans: Spans::default(),
             restarts,
             failure: None,
             missing: Vec::new(),
@@ -255,8 +267,12 @@ impl Driver {
         }
         self.board.update(|status| status.phase = JobPhase::Ended);
         match &end {
-            Ok(ended) => tracing::info!(target: "snapline::job", ?ended, "the job has ended"),
-            Err(error) => tracing::error!(target: "snapline::job", %error, "the job has failed"),
+            Ok(ended) => {
+                tracing::info!(target: "snapline::job", job = self.job(), ?ended, "the job has ended");
+            }
+            Err(error) => {
+                tracing::error!(target: "snapline::job", job = self.job(), %error, "the job has failed");
+            }
         }
         let guarantee = self.hosting.spec.guarantee.clone();
         Ok(Outcome { ended: end?, guarantee, status: self.board.read() })
@@ -302,7 +318,13 @@ impl Driver {
                 self.handle(Event::Report(message));
             }
             Notice::Failed(failure) => {
-                tracing::warn!(target: "snapline::job", %failure, "a task failed");
+                let TaskFailure { attempt, operator, subtask, .. } = &*failure;
+                self.spans.attempt.in_scope(|| {
+                    tracing::warn!(
+                        target: "snapline::job",
+                        job = self.job(), operator, subtask, %attempt, %failure, "a task failed"
+                    );
+                });
                 let attempt = failure.attempt;
                 let text = failure.to_string();
                 self.board.update(|status| status.last_failure = Some(text));
@@ -321,14 +343,20 @@ impl Driver {
             Notice::Recovered(decision, unreadable) => {
                 self.store_tries = 0;
                 for (checkpoint, error) in &unreadable {
-                    tracing::error!(target: "snapline::store", checkpoint = checkpoint.get(), %error, "a checkpoint cannot be read");
+                    tracing::error!(
+                        target: "snapline::store",
+                        job = self.job(), checkpoint = checkpoint.get(), %error, "a checkpoint cannot be read"
+                    );
                 }
                 self.unreadable = unreadable;
                 self.handle(Event::Recovered(decision));
             }
             Notice::Unread(error) => match self.retry_pause() {
                 Some(pause) => {
-                    tracing::warn!(target: "snapline::store", %error, "the store cannot be read; trying again");
+                    tracing::warn!(
+                        target: "snapline::store",
+                        job = self.job(), %error, "the store cannot be read; trying again"
+                    );
                     self.peer.recover(self.machine.term(), self.policy, pause);
                 }
                 None => self.end = Some(Err(JobError::Store(error))),
@@ -342,7 +370,7 @@ impl Driver {
         match wish {
             Wish::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
             Wish::Stop(stop) => {
-                tracing::info!(target: "snapline::job", ?stop, "asked to stop");
+                tracing::info!(target: "snapline::job", job = self.job(), ?stop, "asked to stop");
                 self.handle(Event::Stop(stop));
             }
             Wish::Cancel => self.end = Some(Ok(Ended::Cancelled)),
@@ -358,7 +386,7 @@ impl Driver {
             What::coordinator(&event, verdict, out.as_slice())
         });
         if let (Event::Fired(Timer::Interval), Verdict::Ignored(why)) = (event, verdict) {
-            tracing::debug!(target: "snapline::checkpoint", ?why, "no checkpoint is begun");
+            tracing::debug!(target: "snapline::checkpoint", job = self.job(), ?why, "no checkpoint is begun");
         }
         self.note_progress(newest);
         self.carry_out(out);
@@ -391,7 +419,16 @@ impl Driver {
                     Some(Stop::Drain) => CheckpointKind::Drain,
                     Some(Stop::Suspend) => CheckpointKind::Suspend,
                 });
-                tracing::debug!(target: "snapline::checkpoint", checkpoint = checkpoint.get(), kind = ?gathered.kind, "triggered");
+                let attempt = self.machine.attempt();
+                let (job, kind) = (&self.hosting.spec.name, gathered.kind);
+                gathered.span = self.spans.checkpoint(job, checkpoint, attempt, kind);
+                gathered.span.in_scope(|| {
+                    let checkpoint = checkpoint.get();
+                    tracing::debug!(
+                        target: "snapline::checkpoint",
+                        job, checkpoint, %attempt, ?kind, "triggered"
+                    );
+                });
                 for waiter in self.waiters.iter_mut().filter(|waiter| waiter.checkpoint.is_none()) {
                     waiter.checkpoint = Some(checkpoint);
                 }
@@ -505,7 +542,11 @@ impl Driver {
             return;
         };
         if !first {
-            tracing::warn!(target: "snapline::job", ?pause, "restarting");
+            let (attempt, cause) = (self.machine.attempt(), self.cause());
+            tracing::warn!(
+                target: "snapline::job",
+                job = self.job(), %attempt, ?pause, cause, "restarting"
+            );
             self.board.restarts(RestartStats {
                 attempt: self.machine.attempt(),
                 cause: self.cause(),
@@ -513,7 +554,13 @@ impl Driver {
                 pause,
             });
         }
+        self.spans.recovers(&self.hosting.spec.name, pause);
         self.peer.recover(self.machine.term(), self.policy, pause);
+    }
+
+    /// The job's name.
+    pub(super) fn job(&self) -> &str {
+        &self.hosting.spec.name
     }
 
     /// Why the job is restarted, in words.
@@ -531,6 +578,7 @@ impl Driver {
         if let Some(running) = self.running.take() {
             running.end();
             self.board.tasks_ended();
+            self.spans.attempt = tracing::Span::none();
             self.hosting.recorder.coordinator(self.machine.attempt(), || What::Ended {});
         }
     }
@@ -555,7 +603,14 @@ impl Driver {
         };
         let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
         self.input_ended = manifest.as_ref().is_some_and(|manifest| manifest.ended);
-        tracing::info!(target: "snapline::job", %attempt, restored = restored.map(CheckpointId::get), "starting the tasks");
+        self.spans.deploys(&self.hosting.spec.name, attempt, restored);
+        self.spans.attempt.in_scope(|| {
+            let restored = restored.map(CheckpointId::get);
+            tracing::info!(
+                target: "snapline::job",
+                job = self.job(), %attempt, restored, "starting the tasks"
+            );
+        });
         match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
             Ok(running) => {
                 self.board.hosts(running.gauges.clone());

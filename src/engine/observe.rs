@@ -1,12 +1,69 @@
-//! What is told of a checkpoint when it has ended: to the status, and to tracing.
+//! What is told of checkpoints and attempts: to the status, and to tracing. SPEC 15.7 lists them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use snapline_protocol::ids::{CheckpointId, SubtaskId};
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
+use snapline_protocol::message::CheckpointKind;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::driver::{Driver, Gathered};
 use super::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
+
+/// The spans of what is going on. Each has no parent, and those of checkpoints follow from that of their attempt: a trace that is as long as
+/// an attempt, which may be months, is shown by nobody before it ends.
+pub(super) struct Spans {
+    pub(super) attempt: Span,
+    recovery: Span,
+}
+
+impl Default for Spans {
+    fn default() -> Self {
+        Self { attempt: Span::none(), recovery: Span::none() }
+    }
+}
+
+impl Spans {
+    /// A recovery begins, with this pause.
+    pub(super) fn recovers(&mut self, job: &str, pause: Duration) {
+        self.recovery = tracing::info_span!(
+            target: "snapline::job", parent: None, "recovery",
+            job, attempt = Empty, restored = Empty, pause_ms = pause.as_secs_f64() * 1e3,
+        );
+    }
+
+    /// The recovery has ended, and an attempt begins.
+    pub(super) fn deploys(&mut self, job: &str, attempt: Attempt, restored: Option<CheckpointId>) {
+        let recovery = std::mem::replace(&mut self.recovery, Span::none());
+        let (name, restored) = (tracing::field::display(attempt), restored.map(CheckpointId::get));
+        recovery.record("attempt", &name);
+        restored.iter().for_each(|restored| _ = recovery.record("restored", restored));
+        self.attempt = tracing::info_span!(
+            target: "snapline::job", parent: None, "attempt", job, attempt = name, restored,
+        );
+        self.attempt.follows_from(&recovery);
+    }
+
+    /// A checkpoint is triggered.
+    pub(super) fn checkpoint(
+        &self,
+        job: &str,
+        checkpoint: CheckpointId,
+        attempt: Attempt,
+        kind: Option<CheckpointKind>,
+    ) -> Span {
+        let span = tracing::info_span!(
+            target: "snapline::checkpoint", parent: None, "checkpoint",
+            job, checkpoint = checkpoint.get(), %attempt, ?kind,
+            completed = Empty, bytes = Empty, bytes_reused = Empty, missing = Empty,
+            // A name that tracing-opentelemetry knows.
+            otel.status_code = Empty,
+        );
+        span.follows_from(&self.attempt);
+        span
+    }
+}
 
 impl Driver {
     /// Brings the status up to date.
@@ -73,7 +130,15 @@ impl Driver {
             acknowledged,
             missing,
         };
-        tell(&stats);
+        gathered.span.in_scope(|| tell(self.job(), &stats));
+        gathered.span.record("completed", completed);
+        gathered.span.record("bytes", stats.written());
+        gathered.span.record("bytes_reused", stats.reused());
+        if !completed {
+            gathered.span.record("missing", stats.missing.join(", "));
+        }
+        gathered.span.record("otel.status_code", if completed { "OK" } else { "ERROR" });
+        drop(gathered);
         if !completed {
             self.missing.clone_from(&stats.missing);
         }
@@ -81,14 +146,16 @@ impl Driver {
     }
 }
 
-fn tell(stats: &CheckpointStats) {
-    let checkpoint = stats.checkpoint.get();
+fn tell(job: &str, stats: &CheckpointStats) {
+    let (checkpoint, attempt) = (stats.checkpoint.get(), stats.attempt);
     let duration_ms = stats.duration.as_secs_f64() * 1e3;
     for subtask in &stats.acknowledged {
         let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         tracing::debug!(
             target: "snapline::checkpoint",
+            job,
             checkpoint,
+            %attempt,
             subtask = subtask.subtask,
             start_delay_ms = ms(subtask.start_delay),
             alignment_ms = ms(subtask.alignment),
@@ -102,7 +169,9 @@ fn tell(stats: &CheckpointStats) {
     if stats.completed {
         tracing::info!(
             target: "snapline::checkpoint",
+            job,
             checkpoint,
+            %attempt,
             kind = ?stats.kind,
             duration_ms,
             bytes = stats.written(),
@@ -112,7 +181,9 @@ fn tell(stats: &CheckpointStats) {
     } else {
         tracing::warn!(
             target: "snapline::checkpoint",
+            job,
             checkpoint,
+            %attempt,
             kind = ?stats.kind,
             duration_ms,
             missing = stats.missing.join(", "),

@@ -32,7 +32,7 @@ impl Driver {
         };
         if let Some(error) = error {
             let refused = result == StoreResult::Fenced;
-            tracing::warn!(target: "snapline::store", ?op, ?result, %error, "the store");
+            tracing::warn!(target: "snapline::store", job = self.job(), ?op, ?result, %error, "the store");
             // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
             let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
             self.store_tries += 1;

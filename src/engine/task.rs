@@ -63,6 +63,8 @@ pub(crate) struct Links {
 /// Who a task is.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
+    /// The job's name.
+    pub(crate) job: String,
     pub(crate) subtask: SubtaskId,
     pub(crate) attempt: Attempt,
     pub(crate) operator: String,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod warnings;
+
 use snapline::JobConfig;
 use snapline::settings::{Settings, SettingsError};
 

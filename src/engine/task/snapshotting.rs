@@ -45,10 +45,10 @@ impl Task {
                 self.align(aligner::Event::Durable(persisted))
             }
             Err(error) => {
-                let Identity { operator, index, attempt, .. } = &self.identity;
+                let Identity { job, operator, index, attempt, .. } = &self.identity;
                 tracing::warn!(
                     target: "snapline::checkpoint",
-                    checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
+                    job, checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
                     "a snapshot could not be written"
                 );
                 let attempt = *attempt;

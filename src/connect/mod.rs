@@ -29,9 +29,9 @@ mod error;
 mod file_sink;
 mod file_source;
 mod generator;
-mod line_sources;
 #[cfg(feature = "http")]
 mod ingest;
+mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
@@ -60,11 +60,11 @@ pub use file_sink::{Parquet, ParquetEncoder};
 pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file_of};
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
-pub use line_sources::{LinesReader, Stdin, TcpLines};
 #[cfg(feature = "http")]
 pub use ingest::{
     HttpIngest, IngestConfig, IngestError, IngestPosition, IngestReader, IngestSource,
 };
+pub use line_sources::{LinesReader, Stdin, TcpLines};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};

@@ -74,7 +74,7 @@ pub(super) struct History {
     deleted: BTreeSet<BlobId>,
     /// Planned to be deleted, by somebody who perhaps was refused: nobody need find it. A deposed coordinator may plan to delete what one
     /// between it and the last has restored.
-    to_be_deleted: BTreeSet<BlobId>,
+    planned: BTreeSet<BlobId>,
     txns: BTreeMap<TxnId, Txn>,
     /// Which of the traces is being replayed.
     run: usize,
@@ -266,9 +266,8 @@ impl History {
                 return wrong(format!("checkpoint {checkpoint} needs the blobs {blobs:?}"));
             }
             let missing = blobs.iter().find(|blob| !listed.contains(*blob));
-            let there = |blob: &&&BlobId| {
-                !self.to_be_deleted.contains(**blob) && !self.later(blobs_gone, **blob)
-            };
+            let there =
+                |blob: &&&BlobId| !self.planned.contains(**blob) && !self.later(blobs_gone, **blob);
             if let Some(missing) = missing.filter(there) {
                 return wrong(format!("{missing:?} is durable and needed, and is not listed"));
             }
@@ -296,8 +295,8 @@ impl History {
     }
 
     /// SPEC 8.5: a deletion is asked of the store.
-    pub(super) fn to_be_deleted(&mut self, plan: &Plan) {
-        self.to_be_deleted.extend(&plan.blobs);
+    pub(super) fn planned(&mut self, plan: &Plan) {
+        self.planned.extend(&plan.blobs);
     }
 
     /// The store says that it is done.

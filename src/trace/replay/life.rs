@@ -382,7 +382,7 @@ impl Life {
         ensure(right == *planned, Rule::Retention, || {
             format!("what these roots do not reach is {}", spell(&right))
         })?;
-        history.to_be_deleted(planned);
+        history.planned(planned);
         self.planned = Some(planned.clone());
         tally.deletions += 1;
         Ok(())

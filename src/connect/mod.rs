@@ -29,9 +29,9 @@ mod error;
 mod file_sink;
 mod file_source;
 mod generator;
-mod line_sources;
 #[cfg(feature = "http")]
 mod ingest;
+mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
@@ -60,11 +60,11 @@ pub use file_sink::{Parquet, ParquetEncoder};
 pub(crate) use file_sink::{committed_checkpoint as file_sink_checkpoint, is_file_of};
 pub use file_source::{FilePosition, FileReader, FileSource};
 pub use generator::{Generator, GeneratorReader};
-pub use line_sources::{LinesReader, Stdin, TcpLines};
 #[cfg(feature = "http")]
 pub use ingest::{
     HttpIngest, IngestConfig, IngestError, IngestPosition, IngestReader, IngestSource,
 };
+pub use line_sources::{LinesReader, Stdin, TcpLines};
 pub use memory_sink::{MemoryCommitter, MemorySink, MemoryWriter};
 pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
@@ -87,6 +87,23 @@ use snapline_protocol::ids::{Attempt, TxnId};
 
 use crate::clock::Clock;
 use crate::error::BoxError;
+
+/// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.
+pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: bool) -> bool {
+    #[cfg(feature = "sqlite")]
+    if let Some(error) = error.downcast_ref::<SqliteError>() {
+        return error.is_permanent(first);
+    }
+    #[cfg(feature = "http")]
+    if let Some(error) = error.downcast_ref::<IngestError>() {
+        return error.is_permanent();
+    }
+    #[cfg(feature = "http")]
+    if let Some(error) = error.downcast_ref::<WebhookError>() {
+        return error.is_permanent();
+    }
+    error.downcast_ref::<ConnectError>().is_some_and(|error| error.is_permanent(first))
+}
 
 /// Takes records. What sources and operators emit into; a loop over it is compiled as one.
 pub trait Collect<T> {

@@ -88,6 +88,23 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use crate::clock::Clock;
 use crate::error::BoxError;
 
+/// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.
+pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: bool) -> bool {
+    #[cfg(feature = "sqlite")]
+    if let Some(error) = error.downcast_ref::<SqliteError>() {
+        return error.is_permanent(first);
+    }
+    #[cfg(feature = "http")]
+    if let Some(error) = error.downcast_ref::<IngestError>() {
+        return error.is_permanent();
+    }
+    #[cfg(feature = "http")]
+    if let Some(error) = error.downcast_ref::<WebhookError>() {
+        return error.is_permanent();
+    }
+    error.downcast_ref::<ConnectError>().is_some_and(|error| error.is_permanent(first))
+}
+
 /// Takes records. What sources and operators emit into; a loop over it is compiled as one.
 pub trait Collect<T> {
     /// Takes one record.

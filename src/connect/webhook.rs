@@ -95,6 +95,13 @@ impl fmt::Display for WebhookError {
     }
 }
 
+impl WebhookError {
+    /// Whether trying again cannot help.
+    pub(super) const fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Encode { .. })
+    }
+}
+
 impl std::error::Error for WebhookError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -450,9 +457,15 @@ async fn exchange(
     body: &str,
 ) -> Result<(StatusCode, String), BoxError> {
     // One that has been closed meanwhile is found out before anything is sent on it.
-    let mut sender = match connection.take() {
-        Some(mut sender) if sender.ready().await.is_ok() => sender,
-        _ => connect(receiver).await?,
+    let mut open = connection.take();
+    if let Some(sender) = &mut open
+        && sender.ready().await.is_err()
+    {
+        open = None;
+    }
+    let mut sender = match open {
+        Some(sender) => sender,
+        None => connect(receiver).await?,
     };
     let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
     *request.method_mut() = Method::POST;

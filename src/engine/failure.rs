@@ -5,7 +5,7 @@ use std::fmt;
 
 use snapline_protocol::ids::Attempt;
 
-use crate::connect::ConnectError;
+use crate::connect;
 use crate::error::{BoxError, Permanent};
 use crate::state::StateError;
 
@@ -37,9 +37,8 @@ impl TaskFailure {
             Some(error)
         })
         .any(|error| {
-            let connect = error.downcast_ref::<ConnectError>();
             error.is::<Permanent>()
-                || connect.is_some_and(|error| error.is_permanent(first))
+                || connect::is_permanent(error, first)
                 || error.downcast_ref::<StateError>().is_some_and(StateError::is_permanent)
         })
     }

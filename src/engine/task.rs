@@ -2,6 +2,7 @@
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
 
 mod snapshotting;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ pub(crate) use super::turn::Step;
 use super::worker::Address;
 use super::{Notice, Part};
 use crate::connect::Progress;
-use crate::dataflow::{Ending, Sizing, Timestamp};
+use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
 use crate::state::{Locations, Written};
 use crate::store::Store;
@@ -232,7 +233,7 @@ impl Task {
             match self.body.finish()? {
                 Ending::More => {}
                 Ending::Waiting => {
-                    self.body.flush();
+                    self.flush();
                     let Some(at) = self.body.wake() else { return Ok(Step::Idle) };
                     return self.wait_for(at);
                 }
@@ -269,34 +270,6 @@ impl Task {
             (Step::Idle, Some(until)) => until,
             (step, _) => step,
         })
-    }
-
-    /// Does what is due by the clock; `None` if nothing will be, unless something comes before.
-    fn wake(&mut self) -> Result<Option<Step>, BoxError> {
-        let Some(at) = self.body.wake() else { return Ok(None) };
-        let inputs = self.aligner_config.inputs;
-        // What is due at the end comes with it, and a source that is suspended emits nothing.
-        if self.aligner.has_ended(&self.aligner_config) || (inputs == 0 && !self.aligner.may_emit())
-        {
-            return Ok(None);
-        }
-        self.wait_for(at).map(Some)
-    }
-
-    /// Does what is due at this time, if that has come.
-    fn wait_for(&mut self, at: Timestamp) -> Result<Step, BoxError> {
-        let clock = &self.links.platform.clock;
-        let date = clock.date();
-        // To the nanosecond: who sleeps a part of a millisecond longer has something to do meanwhile.
-        let left = at.date().and_then(|at| at.duration_since(date).ok());
-        match left.filter(|left| !left.is_zero()) {
-            Some(left) => Ok(Step::Until(clock.now() + left)),
-            None => {
-                self.body.due(Timestamp::from(date))?;
-                self.count(0);
-                Ok(Step::Worked)
-            }
-        }
     }
 
     fn read(&mut self) -> Result<Step, BoxError> {

@@ -77,6 +77,19 @@ impl IngestError {
     }
 }
 
+impl IngestError {
+    /// Whether trying again cannot help.
+    pub(in crate::connect) const fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Gone { .. }
+                | Self::Decode { .. }
+                | Self::OtherSubtask { .. }
+        )
+    }
+}
+
 impl fmt::Display for IngestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

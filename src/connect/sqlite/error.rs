@@ -151,6 +151,24 @@ impl SqliteError {
         }
     }
 
+    /// Whether trying again cannot help. A table may be made, unless it was never there: `first` says that this is the process's first
+    /// attempt.
+    pub(in crate::connect) const fn is_permanent(&self, first: bool) -> bool {
+        match self {
+            Self::NoFile { .. }
+            | Self::NotADatabase { .. }
+            | Self::Damaged { .. }
+            | Self::Refused { .. }
+            | Self::Ended { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Version { .. }
+            | Self::Owned { .. } => true,
+            Self::Open { .. } | Self::ReadOnly { .. } | Self::Schema { .. } => first,
+            _ => false,
+        }
+    }
+
     /// Whether somebody may put it right while the job waits.
     pub(super) const fn may_pass(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Full { .. })

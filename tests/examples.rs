@@ -213,3 +213,47 @@ fn a_job_with_a_status_page() {
     assert!(output.status.success() && text.contains("open http://127.0.0.1:"), "{text}");
     assert!(text.contains("Suspended after "), "{text}");
 }
+
+#[test]
+fn payments_are_judged_by_the_rule_of_their_time() {
+    let text = run("fraud_rules");
+    assert!(text.contains("outcome: Finished after 1 restart"), "{text}");
+    for line in ["card 7 at 109 s: more than 9 payments in a minute", "90 alerts"] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[test]
+fn a_model_that_learns_while_data_flow_is_the_same_after_a_kill() {
+    let text = run("online_model");
+    assert!(text.contains("outcome: Finished after 1 restart"), "{text}");
+    // What follows depends on the machine's exponential function, so not to the last digit.
+    for line in ["region 0: 92.9", "region 3: 97.7"] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[test]
+fn checkpoints_are_spans_of_open_telemetry() {
+    let text = run("telemetry");
+    assert!(text.contains("Suspended after 1 restart"), "{text}");
+    // A span's lines, and no other's.
+    let spans: Vec<&str> = text.split("Span #").skip(1).collect();
+    let named = |name: &str| {
+        let line = format!("Name         : {name}\n");
+        spans.iter().filter(|span| span.contains(&line)).copied().collect::<Vec<&str>>()
+    };
+    let completed: Vec<&str> = named("checkpoint")
+        .into_iter()
+        .filter(|span| span.contains("completed: Bool(true)"))
+        .collect();
+    assert!(completed.len() >= 2, "{text}");
+    for span in completed {
+        assert!(span.contains("ParentSpanId : None (root span)"), "{span}");
+        assert!(span.contains("Status       : Ok"), "{span}");
+        for event in ["Name      : triggered", "Name      : acknowledged", "Name      : complete"] {
+            assert!(span.contains(event), "no `{event}` in:\n{span}");
+        }
+    }
+    assert_eq!((named("attempt").len(), named("recovery").len()), (2, 2), "{text}");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use snapline_protocol::ids::TxnId;
 use snapline_protocol::topology::{Role, Wiring};
 
+use super::job::BuildError;
 use super::keyed::Keyer;
 use super::logic::{Logic, TaskContext};
 use super::time::Timestamp;
@@ -184,6 +185,8 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<EdgeSpec>,
+    /// What was found to be wrong while it was described.
+    pub(crate) wrong: Vec<BuildError>,
 }
 
 impl Graph {

@@ -150,6 +150,11 @@ pub enum BuildError {
         /// The key groups.
         key_groups: u16,
     },
+    /// Windows that cannot be, or a trigger that cannot fire.
+    Window {
+        /// What is wrong, and what is right.
+        what: String,
+    },
     /// A branch of a fork goes nowhere.
     LooseBranch {
         /// The operator whose output is forked.
@@ -174,6 +179,7 @@ impl fmt::Display for BuildError {
                 "operator `{operator}` has {parallelism} subtasks but there are only {key_groups} key groups to divide among them; \
                  configure more key groups or fewer subtasks"
             ),
+            Self::Window { what } => write!(f, "{what}"),
             Self::LooseBranch { operator } => write!(
                 f,
                 "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
@@ -194,6 +200,7 @@ impl std::error::Error for BuildError {
             Self::Topology(error) => Some(error),
             Self::Setting { .. }
             | Self::TooParallel { .. }
+            | Self::Window { .. }
             | Self::LooseBranch { .. }
             | Self::Guarantee { .. } => None,
         }
@@ -261,7 +268,10 @@ impl fmt::Debug for Job {
 impl Job {
     pub(super) fn new(name: String, graph: Graph, config: JobConfig) -> Result<Self, BuildError> {
         config.check()?;
-        let Graph { nodes, edges } = graph;
+        let Graph { nodes, edges, wrong } = graph;
+        if let Some(error) = wrong.into_iter().next() {
+            return Err(error);
+        }
         let parallelism = |node: &Node| node.parallelism.unwrap_or(config.parallelism);
         let mut plan = Plan::new();
         for node in &nodes {

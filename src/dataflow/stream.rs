@@ -17,6 +17,7 @@ use super::graph::{
     Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
     MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
+use super::job::BuildError;
 use super::keyed::{
     Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
     Reduce,
@@ -464,6 +465,13 @@ impl<P: Pipe> Stream<P> {
             transaction_timeout,
         };
         add(&graph, node, vec![loose]);
+    }
+
+    /// Remembers what is wrong with windows, if something is: it is told when the dataflow is built.
+    pub(super) fn refuse(&self, checked: Result<(), String>) {
+        if let Err(what) = checked {
+            self.graph.borrow_mut().wrong.push(BuildError::Window { what });
+        }
     }
 
     /// Ends the stream in an edge by key.

@@ -383,6 +383,7 @@ where
                 }
             }
         };
+        self.left.stream.refuse(assigner.check());
         let keyer = EitherKeyer(self.left.keyer.clone(), self.right.keyer.clone());
         let (trigger, function) = (assigner.trigger(), ProcessWindow::new(pairs));
         let windows: Windows<Either<T, U>, _, _, _, _, DropLate> =
@@ -577,6 +578,8 @@ where
         Emitted<T, N, F, L>: Send,
     {
         let Self { keyed, assigner, trigger, lateness, .. } = self;
+        keyed.stream.refuse(assigner.check());
+        keyed.stream.refuse(trigger.check());
         let windows = Windows::new(keyed.keyer.clone(), assigner, trigger, function, lateness);
         keyed.operator("window", windows)
     }

@@ -221,6 +221,10 @@ impl<K, S> TimeContext<'_, K, S> {
 
     /// Has [`TimedProcess::event_time`] called for this key when the watermark comes to this time; once, however often it is asked for. If the
     /// watermark is there already, it is called with the next one.
+    ///
+    /// At the end of a bounded input the watermark comes to the end of time, and all timers are called that are set, those too that were
+    /// asked for by others at the end: a timer that always sets the next one lets such a job go on without end. Let it set none when
+    /// [`Self::watermark`] is [`Timestamp::MAX`].
     pub fn set_timer(&mut self, at: Timestamp) {
         add(&mut self.slot.event, at);
     }

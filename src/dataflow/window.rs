@@ -75,6 +75,22 @@ pub trait WindowAssigner: Clone + Send + 'static {
 
     /// The trigger of windows that were given none.
     fn trigger(&self) -> Self::Trigger;
+
+    /// Whether there are such windows; asked when the dataflow is built, before it assigns any.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words: the job is refused with [`crate::BuildError::Window`].
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Something that must not be shorter than a millisecond.
+fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), String> {
+    match millis(is) > 0 {
+        true => Ok(()),
+        false => Err(format!("{what} is {is:?}, and must be at least a millisecond long")),
+    }
 }
 
 /// Windows that never become one: what is computed in them needs not be joined.
@@ -88,13 +104,9 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// Of this length.
-    ///
-    /// # Panics
-    /// If it is less than a millisecond.
+    /// Of this length, a millisecond or more.
     #[must_use]
-    pub fn of(length: Duration) -> Self {
-        assert!(millis(length) > 0, "a window is at least a millisecond long");
+    pub const fn of(length: Duration) -> Self {
         Self { length, offset: Duration::ZERO }
     }
 
@@ -131,6 +143,10 @@ impl WindowAssigner for Tumbling {
     fn trigger(&self) -> AtEventTime {
         AtEventTime
     }
+
+    fn check(&self) -> Result<(), String> {
+        at_least_a_millisecond("the length of a tumbling window", self.length)
+    }
 }
 
 impl Unmerged for Tumbling {}
@@ -144,17 +160,9 @@ pub struct Sliding {
 }
 
 impl Sliding {
-    /// Of this length, one every so often.
-    ///
-    /// # Panics
-    /// If one of the two is less than a millisecond.
+    /// Of this length, one every so often; both a millisecond or more.
     #[must_use]
-    pub fn of(length: Duration, every: Duration) -> Self {
-        let least = millis(length).min(millis(every));
-        assert!(
-            least > 0,
-            "a window is at least a millisecond long, and so is the way to the next"
-        );
+    pub const fn of(length: Duration, every: Duration) -> Self {
         Self { length, every, offset: Duration::ZERO }
     }
 
@@ -190,6 +198,11 @@ impl WindowAssigner for Sliding {
     fn trigger(&self) -> AtEventTime {
         AtEventTime
     }
+
+    fn check(&self) -> Result<(), String> {
+        at_least_a_millisecond("the length of a sliding window", self.length)?;
+        at_least_a_millisecond("the time from one sliding window to the next", self.every)
+    }
 }
 
 impl Unmerged for Sliding {}
@@ -201,13 +214,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sessions end when nothing has come for more than this.
-    ///
-    /// # Panics
-    /// If it is less than a millisecond.
+    /// Sessions end when nothing has come for more than this, a millisecond or more.
     #[must_use]
-    pub fn gap(gap: Duration) -> Self {
-        assert!(millis(gap) > 0, "a gap is at least a millisecond long");
+    pub const fn gap(gap: Duration) -> Self {
         Self { gap }
     }
 
@@ -232,6 +241,10 @@ impl WindowAssigner for Session {
     fn trigger(&self) -> AtEventTime {
         AtEventTime
     }
+
+    fn check(&self) -> Result<(), String> {
+        at_least_a_millisecond("the gap between sessions", self.gap)
+    }
 }
 
 /// Windows by the clock on the wall.
@@ -255,6 +268,10 @@ impl<W: WindowAssigner> WindowAssigner for ByProcessingTime<W> {
 
     fn trigger(&self) -> AtProcessingTime {
         AtProcessingTime
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
     }
 }
 
@@ -337,6 +354,14 @@ pub trait Trigger: Clone + Send + 'static {
 
     /// Two windows have become one, `window`; `into` is to remember what both did.
     fn merge(&mut self, window: Window, now: Now, into: &mut Self::State, from: Self::State);
+
+    /// Whether it can fire; asked when the dataflow is built.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words: the job is refused with [`crate::BuildError::Window`].
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Fires when the watermark comes to a window's last millisecond, and with each record that comes behind that.
@@ -402,13 +427,9 @@ impl Trigger for AtProcessingTime {
 pub struct EveryRecords(u64);
 
 impl EveryRecords {
-    /// With every `count` records.
-    ///
-    /// # Panics
-    /// If it is zero.
+    /// With every `count` records, one or more.
     #[must_use]
     pub const fn new(count: u64) -> Self {
-        assert!(count > 0, "a window cannot fire with every zero records");
         Self(count)
     }
 }
@@ -430,6 +451,13 @@ impl Trigger for EveryRecords {
     fn merge(&mut self, _: Window, _: Now, into: &mut u64, from: u64) {
         *into += from;
     }
+
+    fn check(&self) -> Result<(), String> {
+        match self.0 {
+            0 => Err("a window cannot fire with every zero records".to_owned()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Fires whenever the watermark passes a multiple of an interval behind a record, and at a window's end: results so far.
@@ -437,13 +465,9 @@ impl Trigger for EveryRecords {
 pub struct EveryEventTime(Duration);
 
 impl EveryEventTime {
-    /// Every so often.
-    ///
-    /// # Panics
-    /// If it is less than a millisecond.
+    /// Every so often, a millisecond or more.
     #[must_use]
-    pub fn new(interval: Duration) -> Self {
-        assert!(millis(interval) > 0, "an interval is at least a millisecond long");
+    pub const fn new(interval: Duration) -> Self {
         Self(interval)
     }
 }
@@ -499,6 +523,10 @@ impl Trigger for EveryEventTime {
         *next = next.iter().chain(&other).min().copied();
         *fired = window.last() <= now.watermark;
     }
+
+    fn check(&self) -> Result<(), String> {
+        at_least_a_millisecond("the interval of a trigger", self.0)
+    }
 }
 
 /// Another trigger, whose windows forget what they hold when they fire: each result is of the records since the last.
@@ -535,6 +563,10 @@ impl<G: Trigger> Trigger for Purging<G> {
 
     fn merge(&mut self, window: Window, now: Now, into: &mut G::State, from: G::State) {
         self.0.merge(window, now, into, from);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
     }
 }
 

@@ -5,7 +5,11 @@ use snapline::connect::{
     Progress, Source, SourceReader,
 };
 use snapline::protocol::topology::TopologyError;
-use snapline::{BoxError, BuildError, Dataflow, Emit, Guarantee, Job, JobConfig, Level, Mode};
+use snapline::{
+    AtEventTime, BoxError, BuildError, Dataflow, Emit, EveryEventTime, EveryRecords, Guarantee,
+    Job, JobConfig, Level, Mode, Purging, Session, Sliding, Timestamp, Trigger, Tumbling,
+    Watermarks, WindowAssigner,
+};
 use snapline_models::check::Check;
 
 use crate::kit::ms;
@@ -31,6 +35,54 @@ fn topology_error(config: JobConfig, describe: impl FnOnce(&Dataflow)) -> Topolo
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn windows_of_no_length_are_refused() {
+    fn refused<W: WindowAssigner>(window: W, trigger: impl Trigger) -> String {
+        let built = build(JobConfig::new(), |flow| {
+            flow.source("in", pairs())
+                .assign_timestamps(Watermarks::monotonous(), |_| Timestamp::from_millis(0))
+                .keyed()
+                .window(window)
+                .trigger(trigger)
+                .count()
+                .sink("out", Discard::new());
+        });
+        match built {
+            Err(error @ BuildError::Window { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (none, some) = (ms(0), ms(1));
+    let (at_end, micros) = (AtEventTime, std::time::Duration::from_micros(999));
+    assert_eq!(
+        refused(Tumbling::of(micros), at_end),
+        "the length of a tumbling window is 999µs, and must be at least a millisecond long"
+    );
+    for text in [
+        refused(Tumbling::of(none).by_processing_time(), at_end),
+        refused(Sliding::of(none, some), at_end),
+        refused(Sliding::of(some, none), at_end),
+        refused(Session::gap(none), at_end),
+        refused(Tumbling::of(some), EveryEventTime::new(none)),
+        refused(Tumbling::of(some), Purging(EveryEventTime::new(none))),
+    ] {
+        assert!(text.contains("0ns, and must be at least a millisecond"), "{text}");
+    }
+    let zero = refused(Tumbling::of(some), EveryRecords::new(0));
+    assert!(zero.contains("every zero records"), "{zero}");
+    let joined = build(JobConfig::new(), |flow| {
+        let timed = |name| {
+            let pairs = flow.source(name, pairs());
+            pairs.assign_timestamps(Watermarks::monotonous(), |_| Timestamp::from_millis(0)).keyed()
+        };
+        timed("left")
+            .connect(timed("right"))
+            .window_join(Tumbling::of(none), |_, _, left, right| left + right)
+            .sink("out", Discard::new());
+    });
+    assert!(matches!(joined, Err(BuildError::Window { .. })), "{joined:?}");
 }
 
 #[test]

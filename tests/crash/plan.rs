@@ -23,6 +23,9 @@ pub(crate) enum Shape {
     Wide,
     /// Two sources, sorted by event time and counted in windows, with a sink for what is late; everything twice.
     Timed,
+    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
+    #[cfg(feature = "formats")]
+    Files,
 }
 
 /// How a life ends.
@@ -57,6 +60,8 @@ impl JobPlan {
         let shape = match word() {
             "Single" => Shape::Single,
             "Timed" => Shape::Timed,
+            #[cfg(feature = "formats")]
+            "Files" => Shape::Files,
             _ => Shape::Wide,
         };
         let mut number = || word().parse::<u64>().expect("a number");
@@ -78,7 +83,7 @@ impl Random {
     }
 }
 
-/// How often every shape is killed at every point, each time in other company.
+/// How often every shape but files is killed at every point, each time in other company; files are once.
 const ROUNDS: usize = 2;
 
 /// Every point in every shape, and random moments.
@@ -93,7 +98,10 @@ pub(crate) fn all() -> Vec<Plan> {
     let recovery: Vec<usize> = recovery.iter().chain(&restoring).map(|name| place(name)).collect();
     let orphaned = Life::Point(place("put-manifest-before"), 3);
     let shapes = [Shape::Single, Shape::Wide, Shape::Timed];
-    for shape in shapes.into_iter().cycle().take(ROUNDS * shapes.len()) {
+    let shapes = shapes.into_iter().cycle().take(ROUNDS * shapes.len());
+    #[cfg(feature = "formats")]
+    let shapes = shapes.chain([Shape::Files]);
+    for shape in shapes {
         for (point, name) in POINTS.iter().enumerate() {
             let job = job(shape, &mut random);
             let once = ["store", "claim", "fence", "open", "roll-back", "read", "verify", "list"];

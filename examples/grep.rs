@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = JobConfig::new().parallelism(1).restart(Restart::Never);
     let job = flow.build(config.require(Level::AtMostOnce))?;
     eprintln!("guarantee: {}", job.guarantee());
-    job.run()?;
+    // In words.
+    job.run().map_err(|error| error.to_string())?;
     Ok(())
 }

@@ -4,31 +4,24 @@
 //! other side wait. The thread of a connection ends when its reader is dropped, within a tenth of a second. That of standard input cannot be
 //! woken: it is the process's, and is there until that ends.
 
-use std::io::{self, BufRead, BufReader, ErrorKind};
-use std::net::{TcpListener, TcpStream};
+mod feed;
+
+use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, TryRecvError};
 
+use self::feed::{begin, connect, feed, listen};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, OnceLock, Ordering, nap, thread};
+use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 
 /// Lines are not longer, unless it is allowed: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// So many lines wait to be read.
-const QUEUE: usize = 1024;
-
 /// How long a reader waits for lines before it looks again.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// How long a thread waits for bytes before it looks whether it is still wanted.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long it is tried to take an address that is taken: by the attempt before, it may be.
-const ADDRESS: Duration = Duration::from_secs(2);
 
 /// Of the lines that are passed over, so many are told, and then each whose number is a power of ten.
 const TOLD: u64 = 10;
@@ -300,205 +293,5 @@ impl SourceReader for LinesReader {
 
     fn malformed(&self) -> u64 {
         self.skipped
-    }
-}
-
-/// Begins a thread that says something, and is forgotten: what it says comes out of the queue, which ends with it.
-fn begin(name: &str, run: impl FnOnce(&Sender<Said>) + Send + 'static) -> Receiver<Said> {
-    let (to, said) = bounded(QUEUE);
-    let failed = to.clone();
-    let thread = thread::Builder::new().name(name.into());
-    if let Err(error) = thread.spawn(move || run(&to)) {
-        let error = ConnectError::io("begin a thread for", &PathBuf::from(name))(error);
-        // The queue is empty.
-        let _ = failed.send(Said::Failed(error));
-    }
-    said
-}
-
-/// Says the lines that come, until there are no more or nobody wants them.
-fn feed(
-    from: &mut impl BufRead,
-    longest: usize,
-    to: &Sender<Said>,
-    wanted: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0_usize);
-    loop {
-        let (taken, ended, over) = match from.fill_buf() {
-            Ok([]) => (0, true, true),
-            Ok(more) => {
-                let end = more.iter().position(|&byte| byte == b'\n');
-                let piece = &more[..end.unwrap_or(more.len())];
-                let room = (longest + 1).saturating_sub(line.len());
-                line.extend_from_slice(&piece[..piece.len().min(room)]);
-                bytes += piece.len();
-                (piece.len() + usize::from(end.is_some()), end.is_some(), false)
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
-                if wanted() {
-                    continue;
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        from.consume(taken);
-        if over && bytes == 0 {
-            return Ok(());
-        }
-        if ended {
-            number += 1;
-            line.pop_if(|last| *last == b'\r');
-            let text = String::from_utf8(std::mem::take(&mut line));
-            let said = match text {
-                _ if bytes > longest => {
-                    Said::Malformed(number, format!("it has more than {longest} bytes"))
-                }
-                Ok(line) => Said::Line(line),
-                Err(error) => {
-                    let byte = error.utf8_error().valid_up_to() + 1;
-                    Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"))
-                }
-            };
-            bytes = 0;
-            // If there is no queue any more, nobody wants it.
-            if to.send(said).is_err() || over || !wanted() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// What could not be done, and what the system said.
-type Refused = (&'static str, io::Error);
-
-fn connect(
-    address: &str,
-    longest: usize,
-    to: &Sender<Said>,
-    wanted: &AtomicBool,
-) -> Result<(), Refused> {
-    let stream = TcpStream::connect(address).map_err(|error| ("connect to", error))?;
-    converse(stream, longest, to, wanted).map_err(|error| ("read from", error))
-}
-
-/// Says the lines of a connection.
-fn converse(
-    stream: TcpStream,
-    longest: usize,
-    to: &Sender<Said>,
-    wanted: &AtomicBool,
-) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    feed(&mut BufReader::new(stream), longest, to, &|| wanted.load(Ordering::Relaxed))
-}
-
-fn listen(
-    address: &str,
-    connections: usize,
-    longest: usize,
-    to: &Sender<Said>,
-    wanted: &Arc<AtomicBool>,
-) -> Result<(), Refused> {
-    let begun = Instant::now();
-    let listener = loop {
-        match TcpListener::bind(address) {
-            Ok(listener) => break listener,
-            Err(error) if error.kind() == ErrorKind::AddrInUse && begun.elapsed() < ADDRESS => {
-                nap(PATIENCE / 2);
-            }
-            Err(error) => return Err(("listen at", error)),
-        }
-    };
-    listener.set_nonblocking(true).map_err(|error| ("listen at", error))?;
-    let alive = Arc::new(AtomicUsize::new(0));
-    while wanted.load(Ordering::Relaxed) {
-        let (stream, peer) = match listener.accept() {
-            Ok(connection) => connection,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                nap(PATIENCE / 10);
-                continue;
-            }
-            // Of a connection that broke before it was taken, or for want of something that may be there again.
-            Err(error) => {
-                tracing::warn!(address, %error, "a connection could not be taken");
-                nap(PATIENCE);
-                continue;
-            }
-        };
-        if alive.load(Ordering::Relaxed) >= connections {
-            tracing::warn!(address, %peer, connections, "a connection was closed: there are as many as may be");
-            continue;
-        }
-        alive.fetch_add(1, Ordering::Relaxed);
-        let (to, is_wanted, is_alive) = (to.clone(), Arc::clone(wanted), Arc::clone(&alive));
-        let run = move || {
-            if let Err(error) = converse(stream, longest, &to, &is_wanted) {
-                tracing::warn!(%peer, %error, "a connection broke; what came of its last line is dropped");
-            }
-            is_alive.fetch_sub(1, Ordering::Relaxed);
-        };
-        let thread = thread::Builder::new().name("snapline-tcp".into());
-        if let Err(error) = thread.spawn(run) {
-            alive.fetch_sub(1, Ordering::Relaxed);
-            tracing::warn!(address, %peer, %error, "a connection was closed: there is no thread to read it");
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fed(bytes: &[u8], longest: usize) -> Vec<String> {
-        let (to, said) = bounded(100);
-        // One byte at a time is as good as all.
-        let mut input = BufReader::with_capacity(1, bytes);
-        feed(&mut input, longest, &to, &|| true).expect("nothing fails");
-        drop(to);
-        let text = |said| match said {
-            Said::Line(line) => line,
-            Said::Malformed(line, why) => format!("{line}: {why}"),
-            Said::Failed(error) => panic!("{error}"),
-        };
-        said.iter().map(text).collect()
-    }
-
-    #[test]
-    fn lines_lose_their_ends_and_the_last_needs_none() {
-        assert_eq!(fed(b"a\r\n\nb\rc\nd", 9), ["a", "", "b\rc", "d"]);
-        assert_eq!(fed(b"a\n", 9), ["a"]);
-        assert!(fed(b"", 9).is_empty());
-    }
-
-    #[test]
-    fn lines_that_are_too_long_or_not_text_are_said_to_be() {
-        let said = fed(b"abc\nabcdefgh\n\xff\nab\nabcd", 3);
-        let expected = [
-            "abc",
-            "2: it has more than 3 bytes",
-            "3: byte 1 of the line is not UTF-8",
-            "ab",
-            "5: it has more than 3 bytes",
-        ];
-        assert_eq!(said, expected);
-    }
-
-    #[test]
-    fn who_is_not_wanted_any_more_stops() {
-        let (to, said) = bounded(1);
-        drop(said);
-        feed(&mut &b"a\nb\n"[..], 9, &to, &|| true).expect("nothing fails");
-        let (to, said) = bounded(9);
-        feed(&mut &b"a\nb\n"[..], 9, &to, &|| false).expect("nothing fails");
-        assert_eq!(said.len(), 1);
     }
 }

@@ -38,6 +38,8 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         Shape::Wide => wide(&flow, &dir),
         Shape::Timed => timed(&flow, &dir),
         Shape::Database => database(&flow, &dir),
+        #[cfg(feature = "formats")]
+        Shape::Files => files::files(&flow, &dir),
     }
     mortal::point("store-open-before");
     let store = LocalStore::open(crate::checkpoints(&dir), Takeover::Refuse);
@@ -195,5 +197,102 @@ impl SourceReader for NumbersReader {
 
     fn position(&self) -> u64 {
         self.next
+    }
+}
+
+/// Records that come out of files and go into files.
+#[cfg(feature = "formats")]
+mod files {
+    use std::fs;
+
+    use snapline::connect::DirectorySource;
+
+    use super::*;
+
+    /// How many files there are.
+    const FILES: u64 = 6;
+
+    pub(super) fn files(flow: &Dataflow, dir: &Path) {
+        let directory = dir.join("in");
+        fs::create_dir_all(&directory).expect("it can be made");
+        // The lives before may have been killed anywhere in this.
+        let put = |name: &str, bytes: Vec<u8>| {
+            let hidden = directory.join(".new");
+            if !directory.join(name).exists() {
+                fs::write(&hidden, bytes).expect("writable");
+                fs::rename(&hidden, directory.join(name)).expect("renames");
+            }
+        };
+        for file in 0..FILES {
+            let line = |n: u64| format!("{n},\"two\nlines\"\n");
+            let lines: String = (0..RECORDS / FILES).map(|n| line(n * FILES + file)).collect();
+            let text = format!("number,text\n{lines}");
+            match file % 3 {
+                0 => put(&format!("{file}.csv"), text.into_bytes()),
+                1 => put(&format!("{file}.csv.zst"), zstd(text.as_bytes())),
+                _ => put(&format!("{file}.csv.gz"), gzip(text.as_bytes())),
+            }
+        }
+        put("END", Vec::new());
+        let source = DirectorySource::path(&directory).until("END").csv::<(u64, String)>();
+        let lines = FileSink::json_lines(crate::output(dir, "out"));
+        flow.source("in", Mortal(Slowly(source)))
+            .map(|(number, _)| number)
+            .sink("out", Mortal(lines.extension("jsonl.gz").roll_bytes(1_000)));
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).expect("compresses");
+        encoder.finish().expect("compresses")
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        zstd::stream::encode_all(text, 1).expect("compresses")
+    }
+
+    /// Reads as [`Numbers`] are read: a gulp at a time, with pauses, so that there are checkpoints in between.
+    #[derive(Clone)]
+    struct Slowly<S>(S);
+
+    struct SlowReader<R> {
+        reader: R,
+        due: Instant,
+    }
+
+    impl<S: Source> Source for Slowly<S> {
+        type Record = S::Record;
+        type Position = S::Position;
+        type Reader = SlowReader<S::Reader>;
+
+        fn open(
+            &self,
+            context: &OpenContext,
+            position: Option<S::Position>,
+        ) -> Result<Self::Reader, BoxError> {
+            Ok(SlowReader { reader: self.0.open(context, position)?, due: Instant::now() })
+        }
+    }
+
+    impl<R: SourceReader> SourceReader for SlowReader<R> {
+        type Record = R::Record;
+        type Position = R::Position;
+
+        fn read<C: Collect<R::Record>>(
+            &mut self,
+            limit: usize,
+            out: &mut C,
+        ) -> Result<Progress, BoxError> {
+            let now = Instant::now();
+            if now < self.due {
+                return Ok(Progress::Wait(self.due - now));
+            }
+            self.due = now + PAUSE;
+            self.reader.read(limit.min(GULP as usize), out)
+        }
+
+        fn position(&self) -> R::Position {
+            self.reader.position()
+        }
     }
 }

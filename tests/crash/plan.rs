@@ -25,6 +25,9 @@ pub(crate) enum Shape {
     Timed,
     /// One source, one sink into a database; both twice.
     Database,
+    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
+    #[cfg(feature = "formats")]
+    Files,
 }
 
 /// How a life ends.
@@ -60,6 +63,8 @@ impl JobPlan {
             "Single" => Shape::Single,
             "Timed" => Shape::Timed,
             "Database" => Shape::Database,
+            #[cfg(feature = "formats")]
+            "Files" => Shape::Files,
             _ => Shape::Wide,
         };
         let mut number = || word().parse::<u64>().expect("a number");
@@ -81,7 +86,7 @@ impl Random {
     }
 }
 
-/// How often every shape is killed at every point, each time in other company.
+/// How often every shape but files is killed at every point, each time in other company; files are once.
 const ROUNDS: usize = 2;
 
 /// Every point in every shape, and random moments.
@@ -96,8 +101,11 @@ pub(crate) fn all() -> Vec<Plan> {
     let recovery: Vec<usize> = recovery.iter().chain(&restoring).map(|name| place(name)).collect();
     let orphaned = Life::Point(place("put-manifest-before"), 3);
     let shapes = [Shape::Single, Shape::Wide, Shape::Timed];
-    let files = shapes.into_iter().cycle().take(ROUNDS * shapes.len());
-    for shape in files.chain([Shape::Database]) {
+    let shapes = shapes.into_iter().cycle().take(ROUNDS * shapes.len());
+    let shapes = shapes.chain([Shape::Database]);
+    #[cfg(feature = "formats")]
+    let shapes = shapes.chain([Shape::Files]);
+    for shape in shapes {
         for (point, name) in POINTS.iter().enumerate() {
             let job = job(shape, &mut random);
             let once = ["store", "claim", "fence", "open", "roll-back", "read", "verify", "list"];

@@ -23,6 +23,8 @@ impl JobPlan {
     fn sinks(&self) -> &'static [&'static str] {
         match self.shape {
             Shape::Single | Shape::Database => &["out"],
+            #[cfg(feature = "formats")]
+            Shape::Files => &["out"],
             Shape::Wide | Shape::Timed => &["left", "right"],
         }
     }
@@ -81,6 +83,8 @@ pub(crate) fn window_id(window: u64, key: u64, count: u64) -> u64 {
 fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
     let records: BTreeSet<u64> = match shape {
         Shape::Single | Shape::Database => return ((0..RECORDS).collect(), BTreeSet::new()),
+        #[cfg(feature = "formats")]
+        Shape::Files => return ((0..RECORDS).collect(), BTreeSet::new()),
         Shape::Wide => (0..2 * RECORDS).collect(),
         Shape::Timed if sink == "right" => return (BTreeSet::new(), BTreeSet::new()),
         Shape::Timed => {

@@ -126,7 +126,7 @@ fn who_does_not_answer_in_time_is_given_up() {
     });
     let (found, outcome) = run(10, instead, config());
     assert_ended(outcome, Ended::Finished);
-    let instead = |number: u64| if number % 4 == 0 { number + 1000 } else { number * 10 };
+    let instead = |number: u64| if number.is_multiple_of(4) { number + 1000 } else { number * 10 };
     assert!(found.into_iter().eq((0..10).map(|number| (number, instead(number)))));
     assert!(begun.elapsed() < ms(7_000), "nobody waited for the calls");
 

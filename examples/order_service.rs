@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
-use snapline::connect::{HttpIngest, IngestConfig, SqliteLookup, SqliteSink};
+use snapline::connect::{Collect, HttpIngest, IngestConfig, SqliteLookup, SqliteSink};
 use snapline::{
     BoxError, Dataflow, Emitter, JobConfig, JobHandle, KeyState, Level, Lookup, Restart,
 };

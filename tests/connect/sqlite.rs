@@ -33,6 +33,9 @@ fn insert(tx: &Transaction<'_>, line: &String) -> rusqlite::Result<()> {
 
 type Insert = fn(&Transaction<'_>, &String) -> rusqlite::Result<()>;
 
+type Committer = <SqliteSink<String, Insert> as TwoPhaseSink>::Committer;
+type Committable = <SqliteSink<String, Insert> as TwoPhaseSink>::Committable;
+
 fn sink(path: &Path) -> SqliteSink<String, Insert> {
     SqliteSink::new(path, insert as Insert).setup(TABLE)
 }
@@ -47,10 +50,7 @@ fn prepared(
     sink: &SqliteSink<String, Insert>,
     checkpoint: u64,
     lines: &[&str],
-) -> (
-    <SqliteSink<String, Insert> as TwoPhaseSink>::Committer,
-    <SqliteSink<String, Insert> as TwoPhaseSink>::Committable,
-) {
+) -> (Committer, Committable) {
     let first = attempt(1, 1);
     let (mut writer, mut committer) = sink.open(&context(0, first)).expect("opens");
     committer.fence(first).expect("fences");

@@ -55,15 +55,18 @@ fn start(dir: &Path) -> (Child, SocketAddr) {
     let mut child = command.spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
     let mut all = String::new();
-    loop {
+    let address = loop {
         let before = all.len();
-        assert!(said.read_line(&mut all).unwrap() > 0, "it does not listen: {all}");
-        if let Some(address) = all[before..].trim().strip_prefix("listening on ") {
-            let address = address.parse().unwrap();
-            std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
-            return (child, address);
+        if said.read_line(&mut all).unwrap() == 0 {
+            child.wait().unwrap();
+            panic!("it does not listen: {all}");
         }
-    }
+        if let Some(address) = all[before..].trim().strip_prefix("listening on ") {
+            break address.parse().unwrap();
+        }
+    };
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::stderr()));
+    (child, address)
 }
 
 #[test]

@@ -131,21 +131,56 @@ fn orders_by_http_are_counted_once_in_a_database() {
     }
 }
 
-/// The guide says how many lines each example has.
+/// The lines of a file that are neither blank nor comment.
+fn lines_of(file: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("no {file}"));
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count().to_string()
+}
+
+/// README and guide say how many lines each example has, and leave none out.
 #[test]
 fn lines_are_counted_right() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let guide = std::fs::read_to_string(root.join("src/guide/flink.md")).expect("it is there");
-    let mut counted = 0;
-    for row in guide.lines().filter(|line| line.contains("| `examples/")) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let text = std::fs::read_to_string(root.join(cells[2].trim_matches('`'))).expect(row);
-        let lines = text.lines().map(str::trim);
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-        assert_eq!(cells[3], lines.to_string(), "{row}");
-        counted += 1;
+    let cells = |row: &'static str| -> Vec<&str> { row.split('|').map(str::trim).collect() };
+    let of_taxi = include_str!("../src/guide/flink.md").lines();
+    let of_taxi: Vec<_> = of_taxi.filter(|row| row.contains("| `examples/")).map(cells).collect();
+    assert_eq!(of_taxi.len(), 4);
+    for row in of_taxi {
+        assert_eq!(row[3], lines_of(row[2].trim_matches('`')), "{row:?}");
+        let (ours, java): (u32, u32) =
+            (row[3].parse().expect("a number"), row[4].parse().expect("a number"));
+        assert!(ours < java, "{row:?}");
     }
-    assert!(counted >= 4, "{counted} rows");
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("\n## Examples\n").expect("there is such a section");
+    let section = section.split("\n## ").next().expect("it has a first part");
+    let mut told = Vec::new();
+    for row in section.lines().filter(|row| row.starts_with("| `")).map(cells).skip(1) {
+        let name = row[1].split('`').nth(1).expect("a name in quotes");
+        let file = match name {
+            "taxi" => "examples/taxi/main.rs".to_owned(),
+            _ => format!("examples/{name}.rs"),
+        };
+        assert_eq!(row[3], lines_of(&file), "{row:?}");
+        told.push(name.to_owned());
+    }
+    let entries = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+    let mut there: Vec<String> = entries
+        .expect("they are there")
+        .map(|entry| {
+            entry
+                .expect("they can be listed")
+                .path()
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    there.sort();
+    told.sort();
+    assert_eq!(told, there);
 }
 
 #[cfg(all(feature = "formats", feature = "parquet"))]

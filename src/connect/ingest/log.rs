@@ -381,21 +381,28 @@ impl Log {
 }
 
 fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let above = parent.unwrap_or_else(|| Path::new("."));
     match files.kind(dir).map_err(IngestError::io("look at", dir))? {
-        Kind::Directory => return Ok(()),
+        // Whoever made it may have died before its name was durable.
+        Kind::Directory => {
+            return match files.sync_directory(above) {
+                // Somebody else's directory, and the name not ours to make.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+                synced => synced.map_err(IngestError::io("sync", above)),
+            };
+        }
         Kind::File(_) => {
             let error = io::Error::from(ErrorKind::NotADirectory);
             return Err(IngestError::io("make", dir)(error));
         }
         Kind::Nothing => {}
     }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
         make(files, parent)?;
     }
     files.make_directory(dir).map_err(IngestError::io("make", dir))?;
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    files.sync_directory(parent).map_err(IngestError::io("sync", parent))
+    files.sync_directory(above).map_err(IngestError::io("sync", above))
 }
 
 /// Takes the directory for this process.
@@ -509,27 +516,45 @@ impl Frames {
         let mut file = BufReader::with_capacity(64 * 1024, file);
         let mut magic = [0; MAGIC.len()];
         match file.read_exact(&mut magic) {
-            Ok(()) if magic == MAGIC => {}
+            Ok(()) => {}
             // The file was being begun.
-            Ok(()) if magic.iter().all(|&byte| byte == 0) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(IngestError::io("read", path)(error)),
-            Ok(()) => {
-                let why = "it does not begin as a log does; is it of another program, or of a later version?";
+        }
+        let mut frames = Self { file, at: MAGIC.len() as u64 };
+        if magic != MAGIC {
+            // It is durable before the first frame is written: without any this is no more than a file that was being begun.
+            if frames.any(path)? {
+                let why = "it does not begin as a log does; is it of a later version?";
                 return Err(IngestError::Damaged { path: path.to_owned(), why: why.into() });
             }
         }
-        Ok(Self { file, at: MAGIC.len() as u64 })
+        Ok(frames)
     }
 
-    /// Up to which record all was durable, as frames say that are somewhere behind where it stands.
-    fn claimed(&mut self, path: &Path) -> Result<u64, IngestError> {
+    /// The frames that are whole somewhere behind where it stands.
+    fn behind<R>(
+        &mut self,
+        path: &Path,
+        look: impl FnOnce(&mut dyn Iterator<Item = Frame>) -> R,
+    ) -> Result<R, IngestError> {
         let mut rest = Vec::new();
         let read = self.file.seek(SeekFrom::Start(self.at));
         read.and_then(|_| self.file.read_to_end(&mut rest))
             .map_err(IngestError::io("read", path))?;
-        let frames = (0..rest.len()).filter_map(|at| whole(&rest[at..]));
-        Ok(frames.map(|frame| frame.durable).max().unwrap_or(0))
+        let looked = look(&mut (0..rest.len()).filter_map(|at| whole(&rest[at..])));
+        let back = self.file.seek(SeekFrom::Start(self.at));
+        back.map_err(IngestError::io("read", path))?;
+        Ok(looked)
+    }
+
+    /// Up to which record all was durable, as frames say that are somewhere behind.
+    fn claimed(&mut self, path: &Path) -> Result<u64, IngestError> {
+        self.behind(path, |frames| frames.map(|frame| frame.durable).max().unwrap_or(0))
+    }
+
+    fn any(&mut self, path: &Path) -> Result<bool, IngestError> {
+        self.behind(path, |frames| frames.next().is_some())
     }
 
     /// The next frame; `None` if there is none that is whole.

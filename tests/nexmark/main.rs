@@ -13,7 +13,7 @@ use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 use nexmark::event::{Bid, Event};
 use snapline::connect::{Generator, MemorySink};
-use snapline::{BoxError, Dataflow, JobConfig, Level, Restart, Timestamp, Watermarks};
+use snapline::{BoxError, Dataflow, JobConfig, JobHandle, Level, Restart, Timestamp, Watermarks};
 
 /// Forty seconds of the auction house.
 const EVENTS: u64 = 20_000;
@@ -65,6 +65,10 @@ macro_rules! run {
             .restart(Restart::Fixed { attempts: 1, pause: Duration::from_millis(1) })
             .require(Level::ExactlyOnce);
         let handle = flow.build(job).expect("it builds").spawn().expect("it starts");
+        // In the middle, within windows, when there is something to lose.
+        while read(&handle) < EVENTS * 9 / 20 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         handle.checkpoint().expect("it completes");
         armed.store(true, Ordering::Release);
         let outcome = handle.wait().expect("it is restarted");
@@ -75,6 +79,12 @@ macro_rules! run {
         assert_eq!(late, 0);
         out.committed()
     }};
+}
+
+/// How many events have come in.
+fn read(handle: &JobHandle) -> u64 {
+    let sources = handle.status().tasks.into_iter().filter(|task| task.operator == "events");
+    sources.map(|task| task.records_in).sum()
 }
 
 fn fails_once(

@@ -107,16 +107,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flow = Dataflow::new("csv-to-parquet");
     let source = FileSource::path(place.path().join("orders")).csv::<Order>().keep_malformed();
     let (orders, broken) = flow.source("orders", source).split();
-    let seen = Arc::new(AtomicU64::new(0));
+    let failures = Arc::new(AtomicU64::new(0));
     orders
-        .try_map(move |order: Order| match seen.fetch_add(1, Ordering::Relaxed) {
-            2_000 | 5_000 => Err("a failure, on purpose".into()),
-            _ => Ok(Sale {
+        .try_map(move |order: Order| {
+            // The first two times that it comes to an order in the middle.
+            if order.id == 2_901 && failures.fetch_add(1, Ordering::Relaxed) < 2 {
+                return Err("a failure, on purpose".into());
+            }
+            Ok(Sale {
                 id: order.id as i64,
                 shop: order.shop,
                 euros: order.cents as f64 / 100.0,
                 coupon: order.coupon,
-            }),
+            })
         })
         .sink(
             "sales",

@@ -7,6 +7,8 @@ mod files;
 mod formats;
 mod inputs;
 mod lines;
+#[cfg(feature = "parquet")]
+mod parquets;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;

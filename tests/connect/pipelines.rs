@@ -35,11 +35,11 @@ fn put(directory: &Path, name: &str, bytes: Vec<u8>) {
     fs::rename(hidden, directory.join(name)).expect("renames");
 }
 
-/// Fails a task each time that so many records were seen, three times.
-fn failing(seen: &Arc<AtomicU64>) -> impl FnMut(Row) -> Result<Row, BoxError> + Clone + use<> {
-    let seen = Arc::clone(seen);
-    move |row| match seen.fetch_add(1, Ordering::Relaxed) {
-        700 | 1_500 | 2_500 => Err("a failure, on purpose".into()),
+/// Fails a task the first three times that it comes to a record, which each attempt reads once.
+fn failing() -> impl FnMut(Row) -> Result<Row, BoxError> + Clone + use<> {
+    let failures = Arc::new(AtomicU64::new(0));
+    move |row| match row.id == FILES / 2 * LINES + 31 {
+        true if failures.fetch_add(1, Ordering::Relaxed) < 3 => Err("a failure, on purpose".into()),
         _ => Ok(row),
     }
 }
@@ -81,7 +81,7 @@ fn a_directory_that_grows_is_read_once_whatever_fails() {
         .keep_malformed();
     let (good, bad) = flow.source("rows", source).split();
     let rows = FileSink::json_lines(place.join("good")).extension("jsonl.gz").roll_bytes(200);
-    good.try_map(failing(&Arc::default())).sink("good", rows);
+    good.try_map(failing()).sink("good", rows);
     bad.map(|bad: Malformed| format!("{} {:?} {}", bad.file, bad.line, bad.text()))
         .sink("bad", FileSink::new(place.join("bad")));
     let outcome = std::thread::scope(|scope| {
@@ -117,7 +117,7 @@ fn what_is_skipped_is_counted_once_whatever_fails() {
     let flow = Dataflow::new("skipping");
     let source = FileSource::path(&incoming).csv::<Row>().skip_malformed();
     flow.source("rows", source)
-        .try_map(failing(&Arc::default()))
+        .try_map(failing())
         .sink("good", FileSink::json_lines(place.join("good")));
     let outcome = flow.build(config(place)).expect("builds").run().expect("runs");
     judge(place, &outcome);

@@ -105,7 +105,7 @@ struct Row {
     number: i64,
 }
 
-/// Every batch is a row group, and every second one ends a file.
+/// Two records are a row group, and what is left of one ends with its transaction.
 #[cfg(feature = "parquet")]
 struct Columns(tempfile::TempDir);
 
@@ -114,7 +114,7 @@ impl SinkUnderTest for Columns {
     type Sink = FileSink<Row, snapline::connect::Parquet>;
 
     fn sink(&self) -> Self::Sink {
-        let format = snapline::connect::Parquet::new().rows_per_group(1);
+        let format = snapline::connect::Parquet::new().rows_per_group(2);
         FileSink::parquet(self.0.path()).format(format).roll_bytes(100)
     }
 
@@ -144,7 +144,7 @@ impl SinkUnderTest for Columns {
 #[test]
 fn parquet_sink() {
     let check = testkit::sink(|| Columns(tempfile::tempdir().unwrap()));
-    let report = check.subtasks(1).records(4).single_crashes().check();
+    let report = check.subtasks(1).records(5).single_crashes().check();
     eprintln!("parquet: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
 }
 

@@ -1,0 +1,96 @@
+//! Parquet files, read back with the crate that writes them.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::RowAccessor;
+use parquet_derive::ParquetRecordWriter;
+use snapline::connect::{FileSink, Parquet, SinkCommitter, SinkWriter, TwoPhaseSink};
+
+use crate::{attempt, context, txn};
+
+#[derive(ParquetRecordWriter)]
+struct Row {
+    id: i64,
+    name: String,
+    share: Option<f64>,
+}
+
+fn rows(from: i64, to: i64) -> Vec<Row> {
+    let share = |id: i64| (id % 3 > 0).then_some(id as f64 / 2.0);
+    (from..to).map(|id| Row { id, name: format!("name {id}"), share: share(id) }).collect()
+}
+
+/// The rows of each file, in the order of names, and the sizes of its row groups.
+fn files(dir: &Path) -> Vec<(Vec<i64>, Vec<i64>)> {
+    let mut paths: Vec<_> = fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "parquet"));
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        let file = SerializedFileReader::new(File::open(path).expect("there")).expect("Parquet");
+        let groups = file.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+        let rows = file.get_row_iter(None).expect("rows").map(|row| {
+            let row = row.expect("a row");
+            let id = row.get_long(0).expect("a number");
+            assert_eq!(row.get_string(1).expect("a text"), &format!("name {id}"));
+            assert_eq!(row.get_double(2).ok(), (id % 3 > 0).then_some(id as f64 / 2.0));
+            id
+        });
+        (rows.collect(), groups)
+    };
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn a_transactions_files_are_whole_and_their_row_groups_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sink = FileSink::parquet(dir.path()).format(Parquet::new().rows_per_group(10));
+    let life = attempt(1, 1);
+    let (mut writer, mut committer) = sink.open(&context(0, life)).expect("opens");
+    committer.fence(life).expect("fences");
+    let mut next = 0;
+    // Batches that fit, that do not, that are several groups, and a transaction without records.
+    for (checkpoint, batches) in [vec![4, 4, 4], vec![35], vec![], vec![10]].iter().enumerate() {
+        for records in batches {
+            let mut batch = rows(next, next + records);
+            writer.write(&mut batch).expect("writes");
+            assert!(batch.is_empty());
+            next += records;
+        }
+        let name = txn(checkpoint as u64 + 1, life, 0);
+        let one = writer.close(name).expect("closes");
+        committer.prepare(name, &one).expect("prepares");
+        committer.commit(name, &one).expect("commits");
+        assert_eq!(one.files().count(), usize::from(!batches.is_empty()));
+    }
+    let expected = [
+        ((0..12).collect(), vec![10, 2]),
+        ((12..47).collect(), vec![10, 10, 10, 5]),
+        ((47..57).collect(), vec![10]),
+    ];
+    assert_eq!(files(dir.path()), expected);
+}
+
+#[test]
+fn files_are_ended_when_their_row_groups_are_long_enough() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let format = Parquet::new().rows_per_group(10);
+    let sink = FileSink::parquet(dir.path()).format(format).roll_bytes(1);
+    let life = attempt(1, 1);
+    let (mut writer, mut committer) = sink.open(&context(0, life)).expect("opens");
+    committer.fence(life).expect("fences");
+    for from in (0..35).step_by(5) {
+        writer.write(&mut rows(from, from + 5)).expect("writes");
+    }
+    let name = txn(1, life, 0);
+    let one = writer.close(name).expect("closes");
+    committer.prepare(name, &one).expect("prepares");
+    committer.commit(name, &one).expect("commits");
+    let groups: Vec<_> = files(dir.path()).into_iter().map(|(_, groups)| groups).collect();
+    // What is held for a row group is not written yet: a file is ended behind the batch that fills one.
+    assert_eq!(groups, [[10], [10], [10], [5]]);
+}

@@ -179,6 +179,10 @@ fn tasks(status: &JobStatus, watch: &Watch) -> Vec<Value> {
             "out_per_s": rates.map(|rates| rates.1.round()),
             "waits_for_room": task.waits_for_room,
             "in_one_step": ms(watch.in_one_step(place)),
+            "malformed": task.records_malformed,
+            "in_doubt": task.in_doubt,
+            "committed": task.committed.map(|(checkpoint, _)| checkpoint.get()),
+            "committed_age": task.committed.map(|(_, age)| ms(age)),
         })
     });
     tasks.collect()

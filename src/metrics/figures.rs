@@ -118,6 +118,9 @@ figures! {
     RECORDS_LATE = "snapline_records_late_total", Counter, Count, Subtask,
         "records of a timed operator that came too late and were dropped",
         "it grows faster than you can bear";
+    RECORDS_MALFORMED = "snapline_records_malformed_total", Counter, Count, Source,
+        "records that could not be read and were passed over, because the source was told to; what is read again after a restart counts once",
+        "it grows: somebody writes what you do not expect";
     BYTES_IN = "snapline_bytes_in_total", Counter, Bytes, Source,
         "bytes read from outside, of sources that count them (`SourceReader::bytes_read`); between tasks records are values in memory, and no bytes", "";
     BYTES_OUT = "snapline_bytes_out_total", Counter, Bytes, Sink,

@@ -116,6 +116,9 @@ impl Sampler {
         count(figures::RECORDS_IN, done.records_in);
         count(figures::RECORDS_OUT, done.records_out);
         count(figures::RECORDS_LATE, done.records_late);
+        if task.inputs.is_empty() {
+            count(figures::RECORDS_MALFORMED, task.records_malformed);
+        }
         if let Some(bytes) = done.bytes {
             let figure = if task.is_sink { figures::BYTES_OUT } else { figures::BYTES_IN };
             count(figure, bytes);

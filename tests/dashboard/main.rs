@@ -144,6 +144,10 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
     }
     assert!(!page.body.contains("http://") || page.body.contains("www.w3.org"), "it loads nothing");
     let checkpoint = rig.handle.checkpoint().expect("it completes").get();
+    rig.until("a commit", |status| {
+        let out = &status["tasks"][2];
+        out["committed"].as_u64() >= Some(checkpoint) && out["in_doubt"] == 0
+    });
     let status = rig.until("a rate", |status| {
         status["operators"][1]["in_per_s"].as_f64().is_some_and(|rate| rate > 0.0)
     });

@@ -346,8 +346,8 @@ pub(crate) const TWINS: &[Twin] = &[
         says: LOST_WAKE_UP,
         edits: &[Edit {
             file: TURN,
-            find: "Step::Worked => worked = true,",
-            with: "Step::Worked => worked = worked || !ON,",
+            find: "worked |= busy;",
+            with: "worked |= busy && !ON;",
         }],
     },
     Twin {

@@ -384,6 +384,7 @@ fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let above = parent.unwrap_or_else(|| Path::new("."));
     match files.kind(dir).map_err(IngestError::io("look at", dir))? {
+        Kind::Directory if dir.parent().is_none() => return Ok(()),
         // Whoever made it may have died before its name was durable.
         Kind::Directory => {
             return match files.sync_directory(above) {

@@ -140,6 +140,8 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
             let acknowledged = live(&mut log, 0..SENT);
             refused += SENT - acknowledged.len() as u64;
             judge(&all(&log), &acknowledged, SENT, &told);
+            // What has not come to fail by now is not to.
+            host.fails_after(None);
             assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT, "{told}: it goes on");
             let every: Vec<u64> = (0..SENT).collect();
             let before = all(&log);

@@ -4,15 +4,17 @@
 #[allow(dead_code, reason = "others need more of it")]
 mod browser;
 mod client;
+mod gate;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use client::{connect, get, parts, send};
+use gate::Gate;
 use serde_json::Value;
 use snapline::connect::{Generator, MemorySink};
 use snapline::{
@@ -22,45 +24,6 @@ use snapline::{
 /// The path of a scratch file of this name.
 fn scratch(name: &str) -> String {
     format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
-}
-
-/// Holds whoever passes while it is shut.
-#[derive(Default)]
-struct Gate(Mutex<Held>, Condvar);
-
-#[derive(Default)]
-struct Held {
-    shut: bool,
-    /// Whether somebody has come to it since it was shut.
-    someone: bool,
-}
-
-impl Gate {
-    /// Shuts it, and waits until somebody stands before it.
-    fn shut(&self) -> Shut<'_> {
-        let mut held = self.0.lock().expect("nobody panics");
-        *held = Held { shut: true, someone: false };
-        let waited = self.1.wait_timeout_while(held, Duration::from_secs(60), |held| !held.someone);
-        assert!(!waited.expect("nobody panics").1.timed_out(), "no record comes to the gate");
-        Shut(self)
-    }
-
-    fn pass(&self) {
-        let mut held = self.0.lock().expect("nobody panics");
-        held.someone = true;
-        self.1.notify_all();
-        drop(self.1.wait_while(held, |held| held.shut).expect("nobody panics"));
-    }
-}
-
-/// Opens the gate again, whatever happens in between: a failed test must not wait for its own job.
-struct Shut<'a>(&'a Gate);
-
-impl Drop for Shut<'_> {
-    fn drop(&mut self) {
-        self.0.0.lock().expect("nobody panics").shut = false;
-        self.0.1.notify_all();
-    }
 }
 
 struct Rig {

@@ -40,7 +40,7 @@ const MOST_BYTES: usize = 256 << 20;
 ///
 /// ```
 /// use snapline::connect::SqliteSink;
-/// let totals = SqliteSink::new("shop.db", |tx, (customer, total): &(String, u64)| {
+/// let totals = SqliteSink::new("shop.db", |tx, (customer, total): &(String, i64)| {
 ///     let sql = "INSERT INTO totals VALUES (?1, ?2)
 ///         ON CONFLICT (customer) DO UPDATE SET total = excluded.total";
 ///     tx.prepare_cached(sql)?.execute((customer, total)).map(drop)

@@ -4,6 +4,7 @@
 //! reach it. Names are unique by creation, so what is garbage once is garbage for ever: a deletion that is late, repeated, or carried
 //! out by a coordinator that was deposed meanwhile removes nothing that is needed.
 
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::ids::{Attempt, BlobId, CheckpointId};
@@ -109,9 +110,83 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
     plan
 }
 
+/// Where a source stood at its barriers, and from where on it must be able to read again (SPEC 15.11). `P` is its position.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stood<P> {
+    /// How many complete checkpoints are kept.
+    retained: usize,
+    /// Not known to be complete.
+    open: BTreeMap<CheckpointId, P>,
+    /// Known to be complete, the oldest first; no more than are kept.
+    complete: VecDeque<P>,
+}
+
+impl<P> Stood<P> {
+    /// Of a source that knows of no checkpoint yet, where so many complete ones are kept.
+    #[must_use]
+    pub const fn new(retained: usize) -> Self {
+        Self { retained, open: BTreeMap::new(), complete: VecDeque::new() }
+    }
+
+    /// It stands here at the barrier of `checkpoint`, which names `base` as complete. The position in the oldest of the last complete
+    /// checkpoints, if that is news and as many are known as are kept; what is before it is not needed for any of them.
+    pub fn taken(
+        &mut self,
+        checkpoint: CheckpointId,
+        base: Option<CheckpointId>,
+        position: P,
+    ) -> Option<&P> {
+        self.open.insert(checkpoint, position);
+        let base = base?;
+        let position = self.open.remove(&base)?;
+        // Those before it are settled too: they are kept no longer than it is.
+        self.open = self.open.split_off(&base);
+        self.complete.push_back(position);
+        if self.complete.len() > self.retained {
+            self.complete.pop_front();
+        }
+        (self.complete.len() == self.retained).then(|| self.complete.front()).flatten()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SPEC 15.11, held against [`plan`]: whichever checkpoints complete, none of those that are kept for being new is older than what a source
+    /// is told; and it is told once it knows of enough.
+    #[test]
+    fn a_source_forgets_nothing_that_a_kept_checkpoint_needs() {
+        for (retained, fates) in (1..4).flat_map(|retained| (0..64_u64).map(move |f| (retained, f)))
+        {
+            let (mut stood, mut complete) = (Stood::new(retained), Vec::new());
+            for number in 1..=7 {
+                let told = stood.taken(id(number), complete.last().copied(), number).copied();
+                if let Some(told) = told {
+                    let stored = |&checkpoint| Stored { checkpoint, blobs: Vec::new() };
+                    let inventory = Inventory {
+                        manifests: complete.iter().map(stored).collect(),
+                        ..Inventory::default()
+                    };
+                    let roots = Roots {
+                        attempt: attempt(1),
+                        next: id(number + 1),
+                        retained,
+                        unresolved: Vec::new(),
+                        under_way: Vec::new(),
+                    };
+                    let gone = plan(&roots, &inventory).manifests;
+                    let oldest = complete.iter().find(|kept| !gone.contains(kept));
+                    assert_eq!(oldest, Some(&id(told)), "{retained} of {fates:b}, at {number}");
+                }
+                let news = number > 1 && fates >> (number - 2) & 1 == 1;
+                assert_eq!(told.is_some(), news && complete.len() >= retained);
+                if fates >> (number - 1) & 1 == 1 {
+                    complete.push(id(number));
+                }
+            }
+        }
+    }
     use crate::ids::{SubtaskId, Term};
 
     fn id(number: u64) -> CheckpointId {

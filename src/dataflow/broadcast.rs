@@ -103,6 +103,7 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
     fn hash(&self, record: &Either<T, B>) -> u64 {
         match record {
             Either::Left(record) => self.0.hash(record),
+            // Invariant: see above.
             Either::Right(_) => unreachable!("what is told to all goes another way"),
         }
     }
@@ -111,6 +112,7 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
     fn split(&self, record: Either<T, B>) -> (N::Key, N::Value) {
         match record {
             Either::Left(record) => self.0.split(record),
+            // Invariant: see above.
             Either::Right(_) => unreachable!("what is told to all goes another way"),
         }
     }

@@ -12,7 +12,7 @@ use super::logic::{Logic, TaskContext};
 use super::time::Timestamp;
 use crate::channel::{Receiver, Sender, channel};
 use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
-use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody, Stood, restore_time};
+use crate::engine::body::{Body, OperatorBody, POSITION, SourceBody, restore_time};
 use crate::engine::outbox::{
     Branch, Broadcast, Cloning, Exchange, Fork, Outbox, Output, Plain, Route, Sided, Split,
 };
@@ -325,7 +325,7 @@ where
                 None => None,
             };
             let reader = source.open(&context.place, position)?;
-            let stood = Stood::new(context.retained);
+            let stood = snapline_protocol::retention::Stood::new(context.retained);
             let (_, said) = restore_time(&operator, restored.as_deref_mut())?;
             #[cfg(feature = "sim")]
             let said = said.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));

@@ -1,10 +1,11 @@
 //! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
 //! [`super::task`], which knows a body only through [`Body`], a call a batch.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use snapline_protocol::ids::{CheckpointId, TxnId};
 use snapline_protocol::message::Barrier;
+use snapline_protocol::retention::Stood;
 
 use super::outbox::{Output, Route};
 use super::valve::{Standing, Valve};
@@ -172,34 +173,6 @@ pub(crate) fn restore_time(
     }
 }
 
-/// Where a reader stood in checkpoints (SPEC 15.11).
-pub(crate) struct Stood<P> {
-    /// How many complete checkpoints are kept.
-    retained: usize,
-    /// Not known to be complete.
-    open: BTreeMap<CheckpointId, P>,
-    /// Known to be complete, the oldest first; no more than are kept.
-    complete: VecDeque<P>,
-}
-
-impl<P> Stood<P> {
-    pub(crate) const fn new(retained: usize) -> Self {
-        Self { retained, open: BTreeMap::new(), complete: VecDeque::new() }
-    }
-
-    /// What is known of a complete checkpoint that is newer than those known before: the position in the oldest that is kept, if that is known.
-    fn complete(&mut self, base: CheckpointId) -> Option<&P> {
-        let position = self.open.remove(&base)?;
-        // Those before it are settled too: they are kept no longer than it is.
-        self.open = self.open.split_off(&base);
-        self.complete.push_back(position);
-        if self.complete.len() > self.retained {
-            self.complete.pop_front();
-        }
-        (self.complete.len() == self.retained).then(|| self.complete.front()).flatten()
-    }
-}
-
 /// A source and the chain behind it.
 pub(crate) struct SourceBody<R: SourceReader, L, X> {
     pub(crate) operator: String,
@@ -236,10 +209,10 @@ where
     X: Route<L::Out>,
 {
     fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
-        if let Some(position) = base.and_then(|base| self.stood.complete(base)) {
+        let position = self.reader.position();
+        if let Some(position) = self.stood.taken(checkpoint, base, position) {
             self.reader.kept_from(position);
         }
-        self.stood.open.insert(checkpoint, self.reader.position());
     }
 
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {

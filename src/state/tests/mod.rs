@@ -57,6 +57,8 @@ impl Store for Memory {
         Ok(bytes)
     }
 
+    // Invariant, of all that follows: what is tested here creates blobs and reads them. Another call would be a defect, and fails the test.
+
     fn describe(&self) -> String {
         unreachable!("state only reads and writes blobs")
     }

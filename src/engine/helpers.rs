@@ -78,7 +78,8 @@ where
         let unwanted = Arc::new(AtomicBool::new(false));
         let question = Question { number, ask, unwanted: Arc::clone(&unwanted) };
         let helper = Helper {
-            host: self.host.clone(),
+            me: self.host.me.clone(),
+            over: Arc::clone(&self.host.over),
             open: Arc::clone(&self.open),
             call: self.call,
             answers: Arc::clone(&self.answers),
@@ -115,8 +116,11 @@ where
     }
 }
 
+/// What a call needs. It holds nothing of the engine's but how to reach the task, since it may outlive the job: the lanes are joined when
+/// their last owner is gone, and a job is over when they are.
 struct Helper<Q, A, C> {
-    host: Host,
+    me: Address,
+    over: Arc<AtomicBool>,
     open: OpenClient<C>,
     call: fn(&mut C, &Q) -> Result<A, BoxError>,
     answers: Arc<Mutex<Vec<Answer<A>>>>,
@@ -127,7 +131,7 @@ impl<Q, A, C> Helper<Q, A, C> {
     fn run(self, questions: &crossbeam_channel::Receiver<Question<Q>>, idle: &AtomicUsize) {
         let mut client = None;
         while let Ok(question) = questions.recv() {
-            if !self.host.over.load(Ordering::Acquire) {
+            if !self.over.load(Ordering::Acquire) {
                 self.answer(&mut client, question);
             }
             idle.fetch_add(1, Ordering::AcqRel);
@@ -154,7 +158,7 @@ impl<Q, A, C> Helper<Q, A, C> {
         // Whoever is told of the first takes the others in too.
         if answers.len() == 1 {
             drop(answers);
-            self.host.me.tell(News::Answered);
+            self.me.tell(News::Answered);
         }
     }
 }

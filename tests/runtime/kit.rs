@@ -108,6 +108,8 @@ pub(crate) struct Moods {
     pub(crate) refused_blobs: AtomicU32,
     /// Milliseconds that the blobs of the last subtask take.
     pub(crate) slow_blobs: AtomicU64,
+    /// How many of those are being waited for.
+    pub(crate) being_slow: AtomicU32,
     /// How many claims, and manifests, more cannot be written.
     pub(crate) refused_claims: AtomicU32,
     pub(crate) refused_manifests: AtomicU32,
@@ -157,7 +159,9 @@ impl Store for Moody {
 
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
         if id.subtask.index() == 1 {
+            self.moods.being_slow.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(ms(self.moods.slow_blobs.load(Ordering::Relaxed)));
+            self.moods.being_slow.fetch_sub(1, Ordering::Relaxed);
         }
         if takes_one(&self.moods.refused_blobs) {
             return Err(refused("begin a blob", false));

@@ -10,7 +10,7 @@ use snapline::{
     Restart, Timestamp, Tumbling, Watermarks,
 };
 
-use crate::kit::{assert_ended, config, ms, patient, until, wait};
+use crate::kit::{Moody, assert_ended, config, ms, patient, until, wait};
 
 /// Looks up the numbers below, in one subtask.
 fn run<S: LookupSource<u64, Found = u64>>(
@@ -199,24 +199,30 @@ fn what_is_in_flight_at_a_barrier_is_asked_again_behind_a_failure() {
     );
 }
 
+/// Nobody waits for the thread that hangs, and it keeps nothing of the job alive: when the job is over nobody writes to its store, and
+/// another can have it.
 #[test]
 fn a_call_that_hangs_keeps_no_job_from_its_end() {
     let hanging = Arc::new(AtomicUsize::new(0));
     let hung = Arc::clone(&hanging);
     let hangs = move |number: &u64| -> Result<u64, BoxError> {
-        if *number == 50 {
+        if *number == 0 {
             hung.store(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_secs(3600));
         }
         Ok(number * 10)
     };
+    let store = Moody::default();
+    store.moods.slow_blobs.store(300, Ordering::Relaxed);
     let (flow, out) = (Dataflow::new("hangs"), MemorySink::new());
-    flow.source("in", Generator::new(None, |number| number).rate(20_000))
-        .lookup(Lookup::ordered(hangs).in_flight(2))
+    flow.source("in", Generator::new(None, |number| number).rate(100))
+        .lookup(Lookup::ordered(hangs).in_flight(10_000))
         .sink("out", out.clone());
-    let config = config().parallelism(1).restart(Restart::Never);
+    let config = config().parallelism(1).restart(Restart::Never).storage(store.storage());
     let handle = flow.build(config).expect("builds").spawn().expect("starts");
     until("it hangs", || hanging.load(Ordering::SeqCst) == 1);
+    until("a blob is written", || store.moods.being_slow.load(Ordering::Relaxed) > 0);
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
+    assert_eq!(Arc::strong_count(&store.moods), 1, "who else has the store?");
 }

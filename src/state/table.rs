@@ -280,7 +280,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "see the contract of `Hot`")]
     fn segment_with_room(&mut self, hash: u64) -> (&mut Segment<K, V>, &mut usize) {
-        let way = self.ways.get(hash);
+        // The way of a hash that is not the table's may be another's.
+        let way = match self.place(hash) < self.groups.len() {
+            true => self.ways.get(hash),
+            false => Hot::NONE,
+        };
         // SAFETY: who takes a node out of a group forgets the group's ways; and `self` is borrowed for as long as the segment.
         match unsafe { way.get(&self.clock) } {
             Some(segment) if !segment.is_full() => (segment, &mut self.len),

@@ -274,12 +274,38 @@ fn strings_are_looked_up_without_being_copied() {
     assert_eq!(table.len(), keys.len());
 }
 
+/// Also where its way is another group's, because there are more groups than ways, and whether that group's segment has room or not.
 #[test]
-#[should_panic(expected = "routed to the wrong subtask")]
 fn a_key_of_another_subtask_is_refused() {
-    let mut table: Table<u64, u64> = Table::new(8..9, 16);
-    let key = (0u64..).find(|key| group_of(hash(key), 16) < 8).expect("most are");
-    table.entry(hash(&key), key, || 0);
+    for (groups, key_groups) in [(8..9, 16), (3..6, 16), (0..0, 8), (5..12, 12), (64..128, 128)] {
+        let all = || (0u64..).map(|key| (key, group_of(hash(&key), key_groups)));
+        let mut table: Table<u64, u64> = Table::new(groups.clone(), key_groups);
+        for (key, group) in all().take(5_000) {
+            if groups.contains(&group) {
+                table.entry_pair(hash(&key), key, || 0);
+            }
+        }
+        let len = table.len();
+        for other in (0..key_groups).filter(|group| !groups.contains(group)) {
+            let (key, _) = all().find(|(_, group)| *group == other).expect("there are many keys");
+            let mut refused = |puts: &mut dyn FnMut(&mut Table<u64, u64>)| {
+                let mut table = std::panic::AssertUnwindSafe((&mut table, puts));
+                let caught = std::panic::catch_unwind(move || {
+                    let (table, puts) = &mut *table;
+                    puts(table);
+                });
+                let payload = caught.expect_err("it is refused");
+                let text = payload.downcast_ref::<String>().expect("a text");
+                assert!(text.contains("routed to the wrong subtask"), "{text}");
+            };
+            refused(&mut |table| _ = table.entry_pair(hash(&key), key, || 0));
+            refused(&mut |table| _ = table.entry(hash(&key), key, || 0));
+            refused(&mut |table| _ = table.entry_ref(hash(&key), &key, || 0));
+            refused(&mut |table| _ = table.insert(hash(&key), key, 0));
+            refused(&mut |table| _ = table.get(hash(&key), &key));
+        }
+        assert_eq!(table.len(), len);
+    }
 }
 
 /// Also where they wrote to both halves of a group that was divided in between.

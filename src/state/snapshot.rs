@@ -98,17 +98,22 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
     }
 }
 
+/// MessagePack's header of an array of two.
+const PAIR: u8 = 0x92;
+
 /// An array of pairs; fields by their names (SPEC 14.5).
 fn encode_entries<'a, K: Key, V: StateValue>(
     entries: impl ExactSizeIterator<Item = &'a (K, V)>,
     bytes: &mut Vec<u8>,
 ) -> Result<(), BoxError> {
     let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
-    let mut array = serializer.serialize_seq(Some(entries.len()))?;
-    for entry in entries {
-        array.serialize_element(entry)?;
+    serializer.serialize_seq(Some(entries.len()))?.end()?;
+    for (key, value) in entries {
+        // What serde makes of a pair, at a third of the price.
+        serializer.get_mut().push(PAIR);
+        key.serialize(&mut serializer)?;
+        value.serialize(&mut serializer)?;
     }
-    array.end()?;
     Ok(())
 }
 

@@ -342,7 +342,10 @@ impl Store for LocalStore {
                 layout.remove(&layout.manifest(checkpoint)).map_err(behind_the_effect)?;
             }
         }
-        // SPEC 8.5: manifests first, durably. Always, for an earlier deletion of them may have been cut short before this.
+        if manifests.is_empty() && blobs.is_empty() {
+            return Ok(());
+        }
+        // SPEC 8.5: manifests first, durably. Even if there are none: an earlier deletion of them may have been cut short before this.
         layout.sync(&layout.checkpoints()).map_err(behind_the_effect)?;
         // SPEC 13.8: without the guard, so that no manifest waits for it. What is garbage stays garbage whoever owns the store (SPEC 8.1).
         for &id in blobs {

@@ -107,6 +107,8 @@ const WHY_NOT: &[(Mutant, &str)] = &[
         Mutant::FailsOverDuringWrite,
         "production reads the facts on the lane that writes manifests, behind the write in flight",
     ),
+    (Mutant::ForgetsIncomplete, CONNECTOR),
+    (Mutant::ForgetsKept, CONNECTOR),
     (Mutant::FenceForgotten, "its law, ids-monotone, is not judged"),
     (Mutant::IdsFromRestored, PROCESS),
     (Mutant::LocalNamesKept, TORN),

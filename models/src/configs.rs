@@ -371,7 +371,7 @@ fn ends() -> Vec<Config> {
 }
 
 fn storage() -> Vec<Config> {
-    use Guard::{Aborted, Collected, Recommitting, Restored, SharedOutlived};
+    use Guard::{Aborted, Collected, Forgotten, Recommitting, Restored, SharedOutlived};
     vec![
         config(
             Scenario {
@@ -422,6 +422,32 @@ fn storage() -> Vec<Config> {
             "snapshots share blobs, one checkpoint is kept, the rest is deleted by reachability",
             "several checkpoints under way",
             &[Collected, SharedOutlived, Restored, Recommitting],
+        ),
+        config(
+            Scenario {
+                retained: Some(1),
+                forgets: true,
+                checkpoints: 2,
+                faults: Faults { coordinator_crashes: 1, ..crashes(1) },
+                ..Scenario::new("dropped-input", shape::chain())
+            },
+            1_699_866,
+            "a source's input is dropped up to where the newest complete checkpoint begins",
+            "sources that never hear that a checkpoint is complete",
+            &[Forgotten, Restored, Collected],
+        ),
+        config(
+            Scenario {
+                retained: Some(2),
+                forgets: true,
+                checkpoints: 3,
+                faults: crashes(1),
+                ..Scenario::new("dropped-input-two-kept", shape::chain())
+            },
+            731_533,
+            "the same where two checkpoints are kept",
+            "a damaged checkpoint, for which an older one is restored",
+            &[Forgotten, Restored, Collected],
         ),
         config(
             Scenario {

@@ -188,6 +188,7 @@ struct Keys {
     stop: Option<StopKind>,
     retained: Option<usize>,
     shared: Option<bool>,
+    forgets: Option<bool>,
     id_block: Option<u64>,
     max_concurrent: Option<usize>,
     tolerable_failures: Option<u32>,
@@ -215,6 +216,7 @@ impl Keys {
             stop: self.stop.or(default.stop),
             retained: self.retained.or(default.retained),
             shared: self.shared.unwrap_or(default.shared),
+            forgets: self.forgets.unwrap_or(default.forgets),
             id_block: self.id_block.unwrap_or(default.id_block),
             max_concurrent: self.max_concurrent.unwrap_or(default.max_concurrent),
             tolerable_failures: self.tolerable_failures.unwrap_or(default.tolerable_failures),
@@ -371,6 +373,7 @@ capacity = 4
 stop = "drain"
 retained = 1
 shared = true
+forgets = true
 id-block = 2
 max-concurrent = 2
 tolerable-failures = 1
@@ -386,6 +389,7 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert_eq!((scenario.records, scenario.checkpoints, scenario.capacity), (3, 2, 4));
         assert_eq!(scenario.stop, Some(StopKind::Drain));
         assert_eq!((scenario.retained, scenario.shared, scenario.id_block), (Some(1), true, 2));
+        assert!(scenario.forgets);
         assert_eq!((scenario.max_concurrent, scenario.tolerable_failures), (2, 1));
         assert_eq!(scenario.narrow.as_deref(), Some("out"));
         assert!(!scenario.prompt_writes);

@@ -15,7 +15,7 @@ pub enum Law {
     CutComplete,
     /// L2: in exactly-once mode it holds nothing from behind them, and nothing twice.
     CutClean,
-    /// L3: every manifest in storage has all its blobs, whole.
+    /// L3: every manifest in storage has all its blobs, whole, and the newest of them, as many as are kept, find their input.
     Restorable,
     /// L4: a transaction is committed only when a completed checkpoint holds it.
     CommitAfterComplete,
@@ -145,6 +145,7 @@ impl Law {
             }
             Self::Restorable => {
                 world.disk.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
+                    && finds_input(setup, world)
             }
             Self::CommitAfterComplete => !world.witness.early_commit,
             Self::NoDuplicates => {
@@ -213,6 +214,21 @@ impl Cut<'_> {
                 .is_none_or(|state| state.once & !expected == 0 && state.twice == 0)
         })
     }
+}
+
+/// Whether the newest checkpoints, as many as are kept for being new (SPEC 8.1), begin where their sources' input still is (SPEC 15.11).
+fn finds_input(setup: &Setup, world: &World) -> bool {
+    let retained = setup.scenario.retained.unwrap_or(usize::MAX).max(1);
+    world.disk.manifests.iter().rev().take(retained).all(|manifest| {
+        let roots = world.roots_of(setup, manifest).map(|root| world.disk.blob(root));
+        // A blob that is not there is the other half of the law.
+        let begins = roots.map(|blob| blob.map_or(u8::MAX, |blob| blob.position));
+        let mut of_sources = begins.enumerate();
+        world.dropped.is_empty()
+            || of_sources.all(|(subtask, begins)| {
+                !setup.topology.sources().contains(subtask) || begins >= world.dropped[subtask]
+            })
+    })
 }
 
 fn prefix(setup: &Setup, world: &World) -> bool {

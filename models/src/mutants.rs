@@ -140,6 +140,14 @@ mutants! {
         "Deletion takes the fence with it.",
         "fence deleted by GC; KAFKA-9144, Jet d52982f0e8",
         retaining(chain());
+    ForgetsIncomplete, "forgets-incomplete", Restorable,
+        "What a source has read is dropped at its barrier, before the checkpoint is complete.",
+        "a queue acknowledged at the snapshot instead of at its completion",
+        Scenario { forgets: true, ..crashing(retaining(chain())) };
+    ForgetsKept, "forgets-kept", Restorable,
+        "What a source has read is dropped up to the newest complete checkpoint, though older ones are kept.",
+        "an older checkpoint that is kept, of which the input is gone",
+        Scenario { forgets: true, retained: Some(2), checkpoints: 3, ..retaining(chain()) };
     IdsFromRestored, "ids-from-restored", IdsMonotone,
         "A new coordinator goes on behind the newest completed checkpoint's id.",
         "Arroyo #1003; ids reused after failover",

@@ -137,6 +137,9 @@ pub struct Scenario {
     pub retained: Option<usize>,
     /// Snapshots share blobs with the checkpoint they are based on.
     pub shared: bool,
+    /// What sources read from drops what they say they need not keep (SPEC 15.11).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forgets: bool,
     /// Checkpoint ids one durable reservation covers.
     pub id_block: u64,
     /// Checkpoints under way at once.
@@ -153,6 +156,12 @@ pub struct Scenario {
     pub queued: Queued,
     /// The budget of faults.
     pub faults: Faults,
+}
+
+/// Files of scenarios without it stay as they were.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// [`Stop`], for scenario files.
@@ -188,6 +197,7 @@ impl Scenario {
             stop: None,
             retained: None,
             shared: false,
+            forgets: false,
             id_block: 8,
             max_concurrent: 1,
             tolerable_failures: 2,

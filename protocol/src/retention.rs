@@ -111,7 +111,7 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
 }
 
 /// Where a source stood at its barriers, and from where on it must be able to read again (SPEC 15.11). `P` is its position.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Stood<P> {
     /// How many complete checkpoints are kept.
     retained: usize,

@@ -380,6 +380,7 @@ fn lower(scenario: &Scenario) -> Vec<Scenario> {
     }
     with(&|s| s.stop = None);
     with(&|s| s.shared = false);
+    with(&|s| s.forgets = false);
     with(&|s| s.retained = None);
     with(&|s| s.prompt_writes = true);
     with(&|s| s.max_concurrent = s.max_concurrent.min(2) - s.max_concurrent.min(2) / 2);

@@ -143,6 +143,7 @@ impl Step<'_> {
         }
         let skip = self.skips_write(place);
         let blob = self.take_blob(place, barrier);
+        self.forget(place, barrier, blob.position);
         let attempt = self.task(place).aligner.attempt();
         if is_sink {
             self.task(place).open = crate::tally::Tally::default();
@@ -159,6 +160,22 @@ impl Step<'_> {
         } else if self.setup.scenario.prompt_writes && !is_sink {
             let write = self.task(place).writes.len() - 1;
             self.written(place, write, true);
+        }
+    }
+
+    /// A source says from where on it needs its input, and what is before is dropped (SPEC 15.11).
+    fn forget(&mut self, place: Place, barrier: Barrier, position: u8) {
+        // Wrong: its own checkpoint is thought to be complete already.
+        let base = match self.wrong(Mutant::ForgetsIncomplete) {
+            true => Some(barrier.checkpoint),
+            false => barrier.base,
+        };
+        let subtask = self.subtask(place);
+        let Some(stood) = &mut self.task(place).stood else { return };
+        let Some(&from) = stood.taken(barrier.checkpoint, base, position) else { return };
+        if from > self.world.dropped[subtask] {
+            self.world.dropped[subtask] = from;
+            self.guard(Guard::Forgotten);
         }
     }
 

@@ -10,6 +10,7 @@ use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, BlobId, TxnId};
 use snapline_protocol::message::CommitPermit;
 use snapline_protocol::recovery::{Decision, decide};
+use snapline_protocol::retention::Stood;
 use snapline_protocol::topology::Role;
 
 use super::disk::blob_name;
@@ -106,7 +107,16 @@ impl Step<'_> {
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
+            stood: None,
         };
+        if self.setup.scenario.forgets
+            && self.setup.topology.role(config.subtask) == Role::Source
+            && let Some(retained) = self.setup.scenario.retained
+        {
+            // Wrong: older ones that are kept are not thought of.
+            let retained = if self.wrong(Mutant::ForgetsKept) { 1 } else { retained };
+            task.stood = Some(Stood::new(retained));
+        }
         if self.wrong(Mutant::NotResetBeforeFirst) && restored.is_none() {
             task.position = before.map_or(0, |before| before.position);
         }
@@ -221,6 +231,7 @@ impl Step<'_> {
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
+            stood: None,
         });
     }
 

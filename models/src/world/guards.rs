@@ -195,11 +195,13 @@ pub enum Guard {
     Stopped,
     /// At least once: readers saw a record twice.
     SeenTwice,
+    /// A source's input was dropped where it needed it no more.
+    Forgotten,
 }
 
 impl Guard {
     /// Every guard, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Completed,
         Self::Aborted,
         Self::Held,
@@ -221,6 +223,7 @@ impl Guard {
         Self::Finished,
         Self::Stopped,
         Self::SeenTwice,
+        Self::Forgotten,
     ];
 
     /// Its number among the marks of a run, behind the arms.

@@ -22,6 +22,7 @@ use snapline_protocol::fence::Host;
 use snapline_protocol::ids::{CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::{Barrier, ToCoordinator, ToTask};
 use snapline_protocol::recovery::Decision;
+use snapline_protocol::retention::Stood;
 use snapline_protocol::{Machine, Out, Verdict};
 
 pub use action::{Action, KINDS};
@@ -88,6 +89,8 @@ pub struct Task {
     pub call: Option<TxnId>,
     /// Snapshots it may build on; only where blobs are shared.
     pub past: Vec<Past>,
+    /// A source: where it stood at its barriers; only where what is not needed is dropped.
+    pub stood: Option<Stood<u8>>,
 }
 
 /// A task of an ended attempt that does not know, with what was left in its input channels.
@@ -173,6 +176,8 @@ pub struct World {
     pub external: Vec<External>,
     /// Tasks of ended attempts.
     pub zombies: Vec<Zombie>,
+    /// How many of each source subtask's records can be read no more; empty where nothing is dropped.
+    pub dropped: Vec<u8>,
     /// What must not have happened.
     pub witness: Witness,
 }
@@ -208,6 +213,10 @@ impl World {
             disk: Disk::default(),
             external: setup.topology.sinks().iter().map(|_| External::default()).collect(),
             zombies: Vec::new(),
+            dropped: match setup.scenario.forgets {
+                true => vec![0; setup.topology.subtasks().len()],
+                false => Vec::new(),
+            },
             witness: Witness::default(),
         };
         let mut marks = Marks::default();

@@ -245,8 +245,9 @@ fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure>
     if let Some(defects) = &overview.defects {
         writeln!(
             out,
-            "\n{} defects{}",
+            "\n{} defect{}{}",
             defects.len(),
+            if defects.len() == 1 { "" } else { "s" },
             if defects.is_empty() { "; every byte was read" } else { ":" }
         )?;
         for Defect { file, expected, found } in defects {

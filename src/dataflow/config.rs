@@ -138,6 +138,8 @@ pub struct JobConfig {
     pub(crate) allow_older: bool,
     pub(crate) resume: Resume,
     pub(crate) upload_threads: usize,
+    /// How many checkpoint ids are reserved in one write (SPEC 4.2).
+    pub(crate) id_block: u64,
     pub(crate) recording: Option<Recording>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics_interval: Option<Duration>,
@@ -162,6 +164,7 @@ impl Default for JobConfig {
             allow_older: false,
             resume: Resume::default(),
             upload_threads: 2,
+            id_block: 1024,
             recording: None,
             #[cfg(feature = "metrics")]
             metrics_interval: Some(Duration::from_secs(5)),
@@ -279,6 +282,14 @@ impl JobConfig {
     /// How many threads write snapshots and commit transactions. Default: 2.
     pub fn upload_threads(mut self, threads: usize) -> Self {
         self.upload_threads = threads;
+        self
+    }
+
+    /// How many checkpoint ids are reserved in one write (SPEC 4.2), one or more. Default: 1024. For tests of stores: a job of a test's length
+    /// needs no second write, and so never comes to [`crate::store::Store::reserve`].
+    #[doc(hidden)]
+    pub fn id_block(mut self, ids: u64) -> Self {
+        self.id_block = ids;
         self
     }
 

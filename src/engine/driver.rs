@@ -34,9 +34,6 @@ use crate::trace::{Recorder, What};
 /// How long sinks have to report before they are told again that a checkpoint is complete.
 const RESEND: Duration = Duration::from_secs(1);
 
-/// How many ids one durable reservation covers.
-const ID_BLOCK: u64 = 1024;
-
 /// Parts of a checkpoint that have come in.
 pub(super) struct Gathered {
     pub(super) parts: BTreeMap<SubtaskId, Part>,
@@ -126,7 +123,7 @@ impl Driver {
             max_concurrent: settings.max_concurrent,
             tolerable_failures: settings.tolerable_failures,
             retained: Some(settings.retained),
-            id_block: ID_BLOCK,
+            id_block: settings.id_block,
         };
         board.tells_time_by(platform.clock.clone());
         let policy = policy(&*store, settings.allow_older, settings.resume)?;

@@ -21,6 +21,8 @@ use crate::plan::{JobPlan, Shape};
 pub(crate) const RECORDS: u64 = 12_000;
 /// How many keys they have.
 pub(crate) const KEYS: u64 = 97;
+/// How many checkpoint ids are reserved at a time.
+const ID_BLOCK: u64 = 3;
 /// What a child says when a manifest was put.
 pub(crate) const COMPLETE: &str = "checkpoint complete";
 
@@ -52,6 +54,8 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         .checkpoint_interval(Duration::from_millis(plan.interval))
         .retained_checkpoints(plan.retained)
         .max_concurrent_checkpoints(plan.concurrent)
+        // So that these short jobs reserve ids again and again.
+        .id_block(ID_BLOCK)
         .require(Level::ExactlyOnce)
         .record(crate::traces(&dir))
         .storage(Storage::Custom(Arc::new(MortalStore(Arc::new(store)))));

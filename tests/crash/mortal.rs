@@ -16,13 +16,15 @@ use snapline::store::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError}
 
 use crate::child::COMPLETE;
 
-/// Where a process can be killed. `Store::reserve` is not among them: these jobs need fewer ids than a claim gives them.
+/// Where a process can be killed.
 pub(crate) const POINTS: &[&str] = &[
     // The coordinator and its store.
     "store-open-before",
     "store-open-after",
     "claim-before",
     "claim-after",
+    "reserve-before",
+    "reserve-after",
     "put-manifest-before",
     "put-manifest-after",
     "delete-before",
@@ -116,7 +118,10 @@ impl Store for MortalStore {
     }
 
     fn reserve(&self, term: Term, until: CheckpointId) -> Result<(), StoreError> {
-        self.0.reserve(term, until)
+        point("reserve-before");
+        let reserved = self.0.reserve(term, until);
+        point("reserve-after");
+        reserved
     }
 
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {

@@ -108,7 +108,17 @@ pub(crate) fn all() -> Vec<Plan> {
     for shape in shapes {
         for (point, name) in POINTS.iter().enumerate() {
             let job = job(shape, &mut random);
-            let once = ["store", "claim", "fence", "open", "roll-back", "read", "verify", "list"];
+            let once = [
+                "store",
+                "claim",
+                "reserve",
+                "fence",
+                "open",
+                "roll-back",
+                "read",
+                "verify",
+                "list",
+            ];
             let restores =
                 ["read", "verify", "roll-back"].iter().any(|begins| name.starts_with(begins));
             let count = if once.iter().any(|begins| name.starts_with(begins)) {

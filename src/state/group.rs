@@ -23,6 +23,9 @@ pub(super) struct Segment<K, V> {
 }
 
 impl<K: Key, V: StateValue> Segment<K, V> {
+    /// So few entries, or fewer, are few: an eighth of what makes a segment full. Two siblings that both have few become one.
+    const FEW: usize = Self::FULL / 8;
+
     /// How many entries make a segment full: seven eighths of a power of two, which is what a hash table holds before it grows.
     pub(super) const FULL: usize = {
         let entry = if size_of::<(K, V)>() == 0 { 1 } else { size_of::<(K, V)>() };
@@ -46,6 +49,26 @@ impl<K: Key, V: StateValue> Segment<K, V> {
         self.entries.len() >= self.limit
     }
 
+    /// Whether, without the entry that was just taken out, it has come to a number of entries at which its room is looked at; not at each, so
+    /// that looking costs nothing for each.
+    #[inline]
+    pub(super) fn has_thinned_out(&self) -> bool {
+        let left = self.entries.len();
+        (left == Self::FEW || left == 0) && (self.depth > 0 || self.has_room_to_spare())
+    }
+
+    /// Whether most of its room is empty. A little is no matter: it would soon be needed again.
+    fn has_room_to_spare(&self) -> bool {
+        self.entries.capacity() / 8 >= self.entries.len().max(Self::FEW / 2)
+    }
+
+    /// Gives room back, if it has some to spare; it keeps some.
+    fn shrink(&mut self) {
+        if self.has_room_to_spare() {
+            self.entries.shrink_to(Self::FEW.max(2 * self.entries.len()), rehash);
+        }
+    }
+
     /// Whether a division, however deep, would part any of its entries.
     fn is_divisible(&self, key_groups: u16) -> bool {
         let deepest = |(key, _): &(K, V)| prefix_of(hash(key), key_groups, MAX_DEPTH);
@@ -67,6 +90,8 @@ pub(super) struct Group<K, V> {
     key_groups: u16,
     /// The depth of the deepest segment.
     depth: u8,
+    /// How many segments have that depth.
+    deepest: usize,
     /// For each prefix of that depth, the place of its segment.
     index: Vec<u32>,
     segments: Vec<Node<Segment<K, V>>>,
@@ -74,9 +99,10 @@ pub(super) struct Group<K, V> {
 
 impl<K: Key, V: StateValue> Fork for Group<K, V> {
     fn fork(&self, clock: &Clock) -> Self {
-        let Self { key_groups, depth, index, segments } = self;
+        let Self { key_groups, depth, deepest, index, segments } = self;
         let segments = segments.iter().map(|segment| segment.fork(clock)).collect();
-        Self { key_groups: *key_groups, depth: *depth, index: index.clone(), segments }
+        let (index, key_groups) = (index.clone(), *key_groups);
+        Self { key_groups, depth: *depth, deepest: *deepest, index, segments }
     }
 }
 
@@ -89,7 +115,7 @@ fn slots(index_depth: u8, depth: u8, prefix: u32) -> Range<usize> {
 impl<K: Key, V: StateValue> Group<K, V> {
     pub(super) fn new(key_groups: u16, clock: &mut Clock) -> Self {
         let segment = Node::new(Segment::new(0, 0, HashTable::new()), clock);
-        Self { key_groups, depth: 0, index: vec![0], segments: vec![segment] }
+        Self { key_groups, depth: 0, deepest: 1, index: vec![0], segments: vec![segment] }
     }
 
     /// A group of these segments; `None` if they do not divide it without gap or overlap.
@@ -113,8 +139,9 @@ impl<K: Key, V: StateValue> Group<K, V> {
         if index.contains(&u32::MAX) {
             return None;
         }
+        let deepest = segments.iter().filter(|segment| segment.depth == depth).count();
         let segments = segments.into_iter().map(|segment| Node::new(segment, clock)).collect();
-        Some(Self { key_groups, depth, index, segments })
+        Some(Self { key_groups, depth, deepest, index, segments })
     }
 
     /// In an order that depends on the history.
@@ -185,11 +212,92 @@ impl<K: Key, V: StateValue> Group<K, V> {
 
         if depth > self.depth {
             self.index = self.index.iter().flat_map(|place| [*place; 2]).collect();
-            self.depth = depth;
+            (self.depth, self.deepest) = (depth, 0);
+        }
+        if depth == self.depth {
+            self.deepest += 2;
         }
         // A segment of 2^17 a group, each with an entry at least: a `u32` counts them.
         let added = self.segments.len() as u32 - 1;
         self.index[slots(self.depth, depth, low + 1)].fill(added);
+    }
+}
+
+impl<K: Key, V: StateValue> Group<K, V> {
+    /// Whether [`Self::condense`] would let segments leave their places.
+    pub(super) fn is_joinable(&self, hash: u64) -> bool {
+        self.sibling(self.place(hash)).is_some()
+    }
+
+    /// Gives back room that the segment of this hash has and does not need. It becomes one with its sibling if both have few entries, and that
+    /// one with its own.
+    pub(super) fn condense(&mut self, hash: u64, clock: &mut Clock) {
+        let mut place = self.place(hash);
+        while let Some(sibling) = self.sibling(place) {
+            place = self.join(place, sibling, clock);
+        }
+        self.segments[place].write(clock).shrink();
+    }
+
+    /// The same for all segments that have room to give back.
+    pub(super) fn condense_all(&mut self, clock: &mut Clock) {
+        let mut place = 0;
+        while place < self.segments.len() {
+            match self.sibling(place) {
+                // Whatever is where the sibling was has not been looked at.
+                Some(sibling) => place = self.join(place, sibling, clock).min(sibling),
+                None => place += 1,
+            }
+        }
+        for segment in &mut self.segments {
+            if segment.get().has_room_to_spare() {
+                segment.write(clock).shrink();
+            }
+        }
+    }
+
+    /// The place of the other half of what was divided into this segment and it, if both together have few entries. If they had many, they would
+    /// soon be divided again.
+    fn sibling(&self, place: usize) -> Option<usize> {
+        let Segment { depth, prefix, entries, .. } = self.segments[place].get();
+        if *depth == 0 {
+            return None;
+        }
+        let first = slots(self.depth, *depth, prefix ^ 1).start;
+        let place = self.index[first] as usize;
+        let other = self.segments[place].get();
+        let few = 2 * Segment::<K, V>::FEW;
+        (other.depth == *depth && entries.len() + other.entries.len() <= few).then_some(place)
+    }
+
+    /// Makes one segment of two siblings, and tells its place.
+    fn join(&mut self, place: usize, sibling: usize, clock: &mut Clock) -> usize {
+        let other = self.segments.swap_remove(sibling).take(clock);
+        if let Some(moved) = self.segments.get(sibling) {
+            let Segment { depth, prefix, .. } = moved.get();
+            self.index[slots(self.depth, *depth, *prefix)].fill(sibling as u32);
+        }
+        // The last one has moved to where the sibling was.
+        let place = if place == self.segments.len() { sibling } else { place };
+        let segment = self.segments[place].write(clock);
+        let (depth, prefix) = (segment.depth - 1, segment.prefix >> 1);
+        let mut entries = std::mem::take(&mut segment.entries);
+        entries.reserve(other.entries.len(), rehash);
+        for (key, value) in other.entries {
+            entries.insert_unique(within(hash(&key)), (key, value), rehash);
+        }
+        *segment = Segment::new(depth, prefix, entries);
+        self.index[slots(self.depth, depth, prefix)].fill(place as u32);
+        if depth + 1 == self.depth {
+            self.deepest -= 2;
+        }
+        if self.deepest == 0 {
+            self.depth = depth;
+            self.index = self.index.iter().step_by(2).copied().collect();
+            let deepest = |segment: &&Node<Segment<K, V>>| segment.get().depth == depth;
+            self.deepest = self.segments.iter().filter(deepest).count();
+        }
+        place
     }
 }
 

@@ -147,7 +147,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let found =
             segment.entries.find_entry(within(hash), |(other, _)| other.borrow() == key).ok()?;
         let ((_, value), _) = found.remove();
+        let thin = segment.has_thinned_out();
         self.len -= 1;
+        if thin {
+            self.condense(hash);
+        }
         Some(value)
     }
 
@@ -215,8 +219,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
     }
 
     fn extract_into(&mut self, take: impl Fn(&K, &V) -> bool, mut to: impl FnMut(Vec<(K, V)>)) {
-        let Self { groups, clock, len, .. } = self;
-        for group in groups {
+        let Self { groups, clock, len, ways, .. } = self;
+        for (place, group) in groups.iter_mut().enumerate() {
             let has_any = |segment: &Segment<K, V>| {
                 segment.entries.iter().any(|(key, value)| take(key, value))
             };
@@ -232,8 +236,38 @@ impl<K: Key, V: StateValue> Table<K, V> {
                 }
             }
             *len -= taken.len();
+            ways.forget(place);
+            group.condense_all(clock);
             to(taken);
         }
+    }
+
+    /// Gives back room that the segment of this hash has and does not need, now that entries were taken out.
+    #[cold]
+    #[inline(never)]
+    fn condense(&mut self, hash: u64) {
+        let place = self.place(hash);
+        let Self { groups, clock, ways, .. } = self;
+        let group = groups[place].write(clock);
+        if group.is_joinable(hash) {
+            // Segments leave their places (the contract of `Hot`).
+            ways.forget(place);
+        }
+        group.condense(hash, clock);
+    }
+
+    /// How many bytes its hash tables have allocated.
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        let groups = self.groups.iter().map(Node::get);
+        let segments = groups.flat_map(Group::segments).map(Node::get);
+        segments.map(|segment| segment.entries.allocation_size()).sum()
+    }
+
+    /// How many segments there are.
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> usize {
+        self.groups.iter().map(|group| group.get().segments().len()).sum()
     }
 
     /// Takes out all entries of a key group, by hash: in an order that does not depend on the history, but for keys whose hashes are

@@ -5,6 +5,7 @@ mod hash;
 mod restore;
 mod sharing;
 mod table;
+mod thinning;
 
 use std::collections::BTreeMap;
 

@@ -34,6 +34,8 @@ enum Op {
     Set(u32, u64),
     Double(u32),
     Remove(u32),
+    /// Removes a run of keys, one by one.
+    Clear(u32, u32),
     Retain(u64),
     Extract(u64),
     TakeGroup(u16),
@@ -53,6 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key(), any::<u64>()).prop_map(|(key, value)| Op::Set(key, value)),
         2 => key().prop_map(Op::Double),
         4 => key().prop_map(Op::Remove),
+        2 => (key(), 200u32..2000).prop_map(|(from, many)| Op::Clear(from, many)),
         1 => (2u64..5).prop_map(Op::Retain),
         1 => (2u64..5).prop_map(Op::Extract),
         1 => (0..GROUPS).prop_map(Op::TakeGroup),
@@ -128,6 +131,12 @@ impl Run {
                 let removed = table.remove(hash(&key), &key).map(|large| large.count);
                 assert_eq!(removed, model.remove(&key));
                 assert_eq!(table.get(hash(&key), &key), None);
+            }
+            Op::Clear(from, many) => {
+                for key in from..from + many {
+                    let removed = table.remove(hash(&key), &key).map(|large| large.count);
+                    assert_eq!(removed, model.remove(&key));
+                }
             }
             Op::Retain(by) => {
                 table.retain(|key, _| u64::from(*key) % by != 0);

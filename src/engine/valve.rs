@@ -99,6 +99,11 @@ impl Valve {
             Mark::Watermark(_) if at.standing.idle => {}
             Mark::Watermark(_) => {
                 at.counts |= watermark >= before.watermark;
+                // It speaks, and is not idle: then the task is not. Without a restart that was heard before (16.4); but a task that is restored
+                // may have other inputs than it had (15.6).
+                if let Some(standing) = &mut self.standing {
+                    standing.idle = false;
+                }
                 self.least();
             }
             Mark::Active => {
@@ -214,6 +219,15 @@ mod tests {
         assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
         assert_eq!(valve.end(0).collect::<Vec<_>>(), [Idle]);
         assert_eq!(valve.standing(), Some(Standing { watermark: 10, idle: true }));
+    }
+
+    /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is not when that input speaks.
+    #[test]
+    fn a_restored_valve_hears_an_input_that_it_did_not_have_before() {
+        let mut valve = Valve::new(1);
+        valve.resume(Some(Standing { watermark: 10, idle: true }));
+        assert_eq!(told(&mut valve, 0, Watermark(5)), [Active]);
+        assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
     }
 
     /// SPEC 16.1

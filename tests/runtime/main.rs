@@ -12,3 +12,4 @@ mod stores;
 #[path = "../pipelines/wild.rs"]
 #[allow(dead_code, reason = "random pipelines use all of it")]
 mod wild;
+mod wiring;

@@ -1,0 +1,188 @@
+//! Checkpoints restored into jobs of the same operators that are wired in another way (SPEC 15.6): state goes by the operator's name.
+
+use std::collections::BTreeSet;
+
+use snapline::connect::{Generator, MemorySink};
+use snapline::state::List;
+use snapline::store::MemoryStore;
+use snapline::{
+    Dataflow, Emit, Ended, FromInputs, Identity, JobError, JobHandle, Pipe, Stream, Timestamp,
+    Tumbling, Watermarks,
+};
+
+use crate::kit::{assert_ended, in_memory, ms, until, wait};
+
+/// A key, and a number that no other record has.
+type Record = (u64, u64);
+type Branch = Stream<FromInputs<Identity<Record>>>;
+
+/// How many each source has: `a` the numbers from 0, `b` those behind.
+const COUNT: u64 = 4_000;
+
+/// All records of both sources, in two branches each.
+struct Inputs {
+    a: (Branch, Branch),
+    b: (Branch, Branch),
+}
+
+fn inputs(flow: &Dataflow) -> Inputs {
+    let source = |name, from| {
+        let numbers = Generator::new(COUNT, move |number| (number % 7, from + number));
+        flow.source(name, numbers.rate(20_000)).fork()
+    };
+    Inputs { a: source("a", 0), b: source("b", COUNT) }
+}
+
+/// The branches that do not go into state, all into one sink.
+fn rest(two: Branch, three: Branch, four: Branch, sink: &MemorySink<u64>) {
+    two.named("two")
+        .union(three.named("three"))
+        .named("two-and-three")
+        .union(four.named("four"))
+        .named("rest")
+        .map(|(_, number)| number)
+        .sink("others", sink.clone());
+}
+
+type Lists = MemorySink<(u64, List<u64>)>;
+
+/// Lists of the numbers of each key.
+fn lists<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Lists) {
+    one.named("one")
+        .keyed()
+        .aggregate(Emit::AtEnd, |list: &mut List<u64>, number| list.push(number))
+        .named("lists")
+        .sink("out", sink.clone());
+}
+
+/// Runs a job until it has read a part of its input, and suspends it.
+fn suspend(handle: JobHandle) {
+    until("a part was read", || handle.status().completed > 2);
+    handle.suspend();
+    assert_ended(wait(handle), Ended::Suspended);
+}
+
+fn spawn(flow: Dataflow, store: &MemoryStore) -> JobHandle {
+    flow.build(in_memory(store).key_groups(16)).expect("builds").spawn().expect("starts")
+}
+
+/// Each of the numbers of both sources is there twice, once for each branch.
+fn assert_twice(mut found: Vec<u64>) {
+    found.sort_unstable();
+    assert!(found.iter().copied().eq((0..4 * COUNT).map(|twice| twice / 2)), "{}", found.len());
+}
+
+/// SPEC 15.6
+#[test]
+fn state_is_found_by_operators_whose_inputs_come_from_elsewhere() {
+    let (store, sink, others) = (MemoryStore::new(), Lists::new(), MemorySink::new());
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    lists(a.0, &sink);
+    rest(b.0, a.1, b.1, &others);
+    suspend(spawn(flow, &store));
+
+    // `b` where `a` was and the other way round, and operators without state in between.
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    lists(b.0.filter(|_| true).map(|(key, number)| (key, number)), &sink);
+    rest(a.0, a.1, b.1, &others);
+    let outcome = assert_ended(wait(spawn(flow, &store)), Ended::Finished);
+    assert!(outcome.status.restored_from.is_some());
+
+    let listed: Vec<u64> =
+        sink.committed().iter().flat_map(|(_, list)| list.iter().copied()).collect();
+    let of_a = listed.iter().filter(|number| **number < COUNT).count();
+    assert!(of_a > 0 && of_a < listed.len(), "{of_a} of {} are from before", listed.len());
+    let keyed = sink
+        .committed()
+        .iter()
+        .all(|(key, list)| list.iter().all(|number| number % COUNT % 7 == *key));
+    assert!(keyed && sink.committed().len() == 7);
+    assert_twice([listed, others.committed()].concat());
+}
+
+/// SPEC 15.6: what was a key is none of another type.
+#[test]
+fn state_whose_keys_are_of_another_type_is_refused() {
+    let (store, sink, others) = (MemoryStore::new(), Lists::new(), MemorySink::new());
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    lists(a.0, &sink);
+    rest(b.0, a.1, b.1, &others);
+    suspend(spawn(flow, &store));
+
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    a.0.named("one")
+        .map(|(key, number)| (key.to_string(), number))
+        .named("one")
+        .keyed()
+        .aggregate(Emit::AtEnd, |list: &mut List<u64>, number| list.push(number))
+        .map(|(key, list)| (key.parse().unwrap_or(0), list))
+        .named("lists")
+        .sink("out", sink.clone());
+    rest(b.0, a.1, b.1, &others);
+    match wait(spawn(flow, &store)) {
+        Err(ref error @ JobError::Failed(ref failure)) => {
+            assert_eq!(failure.operator, "lists");
+            let text = error.to_string();
+            assert!(text.contains("String"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(sink.committed_count(), 0);
+}
+
+/// A key, the start of a window, and the numbers in it.
+type Windows = MemorySink<(u64, i64, List<u64>)>;
+
+/// Lists of the numbers of each key and window, and those that come too late. The numbers of `a` are further apart in time.
+fn windows<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Windows, late: &MemorySink<u64>) {
+    let at = |&(_, number): &Record| {
+        let time = if number < COUNT { 10 * number } else { number - COUNT };
+        Timestamp::from_millis(time as i64)
+    };
+    let (fired, too_late) = one
+        .assign_timestamps(Watermarks::monotonous(), at)
+        .named("one")
+        .keyed()
+        .window(Tumbling::of(ms(500)))
+        .keep_late()
+        .aggregate(|list: &mut List<u64>, number| list.push(number))
+        .named("windows")
+        .split();
+    fired
+        .map(|it| (it.key, it.window.start.millis(), it.result))
+        .named("fired")
+        .sink("out", sink.clone());
+    too_late.map(|(_, number)| number).named("too-late").sink("late", late.clone());
+}
+
+/// SPEC 15.6, 16.4: an operator's event time does not go back, whoever tells it the time.
+#[test]
+fn a_window_that_has_fired_does_not_fire_again_for_another_input() {
+    let (store, sink, late) = (MemoryStore::new(), Windows::new(), MemorySink::new());
+    let others = MemorySink::new();
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    windows(a.0, &sink, &late);
+    rest(b.0, a.1, b.1, &others);
+    let handle = spawn(flow, &store);
+    until("a window has fired", || sink.committed_count() > 0);
+    suspend(handle);
+    assert_eq!(late.committed_count(), 0, "in order, nothing is late");
+
+    let flow = Dataflow::new("wired");
+    let Inputs { a, b } = inputs(&flow);
+    windows(b.0, &sink, &late);
+    rest(a.0, a.1, b.1, &others);
+    assert_ended(wait(spawn(flow, &store)), Ended::Finished);
+
+    assert!(late.committed_count() > 0, "`b` is behind");
+    let fired = sink.committed();
+    let places: BTreeSet<(u64, i64)> = fired.iter().map(|it| (it.0, it.1)).collect();
+    assert_eq!(places.len(), fired.len(), "each window has fired once");
+    let listed = fired.iter().flat_map(|it| it.2.iter().copied()).collect();
+    assert_twice([listed, late.committed(), others.committed()].concat());
+}

@@ -15,6 +15,7 @@ mod stream;
 mod time;
 mod timed;
 mod timers;
+mod trigger;
 mod warnings;
 mod watermarks;
 mod window;
@@ -42,15 +43,18 @@ pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
 pub use time::{Either, Timed, Timestamp};
 pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
 pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
+pub use trigger::{
+    AtEventTime, AtProcessingTime, EveryEventTime, EveryProcessingTime, EveryRecords, Firing,
+    NoTrigger, Now, Purging, Trigger,
+};
 pub use warnings::{Needed, SettingWarning};
 pub use watermarks::{
     AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
     Watermarks,
 };
 pub use window::{
-    AtEventTime, AtProcessingTime, ByProcessingTime, CountWindow, EveryEventTime, EveryRecords,
-    Firing, FoldWindow, Now, ProcessWindow, Purging, ReduceWindow, Session, Sliding, TimeDomain,
-    Trigger, Tumbling, Unmerged, Window, WindowAssigner, WindowFunction, Windowed,
+    ByProcessingTime, CountWindow, FoldWindow, GlobalWindows, ProcessWindow, ReduceWindow, Session,
+    Sliding, TimeDomain, Tumbling, Unmerged, Window, WindowAssigner, WindowFunction, Windowed,
 };
 pub use windowing::{DropLate, KeepLate, LateRule, Windows};
 

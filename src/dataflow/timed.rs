@@ -19,9 +19,10 @@ use super::lookup::{Lookup, LookupSource};
 use super::stream::{FromInputs, Loose, Pipe, Stream};
 use super::time::{Either, Timed};
 use super::timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
+use super::trigger::{EveryRecords, Purging, Trigger};
 use super::watermarks::Stamped;
 use super::window::{
-    CountWindow, FoldWindow, ProcessWindow, ReduceWindow, Trigger, Unmerged, Window,
+    CountWindow, FoldWindow, GlobalWindows, ProcessWindow, ReduceWindow, Unmerged, Window,
     WindowAssigner, WindowFunction,
 };
 use super::windowing::{DropLate, KeepLate, LateRule, Windows};
@@ -252,6 +253,38 @@ where
         WindowedStream { keyed: self, assigner, trigger, lateness, late }
     }
 
+    /// Puts each `count` records of a key, one or more, into a window, which fires with the last of them: [`GlobalWindows`] that are purged
+    /// [with every so many records](EveryRecords). Records that are left at the end of the input, less than `count`, are in no result. Time
+    /// plays no part: assign any timestamps.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig, Timestamp, Watermarks};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, sums) = (Dataflow::new("sums"), MemorySink::new());
+    /// flow.source("numbers", MemorySource::new(vec![1, 2, 3, 4, 5]))
+    ///     .parallelism(1)
+    ///     .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
+    ///     .key_by(|_| ())
+    ///     .count_window(2)
+    ///     .reduce(|sum, number| sum + number)
+    ///     .map(|window| window.result)
+    ///     .sink("sums", sums.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(sums.committed(), [1 + 2, 3 + 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn count_window(
+        self,
+        count: u64,
+    ) -> WindowedStream<P, N, GlobalWindows, Purging<EveryRecords>, DropLate>
+    where
+        N::Value: Clone,
+    {
+        self.window(GlobalWindows).trigger(EveryRecords::new(count).purging())
+    }
+
     /// Brings the records of each key together with those of another stream: they share a key's state and timers.
     pub fn connect<U, Q, M>(self, other: TimedKeyedStream<Q, M>) -> ConnectedStreams<P, N, Q, M>
     where
@@ -365,7 +398,7 @@ where
         mut join: F,
     ) -> TimedStream<FromInputs<impl Logic<In = Timed<Either<T, U>>, Out = Timed<O>>>>
     where
-        W: WindowAssigner,
+        W: WindowAssigner<Trigger: Trigger>,
         N::Value: StateValue,
         M::Value: StateValue,
         O: Send + 'static,
@@ -433,6 +466,14 @@ type Emitted<T, N, F, L> = <L as LateRule<
     <F as WindowFunction<<N as Keyer<T>>::Key, <N as Keyer<T>>::Value>>::Out,
 >>::Out;
 
+impl<P: Pipe, N, W, G, L> WindowedStream<P, N, W, G, L> {
+    /// Fires windows by another trigger than at their ends, which global windows have not.
+    pub fn trigger<H: Trigger>(self, trigger: H) -> WindowedStream<P, N, W, H, L> {
+        let Self { keyed, assigner, lateness, late, .. } = self;
+        WindowedStream { keyed, assigner, trigger, lateness, late }
+    }
+}
+
 impl<T, P, N, W, G, L> WindowedStream<P, N, W, G, L>
 where
     T: Send + 'static,
@@ -447,12 +488,6 @@ where
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.lateness = lateness;
         self
-    }
-
-    /// Fires windows by another trigger than at their ends.
-    pub fn trigger<H: Trigger>(self, trigger: H) -> WindowedStream<P, N, W, H, L> {
-        let Self { keyed, assigner, lateness, late, .. } = self;
-        WindowedStream { keyed, assigner, trigger, lateness, late }
     }
 
     /// Emits each record that comes too late beside the results, with its key: [`TimedStream::split`] takes them apart.

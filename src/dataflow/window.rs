@@ -1,4 +1,4 @@
-//! Windows: which there are, when they fire, and what is computed in them (SPEC 16.8 to 16.10).
+//! Windows: which there are, and what is computed in them (SPEC 16.8 to 16.11).
 //!
 //! Longer than 500 lines: a list of small parts, none of which knows another.
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::Emitter;
 use super::time::{Timestamp, millis};
+use super::trigger::{AtEventTime, AtProcessingTime, NoTrigger};
 use crate::connect::Collect;
 use crate::state::{Key, List, StateValue};
 
@@ -23,10 +24,18 @@ pub struct Window {
 }
 
 impl Window {
+    /// All of time: the window of [`GlobalWindows`].
+    pub const GLOBAL: Self = Self { start: Timestamp::MIN, end: Timestamp::MAX };
+
     /// Its last millisecond: the time of its results.
     #[must_use]
     pub fn last(&self) -> Timestamp {
         self.end - Duration::from_millis(1)
+    }
+
+    /// Whether it is never over (SPEC 16.15).
+    pub(super) fn has_no_end(&self) -> bool {
+        self.end == Timestamp::MAX
     }
 
     /// Whether two overlap or touch, so that as sessions they are one.
@@ -42,6 +51,9 @@ impl Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::GLOBAL {
+            return f.write_str("all time");
+        }
         write!(f, "{} to {}", self.start.millis(), self.end.millis())
     }
 }
@@ -57,8 +69,8 @@ pub enum TimeDomain {
 
 /// Which windows a record is in.
 pub trait WindowAssigner: Clone + Send + 'static {
-    /// The trigger of windows that were given none.
-    type Trigger: Trigger;
+    /// The trigger of windows that were given none; [`NoTrigger`] if they must be given one.
+    type Trigger: Clone + Send + 'static;
 
     /// Which clock they go by.
     fn domain(&self) -> TimeDomain {
@@ -86,7 +98,7 @@ pub trait WindowAssigner: Clone + Send + 'static {
 }
 
 /// Something that must not be shorter than a millisecond.
-fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), String> {
+pub(super) fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), String> {
     match millis(is) > 0 {
         true => Ok(()),
         false => Err(format!("{what} is {is:?}, and must be at least a millisecond long")),
@@ -125,7 +137,7 @@ impl Tumbling {
 }
 
 /// The beginning of the last of the windows that begin every `step` and hold `at`.
-fn begin(at: Timestamp, offset: Duration, step: Duration) -> i64 {
+pub(super) fn begin(at: Timestamp, offset: Duration, step: Duration) -> i64 {
     let (at, step) = (i128::from(at.millis()), i128::from(millis(step)));
     let begin = at - (at - i128::from(millis(offset))).rem_euclid(step);
     begin.clamp(i64::MIN.into(), i64::MAX.into()) as i64
@@ -247,6 +259,63 @@ impl WindowAssigner for Session {
     }
 }
 
+/// One window for all records of a key. It has no end, so that it fires only when its trigger says so, which it must be given: without one
+/// nothing can be computed in it. Its results have the end of time as their time.
+///
+/// What it holds it keeps, unless the trigger [purges](super::Trigger::purging) it. What has not fired when the input ends is not emitted, but by
+/// triggers that go by time (SPEC 16.15).
+///
+/// ```
+/// use snapline::connect::{MemorySink, MemorySource};
+/// use snapline::{Dataflow, EveryRecords, GlobalWindows, JobConfig, Timestamp, Watermarks};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (flow, sums) = (Dataflow::new("sums"), MemorySink::new());
+/// flow.source("numbers", MemorySource::new(vec![1, 2, 3, 4, 5]))
+///     .parallelism(1)
+///     .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
+///     .key_by(|_| ())
+///     .window(GlobalWindows)
+///     .trigger(EveryRecords::new(2))
+///     .aggregate(|sum: &mut u64, number| *sum += number)
+///     .map(|window| window.result)
+///     .sink("sums", sums.clone());
+/// flow.build(JobConfig::new())?.run()?;
+/// assert_eq!(sums.committed(), [1 + 2, 1 + 2 + 3 + 4]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Without a trigger it is not compiled:
+///
+/// ```compile_fail,E0599
+/// # use snapline::connect::{MemorySink, MemorySource};
+/// # use snapline::{Dataflow, GlobalWindows, Timestamp, Watermarks};
+/// # let flow = Dataflow::new("never");
+/// flow.source("numbers", MemorySource::new(vec![1, 2, 3, 4, 5]))
+///     .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
+///     .key_by(|_| ())
+///     .window(GlobalWindows)
+///     .count()
+///     .sink("counts", MemorySink::new());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalWindows;
+
+impl WindowAssigner for GlobalWindows {
+    type Trigger = NoTrigger;
+
+    #[inline]
+    fn assign(&self, _: Timestamp, windows: &mut Vec<Window>) {
+        windows.push(Window::GLOBAL);
+    }
+
+    fn trigger(&self) -> NoTrigger {
+        NoTrigger
+    }
+}
+
+impl Unmerged for GlobalWindows {}
+
 /// Windows by the clock on the wall.
 #[derive(Clone, Copy, Debug)]
 pub struct ByProcessingTime<W>(W);
@@ -276,299 +345,6 @@ impl<W: WindowAssigner> WindowAssigner for ByProcessingTime<W> {
 }
 
 impl<W: Unmerged> Unmerged for ByProcessingTime<W> {}
-
-/// What a trigger does with a window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Firing {
-    /// Nothing.
-    Wait,
-    /// Its result is emitted; what it holds stays.
-    Fire,
-    /// What it holds is forgotten.
-    Purge,
-    /// Its result is emitted, and what it holds is forgotten.
-    FireAndPurge,
-}
-
-impl Firing {
-    pub(super) const fn fires(self) -> bool {
-        matches!(self, Self::Fire | Self::FireAndPurge)
-    }
-
-    pub(super) const fn purges(self) -> bool {
-        matches!(self, Self::Purge | Self::FireAndPurge)
-    }
-}
-
-/// What time it is for a trigger.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    /// How far event time has come.
-    pub watermark: Timestamp,
-    /// What the clock on the wall shows; [`Timestamp::MIN`] unless windows go by it.
-    pub processing: Timestamp,
-}
-
-/// When windows fire. What it remembers of a window is in every checkpoint.
-pub trait Trigger: Clone + Send + 'static {
-    /// What it remembers of a window.
-    type State: StateValue + Default;
-
-    /// A record was put into a window.
-    fn record(
-        &mut self,
-        at: Timestamp,
-        window: Window,
-        now: Now,
-        state: &mut Self::State,
-    ) -> Firing;
-
-    /// When [`Trigger::event_time`] is to be called for a window next.
-    fn event_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
-        let _ = (window, state);
-        None
-    }
-
-    /// The watermark has come to the time that was asked for.
-    fn event_time(&mut self, at: Timestamp, window: Window, state: &mut Self::State) -> Firing {
-        let _ = (at, window, state);
-        Firing::Wait
-    }
-
-    /// When [`Trigger::processing_time`] is to be called for a window next.
-    fn processing_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
-        let _ = (window, state);
-        None
-    }
-
-    /// The clock on the wall has come to the time that was asked for.
-    fn processing_time(
-        &mut self,
-        at: Timestamp,
-        window: Window,
-        state: &mut Self::State,
-    ) -> Firing {
-        let _ = (at, window, state);
-        Firing::Wait
-    }
-
-    /// Two windows have become one, `window`; `into` is to remember what both did.
-    fn merge(&mut self, window: Window, now: Now, into: &mut Self::State, from: Self::State);
-
-    /// Whether it can fire; asked when the dataflow is built.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words: the job is refused with [`crate::BuildError::Window`].
-    fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// Fires when the watermark comes to a window's last millisecond, and with each record that comes behind that.
-#[derive(Clone, Copy, Debug)]
-pub struct AtEventTime;
-
-impl Trigger for AtEventTime {
-    /// Whether it has fired.
-    type State = bool;
-
-    #[inline]
-    fn record(&mut self, _: Timestamp, window: Window, now: Now, fired: &mut bool) -> Firing {
-        if window.last() <= now.watermark {
-            *fired = true;
-            return Firing::Fire;
-        }
-        Firing::Wait
-    }
-
-    fn event_due(&self, window: Window, fired: &bool) -> Option<Timestamp> {
-        (!fired).then(|| window.last())
-    }
-
-    fn event_time(&mut self, _: Timestamp, _: Window, fired: &mut bool) -> Firing {
-        *fired = true;
-        Firing::Fire
-    }
-
-    fn merge(&mut self, window: Window, now: Now, into: &mut bool, _: bool) {
-        *into = window.last() <= now.watermark;
-    }
-}
-
-/// Fires when the clock on the wall comes to a window's last millisecond.
-#[derive(Clone, Copy, Debug)]
-pub struct AtProcessingTime;
-
-impl Trigger for AtProcessingTime {
-    /// Whether it has fired.
-    type State = bool;
-
-    #[inline]
-    fn record(&mut self, _: Timestamp, _: Window, _: Now, _: &mut bool) -> Firing {
-        Firing::Wait
-    }
-
-    fn processing_due(&self, window: Window, fired: &bool) -> Option<Timestamp> {
-        (!fired).then(|| window.last())
-    }
-
-    fn processing_time(&mut self, _: Timestamp, _: Window, fired: &mut bool) -> Firing {
-        *fired = true;
-        Firing::Fire
-    }
-
-    fn merge(&mut self, _: Window, _: Now, into: &mut bool, _: bool) {
-        *into = false;
-    }
-}
-
-/// Fires with every so many records, and not at a window's end.
-#[derive(Clone, Copy, Debug)]
-pub struct EveryRecords(u64);
-
-impl EveryRecords {
-    /// With every `count` records, one or more.
-    #[must_use]
-    pub const fn new(count: u64) -> Self {
-        Self(count)
-    }
-}
-
-impl Trigger for EveryRecords {
-    /// Records since it fired.
-    type State = u64;
-
-    #[inline]
-    fn record(&mut self, _: Timestamp, _: Window, _: Now, count: &mut u64) -> Firing {
-        *count += 1;
-        if *count >= self.0 {
-            *count = 0;
-            return Firing::Fire;
-        }
-        Firing::Wait
-    }
-
-    fn merge(&mut self, _: Window, _: Now, into: &mut u64, from: u64) {
-        *into += from;
-    }
-
-    fn check(&self) -> Result<(), String> {
-        match self.0 {
-            0 => Err("a window cannot fire with every zero records".to_owned()),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Fires whenever the watermark passes a multiple of an interval behind a record, and at a window's end: results so far.
-#[derive(Clone, Copy, Debug)]
-pub struct EveryEventTime(Duration);
-
-impl EveryEventTime {
-    /// Every so often, a millisecond or more.
-    #[must_use]
-    pub const fn new(interval: Duration) -> Self {
-        Self(interval)
-    }
-}
-
-impl Trigger for EveryEventTime {
-    /// When it fires next before the end, and whether it has fired at the end.
-    type State = (Option<Timestamp>, bool);
-
-    fn record(
-        &mut self,
-        at: Timestamp,
-        window: Window,
-        now: Now,
-        (next, fired): &mut Self::State,
-    ) -> Firing {
-        if window.last() <= now.watermark {
-            *fired = true;
-            return Firing::Fire;
-        }
-        if next.is_none() {
-            let begin = Timestamp::from_millis(begin(at, Duration::ZERO, self.0));
-            *next = Some(begin + self.0);
-        }
-        Firing::Wait
-    }
-
-    fn event_due(&self, window: Window, (next, fired): &Self::State) -> Option<Timestamp> {
-        let next = next.filter(|next| *next < window.last());
-        next.or((!fired).then(|| window.last()))
-    }
-
-    fn event_time(
-        &mut self,
-        at: Timestamp,
-        window: Window,
-        (next, fired): &mut Self::State,
-    ) -> Firing {
-        if at >= window.last() {
-            *fired = true;
-        } else {
-            *next = Some(at + self.0);
-        }
-        Firing::Fire
-    }
-
-    fn merge(
-        &mut self,
-        window: Window,
-        now: Now,
-        (next, fired): &mut Self::State,
-        (other, _): Self::State,
-    ) {
-        *next = next.iter().chain(&other).min().copied();
-        *fired = window.last() <= now.watermark;
-    }
-
-    fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the interval of a trigger", self.0)
-    }
-}
-
-/// Another trigger, whose windows forget what they hold when they fire: each result is of the records since the last.
-#[derive(Clone, Copy, Debug)]
-pub struct Purging<G>(pub G);
-
-fn purging(firing: Firing) -> Firing {
-    if firing.fires() { Firing::FireAndPurge } else { firing }
-}
-
-impl<G: Trigger> Trigger for Purging<G> {
-    type State = G::State;
-
-    #[inline]
-    fn record(&mut self, at: Timestamp, window: Window, now: Now, state: &mut G::State) -> Firing {
-        purging(self.0.record(at, window, now, state))
-    }
-
-    fn event_due(&self, window: Window, state: &G::State) -> Option<Timestamp> {
-        self.0.event_due(window, state)
-    }
-
-    fn event_time(&mut self, at: Timestamp, window: Window, state: &mut G::State) -> Firing {
-        purging(self.0.event_time(at, window, state))
-    }
-
-    fn processing_due(&self, window: Window, state: &G::State) -> Option<Timestamp> {
-        self.0.processing_due(window, state)
-    }
-
-    fn processing_time(&mut self, at: Timestamp, window: Window, state: &mut G::State) -> Firing {
-        purging(self.0.processing_time(at, window, state))
-    }
-
-    fn merge(&mut self, window: Window, now: Now, into: &mut G::State, from: G::State) {
-        self.0.merge(window, now, into, from);
-    }
-
-    fn check(&self) -> Result<(), String> {
-        self.0.check()
-    }
-}
 
 /// What is computed in a window.
 pub trait WindowFunction<K, V>: Clone + Send + 'static {

@@ -12,7 +12,8 @@ use super::keyed::Keyer;
 use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
 use super::time::{Either, Timed, Timestamp};
 use super::timers::FIRED_AT_ONCE;
-use super::window::{Firing, Now, TimeDomain, Trigger, Window, WindowAssigner, WindowFunction};
+use super::trigger::{Firing, Now, Trigger};
+use super::window::{TimeDomain, Window, WindowAssigner, WindowFunction};
 use crate::clock::Clock;
 use crate::connect::Collect;
 use crate::error::BoxError;
@@ -96,36 +97,56 @@ impl<H, S> Default for Panes<H, S> {
 struct Patience {
     domain: TimeDomain,
     lateness: Duration,
+    /// The input has ended: nothing will be due by the clock any more.
+    ended: bool,
 }
 
 impl Patience {
-    /// When a window is forgotten.
-    fn end(self, window: Window) -> Timestamp {
-        match self.domain {
-            TimeDomain::Event => window.last() + self.lateness,
-            TimeDomain::Processing => window.last(),
-        }
+    /// When a window is forgotten; `None`: never (SPEC 16.15).
+    fn end(self, window: Window) -> Option<Timestamp> {
+        let lateness = match self.domain {
+            TimeDomain::Event => self.lateness,
+            TimeDomain::Processing => Duration::ZERO,
+        };
+        (!window.has_no_end()).then(|| window.last() + lateness)
     }
 
+    /// Whether a time of one of the clocks is behind a window.
+    #[inline]
+    fn is_past(self, window: Window, domain: TimeDomain, at: Timestamp) -> bool {
+        self.domain == domain && self.end(window).is_some_and(|end| end <= at)
+    }
+
+    #[inline]
     fn is_over(self, window: Window, watermark: Timestamp) -> bool {
-        self.domain == TimeDomain::Event && self.end(window) <= watermark
+        self.is_past(window, TimeDomain::Event, watermark)
     }
 }
 
 impl<H, S> Panes<H, S> {
     /// Finds out anew when there is something to do.
     fn plan<G: Trigger<State = S>>(&mut self, trigger: &G, patience: Patience) {
+        let end = |domain, window| patience.end(window).filter(|_| patience.domain == domain);
         let event = |pane: &Pane<H, S>| {
-            let end = (patience.domain == TimeDomain::Event).then(|| patience.end(pane.window));
+            let end = end(TimeDomain::Event, pane.window);
             trigger.event_due(pane.window, &pane.trigger).into_iter().chain(end).min()
         };
         let processing = |pane: &Pane<H, S>| {
-            let end =
-                (patience.domain == TimeDomain::Processing).then(|| patience.end(pane.window));
+            let end = end(TimeDomain::Processing, pane.window);
             trigger.processing_due(pane.window, &pane.trigger).into_iter().chain(end).min()
         };
         self.event = self.panes.iter().filter_map(event).min();
-        self.processing = self.panes.iter().filter_map(processing).min();
+        self.processing = match patience.ended {
+            false => self.panes.iter().filter_map(processing).min(),
+            true => None,
+        };
+    }
+}
+
+impl<H, S> Pane<H, S> {
+    /// Whether there is nothing to keep of it, though it has no end (SPEC 16.15).
+    fn is_void<G: Trigger<State = S>>(&self, trigger: &G) -> bool {
+        self.held.is_none() && self.window.has_no_end() && trigger.is_fresh(&self.trigger)
     }
 }
 
@@ -167,6 +188,8 @@ where
     event: Agenda<N::Key>,
     processing: Agenda<N::Key>,
     watermark: Timestamp,
+    /// What is left by the clock fires, for the last time.
+    ended: bool,
     late: u64,
     clock: Clock,
     operator: String,
@@ -255,6 +278,7 @@ where
             event: Agenda::default(),
             processing: Agenda::default(),
             watermark: Timestamp::MIN,
+            ended: false,
             late: 0,
             clock: Clock::default(),
             operator: String::new(),
@@ -266,16 +290,18 @@ where
     }
 
     fn patience(&self) -> Patience {
-        Patience { domain: self.assigner.domain(), lateness: self.lateness }
+        let (domain, lateness) = (self.assigner.domain(), self.lateness);
+        Patience { domain, lateness, ended: self.ended }
     }
 
     #[inline]
     fn now(&self) -> Now {
-        let processing = match self.assigner.domain() {
-            TimeDomain::Event => Timestamp::MIN,
-            TimeDomain::Processing => Timestamp::from(self.clock.date()),
+        let domain = self.assigner.domain();
+        let processing = match domain {
+            TimeDomain::Event if !G::BY_CLOCK => Timestamp::MIN,
+            _ => Timestamp::from(self.clock.date()),
         };
-        Now { watermark: self.watermark, processing }
+        Now { domain, watermark: self.watermark, processing }
     }
 
     /// Leaves of the windows that a record was assigned those that are not over. A session that reaches one of the key's is part of that.
@@ -296,6 +322,7 @@ where
     fn fire_key<C>(
         &mut self,
         domain: TimeDomain,
+        now: Now,
         (at, hash, key): (Timestamp, u64, N::Key),
         out: &mut C,
     ) where
@@ -303,6 +330,8 @@ where
         C: Flow<Timed<L::Out>>,
     {
         let patience = self.patience();
+        // At the end of the input all that is left is due by the clock.
+        let at = if domain == TimeDomain::Processing && self.ended { Timestamp::MAX } else { at };
         let Self { rules, table, event, processing, .. } = self;
         // A key that is on an agenda has windows.
         let Some(all) = table.get_mut(hash, &key) else { return };
@@ -319,20 +348,21 @@ where
             };
             if let Some(due) = due.filter(|due| *due <= at) {
                 let firing = match domain {
-                    TimeDomain::Event => trigger.event_time(due, window, &mut pane.trigger),
+                    TimeDomain::Event => trigger.event_time(due, window, now, &mut pane.trigger),
                     TimeDomain::Processing => {
-                        trigger.processing_time(due, window, &mut pane.trigger)
+                        trigger.processing_time(due, window, now, &mut pane.trigger)
                     }
                 };
                 rules.obey(firing, &key, pane, out);
                 let next = match domain {
                     TimeDomain::Event => rules.trigger.event_due(window, &pane.trigger),
+                    TimeDomain::Processing if patience.ended => None,
                     TimeDomain::Processing => rules.trigger.processing_due(window, &pane.trigger),
                 };
                 // It would be called for ever.
                 assert!(next.is_none_or(|next| next > due), "a trigger asks for {due} again");
             }
-            patience.domain != domain || patience.end(window) > at
+            !patience.is_past(window, domain, at) && !pane.is_void(&rules.trigger)
         });
         all.plan(&rules.trigger, patience);
         event.change(hash, &key, before.0, all.event);
@@ -348,22 +378,25 @@ where
         L: LateRule<N::Key, N::Value, F::Out>,
         C: Flow<Timed<L::Out>>,
     {
+        let now = self.now();
         for _ in 0..FIRED_AT_ONCE {
             let Some(due) = self.event.pop(self.watermark) else { return Ending::Done };
-            self.fire_key(TimeDomain::Event, due, out);
+            self.fire_key(TimeDomain::Event, now, due, out);
         }
         Ending::More
     }
 
     /// Fires what the clock has come to; some of it, if it is much.
-    fn fire_processing_time<C>(&mut self, now: Timestamp, out: &mut C) -> Ending
+    fn fire_processing_time<C>(&mut self, until: Timestamp, out: &mut C) -> Ending
     where
         L: LateRule<N::Key, N::Value, F::Out>,
         C: Flow<Timed<L::Out>>,
     {
+        let processing = if self.ended { Timestamp::MAX } else { until };
+        let now = Now { domain: self.assigner.domain(), watermark: self.watermark, processing };
         for _ in 0..FIRED_AT_ONCE {
-            let Some(due) = self.processing.pop(now) else { return Ending::Done };
-            self.fire_key(TimeDomain::Processing, due, out);
+            let Some(due) = self.processing.pop(until) else { return Ending::Done };
+            self.fire_key(TimeDomain::Processing, now, due, out);
         }
         Ending::More
     }
@@ -460,7 +493,7 @@ where
         let Self { assigner, rules, table, event, processing, assigned, .. } = self;
         let merges = assigner.merges();
         let (key, all) = table.entry_pair(hash, key, Panes::default);
-        let mut changed = false;
+        let (mut changed, mut purged) = (false, false);
         let mut value = Some(value);
         for (number, &window) in assigned.iter().enumerate() {
             let Rules { trigger, function, .. } = rules;
@@ -482,13 +515,21 @@ where
             let before = due(trigger, &pane.trigger);
             let firing = trigger.record(time, window, now, &mut pane.trigger);
             changed |= new || before != due(trigger, &pane.trigger);
+            purged |= firing.purges();
             rules.obey(firing, key, pane, out);
         }
-        if changed {
+        if purged {
+            all.panes.retain(|pane| !pane.is_void(&rules.trigger));
+        }
+        if changed || all.panes.is_empty() {
             let before = (all.event, all.processing);
             all.plan(&rules.trigger, patience);
             event.change(hash, key, before.0, all.event);
             processing.change(hash, key, before.1, all.processing);
+        }
+        if all.panes.is_empty() {
+            let key = key.clone();
+            table.remove(hash, &key);
         }
     }
 
@@ -527,6 +568,7 @@ where
     }
 
     fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        self.ended = true;
         if self.fire_processing_time(Timestamp::MAX, out) == Ending::More {
             return Ending::More;
         }
@@ -582,3 +624,6 @@ where
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

@@ -23,17 +23,17 @@ use crate::wild::{Faults, Place, WildSink, WildSource};
 use crate::{Case, Mode, World, case, config, counted, plain};
 
 /// A key, a time and a value.
-type Reading = (u64, i64, i64);
+pub(crate) type Reading = (u64, i64, i64);
 
 /// How late a reading may be behind those before it.
 const SLACK: i64 = 40;
 
-fn ms(millis: i64) -> Duration {
+pub(crate) fn ms(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).expect("a length is positive"))
 }
 
 /// Readings whose times go on, none more than the slack behind an earlier one.
-fn readings() -> impl Strategy<Value = Vec<Reading>> {
+pub(crate) fn readings() -> impl Strategy<Value = Vec<Reading>> {
     let reading = (0u64..12, 0i64..8, 0..=SLACK, -50i64..50);
     proptest::collection::vec(reading, 0..600).prop_map(|all| {
         let mut now = -200;
@@ -232,10 +232,10 @@ impl TimedProcess<u64, Reading> for Sort {
     }
 }
 
-type Source = TimedStream<FromInputs<Identity<Timed<Reading>>>>;
+pub(crate) type Source = TimedStream<FromInputs<Identity<Timed<Reading>>>>;
 
 /// All inputs, each with watermarks of its own, as one stream.
-fn sources(flow: &Dataflow, world: &World, inputs: &[Vec<Reading>]) -> Source {
+pub(crate) fn sources(flow: &Dataflow, world: &World, inputs: &[Vec<Reading>]) -> Source {
     let mut all: Option<Source> = None;
     for (number, readings) in inputs.iter().enumerate() {
         let input = &world.case.inputs[number % world.case.inputs.len()];
@@ -261,7 +261,7 @@ fn sources(flow: &Dataflow, world: &World, inputs: &[Vec<Reading>]) -> Source {
     all.expect("there is an input")
 }
 
-fn wild(world: &World, number: usize) -> WildSink<Record> {
+pub(crate) fn wild(world: &World, number: usize) -> WildSink<Record> {
     WildSink { sink: world.sinks[number].clone(), faults: world.faults.clone() }
 }
 
@@ -568,7 +568,7 @@ fn ruled(flow: &Dataflow, world: &World, readings: &[Reading], rules: &[i64]) {
         .sink("out", wild(world, 0));
 }
 
-fn chance() -> impl Strategy<Value = Case> {
+pub(crate) fn chance() -> impl Strategy<Value = Case> {
     case(Just(Leg { segment: plain(), then: Box::new(Tree::Sink) }))
 }
 

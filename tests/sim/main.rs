@@ -1,6 +1,7 @@
 //! The simulator: on its own pipelines, twice the same, and on a pipeline that is wrong.
 #![allow(clippy::print_stdout, reason = "a test says what it found")]
 
+mod continuous;
 mod examples;
 
 use snapline::connect::MemorySource;

@@ -10,6 +10,7 @@ mod contract;
 mod coordinator;
 mod endings;
 mod failover;
+mod global;
 mod kit;
 mod recovery;
 mod retention;

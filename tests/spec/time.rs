@@ -11,24 +11,24 @@ use snapline::{
 
 /// A record at a time, or a watermark.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+pub(crate) enum Step {
     At(i64),
     Mark(i64),
 }
 use Step::{At, Mark};
 
-fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn at(millis: i64) -> Timestamp {
+pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-type Stream = TimedStream<FromInputs<Identity<Timed<i64>>>>;
+pub(crate) type Stream = TimedStream<FromInputs<Identity<Timed<i64>>>>;
 
 /// A stream of records, each of which is its time, with watermarks where the steps have them.
-fn stream(flow: &Dataflow, name: &str, steps: &[Step]) -> Stream {
+pub(crate) fn stream(flow: &Dataflow, name: &str, steps: &[Step]) -> Stream {
     let strategy = Watermarks::punctuated(|step: &Step, at| matches!(step, Mark(_)).then_some(at));
     let (stream, nothing) = flow
         .source(name, MemorySource::new(steps.to_vec()))
@@ -44,13 +44,13 @@ fn stream(flow: &Dataflow, name: &str, steps: &[Step]) -> Stream {
     stream
 }
 
-fn run(flow: Dataflow) -> Outcome {
+pub(crate) fn run(flow: Dataflow) -> Outcome {
     let config = JobConfig::new().parallelism(1).key_groups(1);
     flow.build(config).expect("it is well formed").run().expect("it runs")
 }
 
 /// What a pipeline makes of steps.
-fn made<T: Clone + Send + 'static>(
+pub(crate) fn made<T: Clone + Send + 'static>(
     steps: &[Step],
     pipeline: impl FnOnce(Stream, MemorySink<T>),
 ) -> (Vec<T>, Outcome) {
@@ -61,7 +61,7 @@ fn made<T: Clone + Send + 'static>(
 }
 
 /// Start, end and count of a window.
-fn bounds(it: Windowed<(), u64>) -> (i64, i64, u64) {
+pub(crate) fn bounds(it: Windowed<(), u64>) -> (i64, i64, u64) {
     (it.window.start.millis(), it.window.end.millis(), it.result)
 }
 
@@ -82,7 +82,7 @@ fn the_watermark_is_the_latest_time_less_the_bound_and_a_millisecond() {
     assert_eq!(sink.committed(), expected);
 }
 
-fn push<T>(out: &mut Emitter<T>, record: T) {
+pub(crate) fn push<T>(out: &mut Emitter<T>, record: T) {
     snapline::connect::Collect::push(out, record);
 }
 

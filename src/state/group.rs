@@ -59,7 +59,8 @@ impl<K: Key, V: StateValue> Segment<K, V> {
 
     /// Whether most of its room is empty. A little is no matter: it would soon be needed again.
     fn has_room_to_spare(&self) -> bool {
-        self.entries.capacity() / 8 >= self.entries.len().max(Self::FEW / 2)
+        // Its capacity is what it holds before it is put in order again, which is less where entries were taken out.
+        self.entries.num_buckets() / 4 > self.entries.len().max(Self::FEW / 2)
     }
 
     /// Gives room back, if it has some to spare; it keeps some.
@@ -281,9 +282,10 @@ impl<K: Key, V: StateValue> Group<K, V> {
         let place = if place == self.segments.len() { sibling } else { place };
         let segment = self.segments[place].write(clock);
         let (depth, prefix) = (segment.depth - 1, segment.prefix >> 1);
-        let mut entries = std::mem::take(&mut segment.entries);
-        entries.reserve(other.entries.len(), rehash);
-        for (key, value) in other.entries {
+        let both = segment.entries.len() + other.entries.len();
+        // A fresh table, as where a segment is divided.
+        let mut entries = HashTable::with_capacity(Segment::<K, V>::FEW.max(2 * both));
+        for (key, value) in std::mem::take(&mut segment.entries).into_iter().chain(other.entries) {
             entries.insert_unique(within(hash(&key)), (key, value), rehash);
         }
         *segment = Segment::new(depth, prefix, entries);

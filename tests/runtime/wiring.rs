@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use snapline::connect::{Generator, MemorySink};
+use snapline::connect::{Collect, MemorySink, OpenContext, Progress, Source, SourceReader};
 use snapline::state::List;
 use snapline::store::MemoryStore;
 use snapline::{
-    Dataflow, Emit, Ended, FromInputs, Identity, JobError, JobHandle, Pipe, Stream, Timestamp,
-    Tumbling, Watermarks,
+    BoxError, Dataflow, Emit, Ended, FromInputs, Identity, JobError, JobHandle, Pipe, Stream,
+    Timestamp, Tumbling, Watermarks,
 };
 
 use crate::kit::{assert_ended, in_memory, ms, until, wait};
@@ -25,11 +25,73 @@ struct Inputs {
     b: (Branch, Branch),
 }
 
-fn inputs(flow: &Dataflow) -> Inputs {
-    let source = |name, from| {
-        let numbers = Generator::new(COUNT, move |number| (number % 7, from + number));
-        flow.source(name, numbers.rate(20_000)).fork()
-    };
+/// The first life of a job gets a quarter of the input, and then waits for more until it is suspended.
+#[derive(Clone, Copy, PartialEq)]
+enum Life {
+    First,
+    Second,
+}
+
+/// So many records from one number on, divided among the subtasks.
+#[derive(Clone)]
+struct Numbers {
+    from: u64,
+    life: Life,
+}
+
+impl Source for Numbers {
+    type Record = Record;
+    type Position = u64;
+    type Reader = NumbersReader;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<u64>,
+    ) -> Result<NumbersReader, BoxError> {
+        let next = position.unwrap_or(context.index as u64);
+        Ok(NumbersReader { next, step: context.parallelism as u64, numbers: self.clone() })
+    }
+}
+
+struct NumbersReader {
+    next: u64,
+    step: u64,
+    numbers: Numbers,
+}
+
+impl SourceReader for NumbersReader {
+    type Record = Record;
+    type Position = u64;
+
+    fn read<C: Collect<Record>>(
+        &mut self,
+        limit: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError> {
+        let Numbers { from, life } = self.numbers;
+        let end = if life == Life::First { COUNT / 4 } else { COUNT };
+        for _ in 0..limit.min(20) {
+            if self.next >= end {
+                break;
+            }
+            out.push((self.next % 7, from + self.next));
+            self.next += self.step;
+        }
+        Ok(match life {
+            _ if self.next < end => Progress::More,
+            Life::First => Progress::Wait(ms(1)),
+            Life::Second => Progress::End,
+        })
+    }
+
+    fn position(&self) -> u64 {
+        self.next
+    }
+}
+
+fn inputs(flow: &Dataflow, life: Life) -> Inputs {
+    let source = |name, from| flow.source(name, Numbers { from, life }).fork();
     Inputs { a: source("a", 0), b: source("b", COUNT) }
 }
 
@@ -55,9 +117,13 @@ fn lists<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Lists) {
         .sink("out", sink.clone());
 }
 
-/// Runs a job until it has read a part of its input, and suspends it.
-fn suspend(handle: JobHandle) {
-    until("a part was read", || handle.status().completed > 2);
+/// Runs a job until an operator has got records, and suspends it.
+fn suspend(handle: JobHandle, operator: &str) {
+    let got = || {
+        let tasks = handle.status().tasks;
+        tasks.iter().any(|task| task.operator == operator && task.records_in > 0)
+    };
+    until("records have come", got);
     handle.suspend();
     assert_ended(wait(handle), Ended::Suspended);
 }
@@ -77,14 +143,14 @@ fn assert_twice(mut found: Vec<u64>) {
 fn state_is_found_by_operators_whose_inputs_come_from_elsewhere() {
     let (store, sink, others) = (MemoryStore::new(), Lists::new(), MemorySink::new());
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::First);
     lists(a.0, &sink);
     rest(b.0, a.1, b.1, &others);
-    suspend(spawn(flow, &store));
+    suspend(spawn(flow, &store), "lists");
 
     // `b` where `a` was and the other way round, and operators without state in between.
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::Second);
     lists(b.0.filter(|_| true).map(|(key, number)| (key, number)), &sink);
     rest(a.0, a.1, b.1, &others);
     let outcome = assert_ended(wait(spawn(flow, &store)), Ended::Finished);
@@ -107,13 +173,13 @@ fn state_is_found_by_operators_whose_inputs_come_from_elsewhere() {
 fn state_whose_keys_are_of_another_type_is_refused() {
     let (store, sink, others) = (MemoryStore::new(), Lists::new(), MemorySink::new());
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::First);
     lists(a.0, &sink);
     rest(b.0, a.1, b.1, &others);
-    suspend(spawn(flow, &store));
+    suspend(spawn(flow, &store), "lists");
 
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::Second);
     a.0.named("one")
         .map(|(key, number)| (key.to_string(), number))
         .named("one")
@@ -165,16 +231,16 @@ fn a_window_that_has_fired_does_not_fire_again_for_another_input() {
     let (store, sink, late) = (MemoryStore::new(), Windows::new(), MemorySink::new());
     let others = MemorySink::new();
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::First);
     windows(a.0, &sink, &late);
     rest(b.0, a.1, b.1, &others);
     let handle = spawn(flow, &store);
     until("a window has fired", || sink.committed_count() > 0);
-    suspend(handle);
+    suspend(handle, "windows");
     assert_eq!(late.committed_count(), 0, "in order, nothing is late");
 
     let flow = Dataflow::new("wired");
-    let Inputs { a, b } = inputs(&flow);
+    let Inputs { a, b } = inputs(&flow, Life::Second);
     windows(b.0, &sink, &late);
     rest(a.0, a.1, b.1, &others);
     assert_ended(wait(spawn(flow, &store)), Ended::Finished);

@@ -302,15 +302,9 @@ impl Trigger for EveryEventTime {
         Firing::Fire
     }
 
-    fn merge(
-        &mut self,
-        window: Window,
-        now: Now,
-        (next, fired): &mut Ticks,
-        (other, _): Self::State,
-    ) {
-        *next = next.iter().chain(&other).min().copied();
-        *fired = window.last() <= now.watermark;
+    fn merge(&mut self, window: Window, now: Now, into: &mut Ticks, from: Ticks) {
+        into.0 = into.0.iter().chain(&from.0).min().copied();
+        into.1 = window.last() <= now.watermark;
     }
 
     fn is_fresh(&self, _: &Ticks) -> bool {
@@ -423,15 +417,9 @@ impl Trigger for EveryProcessingTime {
         Firing::Fire
     }
 
-    fn merge(
-        &mut self,
-        window: Window,
-        now: Now,
-        (next, fired): &mut Ticks,
-        (other, _): Self::State,
-    ) {
-        *next = next.iter().chain(&other).min().copied();
-        *fired = now.domain == TimeDomain::Processing || window.last() <= now.watermark;
+    fn merge(&mut self, window: Window, now: Now, into: &mut Ticks, from: Ticks) {
+        into.0 = into.0.iter().chain(&from.0).min().copied();
+        into.1 = now.domain == TimeDomain::Processing || window.last() <= now.watermark;
     }
 
     fn is_fresh(&self, _: &Ticks) -> bool {

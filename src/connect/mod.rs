@@ -70,8 +70,8 @@ pub use memory_source::{MemoryReader, MemorySource};
 pub use plain::{Discard, ForEach, NothingToCommit, PlainWriter, Stdout, TryForEach};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{
-    SqliteClient, SqliteCommittable, SqliteCommitter, SqliteError, SqliteLookup, SqliteSink,
-    SqliteWriter,
+    MalformedRow, SqliteClient, SqliteCommittable, SqliteCommitter, SqliteError, SqliteLookup,
+    SqlitePosition, SqliteReader, SqliteSink, SqliteSource, SqliteWriter,
 };
 pub use upsert::{
     Idempotent, IdempotentCommitter, IdempotentWriter, MemoryTable, MemoryTableWriter, Upsert,

@@ -12,6 +12,7 @@ mod parquets;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;
+mod rows;
 mod sinks;
 mod sources;
 mod sqlite;

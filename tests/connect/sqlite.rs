@@ -9,7 +9,7 @@ use snapline::connect::{
     TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost, Retry};
-use snapline::{Dataflow, JobConfig, JobError, Level, Lookup, Restart};
+use snapline::{Dataflow, JobConfig, JobError, Level, Lookup, LookupClient, LookupSource, Restart};
 
 use crate::{attempt, context, through_a_checkpoint, txn};
 
@@ -24,29 +24,29 @@ pub(crate) fn lines(path: &Path) -> Vec<String> {
     rows.collect::<Result<_, _>>().expect("texts")
 }
 
-const TABLE: &str =
+pub(crate) const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS lines (number INTEGER PRIMARY KEY, line TEXT NOT NULL UNIQUE)";
 
-fn insert(tx: &Transaction<'_>, line: &String) -> rusqlite::Result<()> {
+pub(crate) fn insert(tx: &Transaction<'_>, line: &String) -> rusqlite::Result<()> {
     tx.execute("INSERT INTO lines (line) VALUES (?1)", [line]).map(drop)
 }
 
-type Insert = fn(&Transaction<'_>, &String) -> rusqlite::Result<()>;
+pub(crate) type Insert = fn(&Transaction<'_>, &String) -> rusqlite::Result<()>;
 
-type Committer = <SqliteSink<String, Insert> as TwoPhaseSink>::Committer;
-type Committable = <SqliteSink<String, Insert> as TwoPhaseSink>::Committable;
+pub(crate) type Committer = <SqliteSink<String, Insert> as TwoPhaseSink>::Committer;
+pub(crate) type Committable = <SqliteSink<String, Insert> as TwoPhaseSink>::Committable;
 
-fn sink(path: &Path) -> SqliteSink<String, Insert> {
+pub(crate) fn sink(path: &Path) -> SqliteSink<String, Insert> {
     SqliteSink::new(path, insert as Insert).setup(TABLE)
 }
 
-fn sqlite<T>(result: Result<T, snapline::BoxError>) -> SqliteError {
+pub(crate) fn sqlite<T>(result: Result<T, snapline::BoxError>) -> SqliteError {
     let error = result.err().expect("must fail");
     *error.downcast::<SqliteError>().expect("a database's error")
 }
 
 /// Opens, writes the lines and prepares them.
-fn prepared(
+pub(crate) fn prepared(
     sink: &SqliteSink<String, Insert>,
     checkpoint: u64,
     lines: &[&str],
@@ -243,6 +243,29 @@ fn a_job_says_what_is_missing() {
     let JobError::Failed(failure) = failed else { panic!("{failed}") };
     assert!(failure.to_string().contains("no such table: lines"), "{failure}");
     assert_eq!(failure.doing, "opening");
+}
+
+#[test]
+fn what_was_found_is_asked_for_once_by_all_subtasks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("names.db");
+    let table = "CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+        INSERT INTO names VALUES (1, 'one')";
+    let database = Connection::open(&path).expect("opens");
+    database.execute_batch(table).expect("makes it");
+    let sql = "SELECT name FROM names WHERE id = ?1";
+    let fresh = SqliteLookup::new(&path, sql, |id: &i64| *id, |row| row.get::<_, String>(0));
+    let cached = fresh.clone().cache(9, Duration::from_secs(3600));
+    let ask = |lookup: &SqliteLookup<i64, i64, String>, index, id| {
+        let mut client = lookup.open(&context(index, attempt(1, 1))).expect("opens");
+        client.look_up(&id).expect("answers")
+    };
+    assert_eq!((ask(&cached, 0, 1), ask(&cached, 1, 2)), (Some("one".into()), None));
+    database.execute_batch("UPDATE names SET name = 'uno'").expect("changes it");
+    database.execute_batch("INSERT INTO names VALUES (2, 'due'), (3, 'tre')").expect("writes");
+    assert_eq!(ask(&fresh, 0, 1), Some("uno".into()), "it is asked each time");
+    assert_eq!((ask(&cached, 1, 1), ask(&cached, 0, 2)), (Some("one".into()), None));
+    assert_eq!(ask(&cached, 0, 3), Some("tre".into()), "of others it is asked");
 }
 
 #[test]

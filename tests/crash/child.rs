@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use snapline::connect::{
-    Collect, FileSink, OpenContext, Progress, Source, SourceReader, SqliteSink,
+    Collect, FileSink, OpenContext, Progress, Source, SourceReader, SqliteSink, SqliteSource,
 };
 use snapline::store::{LocalStore, Takeover};
 use snapline::{
@@ -71,12 +71,30 @@ fn single(flow: &Dataflow, dir: &Path) {
 }
 
 fn database(flow: &Dataflow, dir: &Path) {
+    let input = dir.join("in.db");
+    // The lives before may have been killed anywhere in this.
+    if !input.exists() {
+        let hidden = dir.join("new.db");
+        let _ = std::fs::remove_file(&hidden);
+        let database = rusqlite::Connection::open(&hidden).expect("it opens");
+        let fill = format!(
+            "PRAGMA journal_mode = MEMORY; CREATE TABLE numbers (number INTEGER PRIMARY KEY);
+             WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < {RECORDS})
+             INSERT INTO numbers SELECT n FROM n"
+        );
+        database.execute_batch(&fill).expect("it is filled");
+        drop(database);
+        std::fs::rename(hidden, &input).expect("it is renamed");
+    }
+    let rows = SqliteSource::new(input, "SELECT number FROM numbers", "number", |row| {
+        row.get::<_, i64>("number").map(|number| number as u64)
+    });
     let insert = |tx: &rusqlite::Transaction<'_>, record: &u64| {
         tx.prepare_cached("INSERT INTO numbers VALUES (?1)")?.execute([*record as i64]).map(drop)
     };
     let sink = SqliteSink::new(crate::output(dir, "out"), insert)
         .setup("CREATE TABLE IF NOT EXISTS numbers (number INTEGER NOT NULL)");
-    flow.source("in", Mortal(Numbers { from: 0 })).sink("out", Mortal(sink));
+    flow.source("in", Mortal(Slowly(rows))).sink("out", Mortal(sink));
 }
 
 fn wide(flow: &Dataflow, dir: &Path) {
@@ -204,6 +222,51 @@ impl SourceReader for NumbersReader {
     }
 }
 
+/// Reads as [`Numbers`] are read: a gulp at a time, with pauses, so that there are checkpoints in between.
+#[derive(Clone)]
+struct Slowly<S>(S);
+
+struct SlowReader<R> {
+    reader: R,
+    due: Instant,
+}
+
+impl<S: Source> Source for Slowly<S> {
+    type Record = S::Record;
+    type Position = S::Position;
+    type Reader = SlowReader<S::Reader>;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<S::Position>,
+    ) -> Result<Self::Reader, BoxError> {
+        Ok(SlowReader { reader: self.0.open(context, position)?, due: Instant::now() })
+    }
+}
+
+impl<R: SourceReader> SourceReader for SlowReader<R> {
+    type Record = R::Record;
+    type Position = R::Position;
+
+    fn read<C: Collect<R::Record>>(
+        &mut self,
+        limit: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError> {
+        let now = Instant::now();
+        if now < self.due {
+            return Ok(Progress::Wait(self.due - now));
+        }
+        self.due = now + PAUSE;
+        self.reader.read(limit.min(GULP as usize), out)
+    }
+
+    fn position(&self) -> R::Position {
+        self.reader.position()
+    }
+}
+
 /// Records that come out of files and go into files.
 #[cfg(feature = "formats")]
 mod files {
@@ -253,50 +316,5 @@ mod files {
 
     fn zstd(text: &[u8]) -> Vec<u8> {
         zstd::stream::encode_all(text, 1).expect("compresses")
-    }
-
-    /// Reads as [`Numbers`] are read: a gulp at a time, with pauses, so that there are checkpoints in between.
-    #[derive(Clone)]
-    struct Slowly<S>(S);
-
-    struct SlowReader<R> {
-        reader: R,
-        due: Instant,
-    }
-
-    impl<S: Source> Source for Slowly<S> {
-        type Record = S::Record;
-        type Position = S::Position;
-        type Reader = SlowReader<S::Reader>;
-
-        fn open(
-            &self,
-            context: &OpenContext,
-            position: Option<S::Position>,
-        ) -> Result<Self::Reader, BoxError> {
-            Ok(SlowReader { reader: self.0.open(context, position)?, due: Instant::now() })
-        }
-    }
-
-    impl<R: SourceReader> SourceReader for SlowReader<R> {
-        type Record = R::Record;
-        type Position = R::Position;
-
-        fn read<C: Collect<R::Record>>(
-            &mut self,
-            limit: usize,
-            out: &mut C,
-        ) -> Result<Progress, BoxError> {
-            let now = Instant::now();
-            if now < self.due {
-                return Ok(Progress::Wait(self.due - now));
-            }
-            self.due = now + PAUSE;
-            self.reader.read(limit.min(GULP as usize), out)
-        }
-
-        fn position(&self) -> R::Position {
-            self.reader.position()
-        }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Shape {
     Wide,
     /// Two sources, sorted by event time and counted in windows, with a sink for what is late; everything twice.
     Timed,
-    /// One source, one sink into a database; both twice.
+    /// A table, and one sink into a database; both twice.
     Database,
     /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
     #[cfg(feature = "formats")]

@@ -1,14 +1,15 @@
 //! The sources and sinks of the crate.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::custom_sink::{Ledger, entries};
 use snapline::BoxError;
 use snapline::connect::{
     FileSink, FileSource, ForEach, Generator, Idempotent, MemorySink, MemorySource, MemoryTable,
-    SqliteSink,
+    SqliteSink, SqliteSource,
 };
-use snapline::testkit::{self, SinkUnderTest};
+use snapline::testkit::{self, Law, SinkUnderTest};
 
 struct Memory(MemorySink<u64>);
 
@@ -309,6 +310,34 @@ fn sources() {
         let report = testkit::source(FileSource::path(directory.path()).split_bytes(split)).check();
         eprintln!("file source: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
     }
+}
+
+#[test]
+fn rows_of_a_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("in.db");
+    let rows = "CREATE TABLE words (word TEXT PRIMARY KEY, length);
+        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 60)
+        INSERT INTO words SELECT hex(n * 7919 % 61), CASE n % 7 WHEN 3 THEN 'long' ELSE n END FROM n";
+    rusqlite::Connection::open(&path).unwrap().execute_batch(rows).unwrap();
+    let words = || {
+        SqliteSource::new(&path, "SELECT word, length FROM words WHERE word > '3'", "word", |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?))
+        })
+    };
+    let report = testkit::source(words().keep_malformed()).check();
+    let report = report.unwrap_or_else(|violation| panic!("{violation}"));
+    eprintln!("rows: {report}");
+    assert!(report.runs > 50 && report.records > 500, "{report}");
+    let report = testkit::source(words().skip_malformed()).check();
+    eprintln!("rows, skipping: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
+    // A twin whose rows change while they are read, or seem to.
+    let reads = Arc::new(AtomicU32::new(0));
+    let wrong = SqliteSource::new(&path, "SELECT word FROM words", "word", move |row| {
+        Ok((row.get::<_, String>(0)?, reads.fetch_add(1, Ordering::Relaxed)))
+    });
+    let violation = testkit::source(wrong).check().expect_err("it is another row now");
+    assert_eq!(violation.law, Law::Replayable, "{violation}");
 }
 
 #[cfg(feature = "formats")]

@@ -80,6 +80,29 @@ pub enum SqliteError {
         /// The transaction.
         txn: TxnId,
     },
+    /// A constraint that SQLite checks when a transaction is committed does not hold: which of its records is to blame is not known.
+    Violated {
+        /// The database.
+        path: PathBuf,
+        /// The transaction.
+        txn: TxnId,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Rows cannot be read in the order of a key: the query has no such column, or it is null, or two rows have the same.
+    Key {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// A row is no record: the user's function failed for it.
+    Malformed {
+        /// The database.
+        path: PathBuf,
+        /// The row, and what the function said.
+        row: Box<super::MalformedRow>,
+    },
     /// A record cannot be serialised.
     Encode {
         /// What serde said.
@@ -160,6 +183,8 @@ impl SqliteError {
             | Self::Damaged { .. }
             | Self::Refused { .. }
             | Self::Ended { .. }
+            | Self::Violated { .. }
+            | Self::Key { .. }
             | Self::Encode { .. }
             | Self::Decode { .. }
             | Self::Version { .. }
@@ -231,6 +256,23 @@ impl fmt::Display for SqliteError {
                 path.display(),
                 txn.checkpoint
             ),
+            Self::Violated { path, txn, source } => write!(
+                f,
+                "{}: the transaction that checkpoint {} closed cannot be committed: {source}; its checkpoint is complete, so its records \
+                 are neither lost nor passed over: correct the tables or the function, and start again",
+                path.display(),
+                txn.checkpoint
+            ),
+            Self::Key { path, why } => write!(
+                f,
+                "{}: {why}; rows are read in the order of a key that each has and no two have alike: name such a column, or select one",
+                path.display()
+            ),
+            Self::Malformed { path, row } => write!(
+                f,
+                "{}, the row {row}; repair it, or choose another way with what is malformed: `.skip_malformed()`, `.keep_malformed()`",
+                path.display()
+            ),
             Self::Encode { why } => write!(f, "a record cannot be serialised: {why}"),
             Self::Decode { path, txn, record, why } => write!(
                 f,
@@ -268,6 +310,7 @@ impl std::error::Error for SqliteError {
             Self::Open { source, .. }
             | Self::Schema { source, .. }
             | Self::Refused { source, .. }
+            | Self::Violated { source, .. }
             | Self::Sql { source, .. } => Some(source),
             _ => None,
         }

@@ -1,10 +1,14 @@
-//! SQLite: an exactly-once sink, and tables to look up in.
+//! SQLite: an exactly-once sink, a source of the rows of a query, and tables to look up in.
 
 mod database;
 mod error;
 mod lookup;
+mod row;
 mod sink;
+mod source;
 
 pub use error::SqliteError;
 pub use lookup::{SqliteClient, SqliteLookup};
+pub use row::MalformedRow;
 pub use sink::{SqliteCommittable, SqliteCommitter, SqliteSink, SqliteWriter};
+pub use source::{SqlitePosition, SqliteReader, SqliteSource};

@@ -1,0 +1,425 @@
+//! A source of the rows of a query.
+//!
+//! ```text
+//!   position    behind which key, up to which one, and how many rows were passed over
+//!   read        the next rows behind the key, as many as are wanted, in one transaction that reads; nothing is open between two reads
+//! ```
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::super::{Collect, OpenContext, Progress, Source, SourceReader};
+use super::SqliteError;
+use super::database::{PATIENCE, connect};
+use super::row::{Key, MalformedRow, key, literal};
+use crate::clock::Clock;
+use crate::dataflow::Either;
+use crate::error::BoxError;
+use crate::sync::Arc;
+
+/// How long a reader waits before it looks again whether the database is free.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Of the rows that are passed over, so many are told, and then each whose number is a power of ten.
+const TOLD: u64 = 10;
+
+/// Reads the rows of a query in the order of a key, each once, and ends behind the last. Behind a failure it goes on behind the key at which the
+/// checkpoint stands.
+///
+/// ```
+/// use snapline::connect::{MemorySink, SqliteSource};
+/// use snapline::{Dataflow, JobConfig};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let place = tempfile::tempdir()?;
+/// # let path = place.path().join("shop.db");
+/// # rusqlite::Connection::open(&path)?.execute_batch(
+/// #     "CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, paid INTEGER NOT NULL);
+/// #      INSERT INTO orders VALUES (1, 'pen', 120, 1), (2, 'ink', 80, 0), (7, 'pad', 300, 1)")?;
+/// let orders = SqliteSource::new(
+///     &path,
+///     "SELECT id, item, cents FROM orders WHERE paid",
+///     "id",
+///     |row| Ok((row.get::<_, String>("item")?, row.get::<_, u32>("cents")?)),
+/// );
+/// let (flow, out) = (Dataflow::new("paid"), MemorySink::new());
+/// flow.source("orders", orders).sink("out", out.clone());
+/// flow.build(JobConfig::new().parallelism(1))?.run()?;
+/// assert_eq!(out.committed(), [("pen".to_owned(), 120), ("pad".to_owned(), 300)]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// *The key* is a column of the query: an integer, a text, a blob or a real, no two alike, never null. It should have an index, as a primary key
+/// has: every read looks for the rows behind the last. A key that is null, or that two rows have where one read ends, fails the job.
+///
+/// *What is read* is what has a key up to the greatest that is there when the job begins; what is added behind it later is not read. The rows should not
+/// change while they are read. What a change does:
+///
+/// | what happens to a row | what comes of it |
+/// |---|---|
+/// | it is changed before it is read | it is read as it is then |
+/// | it is changed or removed behind where the newest checkpoint stands | what was read stays |
+/// | it is changed or removed, was read, and is not in a checkpoint yet | it counts as it was read; behind a failure, as it is then, or not at all |
+/// | it is put in before where the reader stands | it is not read |
+/// | its key is changed | it may be read twice, or not at all |
+///
+/// So a row's output is in the job's output once, of one state of the row; but two rows may be of two states of the database.
+///
+/// *A malformed row* is one for which the function fails: it fails the job, unless it is told to [skip](Self::skip_malformed) or to
+/// [keep](Self::keep_malformed) them.
+///
+/// The first subtask reads, others nothing: say `.parallelism(1)` behind the source. Each read is a short transaction of its own; while another connection
+/// holds the database it waits ([`Self::busy_timeout`]), then the task fails.
+pub struct SqliteSource<R> {
+    path: PathBuf,
+    sql: String,
+    key: String,
+    row: Arc<RowRule<R>>,
+    malformed: OnMalformed<R>,
+    patience: Duration,
+}
+
+type RowRule<R> = dyn Fn(&Row<'_>) -> rusqlite::Result<R> + Send + Sync;
+
+/// What becomes of a row for which the function fails.
+enum OnMalformed<R> {
+    Fail,
+    Skip,
+    Keep(fn(MalformedRow) -> R),
+}
+
+impl<R> Clone for OnMalformed<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for OnMalformed<R> {}
+
+impl<R> Clone for SqliteSource<R> {
+    fn clone(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            sql: self.sql.clone(),
+            key: self.key.clone(),
+            row: Arc::clone(&self.row),
+            ..*self
+        }
+    }
+}
+
+impl<R> fmt::Debug for SqliteSource<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteSource")
+            .field("path", &self.path)
+            .field("sql", &self.sql)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> SqliteSource<R> {
+    /// Reads from the database at `path`, which must be there, what `sql` selects, in the order of its column `key`; `row` makes a record of a row. It
+    /// sees the query's columns and no others, by name or number.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        sql: impl Into<String>,
+        key: impl Into<String>,
+        row: impl Fn(&Row<'_>) -> rusqlite::Result<R> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            sql: sql.into(),
+            key: key.into(),
+            row: Arc::new(row),
+            malformed: OnMalformed::Fail,
+            patience: PATIENCE,
+        }
+    }
+
+    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    #[must_use]
+    pub fn busy_timeout(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Passes malformed rows over. They are counted ([`crate::TaskStatus::records_malformed`]; the count is in checkpoints), and some of them are told
+    /// to `tracing` as warnings: the first ten, then each whose number is a power of ten.
+    #[must_use]
+    pub fn skip_malformed(self) -> Self {
+        Self { malformed: OnMalformed::Skip, ..self }
+    }
+}
+
+impl<R: 'static> SqliteSource<R> {
+    /// Gives malformed rows beside the others, as [`Either::Right`]: [`Stream::split`](crate::Stream::split) takes them apart.
+    ///
+    /// ```no_run
+    /// # use snapline::Dataflow;
+    /// # use snapline::connect::{FileSink, MalformedRow, SqliteSource};
+    /// let prices = SqliteSource::new("shop.db", "SELECT id, cents FROM prices", "id", |row| {
+    ///     row.get::<_, u32>("cents")
+    /// });
+    /// let flow = Dataflow::new("prices");
+    /// let (good, bad) = flow.source("prices", prices.keep_malformed()).split();
+    /// good.sink("good", FileSink::new("prices"));
+    /// bad.map(|bad: MalformedRow| bad.to_string()).sink("dead-letters", FileSink::new("dead"));
+    /// ```
+    #[must_use]
+    pub fn keep_malformed(self) -> SqliteSource<Either<R, MalformedRow>> {
+        let Self { path, sql, key, row, patience, .. } = self;
+        let row = Arc::new(move |it: &Row<'_>| row(it).map(Either::Left));
+        SqliteSource { path, sql, key, row, malformed: OnMalformed::Keep(Either::Right), patience }
+    }
+}
+
+/// Where a reader of an [`SqliteSource`] stands.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SqlitePosition {
+    /// Behind this row; `None`: before the first.
+    behind: Option<Key>,
+    /// Up to this one; `None`: there is nothing to read.
+    last: Option<Key>,
+    skipped: u64,
+}
+
+impl<R: Send + 'static> Source for SqliteSource<R> {
+    type Record = R;
+    type Position = SqlitePosition;
+    type Reader = SqliteReader<R>;
+
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<SqlitePosition>,
+    ) -> Result<SqliteReader<R>, BoxError> {
+        let reads = context.index == 0;
+        let opened = reads.then(|| Rows::open(self)).transpose()?;
+        let position = match (position, &opened) {
+            (Some(position), _) => position,
+            (None, Some(rows)) => {
+                SqlitePosition { behind: None, last: rows.last(&self.path)?, skipped: 0 }
+            }
+            (None, None) => SqlitePosition { behind: None, last: None, skipped: 0 },
+        };
+        let (operator, clock) = (context.operator.clone(), context.clock.clone());
+        Ok(SqliteReader {
+            source: self.clone(),
+            rows: opened,
+            position,
+            operator,
+            clock,
+            held: None,
+        })
+    }
+}
+
+/// The connection, and what is asked.
+struct Rows {
+    connection: Connection,
+    /// Which of the query's columns is the key.
+    column: usize,
+    first: String,
+    further: String,
+    last: String,
+    count: String,
+}
+
+impl Rows {
+    fn open<R>(source: &SqliteSource<R>) -> Result<Self, SqliteError> {
+        let SqliteSource { path, sql, key, patience, .. } = source;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, *patience)?;
+        let sql = sql.trim().trim_end_matches(';');
+        let schema = |source| SqliteError::Schema { path: path.clone(), sql: sql.into(), source };
+        let query = connection.prepare(sql).map_err(schema)?;
+        let column = query.column_names().position(|name| name.eq_ignore_ascii_case(key));
+        let Some(column) = column else {
+            let columns = query.column_names().collect::<Vec<_>>().join("`, `");
+            let why = format!("`{sql}` has no column `{key}`; it has `{columns}`");
+            return Err(SqliteError::Key { path: path.clone(), why });
+        };
+        drop(query);
+        let key = format!("\"{}\"", key.replace('"', "\"\""));
+        let rows = Self {
+            first: format!(
+                "SELECT * FROM ({sql}) WHERE {key} IS NULL OR {key} <= ?1 ORDER BY {key} LIMIT ?2"
+            ),
+            further: format!(
+                "SELECT * FROM ({sql}) WHERE {key} > ?3 AND {key} <= ?1 ORDER BY {key} LIMIT ?2"
+            ),
+            last: format!("SELECT {key} FROM ({sql}) ORDER BY {key} DESC LIMIT 1"),
+            count: format!("SELECT COUNT(*) FROM ({sql}) WHERE {key} = ?1"),
+            connection,
+            column,
+        };
+        // What cannot be asked behind the query is told now, and from now on a reader waits itself.
+        for sql in [&rows.first, &rows.further, &rows.last, &rows.count] {
+            rows.connection.prepare_cached(sql).map(drop).map_err(schema)?;
+        }
+        Ok(rows)
+    }
+
+    /// The greatest key that is there.
+    fn last(&self, path: &Path) -> Result<Option<Key>, SqliteError> {
+        let failed = SqliteError::of("look for the last row", path);
+        let mut query = self.connection.prepare_cached(&self.last).map_err(&failed)?;
+        let last: Option<Value> =
+            query.query_row([], |row| row.get(0)).optional().map_err(&failed)?;
+        last.map(|last| key((&last).into(), path)).transpose()
+    }
+}
+
+/// Reads the rows of an [`SqliteSource`].
+pub struct SqliteReader<R> {
+    source: SqliteSource<R>,
+    /// `None`: nothing is read here.
+    rows: Option<Rows>,
+    position: SqlitePosition,
+    operator: String,
+    clock: Clock,
+    /// Since when somebody else holds the database.
+    held: Option<Instant>,
+}
+
+impl<R> fmt::Debug for SqliteReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteReader").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl<R: Send + 'static> SourceReader for SqliteReader<R> {
+    type Record = R;
+    type Position = SqlitePosition;
+
+    fn read<C: Collect<R>>(&mut self, limit: usize, out: &mut C) -> Result<Progress, BoxError> {
+        let Self { source, rows, position, operator, .. } = self;
+        let (Some(rows), Some(last)) = (rows, &position.last) else { return Ok(Progress::End) };
+        let mut page = Page { source, operator, skipped: position.skipped, behind: None, rows: 0 };
+        // No row is given before the page is known to be whole: a read that fails has given nothing.
+        let mut records = Vec::new();
+        let read = page.read(rows, (position.behind.as_ref(), last), limit, &mut records);
+        let Page { skipped, behind, rows: read_rows, .. } = page;
+        match read {
+            Ok(()) => {}
+            Err(error @ SqliteError::Busy { .. }) => {
+                let since = *self.held.get_or_insert_with(|| self.clock.now());
+                return match self.clock.since(since) < self.source.patience {
+                    true => Ok(Progress::Wait(PAUSE)),
+                    false => Err(error.into()),
+                };
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.held = None;
+        records.into_iter().for_each(|record| out.push(record));
+        let position = &mut self.position;
+        position.skipped = skipped;
+        position.behind = behind.or_else(|| position.behind.take());
+        let over = read_rows < limit || position.behind == position.last;
+        Ok(if over { Progress::End } else { Progress::More })
+    }
+
+    fn position(&self) -> SqlitePosition {
+        self.position.clone()
+    }
+
+    fn malformed(&self) -> u64 {
+        self.position.skipped
+    }
+}
+
+/// What one read comes to.
+struct Page<'a, R> {
+    source: &'a SqliteSource<R>,
+    operator: &'a str,
+    skipped: u64,
+    /// The last row's key.
+    behind: Option<Key>,
+    /// How many rows there were.
+    rows: usize,
+}
+
+impl<R> Page<'_, R> {
+    fn read(
+        &mut self,
+        rows: &mut Rows,
+        (behind, last): (Option<&Key>, &Key),
+        limit: usize,
+        out: &mut Vec<R>,
+    ) -> Result<(), SqliteError> {
+        let path = &self.source.path;
+        let failed = SqliteError::of("read rows", path);
+        rows.connection.busy_timeout(Duration::ZERO).map_err(&failed)?;
+        let txn = rows.connection.transaction().map_err(&failed)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        {
+            let sql = if behind.is_some() { &rows.further } else { &rows.first };
+            let mut query = txn.prepare_cached(sql).map_err(&failed)?;
+            let mut found = match behind {
+                Some(behind) => query.query(params![last, limit, behind]),
+                None => query.query(params![last, limit]),
+            }
+            .map_err(&failed)?;
+            while let Some(row) = found.next().map_err(&failed)? {
+                self.behind = Some(key(row.get_ref(rows.column).map_err(&failed)?, path)?);
+                self.rows += 1;
+                match (self.source.row)(row) {
+                    Ok(record) => out.push(record),
+                    Err(error) => out.extend(self.malformed(row, error)?),
+                }
+            }
+        }
+        if let Some(behind) = &self.behind {
+            let mut query = txn.prepare_cached(&rows.count).map_err(&failed)?;
+            let alike: i64 = query.query_row([behind], |row| row.get(0)).map_err(&failed)?;
+            if alike > 1 {
+                let why = format!("{alike} rows have the key {}", literal(&behind.clone().into()));
+                return Err(SqliteError::Key { path: path.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is given for a row for which the function failed.
+    fn malformed(
+        &mut self,
+        row: &Row<'_>,
+        error: rusqlite::Error,
+    ) -> Result<Option<R>, SqliteError> {
+        let path = &self.source.path;
+        // It asks for a column that no row has: that is not the row's fault.
+        if let rusqlite::Error::InvalidColumnName(_) | rusqlite::Error::InvalidColumnIndex(_) =
+            error
+        {
+            let sql = self.source.sql.clone();
+            return Err(SqliteError::Schema { path: path.clone(), sql, source: error });
+        }
+        let names = row.as_ref().column_names().enumerate();
+        let column = |(at, name): (usize, &str)| {
+            let value = row.get::<_, Value>(at).map_or_else(|_| "?".into(), |it| literal(&it));
+            (name.to_owned(), value)
+        };
+        let row = MalformedRow { columns: names.map(column).collect(), why: error.to_string() };
+        match self.source.malformed {
+            OnMalformed::Fail => {
+                Err(SqliteError::Malformed { path: path.clone(), row: Box::new(row) })
+            }
+            OnMalformed::Keep(keep) => Ok(Some(keep(row))),
+            OnMalformed::Skip => {
+                self.skipped += 1;
+                let skipped = self.skipped;
+                if skipped <= TOLD || skipped == 10_u64.pow(skipped.ilog10()) {
+                    let (operator, database) = (self.operator, path.display());
+                    tracing::warn!(operator, %database, %row, skipped, "a malformed row was passed over");
+                }
+                Ok(None)
+            }
+        }
+    }
+}

@@ -8,7 +8,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use snapline::connect::{Generator, MemorySource, WebhookError, WebhookSink};
+use snapline::connect::{
+    Generator, MemorySource, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink, WebhookError,
+    WebhookSink,
+};
+use snapline::protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 use snapline::testkit::{self, SinkUnderTest};
 use snapline::{
     BoxError, BuildError, Dataflow, Ended, JobConfig, JobError, Level, Outcome, Restart,
@@ -26,6 +30,10 @@ enum Mood {
     TakesAndGoes,
     /// Goes away.
     Goes,
+    /// Does it, and answers with more than anybody wants to read.
+    TakesAndTalks,
+    /// Does it, says so, and does not come to the end of its answer.
+    TakesAndStops,
 }
 
 #[derive(Default)]
@@ -81,7 +89,12 @@ impl Receiver {
             };
             let mut body = vec![0; header("content-length")?.1.parse().ok()?];
             stream.read_exact(&mut body).ok()?;
-            let key = header("idempotency-key").unwrap().1.to_owned();
+            let Some((_, key)) = header("idempotency-key") else {
+                let refuses = b"HTTP/1.1 400 x\r\nContent-Length: 6\r\n\r\nno key";
+                stream.get_mut().write_all(refuses).ok()?;
+                continue;
+            };
+            let key = key.to_owned();
             let mood = {
                 let mut seen = self.seen.lock().unwrap();
                 let number = seen.requests;
@@ -104,9 +117,18 @@ impl Receiver {
                     200
                 }
                 Mood::Says(status) => status,
-                Mood::Takes => 200,
+                Mood::Takes | Mood::TakesAndTalks => 200,
+                Mood::TakesAndStops => {
+                    let begun = b"HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\nwell";
+                    stream.get_mut().write_all(begun).ok()?;
+                    continue;
+                }
             };
-            let said = if status == 200 { "" } else { "not like this" };
+            let said = match (status, mood) {
+                (_, Mood::TakesAndTalks) => &"bla ".repeat(1 << 19),
+                (200, _) => "",
+                _ => "not like this",
+            };
             let answer =
                 format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n{said}", said.len());
             stream.get_mut().write_all(answer.as_bytes()).ok()?;
@@ -115,7 +137,7 @@ impl Receiver {
 
     fn sink<T>(&self) -> WebhookSink<T> {
         let url = format!("http://{}/hook?x=1", self.address);
-        WebhookSink::new(&url).unwrap().receiver_deduplicates().timeout(Duration::from_millis(200))
+        WebhookSink::new(&url).unwrap().receiver_deduplicates()
     }
 
     fn done(&self) -> Vec<String> {
@@ -168,7 +190,8 @@ fn each_record_is_done_once_and_in_order_whatever_the_receiver_does() {
     let receiver = Receiver::start(&moods);
     let restart = Restart::Fixed { attempts: 5, pause: Duration::from_millis(1) };
     let config = config().restart(restart).require(Level::Idempotent);
-    let outcome = run(200, receiver.sink(), &[50, 150], config).unwrap();
+    let sink = receiver.sink().timeout(Duration::from_millis(200));
+    let outcome = run(200, sink, &[50, 150], config).unwrap();
     assert_eq!((outcome.ended, outcome.status.restarts), (Ended::Finished, 2));
     assert_eq!(receiver.done(), numbers(200));
     assert!(receiver.seen.lock().unwrap().again >= 3, "what was done and not answered came again");
@@ -243,6 +266,113 @@ fn a_receiver_that_does_not_say_that_it_deduplicates_bounds_the_guarantee() {
     assert!(build(sink().receiver_deduplicates(), Level::Idempotent).is_ok());
     let most = build(sink().receiver_deduplicates(), Level::ExactlyOnce);
     assert!(matches!(most, Err(BuildError::Guarantee { .. })));
+}
+
+#[test]
+fn an_answer_is_known_by_its_beginning() {
+    let moods = [(2, Mood::TakesAndTalks), (4, Mood::TakesAndStops), (6, Mood::TakesAndTalks)];
+    let receiver = Receiver::start(&moods);
+    let sink = receiver.sink().timeout(Duration::from_secs(2));
+    assert_eq!(run(9, sink, &[], config()).unwrap().ended, Ended::Finished);
+    assert_eq!(receiver.done(), numbers(9));
+    let seen = receiver.seen.lock().unwrap();
+    assert_eq!((seen.requests, seen.again), (9, 0), "it was taken, and is not sent again");
+}
+
+#[test]
+fn what_was_answered_is_not_sent_again_for_those_behind_it() {
+    let moods = [(4, Mood::Says(503)), (5, Mood::Says(425)), (8, Mood::Says(408))];
+    let receiver = Receiver::start(&moods);
+    assert_eq!(run(9, receiver.sink(), &[], config()).unwrap().ended, Ended::Finished);
+    assert_eq!(receiver.done(), numbers(9));
+    let seen = receiver.seen.lock().unwrap();
+    assert_eq!((seen.requests, seen.again), (9 + 3, 0));
+}
+
+#[test]
+fn whoever_sends_elsewhere_has_not_taken_it() {
+    for status in [202, 301, 302, 307, 400, 409, 428] {
+        let receiver = Receiver::start(&[(1, Mood::Says(status))]);
+        let elsewhere = Arc::new(Mutex::new(Vec::new()));
+        let puts = Arc::clone(&elsewhere);
+        let sink = receiver.sink().refused(move |request| {
+            puts.lock().unwrap().push(request.status);
+            Ok(())
+        });
+        assert_eq!(run(3, sink, &[], config()).unwrap().ended, Ended::Finished);
+        let expected: &[u16] = if status == 202 { &[] } else { &[status] };
+        assert_eq!(*elsewhere.lock().unwrap(), expected);
+        assert_eq!(receiver.seen.lock().unwrap().requests, 3, "{status}: it is not followed");
+    }
+}
+
+#[test]
+fn a_rule_that_fails_fails_the_job() {
+    let receiver = Receiver::start(&[(5, Mood::Says(404))]);
+    let sink = receiver.sink().refused(|_| Err("nowhere to put it".into()));
+    let failed = run(9, sink, &[], config().restart(Restart::Never)).unwrap_err();
+    assert!(failed.to_string().contains("nowhere to put it"), "{failed}");
+    assert_eq!(receiver.seen.lock().unwrap().requests, 6, "nothing is sent behind it");
+}
+
+#[test]
+fn nothing_is_sent_before_a_checkpoint_holds_it() {
+    let receiver = Receiver::start(&[]);
+    let config = config().checkpoint_interval(None).restart(Restart::Never);
+    run(200, receiver.sink(), &[150], config).unwrap_err();
+    assert_eq!(receiver.seen.lock().unwrap().requests, 0);
+}
+
+#[test]
+fn the_bound_is_of_one_transaction() {
+    let sink = WebhookSink::<u64>::new("http://127.0.0.1:1/").unwrap().most_bytes(3);
+    let first = Attempt { term: Term::new(1), number: 1 };
+    let context = OpenContext::new("job", "out", 0, 1, first);
+    let (mut writer, _) = sink.open(&context).unwrap();
+    for checkpoint in 1..5 {
+        writer.write(&mut vec![10]).unwrap();
+        let one = writer.close(txn(checkpoint, first)).unwrap();
+        assert_eq!(one.bodies(), ["10"]);
+    }
+}
+
+fn txn(checkpoint: u64, attempt: Attempt) -> TxnId {
+    let checkpoint = CheckpointId::new(checkpoint).unwrap();
+    TxnId { checkpoint, attempt, subtask: SubtaskId::new(1) }
+}
+
+/// Each request has a key of its own, which is the same whoever sends it, and however often.
+#[test]
+fn keys_are_told_apart_and_stay_as_they_are() {
+    let receiver = Receiver::start(&[]);
+    let mut closed = Vec::new();
+    for (job, operator) in [("a", "b/c"), ("a/b", "c"), ("a", "c")] {
+        for index in 0..2 {
+            for (term, number) in [(1, 1), (1, 2), (2, 1)] {
+                let attempt = Attempt { term: Term::new(term), number };
+                let context = OpenContext::new(job, operator, index, 2, attempt);
+                let (mut writer, _) = receiver.sink().open(&context).unwrap();
+                for checkpoint in 1..3 {
+                    writer.write(&mut vec![closed.len() as u64, 1_000]).unwrap();
+                    let name = txn(checkpoint, attempt);
+                    closed.push((name, writer.close(name).unwrap()));
+                }
+            }
+        }
+    }
+    for _ in 0..2 {
+        for (name, committable) in &closed {
+            // Of another attempt, which knows what is in a checkpoint, and nothing else.
+            let committable = serde_json::from_str(&serde_json::to_string(committable).unwrap());
+            let later = Attempt { term: Term::new(7), number: 7 };
+            let context = OpenContext::new("later", "other", 1, 2, later);
+            let sink: WebhookSink<u64> = receiver.sink();
+            let (_, mut committer) = sink.open(&context).unwrap();
+            committer.commit(*name, &committable.unwrap()).unwrap();
+        }
+    }
+    let seen = receiver.seen.lock().unwrap();
+    assert_eq!((seen.keys.len(), seen.again), (2 * closed.len(), 2 * closed.len()));
 }
 
 struct Hooked(Receiver);

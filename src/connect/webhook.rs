@@ -6,22 +6,25 @@
 //!   commit   they are sent, one behind the other; behind a crash all of the transaction again, under the same keys
 //! ```
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 use tokio::net::TcpStream;
 
+pub use self::error::{RefusedRequest, WebhookError};
 use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::error::BoxError;
 use crate::sync::Arc;
@@ -29,101 +32,8 @@ use crate::sync::Arc;
 /// Of an answer's body so much is kept, for people.
 const EXCERPT: usize = 300;
 
-/// Why a [`WebhookSink`] failed. The message says what happened, to what, and what can be done.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum WebhookError {
-    /// The address is none that can be sent to.
-    BadUrl {
-        /// The address.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A header that cannot be sent.
-    BadHeader {
-        /// Its name.
-        name: String,
-    },
-    /// The receiver refuses a request for good.
-    Refused {
-        /// The receiver.
-        url: String,
-        /// The request's idempotency key.
-        key: String,
-        /// How it was answered.
-        status: u16,
-        /// What the answer said, the beginning of it.
-        said: String,
-    },
-    /// A record cannot be written as JSON.
-    Encode {
-        /// What serde said.
-        why: String,
-    },
-    /// More was written between two checkpoints than may be in one.
-    TooMuch {
-        /// The sink's operator.
-        operator: String,
-        /// The bound, in bytes.
-        limit: usize,
-    },
-    /// The operating system gives no socket to send through.
-    Io(std::io::Error),
-}
-
-impl fmt::Display for WebhookError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadUrl { url, why } => {
-                write!(f, "`{url}` cannot be sent to: {why}; it is `http://host[:port]/path`")
-            }
-            Self::BadHeader { name } => write!(f, "header `{name}` cannot be sent"),
-            Self::Refused { url, key, status, said } => write!(
-                f,
-                "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, so the request is neither lost nor \
-                 passed over: correct the receiver and start again, or say what is done with such requests (`refused`)"
-            ),
-            Self::Encode { why } => write!(f, "a record cannot be written as JSON: {why}"),
-            Self::TooMuch { operator, limit } => write!(
-                f,
-                "sink `{operator}`: more than {limit} bytes were written between two checkpoints; take checkpoints more often, or \
-                 raise the limit (`most_bytes`)"
-            ),
-            Self::Io(error) => write!(f, "no connection can be made: {error}"),
-        }
-    }
-}
-
-impl WebhookError {
-    /// Whether trying again cannot help.
-    pub(super) const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Encode { .. })
-    }
-}
-
-impl std::error::Error for WebhookError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// A request that the receiver refused for good.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct RefusedRequest {
-    /// Its idempotency key.
-    pub key: String,
-    /// Its body.
-    pub body: String,
-    /// How it was answered.
-    pub status: u16,
-    /// What the answer said, the beginning of it.
-    pub said: String,
-}
+/// A longer body of an answer is not read to its end; the next request has a connection of its own.
+const LONGEST: usize = 1 << 20;
 
 /// What is done with refused requests.
 type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync>;
@@ -136,9 +46,12 @@ type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + 
 ///
 /// | what the receiver does | what comes of it |
 /// |---|---|
-/// | answers with 2xx | the next request is sent |
+/// | answers with 2xx, whatever its body | the next request is sent |
 /// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known |
 /// | answers with anything else | the task fails, and comes upon it again; [`Self::refused`] |
+///
+/// What is not sent yet is never too old to be sent. But a receiver that forgets keys does what it has forgotten again: it should remember them for longer than
+/// a job may stand still behind a checkpoint, and be started again.
 ///
 /// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the receiver, nobody is fenced off there, and a
 /// process that was replaced and still lives may send what its successor sends too. There is no TLS: to reach a receiver elsewhere, send through a
@@ -288,6 +201,7 @@ impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
             most_bytes: self.most_bytes,
             bodies: Vec::new(),
             bytes: 0,
+            written: 0,
             takes: PhantomData,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -329,7 +243,10 @@ pub struct WebhookWriter<T> {
     key: String,
     most_bytes: usize,
     bodies: Vec<String>,
+    /// Of this transaction.
     bytes: usize,
+    /// Of all.
+    written: u64,
     takes: PhantomData<fn(T)>,
 }
 
@@ -342,6 +259,7 @@ impl<T: Serialize + Send + 'static> SinkWriter for WebhookWriter<T> {
             let body = serde_json::to_string(&record)
                 .map_err(|error| WebhookError::Encode { why: error.to_string() })?;
             self.bytes += body.len();
+            self.written += body.len() as u64;
             if self.bytes > self.most_bytes {
                 let (operator, limit) = (self.operator.clone(), self.most_bytes);
                 return Err(WebhookError::TooMuch { operator, limit }.into());
@@ -357,6 +275,10 @@ impl<T: Serialize + Send + 'static> SinkWriter for WebhookWriter<T> {
         let TxnId { checkpoint, attempt: Attempt { term, number }, .. } = txn;
         let key = format!("{}/{}-{}-{}", self.key, term.get(), number, checkpoint.get());
         Ok(WebhookCommittable { key, bodies: std::mem::take(&mut self.bodies) })
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        Some(self.written)
     }
 }
 
@@ -441,23 +363,35 @@ impl WebhookCommitter {
     /// Sends a request; `Err` if it is not known what became of it.
     fn send(&mut self, key: &str, body: &str) -> Result<(StatusCode, String), BoxError> {
         let Self { receiver, timeout, runtime, connection, .. } = self;
+        let late = |_| BoxError::from(format!("no answer came within {timeout:?}"));
         runtime.block_on(async {
-            let exchange = exchange(receiver, connection, key, body);
-            tokio::time::timeout(*timeout, exchange)
-                .await
-                .map_err(|_| BoxError::from(format!("no answer came within {timeout:?}")))?
+            let exchange = exchange(receiver, connection.take(), key, body);
+            let (sender, response) =
+                tokio::time::timeout(*timeout, exchange).await.map_err(late)??;
+            let status = response.status();
+            // The answer is known. Its body is for people; the connection can be used again if that has come whole.
+            let body = Limited::new(response.into_body(), LONGEST).collect();
+            let said = match tokio::time::timeout(*timeout, body).await {
+                Ok(Ok(body)) => {
+                    *connection = Some(sender);
+                    let body = body.to_bytes();
+                    String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim().to_owned()
+                }
+                Ok(Err(error)) => format!("(its body could not be read: {error})"),
+                Err(_) => "(its body did not end)".to_owned(),
+            };
+            Ok((status, said))
         })
     }
 }
 
 async fn exchange(
     receiver: &Receiver,
-    connection: &mut Option<SendRequest<Full<Bytes>>>,
+    mut open: Option<SendRequest<Full<Bytes>>>,
     key: &str,
     body: &str,
-) -> Result<(StatusCode, String), BoxError> {
+) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), BoxError> {
     // One that has been closed meanwhile is found out before anything is sent on it.
-    let mut open = connection.take();
     if let Some(sender) = &mut open
         && sender.ready().await.is_err()
     {
@@ -478,11 +412,7 @@ async fn exchange(
     }
     headers.insert("idempotency-key", HeaderValue::from_str(key)?);
     let response = sender.send_request(request).await?;
-    let status = response.status();
-    let answer = Limited::new(response.into_body(), 1 << 20).collect().await?.to_bytes();
-    *connection = Some(sender);
-    let said = String::from_utf8_lossy(&answer[..answer.len().min(EXCERPT)]);
-    Ok((status, said.trim().to_owned()))
+    Ok((sender, response))
 }
 
 async fn connect(receiver: &Receiver) -> Result<SendRequest<Full<Bytes>>, BoxError> {

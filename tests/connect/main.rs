@@ -16,6 +16,7 @@ mod rows;
 mod sinks;
 mod sources;
 mod sqlite;
+mod staged;
 mod upserts;
 
 use serde::Serialize;

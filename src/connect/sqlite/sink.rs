@@ -61,7 +61,11 @@ const MOST_BYTES: usize = 256 << 20;
 /// | the same, while committing | the commit is tried again until it succeeds |
 /// | the file is none of SQLite's, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
 /// | the function fails for a record | the task fails; [`Self::set_aside`] |
+/// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and comes upon it again |
 /// | the file is removed, or replaced by an older copy | the job fails: output was lost (SPEC 6.5) |
+///
+/// No transaction of SQLite's is open between two calls, and what is staged stays until it is committed or rolled back, however long that takes: the sink
+/// has no [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how long one call waits for the database.)
 ///
 /// An operator's name belongs to one job in a database. The file must be on a local file system.
 pub struct SqliteSink<T, F> {
@@ -191,6 +195,7 @@ where
             most_bytes: self.most_bytes,
             pieces: Vec::new(),
             gathered: 0,
+            written: 0,
             closed: Arc::clone(&closed),
             takes: PhantomData,
         };
@@ -236,6 +241,8 @@ pub struct SqliteWriter<T> {
     pieces: Vec<Piece>,
     /// How many bytes are in the pieces.
     gathered: usize,
+    /// How many bytes were in all, as they are staged.
+    written: u64,
     closed: Closed,
     takes: PhantomData<fn(T)>,
 }
@@ -262,6 +269,7 @@ impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
             piece.bytes[begin..begin + 4].copy_from_slice(&prefix);
             piece.records += 1;
             self.gathered += length + 4;
+            self.written += length as u64 + 4;
             if self.gathered > self.most_bytes {
                 return Err(too_much().into());
             }
@@ -278,6 +286,10 @@ impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
             lock(&self.closed).insert(txn, pieces);
         }
         Ok(SqliteCommittable { subtask: self.index, records })
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        Some(self.written)
     }
 }
 
@@ -376,9 +388,12 @@ where
             within.note(subtask, txn)?;
             CommitOutcome::Committed
         };
-        let failed = SqliteError::of(doing, &path);
-        within.txn.commit().map_err(|error| Failed::Within(failed(error)))?;
-        Ok(outcome)
+        match within.txn.execute_batch("COMMIT") {
+            Ok(()) => Ok(outcome),
+            // SQLite refused it and keeps the transaction open, which is rolled back now: it is known that nothing was committed.
+            Err(source) if !within.txn.is_autocommit() => Err(violated(&path, txn, source).into()),
+            Err(source) => Err(Failed::Within(SqliteError::of(doing, &path)(source))),
+        }
     }
 }
 
@@ -448,6 +463,16 @@ fn refused(path: &Path, txn: TxnId, record: u64, source: rusqlite::Error) -> Sql
             | OutOfMemory | ReadOnly | SystemIoFailure,
         ) => SqliteError::of("apply a record", path)(source),
         _ => SqliteError::Refused { path: path.to_owned(), txn, record, source },
+    }
+}
+
+/// What it means that SQLite refused to commit: what is checked at the end only does not hold.
+fn violated(path: &Path, txn: TxnId, source: rusqlite::Error) -> SqliteError {
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            SqliteError::Violated { path: path.to_owned(), txn, source }
+        }
+        _ => SqliteError::of("commit a transaction", path)(source),
     }
 }
 

@@ -1,0 +1,99 @@
+//! What the webhook sink fails with, and what is refused.
+
+use std::fmt;
+
+/// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what happened, to what, and what can be done.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WebhookError {
+    /// The address is none that can be sent to.
+    BadUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A header that cannot be sent.
+    BadHeader {
+        /// Its name.
+        name: String,
+    },
+    /// The receiver refuses a request for good.
+    Refused {
+        /// The receiver.
+        url: String,
+        /// The request's idempotency key.
+        key: String,
+        /// How it was answered.
+        status: u16,
+        /// What the answer said, the beginning of it.
+        said: String,
+    },
+    /// A record cannot be written as JSON.
+    Encode {
+        /// What serde said.
+        why: String,
+    },
+    /// More was written between two checkpoints than may be in one.
+    TooMuch {
+        /// The sink's operator.
+        operator: String,
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The operating system gives no socket to send through.
+    Io(std::io::Error),
+}
+
+impl fmt::Display for WebhookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadUrl { url, why } => {
+                write!(f, "`{url}` cannot be sent to: {why}; it is `http://host[:port]/path`")
+            }
+            Self::BadHeader { name } => write!(f, "header `{name}` cannot be sent"),
+            Self::Refused { url, key, status, said } => write!(
+                f,
+                "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, so the request is neither lost nor \
+                 passed over: correct the receiver and start again, or say what is done with such requests (`refused`)"
+            ),
+            Self::Encode { why } => write!(f, "a record cannot be written as JSON: {why}"),
+            Self::TooMuch { operator, limit } => write!(
+                f,
+                "sink `{operator}`: more than {limit} bytes were written between two checkpoints; take checkpoints more often, or \
+                 raise the limit (`most_bytes`)"
+            ),
+            Self::Io(error) => write!(f, "no connection can be made: {error}"),
+        }
+    }
+}
+
+impl WebhookError {
+    /// Whether trying again cannot help.
+    pub(in crate::connect) const fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Encode { .. })
+    }
+}
+
+impl std::error::Error for WebhookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A request that the receiver refused for good.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RefusedRequest {
+    /// Its idempotency key.
+    pub key: String,
+    /// Its body.
+    pub body: String,
+    /// How it was answered.
+    pub status: u16,
+    /// What the answer said, the beginning of it.
+    pub said: String,
+}

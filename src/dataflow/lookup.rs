@@ -306,6 +306,8 @@ pub struct LookingUp<T, S: LookupSource<T>> {
     records: usize,
     /// The operating system gave no thread.
     failed: Option<std::io::Error>,
+    #[cfg(feature = "sim")]
+    mutant: Option<crate::sim::Mutant>,
 }
 
 impl<T, S: LookupSource<T>> LookingUp<T, S> {
@@ -322,7 +324,24 @@ impl<T, S: LookupSource<T>> LookingUp<T, S> {
             asked: 0,
             records: 0,
             failed: None,
+            #[cfg(feature = "sim")]
+            mutant: None,
         }
+    }
+
+    /// Whether answered records overtake those before them.
+    const fn overtakes(&self) -> bool {
+        #[cfg(feature = "sim")]
+        if matches!(self.mutant, Some(crate::sim::Mutant::AnswersOvertake)) {
+            return true;
+        }
+        !self.lookup.ordered
+    }
+
+    /// How many records at the front are before any mark, which none of them passes.
+    fn before_mark(&self) -> usize {
+        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, What::Mark(_));
+        self.queue.iter().position(is_mark).unwrap_or(self.queue.len())
     }
 }
 
@@ -423,12 +442,20 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         }
         self.fill();
         self.emit(out);
+        self.tell(out);
+    }
+
+    /// Fails if there was no thread to ask on.
+    fn tell<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
+        if let Some(error) = self.failed.take() {
+            out.fail(error.into());
+        }
     }
 
     /// Emits what can be.
     fn emit<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         loop {
-            if !self.lookup.ordered {
+            if self.overtakes() {
                 self.emit_any(out);
             }
             match self.queue.front().map(|entry| &entry.what) {
@@ -452,8 +479,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
 
     /// Emits what is known of before the first mark.
     fn emit_any<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
-        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, What::Mark(_));
-        let end = self.queue.iter().position(is_mark).unwrap_or(self.queue.len());
+        let end = self.before_mark();
         let known = |entry: &Entry<T, S::Found>| {
             matches!(entry.what, What::Record { stage: Stage::Found(_), .. })
         };
@@ -487,13 +513,14 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
     fn push<C: Flow<Self::Out>>(&mut self, record: T, out: &mut C) {
         self.enqueue(record);
         self.fill();
-        if let Some(error) = self.failed.take() {
-            out.fail(error.into());
-        }
+        self.tell(out);
     }
 
     fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
-        if self.queue.is_empty() {
+        let passes = self.queue.is_empty();
+        #[cfg(feature = "sim")]
+        let passes = passes || self.mutant == Some(crate::sim::Mutant::MarkOvertakes);
+        if passes {
             out.mark(mark);
         } else {
             self.queue.push_back(Entry { number: self.next, what: What::Mark(mark) });
@@ -528,9 +555,7 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         }
         self.fill();
         self.emit(out);
-        if let Some(error) = self.failed.take() {
-            out.fail(error.into());
-        }
+        self.tell(out);
         true
     }
 
@@ -550,7 +575,8 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         self.catch_up(out);
     }
 
-    fn end<C: Flow<Self::Out>>(&mut self, _: &mut C) -> Ending {
+    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
+        self.tell(out);
         if self.queue.is_empty() { Ending::Done } else { Ending::Waiting }
     }
 
@@ -559,6 +585,10 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         context: &TaskContext,
         restored: Option<&mut Restored<'_>>,
     ) -> Result<(), StateError> {
+        #[cfg(feature = "sim")]
+        {
+            self.mutant = context.mutant;
+        }
         let place = context.place.clone();
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
@@ -597,7 +627,18 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
             What::Mark(Mark::Idle) => Saved::Idle,
             What::Mark(Mark::Active) => Saved::Active,
         };
-        let waiting: Vec<Saved<T>> = self.queue.iter().map(saved).collect();
+        let queue = self.queue.iter();
+        #[cfg(feature = "sim")]
+        let queue = queue.filter(|entry| match (self.mutant, &entry.what) {
+            (Some(crate::sim::Mutant::InFlightForgotten), What::Record { stage, .. }) => {
+                !matches!(stage, Stage::Asked(_))
+            }
+            (Some(crate::sim::Mutant::AnsweredForgotten), What::Record { stage, .. }) => {
+                !matches!(stage, Stage::Found(_))
+            }
+            _ => true,
+        });
+        let waiting: Vec<Saved<T>> = queue.map(saved).collect();
         images.push(Named::single(&self.operator, WAITING, &waiting)?);
         Ok(())
     }

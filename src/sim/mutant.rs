@@ -114,6 +114,14 @@ mutants! {
     FiringForgotten = "firing-forgotten",
     /// A record that is too late for its windows is neither counted nor sent to the side (SPEC 16.10).
     LateSwallowed = "late-swallowed",
+    /// Records that are being looked up are not in the snapshot (SPEC 15.10).
+    InFlightForgotten = "in-flight-forgotten",
+    /// Records that were answered, and wait for those before them, are not in the snapshot (SPEC 15.10).
+    AnsweredForgotten = "answered-forgotten",
+    /// Answers that are to go on in order go on as they come (SPEC 15.10).
+    AnswersOvertake = "answers-overtake",
+    /// A watermark goes on past records that are being looked up (SPEC 15.10).
+    MarkOvertakes = "mark-overtakes",
     ;
     /// A snapshot is acknowledged when its write begins (SPEC 3.5).
     AckBeforeWritten = "ack-before-written",

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use snapline::connect::{Generator, MemorySink, MemorySource};
+use snapline::connect::{Generator, MemorySink, MemorySource, OpenContext};
 use snapline::{
-    BoxError, Dataflow, Ended, JobConfig, JobError, Lookup, LookupError, LookupSource, Outcome,
-    Restart, Timestamp, Tumbling, Watermarks,
+    BoxError, Dataflow, Ended, JobConfig, JobError, Lookup, LookupClient, LookupError,
+    LookupSource, Outcome, Restart, Timestamp, Tumbling, Watermarks,
 };
 
 use crate::kit::{Moody, assert_ended, config, ms, patient, until, wait};
@@ -225,4 +225,210 @@ fn a_call_that_hangs_keeps_no_job_from_its_end() {
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
     assert_eq!(Arc::strong_count(&store.moods), 1, "who else has the store?");
+}
+
+/// A flag that is raised once, and can be waited for.
+#[derive(Clone, Default)]
+struct Flag(Arc<std::sync::atomic::AtomicBool>);
+
+impl Flag {
+    fn raise(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn wait(&self) {
+        until("a flag is raised", || self.0.load(Ordering::SeqCst));
+    }
+}
+
+/// The first call is given up, and answers while the second is under way: what it says does not count.
+#[test]
+fn an_answer_that_comes_while_it_is_asked_again_is_passed_over() {
+    let (calls, second, first_is_back) =
+        (Arc::new(AtomicUsize::new(0)), Flag::default(), Flag::default());
+    let late = move |_: &u64| -> Result<u64, BoxError> {
+        match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                second.wait();
+                std::thread::sleep(ms(50));
+                first_is_back.raise();
+                Ok(1)
+            }
+            1 => {
+                second.raise();
+                first_is_back.wait();
+                std::thread::sleep(ms(300));
+                Ok(2)
+            }
+            other => Err(format!("call {other}").into()),
+        }
+    };
+    let lookup = Lookup::ordered(late).in_flight(2).timeout(ms(2_000)).tries(2, ms(1));
+    let (found, outcome) = run(1, lookup, config());
+    assert_ended(outcome, Ended::Finished);
+    assert_eq!(found, [(0, 2)]);
+}
+
+/// What stands for an answer stands, though an answer comes while the record waits for the one before it.
+#[test]
+fn an_answer_that_comes_behind_what_stands_for_it_is_passed_over() {
+    let calls = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let (given_up, answered) = (Flag::default(), Flag::default());
+    let up = given_up.clone();
+    let late = move |number: &u64| -> Result<u64, BoxError> {
+        if *number == 0 {
+            if calls.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                // So that its second call begins, and would be given up, later than that of the other.
+                std::thread::sleep(ms(1_200));
+                return Err("not now".into());
+            }
+            answered.wait();
+            std::thread::sleep(ms(200));
+            return Ok(0);
+        }
+        if calls.1.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err("not now".into());
+        }
+        given_up.wait();
+        std::thread::sleep(ms(50));
+        answered.raise();
+        Ok(11)
+    };
+    let lookup = Lookup::ordered(late).in_flight(2).timeout(ms(2_000)).tries(2, ms(1));
+    let lookup = lookup.otherwise(move |number, error| match (number, error) {
+        (1, LookupError::TimedOut { tries: 2, .. }) => {
+            up.raise();
+            Ok(1001)
+        }
+        (_, other) => Err(other.into()),
+    });
+    let (found, outcome) = run(2, lookup, config());
+    assert_ended(outcome, Ended::Finished);
+    assert_eq!(found, [(0, 0), (1, 1001)]);
+}
+
+/// One hangs; those behind it are given up before there is a thread for them, and are not asked about for nothing.
+#[test]
+fn who_is_given_up_makes_room_and_is_not_asked_about_any_more() {
+    let (called, given_up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let (calls, ups) = (Arc::clone(&called), Arc::clone(&given_up));
+    let hangs = move |number: &u64| -> Result<u64, BoxError> {
+        calls.lock().expect("nobody panics").push(*number);
+        if *number == 0 {
+            std::thread::sleep(ms(1_000));
+        }
+        Ok(number * 10)
+    };
+    let lookup = Lookup::ordered(hangs).in_flight(1).timeout(ms(100));
+    let lookup = lookup.otherwise(move |number, _| {
+        ups.lock().expect("nobody panics").push(*number);
+        Ok(number + 1000)
+    });
+    let (found, outcome) = run(40, lookup, config());
+    assert_ended(outcome, Ended::Finished);
+    let (called, given_up) = (called.lock().expect("idle"), given_up.lock().expect("idle"));
+    let expected = (0..40).map(|it| (it, if given_up.contains(&it) { it + 1000 } else { it * 10 }));
+    assert!(found.into_iter().eq(expected));
+    assert!(given_up.len() >= 3, "{given_up:?}");
+    let both: Vec<&u64> = given_up.iter().filter(|it| called.contains(it)).collect();
+    // The one that hung, and perhaps one that was begun as it was given up.
+    assert!(both.len() <= 2, "asked about {both:?}, of whom nobody wanted to know any more");
+}
+
+#[test]
+fn between_two_tries_is_a_pause_and_each_has_its_own_time() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let sees = Arc::clone(&calls);
+    let slow = move |number: &u64| -> Result<u64, BoxError> {
+        let calls = {
+            let mut calls = sees.lock().expect("nobody panics");
+            calls.push(Instant::now());
+            calls.len()
+        };
+        // Each within its time, both together beyond it.
+        std::thread::sleep(ms(1_200));
+        if calls == 1 { Err("not now".into()) } else { Ok(number * 10) }
+    };
+    let (found, outcome) =
+        run(1, Lookup::ordered(slow).timeout(ms(2_000)).tries(2, ms(300)), config());
+    assert_ended(outcome, Ended::Finished);
+    assert_eq!(found, [(0, 0)]);
+    let calls = calls.lock().expect("idle");
+    assert!(calls[1] - calls[0] >= ms(1_500), "{:?}", calls[1] - calls[0]);
+    assert_eq!(calls.len(), 2);
+}
+
+/// While nobody answers, an endless input is not taken in.
+#[test]
+fn a_full_operator_takes_no_input() {
+    let come = Arc::new(AtomicUsize::new(0));
+    let comes = Arc::clone(&come);
+    let answers = Flag::default();
+    let hangs = answers.clone();
+    let look_up = move |number: &u64| -> Result<u64, BoxError> {
+        hangs.wait();
+        Ok(*number)
+    };
+    let (flow, out) = (Dataflow::new("full"), MemorySink::new());
+    flow.source("in", Generator::new(2_000_000, |number| number))
+        .map(move |number| {
+            comes.fetch_add(1, Ordering::SeqCst);
+            number
+        })
+        .lookup(Lookup::ordered(look_up).in_flight(2))
+        .filter(|_| false)
+        .sink("out", out);
+    let job = flow.build(config().parallelism(1)).expect("builds");
+    let handle = job.spawn().expect("starts");
+    let come = || come.load(Ordering::SeqCst);
+    until("no more comes", || {
+        let before = come();
+        std::thread::sleep(ms(200));
+        before > 0 && before == come()
+    });
+    assert!(come() < 1_000_000, "{} records wait, though two may", come());
+    answers.raise();
+    handle.cancel();
+    assert_ended(wait(handle), Ended::Cancelled);
+}
+
+/// Looks up as long as nobody has panicked with it.
+#[derive(Clone)]
+struct Fragile(Arc<AtomicUsize>);
+
+struct FragileClient(Arc<AtomicUsize>, bool);
+
+impl LookupSource<u64> for Fragile {
+    type Found = u64;
+    type Client = FragileClient;
+
+    fn open(&self, _: &OpenContext) -> Result<FragileClient, BoxError> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => Err("nobody is there yet".into()),
+            _ => Ok(FragileClient(Arc::clone(&self.0), false)),
+        }
+    }
+}
+
+impl LookupClient<u64> for FragileClient {
+    type Found = u64;
+
+    fn look_up(&mut self, number: &u64) -> Result<u64, BoxError> {
+        if self.1 {
+            return Err("it is broken".into());
+        }
+        self.1 = *number == 3 && self.0.load(Ordering::SeqCst) == 2;
+        assert!(!self.1, "planned");
+        Ok(number * 10)
+    }
+}
+
+#[test]
+fn who_has_panicked_is_not_asked_again_and_who_could_not_be_opened_is() {
+    crate::wild::quiet();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let lookup = Lookup::ordered(Fragile(Arc::clone(&opened))).in_flight(1).tries(2, ms(1));
+    let (found, outcome) = run(9, lookup, config());
+    assert_ended(outcome, Ended::Finished);
+    assert_eq!((found, opened.load(Ordering::SeqCst)), (tenfold(9), 3));
 }

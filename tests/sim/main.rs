@@ -114,7 +114,23 @@ fn what_event_time_may_forget_is_found() {
         (Mutant::FiringForgotten, "late-windows"),
         (Mutant::LateSwallowed, "late-windows"),
     ];
-    for (mutant, name) in faults {
+    found(&faults);
+}
+
+/// SPEC 15.10: what an operator that looks records up may forget, and pass.
+#[test]
+fn what_is_being_looked_up_and_is_forgotten_is_missed() {
+    found(&[
+        (Mutant::InFlightForgotten, "looked-up"),
+        (Mutant::AnsweredForgotten, "looked-up-in-time"),
+        (Mutant::AnswersOvertake, "looked-up"),
+        (Mutant::MarkOvertakes, "looked-up-in-time"),
+    ]);
+}
+
+/// Each fault is found by the pipeline.
+fn found(faults: &[(Mutant, &str)]) {
+    for &(mutant, name) in faults {
         let pipeline = PIPELINES.iter().find(|it| it.name == name).expect("there is such a one");
         let hunted = pipeline.simulation().mutant(Some(mutant)).hunt(0..60);
         let found = hunted.expect("it can be simulated");

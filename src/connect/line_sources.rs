@@ -28,9 +28,10 @@ const TOLD: u64 = 10;
 
 /// What a thread has to say.
 enum Said {
-    Line(String),
-    /// A line that is none: which, from 1, and why.
-    Malformed(u64, String),
+    /// A line, and how many bytes it was, with its end.
+    Line(String, u64),
+    /// A line that is none: which, from 1, why, and how many bytes.
+    Malformed(u64, String, u64),
     /// There is nothing more, for this reason.
     Failed(ConnectError),
 }
@@ -230,6 +231,7 @@ pub struct LinesReader {
     skip: bool,
     read: u64,
     skipped: u64,
+    bytes: u64,
     _wanted: Option<Wanted>,
 }
 
@@ -241,7 +243,8 @@ impl LinesReader {
         position: Option<u64>,
         wanted: Option<Wanted>,
     ) -> Self {
-        Self { from, said, skip, read: position.unwrap_or(0), skipped: 0, _wanted: wanted }
+        let read = position.unwrap_or(0);
+        Self { from, said, skip, read, skipped: 0, bytes: 0, _wanted: wanted }
     }
 }
 
@@ -257,12 +260,14 @@ impl SourceReader for LinesReader {
         let Some(said) = &self.said else { return Ok(Progress::End) };
         for taken in 0..limit {
             match said.try_recv() {
-                Ok(Said::Line(line)) => {
+                Ok(Said::Line(line, bytes)) => {
                     self.read += 1;
+                    self.bytes += bytes;
                     out.push(line);
                 }
-                Ok(Said::Malformed(line, why)) if self.skip => {
+                Ok(Said::Malformed(line, why, bytes)) if self.skip => {
                     self.skipped += 1;
+                    self.bytes += bytes;
                     let skipped = self.skipped;
                     if skipped <= TOLD || skipped == 10_u64.pow(skipped.ilog10()) {
                         tracing::warn!(
@@ -274,7 +279,7 @@ impl SourceReader for LinesReader {
                         );
                     }
                 }
-                Ok(Said::Malformed(line, why)) => {
+                Ok(Said::Malformed(line, why, _)) => {
                     let (path, line) = (PathBuf::from(&self.from), Some(line));
                     return Err(ConnectError::Malformed { path, line, offset: 0, why }.into());
                 }
@@ -293,5 +298,9 @@ impl SourceReader for LinesReader {
 
     fn malformed(&self) -> u64 {
         self.skipped
+    }
+
+    fn bytes_read(&self) -> Option<u64> {
+        Some(self.bytes)
     }
 }

@@ -170,6 +170,8 @@ impl<T> Take<T> for Discard<T> {
 /// # }
 /// ```
 pub struct Stdout<T> {
+    /// How many bytes were written, by a writer.
+    bytes: u64,
     takes: PhantomData<fn(T)>,
 }
 
@@ -177,7 +179,7 @@ impl<T: Display> Stdout<T> {
     /// A sink that writes to standard output.
     #[must_use]
     pub const fn new() -> Self {
-        Self { takes: PhantomData }
+        Self { bytes: 0, takes: PhantomData }
     }
 }
 
@@ -189,7 +191,7 @@ impl<T: Display> Default for Stdout<T> {
 
 impl<T> Clone for Stdout<T> {
     fn clone(&self) -> Self {
-        Self { takes: PhantomData }
+        Self { bytes: 0, takes: PhantomData }
     }
 }
 
@@ -216,13 +218,24 @@ impl<T: Display> Take<T> for Stdout<T> {
         }
         let mut out = io::stdout().lock();
         let written = out.write_all(&text).and_then(|()| out.flush());
-        Ok(written.map_err(ConnectError::io("write to", Path::new("stdout")))?)
+        written.map_err(ConnectError::io("write to", Path::new("stdout")))?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.bytes)
     }
 }
 
 /// What a sink without transactions does with a batch: takes its records, and leaves it empty.
 trait Take<T> {
     fn take(&mut self, records: &mut Vec<T>) -> Result<(), BoxError>;
+
+    /// How many bytes it has written; `None` if it writes none.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Writes one subtask's records for a sink without transactions.
@@ -247,6 +260,10 @@ impl<T: 'static, S: Take<T> + Send + 'static> SinkWriter for PlainWriter<T, S> {
 
     fn close(&mut self, _: TxnId) -> Result<(), BoxError> {
         Ok(())
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        self.sink.bytes()
     }
 }
 

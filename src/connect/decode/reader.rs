@@ -25,6 +25,8 @@ pub struct DecodedReader<T, F: Format<T>, P = Fail> {
     /// The first of the position's pieces.
     open: Option<Open<F::Decoder>>,
     operator: String,
+    /// How many bytes its records were, decompressed, with headers and what is between them.
+    bytes: u64,
     gives: PhantomData<fn() -> (T, P)>,
 }
 
@@ -72,7 +74,8 @@ where
         context: &OpenContext,
     ) -> Self {
         let operator = context.operator.clone();
-        Self { format, longest, position, coming, open: None, operator, gives: PhantomData }
+        let gives = PhantomData;
+        Self { format, longest, position, coming, open: None, operator, bytes: 0, gives }
     }
 
     /// Opens the next file; or says why not.
@@ -102,6 +105,7 @@ where
             passed.map_err(|error| piece.failed(frames.reached(), error))?;
             if offset == 0 && matches!(stage, Stage::GoTo) {
                 self.position.offset = frames.offset();
+                self.bytes += frames.offset();
             }
         }
         self.open = Some(Open { frames, decoder, stage });
@@ -324,7 +328,14 @@ where
             {
                 return Ok(progress);
             }
-            match self.step(out)? {
+            // What is passed over to align is another piece's.
+            let aligns = self.open.as_ref().is_some_and(|it| matches!(it.stage, Stage::Align));
+            let before = self.position.offset;
+            let stepped = self.step(out)?;
+            if !aligns {
+                self.bytes += self.position.offset - before;
+            }
+            match stepped {
                 Stepped::On => {}
                 Stepped::Long => break,
                 Stepped::Over => self.end_piece(),
@@ -339,5 +350,9 @@ where
 
     fn malformed(&self) -> u64 {
         self.position.skipped
+    }
+
+    fn bytes_read(&self) -> Option<u64> {
+        Some(self.bytes)
     }
 }

@@ -281,7 +281,7 @@ impl<T: Send + 'static> Source for IngestSource<T> {
         // What it was restored with says nothing of older checkpoints that are kept: nothing is removed on its account.
         lock(&self.shelf.extent).needed.entry(reader.clone()).or_insert(first);
         let cursor = Cursor::new(&self.shelf, next);
-        Ok(IngestReader { cursor, of, reader, decode: self.decode })
+        Ok(IngestReader { cursor, of, reader, decode: self.decode, bytes: 0 })
     }
 }
 
@@ -291,6 +291,8 @@ pub struct IngestReader<T> {
     of: (usize, usize),
     reader: (String, String, usize),
     decode: Decode<T>,
+    /// How many bytes its records were.
+    bytes: u64,
 }
 
 impl<T> fmt::Debug for IngestReader<T> {
@@ -306,9 +308,10 @@ impl<T: Send + 'static> SourceReader for IngestReader<T> {
     fn read<C: Collect<T>>(&mut self, limit: usize, out: &mut C) -> Result<Progress, BoxError> {
         let ((index, parallelism), decode) = (self.of, self.decode);
         let dir = self.cursor.shelf().dir.clone();
-        let mut left = limit;
+        let (mut left, counted) = (limit, &mut self.bytes);
         let reached = self.cursor.read(|record, bytes| {
             if record % parallelism as u64 == index as u64 {
+                *counted += bytes.len() as u64;
                 let decoded = decode(bytes);
                 out.push(decoded.map_err(|why| IngestError::Decode {
                     dir: dir.clone(),
@@ -324,6 +327,10 @@ impl<T: Send + 'static> SourceReader for IngestReader<T> {
             Reached::All => Progress::Wait(PAUSE),
             Reached::Ended => Progress::End,
         })
+    }
+
+    fn bytes_read(&self) -> Option<u64> {
+        Some(self.bytes)
     }
 
     fn position(&self) -> IngestPosition {

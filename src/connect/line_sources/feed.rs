@@ -76,14 +76,15 @@ pub(super) fn feed(
             number += 1;
             line.pop_if(|last| *last == b'\r');
             let text = String::from_utf8(std::mem::take(&mut line));
+            let all = bytes as u64 + u64::from(!over);
             let said = match text {
                 _ if bytes > longest => {
-                    Said::Malformed(number, format!("it has more than {longest} bytes"))
+                    Said::Malformed(number, format!("it has more than {longest} bytes"), all)
                 }
-                Ok(line) => Said::Line(line),
+                Ok(line) => Said::Line(line, all),
                 Err(error) => {
                     let byte = error.utf8_error().valid_up_to() + 1;
-                    Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"))
+                    Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"), all)
                 }
             };
             bytes = 0;
@@ -185,8 +186,8 @@ mod tests {
         feed(&mut input, longest, &to, &|| true).expect("nothing fails");
         drop(to);
         let text = |said| match said {
-            Said::Line(line) => line,
-            Said::Malformed(line, why) => format!("{line}: {why}"),
+            Said::Line(line, _) => line,
+            Said::Malformed(line, why, _) => format!("{line}: {why}"),
             Said::Failed(error) => panic!("{error}"),
         };
         said.iter().map(text).collect()
@@ -210,6 +211,20 @@ mod tests {
             "5: it has more than 3 bytes",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn every_byte_is_of_a_line() {
+        let input = b"a\r\n\nabcdefgh\n\xff\nend";
+        let (to, said) = bounded(100);
+        feed(&mut BufReader::with_capacity(2, &input[..]), 3, &to, &|| true)
+            .expect("nothing fails");
+        drop(to);
+        let bytes = said.iter().map(|said| match said {
+            Said::Line(_, bytes) | Said::Malformed(_, _, bytes) => bytes,
+            Said::Failed(error) => panic!("{error}"),
+        });
+        assert_eq!(bytes.collect::<Vec<_>>(), [3, 1, 9, 2, 3]);
     }
 
     #[test]

@@ -74,7 +74,9 @@ use crate::sync::Arc;
 /// after the other, those of several subtasks in any order.
 ///
 /// The directory and what is in it must be on one file system that renames atomically. Two jobs, or two operators of one name, cannot
-/// write to one directory: the second fails to open. Readers may move or delete the files that they have read.
+/// write to one directory: the second fails to open. Readers may move or delete the files that they have read. What is prepared stays, in a directory
+/// whose name begins with a dot, until it is committed or rolled back, however long that takes: there is no
+/// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless somebody clears the directory of what is old.
 ///
 /// ```
 /// use snapline::connect::FileSink;

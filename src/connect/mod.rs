@@ -277,7 +277,46 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
 
     /// How long the external system keeps a transaction, from its begin, before it drops it on its own (SPEC 2.10), as Kafka's
     /// `transaction.timeout.ms` says. What is dropped between the completion of its checkpoint and its commit is lost, so that a job whose
-    /// checkpoints and restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it keeps them for ever.
+    /// checkpoints and restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it keeps them for ever, as
+    /// what all sinks of this crate write to does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use snapline::connect::{FileSink, Generator, OpenContext, TwoPhaseSink};
+    /// use snapline::{BoxError, Dataflow, JobConfig};
+    ///
+    /// /// Files on a volume from which everything is removed that is an hour old.
+    /// #[derive(Clone)]
+    /// struct Scratch(FileSink<u64>);
+    ///
+    /// impl TwoPhaseSink for Scratch {
+    ///     type Record = u64;
+    ///     type Committable = <FileSink<u64> as TwoPhaseSink>::Committable;
+    ///     type Writer = <FileSink<u64> as TwoPhaseSink>::Writer;
+    ///     type Committer = <FileSink<u64> as TwoPhaseSink>::Committer;
+    ///
+    ///     fn open(&self, context: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError> {
+    ///         self.0.open(context)
+    ///     }
+    ///
+    ///     fn transaction_timeout(&self) -> Option<Duration> {
+    ///         Some(Duration::from_secs(3600))
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let job = |minutes| {
+    ///     let flow = Dataflow::new("numbers");
+    ///     let sink = Scratch(FileSink::new("/scratch/numbers"));
+    ///     flow.source("numbers", Generator::new(9, |number| number)).sink("scratch", sink);
+    ///     flow.build(JobConfig::new().checkpoint_interval(Duration::from_secs(60 * minutes)))
+    /// };
+    /// assert!(job(5)?.warnings().is_empty());
+    /// let warning = job(55)?.warnings()[0].to_string();
+    /// assert!(warning.contains("sink `scratch` drops transactions after 3600s, but one may have to live for"), "{warning}");
+    /// # Ok(())
+    /// # }
+    /// ```
     fn transaction_timeout(&self) -> Option<std::time::Duration> {
         None
     }

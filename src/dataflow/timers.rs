@@ -342,10 +342,11 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         let Self { process, table, event, processing, watermark, ended, clock, late, .. } = self;
         let (key, slot) = table.entry_pair(hash, key, Slot::default);
         let mut before = slot.due();
+        let now = OnceCell::new();
         match work {
             Work::Record(_) => {
                 if let Some(after) = process.expires() {
-                    slot.touch(Timestamp::from(clock.date()), after);
+                    slot.touch(*now.get_or_init(|| Timestamp::from(clock.date())), after);
                 }
             }
             // Whoever is due was taken off the agenda.
@@ -375,7 +376,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
             at,
             watermark: *watermark,
             clock,
-            now: OnceCell::new(),
+            now,
             ended: *ended,
             cleared: false,
             late: false,

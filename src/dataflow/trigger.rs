@@ -167,7 +167,7 @@ impl Trigger for AtEventTime {
     }
 }
 
-/// Fires when the clock on the wall comes to a window's last millisecond.
+/// Fires when the clock on the wall comes to a window's end.
 #[derive(Clone, Copy, Debug)]
 pub struct AtProcessingTime;
 
@@ -181,7 +181,7 @@ impl Trigger for AtProcessingTime {
     }
 
     fn processing_due(&self, window: Window, fired: &bool) -> Option<Timestamp> {
-        (!fired).then(|| window.last())
+        (!fired).then_some(window.end)
     }
 
     fn processing_time(&mut self, _: Timestamp, _: Window, _: Now, fired: &mut bool) -> Firing {
@@ -350,13 +350,13 @@ impl EveryProcessingTime {
         Self(interval)
     }
 
-    /// When a window fires next. One that goes by the clock fires at its last moment at the latest.
+    /// When a window fires next. One that goes by the clock fires at its end at the latest.
     fn next(&self, window: Window, now: Now) -> Option<Timestamp> {
         let next = next_multiple(now.processing, self.0);
         match now.domain {
             TimeDomain::Event => Some(next),
-            TimeDomain::Processing if now.processing >= window.last() => None,
-            TimeDomain::Processing => Some(next.min(window.last())),
+            TimeDomain::Processing if now.processing >= window.end => None,
+            TimeDomain::Processing => Some(next.min(window.end)),
         }
     }
 }

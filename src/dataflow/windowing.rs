@@ -104,11 +104,11 @@ struct Patience {
 impl Patience {
     /// When a window is forgotten; `None`: never (SPEC 16.15).
     fn end(self, window: Window) -> Option<Timestamp> {
-        let lateness = match self.domain {
-            TimeDomain::Event => self.lateness,
-            TimeDomain::Processing => Duration::ZERO,
-        };
-        (!window.has_no_end()).then(|| window.last() + lateness)
+        (!window.has_no_end()).then(|| match self.domain {
+            TimeDomain::Event => window.last() + self.lateness,
+            // The clock shows the last millisecond for as long as records may come into it.
+            TimeDomain::Processing => window.end,
+        })
     }
 
     /// Whether a time of one of the clocks is behind a window.

@@ -1,5 +1,6 @@
 //! Random pipelines under random failures and interruptions, against a sequential reference.
 
+mod clock;
 mod global;
 mod shape;
 mod timed;

@@ -4,6 +4,7 @@ mod clock;
 mod global;
 mod shape;
 mod timed;
+mod told;
 mod wild;
 
 use std::collections::BTreeMap;

@@ -373,9 +373,23 @@ fn punctuated() -> impl Strategy<Value = Vec<Punctuated>> {
 /// What is computed of readings some of which are late.
 #[derive(Clone, Debug)]
 enum LateWork {
-    Tumbling { length: i64, lateness: i64 },
-    Sliding { length: i64, every: i64, lateness: i64 },
-    Session { gap: i64, lateness: i64 },
+    Tumbling {
+        length: i64,
+        lateness: i64,
+    },
+    Sliding {
+        length: i64,
+        every: i64,
+        lateness: i64,
+    },
+    Session {
+        gap: i64,
+        lateness: i64,
+    },
+    /// The first of a key, and the next when that is so long ago.
+    Distinct {
+        memory: i64,
+    },
 }
 
 fn late_work() -> impl Strategy<Value = LateWork> {
@@ -387,6 +401,7 @@ fn late_work() -> impl Strategy<Value = LateWork> {
             lateness
         }),
         (1i64..20, 0i64..30).prop_map(|(gap, lateness)| LateWork::Session { gap, lateness }),
+        (1i64..60).prop_map(|memory| LateWork::Distinct { memory }),
     ]
 }
 
@@ -398,13 +413,32 @@ struct Held {
     fired: bool,
 }
 
+/// What of one key is let through: it is remembered until the watermark comes to the end of what it is remembered for.
+fn distinct_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> Vec<Record> {
+    let LateWork::Distinct { memory } = *work else { unreachable!("asked for that only") };
+    let (mut through, mut until, mut watermark) = (Vec::new(), None, i64::MIN);
+    for &((of, at, value), mark) in all {
+        if mark && at > watermark {
+            watermark = at;
+            until = until.filter(|&until| until > watermark);
+        } else if !mark && of == key && until.is_none() {
+            until = Some(at + memory);
+            through.push((key, at * 1_009 + value));
+        }
+    }
+    through
+}
+
 /// Results and late readings of one key, as SPEC section 16 has them, with no thought of speed: windows as a list, looked at one and all.
 fn late_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> (Vec<Record>, Vec<Record>) {
     let (mut results, mut late) = (Vec::new(), Vec::new());
     let (mut held, mut watermark) = (Vec::<Held>::new(), i64::MIN);
     let (LateWork::Tumbling { lateness, .. }
     | LateWork::Sliding { lateness, .. }
-    | LateWork::Session { lateness, .. }) = *work;
+    | LateWork::Session { lateness, .. }) = *work
+    else {
+        return (distinct_of_key(work, key, all), late);
+    };
     let last = |window: Window| window.end.millis() - 1;
     let pass = |watermark: i64, held: &mut Vec<Held>, results: &mut Vec<Record>| {
         for it in held.iter_mut() {
@@ -433,6 +467,7 @@ fn late_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> (Vec<Record>, V
                 .map(|start| window(start, start + length))
                 .collect(),
             LateWork::Session { gap, .. } => vec![window(at, at + gap)],
+            LateWork::Distinct { .. } => unreachable!("it has no windows"),
         };
         let mut taken = false;
         for mut window in windows {
@@ -511,6 +546,12 @@ fn with_late(flow: &Dataflow, world: &World, work: &LateWork, all: &[Punctuated]
             .keep_late()
             .aggregate_merging(sum, |sum: &mut i64, later| *sum += later)
             .split(),
+        LateWork::Distinct { memory } => {
+            return keyed
+                .distinct(ms(memory))
+                .map(|reading| (reading.0, reading.1 * 1_009 + reading.2))
+                .sink("results", wild(world, 0));
+        }
     };
     left.map(|it| summed(it.key, it.window, it.result)).sink("results", wild(world, 0));
     right.map(|(key, reading)| (key, reading.1 * 1_009 + reading.2)).sink("late", wild(world, 1));

@@ -529,8 +529,7 @@ impl Driver {
         self.end_tasks();
         let Some(pause) = pause else {
             // A sink may hear of a successor before the store tells.
-            let deposed = self.hosting.store.fence();
-            let deposed = deposed.is_ok_and(|fence| fence.admit(self.machine.term()).is_err());
+            let deposed = self.is_deposed();
             self.end = Some(Err(match self.failure.take() {
                 _ if deposed => JobError::Deposed,
                 Some(failure) => JobError::Failed(failure),
@@ -593,7 +592,11 @@ impl Driver {
             Decision::Restore { permit, .. } => match self.restorable(permit.checkpoint()) {
                 Ok(manifest) => Some(manifest),
                 Err(error) => {
-                    self.end = Some(Err(error));
+                    // A successor may have deleted it since the facts were read.
+                    self.end = Some(Err(match self.is_deposed() {
+                        true => JobError::Deposed,
+                        false => error,
+                    }));
                     return;
                 }
             },
@@ -624,6 +627,12 @@ impl Driver {
             }
             Err(error) => self.end = Some(Err(JobError::Thread(error))),
         }
+    }
+
+    /// Whether the store has a later owner.
+    fn is_deposed(&self) -> bool {
+        let fence = self.hosting.store.fence();
+        fence.is_ok_and(|fence| fence.admit(self.machine.term()).is_err())
     }
 
     /// The manifest of a checkpoint that is to be restored, if it is of a job of this shape.

@@ -220,6 +220,10 @@ where
         if let Some(restored) = restored {
             table.restore(restored, &self.operator, KEYED)?;
             self.shared = restored.single(&self.operator, SHARED)?.unwrap_or_default();
+            #[cfg(feature = "sim")]
+            if place.index > 0 && context.mutant == Some(crate::sim::Mutant::ToldOneOnly) {
+                self.shared = P::Shared::default();
+            }
         }
         self.table = table;
         Ok(())

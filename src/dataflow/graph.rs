@@ -360,8 +360,9 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
                 _ => (heard, said),
             };
             #[cfg(feature = "sim")]
-            if context.mutant == Some(Mutant::AnyWatermark) {
-                valve.takes_any = true;
+            {
+                valve.takes_any = context.mutant == Some(Mutant::AnyWatermark);
+                valve.stays_idle = context.mutant == Some(Mutant::IdleForEver);
             }
             logic.open(context, restored)?;
             if let Some(heard) = heard {

@@ -15,6 +15,8 @@ use super::time::{Either, Timed, Timestamp};
 use super::watermarks::At;
 use crate::clock::Clock;
 use crate::connect::Collect;
+#[cfg(feature = "sim")]
+use crate::sim::Mutant;
 use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
 
 /// How many timers fire in one step.
@@ -502,12 +504,25 @@ where
             table.restore(restored, &self.operator, TIMERS)?;
         }
         #[cfg(feature = "sim")]
-        if context.mutant == Some(crate::sim::Mutant::TimersForgotten) {
-            self.table = table;
-            return Ok(());
+        match context.mutant {
+            Some(Mutant::TimersForgotten) => {
+                self.table = table;
+                return Ok(());
+            }
+            Some(Mutant::ExpiryForgotten) => {
+                let all: Vec<_> = table.drain().collect();
+                for (key, mut slot) in all {
+                    slot.expires = None;
+                    table.insert(state::hash(&key), key, slot);
+                }
+            }
+            _ => {}
         }
         for (key, slot) in table.iter() {
             let (hash, (event, processing)) = (state::hash(key), slot.due());
+            #[cfg(feature = "sim")]
+            let processing =
+                processing.filter(|_| context.mutant != Some(Mutant::ClockTimersForgotten));
             self.event.change(hash, key, None, event);
             self.processing.change(hash, key, None, processing);
         }

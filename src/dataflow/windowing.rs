@@ -609,6 +609,10 @@ where
         for (key, panes) in table.iter() {
             let hash = state::hash(key);
             self.event.change(hash, key, None, panes.event);
+            #[cfg(feature = "sim")]
+            if self.mutant == Some(crate::sim::Mutant::ClockTimersForgotten) {
+                continue;
+            }
             self.processing.change(hash, key, None, panes.processing);
         }
         self.table = table;

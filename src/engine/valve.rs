@@ -57,6 +57,9 @@ pub(crate) struct Valve {
     /// A planted fault: the newest watermark is taken for the least.
     #[cfg(feature = "sim")]
     pub(crate) takes_any: bool,
+    /// A planted fault: an input that was idle once never counts again.
+    #[cfg(feature = "sim")]
+    pub(crate) stays_idle: bool,
 }
 
 impl Valve {
@@ -67,6 +70,8 @@ impl Valve {
             standing: None,
             #[cfg(feature = "sim")]
             takes_any: false,
+            #[cfg(feature = "sim")]
+            stays_idle: false,
         }
     }
 
@@ -93,6 +98,10 @@ impl Valve {
             return said(before, self.now());
         }
         let at = &mut self.inputs[input];
+        #[cfg(feature = "sim")]
+        if self.stays_idle && at.standing.idle {
+            return said(before, before);
+        }
         at.standing.note(mark);
         let watermark = at.standing.watermark;
         match mark {

@@ -122,6 +122,14 @@ mutants! {
     AnswersOvertake = "answers-overtake",
     /// A watermark goes on past records that are being looked up (SPEC 15.10).
     MarkOvertakes = "mark-overtakes",
+    /// Timers by the clock, and windows by the clock, are not found again when state is restored (SPEC 16.7).
+    ClockTimersForgotten = "clock-timers-forgotten",
+    /// When state is to be forgotten is not restored (SPEC 16.13).
+    ExpiryForgotten = "expiry-forgotten",
+    /// An input that was idle once never counts again (SPEC 16.3).
+    IdleForEver = "idle-for-ever",
+    /// What all subtasks were told is restored in the first of them only (SPEC 16.13).
+    ToldOneOnly = "told-one-only",
     ;
     /// A snapshot is acknowledged when its write begins (SPEC 3.5).
     AckBeforeWritten = "ack-before-written",

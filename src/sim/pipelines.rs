@@ -1,5 +1,8 @@
 //! Pipelines to simulate, for those who have none of their own at hand.
 
+mod clock;
+mod told;
+
 use std::time::Duration;
 
 use super::{Env, Fault, Simulation};
@@ -118,6 +121,42 @@ pub const PIPELINES: &[Pipeline] = &[
         about: "two sources' records that are near each other in time",
         build: joined,
         drains: true,
+    },
+    Pipeline {
+        name: "clock-timers",
+        about: "records that wait for a time by the clock",
+        build: clock::timers,
+        drains: true,
+    },
+    Pipeline {
+        name: "clock-windows",
+        about: "windows by the clock, tumbling ones and sessions",
+        build: clock::windows,
+        drains: true,
+    },
+    Pipeline {
+        name: "expiring",
+        about: "counts that are forgotten when nothing of their key has come for a while",
+        build: clock::expiring,
+        drains: true,
+    },
+    Pipeline {
+        name: "idle",
+        about: "a source that is idle for a while, and then counts again, beside another",
+        build: clock::idle,
+        drains: true,
+    },
+    Pipeline {
+        name: "told-to-all",
+        about: "records that wait for a rule, and rules that all subtasks are told",
+        build: told::told_to_all,
+        drains: false,
+    },
+    Pipeline {
+        name: "highest",
+        about: "the highest records of windows, of those that were not there a while ago",
+        build: told::highest,
+        drains: false,
     },
 ];
 

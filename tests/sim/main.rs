@@ -104,15 +104,21 @@ fn runs_do_the_same_whether_they_are_replayed_or_not() {
     assert!(lines(&all) > lines(&some) && lines(&some) > Some(0) && lines(&none).is_none());
 }
 
-/// SPEC 16.3, 16.4, 16.6, 16.9, 16.10: each planted fault breaks what the clause says, and a seed of a pipeline with event time finds it.
+/// SPEC 16.3, 16.4, 16.6, 16.7, 16.9, 16.10, 16.13: each planted fault breaks what the clause says, and a seed of the pipeline finds it.
 #[test]
-fn what_event_time_may_forget_is_found() {
+fn what_operators_may_forget_is_found() {
     let faults = [
         (Mutant::WatermarkForgotten, "late-windows"),
         (Mutant::AnyWatermark, "event-time"),
         (Mutant::TimersForgotten, "event-time"),
         (Mutant::FiringForgotten, "late-windows"),
         (Mutant::LateSwallowed, "late-windows"),
+        (Mutant::ClockTimersForgotten, "clock-timers"),
+        (Mutant::ClockTimersForgotten, "clock-windows"),
+        (Mutant::ExpiryForgotten, "expiring"),
+        (Mutant::IdleForEver, "idle"),
+        (Mutant::ToldOneOnly, "told-to-all"),
+        (Mutant::TimersForgotten, "highest"),
     ];
     found(&faults);
 }
@@ -137,4 +143,12 @@ fn found(faults: &[(Mutant, &str)]) {
         let (seeds, wrong) = found.unwrap_or_else(|| panic!("{mutant:?} is not found by {name}"));
         println!("{mutant:?}, {name}: {seeds} seeds, {wrong}");
     }
+}
+
+/// SPEC 3.2, 8.1: while a process was slow to restore a checkpoint, two others took the job over and deleted it. That is no damage of the store.
+#[test]
+fn who_comes_too_late_to_a_checkpoint_is_deposed() {
+    let pipeline = PIPELINES.iter().find(|it| it.name == "clock-timers").expect("it is there");
+    let report = pipeline.simulation().run(161..162).expect("it can be simulated");
+    assert!(report.failure.is_none() && report.marks["deposed"] > 0, "{report:?}");
 }

@@ -15,20 +15,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use snapline::connect::{Collect, Generator, MemorySink};
+use snapline::connect::{Collect, Generator, MemorySink, Source, TwoPhaseSink};
 use snapline::{BoxError, BroadcastProcess, Dataflow, Ended, JobConfig, KeyState, Level, Restart};
 
-const PAYMENTS: u64 = 12_000;
+pub(crate) const PAYMENTS: u64 = 12_000;
 const CARDS: u64 = 200;
 
 /// Card, second, cents.
-type Payment = (u64, u64, u64);
+pub(crate) type Payment = (u64, u64, u64);
 /// Card, second, why.
-type Alert = (u64, u64, String);
+pub(crate) type Alert = (u64, u64, String);
 
 /// What is allowed in some seconds.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct Rule {
+pub(crate) struct Rule {
     /// From this second on, and up to the second before.
     span: (u64, u64),
     /// Cents at once.
@@ -38,14 +38,14 @@ struct Rule {
 }
 
 /// Strict in the middle, when somebody tries stolen cards.
-const RULES: [Rule; 3] = [
+pub(crate) const RULES: [Rule; 3] = [
     Rule { span: (0, 200), most: 80_000, in_a_minute: 9 },
     Rule { span: (200, 400), most: 20_000, in_a_minute: 7 },
     Rule { span: (400, u64::MAX), most: 60_000, in_a_minute: 8 },
 ];
 
 /// Twenty payments a second, mostly small; cards whose number ends in 7 pay twice as often for a while.
-fn payment(number: u64) -> Payment {
+pub(crate) fn payment(number: u64) -> Payment {
     let (second, turn) = (number / 20, number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40);
     let often = (100..500).contains(&second) && turn.is_multiple_of(3);
     let card = if often { turn % 20 * 10 + 7 } else { turn % CARDS };
@@ -120,23 +120,36 @@ impl BroadcastProcess<u64, Payment, Rule> for Judge {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (alerts, failing) = (MemorySink::new(), Arc::new(AtomicBool::new(true)));
+/// `failing`: whether an attempt is killed when it comes to the middle.
+pub(crate) fn pipeline(
+    payments: impl Source<Record = Payment>,
+    rules: impl Source<Record = Rule>,
+    failing: Arc<AtomicBool>,
+    alerts: impl TwoPhaseSink<Record = Alert>,
+) -> Dataflow {
     let flow = Dataflow::new("fraud-rules");
-    // A rule every quarter of a second; meanwhile payments flow.
-    let rule = |number: u64| RULES[number as usize];
-    let rules = flow.source("rules", Generator::new(RULES.len() as u64, rule).rate(4));
-    flow.source("payments", Generator::new(PAYMENTS, payment).rate(12_000))
+    let rules = flow.source("rules", rules).parallelism(1);
+    flow.source("payments", payments)
         .parallelism(1) // so that a card's payments come in order
         .key_by(|payment| payment.0)
-        .with_broadcast(rules.parallelism(1), Judge)
+        .with_broadcast(rules, Judge)
         .try_map(move |alert: Alert| {
             match alert.1 > 300 && failing.swap(false, Ordering::Relaxed) {
                 true => Err::<_, BoxError>("this attempt is killed".into()),
                 false => Ok(alert),
             }
         })
-        .sink("alerts", alerts.clone());
+        .sink("alerts", alerts);
+    flow
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (alerts, failing) = (MemorySink::new(), Arc::new(AtomicBool::new(true)));
+    // A rule every quarter of a second; meanwhile payments flow.
+    let rule = |number: u64| RULES[number as usize];
+    let rules = Generator::new(RULES.len() as u64, rule).rate(4);
+    let payments = Generator::new(PAYMENTS, payment).rate(12_000);
+    let flow = pipeline(payments, rules, failing, alerts.clone());
 
     let config = JobConfig::new()
         .parallelism(2)

@@ -14,14 +14,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use snapline::connect::{Generator, MemorySink};
+use snapline::connect::{Generator, MemorySink, Source, TwoPhaseSink};
 use snapline::{BoxError, Dataflow, Emit, Ended, JobConfig, Level, Restart};
 
 const SAMPLES: u64 = 40_000;
 const REGIONS: u64 = 4;
 
 /// What was measured, and the answer.
-type Sample = ([f64; 2], bool);
+pub(crate) type Sample = ([f64; 2], bool);
 
 /// A number from -1 to 1 that looks like chance and is the same in every run.
 fn chance(number: u64) -> f64 {
@@ -31,7 +31,7 @@ fn chance(number: u64) -> f64 {
     (mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64 * 2.0 - 1.0
 }
 
-fn sample(number: u64) -> (u64, Sample) {
+pub(crate) fn sample(number: u64) -> (u64, Sample) {
     let region = number % REGIONS;
     let measured = [chance(3 * number), chance(3 * number + 1)];
     let line = measured[0] * (1.0 + region as f64) - measured[1] + 0.2;
@@ -40,7 +40,7 @@ fn sample(number: u64) -> (u64, Sample) {
 
 /// A region's model, and how it has done.
 #[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
-struct Model {
+pub(crate) struct Model {
     weights: [f64; 2],
     bias: f64,
     seen: u64,
@@ -64,13 +64,17 @@ impl Model {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (models, failing) = (MemorySink::new(), Arc::new(AtomicBool::new(true)));
+/// `failing`: whether an attempt is killed when it comes to the middle of the data.
+pub(crate) fn pipeline(
+    numbers: impl Source<Record = u64>,
+    failing: Arc<AtomicBool>,
+    models: impl TwoPhaseSink<Record = (u64, Model)>,
+) -> Dataflow {
     let flow = Dataflow::new("online-model");
-    flow.source("samples", Generator::new(SAMPLES, |number| number).rate(40_000))
+    flow.source("samples", numbers)
         .parallelism(1) // so that a region's samples come in order
         .try_map(move |number| {
-            // In the middle of the data, once: what was learned since the last checkpoint is lost, and learned again.
+            // What was learned since the last checkpoint is lost, and learned again.
             match number == SAMPLES / 2 && failing.swap(false, Ordering::Relaxed) {
                 true => Err::<_, BoxError>("this attempt is killed".into()),
                 false => Ok(sample(number)),
@@ -78,7 +82,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .keyed()
         .aggregate(Emit::AtEnd, Model::learn)
-        .sink("models", models.clone());
+        .sink("models", models);
+    flow
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (models, failing) = (MemorySink::new(), Arc::new(AtomicBool::new(true)));
+    let numbers = Generator::new(SAMPLES, |number| number).rate(40_000);
+    let flow = pipeline(numbers, failing, models.clone());
 
     let config = JobConfig::new()
         .parallelism(2)

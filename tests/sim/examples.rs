@@ -1,6 +1,8 @@
 //! The pipelines of the examples, as they stand there, in a world that crashes: what they commit is what they commit without a failure.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use snapline::connect::MemorySource;
 use snapline::sim::{Env, Simulation, Sink};
@@ -15,7 +17,9 @@ macro_rules! example {
     };
 }
 
+example!(fraud_rules, "../../examples/fraud_rules.rs");
 example!(log_analytics, "../../examples/log_analytics.rs");
+example!(online_model, "../../examples/online_model.rs");
 example!(order_payments, "../../examples/order_payments.rs");
 example!(sensor_alarms, "../../examples/sensor_alarms.rs");
 example!(taxi, "../../examples/taxi/main.rs");
@@ -38,6 +42,7 @@ fn killed(name: &str, pipeline: impl Fn(&Env) -> Dataflow) {
     let (complete, recoveries) = (mark("checkpoints complete"), mark("recoveries"));
     println!("{name}: {} runs, {recoveries} recoveries, {complete} checkpoints", report.runs);
     assert!(report.faults > SEEDS && complete > SEEDS && recoveries > SEEDS, "{report:?}");
+    assert!(report.records > 0, "{name} commits nothing: {report:?}");
 }
 
 fn source<T: Clone + Send + Sync + 'static>(
@@ -119,5 +124,27 @@ fn long_rides() {
     killed("long_rides", |env| {
         let rides = MemorySource::new(taxi::rides(env.records(60) as u64));
         taxi::long_rides::pipeline(rides, sink(env, "alerts"))
+    });
+}
+
+#[test]
+fn alerts_by_rules_that_change() {
+    // Of some cards around the time at which rules change.
+    let some = (2_000..fraud_rules::PAYMENTS).map(fraud_rules::payment);
+    let some = some.filter(|(card, second, _)| card % 50 == 7 && (160..240).contains(second));
+    let some: Vec<fraud_rules::Payment> = some.collect();
+    killed("fraud_rules", |env| {
+        let payments = MemorySource::new(some[..env.records(some.len())].to_vec());
+        let rules = MemorySource::new(fraud_rules::RULES.to_vec());
+        let nothing = Arc::new(AtomicBool::new(false));
+        fraud_rules::pipeline(payments, rules, nothing, sink(env, "alerts"))
+    });
+}
+
+#[test]
+fn models_learned_online() {
+    killed("online_model", |env| {
+        let nothing = Arc::new(AtomicBool::new(false));
+        online_model::pipeline(source(env, 120, |number| number), nothing, sink(env, "models"))
     });
 }

@@ -40,6 +40,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         Shape::Wide => wide(&flow, &dir),
         Shape::Timed => timed(&flow, &dir),
         Shape::Database => database(&flow, &dir),
+        Shape::Told => crate::told::told(&flow, &dir),
         #[cfg(feature = "formats")]
         Shape::Files => files::files(&flow, &dir),
     }
@@ -170,7 +171,7 @@ fn timed(flow: &Dataflow, dir: &Path) {
 /// The numbers from `from`, [`RECORDS`] of them, divided among the subtasks.
 #[derive(Clone)]
 pub(crate) struct Numbers {
-    from: u64,
+    pub(crate) from: u64,
 }
 
 impl Source for Numbers {

@@ -9,6 +9,7 @@
 mod child;
 mod mortal;
 mod plan;
+mod told;
 mod verify;
 
 use std::io::{Read, Write};

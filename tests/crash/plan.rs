@@ -25,6 +25,8 @@ pub(crate) enum Shape {
     Timed,
     /// A table, and one sink into a database; both twice.
     Database,
+    /// State that is forgotten by the clock, and records that wait for what all subtasks are told; two sinks; everything twice.
+    Told,
     /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
     #[cfg(feature = "formats")]
     Files,
@@ -63,6 +65,7 @@ impl JobPlan {
             "Single" => Shape::Single,
             "Timed" => Shape::Timed,
             "Database" => Shape::Database,
+            "Told" => Shape::Told,
             #[cfg(feature = "formats")]
             "Files" => Shape::Files,
             _ => Shape::Wide,
@@ -86,7 +89,7 @@ impl Random {
     }
 }
 
-/// How often every shape but files is killed at every point, each time in other company; files are once.
+/// How often each of the first three shapes is killed at every point, each time in other company; the others are once.
 const ROUNDS: usize = 2;
 
 /// Every point in every shape, and random moments.
@@ -102,7 +105,7 @@ pub(crate) fn all() -> Vec<Plan> {
     let orphaned = Life::Point(place("put-manifest-before"), 3);
     let shapes = [Shape::Single, Shape::Wide, Shape::Timed];
     let shapes = shapes.into_iter().cycle().take(ROUNDS * shapes.len());
-    let shapes = shapes.chain([Shape::Database]);
+    let shapes = shapes.chain([Shape::Database, Shape::Told]);
     #[cfg(feature = "formats")]
     let shapes = shapes.chain([Shape::Files]);
     for shape in shapes {

@@ -25,7 +25,7 @@ impl JobPlan {
             Shape::Single | Shape::Database => &["out"],
             #[cfg(feature = "formats")]
             Shape::Files => &["out"],
-            Shape::Wide | Shape::Timed => &["left", "right"],
+            Shape::Wide | Shape::Timed | Shape::Told => &["left", "right"],
         }
     }
 }
@@ -82,7 +82,9 @@ pub(crate) fn window_id(window: u64, key: u64, count: u64) -> u64 {
 
 fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
     let records: BTreeSet<u64> = match shape {
-        Shape::Single | Shape::Database => return ((0..RECORDS).collect(), BTreeSet::new()),
+        Shape::Single | Shape::Database | Shape::Told => {
+            return ((0..RECORDS).collect(), BTreeSet::new());
+        }
         #[cfg(feature = "formats")]
         Shape::Files => return ((0..RECORDS).collect(), BTreeSet::new()),
         Shape::Wide => (0..2 * RECORDS).collect(),

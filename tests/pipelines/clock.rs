@@ -12,7 +12,7 @@ use proptest::test_runner::{TestError, TestRunner};
 use snapline::connect::{Collect, MemorySource};
 use snapline::{
     Dataflow, Emitter, Expiring, FromInputs, Identity, Input, Session, Sliding, TimeContext, Timed,
-    TimedProcess, TimedStream, Timestamp, Tumbling, Watermarks, Window, WindowAssigner,
+    TimedProcess, TimedStream, Timestamp, Trigger, Tumbling, Watermarks, Window, WindowAssigner,
 };
 
 use crate::shape::{Leg, Record, Tree};
@@ -159,7 +159,12 @@ struct Rule {
 
 /// A window is right that may be, behind the one before. What fired before its end fired because the input had ended, so that no other window
 /// of its key can come behind it.
-fn windowed<W: WindowAssigner>(flow: &Dataflow, world: &World, assigner: W, rule: Rule) {
+fn windowed<W: WindowAssigner<Trigger: Trigger>>(
+    flow: &Dataflow,
+    world: &World,
+    assigner: W,
+    rule: Rule,
+) {
     let faults = world.faults.clone();
     sources(flow, world)
         .key_by(key)

@@ -305,7 +305,7 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
     /// }
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let job = |minutes| {
+    /// let job = |minutes: u64| {
     ///     let flow = Dataflow::new("numbers");
     ///     let sink = Scratch(FileSink::new("/scratch/numbers"));
     ///     flow.source("numbers", Generator::new(9, |number| number)).sink("scratch", sink);

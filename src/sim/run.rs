@@ -135,14 +135,16 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
         ran.violation.is_some().then_some(ran)
     };
     let mut best = failing.clone();
-    let mut shortest = u64::MAX;
-    let mut keep = |candidate: Setup, best: &mut Setup| -> bool {
+    let smallest = std::cell::Cell::new((u32::MAX, u64::MAX));
+    let keep = |candidate: Setup, best: &mut Setup| -> bool {
         let Some(ran) = attempt(&candidate) else { return false };
-        // A run that fails later is no smaller, but for one that never ends.
-        if ran.steps > shortest && ran.steps < LONGEST {
+        // Fewer faults, then fewer steps. A run that fails later is no smaller, but for one that never ends.
+        let size = (ran.faults, ran.steps);
+        if size > smallest.get() && ran.steps < LONGEST {
             return false;
         }
-        (*best, shortest) = (candidate, ran.steps);
+        *best = candidate;
+        smallest.set(size);
         true
     };
     for shrink in [64, 16, 4, 2] {
@@ -160,6 +162,17 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
         candidate.plan.most = most;
         if most < best.plan.most && keep(candidate, &mut best) {
             break;
+        }
+    }
+    // What is left of many may hang together by chance. One or two of a kind alone, at other moments, may do.
+    'alone: for fault in best.plan.on.clone() {
+        for every in [failing.plan.every, 4, 12, 40, 120] {
+            if smallest.get().0 <= 2 {
+                break 'alone;
+            }
+            let mut candidate = best.clone();
+            candidate.plan = Plan { on: vec![fault], most: 2, every };
+            keep(candidate, &mut best);
         }
     }
     let reference = reference(build, best.shrink).unwrap_or_default();

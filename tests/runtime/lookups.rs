@@ -432,3 +432,29 @@ fn who_has_panicked_is_not_asked_again_and_who_could_not_be_opened_is() {
     assert_ended(outcome, Ended::Finished);
     assert_eq!((found, opened.load(Ordering::SeqCst)), (tenfold(9), 3));
 }
+
+/// SPEC 15.10: the second try waits for the thread that hangs in the first, and nobody wants it when the job is over.
+#[test]
+fn a_call_that_waits_for_a_thread_is_not_made_behind_the_end_of_the_job() {
+    let (calls, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (called, release) = (Arc::clone(&calls), Arc::clone(&released));
+    let hangs = move |number: &u64| -> Result<u64, BoxError> {
+        called.fetch_add(1, Ordering::SeqCst);
+        until("it is released", || release.load(Ordering::SeqCst) == 1);
+        Ok(number * 10)
+    };
+    let (flow, out) = (Dataflow::new("waits"), MemorySink::new());
+    flow.source("in", MemorySource::new(vec![1_u64]))
+        .lookup(Lookup::ordered(hangs).in_flight(1).timeout(ms(100)).tries(1_000, ms(1)))
+        .sink("out", out.clone());
+    let config = config().parallelism(1).restart(Restart::Never);
+    let handle = flow.build(config).expect("builds").spawn().expect("starts");
+    until("it hangs", || calls.load(Ordering::SeqCst) == 1);
+    // Time for a second try; where the machine is too slow for that this test sees less, and fails no more.
+    std::thread::sleep(ms(250));
+    handle.cancel();
+    assert_ended(wait(handle), Ended::Cancelled);
+    released.store(1, Ordering::SeqCst);
+    std::thread::sleep(ms(100));
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "a call behind the end");
+}

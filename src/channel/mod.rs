@@ -9,11 +9,13 @@
 //! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
 //! consumer the wish is the token of its worker's parker; for the producer it is `starved`.
 
+mod filling;
 mod ring;
 
 use snapline_protocol::message::Barrier;
 
 use crate::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
+pub(crate) use filling::Filling;
 use ring::{Consumer, Producer, ring};
 
 /// What a channel says of event time, in order with its records (SPEC 16.2).

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use snapline_protocol::message::Barrier;
 
 use super::valve::Standing;
-use crate::channel::{Mark, Message, Sender};
+use crate::channel::{Filling, Mark, Message, Sender};
 use crate::connect::Collect;
 use crate::dataflow::{Either, Flow, Keyer};
 use crate::error::BoxError;
@@ -23,8 +23,8 @@ fn batch_records<T>() -> usize {
 
 /// One output channel with the batch that is being filled, and what did not fit into the channel.
 pub(crate) struct Outbox<T> {
-    batch: Vec<T>,
-    /// How many records make a batch. Invariant: `batch.len() < full` between calls.
+    batch: Filling<T>,
+    /// How many records make a batch.
     full: usize,
     channel: Sender<T>,
     /// Which of the topology's edges the channel is of.
@@ -43,7 +43,7 @@ impl<T: Send> Outbox<T> {
     pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>, edge: usize) -> Self {
         let full = batch.unwrap_or_else(batch_records::<T>);
         Self {
-            batch: channel.buffer(full),
+            batch: Filling::new(channel.buffer(full), full),
             full,
             channel,
             edge,
@@ -57,22 +57,30 @@ impl<T: Send> Outbox<T> {
     /// Adds a record; says whether that made the batch full and sent it.
     #[inline]
     fn push(&mut self, record: T) -> bool {
-        self.batch.push(record);
-        let full = self.batch.len() >= self.full;
-        if full {
-            self.ship_batch();
+        match self.batch.push(record) {
+            Ok(()) => false,
+            Err(last) => {
+                self.ship_full(last);
+                true
+            }
         }
-        full
     }
 
     #[inline(never)]
+    fn ship_full(&mut self, last: T) {
+        self.send_batch(Some(last));
+    }
+
     fn ship_batch(&mut self) {
-        if self.batch.is_empty() {
-            return;
+        if self.batch.len() > 0 {
+            self.send_batch(None);
         }
-        self.sent += self.batch.len() as u64;
+    }
+
+    fn send_batch(&mut self, last: Option<T>) {
         let next = self.channel.buffer(self.full);
-        let batch = std::mem::replace(&mut self.batch, next);
+        let batch = self.batch.finish(last, next);
+        self.sent += batch.len() as u64;
         self.put(Message::Batch(batch));
     }
 

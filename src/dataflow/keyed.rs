@@ -1,6 +1,7 @@
 //! Keyed streams: records of one key meet in one subtask, and have state there.
 
 use std::marker::PhantomData;
+use std::vec::Drain;
 
 use super::logic::{Ending, Flow, Logic, TaskContext};
 use crate::connect::Collect;
@@ -241,6 +242,22 @@ where
             let key = key.clone();
             self.table.remove(hash, &key);
         }
+    }
+
+    #[inline]
+    fn push_all<C: Flow<P::Out>>(&mut self, mut records: Drain<'_, T>, out: &mut C) {
+        let Self { keyer, process, table, .. } = self;
+        table.each_entry(
+            &mut records,
+            |record| keyer.hash(record),
+            |record| keyer.split(record),
+            P::State::default,
+            |key, state, value| {
+                let mut state = KeyState::new(key, state);
+                process.process(value, &mut state, out);
+                !state.is_cleared()
+            },
+        );
     }
 
     fn end<C: Flow<P::Out>>(&mut self, out: &mut C) -> Ending {

@@ -1,6 +1,7 @@
 //! What happens to a record inside a task: a chain of operators, compiled as one loop.
 
 use std::marker::PhantomData;
+use std::vec::Drain;
 
 pub(super) use crate::channel::Mark;
 use crate::connect::{Collect, OpenContext};
@@ -26,6 +27,14 @@ pub trait Logic: Clone + Send + 'static {
 
     /// Processes one record.
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C);
+
+    /// Processes records, one after the other.
+    #[inline]
+    fn push_all<C: Flow<Self::Out>>(&mut self, records: Drain<'_, Self::In>, out: &mut C) {
+        for record in records {
+            self.push(record, out);
+        }
+    }
 
     /// Takes in what event time has come to, and passes it on behind what that brings. If there is more than is done at a time it says so:
     /// [`Logic::fire`] is called until there is no more, and nothing else before that.
@@ -210,6 +219,11 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C) {
         self.first.push(record, &mut Into2 { next: &mut self.second, out });
+    }
+
+    #[inline]
+    fn push_all<C: Flow<Self::Out>>(&mut self, records: Drain<'_, Self::In>, out: &mut C) {
+        self.first.push_all(records, &mut Into2 { next: &mut self.second, out });
     }
 
     fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {

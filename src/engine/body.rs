@@ -321,9 +321,7 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
             None => Taken::Nothing,
             Some(Message::Batch(mut batch)) => {
                 let records = batch.len();
-                for record in batch.drain(..) {
-                    self.logic.push(record, &mut self.output);
-                }
+                self.logic.push_all(batch.drain(..), &mut self.output);
                 self.inputs[input].give_back(batch);
                 self.output.check()?;
                 Taken::Records(records)

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use super::cow::{Clock, Fork, Node};
+use super::entry::Entry;
 use super::hash::{MAX_DEPTH, hash, prefix_of, within};
 use super::{Key, StateValue};
 
@@ -15,7 +16,7 @@ const SEGMENT_BYTES: usize = 16 << 10;
 /// The keys of a group whose [`prefix_of`] at this depth is `prefix`.
 #[repr(C)]
 pub(super) struct Segment<K, V> {
-    pub(super) entries: HashTable<(K, V)>,
+    pub(super) entries: HashTable<Entry<K, V>>,
     /// It is divided before it holds more.
     limit: usize,
     pub(super) depth: u8,
@@ -36,7 +37,7 @@ impl<K: Key, V: StateValue> Segment<K, V> {
         buckets / 8 * 7
     };
 
-    pub(super) fn new(depth: u8, prefix: u32, entries: HashTable<(K, V)>) -> Self {
+    pub(super) fn new(depth: u8, prefix: u32, entries: HashTable<Entry<K, V>>) -> Self {
         let mut limit = Self::FULL;
         while limit < entries.len() {
             limit *= 2;
@@ -72,7 +73,7 @@ impl<K: Key, V: StateValue> Segment<K, V> {
 
     /// Whether a division, however deep, would part any of its entries.
     fn is_divisible(&self, key_groups: u16) -> bool {
-        let deepest = |(key, _): &(K, V)| prefix_of(hash(key), key_groups, MAX_DEPTH);
+        let deepest = |entry: &Entry<K, V>| prefix_of(hash(entry.key()), key_groups, MAX_DEPTH);
         let mut bits = self.entries.iter().map(deepest);
         let first = bits.next();
         self.depth < MAX_DEPTH && bits.any(|other| Some(other) != first)
@@ -202,10 +203,10 @@ impl<K: Key, V: StateValue> Group<K, V> {
         let low = 2 * segment.prefix;
         // Fresh tables: what is removed one by one from a full table leaves marks in it that slow it down.
         let mut halves = [0, 1].map(|_| HashTable::with_capacity(Segment::<K, V>::FULL));
-        for (key, value) in std::mem::take(&mut segment.entries) {
-            let hash = hash(&key);
+        for entry in std::mem::take(&mut segment.entries) {
+            let hash = hash(entry.key());
             let half = usize::from(prefix_of(hash, key_groups, depth) != low);
-            halves[half].insert_unique(within(hash), (key, value), rehash);
+            halves[half].insert_unique(within(hash), entry, rehash);
         }
         let [of_low, of_high] = halves;
         *segment = Segment::new(depth, low, of_low);
@@ -285,8 +286,8 @@ impl<K: Key, V: StateValue> Group<K, V> {
         let both = segment.entries.len() + other.entries.len();
         // A fresh table, as where a segment is divided.
         let mut entries = HashTable::with_capacity(Segment::<K, V>::FEW.max(2 * both));
-        for (key, value) in std::mem::take(&mut segment.entries).into_iter().chain(other.entries) {
-            entries.insert_unique(within(hash(&key)), (key, value), rehash);
+        for entry in std::mem::take(&mut segment.entries).into_iter().chain(other.entries) {
+            entries.insert_unique(within(hash(entry.key())), entry, rehash);
         }
         *segment = Segment::new(depth, prefix, entries);
         self.index[slots(self.depth, depth, prefix)].fill(place as u32);
@@ -305,6 +306,6 @@ impl<K: Key, V: StateValue> Group<K, V> {
 
 /// For hash tables that grow.
 #[inline]
-pub(super) fn rehash<K: Key, V>(entry: &(K, V)) -> u64 {
-    within(hash(&entry.0))
+pub(super) fn rehash<K: Key, V>(entry: &Entry<K, V>) -> u64 {
+    within(hash(entry.key()))
 }

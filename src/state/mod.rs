@@ -9,6 +9,7 @@
 
 mod collections;
 mod cow;
+mod entry;
 mod error;
 mod group;
 mod hash;

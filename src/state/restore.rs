@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use super::cow::Node;
+use super::entry::Entry;
 use super::group::{Group, Segment, rehash};
 use super::hash::{MAX_DEPTH, group_of, hash, prefix_of, within};
 use super::root::{Kind, Root, RootEntry, SegmentRef};
@@ -200,7 +201,7 @@ struct Entries<'a, K, V> {
 }
 
 impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for Entries<'_, K, V> {
-    type Value = HashTable<(K, V)>;
+    type Value = HashTable<Entry<K, V>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
@@ -208,7 +209,7 @@ impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for Entries<'_, K, V> {
 }
 
 impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
-    type Value = HashTable<(K, V)>;
+    type Value = HashTable<Entry<K, V>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of keys and values")
@@ -227,7 +228,7 @@ impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
                 *self.misplaced = true;
                 return Err(serde::de::Error::custom("misplaced"));
             }
-            table.insert_unique(within(hash), (key, value), rehash);
+            table.insert_unique(within(hash), Entry::new(key, value), rehash);
         }
         Ok(table)
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
 use super::cow::Node;
+use super::entry::Entry;
 use super::group::Group;
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::{Key, StateError, StateValue};
@@ -82,7 +83,7 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
             // An empty one among others is there all the same: together they divide the group without a gap.
             for node in segments {
                 let segment = node.get();
-                let encode = |bytes: &mut Vec<u8>| encode_entries(segment.entries.iter(), bytes);
+                let encode = |bytes: &mut Vec<u8>| encode_entries(segment.entries.iter().map(Entry::pair), bytes);
                 visit(SegmentImage {
                     group: place,
                     depth: segment.depth,

@@ -2,13 +2,18 @@
 
 use std::borrow::Borrow;
 use std::ops::Range;
+use std::vec::Drain;
 
 use super::cow::{Clock, Hot, Node};
+use super::entry::{Ahead, Entry};
 use super::group::{Group, Segment, rehash};
 use super::hash::{MAX_KEY_GROUPS, group_of, hash, within};
 use super::snapshot::{Image, TableImage};
 use super::ways::Ways;
 use super::{Key, StateValue};
+
+/// How many records are looked ahead. More than a processor works at of itself, and few enough for their entries to stay in the nearest cache.
+const AHEAD: usize = 32;
 
 /// The state of one subtask's keys, in a contiguous range of key groups.
 ///
@@ -66,12 +71,13 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline]
     pub fn entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> &mut V {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
-            Ok(found) => &mut found.into_mut().1,
+        match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
+            Ok(found) => &mut found.into_mut().pair_mut().1,
             Err(absent) => {
-                let entry = (key, default());
+                let entry = Entry::new(key, default());
                 *len += 1;
-                &mut absent.into_table().insert_unique(within(hash), entry, rehash).into_mut().1
+                let entry = absent.into_table().insert_unique(within(hash), entry, rehash);
+                &mut entry.into_mut().pair_mut().1
             }
         }
     }
@@ -84,12 +90,13 @@ impl<K: Key, V: StateValue> Table<K, V> {
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(within(hash), |(other, _)| other.borrow() == key) {
-            Ok(found) => &mut found.into_mut().1,
+        match segment.entries.find_entry(within(hash), |entry| entry.key().borrow() == key) {
+            Ok(found) => &mut found.into_mut().pair_mut().1,
             Err(absent) => {
-                let entry = (key.to_owned(), default());
+                let entry = Entry::new(key.to_owned(), default());
                 *len += 1;
-                &mut absent.into_table().insert_unique(within(hash), entry, rehash).into_mut().1
+                let entry = absent.into_table().insert_unique(within(hash), entry, rehash);
+                &mut entry.into_mut().pair_mut().1
             }
         }
     }
@@ -98,11 +105,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline]
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
         let (segment, len) = self.segment_with_room(hash);
-        match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
-            Ok(found) => Some(std::mem::replace(&mut found.into_mut().1, value)),
+        match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
+            Ok(found) => Some(std::mem::replace(&mut found.into_mut().pair_mut().1, value)),
             Err(absent) => {
                 *len += 1;
-                absent.into_table().insert_unique(within(hash), (key, value), rehash);
+                absent.into_table().insert_unique(within(hash), Entry::new(key, value), rehash);
                 None
             }
         }
@@ -122,8 +129,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
             .segment(hash)
             .get()
             .entries
-            .find(within(hash), |(other, _)| other.borrow() == key);
-        found.map(|(_, value)| value)
+            .find(within(hash), |entry| entry.key().borrow() == key);
+        found.map(|entry| &entry.pair().1)
     }
 
     /// The value of a key, to be changed: its segment will be written again with the next snapshot.
@@ -133,8 +140,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         K: Borrow<Q>,
     {
         let segment = self.segment_that_has(hash, key)?;
-        let found = segment.entries.find_mut(within(hash), |(other, _)| other.borrow() == key);
-        found.map(|(_, value)| value)
+        let found = segment.entries.find_mut(within(hash), |entry| entry.key().borrow() == key);
+        found.map(|entry| &mut entry.pair_mut().1)
     }
 
     /// Takes a key out and gives its value.
@@ -145,8 +152,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
     {
         let segment = self.segment_that_has(hash, key)?;
         let found =
-            segment.entries.find_entry(within(hash), |(other, _)| other.borrow() == key).ok()?;
-        let ((_, value), _) = found.remove();
+            segment.entries.find_entry(within(hash), |entry| entry.key().borrow() == key).ok()?;
+        let (_, value) = found.remove().0.into_pair();
         let thin = segment.has_thinned_out();
         self.len -= 1;
         if thin {
@@ -157,17 +164,85 @@ impl<K: Key, V: StateValue> Table<K, V> {
 
     /// A key's entry, put in if it is not there: the key as it is stored, and its value to be changed.
     #[inline]
-    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
+    #[allow(unsafe_code, reason = "see the contract of `Ahead`")]
     pub fn entry_pair(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
-        let way = self.ways.get(hash);
-        // SAFETY: as for `segment_with_room`.
-        if let Some(segment) = unsafe { way.get(&self.clock) }
-            && let Some((key, value)) =
-                segment.entries.find_mut(within(hash), |(other, _)| *other == key)
-        {
-            return (key, value);
+        let found = self.find(hash, &key);
+        // SAFETY: it was found a moment ago, and `self` is borrowed for as long as the pair.
+        match unsafe { found.get() } {
+            Some((key, value)) => (key, value),
+            None => self.new_entry(hash, key, default),
         }
-        self.new_entry(hash, key, default)
+    }
+
+    /// Each record's entry, as [`Table::entry_pair`] gives it, one record after the other: `act` gets it with what `split` makes of the record
+    /// beside its key, and says whether the entry stays. `of` gives the hash of the key.
+    ///
+    /// It looks ahead: while one record is processed, the memory that the next ones need is on its way.
+    #[inline]
+    #[allow(unsafe_code, reason = "see the contract of `Ahead`")]
+    pub fn each_entry<T, U>(
+        &mut self,
+        records: &mut Drain<'_, T>,
+        of: impl Fn(&T) -> u64,
+        split: impl Fn(T) -> (K, U),
+        default: impl Fn() -> V,
+        mut act: impl FnMut(&K, &mut V, U) -> bool,
+    ) {
+        while records.len() > 0 {
+            let mut ahead = [Ahead::NONE; AHEAD];
+            for (ahead, record) in ahead.iter_mut().zip(records.as_slice()) {
+                *ahead = self.candidate(of(record));
+            }
+            for place in 0..AHEAD {
+                let Some(record) = records.next() else { return };
+                let (key, value) = split(record);
+                // SAFETY: the pointers are let go below as soon as anything is put in or taken out, which nobody else can do: `self` is
+                // borrowed. The pair is used until `act` has returned.
+                let found = unsafe { ahead[place].get() }.filter(|pair| pair.0 == key);
+                let dropped = match found {
+                    Some((key, state)) => (!act(key, state, value)).then(|| key.clone()),
+                    None => {
+                        let hash = hash(&key);
+                        let found = self.find(hash, &key);
+                        // SAFETY: as above.
+                        let (key, state) = match unsafe { found.get() } {
+                            Some((key, state)) => (&*key, state),
+                            None => {
+                                ahead = [Ahead::NONE; AHEAD];
+                                self.new_entry(hash, key, &default)
+                            }
+                        };
+                        (!act(key, state, value)).then(|| key.clone())
+                    }
+                };
+                if let Some(key) = dropped {
+                    ahead = [Ahead::NONE; AHEAD];
+                    self.remove(hash(&key), &key);
+                }
+            }
+        }
+    }
+
+    /// A key's entry, if it is in a segment that is being written to.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
+    fn find(&mut self, hash: u64, key: &K) -> Ahead<K, V> {
+        // SAFETY: as for `segment_with_room`.
+        let segment = unsafe { self.ways.get(hash).get(&self.clock) };
+        let found = segment
+            .and_then(|segment| segment.entries.find(within(hash), |entry| entry.key() == key));
+        found.map_or(Ahead::NONE, Ahead::at)
+    }
+
+    /// Where the entry of a key with this hash would be found first; most likely, but not for certain, it is that key's. The entry itself is
+    /// not looked at.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
+    fn candidate(&mut self, hash: u64) -> Ahead<K, V> {
+        // SAFETY: as for `segment_with_room`.
+        let segment = unsafe { self.ways.get(hash).get(&self.clock) };
+        let found = segment.and_then(|segment| segment.entries.find(within(hash), |_| true));
+        found.map_or(Ahead::NONE, Ahead::soon)
     }
 
     /// [`Table::entry_pair`] of a key that is not there, or not in a segment that is being written to.
@@ -175,15 +250,15 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline(never)]
     fn new_entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
         let (segment, len) = self.segment_with_room(hash);
-        let (key, value) =
-            match segment.entries.find_entry(within(hash), |(other, _)| *other == key) {
-                Ok(found) => found.into_mut(),
-                Err(absent) => {
-                    *len += 1;
-                    let entry = (key, default());
-                    absent.into_table().insert_unique(within(hash), entry, rehash).into_mut()
-                }
-            };
+        let entry = match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
+            Ok(found) => found.into_mut(),
+            Err(absent) => {
+                *len += 1;
+                let entry = Entry::new(key, default());
+                absent.into_table().insert_unique(within(hash), entry, rehash).into_mut()
+            }
+        };
+        let (key, value) = entry.pair_mut();
         (key, value)
     }
 
@@ -191,14 +266,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
     pub fn iter_group(&self, group: u16) -> impl Iterator<Item = (&K, &V)> {
         let group = self.groups.get(usize::from(group.wrapping_sub(self.first))).map(Node::get);
         let segments = group.into_iter().flat_map(Group::segments).map(Node::get);
-        segments.flat_map(|segment| &segment.entries).map(|(key, value)| (key, value))
+        segments.flat_map(|segment| &segment.entries).map(pair)
     }
 
     /// All entries, in an order that depends on the history of the table.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let groups = self.groups.iter().map(Node::get);
         let segments = groups.flat_map(Group::segments).map(Node::get);
-        segments.flat_map(|segment| &segment.entries).map(|(key, value)| (key, value))
+        segments.flat_map(|segment| &segment.entries).map(pair)
     }
 
     /// Drops the entries of which `keep` says no. It is asked twice where it does: segments that stay as they are, are not written
@@ -222,7 +297,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let Self { groups, clock, len, ways, .. } = self;
         for (place, group) in groups.iter_mut().enumerate() {
             let has_any = |segment: &Segment<K, V>| {
-                segment.entries.iter().any(|(key, value)| take(key, value))
+                segment.entries.iter().map(pair).any(|(key, value)| take(key, value))
             };
             if !group.get().segments().iter().any(|segment| has_any(segment.get())) {
                 continue;
@@ -232,7 +307,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
             for segment in group.segments_mut() {
                 if has_any(segment.get()) {
                     let entries = &mut segment.write(clock).entries;
-                    taken.extend(entries.extract_if(|(key, value)| take(key, value)));
+                    let which = |entry: &mut Entry<K, V>| {
+                        let (key, value) = pair(entry);
+                        take(key, value)
+                    };
+                    taken.extend(entries.extract_if(which).map(Entry::into_pair));
                 }
             }
             *len -= taken.len();
@@ -284,7 +363,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let segments = std::mem::replace(group, empty).take(clock).into_segments();
         let mut taken = Vec::new();
         for segment in segments {
-            taken.extend(segment.take(clock).entries);
+            taken.extend(segment.take(clock).entries.into_iter().map(Entry::into_pair));
         }
         *len -= taken.len();
         taken.sort_by_cached_key(|(key, _)| hash(key));
@@ -353,6 +432,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
         self.get(hash, key)?;
         Some(self.segment(hash, false).0)
     }
+}
+
+fn pair<K, V>(entry: &Entry<K, V>) -> (&K, &V) {
+    let (key, value) = entry.pair();
+    (key, value)
 }
 
 #[cold]

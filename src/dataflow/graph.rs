@@ -31,7 +31,7 @@ pub(crate) struct Sizing {
     pub(crate) channel: usize,
     /// Records in a batch; `None`: by their size.
     pub(crate) batch: Option<usize>,
-    /// Records a source reads in one step.
+    /// Records a source reads in one step, to begin with: fewer if a step takes long, more if it takes no time.
     pub(crate) read: usize,
     /// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
     pub(crate) flush_every: u32,

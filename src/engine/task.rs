@@ -1,6 +1,7 @@
 //! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
 
+mod reading;
 mod snapshotting;
 mod waiting;
 
@@ -13,6 +14,7 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::{Order, Persisted, Report, ToCoordinator, ToTask};
 use snapline_protocol::{Machine, Out};
 
+use self::reading::Reading;
 use super::body::{Body, Taken};
 use super::failure::{TaskFailure, guarded};
 use super::gauges::Gauges;
@@ -110,6 +112,7 @@ pub(crate) struct Task {
     flushed: bool,
     /// Nothing to read before then.
     wait_until: Option<Instant>,
+    pub(super) reading: Reading,
     steps: u32,
     /// Where the segments of past snapshots are, for those that build on them (SPEC 8.3).
     past: BTreeMap<CheckpointId, Arc<Locations>>,
@@ -154,6 +157,7 @@ impl Task {
             finishing: false,
             flushed,
             wait_until: None,
+            reading: Reading::new(links.sizing.read),
             steps: 0,
             past,
             arrived: BTreeMap::new(),
@@ -220,6 +224,7 @@ impl Task {
         let drained = self.body.drain();
         self.gauges.waits(!drained, || self.links.platform.clock.now());
         if !drained {
+            self.reading.waits(self.links.sizing.read);
             return Ok(Step::Idle);
         }
         if self.body.answer()? {
@@ -291,7 +296,7 @@ impl Task {
             let position = images.into_iter().find(|named| named.state == super::body::POSITION);
             self.stale_position = position;
         }
-        let (records, progress) = self.body.read(self.links.sizing.read)?;
+        let (records, progress) = self.body.read(self.reading.limit())?;
         self.count(records);
         match progress {
             Progress::More => Ok(Step::Worked),

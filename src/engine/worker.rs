@@ -52,10 +52,14 @@ impl Hosted for Task {
 
     fn turn_begins(&mut self, now: Instant) {
         self.gauges.turn_begins(now);
+        self.reading.begins(now);
     }
 
     fn turn_ends(&mut self, now: Instant, worked: bool) {
         self.gauges.turn_ends(now, worked);
+        if worked {
+            self.reading.ends(now);
+        }
     }
 
     fn steps_in_a_row(&self) -> u32 {

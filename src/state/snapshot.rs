@@ -1,5 +1,6 @@
 //! Images of state, and what an upload thread makes of them (SPEC 14.5-14.7).
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -83,7 +84,9 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
             // An empty one among others is there all the same: together they divide the group without a gap.
             for node in segments {
                 let segment = node.get();
-                let encode = |bytes: &mut Vec<u8>| encode_entries(segment.entries.iter().map(Entry::pair), bytes);
+                let encode = |bytes: &mut Vec<u8>| {
+                    encode_entries(segment.entries.iter().map(Entry::pair), bytes)
+                };
                 visit(SegmentImage {
                     group: place,
                     depth: segment.depth,
@@ -112,10 +115,62 @@ fn encode_entries<'a, K: Key, V: StateValue>(
     for (key, value) in entries {
         // What serde makes of a pair, at a third of the price.
         serializer.get_mut().push(PAIR);
-        key.serialize(&mut serializer)?;
-        value.serialize(&mut serializer)?;
+        encode(key, &mut serializer)?;
+        encode(value, &mut serializer)?;
     }
     Ok(())
+}
+
+/// What serde makes of a value. For what is counted and numbered most, it is written down without asking.
+#[inline]
+fn encode<T, C>(
+    value: &T,
+    serializer: &mut rmp_serde::Serializer<&mut Vec<u8>, C>,
+) -> Result<(), BoxError>
+where
+    T: Serialize + 'static,
+    C: rmp_serde::config::SerializerConfig,
+{
+    let any: &dyn Any = value;
+    let number = match (any.downcast_ref::<u64>(), any.downcast_ref::<u32>()) {
+        (Some(number), _) => Some(*number),
+        (_, Some(number)) => Some(u64::from(*number)),
+        _ => None,
+    };
+    match number {
+        Some(number) => encode_number(number, serializer.get_mut()),
+        None => value.serialize(serializer)?,
+    }
+    Ok(())
+}
+
+/// MessagePack's shortest form of a number. How long that is, is as random as the numbers are: no step of this depends on it.
+#[inline]
+fn encode_number(number: u64, bytes: &mut Vec<u8>) {
+    /// The first byte, and how many follow, by how many bits a number has.
+    const FORMS: [(u8, u8); 65] = {
+        let mut forms = [(0, 0); 65];
+        let mut bits = 8;
+        while bits <= 64 {
+            forms[bits] = match bits {
+                8 => (0xcc, 1),
+                9..=16 => (0xcd, 2),
+                17..=32 => (0xce, 4),
+                _ => (0xcf, 8),
+            };
+            bits += 1;
+        }
+        forms
+    };
+    let (first, rest) = FORMS[(u64::BITS - number.leading_zeros()) as usize];
+    let small = if rest == 0 { number as u8 } else { 0 };
+    // Left-aligned; none of it is kept where nothing follows, hence the shift by 64 may do what it likes.
+    let digits = number.wrapping_shl(64 - 8 * u32::from(rest)).to_be_bytes();
+    let length = bytes.len() + 1 + usize::from(rest);
+    let mut form = [first | small; 9];
+    form[1..].copy_from_slice(&digits);
+    bytes.extend_from_slice(&form);
+    bytes.truncate(length);
 }
 
 struct Single(Vec<u8>);
@@ -343,4 +398,33 @@ fn locate(known: Option<&[(u64, Section)]>, version: Option<u64>) -> Option<Sect
     let (known, version) = (known?, version?);
     let place = known.binary_search_by_key(&version, |(version, _)| *version).ok()?;
     Some(known[place].1)
+}
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests {
+    use super::*;
+
+    fn by_serde<K: Serialize, V: Serialize>(pairs: &[(K, V)]) -> Vec<u8> {
+        rmp_serde::to_vec_named(pairs).expect("it can be encoded")
+    }
+
+    fn by_us<K: Key, V: StateValue>(pairs: &[(K, V)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_entries(pairs.iter(), &mut bytes).expect("it can be encoded");
+        bytes
+    }
+
+    #[test]
+    fn numbers_are_encoded_as_serde_does() {
+        let near =
+            |bits: u32| [-1, 0, 1].map(|off| 1u64.wrapping_shl(bits).wrapping_add_signed(off));
+        let wide: Vec<u64> = (0..64).flat_map(near).chain([u64::MAX, u64::MAX - 1]).collect();
+        let pairs: Vec<(u64, u64)> = wide.iter().map(|&number| (number, !number)).collect();
+        assert_eq!(by_us(&pairs), by_serde(&pairs));
+        let narrow = wide.iter().map(|&number| (number as u32, Some(number)));
+        let pairs: Vec<(u32, Option<u64>)> = narrow.collect();
+        assert_eq!(by_us(&pairs), by_serde(&pairs));
+        let pairs = [("one".to_owned(), -1i64), (String::new(), i64::MIN)];
+        assert_eq!(by_us(&pairs), by_serde(&pairs));
+    }
 }

@@ -4,6 +4,7 @@ mod agenda;
 mod broadcast;
 pub(crate) mod config;
 mod expiry;
+mod folds;
 mod graph;
 pub(crate) mod guarantee;
 mod job;
@@ -27,15 +28,13 @@ use std::rc::Rc;
 pub use broadcast::{BroadcastProcess, Broadcasting};
 pub use config::{JobConfig, Mode, Restart, Resume, Storage};
 pub use expiry::{Distinct, Expiring, Highest};
+pub use folds::{Aggregate, Count, Reduce};
 pub(crate) use graph::{Open, Sizing};
 pub use guarantee::{Guarantee, Level};
 pub(crate) use job::JobSpec;
 pub use job::{BuildError, Job};
 pub use join::{Between, EitherKeyer, IntervalJoin, Restamp};
-pub use keyed::{
-    Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
-    Reduce,
-};
+pub use keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer};
 pub(crate) use logic::{Ending, TaskContext};
 pub use logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
 pub use lookup::{LookingUp, Lookup, LookupClient, LookupError, LookupSource, OfTimed};

@@ -13,15 +13,13 @@ use std::rc::Rc;
 use snapline_protocol::topology::Role;
 
 use super::broadcast::{BroadcastProcess, Broadcasting, OrAll};
+use super::folds::{Aggregate, Count, Reduce};
 use super::graph::{
     Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
     MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
 use super::job::BuildError;
-use super::keyed::{
-    Aggregate, ByFirst, ByFn, Closure, Count, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer,
-    Reduce,
-};
+use super::keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer};
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
 use super::lookup::{LookingUp, Lookup, LookupSource};
 use super::time::{Either, Timestamp};

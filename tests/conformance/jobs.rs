@@ -48,8 +48,8 @@ fn wide(
 ) -> JobHandle {
     let flow = Dataflow::new("wide");
     let trap = trap.clone();
-    let low = flow.source("low", Generator::new(1_200, |n| n).rate(12_000));
-    let high = flow.source("high", Generator::new(1_200, |n| 1_000_000 + n).rate(12_000));
+    let low = flow.source("low", Generator::new(1_200, |n| n).rate(4_000));
+    let high = flow.source("high", Generator::new(1_200, |n| 1_000_000 + n).rate(4_000));
     let counted = low
         .union(high)
         .try_map(move |n: u64| Ok(trap.spring().map(|()| n)?))

@@ -12,9 +12,10 @@ use proptest::test_runner::{TestError, TestRunner};
 use snapline::connect::{Collect, MemorySource};
 use snapline::{
     Dataflow, Emitter, Expiring, FromInputs, Identity, Input, Session, Sliding, TimeContext, Timed,
-    TimedProcess, TimedStream, Timestamp, Trigger, Tumbling, Watermarks, Window, WindowAssigner,
+    TimedProcess, TimedStream, Timestamp, Trigger, Tumbling, Watermarks, WindowAssigner,
 };
 
+use crate::noted::{Before, Kind, Noted, Times};
 use crate::shape::{Leg, Record, Tree};
 use crate::wild::{Faults, Place, WildSink, WildSource};
 use crate::{Mode, World, case, config, counted, plain};
@@ -24,10 +25,7 @@ use crate::{Mode, World, case, config, counted, plain};
 enum Work {
     /// A key's records are counted; the count is forgotten when none has come for so many milliseconds.
     Expire(u64),
-    Tumbling(u64),
-    /// Each record is in so many windows, of which one begins every so many milliseconds.
-    Sliding(u64, u64),
-    Session(u64),
+    Windows(Kind),
     /// Each record waits for up to so many milliseconds.
     Wait(u64),
 }
@@ -37,9 +35,9 @@ fn work() -> impl Strategy<Value = Work> {
         6 => (1u64..6).prop_map(Work::Expire),
         // Longer than any of these jobs takes: nothing is forgotten.
         1 => Just(Work::Expire(3_600_000)),
-        2 => (1u64..20).prop_map(Work::Tumbling),
-        1 => (2u64..4, 1u64..8).prop_map(|(times, every)| Work::Sliding(times, every)),
-        2 => (1u64..10).prop_map(Work::Session),
+        2 => (1u64..20).prop_map(|length| Work::Windows(Kind::Tumbling(length))),
+        2 => (2u64..5, 1u64..8).prop_map(|(times, every)| Work::Windows(Kind::Sliding(times, every))),
+        2 => (1u64..10).prop_map(|gap| Work::Windows(Kind::Session(gap))),
         2 => (1u64..12).prop_map(Work::Wait),
     ]
 }
@@ -146,56 +144,33 @@ fn expire(flow: &Dataflow, world: &World, after: Duration) {
         .sink("out", out(world));
 }
 
-/// Whether a window may be, and whether it may come behind another one of its key.
-#[derive(Clone, Copy)]
-struct Rule {
-    is_one: fn(Window, u64, u64) -> bool,
-    follows: fn(Window, Window) -> bool,
-    /// What windows are made with.
-    of: (u64, u64),
-    /// Whether a key has one window at a time.
-    alone: bool,
-}
-
-/// A window is right that may be, behind the one before. What fired before its end fired because the input had ended, so that no other window
-/// of its key can come behind it.
+/// Windows that are right become the records that they hold.
 fn windowed<W: WindowAssigner<Trigger: Trigger>>(
     flow: &Dataflow,
     world: &World,
-    assigner: W,
-    rule: Rule,
+    assigner: Noted<W>,
+    kind: Kind,
 ) {
     let faults = world.faults.clone();
+    let say = |key, (_, value): Record, right| (key, if right { value } else { WRONG });
+    let mut judged = kind.judged(say);
     sources(flow, world)
         .key_by(key)
         .window(assigner)
-        .process(|key, window, held: &[Record], out: &mut Emitter<_>| {
-            let values: Vec<i64> = held.iter().map(|record| record.1).collect();
-            out.push((*key, (window, values)));
-        })
+        .apply(Times)
         .keyed()
         .process(
-            move |input: Input<(Window, Vec<i64>)>,
-                  before: &mut TimeContext<'_, u64, Option<(Window, bool)>>,
-                  out: &mut Emitter<Record>| {
-                let Input::Record((window, values)) = input else { return };
-                let early = rule.alone && before.processing_time() < window.end;
-                let follows = before.is_none_or(|(before, early)| {
+            move |input,
+                  before: &mut TimeContext<'_, u64, Before<Record>>,
+                  out: &mut Emitter<_>| {
+                if matches!(input, Input::Record(_)) && before.is_some() {
                     WINDOWS.fetch_add(1, Ordering::Relaxed);
-                    !early && (rule.follows)(before, window)
-                });
-                let right = follows && (rule.is_one)(window, rule.of.0, rule.of.1);
-                **before = Some((window, early));
-                let of = |value| (*before.key(), if right { value } else { WRONG });
-                values.into_iter().map(of).for_each(|record| out.push(record));
+                }
+                judged(input, before, out);
             },
         )
         .try_map(move |record| faults.strike(Place::Rule).map(|()| record))
         .sink("out", out(world));
-}
-
-fn length(window: Window) -> u64 {
-    window.end.millis().abs_diff(window.start.millis())
 }
 
 /// Records that wait, by the time at which they go on; the last time that came; whether a time came before it was there.
@@ -258,31 +233,20 @@ fn build(flow: &Dataflow, world: &World, work: Work) {
     match work {
         Work::Expire(after) => expire(flow, world, ms(after)),
         Work::Wait(most) => wait(flow, world, most),
-        Work::Tumbling(every) => {
-            let is_one: fn(Window, u64, u64) -> bool = |window, every, _| {
-                length(window) == every
-                    && window.start.millis().unsigned_abs().is_multiple_of(every)
-            };
-            let follows = |before: Window, window: Window| before.end <= window.start;
-            let rule = Rule { is_one, follows, of: (every, 0), alone: true };
-            windowed(flow, world, Tumbling::of(ms(every)).by_processing_time(), rule);
-        }
-        Work::Sliding(times, every) => {
-            let is_one: fn(Window, u64, u64) -> bool = |window, times, every| {
-                length(window) == times * every
-                    && window.start.millis().unsigned_abs().is_multiple_of(every)
-            };
-            let follows = |before: Window, window: Window| before.start < window.start;
-            let rule = Rule { is_one, follows, of: (times, every), alone: false };
-            let assigner = Sliding::of(ms(times * every), ms(every));
-            windowed(flow, world, assigner.by_processing_time(), rule);
-        }
-        Work::Session(gap) => {
-            let follows = |before: Window, window: Window| before.end <= window.start;
-            let is_one = |window, gap, _| length(window) >= gap;
-            let rule = Rule { is_one, follows, of: (gap, 0), alone: true };
-            windowed(flow, world, Session::gap(ms(gap)).by_processing_time(), rule);
-        }
+        Work::Windows(kind) => match kind {
+            Kind::Tumbling(length) => {
+                let windows = Tumbling::of(ms(length)).by_processing_time();
+                windowed(flow, world, Noted(windows), kind);
+            }
+            Kind::Sliding(times, every) => {
+                let windows = Sliding::of(ms(times * every), ms(every)).by_processing_time();
+                windowed(flow, world, Noted(windows), kind);
+            }
+            Kind::Session(gap) => {
+                let windows = Session::gap(ms(gap)).by_processing_time();
+                windowed(flow, world, Noted(windows), kind);
+            }
+        },
     }
 }
 
@@ -293,7 +257,7 @@ fn whatever_happens_what_goes_by_the_clock_is_right_by_what_the_clock_showed() {
     let mut runner = TestRunner::new(config(80));
     let ran = runner.run(&(chance, work()), |(chance, work)| {
         let all = chance.inputs.iter().flat_map(|input| &input.records);
-        let times = if let Work::Sliding(times, _) = work { times } else { 1 };
+        let times = if let Work::Windows(kind) = work { kind.times() } else { 1 };
         let expected: Vec<Record> = (0..times).flat_map(|_| all.clone()).copied().collect();
         let build = move |flow: &Dataflow, world: &World| build(flow, world, work);
         let world = World::of(chance, 1, Mode::ExactlyOnce, build);

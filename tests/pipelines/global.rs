@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use snapline::connect::{Collect, MemorySource};
 use snapline::{
-    Dataflow, Emitter, EveryEventTime, EveryProcessingTime, EveryRecords, GlobalWindows, Timestamp,
-    Trigger, Watermarks, Window,
+    Dataflow, Emitter, EveryEventTime, EveryProcessingTime, EveryRecords, Firing, GlobalWindows,
+    Now, Timestamp, Trigger, Tumbling, Watermarks, Window,
 };
 
 use crate::shape::Record;
-use crate::timed::{Reading, chance, ms, readings, sources, wild};
+use crate::timed::{Reading, SLACK, ms, often_struck, readings, sources, wild};
 use crate::wild::{Place, WildSource};
 use crate::{Mode, World, config, counted};
 
-/// What is computed in a window without end.
+/// What is computed.
 #[derive(Clone, Debug)]
 enum Work {
     /// So many readings of one producer, in their order; or with those before them.
@@ -25,6 +25,15 @@ enum Work {
         count: u64,
         purging: bool,
     },
+    /// What one producer's readings come to whenever so much time has passed, which it says in such steps: in a window without end, which is
+    /// purged then, or in windows of such a length.
+    Rounds {
+        interval: i64,
+        step: i64,
+        length: Option<i64>,
+    },
+    /// A trigger of our own: one producer's readings up to each of a value that this divides, and no more than so many.
+    Own(i64, u64),
     /// Of any producers; the trigger is none of those that are left with readings at the end.
     EventTime(i64),
     Clock(i64),
@@ -32,10 +41,39 @@ enum Work {
 
 fn work() -> impl Strategy<Value = Work> {
     prop_oneof![
-        2 => (1u64..6, any::<bool>()).prop_map(|(count, purging)| Work::Batches { count, purging }),
+        3 => (2u64..9, any::<bool>()).prop_map(|(count, purging)| Work::Batches { count, purging }),
+        3 => (5i64..200, 1i64..40, prop::option::of(10i64..300))
+            .prop_map(|(interval, step, length)| Work::Rounds { interval, step, length }),
+        2 => (2i64..30, 2u64..9).prop_map(|(by, most)| Work::Own(by, most)),
         1 => (1i64..60).prop_map(Work::EventTime),
         1 => (1i64..6).prop_map(Work::Clock),
     ]
+}
+
+/// Fires, and purges, when a reading says so, or with so many.
+#[derive(Clone)]
+struct Own(i64, u64);
+
+impl Trigger for Own {
+    /// Readings since it fired.
+    type State = u64;
+
+    fn record(&mut self, at: Timestamp, _: Window, _: Now, since: &mut u64) -> Firing {
+        *since += 1;
+        if at.millis() % self.0 == 0 || *since == self.1 {
+            *since = 0;
+            return Firing::FireAndPurge;
+        }
+        Firing::Wait
+    }
+
+    fn merge(&mut self, _: Window, _: Now, into: &mut u64, from: u64) {
+        *into += from;
+    }
+
+    fn is_fresh(&self, since: &u64) -> bool {
+        *since == 0
+    }
 }
 
 /// The order of values counts.
@@ -49,56 +87,140 @@ fn single(reading: &Reading) -> Record {
     (reading.0, reading.1 * 1_009 + reading.2)
 }
 
-fn computed(work: &Work, inputs: &[Vec<Reading>]) -> Vec<Record> {
-    let Work::Batches { count, purging } = *work else {
-        return inputs.iter().flatten().map(single).collect();
+/// The results of a key's readings in batches, of which each ends where it is said.
+fn batches(all: &[Reading], is_last: impl Fn(&Reading, usize) -> bool) -> Vec<i64> {
+    let (mut results, mut first) = (Vec::new(), 0);
+    for (place, reading) in all.iter().enumerate() {
+        if is_last(reading, place + 1 - first) {
+            results.push(digest(&all[first..=place]));
+            first = place + 1;
+        }
+    }
+    results
+}
+
+fn next_multiple(behind: i64, of: i64) -> i64 {
+    behind - behind.rem_euclid(of) + of
+}
+
+/// What one producer's readings come to as its watermark goes on: a key's windows as a list, by their ends, with what they hold and when they fire
+/// next.
+fn rounds(
+    all: &[Reading],
+    key: u64,
+    (interval, step): (i64, i64),
+    length: Option<i64>,
+) -> Vec<i64> {
+    let (mut results, mut watermark, mut latest) = (Vec::new(), i64::MIN, i64::MIN);
+    let mut open: BTreeMap<i64, (Vec<Reading>, i64)> = BTreeMap::new();
+    let mut pass = |watermark: i64, open: &mut BTreeMap<i64, (Vec<Reading>, i64)>| {
+        for (end, (held, next)) in open.iter_mut() {
+            if (*next).min(end - 1) <= watermark {
+                results.push(digest(held));
+                *next = next_multiple(watermark.min(i64::MAX - interval), interval);
+                if length.is_none() {
+                    held.clear();
+                }
+            }
+        }
+        open.retain(|end, (held, _)| end - 1 > watermark && !held.is_empty());
     };
+    for reading in all {
+        let at = reading.1;
+        if reading.0 == key {
+            let end = length.map_or(i64::MAX, |length| next_multiple(at, length));
+            let next = next_multiple(at.max(watermark), interval);
+            open.entry(end).or_insert((Vec::new(), next)).0.push(*reading);
+        }
+        latest = latest.max(at);
+        let said = latest - SLACK - 1;
+        let said = said - said.rem_euclid(step);
+        if said > watermark {
+            watermark = said;
+            pass(watermark, &mut open);
+        }
+    }
+    pass(i64::MAX, &mut open);
+    results
+}
+
+fn computed(work: &Work, inputs: &[Vec<Reading>]) -> Vec<Record> {
     let mut by_key: BTreeMap<u64, Vec<Reading>> = BTreeMap::new();
     for reading in &inputs[0] {
         by_key.entry(reading.0).or_default().push(*reading);
     }
-    let results = |(key, all): (u64, Vec<Reading>)| -> Vec<Record> {
-        let count = count as usize;
-        let ends = (1..=all.len() / count).map(|number| number * count);
-        let result = |end| (key, digest(&all[if purging { end - count } else { 0 }..end]));
-        ends.map(result).collect()
+    let results = |(&key, all): (&u64, &Vec<Reading>)| -> Vec<Record> {
+        let results = match *work {
+            Work::Batches { count, purging: true } => batches(all, |_, held| held as u64 == count),
+            Work::Batches { count, .. } => {
+                let ends = (1..=all.len() / count as usize).map(|number| number * count as usize);
+                ends.map(|end| digest(&all[..end])).collect()
+            }
+            Work::Own(by, most) => {
+                batches(all, |(_, at, _), held| at % by == 0 || held as u64 == most)
+            }
+            Work::Rounds { interval, step, length } => {
+                rounds(&inputs[0], key, (interval, step), length)
+            }
+            Work::EventTime(_) | Work::Clock(_) => unreachable!("each reading is one"),
+        };
+        results.into_iter().map(|result| (key, result)).collect()
     };
-    by_key.into_iter().flat_map(results).collect()
+    match work {
+        Work::EventTime(_) | Work::Clock(_) => inputs.iter().flatten().map(single).collect(),
+        _ => by_key.iter().flat_map(results).collect(),
+    }
 }
 
 fn pipeline(flow: &Dataflow, world: &World, work: &Work, inputs: &[Vec<Reading>]) {
     let of_key = |reading: &Reading| reading.0;
     let faults = world.faults.clone();
     let strike = move |record: Record| faults.strike(Place::Rule).map(|()| record);
-    let batch = |key: &u64, window: Window, values: &[Reading], out: &mut Emitter<Record>| {
-        assert_eq!(window, Window::GLOBAL);
+    let batch = |key: &u64, _: Window, values: &[Reading], out: &mut Emitter<Record>| {
         out.push((*key, digest(values)));
     };
     let each = |_: &u64, _: Window, values: &[Reading], out: &mut Emitter<Record>| {
         values.iter().for_each(|reading| out.push(single(reading)));
     };
     let sink = wild(world, 0);
+    let one = || {
+        let input = &world.case.inputs[0];
+        let source = WildSource {
+            records: MemorySource::new(inputs[0].clone()),
+            chunk: input.chunk,
+            pause: input.pause,
+            faults: world.faults.clone(),
+        };
+        flow.source("in", source).parallelism(1)
+    };
+    let at = |reading: &Reading| Timestamp::from_millis(reading.1);
     match *work {
         Work::Batches { count, purging } => {
-            let input = &world.case.inputs[0];
-            let source = WildSource {
-                records: MemorySource::new(inputs[0].clone()),
-                chunk: input.chunk,
-                pause: input.pause,
-                faults: world.faults.clone(),
-            };
-            let windows = flow
-                .source("in", source)
-                .parallelism(1)
-                .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
-                .key_by(of_key);
+            let keyed = one().assign_timestamps(Watermarks::at_end(), at).key_by(of_key);
             match purging {
-                true => {
-                    let windows = windows.count_window(count);
+                true => keyed.count_window(count).process(batch).try_map(strike).sink("out", sink),
+                false => {
+                    let windows = keyed.window(GlobalWindows).trigger(EveryRecords::new(count));
                     windows.process(batch).try_map(strike).sink("out", sink);
                 }
-                false => {
-                    let windows = windows.window(GlobalWindows).trigger(EveryRecords::new(count));
+            }
+        }
+        Work::Own(by, most) => {
+            let keyed = one().assign_timestamps(Watermarks::at_end(), at).key_by(of_key);
+            let windows = keyed.window(GlobalWindows).trigger(Own(by, most));
+            windows.process(batch).try_map(strike).sink("out", sink);
+        }
+        Work::Rounds { interval, step, length } => {
+            let strategy = Watermarks::bounded(ms(SLACK)).in_steps_of(ms(step));
+            let keyed = one().assign_timestamps(strategy, at).key_by(of_key);
+            let trigger = EveryEventTime::new(ms(interval));
+            match length {
+                None => {
+                    let windows = keyed.window(GlobalWindows).trigger(trigger.purging());
+                    windows.process(batch).try_map(strike).sink("out", sink);
+                }
+                Some(length) => {
+                    let windows = keyed.window(Tumbling::of(ms(length))).trigger(trigger);
                     windows.process(batch).try_map(strike).sink("out", sink);
                 }
             }
@@ -122,7 +244,7 @@ proptest! {
     /// SPEC 16.9, 16.15
     #[test]
     fn whatever_happens_windows_without_end_fire_as_their_triggers_say(
-        chance in chance(),
+        chance in often_struck(),
         work in work(),
         inputs in proptest::collection::vec(readings(), 1..3),
     ) {

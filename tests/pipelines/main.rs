@@ -1,7 +1,9 @@
 //! Random pipelines under random failures and interruptions, against a sequential reference.
 
 mod clock;
+mod connected;
 mod global;
+mod noted;
 mod shape;
 mod timed;
 mod told;

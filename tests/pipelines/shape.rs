@@ -342,7 +342,7 @@ fn behind_key<P: Pipe<Out = Record>>(
 }
 
 /// What is found of a record, outside.
-fn entry((key, value): &Record) -> i64 {
+pub(crate) fn entry((key, value): &Record) -> i64 {
     (*key as i64 * 31 + value).rem_euclid(7)
 }
 
@@ -352,8 +352,8 @@ fn with(((key, value), found): &(Record, i64)) -> Record {
 
 /// Answers some records late, and fails as planned.
 #[derive(Clone, Debug)]
-struct Asking {
-    faults: Faults,
+pub(crate) struct Asking {
+    pub(crate) faults: Faults,
 }
 
 impl LookupSource<Record> for Asking {

@@ -19,14 +19,14 @@ use snapline::{
 };
 
 use crate::shape::{Input, Leg, Record, Tree};
-use crate::wild::{Faults, Place, WildSink, WildSource};
+use crate::wild::{Faults, How, Place, Planned, WildSink, WildSource};
 use crate::{Case, Mode, World, case, config, counted, plain};
 
 /// A key, a time and a value.
 pub(crate) type Reading = (u64, i64, i64);
 
 /// How late a reading may be behind those before it.
-const SLACK: i64 = 40;
+pub(crate) const SLACK: i64 = 40;
 
 pub(crate) fn ms(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).expect("a length is positive"))
@@ -174,7 +174,7 @@ fn computed(work: &Work, readings: &[Reading]) -> Vec<Record> {
     sums.into_iter().map(|((key, window), sum)| summed(key, window, sum)).collect()
 }
 
-fn halves(readings: &[Reading]) -> (Vec<Reading>, Vec<Reading>) {
+pub(crate) fn halves(readings: &[Reading]) -> (Vec<Reading>, Vec<Reading>) {
     readings.iter().partition(|(_, _, value)| value % 2 == 0)
 }
 
@@ -611,6 +611,24 @@ fn ruled(flow: &Dataflow, world: &World, readings: &[Reading], rules: &[i64]) {
 
 pub(crate) fn chance() -> impl Strategy<Value = Case> {
     case(Just(Leg { segment: plain(), then: Box::new(Tree::Sink) }))
+}
+
+/// The same, where most of what is kept of a checkpoint is asked for: checkpoints come often, little is read at a time, and several failures
+/// strike in the middle.
+pub(crate) fn often_struck() -> impl Strategy<Value = Case> {
+    let how = || prop_oneof![Just(How::Panic), Just(How::Error)];
+    let strike =
+        (how(), 5u32..150).prop_map(|(how, after)| Planned { place: Place::Read, how, after });
+    let strikes = proptest::collection::vec(strike, 2..6);
+    let pace = (1u64..4, 4usize..16, 200u64..900);
+    (chance(), strikes, pace).prop_map(|(mut case, strikes, (interval, chunk, pause))| {
+        case.faults.extend(strikes);
+        case.interval = Some(interval);
+        for input in &mut case.inputs {
+            (input.chunk, input.pause) = (chunk, Duration::from_micros(pause));
+        }
+        case
+    })
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! What a child does: it runs a job, to its end if nothing comes between.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         Shape::Timed => timed(&flow, &dir),
         Shape::Database => database(&flow, &dir),
         Shape::Told => crate::told::told(&flow, &dir),
+        Shape::Joined => crate::joined::joined(&flow, &dir),
+        Shape::Ranked => crate::ranked::ranked(&flow, &dir),
+        Shape::Fired => crate::fired::fired(&flow, &dir),
+        Shape::Clocked => crate::clocked::clocked(&flow, &dir),
         #[cfg(feature = "formats")]
         Shape::Files => files::files(&flow, &dir),
     }
@@ -68,7 +73,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
 
 fn single(flow: &Dataflow, dir: &Path) {
     let sink = Mortal(FileSink::new(crate::output(dir, "out")));
-    flow.source("in", Mortal(Numbers { from: 0 })).sink("out", sink);
+    flow.source("in", Mortal(Numbers::from(0))).sink("out", sink);
 }
 
 fn database(flow: &Dataflow, dir: &Path) {
@@ -106,8 +111,8 @@ fn wide(flow: &Dataflow, dir: &Path) {
         });
         Mortal(lines)
     };
-    let low = flow.source("low", Mortal(Numbers { from: 0 }));
-    let high = flow.source("high", Mortal(Numbers { from: RECORDS }));
+    let low = flow.source("low", Mortal(Numbers::from(0)));
+    let high = flow.source("high", Mortal(Numbers::from(RECORDS)));
     let counted = low.union(high).key_by(|record| record % KEYS).process(
         |record, count: &mut KeyState<'_, u64, u64>, out: &mut Emitter<(u64, u64)>| {
             **count += 1;
@@ -125,8 +130,8 @@ pub(crate) const LENGTH: u64 = 500;
 fn timed(flow: &Dataflow, dir: &Path) {
     let sink = |name: &str| Mortal(FileSink::<String>::new(crate::output(dir, name)));
     let at = |record: &u64| Timestamp::from_millis((record % RECORDS) as i64);
-    let low = flow.source("low", Mortal(Numbers { from: 0 }));
-    let high = flow.source("high", Mortal(Numbers { from: RECORDS }));
+    let low = flow.source("low", Mortal(Numbers::from(0)));
+    let high = flow.source("high", Mortal(Numbers::from(RECORDS)));
     // Each producer's times ascend, and the least of their watermarks counts: nothing is ever late.
     let high = high.assign_timestamps(Watermarks::monotonous(), at);
     let (counts, late) = low
@@ -168,10 +173,23 @@ fn timed(flow: &Dataflow, dir: &Path) {
     late.map(|(_, record)| record.to_string()).sink("right", sink("right"));
 }
 
-/// The numbers from `from`, [`RECORDS`] of them, divided among the subtasks.
+/// So many numbers from `from` on, divided among the subtasks; so many come at once.
 #[derive(Clone)]
 pub(crate) struct Numbers {
     pub(crate) from: u64,
+    pub(crate) count: u64,
+    pub(crate) gulp: u64,
+}
+
+/// So often a reader is asked for its position before it gives the last of them, twice at each barrier: so that each life has some checkpoints,
+/// however slow the machine is.
+const ASKED: u64 = 8;
+
+impl Numbers {
+    /// [`RECORDS`] of them.
+    pub(crate) const fn from(from: u64) -> Self {
+        Self { from, count: RECORDS, gulp: GULP }
+    }
 }
 
 impl Source for Numbers {
@@ -185,8 +203,9 @@ impl Source for Numbers {
         position: Option<u64>,
     ) -> Result<NumbersReader, BoxError> {
         let next = position.unwrap_or(self.from + context.index as u64);
-        let (step, end) = (context.parallelism as u64, self.from + RECORDS);
-        Ok(NumbersReader { next, step, end, due: Instant::now() })
+        let (step, end) = (context.parallelism as u64, self.from + self.count);
+        let (gulp, asked) = (self.gulp, Cell::new(0));
+        Ok(NumbersReader { next, step, end, gulp, asked, due: Instant::now() })
     }
 }
 
@@ -195,6 +214,8 @@ pub(crate) struct NumbersReader {
     next: u64,
     step: u64,
     end: u64,
+    gulp: u64,
+    asked: Cell<u64>,
     due: Instant,
 }
 
@@ -207,8 +228,12 @@ impl SourceReader for NumbersReader {
         if now < self.due && self.next < self.end {
             return Ok(Progress::Wait(self.due - now));
         }
+        let last = self.next..self.next + self.gulp * self.step;
+        if last.contains(&(self.end - 1)) && self.asked.get() < ASKED {
+            return Ok(Progress::Wait(PAUSE));
+        }
         self.due = now + PAUSE;
-        for _ in 0..GULP.min(limit as u64) {
+        for _ in 0..self.gulp.min(limit as u64) {
             if self.next >= self.end {
                 break;
             }
@@ -219,6 +244,7 @@ impl SourceReader for NumbersReader {
     }
 
     fn position(&self) -> u64 {
+        self.asked.set(self.asked.get() + 1);
         self.next
     }
 }

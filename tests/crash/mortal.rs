@@ -58,6 +58,9 @@ pub(crate) const POINTS: &[&str] = &[
     "commit-after",
     "roll-back-before",
     "roll-back-after",
+    // Look-ups, where there are any: on the thread that asks.
+    "look-up-before",
+    "look-up-after",
 ];
 
 /// The number of a point.

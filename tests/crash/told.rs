@@ -65,9 +65,9 @@ impl BroadcastProcess<u64, u64, u64> for Ruled {
 
 pub(crate) fn told(flow: &Dataflow, dir: &Path) {
     let sink = |name: &str| Mortal(FileSink::<String>::new(crate::output(dir, name)));
-    let rules = flow.source("rules", Mortal(Numbers { from: 0 }));
+    let rules = flow.source("rules", Mortal(Numbers::from(0)));
     let rules = rules.filter(|n| n.is_multiple_of(RULED)).map(|n| n / RULED);
-    let (left, right) = flow.source("in", Mortal(Numbers { from: 0 })).fork();
+    let (left, right) = flow.source("in", Mortal(Numbers::from(0))).fork();
     left.key_by(|record| record % KEYS)
         .with_broadcast(rules, Ruled)
         .map(|record| record.to_string())

@@ -10,12 +10,15 @@ use snapline::trace::{RunTrace, replay};
 
 use crate::child::{KEYS, LENGTH, RECORDS};
 use crate::plan::{JobPlan, Shape};
+use crate::{clocked, fired, joined, ranked};
 
 /// What is wrong with a job's output.
 #[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     pub(crate) lost: usize,
+    /// Records of a source that was idle, which came too late when it was so no more.
+    pub(crate) late: usize,
     pub(crate) wrong: Option<String>,
 }
 
@@ -26,11 +29,27 @@ impl JobPlan {
             #[cfg(feature = "formats")]
             Shape::Files => &["out"],
             Shape::Wide | Shape::Timed | Shape::Told => &["left", "right"],
+            Shape::Joined => &["near", "together", "met", "alone"],
+            Shape::Ranked => &["long", "short", "ordered", "highest"],
+            Shape::Fired => &["sliding", "late", "fired"],
+            Shape::Clocked => &["clock", "idle"],
         }
     }
 }
 
-/// Compares the committed output with what must be there: every record once, and every count of every key once.
+/// What must be in a sink, line by line, of the jobs that say so beside what they do.
+fn lines(shape: Shape, sink: &str) -> Option<Vec<String>> {
+    Some(match shape {
+        Shape::Joined => joined::expected(sink),
+        Shape::Ranked => ranked::expected(sink),
+        Shape::Fired => fired::expected(sink),
+        Shape::Clocked => clocked::expected(sink),
+        _ => return None,
+    })
+}
+
+/// Compares the committed output with what must be there: every record once, and every count of every key once; or every line as often as
+/// it must be.
 pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
     let mut verdict = Verdict::default();
     for sink in job.sinks() {
@@ -39,6 +58,10 @@ pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
             Shape::Database => texts(&place, "SELECT number FROM numbers"),
             _ => read_committed(place).expect("the output can be read"),
         };
+        if let Some(expected) = self::lines(job.shape, sink) {
+            verdict.compare_lines(lines, expected);
+            continue;
+        }
         let (mut records, mut counts) = (BTreeMap::new(), BTreeMap::new());
         for line in &lines {
             let mut numbers = line.split(' ').map(|word| word.parse::<u64>().expect("a number"));
@@ -53,8 +76,9 @@ pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
         verdict.compare(&counts, &expected_counts);
     }
     if (verdict.duplicates, verdict.lost) != (0, 0) {
-        let Verdict { duplicates, lost, .. } = verdict;
-        verdict.wrong = Some(format!("{duplicates} duplicates, {lost} lost"));
+        let Verdict { duplicates, lost, ref wrong, .. } = verdict;
+        let lines = wrong.as_deref().unwrap_or_default();
+        verdict.wrong = Some(format!("{duplicates} duplicates, {lost} lost{lines}"));
     }
     verdict
 }
@@ -68,6 +92,31 @@ fn texts(database: &Path, query: &str) -> Vec<String> {
 }
 
 impl Verdict {
+    fn compare_lines(&mut self, found: Vec<String>, expected: Vec<String>) {
+        let mut counts: BTreeMap<&str, isize> = BTreeMap::new();
+        for line in &found {
+            let (line, late) = match line.strip_suffix(clocked::LATE) {
+                Some(line) => (line, 1),
+                None => (line.as_str(), 0),
+            };
+            self.late += late;
+            *counts.entry(line).or_default() += 1;
+        }
+        for line in &expected {
+            *counts.entry(line).or_default() -= 1;
+        }
+        counts.retain(|_, times| *times != 0);
+        for (line, &times) in &counts {
+            let what = if times > 0 { &mut self.duplicates } else { &mut self.lost };
+            *what += times.unsigned_abs();
+            let wrong = self.wrong.get_or_insert_default();
+            // Some are enough to see what it is about.
+            if wrong.len() < 500 {
+                wrong.push_str(&format!(", {times:+} of `{line}`"));
+            }
+        }
+    }
+
     fn compare<T: Ord>(&mut self, found: &BTreeMap<T, usize>, expected: &BTreeSet<T>) {
         let twice = found.iter().map(|(one, &often)| often - usize::from(expected.contains(one)));
         self.duplicates += twice.sum::<usize>();
@@ -88,6 +137,7 @@ fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
         #[cfg(feature = "formats")]
         Shape::Files => return ((0..RECORDS).collect(), BTreeSet::new()),
         Shape::Wide => (0..2 * RECORDS).collect(),
+        Shape::Joined | Shape::Ranked | Shape::Fired | Shape::Clocked => unreachable!("by lines"),
         Shape::Timed if sink == "right" => return (BTreeSet::new(), BTreeSet::new()),
         Shape::Timed => {
             let mut windows: BTreeMap<(u64, u64), u64> = BTreeMap::new();
@@ -178,11 +228,44 @@ fn wrong_output_is_seen() {
     let judge = |numbers: &mut dyn Iterator<Item = u64>| {
         let lines: String = numbers.map(|number| format!("{number}\n")).collect();
         std::fs::write(out.join("part-out-00-00000001-t1a1.txt"), lines).expect("writable");
-        let Verdict { duplicates, lost, wrong } = output(&job, dir.path());
+        let Verdict { duplicates, lost, wrong, .. } = output(&job, dir.path());
         (duplicates, lost, wrong.is_some())
     };
     assert_eq!(judge(&mut (0..RECORDS)), (0, 0, false));
     assert_eq!(judge(&mut (1..RECORDS)), (0, 1, true));
     assert_eq!(judge(&mut (0..RECORDS).chain([7, 7])), (2, 0, true));
     assert_eq!(judge(&mut (0..RECORDS - 1).chain([RECORDS])), (1, 1, true));
+}
+
+/// The same of jobs that are compared by lines. Their references are not empty, so that there is something to compare.
+#[test]
+fn a_wrong_line_is_seen() {
+    for shape in [Shape::Joined, Shape::Ranked, Shape::Fired, Shape::Clocked] {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let job = JobPlan { shape, interval: 5, retained: 1, concurrent: 1 };
+        let judge = |sink: &str, lines: &[String]| {
+            let out = crate::output(dir.path(), sink);
+            std::fs::create_dir_all(&out).expect("it can be made");
+            let part = out.join(format!("part-{sink}-00-00000001-t1a1.txt"));
+            std::fs::write(part, lines.join("\n") + "\n").expect("writable");
+        };
+        let judged = || {
+            let Verdict { duplicates, lost, wrong, .. } = output(&job, dir.path());
+            (duplicates, lost, wrong.is_some())
+        };
+        let right = |sink| lines(shape, sink).expect("it has lines");
+        job.sinks().iter().for_each(|sink| judge(sink, &right(sink)));
+        assert_eq!(judged(), (0, 0, false), "{shape:?}");
+        for sink in job.sinks() {
+            let right = right(sink);
+            assert!(right.len() > 30, "{shape:?}, {sink}: {} lines", right.len());
+            judge(sink, &right[1..]);
+            assert_eq!(judged(), (0, 1, true), "{shape:?}, {sink}");
+            judge(sink, &[&right[..], &right[7..8]].concat());
+            assert_eq!(judged(), (1, 0, true), "{shape:?}, {sink}");
+            judge(sink, &[&right[1..], &["1 wrong".to_owned()]].concat());
+            assert_eq!(judged(), (1, 1, true), "{shape:?}, {sink}");
+            judge(sink, &right);
+        }
+    }
 }

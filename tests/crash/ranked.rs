@@ -1,0 +1,184 @@
+//! A job that keeps little of what it gets, and asks outside: distinct records and their sessions, split; look-ups whose calls are slow, so that
+//! some are in flight whenever the process dies, in order and as they are answered; the highest of what is found.
+//!
+//! One producer, whose watermarks are a function of its records: what is forgotten when follows from the input alone. Each stream that forks
+//! off stays one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use snapline::connect::{Collect, FileSink};
+use snapline::{
+    BoxError, Dataflow, Either, Emitter, Input, Lookup, Session, TimeContext, Timestamp, Tumbling,
+    Watermarks,
+};
+
+use crate::child::Numbers;
+use crate::mortal::{self, Mortal};
+
+/// How many records there are: one each millisecond of event time.
+const ALL: u64 = 6_000;
+/// The watermark is a multiple of this.
+const STEP: u64 = 64;
+/// A number's square has this rest: about half of them are there.
+const RESTS: u64 = 509;
+/// For how long a rest is remembered.
+const MEMORY: u64 = 600;
+const GAP: u64 = 14;
+/// So many numbers are in a session that is long.
+const LONG: usize = 4;
+/// A number in so many is looked up, by each of the two.
+const ASKED: u64 = 4;
+/// So many numbers come at once. Of each such gulp's last records, one that is looked up takes long: most barriers come while it does, and while
+/// those behind it wait for it.
+const GULP: u64 = 100;
+const LENGTH: u64 = 60;
+const MOST: usize = 4;
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn rest(n: u64) -> u64 {
+    n * n % RESTS
+}
+
+const fn found(n: u64) -> u64 {
+    n * n + 7
+}
+
+/// The process may die while somebody waits for an answer, and when it was given.
+fn ask(n: &u64) -> Result<u64, BoxError> {
+    mortal::point("look-up-before");
+    if [88, 89].contains(&(n % GULP)) {
+        std::thread::sleep(ms(1));
+    }
+    mortal::point("look-up-after");
+    Ok(found(*n))
+}
+
+type Asking = fn(&u64) -> Result<u64, BoxError>;
+
+const fn rank(n: u64, found: u64) -> (u64, u64) {
+    (found % 101, n)
+}
+
+fn list(numbers: &[u64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    numbers.join(",")
+}
+
+pub(crate) fn ranked(flow: &Dataflow, dir: &Path) {
+    let sink = |name: &str| Mortal(FileSink::<String>::new(crate::output(dir, name)));
+    let numbers = Mortal(Numbers { from: 0, count: ALL, gulp: GULP });
+    let (stream, more) = flow
+        .source("in", numbers)
+        .parallelism(1)
+        .assign_timestamps(Watermarks::monotonous().in_steps_of(ms(STEP)), |n| {
+            Timestamp::from_millis(*n as i64)
+        })
+        .fork();
+    let (long, short) = stream
+        .parallelism(1)
+        .key_by(|n| rest(*n))
+        .distinct(ms(MEMORY))
+        .key_by(|n| n % 5)
+        .window(Session::gap(ms(GAP)))
+        .aggregate_merging(
+            |all: &mut Vec<u64>, n| all.push(n),
+            |all: &mut Vec<u64>, later| all.extend(later),
+        )
+        .map(|mut it| {
+            it.result.sort_unstable();
+            let line = list(&it.result);
+            if it.result.len() >= LONG { Either::Left(line) } else { Either::Right(line) }
+        })
+        .split();
+    long.sink("long", sink("long"));
+    short.sink("short", sink("short"));
+    let (ordered, unordered) = more.parallelism(1).fork();
+    ordered
+        .parallelism(1)
+        .filter(|n| n.is_multiple_of(ASKED))
+        .lookup(Lookup::ordered(ask as Asking).in_flight(8))
+        .parallelism(1)
+        .key_by(|_| ())
+        .process(
+            |input, before: &mut TimeContext<'_, (), Option<u64>>, out: &mut Emitter<String>| {
+                let Input::Record((n, found)) = input else { return };
+                // Each comes right behind the one before it.
+                let right = before.is_none_or(|before| n == before + ASKED);
+                **before = Some(n);
+                out.push(format!("{}{n} {found}", if right { "" } else { "out of order: " }));
+            },
+        )
+        .sink("ordered", sink("ordered"));
+    unordered
+        .parallelism(1)
+        .filter(|n| n % ASKED == 1)
+        .lookup(Lookup::unordered(ask as Asking).in_flight(8))
+        .parallelism(1)
+        .key_by(|(n, _)| n % 3)
+        .window(Tumbling::of(ms(LENGTH)))
+        .highest(MOST, |(n, found)| rank(*n, *found))
+        .map(|it| {
+            let numbers: Vec<u64> = it.result.iter().map(|(n, _)| *n).collect();
+            format!("{} {}", it.key, list(&numbers))
+        })
+        .sink("highest", sink("highest"));
+}
+
+/// The numbers that are let through: each first of its rest, and the next when the watermark has come so far behind that.
+fn distinct() -> Vec<u64> {
+    let mut until: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut through = Vec::new();
+    for n in 0..ALL {
+        // That of the record before: the newest multiple that is earlier.
+        let watermark = n.saturating_sub(2) / STEP * STEP;
+        if until.get(&rest(n)).is_some_and(|until| *until <= watermark) {
+            until.remove(&rest(n));
+        }
+        until.entry(rest(n)).or_insert_with(|| {
+            through.push(n);
+            n + MEMORY
+        });
+    }
+    through
+}
+
+fn sessions() -> Vec<Vec<u64>> {
+    let mut open: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut over = Vec::new();
+    for n in distinct() {
+        let session = open.entry(n % 5).or_default();
+        if session.last().is_some_and(|last| last + GAP < n) {
+            over.push(std::mem::take(session));
+        }
+        session.push(n);
+    }
+    over.extend(open.into_values());
+    over
+}
+
+/// What must be in a sink.
+pub(crate) fn expected(sink: &str) -> Vec<String> {
+    let asked = |rest: u64| (0..ALL).filter(move |n| n % ASKED == rest);
+    match sink {
+        "long" => sessions().iter().filter(|it| it.len() >= LONG).map(|it| list(it)).collect(),
+        "short" => sessions().iter().filter(|it| it.len() < LONG).map(|it| list(it)).collect(),
+        "ordered" => asked(0).map(|n| format!("{n} {}", found(n))).collect(),
+        _ => {
+            let mut windows: BTreeMap<(u64, u64), Vec<(u64, u64)>> = BTreeMap::new();
+            for n in asked(1) {
+                windows.entry((n / LENGTH, n % 3)).or_default().push(rank(n, found(n)));
+            }
+            let highest = |((_, key), mut all): ((u64, u64), Vec<(u64, u64)>)| {
+                all.sort_unstable();
+                let numbers: Vec<u64> = all.iter().rev().take(MOST).map(|(_, n)| *n).collect();
+                format!("{key} {}", list(&numbers))
+            };
+            windows.into_iter().map(highest).collect()
+        }
+    }
+}

@@ -509,10 +509,13 @@ where
                 self.table = table;
                 return Ok(());
             }
-            Some(Mutant::ExpiryForgotten) => {
+            Some(mutant @ (Mutant::ExpiryForgotten | Mutant::KeyStateForgotten)) => {
                 let all: Vec<_> = table.drain().collect();
                 for (key, mut slot) in all {
-                    slot.expires = None;
+                    match mutant {
+                        Mutant::ExpiryForgotten => slot.expires = None,
+                        _ => slot.state = P::State::default(),
+                    }
                     table.insert(state::hash(&key), key, slot);
                 }
             }

@@ -593,10 +593,16 @@ where
         #[cfg(feature = "sim")]
         {
             self.mutant = context.mutant;
-            if self.mutant == Some(crate::sim::Mutant::FiringForgotten) {
+            if let Some(
+                mutant @ (crate::sim::Mutant::FiringForgotten | crate::sim::Mutant::HeldForgotten),
+            ) = self.mutant
+            {
                 let all: Vec<_> = table.drain().collect();
                 for (key, mut panes) in all {
-                    panes.panes.iter_mut().for_each(|pane| pane.trigger = G::State::default());
+                    panes.panes.iter_mut().for_each(|pane| match mutant {
+                        crate::sim::Mutant::FiringForgotten => pane.trigger = G::State::default(),
+                        _ => pane.held = None,
+                    });
                     panes.plan(&self.rules.trigger, self.patience());
                     table.insert(state::hash(&key), key, panes);
                 }

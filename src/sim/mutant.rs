@@ -112,6 +112,10 @@ mutants! {
     TimersForgotten = "timers-forgotten",
     /// What a window's trigger remembers is not restored, so that it fires again (SPEC 16.9).
     FiringForgotten = "firing-forgotten",
+    /// What a window holds is not restored, so that it fires without that, or not at all (SPEC 16.8).
+    HeldForgotten = "held-forgotten",
+    /// What a function with timers, or one of two streams, keeps of a key is not restored; its timers are (SPEC 16.6, 16.12).
+    KeyStateForgotten = "key-state-forgotten",
     /// A record that is too late for its windows is neither counted nor sent to the side (SPEC 16.10).
     LateSwallowed = "late-swallowed",
     /// Records that are being looked up are not in the snapshot (SPEC 15.10).

@@ -2,6 +2,7 @@
 
 mod clock;
 mod told;
+mod windows;
 
 use std::time::Duration;
 
@@ -123,6 +124,18 @@ pub const PIPELINES: &[Pipeline] = &[
         drains: true,
     },
     Pipeline {
+        name: "paired",
+        about: "two sources' records of the same window, and those of each that have no other near them",
+        build: windows::paired,
+        drains: false,
+    },
+    Pipeline {
+        name: "fired-again",
+        about: "windows that slide, that fire as time goes on, and that have so many records",
+        build: windows::fired_again,
+        drains: false,
+    },
+    Pipeline {
         name: "clock-timers",
         about: "records that wait for a time by the clock",
         build: clock::timers,
@@ -132,6 +145,12 @@ pub const PIPELINES: &[Pipeline] = &[
         name: "clock-windows",
         about: "windows by the clock, tumbling ones and sessions",
         build: clock::windows,
+        drains: true,
+    },
+    Pipeline {
+        name: "clock-sliding",
+        about: "windows by the clock that slide, and a window without end that fires by it",
+        build: clock::sliding,
         drains: true,
     },
     Pipeline {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use snapline::connect::{Collect, Generator, MemorySource};
 use snapline::sim::{Env, Mutant, Simulation};
+use snapline::state::{Key, StateValue};
 use snapline::{
-    BuildError, Dataflow, Emitter, EveryProcessingTime, EveryRecords, GlobalWindows, Job,
-    JobConfig, Timestamp, Trigger, Watermarks, Window,
+    BuildError, Dataflow, Emitter, EveryProcessingTime, EveryRecords, Firing, GlobalWindows, Job,
+    JobConfig, Now, Timestamp, Trigger, Watermarks, Window, WindowFunction,
 };
 
 type Build = fn(&Env) -> Result<Job, BuildError>;
@@ -42,9 +43,71 @@ fn by_count(env: &Env) -> Result<Job, BuildError> {
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 
+/// Fires, and purges, with each number that a window is full with, and with the third behind that.
+#[derive(Clone)]
+struct WhenFull;
+
+impl Trigger for WhenFull {
+    /// Numbers since it fired.
+    type State = u64;
+
+    fn record(&mut self, at: Timestamp, _: Window, _: Now, since: &mut u64) -> Firing {
+        *since += 1;
+        if at.millis() % 5 == 0 || *since == 3 {
+            *since = 0;
+            return Firing::FireAndPurge;
+        }
+        Firing::Wait
+    }
+
+    fn merge(&mut self, _: Window, _: Now, into: &mut u64, from: u64) {
+        *into += from;
+    }
+}
+
+/// All numbers of a window, with its key.
+#[derive(Clone)]
+struct All;
+
+impl<K, V> WindowFunction<K, V> for All
+where
+    K: Key,
+    V: StateValue,
+{
+    type Held = Vec<V>;
+    type Out = (K, Vec<V>);
+
+    fn add(&mut self, held: &mut Vec<V>, value: V) {
+        held.push(value);
+    }
+
+    fn merge(&mut self, held: &mut Vec<V>, later: Vec<V>) {
+        held.extend(later);
+    }
+
+    fn fire<C: Collect<Self::Out>>(&mut self, key: &K, _: Window, held: &Vec<V>, out: &mut C) {
+        out.push((key.clone(), held.clone()));
+    }
+}
+
+/// By a trigger and a function of our own, of one producer.
+fn by_our_own(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("by-our-own");
+    flow.source("numbers", MemorySource::new((0..env.records(60) as u64).collect()))
+        .parallelism(1)
+        .assign_timestamps(Watermarks::at_end(), |n| Timestamp::from_millis(*n as i64))
+        .key_by(|n| n % 3)
+        .window(GlobalWindows)
+        .trigger(WhenFull)
+        .apply(All)
+        .sink("full", env.sink("full"));
+    flow.build(JobConfig::new().parallelism(2).key_groups(8))
+}
+
 #[test]
 fn windows_without_end_are_exactly_once_whatever_fails() {
-    let pipelines: [(&str, Build); 2] = [("by the clock", by_the_clock), ("by count", by_count)];
+    let pipelines: [(&str, Build); 3] =
+        [("by the clock", by_the_clock), ("by count", by_count), ("by our own", by_our_own)];
     for (name, pipeline) in pipelines {
         let report = Simulation::new(pipeline).run(0..100).expect("it can be simulated");
         if let Some(failure) = report.failure {
@@ -64,4 +127,6 @@ fn what_windows_without_end_may_forget_is_found() {
     };
     hunt(by_the_clock, Mutant::TimersForgotten);
     hunt(by_count, Mutant::FiringForgotten);
+    hunt(by_our_own, Mutant::FiringForgotten);
+    hunt(by_count, Mutant::HeldForgotten);
 }

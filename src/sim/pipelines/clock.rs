@@ -7,8 +7,9 @@ use super::{Env, ms};
 use crate::clock::Clock;
 use crate::connect::{Collect, OpenContext, Progress, Source, SourceReader};
 use crate::{
-    BoxError, BuildError, Dataflow, Emitter, Expiring, Input, Job, JobConfig, Session, TimeContext,
-    TimedClosure, Timestamp, Tumbling, Watermarks, Window,
+    BoxError, BuildError, Dataflow, Emitter, EveryProcessingTime, Expiring, GlobalWindows, Input,
+    Job, JobConfig, Session, Sliding, TimeContext, TimedClosure, Timestamp, Trigger, Tumbling,
+    Watermarks, Window,
 };
 
 /// Numbers, each with what the clock showed when it was read, and pauses between them.
@@ -164,6 +165,45 @@ pub(super) fn windows(env: &Env) -> Result<Job, BuildError> {
         .keyed()
         .process(judge(|window| window.end >= window.start + ms(2)))
         .sink("session", env.sink("session"));
+    flow.build(twice())
+}
+
+/// Each number is in three windows that slide, and goes on once from one without end.
+pub(super) fn sliding(env: &Env) -> Result<Job, BuildError> {
+    let flow = Dataflow::new("clock-sliding");
+    let (sliding, rounds) = flow
+        .source("numbers", Paced::new(env, 12, bursts))
+        .parallelism(1)
+        .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
+        .fork();
+    sliding
+        .key_by(|(n, _)| n % 2)
+        .window(Sliding::of(ms(3), ms(1)).by_processing_time())
+        .process(|key: &u64, window: Window, held: &[(u64, Timestamp)], out: &mut Emitter<_>| {
+            let held = held.iter().filter(|(_, read)| *read < window.end).map(|(n, _)| *n);
+            out.push((*key, (window, held.collect::<Vec<u64>>())));
+        })
+        .keyed()
+        .process(
+            |input: Input<(Window, Vec<u64>)>,
+             before: &mut TimeContext<'_, u64, Option<Window>>,
+             out: &mut Emitter<(u64, bool)>| {
+                let Input::Record((window, numbers)) = input else { return };
+                let right = before.is_none_or(|before| before.start < window.start)
+                    && window.end == window.start + ms(3);
+                **before = Some(window);
+                numbers.into_iter().for_each(|n| out.push((n, right)));
+            },
+        )
+        .sink("sliding", env.sink("sliding"));
+    rounds
+        .key_by(|(n, _)| n % 2)
+        .window(GlobalWindows)
+        .trigger(EveryProcessingTime::new(ms(2)).purging())
+        .process(|_, _: Window, held: &[(u64, Timestamp)], out: &mut Emitter<u64>| {
+            held.iter().for_each(|(n, _)| out.push(*n));
+        })
+        .sink("rounds", env.sink("rounds"));
     flow.build(twice())
 }
 

@@ -201,3 +201,72 @@ fn nothing_unfinished_is_left_behind() {
         }
     }
 }
+
+/// What is in backticks in a cell of a table.
+fn quoted(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// The names that follow a word in a file, each up to what is no letter.
+fn names_behind<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let name = |rest: &'a str| rest.split(|letter| !is_part(letter)).next().unwrap_or("");
+    text.split(word).skip(1).map(name).filter(|name| !name.is_empty()).collect()
+}
+
+/// `tests/operators.md` says where each operator is tried: it is there, and none is missing.
+#[test]
+fn every_operator_is_in_the_three_suites() {
+    let read = |path: &str| {
+        fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let table = read("tests/operators.md");
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut written = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [_, tokens, pipelines, simulation, crash] = cells[..] else { panic!("{row}") };
+        let tokens = quoted(tokens);
+        let places =
+            [("tests/pipelines/", pipelines), ("src/sim/", simulation), ("tests/crash/", crash)];
+        for (folder, cell) in places {
+            let path = |file: &&str| match file.starts_with("tests/") {
+                true => (*file).to_owned(),
+                false => format!("{folder}{file}"),
+            };
+            let files: Vec<String> = quoted(cell).iter().map(path).collect();
+            let texts: Vec<String> = files.iter().map(|file| read(file)).collect();
+            assert!(!files.is_empty(), "{row}: it is not in {folder}");
+            for token in &tokens {
+                let is_there = texts.iter().any(|text| text.contains(token));
+                assert!(is_there, "`{token}` is in none of {files:?}");
+            }
+            for (file, text) in files.iter().zip(&texts) {
+                let is_there = tokens.iter().any(|token| text.contains(token));
+                assert!(is_there, "{file} has none of {tokens:?}");
+            }
+        }
+        written.extend(tokens);
+    }
+    let (timed, watermarks) = (read("src/dataflow/timed.rs"), read("src/dataflow/watermarks.rs"));
+    let (_, keyed) = timed.split_once("impl<T, P, N> TimedKeyedStream").expect("it is there");
+    let (_, strategies) = watermarks.split_once("impl Watermarks {").expect("it is there");
+    let (window, trigger) = (read("src/dataflow/window.rs"), read("src/dataflow/trigger.rs"));
+    let mut operators = names_behind(keyed, "    pub fn ");
+    operators.extend(names_behind(strategies, "    pub const fn "));
+    operators.extend(names_behind(strategies, "    pub fn "));
+    operators.extend(names_behind(&window, "WindowAssigner for "));
+    operators.extend(names_behind(&trigger, "Trigger for "));
+    assert!(operators.len() > 30, "operators were not found: {operators:?}");
+    // The strategy behind `idle`; what `by_processing_time` makes; what windows have that are given no trigger; what `purging` makes.
+    let otherwise = ["new", "ByProcessingTime", "AtEventTime", "AtProcessingTime", "Purging"];
+    for operator in operators {
+        let named = |token: &&str| names_in(token).contains(&operator);
+        let is_there = written.iter().any(named) || otherwise.contains(&operator);
+        assert!(is_there, "`{operator}` is not in tests/operators.md");
+    }
+}
+
+fn names_in(token: &str) -> Vec<&str> {
+    token.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).collect()
+}

@@ -24,7 +24,7 @@ use snapline_models::world::Action;
 use crate::args::ExploreArgs;
 use crate::names::unknown;
 use crate::picture::page::{self, Document};
-use crate::table::grouped;
+use crate::table::counted;
 use crate::{Exit, Failure, Terminal};
 
 const STYLE: &str = include_str!("explore/live.css");
@@ -153,7 +153,7 @@ impl Pages {
                 most(asked.steps.len().saturating_add(steps))?;
                 match walk.wander(seed, steps) {
                     0 => "Nothing but faults can happen here.".into(),
-                    taken => format!("{taken} steps by chance (seed {seed})."),
+                    taken => format!("{} by chance (seed {seed}).", counted(taken as u64, "step")),
                 }
             }
         };
@@ -172,20 +172,21 @@ impl Pages {
             Hunted::Found(law) => {
                 let steps = walk.steps().len() - before;
                 format!(
-                    "{steps} steps on, by a shortest way, L{} {} is broken.",
+                    "{} on, by a shortest way, L{} {} is broken.",
+                    counted(steps as u64, "step"),
                     law.number(),
                     law.name()
                 )
             }
             Hunted::Nothing(states) => {
                 format!(
-                    "Whatever happens from here, no other law is broken: all {} states were looked at.",
-                    grouped(states)
+                    "Whatever happens from here, no other law is broken; all that can be reached was looked at, {}.",
+                    counted(states, "state")
                 )
             }
             Hunted::Stopped(reason, states) => format!(
-                "Nothing was found in {} states from here; {}, so that says nothing of what is beyond.",
-                grouped(states),
+                "Nothing was found in {} from here; {}, so that says nothing of what is beyond.",
+                counted(states, "state"),
                 describe_stop(reason)
             ),
         }

@@ -8,7 +8,7 @@ use snapline::store::{LocalStore, Store, StoreError, Takeover, inventory};
 
 use crate::args::GcArgs;
 use crate::overview::{self, Owner, failure};
-use crate::table::grouped;
+use crate::table::counted;
 use crate::{Exit, Failure, Terminal};
 
 /// Carries out `snapline gc`.
@@ -98,16 +98,17 @@ fn tell(
         bytes += length;
         writeln!(
             terminal.out(),
-            "blob, {} bytes  {}",
-            grouped(length),
+            "blob, {}  {}",
+            counted(length, "byte"),
             store.blob_path(id).display()
         )?;
     }
-    let (manifests, blobs) = (plan.manifests.len(), plan.blobs.len());
     writeln!(
         terminal.out(),
-        "{manifests} checkpoints and {blobs} blobs, {} bytes, {what}",
-        grouped(bytes)
+        "{} and {}, {}, {what}",
+        counted(plan.manifests.len() as u64, "checkpoint"),
+        counted(plan.blobs.len() as u64, "blob"),
+        counted(bytes, "byte")
     )?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use snapline::store::{LocalStore, Manifest, Store, StoreError};
 
 use crate::args::InspectArgs;
 use crate::overview::{self, Owner, Pending, failure, subtasks};
-use crate::table::{Table, grouped};
+use crate::table::{Table, counted, grouped};
 use crate::{Exit, Failure, Terminal};
 use verify::Defect;
 
@@ -232,7 +232,8 @@ fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure>
         let open = overview.pending.len();
         writeln!(
             out,
-            "\n{open} transactions that it does not know to be committed{}",
+            "\n{} that it does not know to be committed{}",
+            counted(open as u64, "transaction"),
             if open == 0 { "" } else { ":" }
         )?;
         for Pending { operator, subtask, checkpoint, attempt, committable } in &overview.pending {
@@ -245,9 +246,8 @@ fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure>
     if let Some(defects) = &overview.defects {
         writeln!(
             out,
-            "\n{} defect{}{}",
-            defects.len(),
-            if defects.len() == 1 { "" } else { "s" },
+            "\n{}{}",
+            counted(defects.len() as u64, "defect"),
             if defects.is_empty() { "; every byte was read" } else { ":" }
         )?;
         for Defect { file, expected, found } in defects {

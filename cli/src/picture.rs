@@ -18,6 +18,7 @@ use snapline_models::trace::Trace;
 use snapline_models::walk::{shorten, under};
 
 use crate::args::{Picture, RenderArgs, ShowArgs};
+use crate::table::counted;
 use crate::{Exit, Failure, Terminal, read};
 use page::{Document, Produced, Story};
 
@@ -61,8 +62,9 @@ pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<E
             std::fs::write(path, &text).map_err(|error| {
                 Failure::Usage(format!("cannot write {}: {error}", path.display()))
             })?;
-            let bytes = text.len();
-            writeln!(terminal.out(), "{}: {steps} steps, {bytes} bytes", path.display())?;
+            let (steps, bytes) =
+                (counted(steps as u64, "step"), counted(text.len() as u64, "byte"));
+            writeln!(terminal.out(), "{}: {steps}, {bytes}", path.display())?;
         }
     }
     Ok(Exit::Good)
@@ -189,8 +191,9 @@ fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, 
     let (labels, traces) = match &short {
         None => (vec!["the trace".to_owned()], vec![trace]),
         Some(short) => {
-            let few = format!("the shortest story, {} steps", short.steps.len());
-            (vec![few, format!("the trace as it is, {all} steps")], vec![short, trace])
+            let steps = |number: usize| counted(number as u64, "step");
+            let few = format!("the shortest story, {}", steps(short.steps.len()));
+            (vec![few, format!("the trace as it is, {}", steps(all))], vec![short, trace])
         }
     };
     let (mut stories, mut parts, mut produced) = (Vec::new(), Vec::new(), Vec::new());

@@ -20,6 +20,7 @@ use snapline_models::story::{Line, story};
 use snapline_models::trace::Trace;
 
 use crate::picture::story_page;
+use crate::table::counted;
 use crate::{Exit, Failure, Terminal};
 
 /// A directory that can be written, and will be.
@@ -311,8 +312,8 @@ fn about(case: &Case<'_>) -> String {
     }
     let _ = write!(
         words,
-        "<br><a href=\"stories/{name}.html\">The story, in {} steps</a>; <a href=\"traces/{name}.json\">the trace</a>",
-        trace.steps.len()
+        "<br><a href=\"stories/{name}.html\">The story, in {}</a>; <a href=\"traces/{name}.json\">the trace</a>",
+        counted(trace.steps.len() as u64, "step")
     );
     words
 }

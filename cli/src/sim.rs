@@ -10,7 +10,7 @@ use snapline::sim::pipelines::{PIPELINES, Pipeline};
 use snapline::sim::{Fault, Mutant, Simulation};
 
 use crate::args::SimArgs;
-use crate::table::{Table, grouped};
+use crate::table::{Table, counted, grouped};
 use crate::{Exit, Failure, Terminal};
 
 /// What a report names as never having happened, if it did not.
@@ -259,9 +259,9 @@ fn hunt(
     table.write(out)?;
     writeln!(
         out,
-        "found: {found} of {}, each within {} seeds",
+        "found: {found} of {}, each within {}",
         Mutant::ALL.len(),
-        args.seeds.end - args.seeds.start
+        counted(args.seeds.end - args.seeds.start, "seed")
     )?;
     Ok(exit)
 }

@@ -68,6 +68,18 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// So many of them, as one says it: of one without the `s`.
+///
+/// ```
+/// use snapline_cli::table::counted;
+/// assert_eq!([counted(0, "blob"), counted(1, "blob"), counted(1_000, "blob")], ["0 blobs", "1 blob", "1,000 blobs"]);
+/// ```
+#[must_use]
+pub fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
 /// How many a second, in thousands.
 #[must_use]
 pub fn rate(number: u64, seconds: f64) -> String {

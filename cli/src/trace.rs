@@ -10,6 +10,7 @@ use snapline_models::trace::{Claim, Trace};
 use snapline_models::walk::shorten;
 
 use crate::args::{ReplayArgs, ShrinkArgs, TraceArgs, TraceCommand};
+use crate::table::counted;
 use crate::{Exit, Failure, Terminal, read};
 
 /// Carries the command out. A trace that does not show what it claims, or a run that differs from the protocol, is [`Exit::Bad`].
@@ -58,11 +59,11 @@ fn of_runs(paths: &[&PathBuf], terminal: &mut Terminal<'_>) -> Result<Exit, Fail
         match trace.header() {
             Some(header) => writeln!(
                 out,
-                "{}: job {}, term {}, {} lines",
+                "{}: job {}, term {}, {}",
                 trace.name(),
                 header.job,
                 header.term,
-                trace.lines().len()
+                counted(trace.lines().len() as u64, "line")
             )?,
             None => writeln!(out, "{}: says nothing, its first line is torn", trace.name())?,
         }
@@ -91,7 +92,7 @@ fn of_the_model(
     let replay = trace.replay().map_err(|error| wrong(&error))?;
     let setup = Setup::new(trace.scenario.clone(), trace.mutant).map_err(|error| wrong(&error))?;
     let out = terminal.out();
-    writeln!(out, "{}: {} steps", trace.scenario.name, trace.steps.len())?;
+    writeln!(out, "{}: {}", trace.scenario.name, counted(trace.steps.len() as u64, "step"))?;
     if let Some(mutant) = trace.mutant {
         writeln!(out, "wrong rule: {}: {}", mutant.name(), mutant.about().rule)?;
     }
@@ -128,7 +129,8 @@ fn shrink(args: &ShrinkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
                 Failure::Usage(format!("cannot write {}: {error}", path.display()))
             })?;
             let (before, after) = (trace.steps.len(), short.steps.len());
-            writeln!(terminal.out(), "{}: {before} steps, now {after}", path.display())?;
+            let before = counted(before as u64, "step");
+            writeln!(terminal.out(), "{}: {before}, now {after}", path.display())?;
         }
     }
     Ok(Exit::Good)

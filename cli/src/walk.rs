@@ -9,7 +9,7 @@ use snapline_models::story::{ending, render, story};
 use snapline_models::walk::{Walk, WalkReport, variants};
 
 use crate::args::WalkArgs;
-use crate::table::{Table, grouped};
+use crate::table::{Table, counted, grouped};
 use crate::{Exit, Failure, Terminal, writable, write};
 
 /// Between two looks at Ctrl-C while a walk is taken.
@@ -61,7 +61,7 @@ pub fn run(args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
     }
     let out = terminal.out();
     table.write(out)?;
-    writeln!(out, "total: {taken} of {} walks, {} steps", args.walks, grouped(steps))?;
+    writeln!(out, "total: {taken} of {}, {}", counted(args.walks, "walk"), counted(steps, "step"))?;
     Ok(exit)
 }
 
@@ -118,10 +118,10 @@ fn tell(report: &WalkReport, args: &WalkArgs, terminal: &mut Terminal<'_>) -> Re
     let out = terminal.out();
     writeln!(
         out,
-        "seed {}: violated: {}; shrunk to {} steps\n",
+        "seed {}: violated: {}; shrunk to {}\n",
         report.seed,
         law.broken(),
-        trace.steps.len()
+        counted(trace.steps.len() as u64, "step")
     )?;
     // The walk has laid the same scenario out, and has run the steps.
     let setup = Setup::new(trace.scenario.clone(), trace.mutant);

@@ -205,7 +205,7 @@ fn recorded() -> String {
 fn ten_thousand_steps_of_a_recorded_run_stay_usable() {
     let Some(mut browser) = Browser::start("long") else { return };
     let (trace, page) = (recorded(), scratch("browser-long.html"));
-    snapline(&["trace", "render", &trace, "-o", &page]).is(0, &["10000 steps"]);
+    snapline(&["trace", "render", &trace, "-o", &page]).is(0, &["10,000 steps"]);
     browser.open_file(&page, "");
     assert!(!browser.sees("wrong"), "{}", browser.text("wrong"));
     let took = |browser: &mut Browser, what: &str| {

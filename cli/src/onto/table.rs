@@ -4,7 +4,7 @@ use snapline_models::mutants::Mutant;
 use snapline_models::trace::Trace;
 
 use super::{Played, Unmapped, play, replay};
-use crate::table::Table;
+use crate::table::{Table, counted};
 use crate::{Exit, Failure, Terminal};
 
 /// Hunts mutants in the model and replays each counterexample on production. A mutant that was asked for and is not replayed is
@@ -59,7 +59,7 @@ pub fn run(mutants: &[Mutant], terminal: &mut Terminal<'_>) -> Result<Exit, Fail
 pub fn one(trace: &Trace, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
     let played = replay(trace).map_err(|why| Failure::Usage(why.to_string()))?;
     let out = terminal.out();
-    writeln!(out, "\non production, {} choices of the simulator:", played.choices)?;
+    writeln!(out, "\non production, {} of the simulator:", counted(played.choices, "choice"))?;
     match &played.broken {
         Some((step, what)) => writeln!(
             out,
@@ -82,7 +82,7 @@ fn row(played: &Played) -> Vec<String> {
         None => "HOLDS".into(),
     };
     let without = match played.wrong.as_slice() {
-        [] => format!("right, {} choices", played.sound_choices),
+        [] => format!("right, {}", counted(played.sound_choices, "choice")),
         wrong => format!("WRONG: {}", wrong.join("; ")),
     };
     vec![

@@ -17,6 +17,7 @@ use snapline_protocol::coordinator::{StoreOp, StoreResult};
 use snapline_protocol::ids::{SubtaskId, Term};
 use snapline_protocol::topology::Topology;
 
+use crate::table::counted;
 use about::{clause, kind, of_line};
 use words::{Words, is_complete, transaction, variant};
 
@@ -73,16 +74,12 @@ pub(crate) fn scene_of_runs(traces: &[RunTrace]) -> Result<Scene, String> {
         Err(difference) => format!("{difference}\n"),
     };
     let mut scene = watch.end(ending);
-    scene.title = format!("{}: {} recorded", first.job, counted(runs.len(), "run"));
+    scene.title = format!("{}: {} recorded", first.job, counted(runs.len() as u64, "run"));
     scene.broken = difference.zip(broken).map(|(difference, step)| said(difference, step));
     if let Some(broken) = &scene.broken {
         scene.steps[broken.step - 1].fault = true;
     }
     Ok(scene)
-}
-
-fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 fn said(difference: &Difference, step: usize) -> Broken {

@@ -8,6 +8,8 @@ use snapline_protocol::coordinator::{StoreOp, StoreResult};
 use snapline_protocol::ids::{SubtaskId, TxnId};
 use snapline_protocol::topology::Topology;
 
+use crate::table::counted;
+
 /// The name of a variant, and what it holds.
 pub(super) fn variant(value: &Value) -> (&str, &Value) {
     match value {
@@ -148,16 +150,17 @@ impl Words<'_> {
                 self.with(text, effects)
             }
             What::Aligner { event, verdict, effects, received } => {
-                let behind =
-                    received.map_or(String::new(), |records| format!(", behind {records} records"));
+                let behind = received.map_or(String::new(), |records| {
+                    format!(", behind {}", counted(records, "record"))
+                });
                 // A sink's committer hears next what is no matter of its aligner.
                 let ignored = if is_complete(event) { String::new() } else { ignored(*verdict) };
                 let text = self.of_aligner(event, subtask) + &behind + &ignored;
                 self.with(text, effects)
             }
             What::Committer { event, verdict, effects, records } => {
-                let holds =
-                    records.map_or(String::new(), |records| format!(" at {records} records"));
+                let holds = records
+                    .map_or(String::new(), |records| format!(" at {}", counted(records, "record")));
                 let text = of_committer(event) + &holds + &ignored(*verdict);
                 self.with(text, effects)
             }
@@ -238,10 +241,13 @@ impl Words<'_> {
                 let gone: Vec<String> = plan.manifests.iter().map(ToString::to_string).collect();
                 match (gone.is_empty(), plan.blobs.len()) {
                     (true, 0) => "has nothing to delete".into(),
-                    (true, blobs) => format!("is about to delete {blobs} blobs"),
+                    (true, blobs) => {
+                        format!("is about to delete {}", counted(blobs as u64, "blob"))
+                    }
                     (false, blobs) => format!(
-                        "is about to delete checkpoint {} and {blobs} blobs",
-                        gone.join(", ")
+                        "is about to delete checkpoint {} and {}",
+                        gone.join(", "),
+                        counted(blobs as u64, "blob")
                     ),
                 }
             }

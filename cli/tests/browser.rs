@@ -105,6 +105,41 @@ fn a_counterexample_is_walked_by_keys() {
     assert_eq!(browser.errors, [""; 0]);
 }
 
+/// Whoever reads a clause keeps the picture, the step, and what is open while going on.
+#[test]
+fn a_clause_is_read_beside_the_trace_and_leads_to_others() {
+    let Some(mut browser) = Browser::start("clauses") else { return };
+    let page = page("clauses", "commit-at-barrier", &[]);
+    browser.open_file(&page, "#step=3");
+    let open =
+        |browser: &mut Browser| browser.eval("document.querySelector('#clause details').open");
+    assert_eq!(open(&mut browser), false);
+    browser.eval("document.querySelector('#clause summary').click()");
+    assert_eq!(open(&mut browser), true);
+    let text = browser.text("clause");
+    assert!(
+        text.contains("SPEC 4.3") && text.contains("the newest complete checkpoint, 8.3"),
+        "{text}"
+    );
+    assert!(!text.contains("SPEC 8.3"), "{text}");
+    let other = "[...document.querySelectorAll('#clause button')].find((it) => it.textContent === '8.3').click()";
+    browser.eval(other);
+    let text = browser.text("clause");
+    assert!(text.contains("SPEC 8.3") && text.contains("SPEC 4.3"), "{text}");
+    assert!(browser.sees("rows") && browser.text("where") == "step 3 of 5");
+    browser.eval(other);
+    assert!(!browser.text("clause").contains("SPEC 8.3"));
+    // The next step's clause is open too, until it is closed.
+    browser.press(&["j"]);
+    assert_eq!(browser.text("where"), "step 4 of 5");
+    assert_eq!(open(&mut browser), true);
+    browser.eval("document.querySelector('#clause summary').click()");
+    browser.press(&["k"]);
+    assert_eq!((open(&mut browser), browser.text("where").as_str()), (false.into(), "step 3 of 5"));
+    assert_eq!(browser.requests, [file_of(&page)], "no request leaves the page");
+    assert_eq!(browser.errors, [""; 0]);
+}
+
 #[test]
 fn what_production_came_to_is_marked_at_its_step() {
     let Some(mut browser) = Browser::start("production") else { return };

@@ -355,7 +355,7 @@ function tell() {
   $("on-production").hidden = !produced.length;
   $("on-production").replaceChildren(...(produced.length ? [element("strong", "On production code"), ...produced.map(({ says }) => element("p", says))] : []));
   const happened = folded ? [] : stepsAt(current);
-  $("clause").replaceChildren(...[...new Set(happened.map(([, at]) => at.clause))].map((name) => clause(name, `SPEC ${name}, which this step is about`)));
+  $("clause").replaceChildren(...[...new Set(happened.map(([, at]) => at.clause))].map((name) => clause(name, `SPEC ${name}, which this step is about`, "step")));
   const list = element("table");
   for (const [one, , number] of happened) for (const place of one.touching[number].slice(0, 60)) {
     const arrow = one.scene.arrows[place], line = element("tr");
@@ -380,10 +380,31 @@ function opening() {
     : broken ? [`Step ${broken.step} breaks ${broken.law === null ? `the rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`}: ${broken.says}.`] : ["No law is broken in it."];
   return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Go on with j or →${brokenAt() === null ? "" : `, or straight to ${told.compare ? "the first difference" : "where it breaks"} with v`}. Words and colours are behind “keys”.`, "follow")];
 }
-function clause(name, title) {
-  const box = element("details", undefined, { class: "clause" });
-  box.append(element("summary", title), element("p", told.clauses[name] ?? "It is not in this page; see SPEC.md."));
+/** Who has opened the clause of a step, or of the law, reads that of the next one too; the picture stays where it is. */
+const reading = { step: false, law: false };
+function clause(name, title, which) {
+  const box = element("details", undefined, { class: "clause" }), summary = element("summary", title);
+  box.open = reading[which];
+  summary.addEventListener("click", () => { reading[which] = !box.open; });
+  box.append(summary, clauseText(name));
   return box;
+}
+/** What a clause says. The clauses that it refers to open below it. */
+function clauseText(name) {
+  const text = element("p");
+  for (const part of (told.clauses[name] ?? "It is not in this page; see SPEC.md.").split(/(?<![\d.])(\d+\.\d+)(?!\.?\d)/)) {
+    if (!Object.hasOwn(told.clauses, part) || part === name) { text.append(part); continue; }
+    const open = element("button", part, { title: `read ${part} here`, "aria-expanded": "false" });
+    let below = null;
+    open.addEventListener("click", () => {
+      if (below) below.remove();
+      below = below ? null : element("div", undefined, { class: "below" });
+      if (below) { below.append(element("b", `SPEC ${part}`), clauseText(part)); text.after(below); }
+      open.setAttribute("aria-expanded", String(below !== null));
+    });
+    text.append(open);
+  }
+  return text;
 }
 function law() {
   const { broken } = sides[0].scene, here = broken && current >= broken.step;
@@ -392,7 +413,7 @@ function law() {
   const title = broken.law === null ? `rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`, name = broken.law === null ? "11.9" : `9.${broken.law}`;
   const line = element("p");
   line.append(element("strong", current === broken.step ? `Here ${title} is broken` : `${title} has been broken since step ${broken.step}`), `: ${broken.says}`);
-  $("law").replaceChildren(line, clause(name, `SPEC ${name}, in full`));
+  $("law").replaceChildren(line, clause(name, `SPEC ${name}, in full`, "law"));
 }
 function states(before) {
   const state = $("state"), open = new Set([...state.querySelectorAll("details[open]")].map((it) => it.dataset.key)), closed = new Set([...state.querySelectorAll("details:not([open])[data-by-hand]")].map((it) => it.dataset.key));

@@ -28,7 +28,7 @@ pub(crate) struct Document {
     pub(crate) production: Vec<Produced>,
     /// Commands, each with what it is for.
     pub(crate) commands: Vec<[String; 2]>,
-    /// The clauses that the stories refer to, by number.
+    /// The clauses that the stories refer to, and those that these refer to, by number.
     clauses: BTreeMap<String, String>,
 }
 
@@ -82,7 +82,15 @@ impl Document {
             wanted.extend(scene.steps.iter().map(|step| step.clause.to_owned()));
             wanted.extend(scene.broken.iter().map(snapline_models::scene::Broken::clause));
         }
-        let told = |name: String| clause(&name).map(|text| (name, text));
+        let mut clauses = BTreeMap::new();
+        while let Some(name) = wanted.pop_first() {
+            let Some(text) = clause(&name) else { continue };
+            wanted.extend(
+                references(&text).filter(|other| !clauses.contains_key(*other)).map(Into::into),
+            );
+            wanted.remove(&name);
+            clauses.insert(name, text);
+        }
         Self {
             format: "snapline-page",
             version: 1,
@@ -91,7 +99,7 @@ impl Document {
             compare: None,
             production: Vec::new(),
             commands: Vec::new(),
-            clauses: wanted.into_iter().filter_map(told).collect(),
+            clauses,
         }
     }
 
@@ -135,9 +143,26 @@ fn clause(name: &str) -> Option<String> {
     Some(plain.replace('\n', " ").replace(['*', '`'], ""))
 }
 
+/// What looks like the number of a clause in a text.
+fn references(text: &str) -> impl Iterator<Item = &str> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let words =
+        text.split(|it: char| !it.is_ascii_digit() && it != '.').map(|word| word.trim_matches('.'));
+    words.filter(move |word| {
+        word.split_once('.')
+            .is_some_and(|(section, clause)| is_number(section) && is_number(clause))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clauses_that_a_text_refers_to_are_found() {
+        let text = "As in 8.3 (and 4.10, not 1.2.3); a pause of 5 s. SPEC 8.4. Then 7.";
+        assert_eq!(references(text).collect::<Vec<_>>(), ["8.3", "4.10", "8.4"]);
+    }
 
     #[test]
     fn every_clause_that_a_step_can_name_is_in_the_spec() {

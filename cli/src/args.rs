@@ -44,6 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Delete from a checkpoint directory what no checkpoint needs any more.
     Gc(GcArgs),
+    /// Read a job's settings as the job would, and say what is wrong or unwise in them.
+    Settings(SettingsArgs),
 }
 
 const EXITS: &str = "Exit status: 0 if all is well; 1 if a law is broken, data may be lost, the check was vacuous or a pinned count \
@@ -441,6 +443,27 @@ pub struct GcArgs {
     /// How many of the newest checkpoints stay.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
     pub retain: usize,
+}
+
+/// `snapline settings`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(
+    after_help = "Exit status: 0 if a job can have these settings; 1 if there are warnings and --deny-warnings is given; \
+                        2 if they cannot be, or a file cannot be read"
+)]
+pub struct SettingsArgs {
+    /// TOML files; of two that give the same key the later counts.
+    #[arg(value_name = "FILE", required_unless_present_any = ["environment", "list"])]
+    pub files: Vec<PathBuf>,
+    /// Read environment variables with this prefix and an underscore too; they count before the files.
+    #[arg(long, value_name = "PREFIX")]
+    pub environment: Option<String>,
+    /// Exit with 1 if there is a warning.
+    #[arg(long)]
+    pub deny_warnings: bool,
+    /// Show all settings, with their values and defaults, and read nothing.
+    #[arg(long, conflicts_with_all = ["files", "environment", "deny_warnings"])]
+    pub list: bool,
 }
 
 /// The names of the explorers.

@@ -11,6 +11,7 @@
 //! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
 //! | `snapline inspect` | looks into a checkpoint directory | [`inspect`] |
 //! | `snapline gc` | deletes what no checkpoint needs | [`gc`] |
+//! | `snapline settings` | reads a job's settings, and says what is wrong or unwise in them | [`settings`] |
 //!
 //! Results go to stdout, progress and complaints to stderr. The exit status is the same for all: see [`Exit`].
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ mod overview;
 mod picture;
 pub mod progress;
 mod report;
+pub mod settings;
 pub mod sim;
 pub mod table;
 mod terminal;
@@ -127,6 +129,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::DemoChild(args) => demo::child::run(&args, terminal),
         Command::Inspect(args) => inspect::run(&args, terminal),
         Command::Gc(args) => gc::run(&args, terminal),
+        Command::Settings(args) => settings::run(&args, terminal),
     };
     let result = result.and_then(|exit| Ok(terminal.out().flush().map(|()| exit)?));
     result.unwrap_or_else(|failure| {

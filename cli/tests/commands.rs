@@ -69,3 +69,34 @@ fn a_trace_of_another_version_is_said_so() {
     trace("edited.json", &edited).is(2, &["step ", "cannot happen there"]);
     snapline(&["trace", "nowhere.json"]).is(2, &["cannot read nowhere.json"]);
 }
+
+#[test]
+fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
+    let settings = |text: &str| file("job.toml", text);
+    let good = settings("checkpoint_interval = '5s'\nparallelism = 4\n");
+    snapline(&["settings", &good]).is(0, &["a job can have these settings: 0 warnings"]);
+    snapline(&["settings", &good, "--deny-warnings"]).is(0, &[]);
+
+    let unwise = file(
+        "unwise.toml",
+        "checkpoint_interval = '1m'\ncheckpoint_timeout = '10s'\nallow_older = true\n",
+    );
+    let warned = [
+        "warning: `allow_older`: ",
+        "warning: `checkpoint_interval`: a checkpoint is given up after `checkpoint_timeout` = 10s",
+        ": 2 warnings",
+    ];
+    snapline(&["settings", &unwise]).is(0, &warned);
+    snapline(&["settings", &unwise, "--deny-warnings"]).is(1, &warned);
+    // The later file counts.
+    let later = file("later.toml", "checkpoint_timeout = '10m'\n");
+    snapline(&["settings", &unwise, &later]).is(0, &[": 1 warning;"]);
+
+    let typo = settings("\ncheckpoint_intervall = '5s'\n");
+    snapline(&["settings", &typo]).is(2, &["job.toml:2:1: `checkpoint_intervall`", "is meant"]);
+    let both = settings("max_concurrent_checkpoints = 0\n");
+    snapline(&["settings", &both]).is(2, &["job.toml:1:1: `max_concurrent_checkpoints`"]);
+    snapline(&["settings", "nowhere.toml"]).is(2, &["nowhere.toml: it cannot be read"]);
+    snapline(&["settings"]).is(2, &["FILE"]);
+    snapline(&["settings", "--list"]).is(0, &["| `checkpoint_interval` |", "| `restart` |"]);
+}

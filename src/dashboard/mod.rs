@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::dataflow::Guarantee;
+use crate::dataflow::{Guarantee, SettingWarning};
 use crate::engine::status::StatusBoard;
 use crate::serve::{Answer, Listen, Server, Site, Verb};
 use watch::Watch;
@@ -78,6 +78,7 @@ impl Dashboard {
         &self,
         job: &str,
         guarantee: &Guarantee,
+        warnings: &[SettingWarning],
         board: StatusBoard,
     ) -> io::Result<DashboardServer> {
         #[cfg(feature = "prometheus")]
@@ -86,11 +87,14 @@ impl Dashboard {
             metrics.watch_board(job, board.clone());
             metrics
         };
-        let (job, guarantee) = (job.to_owned(), guarantee.to_string());
+        let promise = Promise {
+            job: job.to_owned(),
+            guarantee: guarantee.to_string(),
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+        };
         let watch = Watch::default();
         let pages = Pages {
-            job,
-            guarantee,
+            promise,
             board,
             watch,
             #[cfg(feature = "prometheus")]
@@ -119,9 +123,15 @@ impl DashboardServer {
     }
 }
 
-struct Pages {
+/// What is known of a job before it runs.
+struct Promise {
     job: String,
     guarantee: String,
+    warnings: Vec<String>,
+}
+
+struct Pages {
+    promise: Promise,
     board: StatusBoard,
     watch: Watch,
     #[cfg(feature = "prometheus")]
@@ -139,7 +149,7 @@ impl Site for Pages {
         match page {
             "status" => {
                 let status = self.board.read();
-                Answer::json(view::view(&self.job, &self.guarantee, &status, &self.watch))
+                Answer::json(view::view(&self.promise, &status, &self.watch))
             }
             #[cfg(feature = "prometheus")]
             "metrics" => Answer {

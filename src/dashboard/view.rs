@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `format`, `version` | `"snapline-status"` and 1 |
 //! | `job`, `guarantee`, `phase` | its name, what it promises, where it stands |
+//! | `warnings` | what there is to think about in its settings, in words: [`crate::Job::warnings`] |
 //! | `attempt`, `restored_from`, `newest_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `recording_failed` | as in [`JobStatus`] |
 //! | `why` | `late`, `text`, `chain`: which task is late and why, see [`super::why`] |
 //! | `under_way` | checkpoints: `checkpoint`, `kind`, `running`, and `subtasks`: `subtask`, `acknowledged`, `stage`, `since`, `awaited`, `why` |
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::Promise;
 use super::watch::Watch;
 use super::why::{of_task, why};
 use crate::engine::status::{
@@ -23,7 +25,7 @@ use crate::engine::status::{
 };
 
 /// The whole object.
-pub(super) fn view(job: &str, guarantee: &str, status: &JobStatus, watch: &Watch) -> String {
+pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &Watch) -> String {
     let in_one_step = |task: usize| watch.in_one_step(task);
     let why = why(status, &in_one_step);
     let ways = status.under_way.iter().map(|way| under_way(status, way, watch));
@@ -38,8 +40,9 @@ pub(super) fn view(job: &str, guarantee: &str, status: &JobStatus, watch: &Watch
     json!({
         "format": "snapline-status",
         "version": 1,
-        "job": job,
-        "guarantee": guarantee,
+        "job": promise.job,
+        "guarantee": promise.guarantee,
+        "warnings": promise.warnings,
         "phase": format!("{:?}", status.phase).to_lowercase(),
         "attempt": status.attempt.map(|attempt| attempt.to_string()),
         "restored_from": status.restored_from.map(|checkpoint| checkpoint.get()),

@@ -382,7 +382,8 @@ impl Job {
         // A lower guarantee was told above.
         let lower =
             |warning: &SettingWarning| matches!(warning, SettingWarning::LowerGuarantee { .. });
-        for warning in spec.warnings().iter().filter(|warning| !lower(warning)) {
+        let warnings = spec.warnings();
+        for warning in warnings.iter().filter(|warning| !lower(warning)) {
             let setting = warning.setting();
             tracing::warn!(target: "snapline::job", job = spec.name, setting, %warning, "settings");
         }
@@ -418,6 +419,7 @@ impl Job {
             wishes,
             board,
             guarantee,
+            warnings,
             driver,
         })
     }

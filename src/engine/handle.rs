@@ -7,7 +7,7 @@ use snapline_protocol::ids::CheckpointId;
 
 use super::status::{JobStatus, StatusBoard};
 use super::{Notice, Wish};
-use crate::dataflow::Guarantee;
+use crate::dataflow::{Guarantee, SettingWarning};
 use crate::engine::failure::TaskFailure;
 use crate::store::StoreError;
 use crate::sync::thread;
@@ -178,6 +178,7 @@ pub struct JobHandle {
     pub(crate) wishes: crossbeam_channel::Sender<Notice>,
     pub(crate) board: StatusBoard,
     pub(crate) guarantee: Guarantee,
+    pub(crate) warnings: Vec<SettingWarning>,
     pub(crate) driver: thread::JoinHandle<Result<Outcome, JobError>>,
 }
 
@@ -198,6 +199,12 @@ impl JobHandle {
     #[must_use]
     pub const fn guarantee(&self) -> &Guarantee {
         &self.guarantee
+    }
+
+    /// What there is to think about in the job's settings ([`crate::Job::warnings`]).
+    #[must_use]
+    pub fn warnings(&self) -> &[SettingWarning] {
+        &self.warnings
     }
 
     /// Whether the job is over.
@@ -235,7 +242,7 @@ impl JobHandle {
         &self,
         dashboard: crate::Dashboard,
     ) -> std::io::Result<crate::DashboardServer> {
-        dashboard.serve(&self.name, &self.guarantee, self.board.clone())
+        dashboard.serve(&self.name, &self.guarantee, &self.warnings, self.board.clone())
     }
 
     /// Takes a checkpoint now, and waits until it is complete.

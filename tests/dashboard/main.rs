@@ -53,6 +53,8 @@ fn rig() -> Rig {
         .parallelism(1)
         .workers(1)
         .checkpoint_interval(None)
+        // There is none to restore, which is something to think about.
+        .allow_older(true)
         .restart(Restart::Fixed { attempts: 3, pause: Duration::from_millis(10) });
     let handle = flow.build(config).expect("it builds").spawn().expect("it starts");
     let dashboard = handle.dashboard(Dashboard::new()).expect("a free port");
@@ -119,6 +121,9 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
         (&"snapline-status".into(), &"watched <job>".into())
     );
     assert_eq!(status["phase"], "running");
+    let warnings: Vec<String> = rig.handle.warnings().iter().map(ToString::to_string).collect();
+    assert!(warnings.len() == 1 && warnings[0].starts_with("`allow_older`"), "{warnings:?}");
+    assert_eq!(status["warnings"], Value::from(warnings));
     assert_eq!(status["newest_checkpoint"], checkpoint);
     let operators: Vec<&str> = status["operators"]
         .as_array()
@@ -437,6 +442,7 @@ fn a_browser_shows_who_is_late() {
     until(&mut browser, "document.querySelectorAll('#history tr').length === 2");
     assert_eq!(browser.text("job"), "watched <job>", "a name is text");
     assert_eq!(browser.text("phase"), "running");
+    assert!(browser.text("warnings").contains("`allow_older`: there will be no older checkpoint"));
     // What belongs to a checkpoint is opened by its name, and stays open when the page is brought up to date.
     browser.eval("document.querySelector('#history button').click()");
     until(&mut browser, "document.querySelectorAll('#history tr.of').length === 3");

@@ -1,33 +1,69 @@
 //! The examples run, and end well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
-/// Where examples are, beside the folder of this executable; they are built if they are not there, as with `cargo test --test examples`.
+/// Where an example is, beside the folder of this executable. `cargo test` alone builds all; `cargo test --test examples` builds none, so they are
+/// built here if this one is not there, or is older than what it is made of.
 fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
     let me = std::env::current_exe().expect("this test runs");
     let profile = me.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    if !path.exists() {
-        let target = profile.parent().expect("target/<profile>");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "-p", "snapline", "--example", name, "--target-dir"]);
-        cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if cfg!(feature = "dashboard") {
-            cargo.args(["--features", "dashboard"]);
-        }
-        if cfg!(all(feature = "formats", feature = "parquet")) {
-            cargo.args(["--features", "formats,parquet"]);
-        }
-        if cfg!(all(feature = "http", feature = "sqlite")) {
-            cargo.args(["--features", "http,sqlite"]);
-        }
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "{name} is built");
+    if changed(&path) <= newest_source() {
+        BUILT.get_or_init(|| build(profile));
     }
+    assert!(path.exists(), "there is no example `{name}` with the features that this test has");
     path
+}
+
+/// When a file was written; long ago if it is not there.
+fn changed(path: &Path) -> SystemTime {
+    let data = std::fs::metadata(path).and_then(|data| data.modified());
+    data.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// When what the examples are made of was last changed: the library's and their own sources.
+fn newest_source() -> SystemTime {
+    fn newest(path: &Path) -> SystemTime {
+        match std::fs::read_dir(path) {
+            Ok(entries) => {
+                let entries = entries.flatten().map(|entry| newest(&entry.path()));
+                entries.max().unwrap_or(SystemTime::UNIX_EPOCH)
+            }
+            Err(_) => changed(path),
+        }
+    }
+    static NEWEST: OnceLock<SystemTime> = OnceLock::new();
+    *NEWEST.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let parts = ["src", "protocol/src", "examples", "Cargo.toml", "protocol/Cargo.toml"];
+        let parts = parts.map(|part| newest(&root.join(part)));
+        parts.into_iter().max().expect("there are some")
+    })
+}
+
+/// Builds all examples as the test was built. What has not changed is not built again.
+fn build(profile: &Path) {
+    eprintln!("examples are not there, or older than what they are made of: building them");
+    let target = profile.parent().expect("target/<profile>");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--examples", "--target-dir"]).arg(target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Features that no test asks for come from the command's crate, when the whole workspace is tested.
+    match cfg!(feature = "sim") {
+        true => cargo.arg("--workspace"),
+        false => cargo.args(["-p", "snapline"]),
+    };
+    if cfg!(all(feature = "dashboard", not(feature = "sim"))) {
+        cargo.args(["--features", "dashboard"]);
+    }
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().expect("cargo runs").success(), "the examples are built");
 }
 
 fn run(name: &str) -> String {

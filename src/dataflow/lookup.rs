@@ -564,6 +564,10 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
     }
 
     fn wake(&self) -> Option<Timestamp> {
+        if self.failed.is_some() {
+            // What was restored waits for nothing else that would have it told: the input may be silent.
+            return Some(Timestamp::from(self.clock.date()));
+        }
         let (at, _) = self.due.first()?;
         let left = at.saturating_duration_since(self.clock.now());
         // Whole milliseconds, and not too early.
@@ -643,3 +647,6 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests;

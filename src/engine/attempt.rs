@@ -11,7 +11,7 @@ use snapline_protocol::topology::Role;
 use super::Notice;
 use super::failure::{TaskFailure, guarded};
 use super::gauges::Gauges;
-use super::helpers::Host;
+use super::helpers::{self, Host};
 use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 use super::task::{Identity, Links, Start, TASK_STATE, Task};
@@ -174,6 +174,7 @@ fn seat(
                     me: me.clone(),
                     over: Arc::clone(&over),
                     subtask: number,
+                    begin: helpers::begin,
                 },
                 clocks: std::cell::Cell::default(),
                 #[cfg(feature = "sim")]

@@ -7,6 +7,9 @@ use super::worker::Address;
 use crate::error::BoxError;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, thread};
 
+/// Begins a thread of this name that runs this.
+pub(crate) type Begin = fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<()>;
+
 /// What a subtask's helpers need of the engine.
 #[derive(Clone)]
 pub(crate) struct Host {
@@ -17,6 +20,16 @@ pub(crate) struct Host {
     pub(crate) over: Arc<AtomicBool>,
     /// Which of the job's subtasks.
     pub(crate) subtask: usize,
+    /// Begins a thread: [`begin`], but where there is to be none.
+    pub(crate) begin: Begin,
+}
+
+/// Begins a thread of this name.
+///
+/// # Errors
+/// If the operating system has none.
+pub(crate) fn begin(name: String, run: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
 impl std::fmt::Debug for Host {
@@ -98,8 +111,8 @@ where
             let (questions, idle) = (self.questions.1.clone(), Arc::clone(&self.idle));
             let name = format!("snapline-look-up-{}", self.host.subtask);
             let run = move || helper.run(&questions, &idle);
-            match thread::Builder::new().name(name).spawn(run) {
-                Ok(_) => self.threads += 1,
+            match (self.host.begin)(name, Box::new(run)) {
+                Ok(()) => self.threads += 1,
                 Err(error) if self.threads == 0 => return Err(error),
                 // Those that there are will come to it.
                 Err(_) => {}

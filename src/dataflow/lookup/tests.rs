@@ -1,0 +1,76 @@
+//! The operator by hand, where no thread can be had.
+
+use std::io;
+
+use super::*;
+use crate::connect::Collect;
+use crate::engine::helpers::Host;
+use crate::engine::lanes::Lanes;
+use crate::engine::worker::Seat;
+use snapline_protocol::ids::{Attempt, Term};
+
+/// What it has failed with.
+#[derive(Default)]
+struct Out(Vec<String>);
+
+impl Collect<(u64, u64)> for Out {
+    fn push(&mut self, record: (u64, u64)) {
+        panic!("nobody has answered: {record:?}");
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.0.push(error.to_string());
+    }
+}
+
+impl Flow<(u64, u64)> for Out {
+    fn mark(&mut self, _: Mark) {}
+}
+
+fn none_left(_: String, _: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    Err(io::Error::other("no thread is left"))
+}
+
+type Tenfold = fn(&u64) -> Result<u64, BoxError>;
+
+/// As it is behind a restore: records of the checkpoint were to be asked about at once, and no thread could be had for it.
+fn restored() -> LookingUp<u64, Tenfold> {
+    let tenfold: Tenfold = |number| Ok(number * 10);
+    let mut looking = LookingUp::new(Lookup::ordered(tenfold));
+    let place = OpenContext::new("job", "lookup", 0, 1, Attempt::first(Term::new(1)));
+    let host = Host {
+        lanes: Arc::new(Lanes::start(1).expect("threads of the test's own")),
+        me: Seat::new().next_task(),
+        over: Arc::default(),
+        subtask: 0,
+        begin: none_left,
+    };
+    let context = TaskContext {
+        place,
+        key_groups: 1,
+        retained: 1,
+        host,
+        clocks: std::cell::Cell::default(),
+        #[cfg(feature = "sim")]
+        mutant: None,
+    };
+    looking.open(&context, None).expect("there is nothing to restore");
+    looking.enqueue(7);
+    looking.fill();
+    looking
+}
+
+/// SPEC 15.10: the input may be silent for ever, or be over, and nobody answers.
+#[test]
+fn that_no_thread_can_be_had_for_a_restored_record_is_told_at_once() {
+    let mut looking = restored();
+    let now = Timestamp::from(looking.clock.date());
+    assert!(looking.wake().is_some_and(|at| at <= now + Duration::from_secs(1)));
+    let mut out = Out::default();
+    looking.due(now, &mut out);
+    assert_eq!(out.0, ["no thread is left"]);
+
+    let mut out = Out::default();
+    assert_eq!(restored().end(&mut out), Ending::Waiting);
+    assert_eq!(out.0, ["no thread is left"]);
+}

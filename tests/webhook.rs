@@ -239,6 +239,17 @@ fn what_is_sent_says_what_it_is() {
     }
 }
 
+/// Through a tunnel on this machine the receiver is asked for by its own name.
+#[test]
+fn a_receiver_behind_a_tunnel_hears_its_own_name() {
+    let receiver = Receiver::start(&[]);
+    let sink = receiver.sink().header("Host", "hooks.example.org").unwrap();
+    run(1, sink, &[], config()).unwrap();
+    let head = receiver.seen.lock().unwrap().headers.to_lowercase();
+    let hosts: Vec<&str> = head.lines().filter(|line| line.starts_with("host:")).collect();
+    assert_eq!(hosts, ["host: hooks.example.org"], "{head}");
+}
+
 #[test]
 fn what_cannot_be_sent_to_is_refused_at_once() {
     for url in ["https://example.org/", "ftp://example.org/", "/path", "example", "http://", "h t"]

@@ -141,13 +141,15 @@ pub struct TcpLines {
 }
 
 impl TcpLines {
-    /// Connects to an address, as `host:port`, and reads what comes.
+    /// Connects to an address, as `host:port`, and reads what comes. Nothing is encrypted: to read from another machine, connect to a tunnel on this
+    /// one, such as `ssh -L` or `stunnel` as a client.
     pub fn connect(address: impl Into<String>) -> Self {
         Self { address: address.into(), listens: None, rules: Rules::default() }
     }
 
     /// Listens at an address, as `host:port`, and reads what comes from all that connect, 64 at a time. Lines of one connection are in order. There is
-    /// neither encryption nor a question who it is: listen on loopback, or where others cannot connect.
+    /// neither encryption nor a question who it is: listen on loopback, where a tunnel such as `stunnel` connects on behalf of others, or where
+    /// others cannot connect.
     pub fn listen(address: impl Into<String>) -> Self {
         Self { address: address.into(), listens: Some(64), rules: Rules::default() }
     }

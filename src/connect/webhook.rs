@@ -54,8 +54,8 @@ type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + 
 /// a job may stand still behind a checkpoint, and be started again.
 ///
 /// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the receiver, nobody is fenced off there, and a
-/// process that was replaced and still lives may send what its successor sends too. There is no TLS: to reach a receiver elsewhere, send through a
-/// proxy on this machine.
+/// process that was replaced and still lives may send what its successor sends too. There is no TLS: to reach a receiver elsewhere, send to
+/// a tunnel on this machine that speaks it, such as `stunnel` as a client, and give the receiver's name as a `Host` header if it asks for it.
 ///
 /// ```
 /// use snapline::connect::WebhookSink;

@@ -61,7 +61,7 @@ impl IngestConfig {
     }
 
     /// The address to listen on; port 0 takes a free one. Whoever reaches it may send records, unless [`Self::bearer`] is set; nothing is
-    /// encrypted.
+    /// encrypted, the token neither. To take records from other machines, listen on loopback behind a reverse proxy that speaks TLS.
     #[must_use]
     pub fn address(self, address: SocketAddr) -> Self {
         Self { address, ..self }

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bounds;
 mod client;
 #[cfg(unix)]
 mod kills;
+mod later;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -208,6 +210,7 @@ fn a_slow_client_keeps_nobody_out() {
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begun.elapsed() < ms(30_000), "{:?} is no 2 s", begun.elapsed());
     // And one that goes away in the middle.
     let mut gone = TcpStream::connect(ingest.address()).unwrap();
     gone.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").unwrap();

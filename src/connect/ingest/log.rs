@@ -3,6 +3,7 @@
 //! ```text
 //!   orders/
 //!     owner                      held by the process that writes here
+//!     lock                       held for a moment by whoever looks at that, or takes it
 //!     00000000000000000000.log   a segment, by the number of its first record
 //!     00000000000000004711.log
 //!
@@ -141,7 +142,9 @@ impl Shelf {
         let Some(&needed) = extent.needed.values().min() else { return };
         while extent.segments.len() > 1 && extent.segments[1].first <= needed {
             let path = self.path(extent.segments[0].first);
-            if let Err(error) = self.files.remove(&path) {
+            // What was removed before is so for good, before the next is: with that one there again and this one gone the log would have a hole.
+            let synced = self.files.sync_directory(&self.dir);
+            if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
                 tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
                 return;
             }
@@ -202,7 +205,8 @@ impl Log {
         synced.map_err(failed("sync"))?;
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
-            let why = format!("record {} is missing: the file before ends there", extent.next);
+            // One that ends too early was told above.
+            let why = format!("record {first} is in the file before it too");
             return Err(IngestError::Damaged { path, why });
         }
         let mut frames = Frames::open(&*self.shelf.files, &path)?;
@@ -408,7 +412,10 @@ fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
 
 /// Takes the directory for this process.
 fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
-    let path = dir.join("owner");
+    let (path, door) = (dir.join("owner"), dir.join("lock"));
+    // One at a time: of two that look at once and find nobody, the later would remove the file of the earlier.
+    let locked = files.open_lock(&door).and_then(|file| file.lock().map(|()| file));
+    let _locked = locked.map_err(IngestError::io("lock", &door))?;
     if let Some(holder) = files.holder(&path).map_err(IngestError::io("look at", &path))? {
         return Err(IngestError::InUse { dir: dir.to_owned(), holder });
     }
@@ -419,13 +426,7 @@ fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
         _ => {}
     }
     let text = format!("process {}", std::process::id());
-    match files.register(&path, &text) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let holder = "a process that has just begun".into();
-            Err(IngestError::InUse { dir: dir.to_owned(), holder })
-        }
-        owner => owner.map_err(IngestError::io("make", &path)),
-    }
+    files.register(&path, &text).map_err(IngestError::io("make", &path))
 }
 
 fn first_of(name: &str) -> Option<u64> {

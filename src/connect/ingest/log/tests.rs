@@ -185,3 +185,83 @@ fn only_what_nobody_needs_is_removed() {
     let log = open(&disk, &Host::default()).expect("opens");
     assert_eq!(lock(&log.shelf().extent).segments[0].first, before[before.len() - 1]);
 }
+
+/// What cannot be removed is still there, and is removed the next time.
+#[test]
+fn what_cannot_be_removed_stays_in_the_log() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    live(&mut log, 0..SENT);
+    let shelf = Arc::clone(log.shelf());
+    let segments = || lock(&shelf.extent).segments.len();
+    let (before, all_of_it) = (segments(), all(&log));
+    lock(&shelf.extent).needed.insert(("job".to_owned(), "in".to_owned(), 0), u64::MAX);
+    let trouble = Trouble { kind: ErrorKind::PermissionDenied, late: false };
+    for fails in 0..2 {
+        host.fails_after(Some((fails, trouble)));
+        shelf.forget();
+        assert_eq!(segments(), before, "it is not there, but it is on the disk");
+    }
+    host.fails_after(None);
+    assert_eq!(all(&log), all_of_it);
+    shelf.forget();
+    assert_eq!(segments(), 1);
+    let files = disk.files(&host).list(Path::new(DIR)).expect("can be listed");
+    assert_eq!(files.iter().filter(|name| name.ends_with(".log")).count(), 1, "{files:?}");
+}
+
+/// What a life wrote and did not sync is read by the next only when it is durable: what was read is there again, though the power goes then.
+#[test]
+fn what_was_read_is_still_there_when_the_power_goes() {
+    let (mut read_all, mut refused) = (0, 0);
+    for dies in 0..=changes() {
+        for seed in 0..24 {
+            let (disk, host) = (SimDisk::new(), Host::default());
+            host.dies_after(dies);
+            if let Ok(mut log) = open(&disk, &host) {
+                live(&mut log, 0..SENT);
+            }
+            host.kill();
+            // One change of the next life fails, or none.
+            let second = Host::default();
+            if seed < 12 {
+                let trouble = Trouble { kind: ErrorKind::Other, late: false };
+                second.fails_after(Some((seed, trouble)));
+            }
+            let Ok(log) = open(&disk, &second) else {
+                refused += 1;
+                continue;
+            };
+            let read = all(&log);
+            second.kill();
+            disk.lose_power(&mut Random::new(seed));
+            let log = open(&disk, &Host::default()).expect("opens");
+            assert!(all(&log).starts_with(&read), "dies after {dies}, seed {seed}");
+            read_all += read.len();
+        }
+    }
+    assert!(read_all > 1_000 && refused > 100, "{read_all}, {refused}");
+}
+
+/// Keys whose records are removed are durable elsewhere before that.
+#[test]
+fn keys_of_removed_records_outlive_the_power() {
+    for seed in 0..20 {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        let mut log = open(&disk, &host).expect("opens");
+        assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT);
+        drop(log);
+        host.kill();
+        let second = Host::default();
+        let log = open(&disk, &second).expect("opens");
+        lock(&log.shelf().extent).needed.insert(("job".into(), "in".into(), 0), u64::MAX);
+        log.shelf().forget();
+        assert_eq!(lock(&log.shelf().extent).segments.len(), 1);
+        second.kill();
+        disk.lose_power(&mut Random::new(seed));
+        let mut log = open(&disk, &Host::default()).expect("opens");
+        let answers = log.append((0..SENT).map(batch).collect()).expect("nothing fails");
+        let again = |answer: &Accepted| matches!(answer, Accepted::Again { .. });
+        assert!(answers.iter().all(again), "seed {seed}: {answers:?}");
+    }
+}

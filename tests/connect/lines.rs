@@ -1,12 +1,12 @@
-//! Lines over TCP, on loopback.
+//! Lines over TCP, on loopback, and of standard input.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use snapline::connect::{
-    ConnectError, LinesReader, MemorySink, OpenContext, Progress, Source, SourceReader, Stdout,
-    TcpLines, TwoPhaseSink,
+    ConnectError, LinesReader, MemorySink, OpenContext, Progress, Source, SourceReader, Stdin,
+    Stdout, TcpLines, TwoPhaseSink,
 };
 use snapline::{Dataflow, JobConfig, Level};
 
@@ -22,7 +22,7 @@ fn read(reader: &mut LinesReader, lines: usize) -> Result<Vec<String>, snapline:
     let (mut out, begun) = (Vec::new(), Instant::now());
     while out.len() < lines {
         assert!(begun.elapsed() < Duration::from_secs(20), "{out:?} after 20 s");
-        match reader.read(3, &mut out)? {
+        match reader.read((lines - out.len()).min(3), &mut out)? {
             Progress::End => break,
             Progress::Wait(pause) => std::thread::sleep(pause),
             Progress::More => {}
@@ -119,6 +119,51 @@ fn many_connect_and_the_listener_goes_with_its_reader() {
     }
 }
 
+/// One more than may be is closed at once, and there is a place when one of the others has gone.
+#[test]
+fn so_many_connections_are_read_at_a_time() {
+    use std::io::Read;
+    let address = free();
+    let mut reader = open(&TcpLines::listen(&address).max_connections(2), 0);
+    let (mut one, mut two) = (reach(&address), reach(&address));
+    for (stream, line) in [(&mut one, "a"), (&mut two, "b")] {
+        writeln!(stream, "{line}").expect("writes");
+        assert_eq!(read(&mut reader, 1).expect("reads"), [line]);
+    }
+    let mut third = reach(&address);
+    third.set_read_timeout(Some(Duration::from_secs(20))).expect("can be said");
+    assert!(matches!(third.read(&mut [0]), Ok(0)), "it is closed");
+    drop(one);
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < Duration::from_secs(20), "its place is not given back");
+        let mut next = reach(&address);
+        next.set_read_timeout(Some(Duration::from_millis(300))).expect("can be said");
+        if next.read(&mut [0]).is_ok() {
+            continue;
+        }
+        // It is still there, and silent.
+        writeln!(next, "c").expect("writes");
+        assert_eq!(read(&mut reader, 1).expect("goes on"), ["c"]);
+        break;
+    }
+    writeln!(two, "d").expect("writes");
+    assert_eq!(read(&mut reader, 1).expect("reads"), ["d"]);
+}
+
+/// An address that somebody has for a moment more, as the attempt before does, is waited for.
+#[test]
+fn an_address_is_waited_for_a_while() {
+    let held = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = held.local_addr().expect("bound").to_string();
+    let mut reader = open(&TcpLines::listen(&address), 0);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(held);
+    let mut peer = reach(&address);
+    peer.write_all(b"a\n").expect("writes");
+    assert_eq!(read(&mut reader, 1).expect("reads"), ["a"]);
+}
+
 #[test]
 fn a_reader_that_takes_nothing_makes_the_other_side_wait() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -160,4 +205,79 @@ fn the_guarantee_says_that_lines_cannot_be_read_again() {
     let lines: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
     assert_eq!(sink.committed(), lines);
     assert_eq!(Stdout::<u32>::new().delivery(), snapline::connect::Delivery::AtLeastOnce);
+}
+
+/// In the environment of the process below: what is at its standard input.
+const STDIN: &str = "SNAPLINE_LINES_STDIN";
+
+#[test]
+#[ignore = "run by the other test, as a process with something at its standard input"]
+fn reads_its_standard_input() {
+    let open = |source: Stdin, index: usize, position: Option<u64>| {
+        let context = OpenContext::new("job", "in", index, 2, attempt(1, 1));
+        source.open(&context, position).expect("opens")
+    };
+    let source = Stdin::lines().max_line_bytes(9);
+    match std::env::var(STDIN).as_deref() {
+        Ok("lines") => {
+            assert!(!source.is_replayable());
+            let mut second = open(source, 1, None);
+            assert_eq!(second.read(9, &mut Vec::new()).expect("reads"), Progress::End);
+            let mut first = open(source.skip_malformed(), 0, None);
+            assert_eq!(read(&mut first, 2).expect("reads"), ["one", "two"]);
+            assert_eq!((first.position(), first.bytes_read()), (2, Some(9)));
+            // The next attempt goes on with the lines that are left, whoever has read them into memory.
+            let position = first.position();
+            drop(first);
+            let mut first = open(source.skip_malformed(), 0, Some(position));
+            assert_eq!(read(&mut first, 9).expect("reads"), ["", "nine byte", "the last"]);
+            assert_eq!((first.position(), first.malformed()), (5, 2));
+            assert_eq!(first.bytes_read(), Some(1 + 10 + 2 + 11 + 8));
+        }
+        Ok("malformed") => {
+            let mut first = open(source, 0, None);
+            let error = typed(read(&mut first, 9));
+            assert!(matches!(error, ConnectError::Malformed { line: Some(2), .. }), "{error}");
+            assert!(error.to_string().contains("stdin, line 2: byte 1 of the line"), "{error}");
+            // The next attempt goes on behind it.
+            let mut first = open(source, 0, Some(first.position()));
+            assert_eq!(read(&mut first, 9).expect("reads"), ["fine too"]);
+        }
+        Ok("directory") => {
+            let error = typed(read(&mut open(source, 0, None), 9));
+            assert!(error.to_string().contains("stdin: cannot read"), "{error}");
+        }
+        _ => {}
+    }
+}
+
+fn with_stdin(what: &str, stdin: std::process::Stdio, lines: &[u8]) {
+    let mut child = std::process::Command::new(std::env::current_exe().expect("it runs"))
+        .args(["--exact", "lines::reads_its_standard_input", "--ignored"])
+        .env(STDIN, what)
+        .stdin(stdin)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(lines).expect("it reads");
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+fn standard_input_is_read_once_by_the_first_subtask_of_each_attempt() {
+    let lines = b"one\r\ntwo\n\nnine byte\n\xff\n0123456789\nthe last";
+    with_stdin("lines", std::process::Stdio::piped(), lines);
+    with_stdin("malformed", std::process::Stdio::piped(), b"fine\n\xff\nfine too\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_from_is_no_end_of_standard_input() {
+    let directory = std::fs::File::open("/").expect("there is one");
+    with_stdin("directory", directory.into(), b"");
 }

@@ -192,7 +192,10 @@ fn the_last_file_ends_the_input() {
     let mut out = Vec::new();
     while reader.read(1, &mut out).expect("reads") != Progress::End {}
     assert_eq!(out, [2]);
+    // Also if more comes behind the last, which it should not.
+    place.put("c", "3\n");
     assert_eq!(reader.read(1, &mut out).expect("reads"), Progress::End);
+    assert_eq!(out, [2]);
 }
 
 #[test]
@@ -227,6 +230,55 @@ fn a_file_that_is_changed_or_removed_while_it_is_read_is_named() {
         matches!(&error, ConnectError::Vanished { path: named, .. } if *named == path),
         "{error}"
     );
+}
+
+/// Each by itself is seen: another time, and another size. What is removed when it is open is read to its end.
+#[test]
+fn a_change_shows_in_the_time_or_in_the_size() {
+    let place = Place::new();
+    let source = place.source();
+    let lines: String = (0..10).map(|n| format!("{n}\n")).collect();
+    let begun = |name: &str| {
+        let path = place.put(name, &lines);
+        let mut reader = source.open(&subtask(0, 1), None).expect("opens");
+        let mut out = Vec::new();
+        while out.len() < 3 {
+            reader.read(1, &mut out).expect("reads");
+        }
+        (path, reader)
+    };
+    let changed = |path: &Path, mut reader| {
+        let error = typed(now(&mut reader));
+        assert!(matches!(&error, ConnectError::Changed { path: it } if *it == path), "{error}");
+        fs::remove_file(path).expect("removes");
+    };
+    let modified = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).expect("known");
+    let (path, reader) = begun("a");
+    std::thread::sleep(Duration::from_millis(30));
+    fs::write(&path, lines.replace('9', "8")).expect("writes");
+    changed(&path, reader);
+
+    let (path, reader) = begun("b");
+    let then = modified(&path);
+    fs::write(&path, format!("{lines}10\n")).expect("writes");
+    let file = fs::File::options().write(true).open(&path).expect("opens");
+    file.set_modified(then).expect("sets it back");
+    changed(&path, reader);
+
+    let (path, mut reader) = begun("c");
+    fs::remove_file(path).expect("removes");
+    assert_eq!(now(&mut reader).expect("reads"), (3..10).collect::<Vec<_>>());
+}
+
+/// A name that leads nowhere is that of a file which has gone since the listing.
+#[cfg(unix)]
+#[test]
+fn what_has_gone_since_it_was_listed_is_passed_over() {
+    let place = Place::new();
+    place.put("a", "1\n");
+    std::os::unix::fs::symlink(place.path().join("gone"), place.path().join("b")).expect("links");
+    let mut reader = place.source().open(&subtask(0, 1), None).expect("opens");
+    assert_eq!(now(&mut reader).expect("reads"), [1]);
 }
 
 #[test]

@@ -219,6 +219,7 @@ fn a_database_that_is_held_is_waited_for_and_does_not_hold_the_worker() {
     };
     assert!(matches!(error, SqliteError::Busy { .. }), "{error}");
     assert!(begun.elapsed() >= Duration::from_millis(100) && read.len() == 4);
+    assert!(begun.elapsed() < Duration::from_millis(4_500), "longer than was said");
 }
 
 /// Rows go into files through failures, and through a process that was stopped: each once.

@@ -269,6 +269,26 @@ fn what_was_found_is_asked_for_once_by_all_subtasks() {
 }
 
 #[test]
+fn a_look_up_waits_for_a_database_as_long_as_is_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("names.db");
+    let database = Connection::open(&path).expect("opens");
+    database.execute_batch("CREATE TABLE names (id, name)").expect("makes it");
+    let sql = "SELECT name FROM names WHERE id = ?1";
+    let lookup = SqliteLookup::new(&path, sql, |id: &i64| *id, |row| row.get::<_, String>(0))
+        .busy_timeout(Duration::from_millis(200));
+    let mut client = lookup.open(&context(0, attempt(1, 1))).expect("opens");
+    database.execute_batch("BEGIN EXCLUSIVE").expect("holds it");
+    let begun = std::time::Instant::now();
+    let error = sqlite(client.look_up(&1));
+    assert!(matches!(error, SqliteError::Busy { .. }), "{error}");
+    let waited = begun.elapsed();
+    assert!((Duration::from_millis(200)..Duration::from_millis(4_500)).contains(&waited));
+    database.execute_batch("ROLLBACK").expect("lets go");
+    assert_eq!(client.look_up(&1).expect("answers"), None);
+}
+
+#[test]
 fn records_are_looked_up_in_a_table() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("names.db");

@@ -166,6 +166,16 @@ fn brings_nothing(line: &str) -> bool {
     effects.is_some_and(|effects| effects.iter().all(|effect| effect.get("Disarm").is_some()))
 }
 
+/// Whether in a line a timer fired for nothing and was armed again: as if it had not fired yet (SPEC 2.7).
+fn fired_for_nothing(line: &str) -> bool {
+    let line: Value = serde_json::from_str(line).expect("it was JSON");
+    let of = &line["what"]["coordinator"];
+    let timer = &of["event"]["Fired"];
+    !timer.is_null()
+        && of["verdict"].get("Ignored").is_some()
+        && of["effects"] == serde_json::json!([{ "Arm": timer }])
+}
+
 /// The name of the event that a machine takes in a line.
 fn event(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).expect("it was JSON");
@@ -200,6 +210,9 @@ fn reason(
         }
         Edit::Drop { line } if same && is(*line, "{\"Ignored\"") && is(*line, "\"effects\":[]") => {
             Some("dropped: an event that its machine ignored")
+        }
+        Edit::Drop { line } if same && fired_for_nothing(&lines[*line]) => {
+            Some("dropped: a timer that fired for nothing, and was armed again")
         }
         Edit::Drop { line } if may_be_lost(*line) && brings_nothing(&lines[*line]) => Some(
             "dropped: a message or an answer that brought nothing about, and may never be heard",

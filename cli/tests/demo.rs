@@ -208,9 +208,9 @@ fn garbage_is_deleted_and_nothing_else() {
     let orphan = blobs[0].with_file_name(format!("{}-{rest}", "0".repeat(number.len() - 1) + "1"));
     fs::copy(&blobs[0], &orphan).expect("copied");
     snapline(&["gc", &checkpoints(&dir), "--dry-run"])
-        .is(0, &["0 checkpoints and 1 blobs", "would be deleted"]);
+        .is(0, &["0 checkpoints and 1 blob, ", "would be deleted"]);
     assert!(orphan.exists());
-    snapline(&["gc", &checkpoints(&dir)]).is(0, &["0 checkpoints and 1 blobs", "deleted"]);
+    snapline(&["gc", &checkpoints(&dir)]).is(0, &["0 checkpoints and 1 blob, ", "deleted"]);
     assert_eq!((files(&dir, "checkpoints"), files(&dir, "blobs")), (manifests, blobs));
     snapline(&["inspect", &checkpoints(&dir), "--verify"]).is(0, &["0 defects"]);
 }

@@ -160,7 +160,7 @@ impl Run {
                     let count = model.entry(key(step)).or_default();
                     *count = count.wrapping_add(1);
                     let count = *count;
-                    if count % forget == 0 {
+                    if count.is_multiple_of(forget) {
                         model.remove(&key(step));
                     }
                     (key(step), step, count)

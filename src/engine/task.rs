@@ -296,7 +296,7 @@ impl Task {
             let position = images.into_iter().find(|named| named.state == super::body::POSITION);
             self.stale_position = position;
         }
-        let (records, progress) = self.body.read(self.reading.limit())?;
+        let (records, progress) = self.reading.read(|limit| self.body.read(limit))?;
         self.count(records);
         match progress {
             Progress::More => Ok(Step::Worked),

@@ -14,18 +14,28 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Reading {
     limit: usize,
+    /// Whether there was as much to read the last time. A step that was short because there was little says nothing.
+    filled: bool,
     /// When the turn began that is under way.
     begun: Option<Instant>,
 }
 
 impl Reading {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, begun: None }
+        Self { limit, filled: false, begun: None }
     }
 
-    /// How many records to read.
-    pub(super) const fn limit(&self) -> usize {
-        self.limit
+    /// Reads, by what is given how many records to read at most and says how many it has read.
+    ///
+    /// # Errors
+    /// Its error.
+    pub(super) fn read<P, E>(
+        &mut self,
+        read: impl FnOnce(usize) -> Result<(usize, P), E>,
+    ) -> Result<(usize, P), E> {
+        let (records, progress) = read(self.limit)?;
+        self.filled = records >= self.limit;
+        Ok((records, progress))
     }
 
     /// A turn begins.
@@ -37,7 +47,9 @@ impl Reading {
     pub(crate) fn ends(&mut self, now: Instant) {
         let Some(begun) = self.begun.take() else { return };
         match now.saturating_duration_since(begun) {
-            took if took < SHORT => self.limit = (self.limit * 2).min(MOST.max(self.limit)),
+            took if took < SHORT && self.filled => {
+                self.limit = (self.limit * 2).min(MOST.max(self.limit));
+            }
             took if took > LONG => self.shrink(LEAST),
             _ => {}
         }
@@ -58,10 +70,28 @@ mod tests {
     use super::*;
 
     fn turn(reading: &mut Reading, took: Duration) -> usize {
+        turn_of(reading, took, usize::MAX)
+    }
+
+    /// A turn in which there are so many records.
+    fn turn_of(reading: &mut Reading, took: Duration, records: usize) -> usize {
         let now = Instant::now();
         reading.begins(now);
+        let read = reading.read(|limit| Ok::<_, ()>((limit.min(records), ())));
+        assert!(read.is_ok_and(|(read, ())| read <= records));
         reading.ends(now + took);
-        reading.limit()
+        reading.limit
+    }
+
+    #[test]
+    fn little_to_read_is_no_reason_to_read_more() {
+        let mut reading = Reading::new(1024);
+        assert_eq!(
+            [0, 1, 1023].map(|records| turn_of(&mut reading, SHORT / 2, records)),
+            [1024; 3]
+        );
+        assert_eq!(turn_of(&mut reading, SHORT / 2, 1024), 2048);
+        assert_eq!(turn_of(&mut reading, LONG * 2, 1), 1024);
     }
 
     #[test]
@@ -74,7 +104,7 @@ mod tests {
         for _ in 0..20 {
             turn(&mut reading, long);
         }
-        assert_eq!(reading.limit(), LEAST);
+        assert_eq!(reading.limit, LEAST);
         assert_eq!(turn(&mut reading, short), 2 * LEAST);
     }
 
@@ -83,11 +113,11 @@ mod tests {
         let mut reading = Reading::new(MOST);
         for expected in [2048, 1024, 1000, 1000] {
             reading.waits(1000);
-            assert_eq!(reading.limit(), expected);
+            assert_eq!(reading.limit, expected);
         }
         let mut reading = Reading::new(16);
         reading.waits(1000);
-        assert_eq!(reading.limit(), 16, "it is no reason to read more");
+        assert_eq!(reading.limit, 16, "it is no reason to read more");
     }
 
     #[test]

@@ -12,8 +12,13 @@
 
 mod child;
 mod clocked;
+#[allow(dead_code, reason = "its main is not run here")]
+#[path = "../../examples/custom_sink.rs"]
+mod custom_sink;
 mod fired;
 mod joined;
+#[cfg(all(feature = "formats", feature = "http", feature = "parquet", feature = "sqlite"))]
+mod kept;
 mod mortal;
 #[path = "../pipelines/noted.rs"]
 mod noted;
@@ -81,6 +86,11 @@ impl Tally {
 #[ignore = "run by the other test, as the processes that are killed"]
 fn child() {
     if let Ok(job) = std::env::var(CHILD) {
+        #[cfg(all(feature = "formats", feature = "http", feature = "parquet", feature = "sqlite"))]
+        if let Some(kept) = job.strip_prefix(kept::KEPT) {
+            mortal::arm(std::env::var(KILL_AT).ok().as_deref());
+            return kept::run(kept);
+        }
         child::run(&job, std::env::var(KILL_AT).ok().as_deref());
     }
 }
@@ -154,7 +164,7 @@ fn run(plan: &Plan, tally: &Mutex<Tally>) {
     let mut finished = false;
     // The planned lives, and then one that nobody kills; it also shows that a job that has finished does nothing any more.
     for (number, life) in plan.lives.iter().chain([&Life::Natural]).enumerate() {
-        let came = live(&job, *life).unwrap_or_else(|wrong| {
+        let came = live(&job, *life, dir.path()).unwrap_or_else(|wrong| {
             let kept = dir.path().display();
             panic!("life {number} of {plan:?} in {kept} (removed): {wrong}")
         });
@@ -196,10 +206,16 @@ struct Came {
     checkpoints: u64,
 }
 
-fn live(job: &str, life: Life) -> Result<Came, String> {
+/// Runs a job in this directory until its life ends.
+fn live(job: &str, life: Life, dir: &Path) -> Result<Came, String> {
     let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
     command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads", "1"]);
-    command.env(CHILD, job).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .current_dir(dir)
+        .env(CHILD, job)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     if let Life::Point(point, count) = life {
         command.env(KILL_AT, format!("{}:{count}", POINTS[point]));
     }

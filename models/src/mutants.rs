@@ -72,11 +72,11 @@ mutants! {
         Scenario { checkpoints: 2, faults: Faults { failed_snapshots: 1, ..NONE }, ..sharing(chain()) };
     ClaimsAlike, "claims-alike", NoLoss,
         "Of two coordinators that chose the same term, the store lets both claim it.",
-        "split brain: Laminar 83b7b958; a lease that two hold",
+        "split brain: LaminarDB commit 83b7b958; a lease that two hold",
         Scenario { faults: Faults { zombie_coordinators: 1, ..NONE }, ..slow(chain()) };
     CollectBlobsFirst, "collect-blobs-first", Restorable,
         "Blobs of a subsumed checkpoint are deleted before its manifest is.",
-        "GC order: A#1076 and the like",
+        "GC order: Arroyo #1076 and the like",
         Scenario { checkpoints: 2, ..retaining(chain()) };
     CollectByCreator, "collect-by-creator", Restorable,
         "A blob is deleted with the checkpoint that wrote it, whoever still refers to it.",
@@ -84,11 +84,11 @@ mutants! {
         Scenario { checkpoints: 2, ..sharing(chain()) };
     CollectIgnoresBase, "collect-ignores-base", Restorable,
         "The base of a checkpoint under way may be deleted once it is subsumed.",
-        "FLINK-29913 with several checkpoints under way; RW addc87d3aa5",
+        "FLINK-29913 with several checkpoints under way; RisingWave commit addc87d3aa5",
         Scenario { checkpoints: 3, max_concurrent: 2, ..sharing(chain()) };
     CollectIgnoresPending, "collect-ignores-pending", Restorable,
         "Blobs of a checkpoint under way count as garbage.",
-        "GC candidates computed before pins are read: RW addc87d3aa5, RW fb715545445",
+        "GC candidates computed before pins are read: RisingWave commit addc87d3aa5, RisingWave commit fb715545445",
         Scenario { checkpoints: 2, ..retaining(chain()) };
     CollectNothing, "collect-nothing", NoLeak,
         "Nothing is ever deleted.",
@@ -122,23 +122,23 @@ mutants! {
         };
     EmptyNotWritten, "empty-not-written", Restorable,
         "A sink without data in an epoch acknowledges without writing.",
-        "RW#26492: an empty cycle acked without being persisted",
+        "RisingWave #26492: an empty cycle acked without being persisted",
         slow(two_sinks());
     EndedTakesNoPart, "ended-takes-no-part", Progress,
         "A source whose input has ended ignores triggers.",
-        "finished input never aligns; FLINK-26403, L 4472360a",
+        "finished input never aligns; FLINK-26403, LaminarDB commit 4472360a",
         slow(pair());
     FactsBeforeFence, "facts-before-fence", NoLoss,
         "A new coordinator reads what is there before it raises the fence.",
-        "RW#27084: reconciliation not fenced; FLINK-22502",
+        "RisingWave #27084: reconciliation not fenced; FLINK-22502",
         Scenario { faults: Faults { zombie_coordinators: 1, ..NONE }, ..slow(chain()) };
     FailsOverDuringWrite, "fails-over-during-write", NoLoss,
         "A failover does not wait for the manifest write in flight.",
-        "restart while a completion handler is between check and act; J 806e16227a",
+        "restart while a completion handler is between check and act; Hazelcast Jet commit 806e16227a",
         crashing(slow(chain()));
     FenceForgotten, "fence-forgotten", IdsMonotone,
         "Deletion takes the fence with it.",
-        "fence deleted by GC; KAFKA-9144, Jet d52982f0e8",
+        "fence deleted by GC; KAFKA-9144, Hazelcast Jet commit d52982f0e8",
         retaining(chain());
     ForgetsIncomplete, "forgets-incomplete", Restorable,
         "What a source has read is dropped at its barrier, before the checkpoint is complete.",
@@ -154,7 +154,7 @@ mutants! {
         Scenario { faults: Faults { coordinator_crashes: 1, ..NONE }, ..slow(chain()) };
     InDoubtForgotten, "in-doubt-forgotten", NoLoss,
         "A restored sink does not know the transactions its checkpoint holds, and rolls them back.",
-        "in-doubt transaction dropped on recovery; Laminar #250",
+        "in-doubt transaction dropped on recovery; LaminarDB #250",
         crashing(slow(chain()));
     LocalNamesKept, "local-names-kept", OneNameOneContent,
         "Blobs are named by a counter of the writer; a name that is there is taken for already written.",
@@ -182,11 +182,11 @@ mutants! {
         Scenario { checkpoints: 2, ..slow(chain()) };
     NoAlignment, "no-alignment", CutClean,
         "Inputs whose barrier arrived are read on.",
-        "RW df1ac5f7f6e: a barrier forwarded unaligned; RW 28bf4a3d1c6",
+        "RisingWave commit df1ac5f7f6e: a barrier forwarded unaligned; RisingWave commit 28bf4a3d1c6",
         slow(pair());
     NoFence, "no-fence", Fenced,
         "The store lets a deposed coordinator's manifest through.",
-        "L d0df7ed9: fence never raised; L 83b7b958",
+        "LaminarDB commit d0df7ed9: fence never raised; LaminarDB commit 83b7b958",
         Scenario { faults: Faults { zombie_coordinators: 1, ..NONE }, ..slow(chain()) };
     NoResend, "no-resend", Progress,
         "A completion notice that was lost is not repeated.",
@@ -194,7 +194,7 @@ mutants! {
         Scenario { faults: Faults { losses: 1, ..NONE }, ..slow(chain()) };
     NoTimeout, "no-timeout", Progress,
         "A checkpoint under way is waited for without end.",
-        "Jet 97f2654f01; FLINK-17351",
+        "Hazelcast Jet commit 97f2654f01; FLINK-17351",
         Scenario { faults: Faults { losses: 1, ..NONE }, ..slow(chain()) };
     NotResetBeforeFirst, "not-reset-before-first", CutComplete,
         "When there is no checkpoint to restore, sources go on where they were.",
@@ -206,11 +206,11 @@ mutants! {
         slow(chain());
     OffsetEmpty, "offset-empty", CutClean,
         "A checkpoint behind a restore records empty offsets.",
-        "L a47bebbb: empty source offsets; FE ba2c9755b",
+        "LaminarDB commit a47bebbb: empty source offsets; Feldera commit ba2c9755b",
         Scenario { checkpoints: 2, ..crashing(slow(chain())) };
     OldWritersAdmitted, "old-writers-admitted", Fenced,
         "The external system takes transactions from writers of an ended attempt.",
-        "zombie writers: KAFKA-5231, RW#27180",
+        "zombie writers: KAFKA-5231, RisingWave #27180",
         Scenario {
             records: 1,
             faults: Faults { crashes: 1, zombie_tasks: 1, ..NONE },
@@ -222,15 +222,15 @@ mutants! {
         slow(pair());
     OrphansLeft, "orphans-left", NoLeak,
         "A new attempt leaves the transactions of earlier ones alone.",
-        "Jet ed4cc0cfd5, Jet 3b8407f221: lingering transactions",
+        "Hazelcast Jet commit ed4cc0cfd5, Hazelcast Jet commit 3b8407f221: lingering transactions",
         crashing(slow(chain()));
     OutrunsRecommit, "outruns-recommit", NoLoss,
         "A restored sink goes on before its replayed commits are resolved, and forgets them.",
-        "workers outrun the replayed commit; Laminar #250",
+        "workers outrun the replayed commit; LaminarDB #250",
         crashing(slow(chain()));
     PartialFanOut, "partial-fan-out", CutComplete,
         "On its last output a task sends the barrier before the record that belongs in front of it.",
-        "Jet c1fed84abe: partial fan-out across the barrier",
+        "Hazelcast Jet commit c1fed84abe: partial fan-out across the barrier",
         wide(slow(diamond()));
     PrepareAfterAck, "prepare-after-ack", NoLoss,
         "A transaction is prepared only when it is to be committed.",
@@ -242,11 +242,11 @@ mutants! {
         Scenario { checkpoints: 2, ..crashing(slow(chain())) };
     RetrySwallowed, "retry-swallowed", FinishedComplete,
         "A commit that was refused for now, or of unknown outcome, counts as committed.",
-        "L 825be1a0: sink-commit failures counted as success",
+        "LaminarDB commit 825be1a0: sink-commit failures counted as success",
         refusing(slow(chain()));
     RollsBackHeld, "rolls-back-held", NoLoss,
         "Recovery rolls back every prepared transaction, those a completed checkpoint holds too.",
-        "Laminar 1c45f510",
+        "LaminarDB commit 1c45f510",
         crashing(slow(chain()));
     RollsBackOnFailure, "rolls-back-on-failure", NoLoss,
         "A sink that fails rolls back what it had prepared.",
@@ -278,7 +278,7 @@ mutants! {
         Scenario { faults: Faults { failed_snapshots: 1, ..NONE }, ..slow(chain()) };
     UnknownIsApplied, "unknown-is-applied", CommitAfterComplete,
         "A manifest write of unknown outcome counts as durable.",
-        "ambiguous store write: L 83b7b958",
+        "ambiguous store write: LaminarDB commit 83b7b958",
         Scenario { faults: Faults { unknown_writes: 1, ..NONE }, ..slow(chain()) };
     UnknownIsNotApplied, "unknown-is-not-applied", StopIsFinal,
         "A manifest write of unknown outcome counts as failed.",
@@ -291,7 +291,7 @@ mutants! {
         };
     WaitsForPayloadOnly, "waits-for-payload-only", Restorable,
         "A sink that never got a record is not waited for.",
-        "wait set derived from payload: L 84a56449",
+        "wait set derived from payload: LaminarDB commit 84a56449",
         slow(chain());
 }
 

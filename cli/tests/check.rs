@@ -173,6 +173,26 @@ edge = [
         ("typo", &format!("recrods = 2\n{CHAIN}"), &["line 1, column 1", "`recrods`", "`records`"]),
         ("syntax", "[[operator]\n", &["line 1, column "]),
         ("many", &format!("records = 200\n{CHAIN}"), &["record identities", "the limit is 64"]),
+        (
+            "id-block",
+            &format!("id-block = 9223372036854775807\n{CHAIN}"),
+            &["the id block is 9223372036854775807; it must be at most 4294967296"],
+        ),
+        (
+            "retained",
+            &format!("retained = 9223372036854775807\n{CHAIN}"),
+            &["the number of retained checkpoints is 9223372036854775807; it must be at most"],
+        ),
+        (
+            "concurrent",
+            &format!("max-concurrent = 9223372036854775807\n{CHAIN}"),
+            &["the number of concurrent checkpoints is 9223372036854775807; it must be at most"],
+        ),
+        (
+            "parallelism",
+            &CHAIN.replace("\"source\"\n", "\"source\"\nparallelism = 9223372036854775807\n"),
+            &["subtasks; the limit is "],
+        ),
     ] {
         let path = file(&format!("{name}.toml"), text);
         let run = snapline(&["check", "--topology", &path]).is(2, parts);

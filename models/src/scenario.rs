@@ -219,9 +219,14 @@ pub enum ScenarioError {
     TooManyRecords(usize),
     /// A number that must be at least 1 is 0; names it.
     Zero(&'static str),
+    /// A number is above what any run needs, and ids counted up by it would not fit; names it, and holds the number and its limit.
+    TooLarge(&'static str, u64, u64),
     /// The narrow operator is not in the topology.
     NoSuchOperator(String),
 }
+
+/// Numbers that a scenario counts ids up by, or compares counts with, are not above this: sums of them fit into what holds an id.
+const MAX_NUMBER: u64 = 1 << 32;
 
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -233,6 +238,9 @@ impl fmt::Display for ScenarioError {
                  the limit is 64: ask for fewer records"
             ),
             Self::Zero(what) => write!(f, "{what} must be at least 1"),
+            Self::TooLarge(what, value, most) => {
+                write!(f, "{what} is {value}; it must be at most {most}")
+            }
             Self::NoSuchOperator(name) => write!(f, "there is no operator `{name}` to keep narrow"),
         }
     }
@@ -285,14 +293,18 @@ impl Setup {
     /// [`ScenarioError`], naming what is wrong.
     pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
         let topology = scenario.plan.clone().build()?;
+        // A topology file and a trace say these numbers: they are bounded before anything is computed with them.
         for (what, value) in [
             ("the number of records per source", u64::from(scenario.records)),
             ("the channel capacity", u64::from(scenario.capacity)),
             ("the id block", scenario.id_block),
             ("the number of concurrent checkpoints", scenario.max_concurrent as u64),
+            ("the number of retained checkpoints", scenario.retained.unwrap_or(1) as u64),
         ] {
-            if value == 0 {
-                return Err(ScenarioError::Zero(what));
+            match value {
+                0 => return Err(ScenarioError::Zero(what)),
+                1..=MAX_NUMBER => {}
+                _ => return Err(ScenarioError::TooLarge(what, value, MAX_NUMBER)),
             }
         }
         if let Some(name) = &scenario.narrow

@@ -112,6 +112,9 @@ fn what_is_wrong_is_named() {
     assert!(field.contains("unknown field `colour`"), "{field}");
     let scenario = says(edited(|value| value["scenario"]["records"] = json!("many")));
     assert!(scenario.starts_with("a field of the scenario is missing or wrong"), "{scenario}");
+    let block = edited(|value| value["scenario"]["id_block"] = json!(1_u64 << 63)).expect("read");
+    let block = block.replay().expect_err("it is wrong").to_string();
+    assert!(block.contains("the id block is 9223372036854775808; it must be at most"), "{block}");
     let step = says(edited(|value| value["steps"][3]["action"] = json!({"fly": {}})));
     assert!(step.starts_with("step 4 is not an action") && step.contains("fly"), "{step}");
 }

@@ -1,7 +1,7 @@
 //! Reading a run trace (SPEC 11.5-11.7). Whatever the file holds, it is a trace or an error that names the line and the field.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use snapline_protocol::topology::{Topology, TopologyError};
@@ -11,6 +11,9 @@ use super::format::{FORMAT, Header, Line, VERSION, What};
 
 /// A line is never longer: an inventory of a thousand checkpoints of 256 subtasks fits.
 const LONGEST: usize = 64 << 20;
+
+/// A file is never longer: some lines a checkpoint and task come to that in years.
+const LONGEST_FILE: u64 = 1 << 30;
 
 /// Numbers that a configuration has in its header are not beyond this: so no sum of ids is beyond what a number holds.
 const LARGEST: u64 = 1 << 48;
@@ -28,7 +31,36 @@ pub struct RunTrace {
 pub(super) struct Run {
     pub(super) header: Header,
     pub(super) topology: Topology,
-    pub(super) lines: Vec<(Line, Event)>,
+    /// Whether its coordinator has claimed its term.
+    pub(super) has_claimed: bool,
+    /// The lines after the first, as they are in the file: as JSON in memory they would take forty times as much.
+    text: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Run {
+    /// Adds a line, once it is known that it can be read.
+    fn push(&mut self, text: &str, number: u64) -> Result<(), Wrong> {
+        let (line, _) = further(text, number)?;
+        self.has_claimed |= matches!(line.what, What::Store { first: Some(_), .. });
+        self.text.push_str(text);
+        self.ends.push(self.text.len());
+        Ok(())
+    }
+
+    /// The lines after the first.
+    pub(super) fn lines(&self) -> impl ExactSizeIterator<Item = (Line, Event)> {
+        (0..self.ends.len()).map(|place| self.line(place))
+    }
+
+    /// One of them, by its place.
+    pub(super) fn line(&self, place: usize) -> (Line, Event) {
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let read = further(&self.text[start..self.ends[place]], place as u64 + 1);
+        // Invariant: a line is kept only after it was read.
+        read.expect("it was read before")
+    }
 }
 
 /// Why a file is no run trace that can be read.
@@ -52,6 +84,8 @@ pub enum Wrong {
     NoTraces,
     /// It is not UTF-8.
     NotText,
+    /// The file is longer than 1 GiB.
+    FileTooLong,
     /// It is longer than any line that is written; holds its length in bytes.
     TooLong(usize),
     /// It is not JSON.
@@ -93,6 +127,10 @@ impl fmt::Display for ReadError {
             Wrong::Io(error) => write!(f, ": cannot be read: {error}"),
             Wrong::NoTraces => f.write_str(": there is no run trace in it, no file *.ndjson"),
             Wrong::NotText => f.write_str(": it is not UTF-8"),
+            Wrong::FileTooLong => write!(
+                f,
+                ": it is longer than {LONGEST_FILE} bytes; no run trace that is written is: is it one?"
+            ),
             Wrong::TooLong(length) => {
                 write!(
                     f,
@@ -152,8 +190,7 @@ impl RunTrace {
             match &mut trace.run {
                 None => trace.run = Some(first(text).map_err(|wrong| at(number, wrong))?),
                 Some(run) => {
-                    let read = further(text, place as u64).map_err(|wrong| at(number, wrong))?;
-                    run.lines.push(read);
+                    run.push(text, place as u64).map_err(|wrong| at(number, wrong))?;
                 }
             }
         }
@@ -170,11 +207,15 @@ impl RunTrace {
             let path = path.as_ref();
             for file in files(path)? {
                 let name = file.display().to_string();
-                let bytes = std::fs::read(&file).map_err(|error| ReadError {
-                    file: name.clone(),
-                    line: 0,
-                    wrong: Wrong::Io(error),
-                })?;
+                let wrong = |wrong| ReadError { file: name.clone(), line: 0, wrong };
+                let open = std::fs::File::open(&file).map_err(|error| wrong(Wrong::Io(error)))?;
+                let mut bytes = Vec::new();
+                // One more than is read, so that a longer one is seen, whatever it says of its length.
+                let read = open.take(LONGEST_FILE + 1).read_to_end(&mut bytes);
+                read.map_err(|error| wrong(Wrong::Io(error)))?;
+                if bytes.len() as u64 > LONGEST_FILE {
+                    return Err(wrong(Wrong::FileTooLong));
+                }
                 traces.push(Self::read(&name, &bytes)?);
             }
         }
@@ -201,9 +242,12 @@ impl RunTrace {
         self.run.as_ref().map(|run| &run.header)
     }
 
-    /// The lines behind the first.
-    pub fn lines(&self) -> impl ExactSizeIterator<Item = &Line> {
-        self.run.as_ref().map_or(&[][..], |run| &run.lines).iter().map(|(line, _)| line)
+    /// The lines after the first. Each is parsed when it is asked for, so that a trace takes little more memory than its file.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = Line> {
+        let count = self.run.as_ref().map_or(0, |run| run.ends.len());
+        let run = self.run.as_ref();
+        // Invariant: without a run there are no places.
+        (0..count).map(move |place| run.expect("it has lines").line(place).0)
     }
 
     /// How many bytes of an unfinished line are at the end: what was being written when the process was killed.
@@ -256,7 +300,7 @@ fn first(text: &str) -> Result<Run, Wrong> {
         return Err(field("id_block", "it is from 1 to 2^48"));
     }
     let topology = header.plan.clone().build().map_err(Wrong::Topology)?;
-    Ok(Run { header, topology, lines: Vec::new() })
+    Ok(Run { header, topology, has_claimed: false, text: String::new(), ends: Vec::new() })
 }
 
 fn further(text: &str, expected: u64) -> Result<(Line, Event), Wrong> {

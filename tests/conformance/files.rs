@@ -87,7 +87,7 @@ fn what_is_kept_is_as_the_protocol_has_it() {
         assert!(replayed.torn.is_empty());
         for (trace, (_, lines)) in traces.iter().zip(&files) {
             // Written again it is what was written.
-            let again = trace.lines().map(|line| serde_json::to_string(line).expect("JSON"));
+            let again = trace.lines().map(|line| serde_json::to_string(&line).expect("JSON"));
             assert!(again.eq(lines[1..].iter().cloned()), "{}", trace.name());
         }
     }

@@ -63,7 +63,7 @@ pub(crate) fn scene_of_runs(traces: &[RunTrace]) -> Result<Scene, String> {
         watch.run_begins(header.term);
         for (place, line) in trace.lines().enumerate() {
             let stand = stands.remove(&(trace.name().to_owned(), place + 2));
-            watch.line(line, stand);
+            watch.line(&line, stand);
             if difference.is_some_and(|it| it.file == trace.name() && it.line == place + 2) {
                 broken = Some(watch.step);
             }

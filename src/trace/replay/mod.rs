@@ -158,7 +158,7 @@ pub fn replay_telling<T: Borrow<RunTrace>>(
     let mut end = DefaultHasher::new();
     for runs in jobs.values_mut() {
         // Of several that chose a term, the one that has it is the last.
-        runs.sort_by_key(|(trace, run)| (run.header.term, has_claimed(run), trace.name()));
+        runs.sort_by_key(|(trace, run)| (run.header.term, run.has_claimed, trace.name()));
         let mut history = History::new(ahead(runs));
         let mut before: Option<Term> = None;
         for (trace, run) in runs {
@@ -166,7 +166,8 @@ pub fn replay_telling<T: Borrow<RunTrace>>(
             before = Some(run.header.term);
             tally.runs += 1;
             let mut life = Life::new(run);
-            for (place, (line, event)) in run.lines.iter().enumerate() {
+            for (place, (line, event)) in run.lines().enumerate() {
+                let (line, event) = (&line, &event);
                 life.line(run, line, event, &mut history, &mut tally).map_err(|breach| {
                     Box::new(Difference {
                         file: trace.name().to_owned(),
@@ -192,15 +193,11 @@ pub fn replay_telling<T: Borrow<RunTrace>>(
     Ok(Replayed { tally, torn: traces.filter_map(torn).collect(), end: end.finish() })
 }
 
-fn has_claimed(run: &Run) -> bool {
-    run.lines.iter().any(|(line, _)| matches!(line.what, What::Store { first: Some(_), .. }))
-}
-
 /// What runs do that others may come upon, though the others are replayed first.
 fn ahead(runs: &[(&RunTrace, &Run)]) -> Ahead {
     let mut ahead = Ahead::default();
     for (number, (_, run)) in (1..).zip(runs) {
-        for (line, _) in &run.lines {
+        for (line, _) in run.lines() {
             match &line.what {
                 What::CommitCall { txn } => _ = ahead.calls.insert(*txn, number),
                 What::Aligner { effects, .. } => {
@@ -249,13 +246,13 @@ fn who(run: &Run, line: &Line) -> String {
 }
 
 fn lines_before(run: &Run, place: usize) -> Vec<(usize, String)> {
-    let line = &run.lines[place].0;
+    let (line, _) = run.line(place);
     let same = |other: &Line| {
         other.task == line.task && (line.task.is_none() || other.attempt == line.attempt)
     };
-    let before = run.lines[..place].iter().enumerate().rev();
-    let before = before.filter(|(_, (other, _))| same(other)).take(BEFORE);
-    let mut before: Vec<_> = before.map(|(at, (other, _))| (at + 2, told(other))).collect();
+    let before = (0..place).rev().map(|at| (at, run.line(at).0));
+    let before = before.filter(|(_, other)| same(other)).take(BEFORE);
+    let mut before: Vec<_> = before.map(|(at, other)| (at + 2, told(&other))).collect();
     before.reverse();
     before
 }

@@ -51,9 +51,40 @@ pub enum Command {
 const EXITS: &str = "Exit status: 0 if all is well; 1 if a law is broken, data may be lost, the check was vacuous or a pinned count \
                      changed; 2 if the command line or a file is wrong; 3 if it was stopped by a limit or Ctrl-C";
 
+const CHECK_HELP: &str = "\
+A topology file is TOML: a table [[operator]] for each operator and a table [[edge]] for each edge. The other keys have defaults.
+
+  [[operator]]  name, role = \"source\", \"transform\" or \"sink\", parallelism (1)
+  [[edge]]      from, to, wiring = \"forward\" or \"all-to-all\"
+  mode                 \"exactly-once\" (default) or \"at-least-once\"
+  records              records of each source subtask (2)
+  checkpoints          checkpoints to take; those needed to finish come on top (1)
+  capacity             records that a channel holds (1)
+  stop                 \"drain\" or \"suspend\": the job is stopped too
+  retained             completed checkpoints that are kept; without it nothing is deleted
+  shared               true: snapshots share unchanged blobs with their base (false)
+  forgets              true: sources drop what no kept checkpoint needs (false)
+  id-block             checkpoint ids reserved at a time (8)
+  max-concurrent       checkpoints under way at once (1)
+  tolerable-failures   checkpoints in a row that may fail (2)
+  narrow               the name of an operator that gets only the first record of each source
+  prompt-writes        false: every task writes its snapshot in the background, not only sinks (true)
+  sink                 \"transactional\" (default), \"atomic-rename\", \"prepare-transaction\",
+                       \"producer-with-timeout\", \"producer-with-epoch\", \"marker-in-transaction\"; or a table [sink]:
+                       prepared = \"survives\", \"until-timeout\", \"until-new-attempt\" or \"in-checkpoint\",
+                       commit = \"by-name\", \"by-producer\" or \"blind\", fences = true or false
+  [faults]             how often each may strike in a run; crashes (1), the others 0 but drops where the sink has a
+                       timeout: coordinator-crashes, zombie-tasks, zombie-coordinators, losses, duplicates, delays,
+                       unknown-writes, refused-writes, failed-snapshots, unknown-commits, refused-commits, drops, timeouts
+  [queued]             true: messages of this kind may arrive late and out of order: triggers (true), aborts, completes,
+                       acks, reports (false)
+
+Exit status: 0 if all is well; 1 if a law is broken, data may be lost, the check was vacuous or a pinned count changed; 2 if the command line \
+or a file is wrong; 3 if it was stopped by a limit or Ctrl-C";
+
 /// `snapline check`.
 #[derive(Args, Clone, Debug, Default)]
-#[command(after_help = EXITS)]
+#[command(after_help = CHECK_HELP)]
 pub struct CheckArgs {
     /// Configurations to explore; --list shows them. With none, those of --ci.
     #[arg(value_name = "NAME", conflicts_with_all = ["ci", "deep", "all", "topology"])]
@@ -76,8 +107,8 @@ pub struct CheckArgs {
     /// Stop after this many seconds in all.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub timeout: Option<Duration>,
-    /// Stop when the process takes more memory than this.
-    #[arg(long, value_name = "MIB")]
+    /// Stop when the process takes more memory than this, such as 512MiB or 8GiB; a number alone is in MiB.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub max_memory: Option<u64>,
     /// Which explorer runs; all come to the same counts.
     #[arg(long, value_enum, default_value_t)]
@@ -108,7 +139,7 @@ pub struct MutantsArgs {
     /// Write the results to a JSON file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the shortest counterexample of each mutant to a file NAME.json in this directory.
+    /// Write the shortest counterexample of each mutant to a file NAME.json in this directory, for `snapline trace`; the files are listed.
     #[arg(long, value_name = "DIR")]
     pub trace: Option<PathBuf>,
     /// Write a report into a directory: a page with the story of each mutant's end, JUnit XML and JSON.
@@ -507,6 +538,38 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes, from a number with a unit; a number alone is in MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 14] = [
+        ("", 1 << 20),
+        ("b", 1),
+        ("k", 1 << 10),
+        ("kib", 1 << 10),
+        ("kb", 1_000),
+        ("m", 1 << 20),
+        ("mib", 1 << 20),
+        ("mb", 1_000_000),
+        ("g", 1 << 30),
+        ("gib", 1 << 30),
+        ("gb", 1_000_000_000),
+        ("t", 1 << 40),
+        ("tib", 1 << 40),
+        ("tb", 1_000_000_000_000),
+    ];
+    let wanted =
+        || "a size from 1 byte is wanted, such as 512MiB, 8GiB or 2GB; a number alone is in MiB";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (_, bytes) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wanted)?;
+    let number: u64 = number.parse().map_err(|_| wanted())?;
+    match number.checked_mul(*bytes) {
+        Some(0) => Err(wanted().into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("it is more than 16 EiB".into()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
     seconds.ok_or_else(|| "a number of seconds is wanted, such as 90 or 0.5".into())
@@ -536,6 +599,56 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_has_units() {
+        let right = [
+            ("1", 1 << 20),
+            ("512MiB", 512 << 20),
+            ("512 MiB", 512 << 20),
+            ("8G", 8 << 30),
+            ("2gb", 2_000_000_000),
+            ("64k", 64 << 10),
+            ("3B", 3),
+            ("1TiB", 1 << 40),
+        ];
+        for (text, bytes) in right {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "0GiB", "MiB", "-1", "1.5G", "8 gibs", "18446744073709551615", "1EiB"]
+        {
+            assert!(memory(text).is_err(), "{text}");
+        }
+    }
+
+    /// A key that the file's reader knows and the help does not say would stay a secret.
+    #[test]
+    fn the_help_says_every_key_of_a_topology_file() {
+        let expected = |text: &str| -> Vec<String> {
+            let error =
+                snapline_models::file::read_scenario(text, "mine").expect_err("no such key");
+            let error = error.to_string();
+            let (_, known) = error.split_once("expected ").expect(&error);
+            // Every second piece is in backticks.
+            known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let tables = [
+            "nonesuch = 1",
+            "[faults]\nnonesuch = 1",
+            "[queued]\nnonesuch = true",
+            "[[operator]]\nnonesuch = 1",
+            "[[edge]]\nnonesuch = 1",
+            "[sink]\nnonesuch = 1",
+            "sink = 'nonesuch'",
+            "mode = 'nonesuch'",
+        ];
+        let mut keys = 0;
+        for key in tables.iter().flat_map(|text| expected(text)) {
+            assert!(CHECK_HELP.contains(&key), "{key}");
+            keys += 1;
+        }
+        assert!(keys > 40, "only {keys} keys were found");
     }
 
     #[test]

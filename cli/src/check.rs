@@ -206,7 +206,7 @@ fn bounds(args: &CheckArgs, started: Instant, terminal: &Terminal<'_>) -> Bounds
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     Bounds {
         threads: args.threads.unwrap_or_else(cores),
-        max_memory: args.max_memory.map(|mib| mib.saturating_mul(1 << 20)),
+        max_memory: args.max_memory,
         timeout: args.timeout.map(|limit| limit.saturating_sub(started.elapsed())),
         stop: Some(terminal.stop()),
         ..Bounds::default()
@@ -220,7 +220,8 @@ fn explore(
     terminal: &mut Terminal<'_>,
 ) -> Result<Outcomes, Failure> {
     let rewrites = terminal.rewrites();
-    let meter = Meter::new(subject.name(), terminal.err(), rewrites);
+    let mut line = terminal.line();
+    let meter = Meter::new(subject.name(), &mut line, rewrites);
     let show = |progress: Progress| meter.show(progress);
     let engine = args.engine.into();
     let explored = match subject {

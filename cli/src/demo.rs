@@ -12,6 +12,7 @@ use snapline::trace::{RunTrace, replay};
 
 use crate::args::DemoArgs;
 use crate::table::{Table, grouped};
+use crate::terminal::CLEAR;
 use crate::{Exit, Failure, Terminal};
 use life::{End, Life};
 use text::Comparison;
@@ -225,13 +226,13 @@ fn show(
     let (kills, wanted, restarts) = (tally.kills, args.kills, tally.restarts);
     // As above.
     let _ = terminal.complain(&format!(
-        "\r\x1b[2K{read} lines read of {lines}, checkpoint {checkpoint}, {kills} of {wanted} kills, {restarts} restarts"
+        "{CLEAR}{read} lines read of {lines}, checkpoint {checkpoint}, {kills} of {wanted} kills, {restarts} restarts"
     ));
 }
 
 fn clear(terminal: &mut Terminal<'_>) {
     if terminal.rewrites() {
-        let _ = terminal.complain("\r\x1b[2K");
+        let _ = terminal.complain(CLEAR);
     }
 }
 

@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     let rewrites = err.is_terminal();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
     let colour = out.is_terminal() && !plain;
-    let mut terminal = Terminal::new(&mut out, &mut err, rewrites, stop).coloured(colour);
+    let guarded = out.is_terminal();
+    let mut terminal = Terminal::new(&mut out, &mut err, rewrites, stop)
+        .coloured(colour)
+        .guarded(guarded, rewrites);
     ExitCode::from(snapline_cli::run(std::env::args_os(), &mut terminal).code())
 }

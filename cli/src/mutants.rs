@@ -7,7 +7,7 @@
 //! `"not-run"`) and, unless it was not run, `by` (the law that saw it, or null), `steps` of the shortest counterexample (or null),
 //! `states` and `seconds`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use crate::args::MutantsArgs;
 use crate::names::unknown;
 use crate::report::{self, Case, Directory};
 use crate::table::{Table, grouped};
+use crate::terminal::CLEAR;
 use crate::{Exit, Failure, Terminal, writable, write};
 
 /// A mutant that is not seen within this many states lives.
@@ -55,21 +56,27 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     let started = Instant::now();
     let stop = Some(terminal.stop());
     let bounds = Bounds { max_states: Some(MAX_STATES), stop, ..Bounds::default() };
-    let mut hunts = Vec::new();
+    let (mut hunts, mut traces) = (Vec::new(), Vec::new());
     for (place, &mutant) in mutants.iter().enumerate() {
         if terminal.rewrites() {
-            let line = format!("\r\x1b[2K{} of {}: {}", place + 1, mutants.len(), mutant.name());
+            let line = format!("{CLEAR}{} of {}: {}", place + 1, mutants.len(), mutant.name());
             terminal.complain(&line)?;
         }
         let report = (!terminal.is_stopped()).then(|| kill(mutant, &bounds));
         let hunt = Hunt { mutant, report };
         if let Some(directory) = &args.trace {
-            hunt.write_trace(directory)?;
+            traces.extend(hunt.write_trace(directory)?);
         }
         hunts.push(hunt);
     }
     if terminal.rewrites() {
-        terminal.complain("\r\x1b[2K")?;
+        terminal.complain(CLEAR)?;
+    }
+    for (name, file) in &traces {
+        writeln!(terminal.err(), "the trace of {name} is in {}", file.display())?;
+    }
+    if args.trace.is_some() && traces.is_empty() {
+        writeln!(terminal.err(), "no mutant was found: there is no trace to write")?;
     }
     let seconds = started.elapsed().as_secs_f64();
     summarise(&hunts, seconds, terminal)?;
@@ -145,9 +152,13 @@ impl Hunt {
         Some(Trace { scenario, mutant: *mutant, law: Some(*law), steps })
     }
 
-    fn write_trace(&self, directory: &Path) -> Result<(), Failure> {
-        let Some(trace) = self.trace() else { return Ok(()) };
-        write(&directory.join(format!("{}.json", self.mutant.name())), &trace.write())
+    /// The mutant's name, and the file that was written.
+    fn write_trace(&self, directory: &Path) -> Result<Option<(&'static str, PathBuf)>, Failure> {
+        let Some(trace) = self.trace() else { return Ok(None) };
+        let name = self.mutant.name();
+        let file = directory.join(format!("{name}.json"));
+        write(&file, &trace.write())?;
+        Ok(Some((name, file)))
     }
 
     /// What a report says of it.

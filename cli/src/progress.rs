@@ -7,6 +7,7 @@ use std::time::Duration;
 use snapline_models::explore::{Phase, Progress};
 
 use crate::table::{grouped, rate};
+use crate::terminal::CLEAR;
 
 /// Between two plain lines.
 const EVERY: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ impl<'a> Meter<'a> {
         let line = line(self.name, progress);
         if self.rewrites {
             self.shown.set(true);
-            let _ = self.put(&format!("\r\x1b[2K{line}"));
+            let _ = self.put(&format!("{CLEAR}{line}"));
         } else if progress.elapsed >= self.due.get() {
             self.due.set(progress.elapsed + EVERY);
             let _ = self.put(&format!("{line}\n"));
@@ -43,7 +44,7 @@ impl<'a> Meter<'a> {
     /// Clears the line.
     pub fn end(&self) {
         if self.shown.take() {
-            let _ = self.put("\r\x1b[2K");
+            let _ = self.put(CLEAR);
         }
     }
 

@@ -11,6 +11,7 @@ use snapline::sim::{Fault, Mutant, Simulation};
 
 use crate::args::SimArgs;
 use crate::table::{Table, counted, grouped};
+use crate::terminal::CLEAR;
 use crate::{Exit, Failure, Terminal};
 
 /// What a report names as never having happened, if it did not.
@@ -113,7 +114,7 @@ fn simulate(
     let (mut exit, mut failures, began) = (Exit::Good, Vec::new(), Instant::now());
     for pipeline in pipelines {
         if terminal.rewrites() {
-            terminal.complain(&format!("\r\x1b[2K{}", pipeline.name))?;
+            terminal.complain(&format!("{CLEAR}{}", pipeline.name))?;
         }
         let started = Instant::now();
         let stop = terminal.stop();
@@ -140,7 +141,7 @@ fn simulate(
         failures.extend(report.failure.map(|failure| (pipeline.name, failure)));
     }
     if terminal.rewrites() {
-        terminal.complain("\r\x1b[2K")?;
+        terminal.complain(CLEAR)?;
     }
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     let out = terminal.out();

@@ -1,5 +1,6 @@
 //! Where a command writes, and how it is told to stop.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ impl<'a> Terminal<'a> {
         rewrites: bool,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let open = |to| Pipe { to, closed: false };
+        let open = |to| Pipe { to, closed: false, guarded: false };
         Self { out: open(out), err: open(err), rewrites, colour: false, stop }
     }
 
@@ -30,6 +31,14 @@ impl<'a> Terminal<'a> {
     #[must_use]
     pub const fn coloured(mut self, colour: bool) -> Self {
         self.colour = colour;
+        self
+    }
+
+    /// Says which of the two outputs a terminal shows. What it would obey is written there as an escape: names of jobs, operators and files
+    /// come from others, and could otherwise clear the screen, hide a line, or type an answer.
+    #[must_use]
+    pub const fn guarded(mut self, out: bool, err: bool) -> Self {
+        (self.out.guarded, self.err.guarded) = (out, err);
         self
     }
 
@@ -55,6 +64,11 @@ impl<'a> Terminal<'a> {
         &mut self.err
     }
 
+    /// Where a line goes that is written over and over: each write may begin with [`CLEAR`].
+    pub fn line(&mut self) -> impl Write + use<'_, 'a> {
+        Line(&mut self.err)
+    }
+
     /// Whether progress is one line, written over and over.
     #[must_use]
     pub const fn rewrites(&self) -> bool {
@@ -73,13 +87,73 @@ impl<'a> Terminal<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Writes a complaint.
+    /// Writes a complaint, or a line over the one before if it begins with [`CLEAR`].
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn complain(&mut self, text: &str) -> io::Result<()> {
-        self.err.write_all(text.as_bytes())?;
+        self.line().write_all(text.as_bytes())?;
         self.err.flush()
+    }
+}
+
+/// Goes back to the start of a terminal's line and clears it.
+pub(crate) const CLEAR: &str = "\r\x1b[2K";
+
+/// The text as a terminal may show it: what it would obey, or what would change the order of letters, is an escape. Line feeds, tabs and our own
+/// colours stay.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(place) = rest.find(is_obeyed) {
+        let (before, from) = rest.split_at(place);
+        shown.push_str(before);
+        let length = colour(from).unwrap_or_else(|| {
+            let obeyed = from.chars().next();
+            obeyed.map_or(0, |c| {
+                shown.extend(c.escape_default());
+                c.len_utf8()
+            })
+        });
+        if colour(from).is_some() {
+            shown.push_str(&from[..length]);
+        }
+        rest = &from[length..];
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// How long a colour at the beginning of a text is: `ESC [`, numbers with semicolons, `m`.
+fn colour(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    numbers[end..].starts_with('m').then_some("\x1b[".len() + end + 1)
+}
+
+/// See [`Terminal::line`].
+struct Line<'b, 'a>(&'b mut Pipe<'a>);
+
+impl Write for Line<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (clear, rest) = match bytes.strip_prefix(CLEAR.as_bytes()) {
+            Some(rest) => (CLEAR, rest),
+            None => ("", bytes),
+        };
+        self.0.unless_closed(|to| to.write_all(clear.as_bytes()))?;
+        self.0.write_all(rest)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -87,6 +161,8 @@ impl<'a> Terminal<'a> {
 struct Pipe<'a> {
     to: &'a mut dyn Write,
     closed: bool,
+    /// Whether a terminal shows it.
+    guarded: bool,
 }
 
 impl Pipe<'_> {
@@ -109,7 +185,13 @@ impl Pipe<'_> {
 
 impl Write for Pipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.unless_closed(|to| to.write_all(bytes))?;
+        if self.guarded {
+            // What formats text writes whole pieces of it.
+            let text = String::from_utf8_lossy(bytes);
+            self.unless_closed(|to| to.write_all(shown(&text).as_bytes()))?;
+        } else {
+            self.unless_closed(|to| to.write_all(bytes))?;
+        }
         Ok(bytes.len())
     }
 
@@ -137,10 +219,35 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error() {
         let mut closed = Closed;
-        let mut pipe = Pipe { to: &mut closed, closed: false };
+        let mut pipe = Pipe { to: &mut closed, closed: false, guarded: false };
         for _ in 0..2 {
             assert!(writeln!(pipe, "to nobody").is_ok());
         }
         assert!(pipe.closed && pipe.flush().is_ok());
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_others_wrote() {
+        let name = "a\x1b[2Jb\x1b]0;title\x07c\rd\u{9b}31me\u{202e}f\x7f\x08";
+        let safe = "a\\u{1b}[2Jb\\u{1b}]0;title\\u{7}c\\rd\\u{9b}31me\\u{202e}f\\u{7f}\\u{8}";
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal =
+            Terminal::new(&mut out, &mut err, true, Arc::default()).guarded(true, true);
+        writeln!(terminal.out(), "job\t{name}, \x1b[1;31mred\x1b[0m").expect("a vector");
+        write!(terminal.err(), "{CLEAR}{name}").expect("a vector");
+        terminal.complain(&format!("{CLEAR}{name}")).expect("a vector");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        assert_eq!(text(out), format!("job\t{safe}, \x1b[1;31mred\x1b[0m\n"));
+        // Only whole writes may begin with it, and only there where a line is written over.
+        let cleared = "\\r\\u{1b}[2K";
+        assert_eq!(text(err), format!("{cleared}{safe}{CLEAR}{safe}"));
+    }
+
+    #[test]
+    fn files_and_pipes_get_what_was_written() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new(&mut out, &mut err, false, Arc::default());
+        write!(terminal.out(), "\x1b[2J\u{9b}").expect("a vector");
+        assert_eq!(out, "\x1b[2J\u{9b}".as_bytes());
     }
 }

@@ -10,6 +10,7 @@ use snapline_models::walk::{Walk, WalkReport, variants};
 
 use crate::args::WalkArgs;
 use crate::table::{Table, counted, grouped};
+use crate::terminal::CLEAR;
 use crate::{Exit, Failure, Terminal, writable, write};
 
 /// Between two looks at Ctrl-C while a walk is taken.
@@ -57,7 +58,7 @@ pub fn run(args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
         }
     }
     if terminal.rewrites() {
-        terminal.complain("\r\x1b[2K")?;
+        terminal.complain(CLEAR)?;
     }
     let out = terminal.out();
     table.write(out)?;

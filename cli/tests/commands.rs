@@ -22,7 +22,9 @@ fn a_mutant_is_killed_by_its_law_and_its_trace_replays() {
     let (report, directory) = (scratch("mutants.json"), scratch("mutants"));
     let mutant = "commit-twice";
     let run = snapline(&["mutants", mutant, "--json", &report, "--trace", &directory]);
-    run.is(0, &["killed by no-duplicates", "total: 1 of 1 killed by the law written for them"]);
+    let file = format!("the trace of commit-twice is in {directory}/commit-twice.json");
+    let total = "total: 1 of 1 killed by the law written for them";
+    run.is(0, &["killed by no-duplicates", total, &file]);
     let text = std::fs::read_to_string(report).expect("the file was written");
     let report: Value = serde_json::from_str(&text).expect("it is JSON");
     assert_eq!((&report["format"], &report["version"]), (&"snapline-mutants".into(), &1.into()));

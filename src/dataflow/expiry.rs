@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use super::time::Timestamp;
 use super::timers::{TimeContext, TimedProcess};
 use super::window::{Window, WindowFunction, Windowed};
 use crate::connect::Collect;
 use crate::state::{Key, StateValue};
 
 /// A function whose state is forgotten for keys of which no record has come for so long, by the clock on the wall.
+///
+/// When the last record of a key came is kept in checkpoints, not when its state ends: a time to live that is another one after a restore
+/// holds for all keys at once, those that get no further record too. One that is taken away forgets nothing; one that is new counts from
+/// the restore for keys that were there before (SPEC 16.13).
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,6 +82,10 @@ impl<K, V, P: TimedProcess<K, V>> TimedProcess<K, V> for Expiring<P> {
     fn expires(&self) -> Option<Duration> {
         Some(self.after)
     }
+
+    fn timers(&self, state: &P::State, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        self.process.timers(state, since)
+    }
 }
 
 /// Lets the first record of a key through, and the next one when that was forgotten.
@@ -96,16 +105,29 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
         seen: &mut TimeContext<'_, K, bool>,
         out: &mut C,
     ) {
+        // A memory that was shortened over a restore may be over before the watermark goes on.
+        let until = seen.since().map(|since| since + self.memory);
+        let over = until.filter(|until| *until <= seen.watermark());
+        if let Some(until) = over {
+            seen.delete_timer(until);
+            **seen = false;
+        }
         if !**seen {
             **seen = true;
-            let until = seen.timestamp() + self.memory;
-            seen.set_timer(until);
+            let since = seen.timestamp();
+            seen.remember(since);
+            seen.set_timer(since + self.memory);
             out.push(value);
         }
     }
 
     fn event_time<C: Collect<V>>(&mut self, seen: &mut TimeContext<'_, K, bool>, _: &mut C) {
         seen.clear();
+    }
+
+    fn timers(&self, _: &bool, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        // Of a checkpoint that does not say when the record came, the time that was set then stays.
+        since.map(|since| vec![since + self.memory])
     }
 }
 
@@ -150,6 +172,8 @@ where
     }
 
     fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &Vec<V>, out: &mut C) {
-        out.push(Windowed { key: key.clone(), window, result: held.clone() });
+        // It may have been more, over a restore.
+        let result = held.iter().take(self.most).cloned().collect();
+        out.push(Windowed { key: key.clone(), window, result });
     }
 }

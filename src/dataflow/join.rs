@@ -1,5 +1,6 @@
 //! Two streams' records of a key that belong together (SPEC 16.12).
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -237,6 +238,14 @@ where
         if waiting.left.is_empty() && waiting.right.is_empty() {
             waiting.clear();
         }
+    }
+
+    /// The bounds may be others than those that they were set by.
+    fn timers(&self, waiting: &Waiting<A, B>) -> Option<Vec<Timestamp>> {
+        let left = waiting.left.keys().map(|at| self.between.left_until(*at));
+        let right = waiting.right.keys().map(|at| self.between.right_until(*at));
+        let timers: BTreeSet<Timestamp> = left.chain(right).collect();
+        Some(timers.into_iter().collect())
     }
 }
 

@@ -131,6 +131,9 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
     }
 }
 
+/// How many values of a window may be kept as its highest.
+const MOST_HIGHEST: usize = 100_000;
+
 /// The highest records of a window, the highest first.
 #[derive(Clone, Debug)]
 pub struct Highest<F> {
@@ -162,6 +165,15 @@ where
     /// No more than are asked for, the highest first; of equal ones that which came first.
     type Held = Vec<V>;
     type Out = Windowed<K, Vec<V>>;
+
+    fn check(&self) -> Result<(), String> {
+        match self.most {
+            1..=MOST_HIGHEST => Ok(()),
+            most => Err(format!(
+                "`highest` keeps {most} values of each window, and may keep 1 to {MOST_HIGHEST}"
+            )),
+        }
+    }
 
     fn add(&mut self, held: &mut Vec<V>, value: V) {
         self.put(held, value);

@@ -431,6 +431,10 @@ impl<P: Pipe> Stream<P> {
         P::Out: StateValue,
     {
         let graph = Rc::clone(&self.graph);
+        if let Err(what) = lookup.check() {
+            let operator = self.name.clone();
+            graph.borrow_mut().wrong.push(BuildError::Operator { operator, what });
+        }
         let (edge, loose) = self.close_plain();
         let logic = LookingUp::new(lookup);
         Stream::behind(graph, "lookup".to_owned(), vec![edge], vec![loose], logic)

@@ -346,6 +346,7 @@ where
         O: Send + 'static,
         F: FnMut(&N::Key, &N::Value, &M::Value) -> O + Clone + Send + 'static,
     {
+        self.stream.refuse(between.check());
         let joined = self.connect(other).process_with(IntervalJoin::new(between, join));
         TimedStream(joined.0.then(Restamp(PhantomData)))
     }
@@ -576,7 +577,8 @@ where
         self.apply(FoldWindow::new(fold, merge))
     }
 
-    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first.
+    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first. From 1 to
+    /// 100,000 values: the job is refused when it is built otherwise.
     pub fn highest<R, F>(
         self,
         most: usize,
@@ -615,6 +617,7 @@ where
         let Self { keyed, assigner, trigger, lateness, .. } = self;
         keyed.stream.refuse(assigner.check());
         keyed.stream.refuse(trigger.check());
+        keyed.stream.refuse(function.check());
         let windows = Windows::new(keyed.keyer.clone(), assigner, trigger, function, lateness);
         keyed.operator("window", windows)
     }

@@ -68,6 +68,18 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         self.then(Filter::new(rule))
     }
 
+    /// As [`Stream::filter_map`].
+    pub fn filter_map<O, F>(
+        self,
+        rule: F,
+    ) -> TimedStream<P::Then<Stamped<FlatMap<T, Option<O>, F>>>>
+    where
+        O: Send + 'static,
+        F: FnMut(T) -> Option<O> + Clone + Send + 'static,
+    {
+        self.then(FlatMap::new(rule))
+    }
+
     /// As [`Stream::flat_map`].
     pub fn flat_map<O, F>(self, rule: F) -> TimedStream<P::Then<Stamped<FlatMap<T, O, F>>>>
     where

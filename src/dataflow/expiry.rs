@@ -189,3 +189,21 @@ where
         out.push(Windowed { key: key.clone(), window, result });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_emitted_than_are_asked_for_now() {
+        let mut highest = Highest { most: 2, by: |value: &u64| *value };
+        let mut held = vec![9, 7, 5];
+        let mut out: Vec<Windowed<(), Vec<u64>>> = Vec::new();
+        // It was three before a restore.
+        highest.fire(&(), Window::GLOBAL, &held, &mut out);
+        highest.add(&mut held, 8);
+        highest.fire(&(), Window::GLOBAL, &held, &mut out);
+        let results: Vec<_> = out.into_iter().map(|window| window.result).collect();
+        assert_eq!(results, [[9, 7], [9, 8]]);
+    }
+}

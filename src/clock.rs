@@ -5,6 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 #[cfg(feature = "sim")]
 use crate::sync::{Arc, AtomicU64, Ordering};
 
+/// The longest that anything waits, a hundred years: what is longer is as good as for ever.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// So long after an instant, and no longer than [`FOR_EVER`]: not every sum is an instant.
+pub(crate) fn after(then: Instant, by: Duration) -> Instant {
+    then + by.min(FOR_EVER)
+}
+
 /// Tells the time to everything that waits or measures. Clones tell the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
@@ -78,3 +86,15 @@ impl PartialEq for Clock {
 }
 
 impl Eq for Clock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_for_ever_is_for_ever() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+        assert_eq!(after(now, Duration::MAX), now + FOR_EVER);
+    }
+}

@@ -3,7 +3,9 @@
 //! Keys have the names of [`JobConfig`]'s methods. What is not known is an error, as is what cannot be, alone or together; the error names the
 //! file, line and column, or the variable.
 //!
-//! What can be and is unwise is no error: [`crate::Job::warnings`] says what, by the same keys, and so does the log when the job starts.
+//! What can be and is unwise is no error: [`crate::Job::warnings`] says what, by the same keys, and so does the log when the job starts. So it is
+//! with `1M`, which is a month, and with variables of the prefix that are no settings: where the job runs beside a service of its name,
+//! Kubernetes sets `ORDERS_SERVICE_HOST` and others.
 //!
 //! ```
 //! use snapline::settings::Settings;
@@ -16,7 +18,7 @@
 //!     restart = "fixed"
 //!     restart_attempts = 5
 //! "#;
-//! // Variables go before the file: `ORDERS_CHECKPOINT_INTERVAL=1s` would take the place of the five seconds.
+//! // Variables go before the file: `ORDERS__CHECKPOINT_INTERVAL=1s` would take the place of the five seconds.
 //! let config = Settings::new().toml("orders.toml", text)?.environment("ORDERS")?.config()?;
 //! # let _ = config;
 //!
@@ -35,7 +37,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use crate::dataflow::{BuildError, JobConfig};
+use crate::dataflow::{BuildError, JobConfig, SettingWarning};
 use keys::{Draft, KEYS, Key};
 use value::Given;
 
@@ -44,6 +46,8 @@ use value::Given;
 #[must_use]
 pub struct Settings {
     given: BTreeMap<&'static str, (Place, Given)>,
+    /// Variables that were passed over, and the settings that they are meant for, perhaps; by prefix.
+    ignored: BTreeMap<String, BTreeMap<String, Option<&'static str>>>,
 }
 
 impl Settings {
@@ -94,20 +98,30 @@ impl Settings {
         Ok(self)
     }
 
-    /// Reads the process's environment: `PREFIX_CHECKPOINT_INTERVAL` is `checkpoint_interval`.
+    /// Reads the process's environment: `PREFIX__CHECKPOINT_INTERVAL` is `checkpoint_interval`, and so is `PREFIX_CHECKPOINT_INTERVAL`, unless
+    /// both are there. What has the prefix and one underscore and is no setting is ignored, and listed by the warnings of the
+    /// configuration ([`JobConfig::warnings`]).
     ///
     /// # Errors
-    /// If a variable begins with the prefix and an underscore and is no setting, or is no text.
+    /// If a variable begins with the prefix and two underscores and is no setting, or if a setting's value is no text. No value is shown of
+    /// a variable whose name looks like a secret's.
     pub fn environment(self, prefix: &str) -> Result<Self, SettingsError> {
-        let mine = format!("{prefix}_");
         let mut variables = Vec::new();
         for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(&mine)) else { continue };
-            let value = value.into_string().map_err(|_| SettingsError {
-                place: Place::Variable(name.to_owned()),
-                key: None,
-                what: "its value is not Unicode".to_owned(),
-            })?;
+            let Some(name) = name.to_str() else { continue };
+            let Some((key, sure)) = key_of(prefix, name) else { continue };
+            let value = match value.into_string() {
+                Ok(value) => value,
+                Err(_) if sure || is_key(&key) => {
+                    return Err(SettingsError {
+                        place: Place::Variable(name.to_owned()),
+                        key: None,
+                        what: "its value is not Unicode".to_owned(),
+                    });
+                }
+                // It is listed by its name.
+                Err(_) => String::new(),
+            };
             variables.push((name.to_owned(), value));
         }
         self.variables(prefix, variables)
@@ -116,17 +130,28 @@ impl Settings {
     /// Reads variables as [`Settings::environment`] does; those without the prefix are left alone.
     ///
     /// # Errors
-    /// If one of them is no setting.
+    /// If one of them begins with the prefix and two underscores and is no setting.
     pub fn variables(
         mut self,
         prefix: &str,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, SettingsError> {
+        let mut sure = Vec::new();
         for (name, value) in variables {
-            let key = name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
-            if let Some(key) = key.map(str::to_ascii_lowercase) {
-                self.put(Place::Variable(name), &key, Given::Text(value))?;
+            match key_of(prefix, &name) {
+                Some((key, true)) => sure.push((name, key, value)),
+                Some((key, false)) if is_key(&key) => {
+                    self.put(Place::Variable(name), &key, Given::Text(value))?;
+                }
+                Some((key, false)) if !key.is_empty() => {
+                    let near = nearest(&key);
+                    self.ignored.entry(prefix.to_owned()).or_default().insert(name, near);
+                }
+                _ => {}
             }
+        }
+        for (name, key, value) in sure {
+            self.put(Place::Variable(name), &key, Given::Text(value))?;
         }
         Ok(self)
     }
@@ -155,7 +180,8 @@ impl Settings {
             let Some((_, given)) = self.given.get(key.name) else { continue };
             (key.apply)(&mut draft, given).map_err(|what| self.wrong(key.name, what))?;
         }
-        let config = draft.finish().map_err(|(key, what)| self.wrong(key, what))?;
+        let mut config = draft.finish().map_err(|(key, what)| self.wrong(key, what))?;
+        config.doubts = self.doubts();
         config.check().map_err(|error| match error {
             BuildError::Setting { setting, what } => self.wrong(setting, what),
             other => self.wrong("", other.to_string()),
@@ -163,8 +189,29 @@ impl Settings {
         Ok(config)
     }
 
-    fn wrong(&self, key: &str, what: String) -> SettingsError {
+    /// What is doubtful in what was read.
+    fn doubts(&self) -> Vec<SettingWarning> {
+        let mut doubts = Vec::new();
+        for &Key { name: setting, takes, .. } in KEYS {
+            let given = self.given.get(setting).filter(|_| takes.starts_with("time"));
+            if let Some((unit, is)) = given.and_then(|(_, given)| given.doubtful()) {
+                doubts.push(SettingWarning::Unit { setting, unit, is });
+            }
+        }
+        for (prefix, variables) in &self.ignored {
+            let variables = variables.iter().map(|(name, near)| (name.clone(), *near)).collect();
+            doubts.push(SettingWarning::Ignored { variables, prefix: prefix.clone() });
+        }
+        doubts
+    }
+
+    fn wrong(&self, key: &str, mut what: String) -> SettingsError {
         let place = self.given.get(key).map(|(place, _)| place.clone());
+        if let Some(Place::Variable(name)) = &place
+            && looks_secret(name)
+        {
+            "it cannot have this value, which is not shown: the variable's name looks like a secret's".clone_into(&mut what);
+        }
         SettingsError { place: place.unwrap_or(Place::Nowhere), key: Some(key.to_owned()), what }
     }
 
@@ -177,6 +224,24 @@ impl Settings {
         }
         text
     }
+}
+
+/// The key that a variable of this prefix would be, and whether it is the job's for sure: behind the prefix and two underscores.
+fn key_of(prefix: &str, name: &str) -> Option<(String, bool)> {
+    let rest = name.strip_prefix(prefix)?.strip_prefix('_')?;
+    let sure = rest.strip_prefix('_');
+    Some((sure.unwrap_or(rest).to_ascii_lowercase(), sure.is_some()))
+}
+
+fn is_key(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name == name)
+}
+
+/// Whether a variable's value is not for the eyes of others.
+fn looks_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let words = ["SECRET", "TOKEN", "PASS", "CREDENTIAL", "PRIVATE", "API_KEY", "APIKEY", "AUTH"];
+    words.iter().any(|word| name.contains(word))
 }
 
 /// The key that a name is likely to stand for.

@@ -486,7 +486,8 @@ pub struct SettingsArgs {
     /// TOML files; of two that give the same key the later counts.
     #[arg(value_name = "FILE", required_unless_present_any = ["environment", "list"])]
     pub files: Vec<PathBuf>,
-    /// Read environment variables with this prefix and an underscore too; they count before the files.
+    /// Read environment variables with this prefix and two underscores too; they count before the files. With one underscore settings are
+    /// read as well, and what is none is ignored and listed.
     #[arg(long, value_name = "PREFIX")]
     pub environment: Option<String>,
     /// Exit with 1 if there is a warning.

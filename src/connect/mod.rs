@@ -82,8 +82,8 @@ pub use webhook::{
     RefusedRequest, WebhookCommittable, WebhookCommitter, WebhookError, WebhookSink, WebhookWriter,
 };
 
-use snapline_protocol::committer::CommitOutcome;
-use snapline_protocol::ids::{Attempt, TxnId};
+pub use snapline_protocol::committer::CommitOutcome;
+pub use snapline_protocol::ids::{Attempt, TxnId};
 
 use crate::clock::Clock;
 use crate::error::BoxError;
@@ -165,6 +165,10 @@ impl OpenContext {
 
 /// A replayable source: from any position it gives the same records in the same order (SPEC 2.12). A value of this trait describes the
 /// source; each subtask opens a reader of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source",
+    note = "`snapline::connect` has sources (`FileSource`, `MemorySource`, `Generator`, ...); one of your own implements `Source`, and is `Clone`"
+)]
 pub trait Source: Clone + Send + 'static {
     /// What it reads.
     type Record: Send + 'static;
@@ -253,6 +257,10 @@ pub enum Delivery {
 ///
 /// The writer lives on the worker thread and never waits for the outside; the committer does all that may take time, on another
 /// thread, one call at a time and in the order they were asked for.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no sink",
+    note = "`snapline::connect` has sinks (`FileSink`, `Stdout`, `ForEach`, ...); one of your own implements `TwoPhaseSink`, or `Upsert` in `Idempotent`"
+)]
 pub trait TwoPhaseSink: Clone + Send + 'static {
     /// What it takes.
     type Record: Send + 'static;

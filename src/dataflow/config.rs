@@ -104,7 +104,8 @@ pub enum Resume {
     Never,
 }
 
-/// How a job runs. Every setting has a sensible default; see each.
+/// How a job runs. Every setting has a sensible default; see each. A number out of its bounds is refused when the dataflow is built
+/// ([`crate::BuildError::Setting`]). A length of time may be any: longer than a hundred years is as good as for ever.
 ///
 /// ```
 /// use std::time::Duration;
@@ -122,7 +123,8 @@ pub enum Resume {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct JobConfig {
-    pub(crate) parallelism: usize,
+    /// `None`: as the checkpoint has it that the job goes on with; else the number of cores.
+    pub(crate) parallelism: Option<usize>,
     pub(crate) workers: Option<usize>,
     pub(crate) key_groups: u16,
     pub(crate) interval: Option<Duration>,
@@ -141,6 +143,9 @@ pub struct JobConfig {
     /// How many checkpoint ids are reserved in one write (SPEC 4.2).
     pub(crate) id_block: u64,
     pub(crate) recording: Option<Recording>,
+    /// What is doubtful in the text that it was read from.
+    #[cfg(feature = "settings")]
+    pub(crate) doubts: Vec<super::warnings::SettingWarning>,
     #[cfg(feature = "metrics")]
     pub(crate) metrics_interval: Option<Duration>,
 }
@@ -148,7 +153,7 @@ pub struct JobConfig {
 impl Default for JobConfig {
     fn default() -> Self {
         Self {
-            parallelism: cores(),
+            parallelism: None,
             workers: None,
             key_groups: 128,
             interval: Some(Duration::from_secs(10)),
@@ -166,6 +171,8 @@ impl Default for JobConfig {
             upload_threads: 2,
             id_block: 1024,
             recording: None,
+            #[cfg(feature = "settings")]
+            doubts: Vec::new(),
             #[cfg(feature = "metrics")]
             metrics_interval: Some(Duration::from_secs(5)),
         }
@@ -177,14 +184,15 @@ pub(crate) fn cores() -> usize {
 }
 
 impl JobConfig {
-    /// The defaults: as many subtasks as cores, exactly-once checkpoints every ten seconds, one kept, in memory.
+    /// The defaults: as many subtasks as cores at the first start, exactly-once checkpoints every ten seconds, one kept, in memory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many subtasks an operator has that was given no number of its own. Default: the number of cores.
+    /// How many subtasks an operator has that was given no number of its own. The job's first checkpoint fixes it. Default: as many as the
+    /// checkpoint has that the job goes on with; at the first start the number of cores, or fewer if the job could not have so many.
     pub fn parallelism(mut self, subtasks: usize) -> Self {
-        self.parallelism = subtasks;
+        self.parallelism = Some(subtasks);
         self
     }
 
@@ -219,7 +227,7 @@ impl JobConfig {
         self
     }
 
-    /// How many checkpoints may be under way at once. Default: 1.
+    /// How many checkpoints may be under way at once, from 1 to 1,000. Default: 1.
     pub fn max_concurrent_checkpoints(mut self, checkpoints: usize) -> Self {
         self.max_concurrent = checkpoints;
         self
@@ -231,7 +239,7 @@ impl JobConfig {
         self
     }
 
-    /// How many complete checkpoints are kept. Default: 1. One whose commits are not resolved is kept beyond that, however slow its sinks are
+    /// How many complete checkpoints are kept, from 1 to 100,000. Default: 1. One whose commits are not resolved is kept beyond that, however slow its sinks are
     /// (SPEC 8.1): the store grows, and [`crate::JobStatus::store_bytes`] and [`crate::TaskStatus::in_doubt`] with it.
     pub fn retained_checkpoints(mut self, checkpoints: usize) -> Self {
         self.retained = checkpoints;
@@ -279,7 +287,7 @@ impl JobConfig {
         self
     }
 
-    /// How many threads write snapshots and commit transactions. Default: 2.
+    /// How many threads write snapshots and commit transactions, from 1 to 1,024. Default: 2.
     pub fn upload_threads(mut self, threads: usize) -> Self {
         self.upload_threads = threads;
         self

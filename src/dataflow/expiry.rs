@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use super::time::Timestamp;
 use super::timers::{TimeContext, TimedProcess};
 use super::window::{Window, WindowFunction, Windowed};
 use crate::connect::Collect;
 use crate::state::{Key, StateValue};
 
 /// A function whose state is forgotten for keys of which no record has come for so long, by the clock on the wall.
+///
+/// When the last record of a key came is kept in checkpoints, not when its state ends: a time to live that is another one after a restore
+/// holds for all keys at once, those that get no further record too. One that is taken away forgets nothing; one that is new counts from
+/// the restore for keys that were there before (SPEC 16.13).
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,6 +82,10 @@ impl<K, V, P: TimedProcess<K, V>> TimedProcess<K, V> for Expiring<P> {
     fn expires(&self) -> Option<Duration> {
         Some(self.after)
     }
+
+    fn timers(&self, state: &P::State, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        self.process.timers(state, since)
+    }
 }
 
 /// Lets the first record of a key through, and the next one when that was forgotten.
@@ -96,10 +105,18 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
         seen: &mut TimeContext<'_, K, bool>,
         out: &mut C,
     ) {
+        // A memory that was shortened over a restore may be over before the watermark goes on.
+        let until = seen.since().map(|since| since + self.memory);
+        let over = until.filter(|until| *until <= seen.watermark());
+        if let Some(until) = over {
+            seen.delete_timer(until);
+            **seen = false;
+        }
         if !**seen {
             **seen = true;
-            let until = seen.timestamp() + self.memory;
-            seen.set_timer(until);
+            let since = seen.timestamp();
+            seen.remember(since);
+            seen.set_timer(since + self.memory);
             out.push(value);
         }
     }
@@ -107,7 +124,15 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
     fn event_time<C: Collect<V>>(&mut self, seen: &mut TimeContext<'_, K, bool>, _: &mut C) {
         seen.clear();
     }
+
+    fn timers(&self, _: &bool, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        // Of a checkpoint that does not say when the record came, the time that was set then stays.
+        since.map(|since| vec![since + self.memory])
+    }
 }
+
+/// How many values of a window may be kept as its highest.
+const MOST_HIGHEST: usize = 100_000;
 
 /// The highest records of a window, the highest first.
 #[derive(Clone, Debug)]
@@ -141,6 +166,15 @@ where
     type Held = Vec<V>;
     type Out = Windowed<K, Vec<V>>;
 
+    fn check(&self) -> Result<(), String> {
+        match self.most {
+            1..=MOST_HIGHEST => Ok(()),
+            most => Err(format!(
+                "`highest` keeps {most} values of each window, and may keep 1 to {MOST_HIGHEST}"
+            )),
+        }
+    }
+
     fn add(&mut self, held: &mut Vec<V>, value: V) {
         self.put(held, value);
     }
@@ -150,6 +184,26 @@ where
     }
 
     fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &Vec<V>, out: &mut C) {
-        out.push(Windowed { key: key.clone(), window, result: held.clone() });
+        // It may have been more, over a restore.
+        let result = held.iter().take(self.most).cloned().collect();
+        out.push(Windowed { key: key.clone(), window, result });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_emitted_than_are_asked_for_now() {
+        let mut highest = Highest { most: 2, by: |value: &u64| *value };
+        let mut held = vec![9, 7, 5];
+        let mut out: Vec<Windowed<(), Vec<u64>>> = Vec::new();
+        // It was three before a restore.
+        highest.fire(&(), Window::GLOBAL, &held, &mut out);
+        highest.add(&mut held, 8);
+        highest.fire(&(), Window::GLOBAL, &held, &mut out);
+        let results: Vec<_> = out.into_iter().map(|window| window.result).collect();
+        assert_eq!(results, [[9, 7], [9, 8]]);
     }
 }

@@ -1,5 +1,6 @@
-//! What is made of a key's records one by one: counts, aggregates, reductions.
+//! What is made of a key's records one by one: counts, aggregates, reductions, sums.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use super::keyed::{Emit, KeyState, KeyedProcess};
@@ -47,8 +48,8 @@ impl<A, V, F> Aggregate<A, V, F> {
     }
 }
 
-impl<A, V, F> std::fmt::Debug for Aggregate<A, V, F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<A, V, F> fmt::Debug for Aggregate<A, V, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Aggregate({:?})", self.emit)
     }
 }
@@ -125,6 +126,199 @@ where
     fn end<C: Collect<(K, V)>>(&mut self, key: &K, state: &Option<V>, out: &mut C) {
         if let (Emit::AtEnd, Some(value)) = (self.emit, state) {
             out.push((key.clone(), value.clone()));
+        }
+    }
+}
+
+/// A number that can be added up: of the integers up to 64 bits, and of the floating-point numbers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no number that can be added up",
+    note = "`sum` and `average` take a rule that gives an integer of 8 to 64 bits, `f32` or `f64`; for other types use `aggregate`"
+)]
+pub trait Number: StateValue + Copy + Default + fmt::Display {
+    /// The sum of both; `None` if this type has no such number.
+    fn plus(self, other: Self) -> Option<Self>;
+
+    /// It, divided by a count of numbers.
+    fn over(self, count: u64) -> f64;
+}
+
+macro_rules! integers {
+    ($($of:ty),*) => {
+        $(impl Number for $of {
+            fn plus(self, other: Self) -> Option<Self> {
+                self.checked_add(other)
+            }
+
+            fn over(self, count: u64) -> f64 {
+                self as f64 / count as f64
+            }
+        })*
+    };
+}
+
+macro_rules! floats {
+    ($($of:ty),*) => {
+        $(impl Number for $of {
+            /// Of finite numbers the sum has to be one.
+            fn plus(self, other: Self) -> Option<Self> {
+                let sum = self + other;
+                (sum.is_finite() || !self.is_finite() || !other.is_finite()).then_some(sum)
+            }
+
+            fn over(self, count: u64) -> f64 {
+                f64::from(self) / count as f64
+            }
+        })*
+    };
+}
+
+integers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
+floats!(f32, f64);
+
+/// A sum is beyond its type: the task fails with this.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SumError {
+    sum: String,
+    added: String,
+    kind: &'static str,
+}
+
+impl SumError {
+    fn of<A: Number>(sum: A, added: A) -> Self {
+        let kind = std::any::type_name::<A>();
+        Self { sum: sum.to_string(), added: added.to_string(), kind }
+    }
+}
+
+impl fmt::Display for SumError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sum, added, kind } = self;
+        write!(
+            f,
+            "the sum of a key's numbers is beyond `{kind}`: {sum} and {added} are to be added; add them up as a larger type"
+        )
+    }
+}
+
+impl std::error::Error for SumError {}
+
+/// Adds up what a rule says of a key's records.
+#[derive(Clone, Debug)]
+pub struct Sum<F> {
+    pub(crate) emit: Emit,
+    pub(crate) of: F,
+}
+
+impl<K, V, A, F> KeyedProcess<K, V> for Sum<F>
+where
+    K: Key,
+    A: Number,
+    F: FnMut(&V) -> A + Clone + Send + 'static,
+{
+    type State = A;
+    type Out = (K, A);
+
+    #[inline]
+    fn process<C: Collect<(K, A)>>(&mut self, value: V, sum: &mut KeyState<'_, K, A>, out: &mut C) {
+        let added = (self.of)(&value);
+        match sum.plus(added) {
+            Some(now) => **sum = now,
+            None => return out.fail(SumError::of(**sum, added).into()),
+        }
+        if self.emit == Emit::EachChange {
+            out.push((sum.key().clone(), **sum));
+        }
+    }
+
+    fn end<C: Collect<(K, A)>>(&mut self, key: &K, sum: &A, out: &mut C) {
+        if self.emit == Emit::AtEnd {
+            out.push((key.clone(), *sum));
+        }
+    }
+}
+
+/// The average of what a rule says of a key's records.
+#[derive(Clone, Debug)]
+pub struct Average<F> {
+    pub(crate) emit: Emit,
+    pub(crate) of: F,
+}
+
+impl<K, V, A, F> KeyedProcess<K, V> for Average<F>
+where
+    K: Key,
+    A: Number,
+    F: FnMut(&V) -> A + Clone + Send + 'static,
+{
+    /// The sum, and of how many.
+    type State = (A, u64);
+    type Out = (K, f64);
+
+    #[inline]
+    fn process<C: Collect<(K, f64)>>(
+        &mut self,
+        value: V,
+        state: &mut KeyState<'_, K, (A, u64)>,
+        out: &mut C,
+    ) {
+        let (added, (sum, count)) = ((self.of)(&value), **state);
+        let Some(now) = sum.plus(added) else {
+            return out.fail(SumError::of(sum, added).into());
+        };
+        **state = (now, count + 1);
+        if self.emit == Emit::EachChange {
+            out.push((state.key().clone(), now.over(count + 1)));
+        }
+    }
+
+    fn end<C: Collect<(K, f64)>>(&mut self, key: &K, (sum, count): &(A, u64), out: &mut C) {
+        if self.emit == Emit::AtEnd {
+            out.push((key.clone(), sum.over(*count)));
+        }
+    }
+}
+
+/// The least or the greatest of what a rule says of a key's records.
+#[derive(Clone, Debug)]
+pub struct Extreme<F> {
+    pub(crate) emit: Emit,
+    pub(crate) of: F,
+    /// Whether it is the greatest.
+    pub(crate) greatest: bool,
+}
+
+impl<K, V, R, F> KeyedProcess<K, V> for Extreme<F>
+where
+    K: Key,
+    R: StateValue + Ord,
+    F: FnMut(&V) -> R + Clone + Send + 'static,
+{
+    type State = Option<R>;
+    type Out = (K, R);
+
+    #[inline]
+    fn process<C: Collect<(K, R)>>(
+        &mut self,
+        value: V,
+        state: &mut KeyState<'_, K, Option<R>>,
+        out: &mut C,
+    ) {
+        let value = (self.of)(&value);
+        let extreme = match state.take() {
+            Some(before) if self.greatest => before.max(value),
+            Some(before) => before.min(value),
+            None => value,
+        };
+        if self.emit == Emit::EachChange {
+            out.push((state.key().clone(), extreme.clone()));
+        }
+        **state = Some(extreme);
+    }
+
+    fn end<C: Collect<(K, R)>>(&mut self, key: &K, extreme: &Option<R>, out: &mut C) {
+        if let (Emit::AtEnd, Some(extreme)) = (self.emit, extreme) {
+            out.push((key.clone(), extreme.clone()));
         }
     }
 }

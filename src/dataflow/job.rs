@@ -1,6 +1,7 @@
 //! A job: a checked dataflow with its configuration, ready to run.
+//!
+//! Longer than 500 lines: all that a dataflow is checked for, each with its error, and what a job is given to run by.
 
-#[cfg(feature = "sim")]
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,9 +11,11 @@ use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::ids::Term;
 use snapline_protocol::recovery::Policy;
-use snapline_protocol::topology::{Edge, Operator, Plan, Topology, TopologyError, Wiring};
+use snapline_protocol::topology::{
+    Edge, MAX_SUBTASKS, Operator, Plan, Topology, TopologyError, Wiring,
+};
 
-use super::config::{JobConfig, Storage, cores};
+use super::config::{JobConfig, Restart, Resume, Storage, cores};
 use super::graph::{EdgeSpec, Graph, Node, Sizing};
 use super::guarantee::{Facts, Guarantee, Level};
 use super::warnings::SettingWarning;
@@ -24,7 +27,7 @@ use crate::engine::status::StatusBoard;
 #[cfg(feature = "metrics")]
 use crate::metrics::Publishing;
 use crate::state::MAX_KEY_GROUPS;
-use crate::store::Manifest;
+use crate::store::{Manifest, Store};
 use crate::sync::{Arc, thread};
 use crate::trace::format::{self as trace, Header};
 
@@ -155,6 +158,13 @@ pub enum BuildError {
         /// What is wrong, and what is right.
         what: String,
     },
+    /// A number that an operator was given cannot be.
+    Operator {
+        /// The operator.
+        operator: String,
+        /// What is wrong, and what is right.
+        what: String,
+    },
     /// A branch of a fork goes nowhere.
     LooseBranch {
         /// The operator whose output is forked.
@@ -180,6 +190,7 @@ impl fmt::Display for BuildError {
                  configure more key groups or fewer subtasks"
             ),
             Self::Window { what } => write!(f, "{what}"),
+            Self::Operator { operator, what } => write!(f, "operator `{operator}`: {what}"),
             Self::LooseBranch { operator } => write!(
                 f,
                 "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
@@ -201,6 +212,7 @@ impl std::error::Error for BuildError {
             Self::Setting { .. }
             | Self::TooParallel { .. }
             | Self::Window { .. }
+            | Self::Operator { .. }
             | Self::LooseBranch { .. }
             | Self::Guarantee { .. } => None,
         }
@@ -217,8 +229,13 @@ impl JobConfig {
     /// Whether it has a meaning, whatever the job.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let wrong = |setting, what: &str| Err(BuildError::Setting { setting, what: what.into() });
-        if self.parallelism == 0 {
-            return wrong("parallelism", "an operator needs at least one subtask");
+        match self.parallelism {
+            Some(0) => return wrong("parallelism", "an operator needs at least one subtask"),
+            Some(subtasks) if subtasks > MAX_SUBTASKS => {
+                let what = format!("a job has {MAX_SUBTASKS} subtasks at most, not {subtasks}");
+                return wrong("parallelism", &what);
+            }
+            _ => {}
         }
         if self.workers == Some(0) {
             return wrong("workers", "a job needs at least one worker thread");
@@ -228,6 +245,20 @@ impl JobConfig {
         }
         if self.max_concurrent == 0 {
             return wrong("max_concurrent_checkpoints", "at least one must be allowed");
+        }
+        let most = |setting, is: u64, most: u64| match is <= most {
+            true => Ok(()),
+            false => wrong(setting, &format!("it is {is}, and must be {most} at most")),
+        };
+        most("max_concurrent_checkpoints", self.max_concurrent as u64, 1_000)?;
+        most("retained_checkpoints", self.retained as u64, 100_000)?;
+        most("upload_threads", self.upload_threads as u64, 1_024)?;
+        most("id_block", self.id_block, 1 << 32)?;
+        if let Restart::Exponential { factor, .. } = self.restart
+            && !(factor.is_finite() && factor >= 1.0)
+        {
+            let what = format!("it is {factor}, and must be 1 or more: pauses do not shrink");
+            return wrong("restart_factor", &what);
         }
         if self.id_block == 0 {
             return wrong("id_block", "at least one id must be reserved at a time");
@@ -258,6 +289,71 @@ impl JobConfig {
     }
 }
 
+/// The subtasks and channels of a job. An operator that was given no number of subtasks has that of `found`, or the configuration's; or as many
+/// as there are cores, if the job can have so many.
+fn topology(
+    nodes: &[Node],
+    edges: &[EdgeSpec],
+    config: &JobConfig,
+    found: &BTreeMap<String, usize>,
+) -> Result<Topology, BuildError> {
+    let given = nodes.iter().filter_map(|node| node.parallelism).fold(0, usize::saturating_add);
+    let others = nodes.iter().filter(|node| node.parallelism.is_none()).count().max(1);
+    let fits = usize::from(config.key_groups).min(MAX_SUBTASKS.saturating_sub(given) / others);
+    let default = config.parallelism.unwrap_or_else(|| cores().min(fits).max(1));
+    let parallelism = |node: &Node| {
+        node.parallelism.unwrap_or_else(|| found.get(&node.name).copied().unwrap_or(default))
+    };
+    let mut plan = Plan::new();
+    for node in nodes {
+        let (name, role, parallelism) = (node.name.clone(), node.role, parallelism(node));
+        plan.operators.push(Operator { name, role, parallelism });
+    }
+    for EdgeSpec { from, to, keyed, .. } in edges {
+        let (from, to) = (&nodes[*from], &nodes[*to]);
+        let equal = parallelism(from) == parallelism(to);
+        let wiring = if equal && !keyed { Wiring::Forward } else { Wiring::AllToAll };
+        plan.edges.push(Edge { from: from.name.clone(), to: to.name.clone(), wiring });
+        if *keyed && parallelism(to) > usize::from(config.key_groups) {
+            return Err(BuildError::TooParallel {
+                operator: to.name.clone(),
+                parallelism: parallelism(to),
+                key_groups: config.key_groups,
+            });
+        }
+    }
+    Ok(plan.build()?)
+}
+
+/// How many threads host subtasks.
+fn workers(topology: &Topology, config: &JobConfig) -> usize {
+    let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
+    config.workers.unwrap_or_else(cores).min(widest).max(1)
+}
+
+impl JobSpec {
+    /// Gives operators that were given no number of subtasks as many as they have in the checkpoint that the job goes on with. What keeps it
+    /// from being restored is told when that is tried.
+    fn take_over_parallelism(&mut self, store: &dyn Store) {
+        if self.config.parallelism.is_some() {
+            return;
+        }
+        let newest = || store.manifests().unwrap_or_default().into_iter().rev();
+        let manifest = match self.config.resume {
+            Resume::From(checkpoint) => store.manifest(checkpoint).ok(),
+            Resume::Suspended | Resume::Never => None,
+        };
+        let manifest =
+            manifest.or_else(|| newest().find_map(|checkpoint| store.manifest(checkpoint).ok()));
+        let Some(manifest) = manifest.filter(|manifest| manifest.job == self.name) else { return };
+        let found = manifest.operators.iter().map(|op| (op.name.clone(), op.parallelism)).collect();
+        if let Ok(topology) = topology(&self.nodes, &self.edges, &self.config, &found) {
+            self.workers = workers(&topology, &self.config);
+            self.topology = topology;
+        }
+    }
+}
+
 /// A dataflow that was checked, with its configuration: it can be looked at, and run.
 #[must_use = "a job does nothing until it is run"]
 pub struct Job(Arc<JobSpec>);
@@ -275,33 +371,13 @@ impl Job {
         if let Some(error) = wrong.into_iter().next() {
             return Err(error);
         }
-        let parallelism = |node: &Node| node.parallelism.unwrap_or(config.parallelism);
-        let mut plan = Plan::new();
-        for node in &nodes {
-            let (name, role, parallelism) = (node.name.clone(), node.role, parallelism(node));
-            plan.operators.push(Operator { name, role, parallelism });
-        }
-        for EdgeSpec { from, to, keyed, .. } in &edges {
-            let (from, to) = (&nodes[*from], &nodes[*to]);
-            let equal = parallelism(from) == parallelism(to);
-            let wiring = if equal && !keyed { Wiring::Forward } else { Wiring::AllToAll };
-            plan.edges.push(Edge { from: from.name.clone(), to: to.name.clone(), wiring });
-            if *keyed && parallelism(to) > usize::from(config.key_groups) {
-                return Err(BuildError::TooParallel {
-                    operator: to.name.clone(),
-                    parallelism: parallelism(to),
-                    key_groups: config.key_groups,
-                });
-            }
-        }
-        let topology = plan.build()?;
+        let topology = topology(&nodes, &edges, &config, &BTreeMap::new())?;
         for (place, node) in nodes.iter().enumerate() {
             if edges.iter().filter(|edge| edge.from == place).count() < node.outputs {
                 return Err(BuildError::LooseBranch { operator: node.name.clone() });
             }
         }
-        let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
-        let workers = config.workers.unwrap_or_else(cores).min(widest).max(1);
+        let workers = workers(&topology, &config);
         let guarantee = Guarantee::compute(&Facts {
             mode: config.mode,
             in_memory: matches!(config.storage, Storage::Memory(_)),
@@ -349,7 +425,8 @@ impl Job {
         self.0.warnings()
     }
 
-    /// The job's subtasks and channels: what the model checker explores (`snapline_models::check::Check::new`).
+    /// The job's subtasks and channels: what the model checker explores (`snapline_models::check::Check::new`). Operators that were given no
+    /// number of subtasks have as many as at a first start; [`Self::spawn`] gives them those of the checkpoint that it goes on with.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.0.topology
@@ -372,7 +449,7 @@ impl Job {
     /// # Errors
     /// [`JobError`] if its store cannot be opened, or a thread not be started.
     pub fn spawn(self) -> Result<JobHandle, JobError> {
-        let spec = self.0;
+        let mut spec = self.0;
         let guarantee = spec.guarantee.clone();
         if guarantee.level == Level::ExactlyOnce {
             tracing::info!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
@@ -388,6 +465,9 @@ impl Job {
             tracing::warn!(target: "snapline::job", job = spec.name, setting, %warning, "settings");
         }
         let store = spec.config.storage.open().map_err(JobError::Store)?;
+        if let Some(spec) = Arc::get_mut(&mut spec) {
+            spec.take_over_parallelism(&*store);
+        }
         let (wishes, notices) = crossbeam_channel::unbounded();
         let (board, platform) = (StatusBoard::default(), Platform::default());
         let driver = Driver::start(

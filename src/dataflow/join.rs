@@ -1,5 +1,6 @@
 //! Two streams' records of a key that belong together (SPEC 16.12).
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl<T, N: Keyer<T>> Keyer<Timed<T>> for OnValue<N> {
     }
 }
 
-/// How far apart two records may be that belong together.
+/// How far apart two records may be that belong together. Bounds that nothing is within are refused when the dataflow is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Between {
     lower: i64,
@@ -82,23 +83,27 @@ impl Between {
     }
 
     /// The second is from `from` to `to` earlier than the first; both included.
-    ///
-    /// # Panics
-    /// If `from` is longer than `to`: nothing would ever belong together.
     #[must_use]
     pub fn before(from: Duration, to: Duration) -> Self {
-        assert!(from <= to, "nothing is earlier by {from:?} and by no more than {to:?}");
         Self { lower: -millis(to), upper: -millis(from) }
     }
 
     /// The second is from `from` to `to` later than the first; both included.
-    ///
-    /// # Panics
-    /// If `from` is longer than `to`: nothing would ever belong together.
     #[must_use]
     pub fn after(from: Duration, to: Duration) -> Self {
-        assert!(from <= to, "nothing is later by {from:?} and by no more than {to:?}");
         Self { lower: millis(from), upper: millis(to) }
+    }
+}
+
+impl Between {
+    pub(super) fn check(self) -> Result<(), String> {
+        let Self { lower, upper } = self;
+        match lower <= upper {
+            true => Ok(()),
+            false => Err(format!(
+                "no record is both {lower} ms or more and {upper} ms or less later than another: an interval join with these bounds joins                  nothing; put the shorter time first"
+            )),
+        }
     }
 }
 
@@ -237,6 +242,14 @@ where
         if waiting.left.is_empty() && waiting.right.is_empty() {
             waiting.clear();
         }
+    }
+
+    /// The bounds may be others than those that they were set by.
+    fn timers(&self, waiting: &Waiting<A, B>) -> Option<Vec<Timestamp>> {
+        let left = waiting.left.keys().map(|at| self.between.left_until(*at));
+        let right = waiting.right.keys().map(|at| self.between.right_until(*at));
+        let timers: BTreeSet<Timestamp> = left.chain(right).collect();
+        Some(timers.into_iter().collect())
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::logic::{Ending, Flow, Logic, Mark, TaskContext};
 use super::time::{Timed, Timestamp};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::connect::OpenContext;
 use crate::engine::helpers::Helpers;
 use crate::error::BoxError;
@@ -118,6 +118,9 @@ impl std::error::Error for LookupError {
 /// What stands for the answer to a request that was given up, or why the task is to fail.
 type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;
 
+/// How many requests a subtask may have in flight, each on a thread.
+const MOST_IN_FLIGHT: usize = 65_536;
+
 /// How records are looked up: with what, how many at a time, and what is done when there is no answer. For [`Stream::lookup`](super::Stream::lookup).
 ///
 /// A request is one call, on a thread of the subtask; there are as many threads as requests may be in flight. A call cannot be broken off: one
@@ -168,13 +171,10 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
         Self { ordered: false, ..Self::ordered(source) }
     }
 
-    /// How many requests each subtask has in flight at most; 16 unless it is said. While there are so many, no input is taken.
-    ///
-    /// # Panics
-    /// If it is none.
+    /// How many requests each subtask has in flight at most, from 1 to 65,536, each on a thread of its own; 16 unless it is said. While there
+    /// are so many, no input is taken. Another number is refused when the dataflow is built.
     #[must_use]
     pub fn in_flight(self, requests: usize) -> Self {
-        assert!(requests > 0, "one request at least must be in flight");
         Self { in_flight: requests, ..self }
     }
 
@@ -184,14 +184,28 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Asks so often at most, with a pause in between, when a call fails or no answer comes in time; once unless it is said.
-    ///
-    /// # Panics
-    /// If it is never.
+    /// Asks so often at most, with a pause in between, when a call fails or no answer comes in time; once unless it is said. None at all is
+    /// refused when the dataflow is built.
     #[must_use]
     pub fn tries(self, tries: u32, pause: Duration) -> Self {
-        assert!(tries > 0, "a record is looked up once at least");
         Self { tries, pause, ..self }
+    }
+
+    /// What is wrong with its numbers.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !(1..=MOST_IN_FLIGHT).contains(&self.in_flight) {
+            return Err(format!(
+                "{} requests are to be in flight, and 1 to {MOST_IN_FLIGHT} can be (`Lookup::in_flight`)",
+                self.in_flight
+            ));
+        }
+        if self.tries == 0 {
+            return Err("a record is looked up once at least (`Lookup::tries`)".to_owned());
+        }
+        if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err("no answer comes in no time (`Lookup::timeout`)".to_owned());
+        }
+        Ok(())
     }
 
     /// What stands for the answer when a request is given up; an error fails the task, as it does if nothing is said.
@@ -384,7 +398,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
                 }
             }
             self.asked += 1;
-            *due = self.lookup.timeout.map(|timeout| self.clock.now() + timeout);
+            *due = self.lookup.timeout.map(|timeout| clock::after(self.clock.now(), timeout));
             self.due.extend(due.map(|due| (due, number)));
         }
     }
@@ -400,7 +414,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         let What::Record { record, tries, due, stage } = &mut entry.what else { return };
         if *tries < self.lookup.tries {
             *stage = Stage::Pausing;
-            let at = self.clock.now() + self.lookup.pause;
+            let at = clock::after(self.clock.now(), self.lookup.pause);
             *due = Some(at);
             self.due.insert((at, number));
             return;

@@ -8,22 +8,25 @@
 )]
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::rc::Rc;
 
 use snapline_protocol::topology::Role;
 
 use super::broadcast::{BroadcastProcess, Broadcasting, OrAll};
-use super::folds::{Aggregate, Count, Reduce};
+use super::folds::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum};
 use super::graph::{
     Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
     MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
 use super::job::BuildError;
+use super::join::OnValue;
 use super::keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer};
 use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
 use super::lookup::{LookingUp, Lookup, LookupSource};
-use super::time::{Either, Timestamp};
+use super::time::{Either, Timed, Timestamp};
 use super::timed::TimedStream;
+use super::timers::{KeyedTimers, TimedProcess};
 use super::watermarks::{AssignTimestamps, WatermarkStrategy};
 use crate::connect::{Source, TwoPhaseSink};
 use crate::engine::outbox::Sided;
@@ -192,6 +195,56 @@ impl<P: Pipe> Stream<P> {
         self.then(FlatMap::new(rule))
     }
 
+    /// Each record becomes another, or none.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, numbers) = (Dataflow::new("numbers"), MemorySink::new());
+    /// flow.source("words", MemorySource::new(vec!["1", "two", "3"]))
+    ///     .filter_map(|word| word.parse::<i32>().ok())
+    ///     .sink("out", numbers.clone());
+    /// flow.build(JobConfig::new().parallelism(1))?.run()?;
+    /// assert_eq!(numbers.committed(), [1, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn filter_map<O, F>(self, rule: F) -> Stream<P::Then<FlatMap<P::Out, Option<O>, F>>>
+    where
+        O: Send + 'static,
+        F: FnMut(P::Out) -> Option<O> + Clone + Send + 'static,
+    {
+        self.then(FlatMap::new(rule))
+    }
+
+    /// Writes each record to standard output, one a line behind a label, and passes it on. At least once: what was written is written again
+    /// after a failure. A line that cannot be written fails the task. To look at a stream; [`crate::connect::Stdout`] is a sink.
+    ///
+    /// ```
+    /// # use snapline::connect::{Discard, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let flow = Dataflow::new("shown");
+    /// flow.source("words", MemorySource::new(vec!["one", "two"]))
+    ///     .print("words")
+    ///     .sink("out", Discard::new());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn print(self, label: &str) -> Stream<impl Pipe<Out = P::Out>>
+    where
+        P::Out: std::fmt::Debug,
+    {
+        let label = label.to_owned();
+        self.try_map(move |record| {
+            writeln!(std::io::stdout().lock(), "{label}: {record:?}")
+                .map_err(|error| format!("standard output cannot be written to: {error}"))?;
+            Ok(record)
+        })
+    }
+
     /// Looks at each record. What the rule does to the outside is done again after a failure.
     pub fn inspect<F>(self, rule: F) -> Stream<P::Then<Inspect<P::Out, P::Out, F>>>
     where
@@ -353,6 +406,50 @@ impl<P: Pipe> Stream<P> {
         self.sides()
     }
 
+    /// Makes `N` streams of one: a rule says into which a record goes, counted from 0; each must end in a sink. A record for which it says
+    /// `N` or more fails the task.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, sinks) = (Dataflow::new("sorted"), [(); 3].map(|()| MemorySink::new()));
+    /// let streams = flow
+    ///     .source("numbers", MemorySource::new(vec![5, 50, 500, 6]))
+    ///     .split_into::<3, _>(|number| [10, 100].iter().filter(|from| *number >= **from).count());
+    /// for (number, (stream, sink)) in streams.into_iter().zip(&sinks).enumerate() {
+    ///     stream.sink(&format!("size-{number}"), sink.clone());
+    /// }
+    /// flow.build(JobConfig::new().parallelism(1))?.run()?;
+    /// assert_eq!(sinks.map(|sink| sink.committed()), [vec![5, 6], vec![50], vec![500]]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn split_into<const N: usize, F>(self, mut rule: F) -> [Stream<impl Pipe<Out = P::Out>>; N]
+    where
+        P::Out: Clone,
+        F: FnMut(&P::Out) -> usize + Clone + Send + 'static,
+    {
+        let numbered = self.try_map(move |record| match rule(&record) {
+            which if which < N => Ok((which, record)),
+            which => Err(format!(
+                "a record was to go into stream {which}, and there are {N}, numbered from 0"
+            )
+            .into()),
+        });
+        let graph = Rc::clone(&numbered.graph);
+        let edges = [(); N].map(|()| Edge::new());
+        let from = numbered.close(MakeFork(edges.to_vec()), N);
+        let name = graph.borrow().nodes[from].name.clone();
+        let mut next = 0;
+        edges.map(|edge| {
+            let which = next;
+            next += 1;
+            branch(&graph, &name, &which.to_string(), from, edge)
+                .filter_map(move |(of, record)| (of == which).then_some(record))
+        })
+    }
+
     pub(super) fn sides(
         self,
     ) -> (
@@ -370,7 +467,8 @@ impl<P: Pipe> Stream<P> {
     }
 
     /// Says when records happened, and how it is known how far time has come: what follows can ask for windows and timers. What a source that
-    /// is read in several subtasks says counts for each of them, and the least of them for what is behind.
+    /// is read in several subtasks says counts for each of them, and the least of them for what is behind. [`super::Watermarks::bounded`] and
+    /// [`super::Watermarks::monotonous`] say it between batches of records, not after each: see [`super::Watermarks`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -431,6 +529,10 @@ impl<P: Pipe> Stream<P> {
         P::Out: StateValue,
     {
         let graph = Rc::clone(&self.graph);
+        if let Err(what) = lookup.check() {
+            let operator = self.name.clone();
+            graph.borrow_mut().wrong.push(BuildError::Operator { operator, what });
+        }
         let (edge, loose) = self.close_plain();
         let logic = LookingUp::new(lookup);
         Stream::behind(graph, "lookup".to_owned(), vec![edge], vec![loose], logic)
@@ -585,6 +687,145 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         F: FnMut(N::Value, N::Value) -> N::Value + Clone + Send + 'static,
     {
         self.operator("reduce", Reduce { emit, join })
+    }
+
+    /// Adds up what a rule says of the records of each key. A sum beyond the type of the numbers fails the task with [`super::SumError`].
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, sums) = (Dataflow::new("sums"), MemorySink::new());
+    /// flow.source("paid", MemorySource::new(vec![("ann", 5_u64), ("ann", 7)]))
+    ///     .key_by(|(who, _)| who.to_string())
+    ///     .sum(Emit::AtEnd, |(_, amount)| *amount)
+    ///     .sink("out", sums.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(sums.committed(), [("ann".to_owned(), 12)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sum<A, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Sum<F>>
+    where
+        A: Number,
+        F: FnMut(&N::Value) -> A + Clone + Send + 'static,
+    {
+        self.operator("sum", Sum { emit, of })
+    }
+
+    /// The average of what a rule says of the records of each key, which are added up as [`Self::sum`] does.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, averages) = (Dataflow::new("averages"), MemorySink::new());
+    /// flow.source("degrees", MemorySource::new(vec![("hall", 20), ("hall", 23)]))
+    ///     .key_by(|(room, _)| room.to_string())
+    ///     .average(Emit::AtEnd, |(_, degrees)| *degrees)
+    ///     .sink("out", averages.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(averages.committed(), [("hall".to_owned(), 21.5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn average<A, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Average<F>>
+    where
+        A: Number,
+        F: FnMut(&N::Value) -> A + Clone + Send + 'static,
+    {
+        self.operator("average", Average { emit, of })
+    }
+
+    /// The least of what a rule says of the records of each key.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, least) = (Dataflow::new("least"), MemorySink::new());
+    /// flow.source("bids", MemorySource::new(vec![(1_u32, 30), (1, 5)]))
+    ///     .keyed()
+    ///     .min(Emit::AtEnd, |bid| *bid)
+    ///     .sink("out", least.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(least.committed(), [(1, 5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn min<R, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Extreme<F>>
+    where
+        R: StateValue + Ord,
+        F: FnMut(&N::Value) -> R + Clone + Send + 'static,
+    {
+        self.operator("min", Extreme { emit, of, greatest: false })
+    }
+
+    /// The greatest of what a rule says of the records of each key.
+    ///
+    /// ```
+    /// # use snapline::connect::{MemorySink, MemorySource};
+    /// # use snapline::{Dataflow, Emit, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, greatest) = (Dataflow::new("greatest"), MemorySink::new());
+    /// flow.source("bids", MemorySource::new(vec![(1_u32, 30), (1, 5)]))
+    ///     .keyed()
+    ///     .max(Emit::AtEnd, |bid| *bid)
+    ///     .sink("out", greatest.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(greatest.committed(), [(1, 30)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max<R, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Extreme<F>>
+    where
+        R: StateValue + Ord,
+        F: FnMut(&N::Value) -> R + Clone + Send + 'static,
+    {
+        self.operator("max", Extreme { emit, of, greatest: true })
+    }
+
+    /// Gives each record, and each timer by the clock, to a function of records and timers, without timestamps: the time of every record is
+    /// [`Timestamp::MIN`], and there is no watermark before the end of the input. [`super::TimedClosure`] makes a function of a closure, and
+    /// [`super::Expiring`] lets its state be forgotten.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use snapline::connect::{Collect, MemorySink, MemorySource};
+    /// use snapline::{Dataflow, Emitter, Input, JobConfig, TimeContext, TimedClosure};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, counts) = (Dataflow::new("later"), MemorySink::new());
+    /// let count = |input: Input<u32>, seen: &mut TimeContext<'_, u32, u64>, out: &mut Emitter<u64>| {
+    ///     match input {
+    ///         Input::Record(_) => {
+    ///             **seen += 1;
+    ///             let soon = seen.processing_time() + Duration::from_secs(3_600);
+    ///             seen.set_processing_timer(soon);
+    ///         }
+    ///         // An hour has passed, or the input has ended.
+    ///         _ => out.push(**seen),
+    ///     }
+    /// };
+    /// flow.source("visitors", MemorySource::new(vec![7]))
+    ///     .key_by(|visitor| *visitor)
+    ///     .process_with_timers(TimedClosure::new(count))
+    ///     .sink("counts", counts.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(counts.committed(), [1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn process_with_timers<R>(self, process: R) -> Stream<impl Pipe<Out = R::Out>>
+    where
+        R: TimedProcess<N::Key, N::Value>,
+    {
+        let Self { stream, keyer } = self;
+        let graph = Rc::clone(&stream.graph);
+        let timeless = |value| Timed { at: Timestamp::MIN, value };
+        let (edge, loose) = stream.map(timeless).close_keyed(OnValue(keyer.clone()));
+        let timers = KeyedTimers::new(keyer, process);
+        Stream::behind(graph, "process".to_owned(), vec![edge], vec![loose], timers)
+            .map(|record| record.value)
     }
 
     /// Gives each record to a closure, with its key's state and what to emit into.

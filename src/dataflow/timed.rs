@@ -68,6 +68,18 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         self.then(Filter::new(rule))
     }
 
+    /// As [`Stream::filter_map`].
+    pub fn filter_map<O, F>(
+        self,
+        rule: F,
+    ) -> TimedStream<P::Then<Stamped<FlatMap<T, Option<O>, F>>>>
+    where
+        O: Send + 'static,
+        F: FnMut(T) -> Option<O> + Clone + Send + 'static,
+    {
+        self.then(FlatMap::new(rule))
+    }
+
     /// As [`Stream::flat_map`].
     pub fn flat_map<O, F>(self, rule: F) -> TimedStream<P::Then<Stamped<FlatMap<T, O, F>>>>
     where
@@ -346,6 +358,7 @@ where
         O: Send + 'static,
         F: FnMut(&N::Key, &N::Value, &M::Value) -> O + Clone + Send + 'static,
     {
+        self.stream.refuse(between.check());
         let joined = self.connect(other).process_with(IntervalJoin::new(between, join));
         TimedStream(joined.0.then(Restamp(PhantomData)))
     }
@@ -576,7 +589,8 @@ where
         self.apply(FoldWindow::new(fold, merge))
     }
 
-    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first.
+    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first. From 1 to
+    /// 100,000 values: the job is refused when it is built otherwise.
     pub fn highest<R, F>(
         self,
         most: usize,
@@ -615,6 +629,7 @@ where
         let Self { keyed, assigner, trigger, lateness, .. } = self;
         keyed.stream.refuse(assigner.check());
         keyed.stream.refuse(trigger.check());
+        keyed.stream.refuse(function.check());
         let windows = Windows::new(keyed.keyer.clone(), assigner, trigger, function, lateness);
         keyed.operator("window", windows)
     }

@@ -112,6 +112,14 @@ pub trait TimedProcess<K, V>: Clone + Send + 'static {
     fn expires(&self) -> Option<Duration> {
         None
     }
+
+    /// The event-time timers that follow from a key's state, ascending, each once, when it is restored: what sets them may have another
+    /// length now. `since` is what [`TimeContext::remember`] was given. `None`: they are as they were.
+    #[doc(hidden)]
+    fn timers(&self, state: &Self::State, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        let _ = (state, since);
+        None
+    }
 }
 
 /// A key's state and timers.
@@ -124,45 +132,71 @@ pub(super) struct Slot<S> {
     event: Vec<Timestamp>,
     /// Ascending, each once.
     processing: Vec<Timestamp>,
-    /// When the state is forgotten if no record comes, and when it is looked at whether one has.
-    #[serde(default)]
+    /// When the last record came, by the clock: kept if there is a time to live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<Timestamp>,
+    /// The time, of events, that the state is remembered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// Read only, from checkpoints that have no `last`: when the state was to be forgotten, and when that was to be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<(Timestamp, Timestamp)>,
+    /// When it is looked at whether the state is to be forgotten, if that is not when the last record is old enough: records that come do not
+    /// change the agenda.
+    #[serde(skip)]
+    look: Option<Timestamp>,
 }
 
 impl<S> Slot<S> {
-    fn due(&self) -> (Option<Timestamp>, Option<Timestamp>) {
-        let look = self.expires.map(|(_, look)| look);
+    /// When it has something to do, with this time to live.
+    #[inline]
+    fn due(&self, after: Option<Duration>) -> (Option<Timestamp>, Option<Timestamp>) {
+        let look = after.and_then(|after| self.looks(after));
         (
             self.event.first().copied(),
             self.processing.first().copied().into_iter().chain(look).min(),
         )
+    }
+
+    fn looks(&self, after: Duration) -> Option<Timestamp> {
+        Some(self.look.unwrap_or(self.last? + after))
+    }
+
+    /// Whether a restore has to say when the last record came (SPEC 16.13).
+    fn is_undated(&self) -> bool {
+        self.last.is_none() && (self.live || self.expires.is_some())
+    }
+
+    /// Says so: it came when the job is restored, or so long before the end of the time to live that it had.
+    fn date(&mut self, now: Timestamp, after: Duration) {
+        let ends = self.expires.take().map(|(until, _)| until - after);
+        self.last = Some(ends.map_or(now, |last| last.min(now)));
     }
 }
 
 impl<S: Default> Slot<S> {
     /// A record has come. State that was to be forgotten before is so now, though nobody has looked yet.
     fn touch(&mut self, now: Timestamp, after: Duration) {
-        match &mut self.expires {
-            Some((until, _)) => {
-                if *until <= now {
-                    (self.state, self.live) = (S::default(), false);
-                }
-                *until = now + after;
-            }
-            None => self.expires = Some((now + after, now + after)),
+        self.look = Some(self.looks(after).unwrap_or(now + after));
+        if self.last.is_some_and(|last| last + after <= now) {
+            (self.state, self.live) = (S::default(), false);
         }
+        self.last = Some(now);
     }
 
     /// The clock has come to a time: looks whether the state is to be forgotten, and when to look again. What is left at the end of the input
     /// is not forgotten by it.
-    fn expire(&mut self, now: Timestamp, ended: bool) {
-        let Some((until, look)) = self.expires.filter(|(_, look)| *look <= now) else { return };
+    fn expire(&mut self, now: Timestamp, after: Duration, ended: bool) {
+        let Some(until) = self.last.map(|last| last + after) else { return };
+        if self.looks(after).is_none_or(|look| look > now) {
+            return;
+        }
         if ended {
-            self.expires = None;
+            (self.last, self.look) = (None, None);
         } else if until <= now {
-            (self.state, self.live, self.expires) = (S::default(), false, None);
+            (self.state, self.live, self.last, self.look) = (S::default(), false, None, None);
         } else {
-            self.expires = Some((until, until.max(look)));
+            self.look = Some(until);
         }
     }
 }
@@ -224,6 +258,9 @@ impl<K, S> TimeContext<'_, K, S> {
     /// Has [`TimedProcess::event_time`] called for this key when the watermark comes to this time; once, however often it is asked for. If the
     /// watermark is there already, it is called with the next one.
     ///
+    /// That is not before the record that brings event time there: the watermark comes after that record, and of most strategies after all
+    /// records of its batch ([`crate::Watermarks`]).
+    ///
     /// At the end of a bounded input the watermark comes to the end of time, and all timers are called that are set, those too that were
     /// asked for by others at the end: a timer that always sets the next one lets such a job go on without end. Let it set none when
     /// [`Self::watermark`] is [`Timestamp::MAX`].
@@ -247,6 +284,16 @@ impl<K, S> TimeContext<'_, K, S> {
     /// Takes that back.
     pub fn delete_processing_timer(&mut self, at: Timestamp) {
         remove(&mut self.slot.processing, at);
+    }
+
+    /// Keeps a time of events with the key, until its state is forgotten.
+    pub(super) const fn remember(&mut self, since: Timestamp) {
+        self.slot.since = Some(since);
+    }
+
+    /// What was kept.
+    pub(super) const fn since(&self) -> Option<Timestamp> {
+        self.slot.since
     }
 
     /// Says that the record came too late and has no effect: it is counted ([`crate::TaskStatus::records_late`]).
@@ -343,14 +390,17 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
     ) {
         let Self { process, table, event, processing, watermark, ended, clock, late, .. } = self;
         let (key, slot) = table.entry_pair(hash, key, Slot::default);
-        let mut before = slot.due();
+        let after = process.expires();
+        let mut before = slot.due(after);
         let now = OnceCell::new();
         match work {
-            Work::Record(_) => {
-                if let Some(after) = process.expires() {
+            Work::Record(_) => match after {
+                Some(after) => {
                     slot.touch(*now.get_or_init(|| Timestamp::from(clock.date())), after);
                 }
-            }
+                // What is known of an earlier record would be wrong.
+                None => (slot.last, slot.expires) = (None, None),
+            },
             // Whoever is due was taken off the agenda.
             Work::EventTime => {
                 remove(&mut slot.event, at);
@@ -358,10 +408,12 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
             }
             Work::ProcessingTime => {
                 before.1 = None;
-                slot.expire(at, *ended);
+                if let Some(after) = after {
+                    slot.expire(at, after, *ended);
+                }
                 if slot.processing.first() != Some(&at) {
                     // It was not for a timer that was set.
-                    let now = slot.due();
+                    let now = slot.due(after);
                     processing.change(hash, key, before.1, now.1);
                     if !slot.live && now == (None, None) {
                         let key = key.clone();
@@ -391,18 +443,49 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         }
         let cleared = context.cleared;
         *late += u64::from(context.late);
-        let now = slot.due();
+        let now = slot.due(after);
         if before != now {
             event.change(hash, key, before.0, now.0);
             processing.change(hash, key, before.1, now.1);
         }
         if cleared {
-            (slot.state, slot.live) = (P::State::default(), false);
+            (slot.state, slot.live, slot.since) = (P::State::default(), false, None);
         }
         if !slot.live && now == (None, None) {
             let key = key.clone();
             table.remove(hash, &key);
         }
+    }
+
+    /// Takes over the keys of a checkpoint, and finds out when each has something to do.
+    /// A time to live, and what timers follow from, may have changed since.
+    fn adopt(&mut self, mut table: Table<N::Key, Slot<P::State>>) {
+        let (process, after) = (&self.process, self.process.expires());
+        let timers = |slot: &Slot<P::State>| {
+            let timers = process.timers(&slot.state, slot.since);
+            timers.filter(|timers| *timers != slot.event)
+        };
+        let changed = |slot: &Slot<P::State>| {
+            (after.is_some() && slot.is_undated()) || timers(slot).is_some()
+        };
+        let changed = table.iter().filter(|(_, slot)| changed(slot));
+        let changed: Vec<N::Key> = changed.map(|(key, _)| key.clone()).collect();
+        let now = Timestamp::from(self.clock.date());
+        for key in changed {
+            let Some(slot) = table.get_mut(state::hash(&key), &key) else { continue };
+            if let (Some(after), true) = (after, slot.is_undated()) {
+                slot.date(now, after);
+            }
+            if let Some(timers) = timers(slot) {
+                slot.event = timers;
+            }
+        }
+        for (key, slot) in table.iter() {
+            let (hash, (event, processing)) = (state::hash(key), slot.due(after));
+            self.event.change(hash, key, None, event);
+            self.processing.change(hash, key, None, processing);
+        }
+        self.table = table;
     }
 
     /// Fires what the watermark has come to; some of it, if it is much.
@@ -513,7 +596,7 @@ where
                 let all: Vec<_> = table.drain().collect();
                 for (key, mut slot) in all {
                     match mutant {
-                        Mutant::ExpiryForgotten => slot.expires = None,
+                        Mutant::ExpiryForgotten => slot.last = slot.last.map(|_| Timestamp::MAX),
                         _ => slot.state = P::State::default(),
                     }
                     table.insert(state::hash(&key), key, slot);
@@ -521,15 +604,11 @@ where
             }
             _ => {}
         }
-        for (key, slot) in table.iter() {
-            let (hash, (event, processing)) = (state::hash(key), slot.due());
-            #[cfg(feature = "sim")]
-            let processing =
-                processing.filter(|_| context.mutant != Some(Mutant::ClockTimersForgotten));
-            self.event.change(hash, key, None, event);
-            self.processing.change(hash, key, None, processing);
+        self.adopt(table);
+        #[cfg(feature = "sim")]
+        if context.mutant == Some(Mutant::ClockTimersForgotten) {
+            self.processing = Agenda::default();
         }
-        self.table = table;
         Ok(())
     }
 
@@ -651,6 +730,13 @@ pub trait CoProcess<K, A, B>: Clone + Send + 'static {
     ) {
         let _ = (context, out);
     }
+
+    /// As `TimedProcess::timers`.
+    #[doc(hidden)]
+    fn timers(&self, state: &Self::State) -> Option<Vec<Timestamp>> {
+        let _ = state;
+        None
+    }
 }
 
 /// A function of two streams as one of records of two kinds.
@@ -688,4 +774,11 @@ impl<K, A, B, P: CoProcess<K, A, B>> TimedProcess<K, Either<A, B>> for Both<P> {
     ) {
         self.0.processing_time(context, out);
     }
+
+    fn timers(&self, state: &P::State, _: Option<Timestamp>) -> Option<Vec<Timestamp>> {
+        self.0.timers(state)
+    }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::time::Timestamp;
-use super::window::{TimeDomain, Window, at_least_a_millisecond, begin};
+use super::window::{TimeDomain, Window, begin, is_sensible};
 use crate::state::StateValue;
 
 /// What a trigger does with a window.
@@ -202,8 +202,11 @@ impl Trigger for AtProcessingTime {
 #[derive(Clone, Copy, Debug)]
 pub struct EveryRecords(u64);
 
+/// With how many records a window may fire at most: with more it would not in a lifetime.
+const MOST_RECORDS: u64 = 1_000_000_000_000;
+
 impl EveryRecords {
-    /// With every `count` records, one or more.
+    /// With every `count` records, one or more, and at most 1,000,000,000,000.
     #[must_use]
     pub const fn new(count: u64) -> Self {
         Self(count)
@@ -235,7 +238,10 @@ impl Trigger for EveryRecords {
     fn check(&self) -> Result<(), String> {
         match self.0 {
             0 => Err("a window cannot fire with every zero records".to_owned()),
-            _ => Ok(()),
+            1..=MOST_RECORDS => Ok(()),
+            count => Err(format!(
+                "a window fires with every {MOST_RECORDS} records at most, not with every {count}"
+            )),
         }
     }
 }
@@ -254,7 +260,7 @@ type Ticks = (Option<Timestamp>, bool);
 pub struct EveryEventTime(Duration);
 
 impl EveryEventTime {
-    /// Every so often, a millisecond or more.
+    /// Every so often, a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self(interval)
@@ -312,7 +318,7 @@ impl Trigger for EveryEventTime {
     }
 
     fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the interval of a trigger", self.0)
+        is_sensible("the interval of a trigger", self.0)
     }
 }
 
@@ -344,7 +350,7 @@ impl Trigger for EveryEventTime {
 pub struct EveryProcessingTime(Duration);
 
 impl EveryProcessingTime {
-    /// Every so often, a millisecond or more.
+    /// Every so often, a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self(interval)
@@ -427,7 +433,7 @@ impl Trigger for EveryProcessingTime {
     }
 
     fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the interval of a trigger", self.0)
+        is_sensible("the interval of a trigger", self.0)
     }
 }
 

@@ -50,6 +50,24 @@ pub enum SettingWarning {
         /// From one to the next.
         interval: Duration,
     },
+    /// A length of time is in months or years, by a letter that is easily meant for another.
+    #[cfg(feature = "settings")]
+    Unit {
+        /// The setting.
+        setting: &'static str,
+        /// The letter: `M` for months, `y` for years.
+        unit: char,
+        /// How long that makes it.
+        is: Duration,
+    },
+    /// Environment variables have the prefix of the job's, and are no settings.
+    #[cfg(feature = "settings")]
+    Ignored {
+        /// The variables, and the setting that each is meant for, perhaps. In the order of their names.
+        variables: Vec<(String, Option<&'static str>)>,
+        /// The prefix, which with two underscores is the job's alone.
+        prefix: String,
+    },
     /// The pause between checkpoints is as long as the interval or longer, which then says nothing.
     PauseAboveInterval {
         /// Between the end of a checkpoint and the next.
@@ -92,6 +110,10 @@ impl SettingWarning {
             Self::LowerGuarantee { .. } => "require",
             Self::TimeoutBelowInterval { .. } => "checkpoint_interval",
             Self::PauseAboveInterval { .. } => "min_pause",
+            #[cfg(feature = "settings")]
+            Self::Unit { setting, .. } => *setting,
+            #[cfg(feature = "settings")]
+            Self::Ignored { .. } => "environment",
         }
     }
 }
@@ -148,6 +170,35 @@ impl fmt::Display for SettingWarning {
                 "a checkpoint is given up after `checkpoint_timeout` = {timeout:?}, though the next is due after {interval:?} only: it could have \
                  taken that long, and what it has written is written again; allow it more time, or take checkpoints more often"
             ),
+            #[cfg(feature = "settings")]
+            Self::Unit { unit, is, .. } => {
+                let days = is.as_secs() / (24 * 60 * 60);
+                match unit {
+                    'M' => write!(
+                        f,
+                        "`M` stands for months: this is {days} days; write `m` for minutes, `ms` for milliseconds, or `months`"
+                    ),
+                    unit => write!(
+                        f,
+                        "`{unit}` stands for years: this is {days} days; write `years` if it is meant, or another unit"
+                    ),
+                }
+            }
+            #[cfg(feature = "settings")]
+            Self::Ignored { variables, prefix } => {
+                write!(f, "no settings, and ignored: ")?;
+                for (place, (name, near)) in variables.iter().enumerate() {
+                    write!(f, "{}{name}", if place == 0 { "" } else { ", " })?;
+                    if let Some(near) = near {
+                        let key = near.to_ascii_uppercase();
+                        write!(f, " (`{near}` is meant, perhaps: {prefix}__{key})")?;
+                    }
+                }
+                write!(
+                    f,
+                    ". A variable with two underscores behind the prefix, {prefix}__, has to be a setting"
+                )
+            }
             Self::PauseAboveInterval { pause, interval } => write!(
                 f,
                 "{pause:?} between checkpoints is no less than `checkpoint_interval` = {interval:?}, which then says nothing: they are as far apart \
@@ -167,7 +218,10 @@ impl Restart {
             Self::Exponential { first, longest, factor, attempts: Some(attempts), .. } => {
                 let (mut whole, mut pause) = (Duration::ZERO, first.min(longest));
                 for restart in 0..attempts {
-                    // From there on all are the same.
+                    // From there on all are the same; a pause that grows by next to nothing counts as grown.
+                    if restart == 10_000 {
+                        pause = longest;
+                    }
                     if pause >= longest || factor <= 1.0 {
                         return whole.saturating_add(pause.saturating_mul(attempts - restart));
                     }
@@ -194,6 +248,9 @@ impl JobConfig {
     /// ```
     #[must_use]
     pub fn warnings(&self) -> Vec<SettingWarning> {
+        #[cfg(feature = "settings")]
+        let mut warnings = self.doubts.clone();
+        #[cfg(not(feature = "settings"))]
         let mut warnings = Vec::new();
         if self.allow_older {
             warnings.push(SettingWarning::OlderAllowed { retained: self.retained });

@@ -31,18 +31,24 @@ pub trait WatermarkStrategy<T>: Clone + Send + 'static {
 }
 
 /// The watermark strategies that come with the crate.
+///
+/// [`bounded`](Self::bounded) and [`monotonous`](Self::monotonous) say how far time has come between batches of records only, when partial batches
+/// are sent: within a batch no record is late, however far it is behind the others, and a timer or a window fires after the whole batch,
+/// not after the record that brought time there. Which records are late then depends on how they were batched. Where that matters, in
+/// tests above all, [`every_record`](Bounded::every_record) says it after each record, [`in_steps_of`](Bounded::in_steps_of) at each step of
+/// time, and [`punctuated`](Self::punctuated) where records say so: these are the same in every run.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermarks;
 
 impl Watermarks {
-    /// Time never goes back within a subtask.
+    /// Time never goes back within a subtask. It is said between batches, not after each record: see [`Watermarks`].
     #[must_use]
     pub const fn monotonous() -> Bounded {
         Bounded { late: Duration::ZERO }
     }
 
     /// A record is at most so much earlier than the latest before it, of the same subtask. The watermark is the latest time less that, less
-    /// one millisecond: a record of just that time is not late.
+    /// one millisecond: a record of just that time is not late. It is said between batches, not after each record: see [`Watermarks`].
     #[must_use]
     pub const fn bounded(late: Duration) -> Bounded {
         Bounded { late }
@@ -93,6 +99,35 @@ impl Bounded {
 }
 
 impl Bounded {
+    /// The same, with a watermark right behind each record that brings time on: exact, and the same in every run, at the price of a mark in
+    /// the channels for each record.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use snapline::connect::{MemorySink, MemorySource};
+    /// use snapline::{Dataflow, JobConfig, Timestamp, Tumbling, Watermarks};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (flow, counts) = (Dataflow::new("exact"), MemorySink::new());
+    /// flow.source("seconds", MemorySource::new(vec![1, 200, 5]))
+    ///     .parallelism(1)
+    ///     .assign_timestamps(Watermarks::monotonous().every_record(), |second| {
+    ///         Timestamp::from_millis(second * 1_000)
+    ///     })
+    ///     .key_by(|_| ())
+    ///     .window(Tumbling::of(Duration::from_secs(60)))
+    ///     .count()
+    ///     .map(|window| window.result)
+    ///     .sink("counts", counts.clone());
+    /// flow.build(JobConfig::new())?.run()?;
+    /// assert_eq!(counts.committed(), [1, 1], "the third is 195 s late");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn every_record(self) -> Stepwise {
+        Stepwise { late: self.late, step: 1 }
+    }
+
     /// The same, whose watermarks are multiples of a step, each right behind the record that brings time there. Where they are among the
     /// records is a function of the source alone, so that it is the same in every run which records come too late.
     ///
@@ -126,6 +161,14 @@ impl<T> WatermarkStrategy<T> for Stepwise {
         let watermark = (at - self.late - Duration::from_millis(1)).millis();
         let step = watermark.saturating_sub(watermark.rem_euclid(self.step));
         Some(Timestamp::from_millis(step))
+    }
+}
+
+impl Stepwise {
+    /// As [`Bounded::idle`].
+    #[must_use]
+    pub const fn idle(self, after: Duration) -> Idle<Self> {
+        Idle::new(self, after)
     }
 }
 

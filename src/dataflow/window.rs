@@ -105,6 +105,27 @@ pub(super) fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), Str
     }
 }
 
+/// The longest that windows and the intervals of triggers may be: ten thousand years.
+pub(super) const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
+
+/// In how many sliding windows a record may be: it is put into each.
+const MOST_WINDOWS: u128 = 10_000;
+
+/// Something that must not be shorter than a millisecond, nor longer than [`LONGEST`].
+pub(super) fn is_sensible(what: &str, is: Duration) -> Result<(), String> {
+    at_least_a_millisecond(what, is)?;
+    not_absurd(what, is)
+}
+
+fn not_absurd(what: &str, is: Duration) -> Result<(), String> {
+    match is <= LONGEST {
+        true => Ok(()),
+        false => {
+            Err(format!("{what} is {is:?}, and may be {LONGEST:?} (10,000 years) long at most"))
+        }
+    }
+}
+
 /// Windows that never become one: what is computed in them needs not be joined.
 pub trait Unmerged: WindowAssigner {}
 
@@ -116,7 +137,7 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// Of this length, a millisecond or more.
+    /// Of this length, a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn of(length: Duration) -> Self {
         Self { length, offset: Duration::ZERO }
@@ -157,7 +178,8 @@ impl WindowAssigner for Tumbling {
     }
 
     fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the length of a tumbling window", self.length)
+        is_sensible("the length of a tumbling window", self.length)?;
+        not_absurd("the offset of a tumbling window", self.offset)
     }
 }
 
@@ -172,7 +194,8 @@ pub struct Sliding {
 }
 
 impl Sliding {
-    /// Of this length, one every so often; both a millisecond or more.
+    /// Of this length, one every so often; both a millisecond or more, and at most 10,000 years. A record is put into each window that holds
+    /// its time, so the length is at most 10,000 times as long as the other: the job is refused when it is built if there are more.
     #[must_use]
     pub const fn of(length: Duration, every: Duration) -> Self {
         Self { length, every, offset: Duration::ZERO }
@@ -212,8 +235,17 @@ impl WindowAssigner for Sliding {
     }
 
     fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the length of a sliding window", self.length)?;
-        at_least_a_millisecond("the time from one sliding window to the next", self.every)
+        is_sensible("the length of a sliding window", self.length)?;
+        is_sensible("the time from one sliding window to the next", self.every)?;
+        not_absurd("the offset of a sliding window", self.offset)?;
+        let each = self.length.as_millis().div_ceil(self.every.as_millis());
+        match each <= MOST_WINDOWS {
+            true => Ok(()),
+            false => Err(format!(
+                "with sliding windows of {:?}, one every {:?}, each record is in {each} windows, and may be in {MOST_WINDOWS} at most; make                  them shorter, or begin them less often",
+                self.length, self.every
+            )),
+        }
     }
 }
 
@@ -226,7 +258,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Sessions end when nothing has come for more than this, a millisecond or more.
+    /// Sessions end when nothing has come for more than this, a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn gap(gap: Duration) -> Self {
         Self { gap }
@@ -255,7 +287,7 @@ impl WindowAssigner for Session {
     }
 
     fn check(&self) -> Result<(), String> {
-        at_least_a_millisecond("the gap between sessions", self.gap)
+        is_sensible("the gap between sessions", self.gap)
     }
 }
 
@@ -352,6 +384,14 @@ pub trait WindowFunction<K, V>: Clone + Send + 'static {
     type Held: StateValue + Default;
     /// What is emitted, with the time of the window's last millisecond.
     type Out: Send + 'static;
+
+    /// Whether there is such a function; asked when the dataflow is built.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words: the job is refused with [`crate::BuildError::Window`].
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Takes a record in.
     fn add(&mut self, held: &mut Self::Held, value: V);

@@ -126,6 +126,15 @@ impl Patience {
 impl<H, S> Panes<H, S> {
     /// Finds out anew when there is something to do.
     fn plan<G: Trigger<State = S>>(&mut self, trigger: &G, patience: Patience) {
+        (self.event, self.processing) = self.planned(trigger, patience);
+    }
+
+    /// When there is something to do.
+    fn planned<G: Trigger<State = S>>(
+        &self,
+        trigger: &G,
+        patience: Patience,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
         let end = |domain, window| patience.end(window).filter(|_| patience.domain == domain);
         let event = |pane: &Pane<H, S>| {
             let end = end(TimeDomain::Event, pane.window);
@@ -135,11 +144,11 @@ impl<H, S> Panes<H, S> {
             let end = end(TimeDomain::Processing, pane.window);
             trigger.processing_due(pane.window, &pane.trigger).into_iter().chain(end).min()
         };
-        self.event = self.panes.iter().filter_map(event).min();
-        self.processing = match patience.ended {
+        let by_clock = match patience.ended {
             false => self.panes.iter().filter_map(processing).min(),
             true => None,
         };
+        (self.panes.iter().filter_map(event).min(), by_clock)
     }
 }
 
@@ -370,6 +379,27 @@ where
         if all.panes.is_empty() {
             table.remove(hash, &key);
         }
+    }
+
+    /// Takes over the keys of a checkpoint, and finds out when each has something to do: the allowed lateness and the trigger may be others
+    /// than those that it was found out by.
+    fn adopt(&mut self, mut table: Table<N::Key, Panes<F::Held, G::State>>) {
+        let (trigger, patience) = (&self.rules.trigger, self.patience());
+        let changed = table.iter().filter(|(_, panes)| {
+            panes.planned(trigger, patience) != (panes.event, panes.processing)
+        });
+        let changed: Vec<N::Key> = changed.map(|(key, _)| key.clone()).collect();
+        for key in changed {
+            if let Some(panes) = table.get_mut(state::hash(&key), &key) {
+                panes.plan(trigger, patience);
+            }
+        }
+        for (key, panes) in table.iter() {
+            let hash = state::hash(key);
+            self.event.change(hash, key, None, panes.event);
+            self.processing.change(hash, key, None, panes.processing);
+        }
+        self.table = table;
     }
 
     /// Fires what the watermark has come to; some of it, if it is much.
@@ -612,16 +642,11 @@ where
                 return Ok(());
             }
         }
-        for (key, panes) in table.iter() {
-            let hash = state::hash(key);
-            self.event.change(hash, key, None, panes.event);
-            #[cfg(feature = "sim")]
-            if self.mutant == Some(crate::sim::Mutant::ClockTimersForgotten) {
-                continue;
-            }
-            self.processing.change(hash, key, None, panes.processing);
+        self.adopt(table);
+        #[cfg(feature = "sim")]
+        if self.mutant == Some(crate::sim::Mutant::ClockTimersForgotten) {
+            self.processing = Agenda::default();
         }
-        self.table = table;
         Ok(())
     }
 

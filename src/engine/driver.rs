@@ -26,6 +26,7 @@ use super::status::{JobPhase, RestartStats, StatusBoard};
 use super::storing::policy;
 use super::task::News;
 use super::{Notice, Part, Wish};
+use crate::clock;
 use crate::dataflow::JobSpec;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
@@ -280,9 +281,11 @@ impl Driver {
         let (settings, now) = (&self.hosting.spec.config, self.hosting.platform.clock.now());
         // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
         if self.exhausted() && !self.gathered.is_empty() {
-            return settings.interval.and_then(|interval| now.checked_add(interval));
+            return settings.interval.map(|interval| clock::after(now, interval));
         }
-        self.last_end.map(|end| end + settings.min_pause).filter(|&earliest| earliest > now)
+        self.last_end
+            .map(|end| clock::after(end, settings.min_pause))
+            .filter(|&earliest| earliest > now)
     }
 
     /// Whether every source of this attempt has ended.
@@ -511,7 +514,7 @@ impl Driver {
             Timer::Timeout(_) => Some(settings.timeout),
             Timer::Resend => Some(RESEND),
         };
-        match after.and_then(|after| self.hosting.platform.clock.now().checked_add(after)) {
+        match after.map(|after| clock::after(self.hosting.platform.clock.now(), after)) {
             Some(at) => _ = self.timers.insert(timer, at),
             None => _ = self.timers.remove(&timer),
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, nap, thread,
 };
@@ -196,7 +197,7 @@ impl Drop for Marker {
 fn carry_out(job: Job, closing: &AtomicBool) {
     // What is still queued when the job is over would have been lost in a crash too.
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
-    let until = Instant::now() + job.pause;
+    let until = clock::after(Instant::now(), job.pause);
     while !job.pause.is_zero() && Instant::now() < until && !unwanted() {
         nap(NAP.min(until.saturating_duration_since(Instant::now())));
     }

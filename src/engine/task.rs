@@ -301,7 +301,7 @@ impl Task {
         match progress {
             Progress::More => Ok(Step::Worked),
             Progress::Wait(pause) => {
-                let until = self.links.platform.clock.now() + pause;
+                let until = crate::clock::after(self.links.platform.clock.now(), pause);
                 self.wait_until = Some(until);
                 Ok(Step::Until(until))
             }

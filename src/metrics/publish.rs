@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 
 use super::figures::{self, FIGURES, Figure, Kind};
+use crate::clock;
 use crate::engine::gauges::Done;
 use crate::engine::status::{CheckpointStats, JobPhase, JobStatus, StatusBoard, TaskStatus};
 use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, thread};
@@ -207,7 +208,7 @@ impl Publishing {
                 if last {
                     return;
                 }
-                let next = Instant::now() + every;
+                let next = clock::after(Instant::now(), every);
                 while !ended.load(Ordering::Acquire) && Instant::now() < next {
                     parker.park_deadline(next);
                 }

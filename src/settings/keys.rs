@@ -60,9 +60,9 @@ pub(super) const KEYS: &[Key] = &[
     key!(
         "parallelism",
         "number",
-        "the number of cores",
+        "as the newest checkpoint has it; at the first start the number of cores",
         "subtasks of an operator that was given no number of its own; fixed by the first checkpoint",
-        |draft, given| draft.config.parallelism = given.number()?
+        |draft, given| draft.config.parallelism = Some(given.number()?)
     ),
     key!(
         "workers",

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::de::value::{Error, StrDeserializer};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, Visitor};
 
+use crate::clock::FOR_EVER;
+
 /// A value as it was given.
 #[derive(Clone, Debug)]
 pub(super) enum Given {
@@ -80,10 +82,19 @@ read!(Count, "a whole number that is not negative", text => text.parse().ok(),
 read!(Factor, "a number", text => text.parse().ok(),
     visit_f64(f64): value => Some(value), visit_i64(i64): value => Some(value as f64));
 read!(Flag, "true or false", text => text.parse().ok(), visit_bool(bool): value => Some(value));
-read!(Span, "a length of time with its unit, such as \"500ms\", \"10s\" or \"1m 30s\"",
-    text => humantime::parse_duration(text).ok());
+read!(Span, "a length of time with its unit, such as \"500ms\", \"10s\" or \"1m 30s\", 100 years at most",
+    text => humantime::parse_duration(text).ok().filter(|span| *span <= FOR_EVER));
 
 impl Given {
+    /// If it is a length of time with a unit that is easily meant for another, that unit, and how long it makes it: `M` is a month.
+    pub(super) fn doubtful(&self) -> Option<(char, Duration)> {
+        let text: String = self.read().ok()?;
+        let is = humantime::parse_duration(&text).ok()?;
+        let mut units = text.split(|letter: char| !letter.is_ascii_alphabetic());
+        let unit = units.find(|unit| matches!(*unit, "M" | "y"))?;
+        Some((unit.chars().next()?, is))
+    }
+
     /// Reads it as a `T`, or as one of the words.
     pub(super) fn or_word<T: for<'de> Deserialize<'de>>(
         &self,

@@ -36,12 +36,35 @@ pub use root::{Kind, Root, RootEntry, SegmentRef};
 pub use snapshot::{Image, Locations, Named, SegmentImage, Written, single, write};
 pub use table::Table;
 
-/// What can be a key: a type that hashes the same in every run, which those of the standard library and derived ones do.
+/// What can be a key. A type of your own derives it:
+///
+/// ```
+/// #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+/// struct Shop(u32);
+/// fn key<K: snapline::state::Key>() {}
+/// key::<Shop>();
+/// ```
+///
+/// It hashes the same in every run, as types of the standard library and derived ones do.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key",
+    label = "this is no key",
+    note = "a key is hashed and compared, and written into checkpoints: `#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`",
+    note = "it owns what it holds: `String` instead of `&str`; floating-point numbers are no keys: take their bits (`to_bits`)"
+)]
 pub trait Key: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<K: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Key for K {}
 
 /// What can be kept per key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be kept as state",
+    label = "this cannot be kept as state",
+    note = "state is copied, and written into checkpoints: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`; it owns what it holds, and can be sent to \
+            other threads"
+)]
 pub trait StateValue: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
 
+#[diagnostic::do_not_recommend]
 impl<V: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> StateValue for V {}

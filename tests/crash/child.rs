@@ -133,7 +133,7 @@ fn timed(flow: &Dataflow, dir: &Path) {
     let low = flow.source("low", Mortal(Numbers::from(0)));
     let high = flow.source("high", Mortal(Numbers::from(RECORDS)));
     // Each producer's times ascend, and the least of their watermarks counts: nothing is ever late.
-    let high = high.assign_timestamps(Watermarks::monotonous(), at);
+    let high = high.assign_timestamps(Watermarks::monotonous().every_record(), at);
     let (counts, late) = low
         .assign_timestamps(Watermarks::monotonous(), at)
         .union(high)

@@ -24,6 +24,7 @@ enum Marks {
     Bounded,
     /// Of sources that are in order.
     Monotonous,
+    EveryRecord,
     InSteps(i64),
     Punctuated,
 }
@@ -43,6 +44,7 @@ fn work() -> impl Strategy<Value = (Marks, Work)> {
     let marks = prop_oneof![
         Just(Marks::Bounded),
         Just(Marks::Monotonous),
+        Just(Marks::EveryRecord),
         (1i64..30).prop_map(Marks::InSteps),
         Just(Marks::Punctuated),
     ];
@@ -207,6 +209,9 @@ fn pipeline(flow: &Dataflow, world: &World, (marks, work): (Marks, Work), inputs
             let mut inputs = inputs.to_vec();
             inputs.iter_mut().for_each(|input| input.sort_unstable_by_key(|reading| reading.1));
             sources(flow, world, &inputs, Watermarks::monotonous())
+        }
+        Marks::EveryRecord => {
+            sources(flow, world, inputs, Watermarks::bounded(ms(SLACK)).every_record())
         }
         Marks::InSteps(step) => {
             sources(flow, world, inputs, Watermarks::bounded(ms(SLACK)).in_steps_of(ms(step)))

@@ -9,6 +9,7 @@ mod recovery;
 mod refused;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
+mod small;
 mod stores;
 #[path = "../pipelines/wild.rs"]
 #[allow(dead_code, reason = "random pipelines use all of it")]

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use snapline::connect::{Generator, MemorySink};
 use snapline::protocol::ids::CheckpointId;
 use snapline::store::{LocalStore, MemoryStore, Store};
-use snapline::{Dataflow, Emit, Ended, JobConfig, JobError, Outcome};
+use snapline::{
+    Dataflow, Emit, Ended, JobConfig, JobError, JobHandle, Outcome, Restart, Resume, Storage,
+};
 
 use crate::kit::{assert_ended, config, in_memory, ms, numbers, until, wait};
 
@@ -19,7 +21,7 @@ fn suspended(store: &MemoryStore, sink: &Counts) {
 /// Its committed transactions are the checkpoint's: it must be the same in every run.
 type Counts = MemorySink<(u64, u64)>;
 
-fn counting(config: JobConfig, name: &str, sink: &Counts) -> snapline::JobHandle {
+fn counting(config: JobConfig, name: &str, sink: &Counts) -> JobHandle {
     let flow = Dataflow::new("counting");
     flow.source("in", Generator::new(None, |number| (number % 5, number)).rate(20_000))
         .keyed()
@@ -55,6 +57,35 @@ fn a_checkpoint_of_another_shape_is_refused() {
     until("it runs", || handle.status().restored_from.is_some());
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
+}
+
+/// A number of subtasks that is not said is that of the checkpoint, however many cores there are.
+#[test]
+fn subtasks_that_are_not_said_are_as_the_checkpoint_has_them() {
+    let (store, sink) = (MemoryStore::new(), Counts::new());
+    let config = || {
+        let config = JobConfig::new().checkpoint_interval(ms(5)).restart(Restart::Never);
+        config.storage(Storage::Memory(store.clone())).key_groups(16)
+    };
+    let suspend = |handle: JobHandle| {
+        until("a checkpoint is complete", || handle.status().completed > 0);
+        let subtasks: usize = handle.status().tasks.len();
+        handle.suspend();
+        assert_ended(wait(handle), Ended::Suspended);
+        let newest = store.manifests().expect("readable").pop().expect("there is one");
+        (subtasks, newest)
+    };
+    // As many as no machine has cores.
+    let (subtasks, _) = suspend(counting(config().parallelism(13), "counts", &sink));
+    let (again, newest) = suspend(counting(config(), "counts", &sink));
+    assert_eq!(again, subtasks);
+    let (named, _) = suspend(counting(config().resume(Resume::From(newest)), "counts", &sink));
+    assert_eq!(named, subtasks);
+    let text = mismatch(wait(counting(config().parallelism(3), "counts", &sink)));
+    assert!(text.contains("`counts` x13") && text.contains("`counts` x3"), "{text}");
+    // An operator of another name takes nothing over, and is refused as it was.
+    let text = mismatch(wait(counting(config(), "sums", &sink)));
+    assert!(text.contains("`counts` x13") && text.contains("`sums`"), "{text}");
 }
 
 /// Suspends a job in a directory that keeps two checkpoints, damages the newest, and names it and the one before.

@@ -1,18 +1,21 @@
 //! Dataflows and settings that are no job, and what a job that is one can promise.
 
+use std::time::Duration;
+
 use snapline::connect::{
-    Collect, Discard, ForEach, Idempotent, MemorySink, MemorySource, MemoryTable, OpenContext,
-    Progress, Source, SourceReader,
+    Collect, Discard, ForEach, Generator, Idempotent, MemorySink, MemorySource, MemoryTable,
+    OpenContext, Progress, Source, SourceReader,
 };
 use snapline::protocol::topology::TopologyError;
 use snapline::{
-    AtEventTime, BoxError, BuildError, Dataflow, Emit, EveryEventTime, EveryRecords, Guarantee,
-    Job, JobConfig, Level, Mode, Purging, Session, Sliding, Timestamp, Trigger, Tumbling,
-    Watermarks, WindowAssigner,
+    AtEventTime, Between, BoxError, BuildError, Dataflow, Emit, Emitter, EveryEventTime,
+    EveryProcessingTime, EveryRecords, Expiring, Guarantee, Input, Job, JobConfig, Level, Lookup,
+    Mode, Purging, Restart, Session, Sliding, TimeContext, TimedClosure, Timestamp, Trigger,
+    Tumbling, Watermarks, WindowAssigner,
 };
 use snapline_models::check::Check;
 
-use crate::kit::ms;
+use crate::kit::{ms, wait};
 
 type Pair = (u64, u64);
 
@@ -55,7 +58,7 @@ fn windows_of_no_length_are_refused() {
         }
     }
     let (none, some) = (ms(0), ms(1));
-    let (at_end, micros) = (AtEventTime, std::time::Duration::from_micros(999));
+    let (at_end, micros) = (AtEventTime, Duration::from_micros(999));
     assert_eq!(
         refused(Tumbling::of(micros), at_end),
         "the length of a tumbling window is 999µs, and must be at least a millisecond long"
@@ -154,6 +157,199 @@ fn settings_without_a_meaning_are_refused() {
                 assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
             }
             other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn numbers_beyond_their_bounds_are_refused_with_the_figure() {
+    let most = usize::MAX;
+    let nan = Restart::Exponential {
+        first: ms(1),
+        longest: ms(1),
+        factor: f64::NAN,
+        calm: ms(1),
+        attempts: None,
+    };
+    let wrong: [(&str, &str, JobConfig); 6] = [
+        ("parallelism", "256", JobConfig::new().parallelism(most)),
+        ("max_concurrent_checkpoints", "1000", JobConfig::new().max_concurrent_checkpoints(most)),
+        ("retained_checkpoints", "100000", JobConfig::new().retained_checkpoints(most)),
+        ("upload_threads", "1024", JobConfig::new().upload_threads(most)),
+        ("id_block", "4294967296", JobConfig::new().id_block(u64::MAX)),
+        ("restart_factor", "NaN", JobConfig::new().restart(nan)),
+    ];
+    for (name, figure, config) in wrong {
+        match build(config, |flow| flow.source("in", pairs()).sink("out", MemorySink::new())) {
+            Err(ref error @ BuildError::Setting { setting, .. }) => {
+                assert_eq!(setting, name);
+                assert!(error.to_string().contains(figure), "{error}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    let topology = topology_error(JobConfig::new(), |flow| {
+        flow.source("in", pairs()).parallelism(most).sink("out", MemorySink::new());
+    });
+    assert_eq!(topology, TopologyError::TooManySubtasks(most));
+    let doubles = || Lookup::ordered(|pair: &Pair| Ok::<u64, BoxError>(2 * pair.0));
+    let lookups = [
+        ("65536", doubles().in_flight(usize::MAX)),
+        ("0 requests", doubles().in_flight(0)),
+        ("once at least", doubles().tries(0, ms(1))),
+        ("no time", doubles().timeout(ms(0))),
+    ];
+    for (figure, lookup) in lookups {
+        let refused = build(JobConfig::new(), |flow| {
+            flow.source("in", pairs()).lookup(lookup).sink("out", Discard::new());
+        });
+        match refused {
+            Err(ref error @ BuildError::Operator { .. }) => {
+                assert!(error.to_string().contains(figure), "{error}");
+            }
+            other => panic!("{figure}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn windows_joins_and_triggers_that_are_absurd_are_refused_with_the_figure() {
+    fn built<W: WindowAssigner>(
+        window: W,
+        trigger: impl Trigger,
+        most: usize,
+    ) -> Result<Job, BuildError> {
+        build(JobConfig::new(), |flow| {
+            flow.source("in", pairs())
+                .assign_timestamps(Watermarks::monotonous(), |_| Timestamp::from_millis(0))
+                .keyed()
+                .window(window)
+                .trigger(trigger)
+                .highest(most, |value| *value)
+                .sink("out", Discard::new());
+        })
+    }
+    fn refused<W: WindowAssigner>(window: W, trigger: impl Trigger, most: usize) -> String {
+        match built(window, trigger, most) {
+            Err(error @ BuildError::Window { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let (most, minute) = (Duration::MAX, Tumbling::of(days(1)));
+    for (figure, text) in [
+        ("2592000000 windows", refused(Sliding::of(days(30), ms(1)), AtEventTime, 1)),
+        ("10000 at most", refused(Sliding::of(days(30), ms(1)), AtEventTime, 1)),
+        ("10001 windows", refused(Sliding::of(ms(10_001), ms(1)), AtEventTime, 1)),
+        ("windows", refused(Sliding::of(days(30), ms(1)).by_processing_time(), AtEventTime, 1)),
+        ("10,000 years", refused(Sliding::of(most, most), AtEventTime, 1)),
+        ("10,000 years", refused(Tumbling::of(most), AtEventTime, 1)),
+        ("10,000 years", refused(Tumbling::of(days(1)).offset(most), AtEventTime, 1)),
+        ("10,000 years", refused(Session::gap(most), AtEventTime, 1)),
+        ("10,000 years", refused(minute, EveryEventTime::new(most), 1)),
+        ("10,000 years", refused(minute, EveryProcessingTime::new(most), 1)),
+        ("1000000000000 records", refused(minute, EveryRecords::new(u64::MAX), 1)),
+        ("1000000000000 records", refused(minute, Purging(EveryRecords::new(u64::MAX)), 1)),
+        ("100000", refused(minute, AtEventTime, usize::MAX)),
+        ("keeps 0", refused(minute, AtEventTime, 0)),
+    ] {
+        assert!(text.contains(figure), "{figure}: {text}");
+    }
+    assert!(built(Sliding::of(ms(10_000), ms(1)), AtEventTime, 100_000).is_ok());
+    let joined = |between: Between| {
+        build(JobConfig::new(), |flow| {
+            let timed = |name| {
+                let pairs = flow.source(name, pairs());
+                let timed = pairs.assign_timestamps(Watermarks::monotonous(), |_| Timestamp::MIN);
+                timed.keyed()
+            };
+            timed("left")
+                .interval_join(timed("right"), between, |_, left, right| left + right)
+                .sink("out", Discard::new());
+        })
+    };
+    for between in [Between::after(most, ms(0)), Between::before(ms(2), ms(1))] {
+        let refused = joined(between);
+        assert!(matches!(refused, Err(BuildError::Window { .. })), "{refused:?}");
+    }
+    for between in [Between::around(most, most), Between::after(most, most)] {
+        let run = joined(between).expect("it is well formed").run();
+        assert!(run.is_ok(), "{run:?}");
+    }
+}
+
+/// Every length of time, from nothing to the longest: nothing panics, and the job ends.
+#[test]
+fn any_length_of_time_is_one_or_is_refused() {
+    for time in [ms(0), ms(1), Duration::from_secs(1 << 62), Duration::MAX] {
+        // Long enough for a machine with much to do; or nothing.
+        let roomy = |time: Duration| if time.is_zero() { time } else { time.max(ms(20_000)) };
+        let configs = [
+            JobConfig::new().min_pause(time),
+            JobConfig::new().checkpoint_interval(time),
+            JobConfig::new().checkpoint_interval(ms(1)).min_pause(time),
+            JobConfig::new().checkpoint_interval(ms(1)).checkpoint_timeout(roomy(time)),
+            JobConfig::new().restart(Restart::Fixed { attempts: u32::MAX, pause: time }),
+            JobConfig::new().restart(Restart::Exponential {
+                first: time,
+                longest: time,
+                factor: 1.000_000_1,
+                calm: time,
+                attempts: Some(u32::MAX),
+            }),
+        ];
+        for config in configs {
+            let described = format!("{config:?}");
+            let flow = Dataflow::new("times");
+            // It runs over some checkpoints.
+            flow.source("in", Generator::new(200, |n| (n % 3, n)).rate(10_000))
+                .parallelism(1)
+                .lookup(Lookup::ordered(look_up).timeout(time.max(ms(20_000))).tries(2, time))
+                .assign_timestamps(
+                    Watermarks::bounded(time).idle(time.max(ms(1_000))),
+                    |(pair, _)| Timestamp::from_millis(pair.1 as i64),
+                )
+                .map(|(pair, _)| pair)
+                .keyed()
+                .process_with(Expiring::after(time, TimedClosure::new(timers(time))))
+                .map(|value| (0_u64, value))
+                .keyed()
+                .distinct(time)
+                .map(|value| (0_u64, value))
+                .keyed()
+                .window(Tumbling::of(ms(5)))
+                .allowed_lateness(time)
+                .count()
+                .sink("out", Discard::new());
+            match flow.build(config.parallelism(1)) {
+                Ok(job) => {
+                    let warned: Vec<_> = job.warnings().iter().map(ToString::to_string).collect();
+                    let ended = wait(job.spawn().expect("it starts"));
+                    assert!(ended.is_ok(), "{described}, {warned:?}: {ended:?}");
+                }
+                Err(BuildError::Setting { .. }) if time.is_zero() => {}
+                Err(other) => panic!("{described}: {other}"),
+            }
+        }
+    }
+}
+
+fn look_up(pair: &Pair) -> Result<u64, BoxError> {
+    Ok(pair.1)
+}
+
+/// Sets timers of both clocks, so far away.
+fn timers(
+    time: Duration,
+) -> impl FnMut(Input<u64>, &mut TimeContext<'_, u64, u64>, &mut Emitter<u64>) + Clone + Send {
+    move |input, context, out| {
+        if let Input::Record(value) = input {
+            let (event, processing) =
+                (context.timestamp() + time, context.processing_time() + time);
+            context.set_timer(event);
+            context.set_processing_timer(processing);
+            **context += value;
+            out.push(value);
         }
     }
 }

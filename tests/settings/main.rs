@@ -84,7 +84,7 @@ fn every_mistake_is_told_where_it_is() {
         ("key_groups = 70000", "job.toml:1:1: `key_groups`: 70000 is too large"),
         (
             "checkpoint_interval = 10",
-            "job.toml:1:1: `checkpoint_interval`: invalid type: integer `10`, expected a length of time with its unit, such as \"500ms\", \"10s\" or \"1m 30s\", or one of [\"never\"]",
+            "job.toml:1:1: `checkpoint_interval`: invalid type: integer `10`, expected a length of time with its unit, such as \"500ms\", \"10s\" or \"1m 30s\", 100 years at most, or one of [\"never\"]",
         ),
         (
             "checkpoint_interval = '0s'",
@@ -146,10 +146,11 @@ fn variables_go_before_the_file() {
     assert!(config.contains("Directory(7, Refuse)"), "text is taken as it is: {config}");
     for (name, value, error) in [
         (
-            "JOB_WORKER",
+            "JOB__WORKER",
             "5",
-            "variable JOB_WORKER: `worker`: there is no such setting; `workers` is meant, perhaps",
+            "variable JOB__WORKER: `worker`: there is no such setting; `workers` is meant, perhaps",
         ),
+        ("JOB__API_TOKEN", "abc", "variable JOB__API_TOKEN: `api_token`: there is no such setting"),
         (
             "JOB_WORKERS",
             "some",
@@ -163,6 +164,88 @@ fn variables_go_before_the_file() {
     ] {
         assert_eq!(given(name, value).unwrap_err().to_string(), error);
     }
+}
+
+/// What Kubernetes sets in a pod beside a service named `orders`.
+const BESIDE_A_SERVICE: [(&str, &str); 7] = [
+    ("ORDERS_SERVICE_HOST", "10.0.0.7"),
+    ("ORDERS_SERVICE_PORT", "8080"),
+    ("ORDERS_PORT", "tcp://10.0.0.7:8080"),
+    ("ORDERS_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+    ("ORDERS_PORT_8080_TCP_PROTO", "tcp"),
+    ("ORDERS_PORT_8080_TCP_PORT", "8080"),
+    ("ORDERS_PORT_8080_TCP_ADDR", "10.0.0.7"),
+];
+
+#[test]
+fn variables_of_others_are_ignored_and_listed() {
+    let given = |prefix: &str, variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Settings::new().variables(prefix, variables).and_then(|settings| settings.config())
+    };
+    let mut variables = BESIDE_A_SERVICE.to_vec();
+    variables.extend([
+        ("ORDERS__CHECKPOINT_INTERVAL", "5s"),
+        ("ORDERS_CHECKPOINT_INTERVAL", "9s"),
+        ("ORDERS_PARALLELISM", "3"),
+        ("ORDERS_CHECKPOINT_INTERVALL", "1s"),
+        ("ORDERS_DATABASE_PASSWORD", "hunter2"),
+    ]);
+    let config = given("ORDERS", &variables).unwrap();
+    let text = config.warnings().iter().map(ToString::to_string).collect::<String>();
+    for (name, _) in BESIDE_A_SERVICE {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    let near = "ORDERS_CHECKPOINT_INTERVALL (`checkpoint_interval` is meant, perhaps: ORDERS__CHECKPOINT_INTERVAL)";
+    assert!(text.contains(near) && text.contains("ORDERS_DATABASE_PASSWORD"), "{text}");
+    assert!(!text.contains("hunter2") && !text.contains("10.0.0.7"), "{text}");
+    let config = format!("{config:?}");
+    assert!(
+        config.contains("parallelism: Some(3)") && config.contains("interval: Some(5s)"),
+        "{config}"
+    );
+
+    let error = given("TOKENS", &[("TOKENS_WORKERS", "hunter2")]).unwrap_err().to_string();
+    assert!(error.starts_with("variable TOKENS_WORKERS: `workers`: "), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    let error = given("DB_PASSWORD", &[("DB_PASSWORD__MODE", "hunter2")]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn lengths_of_time_have_bounds_and_months_are_said() {
+    let keys = ["min_pause", "checkpoint_interval", "checkpoint_timeout", "metrics_interval"];
+    let keys = keys.into_iter().chain(["restart_pause", "restart_longest", "restart_calm"]);
+    for key in keys {
+        for long in ["500000000000y", "101y", "18446744073709551615s", "99999999999999999999s"] {
+            let error = read(&format!("{key} = '{long}'")).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("100 years at most"), "{error}");
+            let variables = [(format!("JOB__{}", key.to_uppercase()), long.to_owned())];
+            let given = Settings::new().variables("JOB", variables).unwrap().config();
+            assert!(given.unwrap_err().to_string().contains("100 years at most"));
+        }
+    }
+    let warnings = |text: &str| {
+        read(text).unwrap().warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings("checkpoint_timeout = '1M'"),
+        [
+            "`checkpoint_timeout`: `M` stands for months: this is 30 days; write `m` for minutes, `ms` for milliseconds, or `months`"
+        ]
+    );
+    assert_eq!(
+        warnings("checkpoint_timeout = '1d 2y'"),
+        [
+            "`checkpoint_timeout`: `y` stands for years: this is 731 days; write `years` if it is meant, or another unit"
+        ]
+    );
+    for text in ["1m", "1month", "60days", "2 years", "500ms"] {
+        let text = format!("checkpoint_timeout = '{text}'\ncheckpoint_interval = '100ms'");
+        assert_eq!(warnings(&text), [] as [String; 0], "{text}");
+    }
+    // A path may have any letters.
+    assert_eq!(warnings("directory = '1M'"), [] as [String; 0]);
 }
 
 /// `UPDATE=1 cargo test --test settings` writes it anew.

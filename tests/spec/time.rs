@@ -299,6 +299,58 @@ fn records_within_bounds_of_each_other_are_joined() {
     assert_eq!(joined, [of(10, (10, 8)), of(12, (10, 12)), of(21, (20, 21))]);
 }
 
+/// SPEC 16.2: with a watermark behind every record, all is as exact as if the records came one at a time.
+#[test]
+fn watermarks_behind_every_record_are_exact_within_a_batch() {
+    let seconds = |seconds: i64| at(seconds * 1_000);
+    let run_with = |records: Vec<i64>| {
+        let (flow, sink) = (Dataflow::new("exact"), MemorySink::new());
+        let timers = |input: Input<i64>,
+                      seen: &mut TimeContext<'_, (), ()>,
+                      out: &mut Emitter<(char, i64)>| {
+            let now = seen.timestamp().millis() / 1_000;
+            match input {
+                Input::Record(second) if seen.timestamp() <= seen.watermark() => {
+                    push(out, ('l', second))
+                }
+                Input::Record(second) => {
+                    push(out, ('r', second));
+                    seen.set_timer(seen.timestamp() + ms(60_000));
+                }
+                _ => push(out, ('t', now)),
+            }
+        };
+        flow.source("in", MemorySource::new(records))
+            .parallelism(1)
+            .assign_timestamps(Watermarks::bounded(ms(5_000)).every_record(), move |second| {
+                seconds(*second)
+            })
+            .key_by(|_| ())
+            .process(timers)
+            .sink("out", sink.clone());
+        run(flow);
+        sink.committed()
+    };
+    let of = run_with(vec![0, 200, 5, 90, 195, 300]);
+    let expected = [
+        ('r', 0),
+        ('r', 200),
+        ('t', 60),
+        ('l', 5),
+        ('l', 90),
+        ('r', 195),
+        ('r', 300),
+        ('t', 255),
+        ('t', 260),
+        ('t', 360),
+    ];
+    assert_eq!(of, expected, "195 s is just not late");
+    assert_eq!(
+        run_with(vec![0, 64, 65, 66]),
+        [('r', 0), ('r', 64), ('r', 65), ('r', 66), ('t', 60), ('t', 124), ('t', 125), ('t', 126)]
+    );
+}
+
 /// SPEC 16.13
 #[test]
 fn state_that_nobody_wants_is_forgotten() {

@@ -7,6 +7,10 @@ pub use self::csv::{Csv, CsvDecoder};
 pub use self::lines::{JsonDecoder, JsonLines, LineDecoder, Lines, ParseLine, Text};
 
 /// What a file's bytes are. A value of this trait describes the format; each file is read with a decoder of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not read records of type `{T}`",
+    note = "formats are `Lines`, `JsonLines`, `Csv`, ...; those of serde read types that are `#[derive(serde::Deserialize)]`"
+)]
 pub trait Format<T>: Clone + Send + 'static {
     /// What decodes a file.
     type Decoder: Decoder<T>;

@@ -52,6 +52,8 @@ pub(super) fn connect(
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = SqliteError::of("open the database", path);
     let connection = Connection::open_with_flags(path, flags).map_err(&open)?;
+    // SQLite counts milliseconds in 32 bits: 24 days are as good as for ever.
+    let patience = patience.min(Duration::from_millis(i32::MAX as u64));
     connection.busy_timeout(patience).map_err(&open)?;
     // The file is read for the first time here: one that is no database is told now.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(())).map_err(&open)?;

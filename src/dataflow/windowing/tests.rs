@@ -3,7 +3,7 @@
 use super::*;
 use crate::dataflow::keyed::ByFirst;
 use crate::dataflow::{
-    CountWindow, EveryProcessingTime, EveryRecords, GlobalWindows, Purging, Tumbling,
+    AtEventTime, CountWindow, EveryProcessingTime, EveryRecords, GlobalWindows, Purging, Tumbling,
 };
 
 /// Results, as they come.
@@ -144,4 +144,34 @@ fn a_window_of_event_time_fires_with_the_clock_and_when_the_watermark_comes_to_i
     bench.windows.mark(Mark::Watermark(24), &mut bench.out);
     assert_eq!(bench.wait(0), [2]);
     assert_eq!((bench.wait(50), bench.end()), (vec![], vec![]));
+}
+
+/// SPEC 16.10
+#[test]
+fn windows_are_kept_as_long_as_the_allowed_lateness_of_the_job_that_was_restored() {
+    let kept = |before: u64, now: u64| {
+        let (tumbling, length) = (AtEventTime, Tumbling::of(Duration::from_millis(25)));
+        let mut bench = Bench::new(length, tumbling);
+        bench.windows.lateness = Duration::from_millis(before);
+        bench.record(1);
+        bench.windows.mark(Mark::Watermark(30), &mut bench.out);
+        let mut table = Table::new(0..1, 1);
+        for (key, panes) in bench.windows.table.drain() {
+            let bytes = rmp_serde::to_vec_named(&panes).expect("it can be written");
+            let read = rmp_serde::from_slice(&bytes).expect("it can be read");
+            table.insert(state::hash(&key), key, read);
+        }
+        let mut bench = Bench::new(length, tumbling);
+        bench.windows.lateness = Duration::from_millis(now);
+        bench.windows.adopt(table);
+        bench.windows.resume(Timestamp::from_millis(30));
+        (31..).find(|at| {
+            bench.windows.mark(Mark::Watermark(*at), &mut bench.out);
+            bench.windows.table.is_empty()
+        })
+    };
+    assert_eq!(kept(100, 100), Some(124));
+    assert_eq!(kept(100, 50), Some(74));
+    assert_eq!(kept(100, 0), Some(31), "it was over before");
+    assert_eq!(kept(100, 200), Some(224));
 }

@@ -1,6 +1,7 @@
 //! What a task does by the clock.
 
 use super::{Step, Task};
+use crate::clock;
 use crate::dataflow::Timestamp;
 use crate::error::BoxError;
 
@@ -19,12 +20,12 @@ impl Task {
 
     /// Does what is due at this time, if that has come.
     pub(super) fn wait_for(&mut self, at: Timestamp) -> Result<Step, BoxError> {
-        let clock = &self.links.platform.clock;
-        let date = clock.date();
+        let wall = &self.links.platform.clock;
+        let date = wall.date();
         // To the nanosecond: who sleeps a part of a millisecond longer has something to do meanwhile.
         let left = at.date().and_then(|at| at.duration_since(date).ok());
         match left.filter(|left| !left.is_zero()) {
-            Some(left) => Ok(Step::Until(clock.now() + left)),
+            Some(left) => Ok(Step::Until(clock::after(wall.now(), left))),
             None => {
                 self.body.due(Timestamp::from(date))?;
                 self.count(0);

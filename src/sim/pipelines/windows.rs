@@ -92,7 +92,7 @@ pub(super) fn paired(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("paired");
     let at = |n: &u64| Timestamp::from_millis(*n as i64);
     let one = flow.source("one", numbers(env, 24)).parallelism(1).map(|n| 2 * n);
-    let (one, left) = one.assign_timestamps(Watermarks::monotonous(), at).fork();
+    let (one, left) = one.assign_timestamps(Watermarks::monotonous().every_record(), at).fork();
     let two = flow.source("two", numbers(env, 12)).parallelism(1).map(|n| 5 * n + 1);
     let two = two.assign_timestamps(Watermarks::monotonous().in_steps_of(ms(4)), at);
     let (two, right) = two.fork();

@@ -105,6 +105,25 @@ pub enum ConnectError {
         /// How many it has.
         found: u64,
     },
+    /// A file is another one than that of which the job has read, or was to read.
+    Replaced {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it had, of which the first or the last are others now.
+        size: u64,
+    },
+    /// A file was read, and another one, or a longer one, is in its place.
+    PutAgain {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint's position is of another path than the job reads.
+    OtherPath {
+        /// The path or file that the position is of.
+        was: String,
+        /// The path that the job reads.
+        now: String,
+    },
     /// A line is not UTF-8.
     NotUtf8 {
         /// The file.
@@ -174,6 +193,9 @@ impl ConnectError {
             | Self::Damaged { .. }
             | Self::BadPosition { .. }
             | Self::BadPattern { .. }
+            | Self::Replaced { .. }
+            | Self::PutAgain { .. }
+            | Self::OtherPath { .. }
             | Self::NotUtf8 { .. } => true,
             Self::NoInput { .. } | Self::NotAFile { .. } | Self::NoMatch { .. } => first,
             _ => false,
@@ -251,6 +273,23 @@ impl fmt::Display for ConnectError {
                 "{}: had {expected} bytes when the job began to read it, and has {found}; put the file back to go on from the \
                  checkpoint",
                 path.display()
+            ),
+            Self::Replaced { path, size } => write!(
+                f,
+                "{}: is not the file that the job began to read: that one had {size} bytes, and its first or last ones were others; put it \
+                 back, or, if it was repaired where it was not read yet, go on in it with `.accept_changed()`",
+                path.display()
+            ),
+            Self::PutAgain { path } => write!(
+                f,
+                "{}: a file of this name was read, and this is another one, or it was changed since; give it a name of its own, or have such \
+                 files read too: `.accept_changed()`",
+                path.display()
+            ),
+            Self::OtherPath { was, now } => write!(
+                f,
+                "the checkpoint's position is of `{was}`, and the job reads `{now}`; give the source its old path back, or, if the files \
+                 were moved, say `.moved_from(\"{was}\")`; to read other files, begin without the checkpoint"
             ),
             Self::NotUtf8 { path, offset } => write!(
                 f,

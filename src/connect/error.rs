@@ -44,6 +44,18 @@ pub enum ConnectError {
         /// Where it was looked for.
         place: String,
     },
+    /// The place that a sink writes to is not the one that the checkpoint was committed to.
+    OtherPlace {
+        /// Where the sink writes.
+        place: String,
+    },
+    /// A sink's place does not know of a transaction that was committed there.
+    SetBack {
+        /// Where it was looked for.
+        place: String,
+        /// The transaction.
+        txn: TxnId,
+    },
     /// A name cannot be part of a file's name.
     BadName {
         /// What it is the name of.
@@ -189,6 +201,8 @@ impl ConnectError {
         match self {
             Self::Owned { .. }
             | Self::NameTaken { .. }
+            | Self::OtherPlace { .. }
+            | Self::SetBack { .. }
             | Self::BadName { .. }
             | Self::Damaged { .. }
             | Self::BadPosition { .. }
@@ -239,6 +253,18 @@ impl fmt::Display for ConnectError {
             Self::NotClosed { txn, place } => write!(
                 f,
                 "{place}: transaction {} is not there to be prepared; somebody removed it, or it was never closed",
+                Name(txn)
+            ),
+            Self::OtherPlace { place } => write!(
+                f,
+                "{place}: is not the one that the checkpoint was committed to: it was emptied, or another was put in its place; put that one \
+                 back, of a directory with `.snapline` in it, or go on without what it held: `.accept_other_directory()`, of a database \
+                 `.accept_other_database()`"
+            ),
+            Self::SetBack { place, txn } => write!(
+                f,
+                "{place}: transaction {} was committed here, and is not recorded: an older copy was put back; put the newest one back, or go \
+                 on without what it held: `.accept_other_directory()`, of a database `.accept_other_database()`",
                 Name(txn)
             ),
             Self::BadName { what, name, why } => {

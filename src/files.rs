@@ -97,11 +97,29 @@ pub(crate) trait Files: Send + Sync + 'static {
     /// A piece of a name that no other living process uses, nor this one again.
     fn unique(&self) -> String;
 
+    /// A name that nothing else has, ever: what is made new gets one, and is known by it.
+    fn identity(&self) -> String {
+        self.unique()
+    }
+
     /// Whether the code that uses it is to do this wrong: see [`crate::sim::Mutant`].
     #[cfg(feature = "sim")]
     fn plays(&self, _mutant: crate::sim::Mutant) -> bool {
         false
     }
+}
+
+/// 128 bits at random, as text.
+pub(crate) fn random_identity() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // The standard library's hash keys are seeded from the operating system's randomness.
+    let word = |number: u64| {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u64(number);
+        hasher.write_u32(process::id());
+        hasher.finish()
+    };
+    format!("{:016x}{:016x}", word(1), word(2))
 }
 
 /// The operating system's files.
@@ -223,5 +241,9 @@ impl Files for Disk {
 
     fn unique(&self) -> String {
         format!("{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn identity(&self) -> String {
+        random_identity()
     }
 }

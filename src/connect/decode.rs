@@ -7,13 +7,14 @@ mod malformed;
 mod piece;
 mod reader;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::directory::DirectorySource;
+use self::directory::ReadFiles;
 pub use self::format::{
     Csv, CsvDecoder, Decoder, Format, JsonDecoder, JsonLines, LineDecoder, Lines, ParseLine, Text,
 };
@@ -21,7 +22,7 @@ pub use self::malformed::{Fail, Keep, Malformed, OnMalformed, Skip};
 use self::piece::Piece;
 pub use self::reader::DecodedReader;
 use super::compress::Compression;
-use super::file_source::{FileSource, Split};
+use super::file_source::{FileSource, Resume, Split};
 use super::{ConnectError, OpenContext, Source};
 use crate::error::BoxError;
 
@@ -42,7 +43,8 @@ const LONGEST: usize = 1 << 20;
 /// *Order and position.* The records of a file come in their order, those of several files one file after the other. A file is read by one subtask, so that
 /// the line of a malformed record is known; with [`FileSource::split_bytes`] files are read in pieces where the format is one of lines
 /// and the file is not compressed, and the byte is named instead. A position is a byte of a decompressed file, or, of one that is not
-/// compressed, of the file. A header is read again when a job is restored.
+/// compressed, of the file. A header is read again when a job is restored. Files that are others than they were, and other paths, fail the job as
+/// [`FileSource`] and [`DirectorySource`] say; of a compressed file its compressed bytes tell.
 ///
 /// A mark of byte order (`EF BB BF`) at the beginning of a file is passed over.
 pub struct Decoded<T, F, P = Fail> {
@@ -183,15 +185,17 @@ where
             Inputs::Coming(directory) => Some(directory.open(context)?),
         };
         let position = match position {
-            Some(position) => {
+            Some(mut position) => {
+                self.resume(&mut position)?;
                 position.check(coming.is_some())?;
                 position
             }
             None => {
                 let pieces = self.pieces(context)?;
                 let offset = pieces.front().map_or(0, |piece| piece.split.from);
-                let read = coming.is_some().then(BTreeSet::new);
-                DecodedPosition { pieces, offset, read, ..DecodedPosition::default() }
+                let read = coming.is_some().then(ReadFiles::default);
+                let path = Some(self.inputs.path());
+                DecodedPosition { pieces, offset, read, path, ..DecodedPosition::default() }
             }
         };
         Ok(DecodedReader::new(self.format.clone(), self.longest, position, coming, context))
@@ -199,6 +203,25 @@ where
 }
 
 impl<T, F: Format<T>, P> Decoded<T, F, P> {
+    /// Takes up a position: it must be of the path that is read now.
+    fn resume(&self, position: &mut DecodedPosition) -> Result<(), ConnectError> {
+        let DecodedPosition { pieces, offset, path, .. } = position;
+        let (resume, now) = (self.inputs.resume(), self.inputs.path());
+        let files = pieces.iter_mut().map(|piece| &mut piece.split.file);
+        resume.at(path.as_deref(), &now, files)?;
+        *path = Some(now);
+        match (&self.inputs, pieces.front_mut()) {
+            (Inputs::There(_), Some(first)) => {
+                let plain = first.compression() == Compression::None;
+                let offset = plain.then_some(*offset);
+                resume.files(pieces.iter_mut().map(|piece| &mut piece.split), offset);
+            }
+            (Inputs::Coming(_), Some(begun)) if resume.accept_changed => begun.accept(*offset),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// One subtask's share of the files that are there.
     fn pieces(&self, context: &OpenContext) -> Result<VecDeque<Piece>, ConnectError> {
         let Inputs::There(source) = &self.inputs else { return Ok(VecDeque::new()) };
@@ -208,6 +231,22 @@ impl<T, F: Format<T>, P> Decoded<T, F, P> {
             pieces.extend(Piece::of(input, bytes));
         }
         Ok(pieces.into_iter().skip(context.index).step_by(context.parallelism).collect())
+    }
+}
+
+impl Inputs {
+    fn path(&self) -> String {
+        match self {
+            Self::There(source) => source.path.clone(),
+            Self::Coming(directory) => directory.path.to_string_lossy().into_owned(),
+        }
+    }
+
+    const fn resume(&self) -> &Resume {
+        match self {
+            Self::There(source) => &source.resume,
+            Self::Coming(directory) => &directory.resume,
+        }
     }
 }
 
@@ -223,8 +262,11 @@ pub struct DecodedPosition {
     lines: u64,
     /// How many malformed records were passed over, in all.
     skipped: u64,
-    /// Of a directory that grows: the names of those that were read and are still there, or the last alone.
-    read: Option<BTreeSet<String>>,
+    /// Of a directory that grows: those that were read and are still there, or the last alone.
+    read: Option<ReadFiles>,
+    /// The path that the source was given; the first version did not say it.
+    #[serde(default)]
+    path: Option<String>,
 }
 
 impl DecodedPosition {

@@ -44,6 +44,18 @@ pub enum ConnectError {
         /// Where it was looked for.
         place: String,
     },
+    /// The place that a sink writes to is not the one that the checkpoint was committed to.
+    OtherPlace {
+        /// Where the sink writes.
+        place: String,
+    },
+    /// A sink's place does not know of a transaction that was committed there.
+    SetBack {
+        /// Where it was looked for.
+        place: String,
+        /// The transaction.
+        txn: TxnId,
+    },
     /// A name cannot be part of a file's name.
     BadName {
         /// What it is the name of.
@@ -104,6 +116,25 @@ pub enum ConnectError {
         expected: u64,
         /// How many it has.
         found: u64,
+    },
+    /// A file is another one than that of which the job has read, or was to read.
+    Replaced {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it had, of which the first or the last are others now.
+        size: u64,
+    },
+    /// A file was read, and another one, or a longer one, is in its place.
+    PutAgain {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint's position is of another path than the job reads.
+    OtherPath {
+        /// The path or file that the position is of.
+        was: String,
+        /// The path that the job reads.
+        now: String,
     },
     /// A line is not UTF-8.
     NotUtf8 {
@@ -170,10 +201,15 @@ impl ConnectError {
         match self {
             Self::Owned { .. }
             | Self::NameTaken { .. }
+            | Self::OtherPlace { .. }
+            | Self::SetBack { .. }
             | Self::BadName { .. }
             | Self::Damaged { .. }
             | Self::BadPosition { .. }
             | Self::BadPattern { .. }
+            | Self::Replaced { .. }
+            | Self::PutAgain { .. }
+            | Self::OtherPath { .. }
             | Self::NotUtf8 { .. } => true,
             Self::NoInput { .. } | Self::NotAFile { .. } | Self::NoMatch { .. } => first,
             _ => false,
@@ -219,6 +255,18 @@ impl fmt::Display for ConnectError {
                 "{place}: transaction {} is not there to be prepared; somebody removed it, or it was never closed",
                 Name(txn)
             ),
+            Self::OtherPlace { place } => write!(
+                f,
+                "{place}: is not the one that the checkpoint was committed to: it was emptied, or another was put in its place; put that one \
+                 back, of a directory with `.snapline` in it, or go on without what it held: `.accept_other_directory()`, of a database \
+                 `.accept_other_database()`"
+            ),
+            Self::SetBack { place, txn } => write!(
+                f,
+                "{place}: transaction {} was committed here, and is not recorded: an older copy was put back; put the newest one back, or go \
+                 on without what it held: `.accept_other_directory()`, of a database `.accept_other_database()`",
+                Name(txn)
+            ),
             Self::BadName { what, name, why } => {
                 write!(f, "{what} `{name}` cannot be part of a file's name: {why}")
             }
@@ -251,6 +299,23 @@ impl fmt::Display for ConnectError {
                 "{}: had {expected} bytes when the job began to read it, and has {found}; put the file back to go on from the \
                  checkpoint",
                 path.display()
+            ),
+            Self::Replaced { path, size } => write!(
+                f,
+                "{}: is not the file that the job began to read: that one had {size} bytes, and its first or last ones were others; put it \
+                 back, or, if it was repaired where it was not read yet, go on in it with `.accept_changed()`",
+                path.display()
+            ),
+            Self::PutAgain { path } => write!(
+                f,
+                "{}: a file of this name was read, and this is another one, or it was changed since; give it a name of its own, or have such \
+                 files read too: `.accept_changed()`",
+                path.display()
+            ),
+            Self::OtherPath { was, now } => write!(
+                f,
+                "the checkpoint's position is of `{was}`, and the job reads `{now}`; give the source its old path back, or, if the files \
+                 were moved, say `.moved_from(\"{was}\")`; to read other files, begin without the checkpoint"
             ),
             Self::NotUtf8 { path, offset } => write!(
                 f,

@@ -6,7 +6,7 @@
 //!   part-counts-01-00000012-t3a1.txt
 //!   part-counts-01-00000012-t3a1r1.txt         of the same transaction, where a file was long or old enough to begin another
 //!   .snapline/counts/                          the operator's own
-//!     owner                                    which job and operator write here
+//!     owner                                    which job and operator write here, and a name at random, by which committables know the place
 //!     LOCK                                     held shared to prepare, commit and roll back, alone to fence
 //!     fence                                    the latest attempt: earlier ones are refused
 //!     open/00-t3a1-0.open                      being written
@@ -50,12 +50,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use snapline_protocol::ids::TxnId;
 
 pub use self::committer::FileCommitter;
 pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Plain};
 #[cfg(feature = "formats")]
 pub use self::encode::{CsvEncoder, JsonEncoder};
 use self::layout::{Layout, Part};
+use self::marker::Marker;
 #[cfg(feature = "parquet")]
 pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
@@ -74,7 +76,8 @@ use crate::sync::Arc;
 /// after the other, those of several subtasks in any order.
 ///
 /// The directory and what is in it must be on one file system that renames atomically. Two jobs, or two operators of one name, cannot
-/// write to one directory: the second fails to open. Readers may move or delete the files that they have read. What is prepared stays, in a directory
+/// write to one directory: the second fails to open. A job that is restored must find the directory that its checkpoint was committed to, with
+/// `.snapline` in it: one that was emptied, is another's, or is an older copy fails it ([`accept_other_directory`](Self::accept_other_directory)). Readers may move or delete the files that they have read. What is prepared stays, in a directory
 /// whose name begins with a dot, until it is committed or rolled back, however long that takes: there is no
 /// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless somebody clears the directory of what is old.
 ///
@@ -92,6 +95,7 @@ pub struct FileSink<T, E = Plain> {
     extension: String,
     encode: E,
     rolling: Rolling,
+    accept_other: bool,
     /// The file system that the directory is in.
     files: Arc<dyn Files>,
     takes: PhantomData<fn(T)>,
@@ -104,6 +108,7 @@ impl<T, E: Clone> Clone for FileSink<T, E> {
             extension: self.extension.clone(),
             encode: self.encode.clone(),
             rolling: self.rolling,
+            accept_other: self.accept_other,
             files: Arc::clone(&self.files),
             takes: PhantomData,
         }
@@ -157,7 +162,8 @@ impl<T: Serialize> FileSink<T, JsonLines> {
 impl<T, E> FileSink<T, E> {
     fn of(dir: PathBuf, encode: E, extension: &str) -> Self {
         let (files, rolling) = (Arc::new(Disk), Rolling::default());
-        Self { dir, extension: extension.into(), encode, rolling, files, takes: PhantomData }
+        let (extension, takes) = (extension.into(), PhantomData);
+        Self { dir, extension, encode, rolling, accept_other: false, files, takes }
     }
 
     /// Writes records as `encode` appends them; the end of the line is added behind. A record that is encoded with line ends inside becomes
@@ -174,8 +180,8 @@ impl<T, E> FileSink<T, E> {
     }
 
     fn with<F>(self, encode: F) -> FileSink<T, F> {
-        let Self { dir, extension, rolling, files, takes, .. } = self;
-        FileSink { dir, extension, encode, rolling, files, takes }
+        let Self { dir, extension, rolling, accept_other, files, takes, .. } = self;
+        FileSink { dir, extension, encode, rolling, accept_other, files, takes }
     }
 
     /// What committed files' names end in, without the dot; `txt` unless set, or the format's. Letters, digits and dots. Files whose names end
@@ -183,6 +189,14 @@ impl<T, E> FileSink<T, E> {
     #[must_use]
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.extension = extension.into();
+        self
+    }
+
+    /// Restores the job though the directory is not the one that its checkpoint was committed to: it was emptied, or is a new one, or an older copy. What
+    /// the checkpoint says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    #[must_use]
+    pub const fn accept_other_directory(mut self) -> Self {
+        self.accept_other = true;
         self
     }
 
@@ -228,16 +242,18 @@ where
     type Committer = FileCommitter;
 
     fn open(&self, context: &OpenContext) -> Result<(Self::Writer, FileCommitter), BoxError> {
-        let layout = Layout::of(&self.files, &self.dir, &self.extension, context)?;
+        let mut layout = Layout::of(&self.files, &self.dir, &self.extension, context)?;
+        layout.accept_other = self.accept_other;
         let compression = Compression::of(&layout.part_like());
         if !compression.is_built_in() {
             let (what, name) = ("the extension", self.extension.clone());
             let why = "files are compressed with the feature `formats` of the crate alone";
             return Err(ConnectError::BadName { what, name, why }.into());
         }
-        disk::claim(&layout)?;
-        let encoder = self.encode.encoder();
-        let writer = FileWriter::new(layout.clone(), encoder, compression, self.rolling);
+        layout.place = disk::claim(&layout)?;
+        let marker = Marker::read(&layout.files, layout.own_marker(context.index))?;
+        let (encoder, newest) = (self.encode.encoder(), marker.newest());
+        let writer = FileWriter::new(layout.clone(), encoder, compression, self.rolling, newest);
         Ok((writer, FileCommitter::new(layout)))
     }
 }
@@ -250,13 +266,8 @@ pub(crate) fn committed_checkpoint(name: &str) -> Option<snapline_protocol::ids:
 
 /// Whether a committed file of this name holds a transaction of this operator's subtask.
 #[cfg(feature = "sim")]
-pub(crate) fn is_file_of(
-    name: &str,
-    operator: &str,
-    index: usize,
-    txn: snapline_protocol::ids::TxnId,
-) -> bool {
-    let snapline_protocol::ids::TxnId { checkpoint, attempt, .. } = txn;
+pub(crate) fn is_file_of(name: &str, operator: &str, index: usize, txn: TxnId) -> bool {
+    let TxnId { checkpoint, attempt, .. } = txn;
     let part = Part::parse(name).map(|part| Part { roll: 0, ..part });
     part == Some(Part { operator: layout::escape(operator), index, checkpoint, attempt, roll: 0 })
 }
@@ -271,6 +282,12 @@ pub struct FileCommittable {
     /// The same of the files behind it.
     #[serde(default)]
     rolled: Vec<u64>,
+    /// The name of the place that it was written to; the first version did not say it.
+    #[serde(default)]
+    place: Option<String>,
+    /// A transaction of the subtask that is committed before it is.
+    #[serde(default)]
+    behind: Option<TxnId>,
 }
 
 impl FileCommittable {
@@ -279,7 +296,7 @@ impl FileCommittable {
             [] => (0, Vec::new()),
             [bytes, rolled @ ..] => (*bytes, rolled.to_vec()),
         };
-        Self { file, bytes, rolled }
+        Self { file, bytes, rolled, place: None, behind: None }
     }
 
     /// The name that the first committed file has in the sink's directory; `None` if the transaction is empty.

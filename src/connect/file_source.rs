@@ -1,5 +1,6 @@
 //! A source that reads lines of files.
 
+mod resume;
 mod split;
 
 use std::fs::File;
@@ -10,9 +11,15 @@ use serde::{Deserialize, Serialize};
 use snapline_protocol::ids::Attempt;
 
 #[cfg(feature = "formats")]
-pub(super) use self::split::{Input, Split};
+pub(super) use self::{
+    resume::Resume,
+    split::{Input, Split},
+};
 #[cfg(not(feature = "formats"))]
-use self::split::{Input, Split};
+use self::{
+    resume::Resume,
+    split::{Input, Split},
+};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
 use crate::sync::{Arc, Mutex, lock};
@@ -26,6 +33,13 @@ const BUFFER: usize = 256 * 1024;
 /// Which files there are and how long they are is found out when the job begins, and is part of the position: a restored job reads the
 /// same bytes. A file that vanished or shrank meanwhile fails it; what a file has grown by, and new files, are not read.
 ///
+/// *Another file of the same name* fails the job. A file is known by its content: the first and the last 4 KiB of what it was when the job
+/// began, which are compared each time that it is opened and when a piece of it was read. So a file may grow and may be copied to another
+/// machine; one whose ends are as they were is taken for the same. After a repair, where it was not read yet, say
+/// [`accept_changed`](Self::accept_changed).
+///
+/// *Another path* fails a restored job: files that were moved are found with [`moved_from`](Self::moved_from).
+///
 /// ```
 /// use snapline::connect::FileSource;
 /// let one = FileSource::path("words.txt");
@@ -34,9 +48,10 @@ const BUFFER: usize = 256 * 1024;
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileSource {
-    path: String,
+    pub(super) path: String,
     lossy: bool,
     pub(super) split_bytes: Option<u64>,
+    pub(super) resume: Resume,
     /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
     plans: Arc<Mutex<Vec<Plan>>>,
 }
@@ -48,7 +63,8 @@ impl FileSource {
     pub fn path(path: impl AsRef<Path>) -> Self {
         // A path that is not UTF-8 is not found below, and the error names it as well as can be.
         let path = path.as_ref().to_string_lossy().into_owned();
-        Self { path, lossy: false, split_bytes: None, plans: Arc::default() }
+        let resume = Resume::default();
+        Self { path, lossy: false, split_bytes: None, resume, plans: Arc::default() }
     }
 
     /// Replaces bytes that are not UTF-8 by `U+FFFD`, where the job would fail else.
@@ -66,6 +82,23 @@ impl FileSource {
     pub fn split_bytes(mut self, bytes: u64) -> Self {
         assert!(bytes > 0, "pieces of no bytes");
         self.split_bytes = Some(bytes);
+        self
+    }
+
+    /// The files that checkpoints know under the path `old` are now under this source's: a restored job reads them on here. Where a pattern is
+    /// given, what moved is the directory before its first `*`, `?` or `[`. No more needed when a checkpoint was taken.
+    #[must_use]
+    pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
+        self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// Restores the job though files are not those that they were: they are read on as they are, from the byte at which the checkpoint stands to
+    /// where they end now. For a file that was repaired behind that byte; what was read of the old one stays. No more needed when a
+    /// checkpoint was taken. Does nothing where no file was changed.
+    #[must_use]
+    pub const fn accept_changed(mut self) -> Self {
+        self.resume.accept_changed = true;
         self
     }
 
@@ -109,14 +142,20 @@ impl Source for FileSource {
         position: Option<FilePosition>,
     ) -> Result<FileReader, BoxError> {
         let position = match position {
-            Some(position) => {
+            Some(mut position) => {
+                let splits = Arc::make_mut(&mut position.splits);
+                let files = splits.iter_mut().map(|split| &mut split.file);
+                self.resume.at(position.path.as_deref(), &self.path, files)?;
+                self.resume.files(splits.iter_mut(), Some(position.offset));
+                position.path = Some(self.path.as_str().into());
                 position.check()?;
                 position
             }
             None => {
                 let inputs = self.plan(context)?;
                 let splits = split::splits(&inputs, self.split_bytes, context);
-                FilePosition { splits: Arc::new(splits), split: 0, offset: 0 }.at_split(0)
+                let (splits, path) = (Arc::new(splits), Some(self.path.as_str().into()));
+                FilePosition { splits, split: 0, offset: 0, path }.at_split(0)
             }
         };
         Ok(FileReader { position, lossy: self.lossy, open: None, bytes: 0 })
@@ -131,6 +170,8 @@ pub struct FilePosition {
     splits: Arc<Vec<Split>>,
     split: usize,
     offset: u64,
+    /// The source's.
+    path: Option<Arc<str>>,
 }
 
 impl FilePosition {
@@ -177,18 +218,23 @@ fn bad(why: String) -> ConnectError {
 struct Written {
     splits: Vec<Split>,
     offset: u64,
+    /// The path that the source was given; the first version did not say it.
+    #[serde(default)]
+    path: Option<String>,
 }
 
 impl From<FilePosition> for Written {
     fn from(position: FilePosition) -> Self {
         let splits = position.splits[position.split..].to_vec();
-        Self { splits, offset: position.offset }
+        let path = position.path.map(|path| path.as_ref().into());
+        Self { splits, offset: position.offset, path }
     }
 }
 
 impl From<Written> for FilePosition {
     fn from(written: Written) -> Self {
-        Self { splits: Arc::new(written.splits), split: 0, offset: written.offset }
+        let (splits, path) = (Arc::new(written.splits), written.path.map(Arc::from));
+        Self { splits, split: 0, offset: written.offset, path }
     }
 }
 
@@ -229,6 +275,8 @@ impl SourceReader for FileReader {
             if self.position.offset < split.to {
                 self.open = Some(lines);
             } else {
+                // It was open all the while, and may have been written over.
+                split.check_mark(&mut lines.into_inner().into_inner())?;
                 let next = self.position.split + 1;
                 self.position = self.position.clone().at_split(next);
             }
@@ -256,6 +304,7 @@ impl FileReader {
         })?;
         let data = file.metadata().map_err(ConnectError::io("look at", path))?;
         split.check_size(data.len())?;
+        split.check_mark(&mut file)?;
         let offset = &mut self.position.offset;
         // From one byte before: if that is the end of a line, a line begins at the split's beginning.
         let inside = split.from > 0 && *offset == split.from;

@@ -22,7 +22,7 @@ pub struct Generator<F> {
 
 impl<T, F: Fn(u64) -> T> Generator<F> {
     /// Records 0 to `count`, or for ever if that is `None`. `make` must be a function of the number alone, or the source cannot be read again
-    /// (SPEC 2.12).
+    /// (SPEC 2.12). A job that is restored may be given a greater count, and reads on to that; one below where its checkpoint stands is refused.
     pub fn new(count: impl Into<Option<u64>>, make: F) -> Self {
         Self { count: count.into().unwrap_or(u64::MAX), rate: None, make }
     }
@@ -57,6 +57,12 @@ where
         position: Option<u64>,
     ) -> Result<GeneratorReader<F>, BoxError> {
         let turn = Turn::of(context, position, "generator")?;
+        // Behind the last record a subtask stands less than one round behind the end, or at its first turn.
+        let end = self.count.checked_add(turn.step);
+        if position.is_some_and(|next| end.is_some_and(|end| next >= end)) {
+            let why = format!("it stands at record {} of {}", turn.next, self.count);
+            return Err(ConnectError::BadPosition { source: "generator", why }.into());
+        }
         let pace = self.rate.map(|rate| Pace {
             per_second: rate as f64 / context.parallelism as f64,
             clock: context.clock.clone(),
@@ -218,6 +224,17 @@ mod tests {
         let refused = Generator::new(9, |i| i).open(&context(0, 2), Some(3));
         let refused = refused.err().expect("refused");
         assert!(refused.to_string().contains("record 3 is not subtask 0's of 2"), "{refused}");
+    }
+
+    #[test]
+    fn a_position_behind_a_smaller_count_is_refused_and_a_greater_one_read_on_to() {
+        let restored = |count, next| Generator::new(count, |i| i).open(&context(0, 2), Some(next));
+        let refused = restored(9, 12).err().expect("refused").to_string();
+        assert!(refused.contains("it stands at record 12 of 9"), "{refused}");
+        let mut out = Vec::new();
+        restored(15, 12).expect("opens").read(9, &mut out).expect("reads");
+        assert_eq!(out, [12, 14]);
+        assert!(restored(9, 10).is_ok(), "that is its end");
     }
 
     #[test]

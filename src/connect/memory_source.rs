@@ -18,7 +18,8 @@ impl<T> Clone for MemorySource<T> {
 }
 
 impl<T> MemorySource<T> {
-    /// A source of these records. To go on from a checkpoint of another process, give it the same ones (SPEC 2.12).
+    /// A source of these records. To go on from a checkpoint of another process, give it the same ones (SPEC 2.12), and more behind them if
+    /// there are more: fewer than the checkpoint has read are refused, others are not told from them.
     #[must_use]
     pub fn new(records: Vec<T>) -> Self {
         Self { records: Arc::new(records) }

@@ -4,9 +4,9 @@
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|
-//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished or shrank fails the job | what is not UTF-8 fails the job, or is replaced |
+//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished, shrank or is another one fails the job | what is not UTF-8 fails the job, or is replaced |
 //! | `FileSource` with `csv`, `json_lines`, `decode` | goes on at the byte; of a compressed file at the byte that it says, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or goes beside the records |
-//! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read fails the job | the same |
+//! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read, or is put in the place of one that was, fails the job | the same |
 //! | [`Generator`], [`MemorySource`] | goes on with the next record: exactly once, of a memory as long as the process lives | none |
 //! | [`Stdin`] | what was read and not committed is gone: at most once | fails the task, or is skipped with a count |
 //! | [`TcpLines`] | the same, and what was in the connection | the same |
@@ -28,6 +28,7 @@ mod decode;
 mod error;
 mod file_sink;
 mod file_source;
+mod fingerprint;
 mod generator;
 #[cfg(feature = "http")]
 mod ingest;

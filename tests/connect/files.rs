@@ -333,3 +333,91 @@ fn lines_come_by_operator_subtask_and_checkpoint() {
     }
     assert_eq!(place.lines(), ["1", "2", "3", "4", "5"]);
 }
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("makes");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let (path, name) = entry.map(|it| (it.path(), it.file_name())).expect("an entry");
+        match path.is_dir() {
+            true => copy_all(&path, &to.join(name)),
+            false => _ = fs::copy(&path, to.join(name)).expect("copies"),
+        }
+    }
+}
+
+/// A transaction closed and prepared in attempt `life`; with no records if `empty`.
+fn one_more(sink: &FileSink<u32>, life: Attempt, number: u64, empty: bool) -> FileCommittable {
+    let (mut writer, mut committer) = sink.open(&context(0, life)).expect("opens");
+    committer.fence(life).expect("fences");
+    writer.write(&mut vec![7; usize::from(!empty)]).expect("writes");
+    let one = writer.close(txn(number, life, 0)).expect("closes");
+    committer.prepare(txn(number, life, 0), &one).expect("prepares");
+    crate::through_a_checkpoint(&one)
+}
+
+/// What was committed may be gone, and nothing of the checkpoint's own transaction shows it: that one had no record.
+#[test]
+fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
+    let place = Place::new();
+    let [(one, first), (two, second)] = place.two_prepared();
+    let mut committer = place.committer(attempt(1, 2));
+    committer.commit(one, &first).expect("commits");
+    let older = tempfile::tempdir().expect("a directory");
+    copy_all(place.dir.path(), older.path());
+    committer.commit(two, &second).expect("commits");
+    let last = [true, false].map(|empty| {
+        let number = if empty { 3 } else { 4 };
+        (txn(number, attempt(1, 3), 0), one_more(&place.sink(), attempt(1, 3), number, empty))
+    });
+    let committer = |sink: FileSink<u32>, life: Attempt| {
+        let (_, mut committer) = sink.open(&context(0, life)).expect("opens");
+        committer.fence(life).expect("fences");
+        committer
+    };
+    // More than once: the first refusal has left its own directory there.
+    let emptied = tempfile::tempdir().expect("a directory");
+    for number in [4, 5] {
+        for (name, committable) in &last {
+            let sink = || FileSink::new(emptied.path());
+            let error = typed(committer(sink(), attempt(1, number)).commit(*name, committable));
+            assert!(matches!(error, ConnectError::OtherPlace { .. }), "{error}");
+            let mut accepts = committer(sink().accept_other_directory(), attempt(1, number));
+            let outcome = accepts.commit(*name, committable).expect("answers");
+            assert_eq!(outcome, AlreadyCommitted);
+            let sink = || FileSink::new(older.path());
+            let error = typed(committer(sink(), attempt(1, number)).commit(*name, committable));
+            assert!(matches!(error, ConnectError::SetBack { txn, .. } if txn == two), "{error}");
+        }
+    }
+    let mut accepts =
+        committer(FileSink::new(older.path()).accept_other_directory(), attempt(1, 6));
+    assert_eq!(accepts.commit(last[0].0, &last[0].1).expect("answers"), Committed);
+    // The directory itself, and a copy of it elsewhere.
+    let newer = tempfile::tempdir().expect("a directory");
+    copy_all(place.dir.path(), newer.path());
+    for dir in [place.dir.path(), newer.path()] {
+        let mut committer = committer(FileSink::new(dir), attempt(1, 4));
+        for (name, committable) in &last {
+            assert_eq!(committer.commit(*name, committable).expect("answers"), Committed);
+        }
+    }
+}
+
+/// As revision 2498966 wrote them: an owner and a committable that name no place.
+#[test]
+fn a_directory_of_the_first_version_is_given_its_name() {
+    let place = Place::new();
+    let [(one, first), _] = place.two_prepared();
+    let owner = place.at(".snapline/out/owner");
+    fs::write(&owner, "{\"format\":1,\"job\":\"job\",\"operator\":\"out\"}\n").expect("writes");
+    let old = serde_json::json!({"file": FIRST, "bytes": first.bytes(), "rolled": []});
+    let old = serde_json::from_value(old).expect("a committable");
+    assert_eq!(place.committer(attempt(1, 2)).commit(one, &old).expect("answers"), Committed);
+    let text = fs::read_to_string(&owner).expect("there");
+    assert!(text.contains("\"place\":\""), "{text}");
+    assert_eq!(
+        place.committer(attempt(1, 3)).commit(one, &old).expect("answers"),
+        AlreadyCommitted
+    );
+    assert_eq!(fs::read_to_string(&owner).expect("there"), text, "once");
+}

@@ -5,6 +5,8 @@ mod directories;
 mod files;
 #[cfg(feature = "formats")]
 mod formats;
+#[cfg(feature = "formats")]
+mod identity;
 mod inputs;
 mod lines;
 #[cfg(feature = "parquet")]

@@ -266,3 +266,38 @@ fn a_job_that_fails_and_is_begun_again_reads_each_row_once() {
     let read = seen.load(Ordering::Relaxed) - before;
     assert!(read < 20_000, "{read}: from a checkpoint on, and not from the beginning");
 }
+
+#[test]
+fn another_database_query_or_key_than_the_checkpoints_is_refused_with_both() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, moved) = (dir.path().join("in.db"), dir.path().join("moved.db"));
+    drop((threes(&path, 9), threes(&moved, 9)));
+    let mut reader = numbers(&path).open(&context(0), None).expect("opens");
+    reader.read(4, &mut Vec::new()).expect("reads");
+    let position = through_a_checkpoint(&reader.position());
+    let pair = |row: &rusqlite::Row<'_>| Ok((row.get("id")?, row.get("number")?));
+    let query = "SELECT id, number FROM numbers WHERE id <> 1";
+    let others = || {
+        [
+            numbers(&moved),
+            SqliteSource::new(&path, query, "id", pair),
+            SqliteSource::new(&path, "SELECT id, number FROM numbers", "number", pair),
+        ]
+    };
+    for other in others() {
+        let error = sqlite(other.open(&context(0), Some(position.clone())));
+        assert!(matches!(error, SqliteError::Other { .. }), "{error}");
+        assert!(error.to_string().contains("accept_changed"), "{error}");
+    }
+    for other in others().into_iter().take(2) {
+        let other = other.accept_changed();
+        let mut reader = other.open(&context(0), Some(position.clone())).expect("opens");
+        assert_eq!(rest(&mut reader).expect("reads").len(), 5);
+    }
+    // As revision 2498966 wrote it.
+    let mut old = serde_json::to_value(&position).expect("JSON");
+    old.as_object_mut().expect("a map").remove("of").expect("was there");
+    let old = serde_json::from_value(old).expect("a position");
+    let mut reader = numbers(&moved).open(&context(0), Some(old)).expect("opens");
+    assert_eq!(rest(&mut reader).expect("reads").len(), 5);
+}

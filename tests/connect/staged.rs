@@ -332,3 +332,65 @@ fn a_commit_that_breaks_off_is_in_doubt() {
     assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a"]);
 }
+
+/// What was committed may be gone, and nothing of the checkpoint's own transaction shows it: that one had no record.
+#[test]
+fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
+    use snapline::connect::ConnectError;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (path, older) = (dir.path().join("out.db"), dir.path().join("older.db"));
+    let copy = |to: &Path| {
+        let to = to.to_str().expect("UTF-8");
+        open(&path).execute("VACUUM INTO ?1", [to]).expect("copied");
+    };
+    let (mut committer, one) = prepared(&sink(&path), 1, &["a"]);
+    committer.commit(txn(1, attempt(1, 1), 0), &one).expect("commits");
+    copy(&older);
+    let (mut committer, two) = another(&sink(&path), 2, "b");
+    committer.commit(txn(2, attempt(1, 1), 0), &two).expect("commits");
+    let life = attempt(1, 2);
+    let last = [(3, 0), (4, 1)].map(|(number, records)| {
+        let (mut writer, mut committer) = sink(&path).open(&context(0, life)).expect("opens");
+        committer.fence(life).expect("fences");
+        writer.write(&mut vec!["c".to_owned(); records]).expect("writes");
+        let one = writer.close(txn(number, life, 0)).expect("closes");
+        committer.prepare(txn(number, life, 0), &one).expect("prepares");
+        (txn(number, life, 0), through_a_checkpoint(&one))
+    });
+    let newer = dir.path().join("newer.db");
+    copy(&newer);
+    let committer = |sink: SqliteSink<String, Insert>| {
+        let (_, mut committer) = sink.open(&context(0, attempt(1, 3))).expect("opens");
+        committer.fence(attempt(1, 3)).expect("fences");
+        committer
+    };
+    let refused = |path: &Path, name, committable: &Committable| {
+        let error = committer(sink(path)).commit(name, committable).expect_err("refused");
+        *error.downcast::<ConnectError>().expect("a connector's error")
+    };
+    let fresh = dir.path().join("fresh.db");
+    for _ in 0..2 {
+        for (name, committable) in &last {
+            let error = refused(&fresh, *name, committable);
+            assert!(matches!(error, ConnectError::OtherPlace { .. }), "{error}");
+            let mut accepts = committer(sink(&fresh).accept_other_database());
+            assert_eq!(accepts.commit(*name, committable).expect("answers"), AlreadyCommitted);
+            let error = refused(&older, *name, committable);
+            let second = txn(2, attempt(1, 1), 0);
+            assert!(matches!(error, ConnectError::SetBack { txn, .. } if txn == second), "{error}");
+        }
+    }
+    for path in [&newer, &path] {
+        for (name, committable) in &last {
+            assert_eq!(
+                committer(sink(path)).commit(*name, committable).expect("answers"),
+                Committed
+            );
+        }
+    }
+    // As revision 2498966 wrote it: no name.
+    let old = serde_json::from_value(serde_json::json!({"subtask": 0, "records": 1}));
+    let old: Committable = old.expect("a committable");
+    let again = committer(sink(&path)).commit(last[1].0, &old).expect("answers");
+    assert_eq!(again, AlreadyCommitted);
+}

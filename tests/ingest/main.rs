@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use client::{Client, Reply, post};
 use serde::{Deserialize, Serialize};
 use snapline::connect::{
-    HttpIngest, IngestConfig, IngestError, MemorySink, OpenContext, Source, SourceReader,
+    HttpIngest, IngestConfig, IngestError, IngestPosition, MemorySink, OpenContext, Source,
+    SourceReader,
 };
 use snapline::protocol::ids::{Attempt, Term};
 use snapline::{Dataflow, Ended, JobConfig, Level};
@@ -340,7 +341,54 @@ fn a_position_of_another_log_is_refused() {
     let other = tempfile::tempdir().unwrap();
     let other = lines(other.path());
     let error = other.source().open(&context(0, 2), Some(position.clone())).unwrap_err();
+    let typed = error.downcast_ref::<IngestError>().unwrap();
+    assert!(matches!(typed, IngestError::OtherLog { .. }), "{error}");
+    // As the first version wrote it, without the log's name: then the number alone can tell.
+    let mut old = serde_json::to_value(&position).unwrap();
+    old.as_object_mut().unwrap().remove("log").unwrap();
+    let old: IngestPosition = serde_json::from_value(old).unwrap();
+    let error = other.source().open(&context(0, 2), Some(old.clone())).unwrap_err();
     assert!(error.to_string().contains("record 3 is wanted"), "{error}");
+    assert!(lines(dir.path()).source().open(&context(0, 2), Some(old)).is_ok());
     let error = lines(dir.path()).source().open(&context(1, 2), Some(position)).unwrap_err();
     assert!(error.to_string().contains("subtask 0 of 2, not of 1 of 2"), "{error}");
+}
+
+/// It holds more records than the position counts, so that numbers alone tell nothing.
+#[test]
+fn another_log_put_in_the_place_of_the_checkpoints_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (place, kept) = (dir.path().join("log"), dir.path().join("kept"));
+    let context = OpenContext::new("job", "in", 0, 1, Attempt::first(Term::new(1)));
+    let read = |ingest: &HttpIngest<String>, position: Option<IngestPosition>| {
+        let mut reader = ingest.source().open(&context, position)?;
+        let mut records = Vec::new();
+        reader.read(9, &mut records)?;
+        Ok::<_, snapline::BoxError>((records, reader.position()))
+    };
+    let ingest = lines(&place);
+    post(&ingest, "a\nb");
+    let (records, position) = read(&ingest, None).unwrap();
+    assert_eq!(records, ["a", "b"]);
+    post(&ingest, "c");
+    drop(ingest);
+    fs::rename(&place, &kept).unwrap();
+    let ingest = lines(&place);
+    post(&ingest, "d\ne\nf\ng");
+    let error = read(&ingest, Some(position.clone())).unwrap_err();
+    let typed = error.downcast_ref::<IngestError>().unwrap();
+    let named = matches!(typed, IngestError::OtherLog { was, now, .. } if was != now);
+    assert!(named && error.to_string().contains("identity"), "{error}");
+    drop(ingest);
+    // The log itself, wherever it is; also when a copy of it lost its name, which can be given back.
+    let (records, _) = read(&lines(&kept), Some(position.clone())).unwrap();
+    assert_eq!(records, ["c"]);
+    let name = fs::read_to_string(kept.join("identity")).unwrap();
+    fs::remove_file(kept.join("identity")).unwrap();
+    assert!(read(&lines(&kept), Some(position.clone())).is_err());
+    fs::write(kept.join("identity"), name).unwrap();
+    assert_eq!(read(&lines(&kept), Some(position)).unwrap().0, ["c"]);
+    fs::write(kept.join("identity"), "").unwrap();
+    let error = HttpIngest::lines(&kept, IngestConfig::new()).unwrap_err();
+    assert!(matches!(error, IngestError::Damaged { .. }), "{error}");
 }

@@ -1,14 +1,18 @@
 //! A directory that files are put into while it is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::piece::Piece;
 use super::{Csv, Decoded, Format, Inputs, JsonLines};
 use crate::clock::Clock;
+use crate::connect::file_source::Resume;
+use crate::connect::fingerprint::Fingerprint;
 use crate::connect::{ConnectError, OpenContext};
 
 /// How often it is looked for new files, unless it is said.
@@ -27,6 +31,13 @@ const EVERY: Duration = Duration::from_secs(1);
 /// *What was read* is in the position: the names of the files that were read and are still there. So that it stays small, move or remove files
 /// behind their commit, or see to it that names ascend ([`ascending`](Self::ascending)); then it is one name.
 ///
+/// *A name tells a file from others.* A name under which a file was read and under which another one is found, or a longer one, fails the job: it
+/// would be neither read nor known to be left out. Give each file a name of its own, or say [`accept_changed`](Self::accept_changed). (Size
+/// and time are compared, and where these differ the first and the last 4 KiB; so a copy of the directory is the same.) Where names ascend only
+/// the last is known. A file that is renamed within the directory is a new one and is read again: move those that were read to
+/// another. A name that was found gone can be given again. Another directory than the checkpoint's fails the job too; say
+/// [`moved_from`](Self::moved_from) if it was moved.
+///
 /// Which file is read next is not in a checkpoint before it is begun: a restored job may read files in another order than the attempt before
 /// it, whose output does not count.
 ///
@@ -42,17 +53,19 @@ const EVERY: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone, Debug)]
 pub struct DirectorySource {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     every: Duration,
     until: Option<String>,
     ascending: bool,
+    pub(super) resume: Resume,
 }
 
 impl DirectorySource {
     /// Reads what is, and will be, in a directory.
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), every: EVERY, until: None, ascending: false }
+        let resume = Resume::default();
+        Self { path: path.into(), every: EVERY, until: None, ascending: false, resume }
     }
 
     /// How often it is looked for new files, when those that were found are read; every second unless it is said.
@@ -75,6 +88,21 @@ impl DirectorySource {
     #[must_use]
     pub const fn ascending(mut self) -> Self {
         self.ascending = true;
+        self
+    }
+
+    /// The directory that checkpoints know as `old` is now at this source's path: a restored job reads on here.
+    #[must_use]
+    pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
+        self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// Takes files as they are: one that has come in the place of one that was read is read too, whole; and one that was changed while it was read is
+    /// read on, when the job is restored, from the byte at which the checkpoint stands.
+    #[must_use]
+    pub const fn accept_changed(mut self) -> Self {
+        self.resume.accept_changed = true;
         self
     }
 
@@ -123,6 +151,62 @@ impl DirectorySource {
     }
 }
 
+/// The files of a directory that were read, by name. The first version wrote a list of names, of which nothing more is known.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+#[serde(from = "ReadAs", into = "BTreeMap<String, Option<Known>>")]
+pub(super) struct ReadFiles(BTreeMap<String, Option<Known>>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReadAs {
+    Names(BTreeSet<String>),
+    Files(BTreeMap<String, Option<Known>>),
+}
+
+impl From<ReadAs> for ReadFiles {
+    fn from(read: ReadAs) -> Self {
+        match read {
+            ReadAs::Names(names) => Self(names.into_iter().map(|name| (name, None)).collect()),
+            ReadAs::Files(files) => Self(files),
+        }
+    }
+}
+
+impl From<ReadFiles> for BTreeMap<String, Option<Known>> {
+    fn from(read: ReadFiles) -> Self {
+        read.0
+    }
+}
+
+/// What tells a file that was read from another of its name.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "(u64, u64, Option<Fingerprint>)", into = "(u64, u64, Option<Fingerprint>)")]
+struct Known {
+    size: u64,
+    /// In nanoseconds since 1970.
+    modified: u64,
+    mark: Option<Fingerprint>,
+}
+
+impl Known {
+    fn of(piece: &Piece) -> Self {
+        let modified = piece.modified.unwrap_or_default();
+        Self { size: piece.split.size, modified, mark: piece.split.mark }
+    }
+}
+
+impl From<(u64, u64, Option<Fingerprint>)> for Known {
+    fn from((size, modified, mark): (u64, u64, Option<Fingerprint>)) -> Self {
+        Self { size, modified, mark }
+    }
+}
+
+impl From<Known> for (u64, u64, Option<Fingerprint>) {
+    fn from(Known { size, modified, mark }: Known) -> Self {
+        (size, modified, mark)
+    }
+}
+
 /// What is to be read next.
 pub(super) enum Next {
     File(Piece),
@@ -150,7 +234,7 @@ pub(super) struct Coming {
 
 impl Coming {
     /// The next file that was not read.
-    pub(super) fn next(&mut self, read: &mut BTreeSet<String>) -> Result<Next, ConnectError> {
+    pub(super) fn next(&mut self, read: &mut ReadFiles) -> Result<Next, ConnectError> {
         if let Some(piece) = self.found.pop_front() {
             return Ok(Next::File(piece));
         }
@@ -173,24 +257,24 @@ impl Coming {
     }
 
     /// A file was read to its end.
-    pub(super) fn was_read(&mut self, piece: &Piece, read: &mut BTreeSet<String>) {
+    pub(super) fn was_read(&mut self, piece: &Piece, read: &mut ReadFiles) {
         let name = piece.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if self.source.ascending {
-            read.clear();
+            read.0.clear();
             // Before it was looked for the first time it is not known what is there.
             self.behind.iter_mut().for_each(|behind| _ = behind.insert(name.into()));
         }
-        read.insert(name.into());
+        read.0.insert(name.into(), Some(Known::of(piece)));
     }
 
-    fn look(&mut self, read: &mut BTreeSet<String>) -> Result<(), ConnectError> {
+    fn look(&mut self, read: &mut ReadFiles) -> Result<(), ConnectError> {
         let (mut there, mut last) = self.list()?;
         if last {
             // What was put there before the last may not have been in a listing that was begun before it.
             (there, last) = self.list()?;
         }
         if self.source.ascending {
-            let Some(newest) = read.last() else {
+            let Some((newest, known)) = read.0.last_key_value() else {
                 self.behind = Some(BTreeSet::new());
                 self.find(there, last);
                 return Ok(());
@@ -203,16 +287,58 @@ impl Coming {
                 let (path, newest) = (self.source.path.join(late), newest.clone());
                 return Err(ConnectError::NotAscending { path, newest });
             }
-            there = newer;
-            there.remove(newest);
+            let (newest, mut known) = (newest.clone(), *known);
             behind.insert(newest.clone());
+            there = newer;
+            // One that is read again is the newest still: nothing of a lesser name may come.
+            if let Some(piece) = there.get(&newest)
+                && let Some(now) = self.look_again(piece, known)?
+            {
+                known = Some(now);
+                there.remove(&newest);
+            }
+            read.0.insert(newest, known);
             self.behind = Some(behind);
         } else {
-            read.retain(|name| there.contains_key(name));
-            there.retain(|name, _| !read.contains(name));
+            let mut kept = BTreeMap::new();
+            for (name, known) in std::mem::take(&mut read.0) {
+                if let Some(piece) = there.get(&name)
+                    && let Some(known) = self.look_again(piece, known)?
+                {
+                    there.remove(&name);
+                    kept.insert(name, Some(known));
+                }
+            }
+            read.0 = kept;
         }
         self.find(there, last);
         Ok(())
+    }
+
+    /// Whether a file is the one of its name that was read, and then what is known of it now; if not, it is to be read too, or an error.
+    fn look_again(
+        &self,
+        piece: &Piece,
+        known: Option<Known>,
+    ) -> Result<Option<Known>, ConnectError> {
+        let now = Known::of(piece);
+        // The first version knew the name alone.
+        let Some(known) = known else { return Ok(Some(now)) };
+        if (known.size, known.modified) == (now.size, now.modified) {
+            return Ok(Some(known));
+        }
+        if known.size == now.size && known.mark.is_some() {
+            let mark = File::open(piece.path())
+                .and_then(|mut file| Fingerprint::of(&mut file, now.size))
+                .map_err(ConnectError::io("read", piece.path()))?;
+            if mark == known.mark {
+                return Ok(Some(Known { mark, ..now }));
+            }
+        }
+        match self.source.resume.accept_changed {
+            true => Ok(None),
+            false => Err(ConnectError::PutAgain { path: piece.path().to_owned() }),
+        }
     }
 
     fn find(&mut self, there: BTreeMap<String, Piece>, last: bool) {

@@ -11,6 +11,7 @@ use super::frames::Frames;
 use crate::connect::ConnectError;
 use crate::connect::compress::Compression;
 use crate::connect::file_source::{Input, Split};
+use crate::connect::fingerprint::Fingerprint;
 
 /// A file, or a piece of one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub(super) struct Piece {
 impl Piece {
     /// The pieces of so many bytes of a file; of a compressed one, and where nothing is said, the whole.
     pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
-        let Input { file, size } = input;
+        let Input { file, size, mark } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
         let bytes = bytes.unwrap_or(u64::MAX);
         let piece = |from: u64| Self {
@@ -33,6 +34,7 @@ impl Piece {
                 size: *size,
                 from,
                 to: from.saturating_add(bytes).min(*size),
+                mark: *mark,
             },
             modified: None,
         };
@@ -42,7 +44,8 @@ impl Piece {
     /// A file of a directory that grows.
     pub(super) fn whole(file: String, data: &fs::Metadata) -> Self {
         let size = data.len();
-        Self { split: Split { file, size, from: 0, to: size }, modified: Some(modified(data)) }
+        let split = Split { file, size, from: 0, to: size, mark: None };
+        Self { split, modified: Some(modified(data)) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -63,19 +66,59 @@ impl Piece {
         self.split.from > 0 || self.split.to < self.split.size
     }
 
-    /// Opens the file at a byte; a compressed one at its beginning.
-    pub(super) fn open(&self, offset: u64) -> Result<Frames, ConnectError> {
+    /// Takes note of which file of a directory that grows it is, when it is begun, or compares: a copy of the file that was begun has another
+    /// time and the same content.
+    pub(super) fn pin(&mut self) -> Result<(), ConnectError> {
+        let Some(then) = self.modified else { return Ok(()) };
+        let (mut file, data) = self.file()?;
+        if self.split.mark.is_none() {
+            self.check(&data)?;
+            let mark = Fingerprint::of(&mut file, self.split.size);
+            self.split.mark = mark.map_err(ConnectError::io("read", self.path()))?;
+        } else if then != modified(&data) {
+            self.split.check_size(data.len())?;
+            if self.split.size != data.len() || self.split.check_mark(&mut file).is_err() {
+                return Err(ConnectError::Changed { path: self.path().to_owned() });
+            }
+            self.modified = Some(modified(&data));
+        }
+        Ok(())
+    }
+
+    /// Takes a file of a directory that grows as it is now, if it can be read on at this byte.
+    pub(super) fn accept(&mut self, offset: u64) {
+        let Ok(data) = fs::metadata(self.path()) else { return };
+        let least = if self.compression() == Compression::None { offset } else { 0 };
+        let same = self.modified == Some(modified(&data)) && self.split.size == data.len();
+        if !same && data.is_file() && least <= data.len() {
+            let (file, was, size) = (&self.split.file, self.split.size, data.len());
+            tracing::warn!(file, was, size, "a file was changed, and is read on as it is");
+            *self = Self::whole(file.clone(), &data);
+        }
+    }
+
+    fn file(&self) -> Result<(File, fs::Metadata), ConnectError> {
         let path = self.path();
-        let mut file = File::open(path).map_err(|error| match error.kind() {
+        let file = File::open(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => self.split.vanished(),
             _ => ConnectError::io("open", path)(error),
         })?;
-        self.check(&file.metadata().map_err(ConnectError::io("look at", path))?)?;
+        let data = file.metadata().map_err(ConnectError::io("look at", path))?;
+        Ok((file, data))
+    }
+
+    /// Opens the file at a byte; a compressed one at its beginning. Gives the file too, with which [`Self::check_end`] is called.
+    pub(super) fn open(&self, offset: u64) -> Result<(Frames, File), ConnectError> {
+        let path = self.path();
+        let (mut file, data) = self.file()?;
+        self.check(&data)?;
+        self.split.check_mark(&mut file)?;
+        let same = file.try_clone().map_err(ConnectError::io("open", path))?;
         let from = if self.compression() == Compression::None { offset } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let bytes = file.take(self.split.size.saturating_sub(from));
         let input = self.compression().reader(bytes).map_err(ConnectError::io("read", path))?;
-        Ok(Frames::new(input, from))
+        Ok((Frames::new(input, from), same))
     }
 
     fn check(&self, data: &fs::Metadata) -> Result<(), ConnectError> {

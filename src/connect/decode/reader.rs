@@ -1,5 +1,6 @@
 //! Reads records for one subtask.
 
+use std::fs::File;
 use std::marker::PhantomData;
 
 use super::directory::{Coming, Next};
@@ -33,6 +34,8 @@ pub struct DecodedReader<T, F: Format<T>, P = Fail> {
 /// A file that is being read.
 struct Open<D> {
     frames: Frames,
+    /// The same file, to look at when it was read.
+    file: File,
     decoder: D,
     stage: Stage,
 }
@@ -90,7 +93,8 @@ where
                 Next::End => return Ok(Some(Progress::End)),
             }
         }
-        let Some(piece) = self.position.pieces.front() else { return Ok(Some(Progress::End)) };
+        let Some(piece) = self.position.pieces.front_mut() else { return Ok(Some(Progress::End)) };
+        piece.pin()?;
         let (decoder, offset) = (self.format.decoder(), self.position.offset);
         let (from, stage) = match offset {
             _ if decoder.has_header() => (0, Stage::Header),
@@ -99,7 +103,7 @@ where
             _ if !piece.is_first() && offset == piece.split.from => (offset - 1, Stage::Align),
             _ => (offset, Stage::GoTo),
         };
-        let mut frames = piece.open(from)?;
+        let (mut frames, file) = piece.open(from)?;
         if frames.offset() == 0 {
             let passed = frames.pass_mark();
             passed.map_err(|error| piece.failed(frames.reached(), error))?;
@@ -108,25 +112,31 @@ where
                 self.bytes += frames.offset();
             }
         }
-        self.open = Some(Open { frames, decoder, stage });
+        self.open = Some(Open { frames, file, decoder, stage });
         Ok(None)
     }
 
     /// The first piece was read.
-    fn end_piece(&mut self) {
+    fn end_piece(&mut self) -> Result<(), ConnectError> {
+        if let (Some(open), Some(piece)) = (&mut self.open, self.position.pieces.front()) {
+            // It was open all the while, and may have been written over.
+            piece.split.check_mark(&mut open.file)?;
+        }
         self.open = None;
-        let Some(piece) = self.position.pieces.pop_front() else { return };
+        let Some(piece) = self.position.pieces.pop_front() else { return Ok(()) };
         if let (Some(coming), Some(read)) = (&mut self.coming, &mut self.position.read) {
             coming.was_read(&piece, read);
         }
         self.position.offset = self.position.pieces.front().map_or(0, |next| next.split.from);
         self.position.lines = 0;
+        Ok(())
     }
 
     /// Does the next thing with the file that is open.
     fn step<C: Collect<P::Record>>(&mut self, out: &mut C) -> Result<Stepped, ConnectError> {
         let DecodedPosition { pieces, offset, lines, skipped, .. } = &mut self.position;
-        let (Some(Open { frames, decoder, stage }), Some(piece)) = (&mut self.open, pieces.front())
+        let (Some(Open { frames, file, decoder, stage }), Some(piece)) =
+            (&mut self.open, pieces.front())
         else {
             return Ok(Stepped::Over);
         };
@@ -139,7 +149,7 @@ where
                     *offset = frames.offset();
                     *at.lines = passed;
                 } else if piece.compression() == Compression::None {
-                    *frames = piece.open(*offset)?;
+                    (*frames, *file) = piece.open(*offset)?;
                 }
                 decoder.reset();
             }
@@ -338,7 +348,7 @@ where
             match stepped {
                 Stepped::On => {}
                 Stepped::Long => break,
-                Stepped::Over => self.end_piece(),
+                Stepped::Over => self.end_piece()?,
             }
         }
         Ok(Progress::More)

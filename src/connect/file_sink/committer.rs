@@ -88,6 +88,18 @@ impl FileCommitter {
         disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, file))
     }
 
+    /// The record of what the subtask committed, which must hold what the committable says was committed before it.
+    fn marker(&self, committable: &FileCommittable) -> Result<Marker, ConnectError> {
+        let path = self.layout.marker(committable)?;
+        let marker = Marker::read(&self.layout.files, path.clone())?;
+        match committable.behind {
+            Some(txn) if marker.lacks(committable.behind) && !self.layout.accept_other => {
+                Err(ConnectError::SetBack { place: path.display().to_string(), txn })
+            }
+            _ => Ok(marker),
+        }
+    }
+
     /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
     fn commit_files(
         &self,
@@ -96,7 +108,7 @@ impl FileCommitter {
     ) -> Result<CommitOutcome, ConnectError> {
         let lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        let mut marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
+        let mut marker = self.marker(committable)?;
         let mut left = Vec::new();
         for (file, bytes) in committable.files() {
             let prepared = self.layout.prepared_file(txn, &file);
@@ -183,7 +195,8 @@ impl SinkCommitter for FileCommitter {
             }
         }
         let named = |(txn, (first, lengths)): (_, (String, Vec<u64>))| {
-            (txn, FileCommittable::of(first, &lengths))
+            let place = Some(self.layout.place.clone());
+            (txn, FileCommittable { place, ..FileCommittable::of(first, &lengths) })
         };
         Ok(prepared.into_iter().map(named).collect())
     }
@@ -204,8 +217,19 @@ impl SinkCommitter for FileCommitter {
         txn: TxnId,
         committable: &FileCommittable,
     ) -> Result<CommitOutcome, BoxError> {
+        if committable.place.as_ref().is_some_and(|place| *place != self.layout.place) {
+            let dir = self.layout.dir.clone();
+            if !self.layout.accept_other {
+                return Err(ConnectError::OtherPlace { place: dir.display().to_string() }.into());
+            }
+            tracing::warn!(directory = %dir.display(), "what was written elsewhere counts as committed there");
+            return Ok(CommitOutcome::AlreadyCommitted);
+        }
         if committable.bytes() == 0 {
             disk::check_fence(&self.layout, self.attempt)?;
+            if committable.behind.is_some() {
+                self.marker(committable)?;
+            }
             let before = self.empty >= Some(txn);
             self.empty = self.empty.max(Some(txn));
             return Ok(if before {

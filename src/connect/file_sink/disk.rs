@@ -41,8 +41,8 @@ impl Lock {
     }
 }
 
-/// Makes the directories, and the operator's own this job's; refuses if they are another's.
-pub(super) fn claim(layout: &Layout) -> Result<(), ConnectError> {
+/// Makes the directories, and the operator's own this job's; refuses if they are another's. Gives the name of the place.
+pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let files = &*layout.files;
     let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
     let missing = layout.own.ancestors().filter(|dir| !there(dir)).count();
@@ -52,22 +52,32 @@ pub(super) fn claim(layout: &Layout) -> Result<(), ConnectError> {
     let _lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
-    let mine = Owner { format: 1, job, operator };
-    match read_json::<Owner>(files, &path)? {
-        Some(owner) if owner == mine => {}
-        Some(owner) => {
+    let mut mine = Owner { format: 1, job, operator, place: None };
+    let found = read_json::<Owner>(files, &path)?;
+    mine.place = found.as_ref().and_then(|owner| owner.place.clone());
+    match found {
+        Some(owner) if owner != mine => {
             let (owner, wanted) = ((owner.job, owner.operator), (mine.job, mine.operator));
             return Err(ConnectError::Owned { path, owner, wanted });
         }
-        None => write_json(files, &path, &mine)?,
+        _ => {}
     }
+    let place = match &mine.place {
+        Some(place) => place.clone(),
+        None => {
+            let place = files.identity();
+            mine.place = Some(place.clone());
+            write_json(files, &path, &mine)?;
+            place
+        }
+    };
     // Whoever made the directories and the file may have crashed before they were durable.
     sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
         // Up to the one that the sink's directory is in; a relative one of a single name is in the current directory.
         sync_dir(files, if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
     }
-    Ok(())
+    Ok(place)
 }
 
 /// Makes a directory and those that lead to it, as far as they are not there.
@@ -96,6 +106,9 @@ struct Owner {
     format: u32,
     job: String,
     operator: String,
+    /// A name at random, by which committables know the directory. The first version did not have it.
+    #[serde(default)]
+    place: Option<String>,
 }
 
 /// The attempt in the fence, if it was ever raised.

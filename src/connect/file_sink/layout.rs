@@ -25,6 +25,10 @@ pub(super) struct Layout {
     pub(super) open: PathBuf,
     pub(super) prepared: PathBuf,
     pub(super) context: OpenContext,
+    /// What tells the operator's directory from another that is put in its place.
+    pub(super) place: String,
+    /// Whether it may be another.
+    pub(super) accept_other: bool,
     /// The operator's name as part of a file's name.
     operator: String,
     extension: String,
@@ -64,6 +68,8 @@ impl Layout {
             prepared: own.join("prepared"),
             own,
             context: context.clone(),
+            place: String::new(),
+            accept_other: false,
             operator,
             extension: extension.into(),
         })
@@ -125,7 +131,12 @@ impl Layout {
                 ),
             });
         };
-        Ok(self.own.join(format!("committed-{:02}", part.index)))
+        Ok(self.own_marker(part.index))
+    }
+
+    /// The record of what a subtask committed.
+    pub(super) fn own_marker(&self, index: usize) -> PathBuf {
+        self.own.join(format!("committed-{index:02}"))
     }
 }
 

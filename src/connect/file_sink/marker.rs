@@ -40,6 +40,16 @@ impl Marker {
         self.newest >= Some(txn)
     }
 
+    /// The newest transaction that was committed, or is being.
+    pub(super) const fn newest(&self) -> Option<TxnId> {
+        self.newest
+    }
+
+    /// Whether there is a record, and it does not hold this transaction.
+    pub(super) fn lacks(&self, txn: Option<TxnId>) -> bool {
+        self.length.is_some() && self.newest < txn
+    }
+
     /// Records the transaction, durably.
     pub(super) fn add(&mut self, txn: TxnId) -> Result<(), ConnectError> {
         // A line cut short must not swallow the next: every line begins with its own end of line too.

@@ -54,6 +54,8 @@ pub struct FileWriter<T, E> {
     ended: u64,
     /// How many files were opened: they have no other name while their transaction has none.
     opened: u64,
+    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    newest: Option<TxnId>,
     takes: PhantomData<fn(T)>,
 }
 
@@ -63,6 +65,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         encoder: E,
         compression: Compression,
         rolling: Rolling,
+        newest: Option<TxnId>,
     ) -> Self {
         Self {
             layout,
@@ -76,6 +79,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
             rolled: Vec::new(),
             ended: 0,
             opened: 0,
+            newest,
             takes: PhantomData,
         }
     }
@@ -167,7 +171,9 @@ where
         self.end_file()?;
         let rolled = std::mem::take(&mut self.rolled);
         let lengths: Vec<u64> = rolled.iter().map(|(_, bytes)| *bytes).collect();
-        let committable = FileCommittable::of(self.layout.part(txn), &lengths);
+        let (place, behind) = (Some(self.layout.place.clone()), self.newest);
+        let of = FileCommittable::of(self.layout.part(txn), &lengths);
+        let committable = FileCommittable { place, behind, ..of };
         for (roll, (path, _)) in rolled.iter().enumerate() {
             let closed = self.layout.closed_file(txn, &committable.name(roll));
             match disk::rename(&*self.layout.files, path, &closed) {
@@ -179,6 +185,9 @@ where
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if committable.bytes() > 0 {
+            self.newest = self.newest.max(Some(txn));
         }
         Ok(committable)
     }

@@ -1,11 +1,12 @@
 //! Which files are read, and by whom.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::fingerprint::Fingerprint;
 use super::super::{ConnectError, OpenContext};
 
 /// Pieces are not smaller, unless asked for: opening a file costs too.
@@ -19,6 +20,15 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 pub(in super::super) struct Input {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
+    /// What tells it from another; `None` if it could not be looked at, which who opens it will say.
+    pub(in super::super) mark: Option<Fingerprint>,
+}
+
+impl Input {
+    fn new(file: String, size: u64) -> Self {
+        let mark = File::open(&file).and_then(|mut file| Fingerprint::of(&mut file, size));
+        Self { file, size, mark: mark.ok().flatten() }
+    }
 }
 
 /// A piece of a file: the lines that begin in it. The last of them may end behind it.
@@ -29,6 +39,9 @@ pub(in super::super) struct Split {
     pub(in super::super) size: u64,
     pub(in super::super) from: u64,
     pub(in super::super) to: u64,
+    /// What tells the file from another of its name. The first version did not have it.
+    #[serde(default)]
+    pub(in super::super) mark: Option<Fingerprint>,
 }
 
 impl Split {
@@ -46,6 +59,16 @@ impl Split {
         if found < self.size { Err(self.shrunk(found)) } else { Ok(()) }
     }
 
+    /// Whether an open file is the one that it was. Where it is read next is left undefined.
+    pub(in super::super) fn check_mark(&self, file: &mut File) -> Result<(), ConnectError> {
+        let Some(mark) = self.mark else { return Ok(()) };
+        let path = Path::new(&self.file);
+        match Fingerprint::of(file, self.size).map_err(ConnectError::io("read", path))? {
+            Some(found) if found == mark => Ok(()),
+            _ => Err(ConnectError::Replaced { path: path.to_owned(), size: self.size }),
+        }
+    }
+
     pub(in super::super) fn vanished(&self) -> ConnectError {
         ConnectError::Vanished { path: (&self.file).into(), expected: self.size }
     }
@@ -60,7 +83,7 @@ pub(super) fn inputs(path: &str) -> Result<Vec<Input>, ConnectError> {
     // A file whose name looks like a pattern is a file.
     let mut inputs = match fs::metadata(path) {
         Ok(data) if data.is_dir() => in_directory(Path::new(path))?,
-        Ok(data) if data.is_file() => vec![Input { file: path.into(), size: data.len() }],
+        Ok(data) if data.is_file() => vec![Input::new(path.into(), data.len())],
         // A pipe or a device cannot be read again from a position.
         Ok(_) => return Err(ConnectError::NotAFile { path: path.into() }),
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -114,7 +137,7 @@ fn input(path: PathBuf) -> Result<Option<Input>, ConnectError> {
         name: name.to_string_lossy().into_owned(),
         why: "checkpoints hold names of files as text, and it is not UTF-8",
     })?;
-    Ok(Some(Input { file, size: data.len() }))
+    Ok(Some(Input::new(file, data.len())))
 }
 
 /// One subtask's share: of all pieces of all files, piece i is subtask `i % parallelism`'s.
@@ -122,12 +145,13 @@ pub(super) fn splits(inputs: &[Input], bytes: Option<u64>, context: &OpenContext
     let parallelism = context.parallelism as u64;
     let total: u64 = inputs.iter().map(|input| input.size).sum();
     let piece = bytes.unwrap_or(total.div_ceil(parallelism).clamp(SMALLEST, BIGGEST));
-    let pieces = inputs.iter().flat_map(|Input { file, size }| {
+    let pieces = inputs.iter().flat_map(|Input { file, size, mark }| {
         (0..size.div_ceil(piece)).map(move |number| Split {
             file: file.clone(),
             size: *size,
             from: number * piece,
             to: (number * piece).saturating_add(piece).min(*size),
+            mark: *mark,
         })
     });
     pieces.skip(context.index).step_by(context.parallelism).collect()

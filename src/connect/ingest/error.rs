@@ -39,6 +39,15 @@ pub enum IngestError {
         /// The first that is there.
         first: u64,
     },
+    /// The checkpoint is of another log than the one that is in the directory now.
+    OtherLog {
+        /// The log's directory.
+        dir: PathBuf,
+        /// The name of the checkpoint's log.
+        was: String,
+        /// The name of the log that is there.
+        now: String,
+    },
     /// Nothing more is accepted: the log was finished.
     Ended {
         /// The log's directory.
@@ -84,6 +93,7 @@ impl IngestError {
             self,
             Self::Damaged { .. }
                 | Self::Gone { .. }
+                | Self::OtherLog { .. }
                 | Self::Decode { .. }
                 | Self::OtherSubtask { .. }
         )
@@ -109,6 +119,12 @@ impl fmt::Display for IngestError {
                 f,
                 "{}: record {wanted} is wanted and the log begins with {first}: what no kept checkpoint needs is removed; restore a newer \
                  checkpoint, or the directory that belongs to this one",
+                dir.display()
+            ),
+            Self::OtherLog { dir, was, now } => write!(
+                f,
+                "{}: this log is {now}, and the checkpoint is of {was}: the directory was emptied, or another was put in its place; put \
+                 that one back, with its file `identity`; or, if these are its records and that file alone was lost, write {was} into it",
                 dir.display()
             ),
             Self::Ended { dir } => write!(

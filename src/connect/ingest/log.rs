@@ -3,6 +3,7 @@
 //! ```text
 //!   orders/
 //!     owner                      held by the process that writes here
+//!     identity                   a name at random, by which positions know the log; made if it is not there
 //!     lock                       held for a moment by whoever looks at that, or takes it
 //!     00000000000000000000.log   a segment, by the number of its first record
 //!     00000000000000004711.log
@@ -123,6 +124,8 @@ pub(super) struct Extent {
 pub(super) struct Shelf {
     pub(super) files: Arc<dyn Files>,
     pub(super) dir: PathBuf,
+    /// What tells this log from another that is put in its place.
+    pub(super) identity: String,
     pub(super) extent: Mutex<Extent>,
 }
 
@@ -175,6 +178,7 @@ impl Log {
     ) -> Result<Self, IngestError> {
         make(&*files, dir)?;
         let owner = own(&*files, dir)?;
+        let identity = identity(&*files, dir)?;
         let names = files.list(dir).map_err(IngestError::io("list", dir))?;
         let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
         firsts.sort_unstable();
@@ -182,7 +186,8 @@ impl Log {
         let (segments, needed) = (VecDeque::new(), HashMap::new());
         let next = firsts.first().copied().unwrap_or(0);
         let extent = Extent { segments, next, ended: false, needed };
-        let shelf = Arc::new(Shelf { files, dir: dir.to_owned(), extent: Mutex::new(extent) });
+        let shelf =
+            Arc::new(Shelf { files, dir: dir.to_owned(), identity, extent: Mutex::new(extent) });
         let mut log = Self { shelf, keys, segment_bytes, out: None, _owner: owner };
         for (place, &first) in firsts.iter().enumerate() {
             let end = firsts.get(place + 1).copied();
@@ -427,6 +432,40 @@ fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
     }
     let text = format!("process {}", std::process::id());
     files.register(&path, &text).map_err(IngestError::io("make", &path))
+}
+
+/// The log's name, which is drawn when there is none.
+fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
+    let (path, new) = (dir.join("identity"), dir.join("identity.new"));
+    let mut text = String::new();
+    match files.open(&path).and_then(|file| file.take(64).read_to_string(&mut text)) {
+        Ok(_) => {
+            let text = text.trim_end();
+            if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                let why = "it does not hold the name of a log".into();
+                return Err(IngestError::Damaged { path, why });
+            }
+            return Ok(text.to_owned());
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(IngestError::io("read", &path)(error));
+        }
+        Err(_) => {}
+    }
+    let text = files.identity();
+    let write = || {
+        match files.remove(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = files.create(&new)?;
+        file.write(format!("{text}\n").as_bytes())?;
+        file.sync()?;
+        files.rename(&new, &path)?;
+        files.sync_directory(dir)
+    };
+    write().map_err(IngestError::io("make", &path))?;
+    Ok(text)
 }
 
 fn first_of(name: &str) -> Option<u64> {

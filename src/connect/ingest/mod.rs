@@ -145,7 +145,8 @@ impl IngestConfig {
 /// | without the token; from a page of a browser (with `Origin`); another path, method, type | 401; 403; 404, 405, 415 |
 ///
 /// A client that gets no answer does not know, and sends the same again; with a key it is accepted once. The newest keys are remembered
-/// ([`IngestConfig::most_keys`]), across restarts too. The directory has one owner; a second process is refused. What a crash left of a frame
+/// ([`IngestConfig::most_keys`]), across restarts too. A job that is restored must find the log that its checkpoint is of: each has a name of its
+/// own, in its file `identity`, and another log in the directory, or an emptied one, fails the job. The directory has one owner; a second process is refused. What a crash left of a frame
 /// that was not acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
 pub struct HttpIngest<T> {
     shelf: Arc<Shelf>,
@@ -249,6 +250,9 @@ pub struct IngestPosition {
     next: u64,
     /// Which subtask of how many.
     of: (usize, usize),
+    /// The log's name; the first version did not say it.
+    #[serde(default)]
+    log: Option<String>,
 }
 
 impl<T: Send + 'static> Source for IngestSource<T> {
@@ -269,6 +273,10 @@ impl<T: Send + 'static> Source for IngestSource<T> {
         let next = match position {
             Some(position) if position.of != of => {
                 return Err(IngestError::OtherSubtask { of: position.of, wanted: of }.into());
+            }
+            Some(IngestPosition { log: Some(was), .. }) if was != self.shelf.identity => {
+                let (dir, now) = (self.shelf.dir.clone(), self.shelf.identity.clone());
+                return Err(IngestError::OtherLog { dir, was, now }.into());
             }
             Some(position) => position.next,
             None => first,
@@ -334,7 +342,8 @@ impl<T: Send + 'static> SourceReader for IngestReader<T> {
     }
 
     fn position(&self) -> IngestPosition {
-        IngestPosition { next: self.cursor.next, of: self.of }
+        let log = Some(self.cursor.shelf().identity.clone());
+        IngestPosition { next: self.cursor.next, of: self.of, log }
     }
 
     fn kept_from(&mut self, position: &IngestPosition) {

@@ -4,6 +4,7 @@
 //!   snapline_sinks     an operator: the job that it belongs to, and the latest attempt, behind which earlier ones are refused
 //!   snapline_staged    a prepared transaction's records, in pieces
 //!   snapline_ledger    a subtask: the newest transaction that it committed
+//!   snapline_identity  a name at random, by which committables know the database
 //!   snapline_refused   records that could not be applied, and why, if they are to be set aside
 //! ```
 
@@ -18,6 +19,7 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::super::{ConnectError, OpenContext};
 use super::SqliteError;
 use crate::error::BoxError;
+use crate::files::random_identity;
 
 /// The version of the tables below.
 const VERSION: i64 = 1;
@@ -32,6 +34,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS snapline_ledger (
         operator TEXT NOT NULL, subtask INTEGER NOT NULL, txn TEXT NOT NULL, checkpoint INTEGER NOT NULL,
         PRIMARY KEY (operator, subtask));
+    CREATE TABLE IF NOT EXISTS snapline_identity (place TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS snapline_refused (
         operator TEXT NOT NULL, subtask INTEGER NOT NULL, checkpoint INTEGER NOT NULL, record INTEGER NOT NULL,
         why TEXT NOT NULL, bytes BLOB NOT NULL);";
@@ -64,6 +67,8 @@ pub(super) fn connect(
 pub(super) struct Database {
     pub(super) path: PathBuf,
     pub(super) context: OpenContext,
+    /// What tells it from another that is put in its place.
+    pub(super) place: String,
     connection: Connection,
 }
 
@@ -91,9 +96,21 @@ impl Database {
         }
         // What is committed survives the loss of power: with less it would only survive the process.
         connection.execute_batch("PRAGMA synchronous = EXTRA").map_err(&set)?;
-        let mut database = Self { path: path.to_owned(), context: context.clone(), connection };
+        let place = String::new();
+        let mut database =
+            Self { path: path.to_owned(), context: context.clone(), place, connection };
         let txn = database.begin("make the sink's tables")?;
         txn.execute_batch(TABLES).map_err(&set)?;
+        let place = "SELECT place FROM snapline_identity";
+        let place = txn.query_row(place, [], |row| row.get::<_, String>(0)).optional();
+        let place = match place.map_err(&set)? {
+            Some(place) => place,
+            None => {
+                let place = random_identity();
+                txn.execute("INSERT INTO snapline_identity VALUES (?1)", [&place]).map_err(&set)?;
+                place
+            }
+        };
         let OpenContext { operator, job, .. } = context;
         let mine = "SELECT job, version FROM snapline_sinks WHERE operator = ?1";
         let found: Option<(String, i64)> = txn
@@ -115,6 +132,7 @@ impl Database {
             }
         }
         txn.commit().map_err(&set)?;
+        database.place = place;
         Ok(database)
     }
 
@@ -125,6 +143,13 @@ impl Database {
         let schema = |source| SqliteError::Schema { path: path.clone(), sql: setup.into(), source };
         txn.execute_batch(setup).map_err(schema)?;
         txn.commit().map_err(SqliteError::of("run the statements of `setup`", &path))
+    }
+
+    /// The newest transaction that the subtask committed.
+    pub(super) fn newest(&mut self) -> Result<Option<TxnId>, SqliteError> {
+        let (path, context) = (self.path.clone(), self.context.clone());
+        let txn = self.begin("read the sink's ledger")?;
+        Within { txn, path: &path, operator: &context.operator }.newest(context.index)
     }
 
     /// Whether a statement fits the tables that are there.

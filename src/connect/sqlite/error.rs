@@ -96,6 +96,15 @@ pub enum SqliteError {
         /// What was found.
         why: String,
     },
+    /// A checkpoint's position is of another database, query or key column than the job reads.
+    Other {
+        /// The database that the job reads.
+        path: PathBuf,
+        /// The database, query or key of the position.
+        was: String,
+        /// The same of the job.
+        now: String,
+    },
     /// A row is no record: the user's function failed for it.
     Malformed {
         /// The database.
@@ -185,6 +194,7 @@ impl SqliteError {
             | Self::Ended { .. }
             | Self::Violated { .. }
             | Self::Key { .. }
+            | Self::Other { .. }
             | Self::Encode { .. }
             | Self::Decode { .. }
             | Self::Version { .. }
@@ -266,6 +276,12 @@ impl fmt::Display for SqliteError {
             Self::Key { path, why } => write!(
                 f,
                 "{}: {why}; rows are read in the order of a key that each has and no two have alike: name such a column, or select one",
+                path.display()
+            ),
+            Self::Other { path, was, now } => write!(
+                f,
+                "{}: the checkpoint's position is of `{was}`, and the job reads `{now}`; give the source what it had, or, if the same keys are to \
+                 be read on behind the last, say `.accept_changed()`",
                 path.display()
             ),
             Self::Malformed { path, row } => write!(

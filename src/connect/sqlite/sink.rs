@@ -62,7 +62,7 @@ const MOST_BYTES: usize = 256 << 20;
 /// | the file is none of SQLite's, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
 /// | the function fails for a record | the task fails; [`Self::set_aside`] |
 /// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and comes upon it again |
-/// | the file is removed, or replaced by an older copy | the job fails: output was lost (SPEC 6.5) |
+/// | the file is removed, or replaced by another or an older copy | the job fails when it is restored, also if no output was lost (SPEC 6.5): [`Self::accept_other_database`] |
 ///
 /// No transaction of SQLite's is open between two calls, and what is staged stays until it is committed or rolled back, however long that takes: the sink
 /// has no [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how long one call waits for the database.)
@@ -76,6 +76,7 @@ pub struct SqliteSink<T, F> {
     patience: Duration,
     wal: bool,
     set_aside: bool,
+    accept_other: bool,
     most_bytes: usize,
     /// Subtasks of this process wait for each other here: SQLite's own way is to look again now and then.
     gate: Arc<Mutex<()>>,
@@ -116,6 +117,7 @@ where
             patience: PATIENCE,
             wal: true,
             set_aside: false,
+            accept_other: false,
             most_bytes: MOST_BYTES,
             gate: Arc::default(),
             takes: PhantomData,
@@ -158,6 +160,13 @@ impl<T, F> SqliteSink<T, F> {
         Self { set_aside: true, ..self }
     }
 
+    /// Restores the job though the database is not the one that its checkpoint was committed to: it is a new one, or an older copy. What the checkpoint
+    /// says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    #[must_use]
+    pub fn accept_other_database(self) -> Self {
+        Self { accept_other: true, ..self }
+    }
+
     /// How many bytes a subtask may write between two checkpoints; 256 MiB unless it is said. One more fails the task.
     #[must_use]
     pub fn most_bytes(self, bytes: usize) -> Self {
@@ -187,6 +196,7 @@ where
         for statement in &self.expects {
             database.check(statement)?;
         }
+        let newest = database.newest()?;
         drop(gate);
         let closed = Arc::new(Mutex::new(BTreeMap::new()));
         let writer = SqliteWriter {
@@ -196,6 +206,8 @@ where
             pieces: Vec::new(),
             gathered: 0,
             written: 0,
+            place: database.place.clone(),
+            newest,
             closed: Arc::clone(&closed),
             takes: PhantomData,
         };
@@ -203,6 +215,7 @@ where
             database,
             apply: self.apply.clone(),
             set_aside: self.set_aside,
+            accept_other: self.accept_other,
             attempt: context.attempt,
             gate: Arc::clone(&self.gate),
             closed,
@@ -220,6 +233,12 @@ pub struct SqliteCommittable {
     subtask: usize,
     /// How many records are in it. With none nothing is staged.
     records: u64,
+    /// The name of the database that it was written to; the first version did not say it.
+    #[serde(default)]
+    place: Option<String>,
+    /// A transaction of the subtask that is committed before it is.
+    #[serde(default)]
+    behind: Option<TxnId>,
 }
 
 impl SqliteCommittable {
@@ -243,6 +262,10 @@ pub struct SqliteWriter<T> {
     gathered: usize,
     /// How many bytes were in all, as they are staged.
     written: u64,
+    /// The database's name.
+    place: String,
+    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    newest: Option<TxnId>,
     closed: Closed,
     takes: PhantomData<fn(T)>,
 }
@@ -285,7 +308,11 @@ impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
         if records > 0 {
             lock(&self.closed).insert(txn, pieces);
         }
-        Ok(SqliteCommittable { subtask: self.index, records })
+        let (place, behind) = (Some(self.place.clone()), self.newest);
+        if records > 0 {
+            self.newest = self.newest.max(Some(txn));
+        }
+        Ok(SqliteCommittable { subtask: self.index, records, place, behind })
     }
 
     fn bytes_written(&self) -> Option<u64> {
@@ -298,6 +325,7 @@ pub struct SqliteCommitter<T, F> {
     database: Database,
     apply: F,
     set_aside: bool,
+    accept_other: bool,
     /// The attempt it acts for.
     attempt: Attempt,
     gate: Arc<Mutex<()>>,
@@ -357,13 +385,14 @@ where
         committable: &SqliteCommittable,
     ) -> Result<CommitOutcome, Failed> {
         let doing = "commit a transaction";
-        let SqliteCommittable { subtask, records } = *committable;
+        let SqliteCommittable { subtask, records, .. } = *committable;
         let _gate = lock(&self.gate);
         let (path, operator) = (self.database.path.clone(), self.database.context.operator.clone());
         let inner = self.database.begin(doing)?;
         let within = Within { txn: inner, path: &path, operator: &operator };
         within.check_fence(self.attempt)?;
         let newest = within.newest(subtask)?;
+        check_not_set_back(newest, committable, &within, self.accept_other)?;
         let outcome = if newest >= Some(txn) {
             // Whoever committed it may have crashed before it was durable: what is written now is synced, and that with it.
             within.note(subtask, newest.unwrap_or(txn))?;
@@ -394,6 +423,22 @@ where
             Err(source) if !within.txn.is_autocommit() => Err(violated(&path, txn, source).into()),
             Err(source) => Err(Failed::Within(SqliteError::of(doing, &path)(source))),
         }
+    }
+}
+
+/// Refuses a database that does not know of a transaction that was committed before: an older copy of it was put back.
+fn check_not_set_back(
+    newest: Option<TxnId>,
+    committable: &SqliteCommittable,
+    within: &Within<'_>,
+    accept_other: bool,
+) -> Result<(), BoxError> {
+    match committable.behind {
+        Some(txn) if newest < Some(txn) && !accept_other => {
+            let place = within.path.display().to_string();
+            Err(ConnectError::SetBack { place, txn }.into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -491,11 +536,16 @@ where
             Ok(within.staged(subtask)?)
         })?;
         let earlier = staged.into_iter().filter(|(txn, _)| txn.attempt < attempt);
-        Ok(earlier.map(|(txn, records)| (txn, SqliteCommittable { subtask, records })).collect())
+        let place = Some(self.database.place.clone());
+        let named = |(txn, records)| {
+            let place = place.clone();
+            (txn, SqliteCommittable { subtask, records, place, behind: None })
+        };
+        Ok(earlier.map(named).collect())
     }
 
     fn prepare(&mut self, txn: TxnId, committable: &SqliteCommittable) -> Result<(), BoxError> {
-        let SqliteCommittable { subtask, records } = *committable;
+        let SqliteCommittable { subtask, records, .. } = *committable;
         let place = self.database.path.display().to_string();
         // Kept until it is staged: a call that failed may be made again.
         let pieces = lock(&self.closed).get(&txn).cloned();
@@ -519,8 +569,23 @@ where
         txn: TxnId,
         committable: &SqliteCommittable,
     ) -> Result<CommitOutcome, BoxError> {
+        if committable.place.as_ref().is_some_and(|place| *place != self.database.place) {
+            let place = self.database.path.display().to_string();
+            if !self.accept_other {
+                return Err(ConnectError::OtherPlace { place }.into());
+            }
+            tracing::warn!(
+                database = place,
+                "what was written elsewhere counts as committed there"
+            );
+            return Ok(CommitOutcome::AlreadyCommitted);
+        }
         if committable.records == 0 {
-            self.within("commit a transaction", |_| Ok(()))?;
+            let accept_other = self.accept_other;
+            self.within("commit a transaction", |within| {
+                let newest = within.newest(committable.subtask)?;
+                check_not_set_back(newest, committable, within, accept_other)
+            })?;
             let before = self.empty >= Some(txn);
             self.empty = self.empty.max(Some(txn));
             return Ok(match before {

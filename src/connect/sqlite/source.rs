@@ -69,6 +69,9 @@ const TOLD: u64 = 10;
 /// | it is put in before where the reader stands | it is not read |
 /// | its key is changed | it may be read twice, or not at all |
 ///
+/// A database has nothing of its own by which it could be known: one that is put in the place of another is read on from the key. Another path,
+/// query or key column than the checkpoint's fails a restored job ([`Self::accept_changed`]).
+///
 /// So a row's output is in the job's output once, of one state of the row; but two rows may be of two states of the database.
 ///
 /// *A malformed row* is one for which the function fails: it fails the job, unless it is told to [skip](Self::skip_malformed) or to
@@ -83,6 +86,7 @@ pub struct SqliteSource<R> {
     row: Arc<RowRule<R>>,
     malformed: OnMalformed<R>,
     patience: Duration,
+    accept_changed: bool,
 }
 
 type RowRule<R> = dyn Fn(&Row<'_>) -> rusqlite::Result<R> + Send + Sync;
@@ -140,6 +144,7 @@ impl<R> SqliteSource<R> {
             row: Arc::new(row),
             malformed: OnMalformed::Fail,
             patience: PATIENCE,
+            accept_changed: false,
         }
     }
 
@@ -147,6 +152,13 @@ impl<R> SqliteSource<R> {
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Restores the job though it reads another database, query or key column than its checkpoint: from the key at which that stands. Refused else.
+    /// No more needed when a checkpoint was taken.
+    #[must_use]
+    pub fn accept_changed(self) -> Self {
+        Self { accept_changed: true, ..self }
     }
 
     /// Passes malformed rows over. They are counted ([`crate::TaskStatus::records_malformed`]; the count is in checkpoints), and some of them are told
@@ -173,9 +185,10 @@ impl<R: 'static> SqliteSource<R> {
     /// ```
     #[must_use]
     pub fn keep_malformed(self) -> SqliteSource<Either<R, MalformedRow>> {
-        let Self { path, sql, key, row, patience, .. } = self;
+        let Self { path, sql, key, row, patience, accept_changed, .. } = self;
         let row = Arc::new(move |it: &Row<'_>| row(it).map(Either::Left));
-        SqliteSource { path, sql, key, row, malformed: OnMalformed::Keep(Either::Right), patience }
+        let malformed = OnMalformed::Keep(Either::Right);
+        SqliteSource { path, sql, key, row, malformed, patience, accept_changed }
     }
 }
 
@@ -187,6 +200,9 @@ pub struct SqlitePosition {
     /// Up to this one; `None`: there is nothing to read.
     last: Option<Key>,
     skipped: u64,
+    /// What is read: database, query and key; the first version did not say it.
+    #[serde(default)]
+    of: Option<[String; 3]>,
 }
 
 impl<R: Send + 'static> Source for SqliteSource<R> {
@@ -201,12 +217,22 @@ impl<R: Send + 'static> Source for SqliteSource<R> {
     ) -> Result<SqliteReader<R>, BoxError> {
         let reads = context.index == 0;
         let opened = reads.then(|| Rows::open(self)).transpose()?;
-        let position = match (position, &opened) {
-            (Some(position), _) => position,
-            (None, Some(rows)) => {
-                SqlitePosition { behind: None, last: rows.last(&self.path)?, skipped: 0 }
+        let now = [self.path.to_string_lossy().into_owned(), self.sql.clone(), self.key.clone()];
+        let position = match position {
+            Some(position) => {
+                if let Some(was) = &position.of
+                    && let Some((was, now)) = was.iter().zip(&now).find(|(was, now)| was != now)
+                    && !self.accept_changed
+                {
+                    let (path, was, now) = (self.path.clone(), was.clone(), now.clone());
+                    return Err(SqliteError::Other { path, was, now }.into());
+                }
+                SqlitePosition { of: Some(now), ..position }
             }
-            (None, None) => SqlitePosition { behind: None, last: None, skipped: 0 },
+            None => {
+                let last = opened.as_ref().map(|rows| rows.last(&self.path)).transpose()?;
+                SqlitePosition { behind: None, last: last.flatten(), skipped: 0, of: Some(now) }
+            }
         };
         let (operator, clock) = (context.operator.clone(), context.clock.clone());
         Ok(SqliteReader {

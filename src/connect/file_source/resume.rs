@@ -1,0 +1,181 @@
+//! Whether the files of a restored position are those that the job reads now.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::super::ConnectError;
+use super::super::fingerprint::Fingerprint;
+use super::split::Split;
+
+/// How a source takes up a position that names files.
+#[derive(Clone, Default, Debug)]
+pub(in super::super) struct Resume {
+    /// The path under which checkpoints know the files, if they were moved.
+    pub(in super::super) moved_from: Option<String>,
+    /// Whether files may have been changed.
+    pub(in super::super) accept_changed: bool,
+}
+
+impl Resume {
+    /// Compares the path that a position is of with the one that the job reads `now`, and gives the files their new places if they were moved.
+    /// A position of the first version says no path: then its files must be under the job's.
+    pub(in super::super) fn at<'a>(
+        &self,
+        was: Option<&str>,
+        now: &str,
+        files: impl Iterator<Item = &'a mut String>,
+    ) -> Result<(), ConnectError> {
+        let other = |was: &str| ConnectError::OtherPath { was: was.into(), now: now.into() };
+        let moved = |was: &str| self.moved_from.as_deref().is_some_and(|from| same(from, was));
+        match was {
+            Some(was) if same(was, now) => return Ok(()),
+            Some(was) if !moved(was) => return Err(other(was)),
+            _ => {}
+        }
+        for file in files {
+            if was.is_none() && under(file, now) {
+                continue;
+            }
+            let from = self.moved_from.as_deref().ok_or_else(|| other(file))?;
+            *file = relocated(file, from, now).ok_or_else(|| other(file))?;
+        }
+        Ok(())
+    }
+
+    /// Takes files as they are now, if that is wished for; and takes note of what they are where a position of the first version does not say.
+    /// `offset` is where the first is read on, `None` if that is no byte of the file.
+    pub(in super::super) fn files<'a>(
+        &self,
+        splits: impl Iterator<Item = &'a mut Split>,
+        offset: Option<u64>,
+    ) {
+        let mut seen: BTreeMap<String, Option<Found>> = BTreeMap::new();
+        let mut unknown = None;
+        for (place, split) in splits.enumerate() {
+            if split.mark.is_some() && !self.accept_changed {
+                continue;
+            }
+            let least = if place == 0 { offset } else { None };
+            let found = match seen.get(&split.file) {
+                Some(found) => *found,
+                None => {
+                    let found = Found::of(split);
+                    seen.insert(split.file.clone(), found);
+                    found
+                }
+            };
+            // What cannot be looked at is told by who opens it.
+            let Some(Found { size, mark, whole }) = found else { continue };
+            let same = split.mark.map_or(size >= split.size, |then| mark == Some(then));
+            if split.mark.is_none() {
+                unknown = unknown.or_else(|| Some(split.file.clone()));
+                split.mark = mark;
+            }
+            if !same && self.accept_changed && least.is_none_or(|least| least <= size) {
+                if split.from == 0 || place == 0 {
+                    let (file, was) = (&split.file, split.size);
+                    tracing::warn!(file, was, size, "a file was changed, and is read on as it is");
+                }
+                split.to = if split.to == split.size { size } else { split.to.min(size) };
+                (split.from, split.size, split.mark) = (split.from.min(size), size, whole);
+            }
+        }
+        if let Some(file) = unknown {
+            tracing::warn!(
+                file,
+                "the checkpoint is of a version that did not say what is in its files: whether they are the same is not known"
+            );
+        }
+    }
+}
+
+/// A file as it is now.
+#[derive(Clone, Copy)]
+struct Found {
+    size: u64,
+    /// Of as many bytes as it had.
+    mark: Option<Fingerprint>,
+    /// Of all its bytes.
+    whole: Option<Fingerprint>,
+}
+
+impl Found {
+    fn of(split: &Split) -> Option<Self> {
+        let path = Path::new(&split.file);
+        // Nothing but a file: to open a pipe could wait for ever.
+        fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let mut file = File::open(path).ok()?;
+        let size = file.metadata().ok()?.len();
+        let mark = Fingerprint::of(&mut file, split.size).ok()?;
+        Some(Self { size, mark, whole: Fingerprint::of(&mut file, size).ok()? })
+    }
+}
+
+/// Whether two paths are one.
+fn same(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+        || fs::canonicalize(one)
+            .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
+}
+
+/// A path without what says the current directory at its beginning.
+fn plain(path: &str) -> &Path {
+    let path = Path::new(path);
+    path.strip_prefix(".").unwrap_or(path)
+}
+
+/// What all files have in common that a path stands for: a file or directory is itself, a pattern the directory before its first sign.
+fn base(path: &str) -> PathBuf {
+    if fs::metadata(path).is_ok() {
+        return plain(path).into();
+    }
+    let literal = |part: &std::path::Component<'_>| {
+        !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte))
+    };
+    plain(path).components().take_while(literal).collect()
+}
+
+/// Whether a file is one that a path may stand for.
+fn under(file: &str, path: &str) -> bool {
+    let base = base(path);
+    plain(file).starts_with(&base)
+        || fs::canonicalize(file)
+            .is_ok_and(|file| fs::canonicalize(&base).is_ok_and(|base| file.starts_with(base)))
+}
+
+/// Where a file is that was moved with all that the path `from` stood for.
+fn relocated(file: &str, from: &str, to: &str) -> Option<String> {
+    let rest = plain(file).strip_prefix(base(from)).ok()?;
+    if rest.as_os_str().is_empty() || fs::metadata(to).is_ok_and(|data| data.is_file()) {
+        return Some(to.into());
+    }
+    base(to).join(rest).into_os_string().into_string().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_move_with_what_their_path_stands_for() {
+        for (file, from, to, there) in [
+            ("old/a.csv", "old", "new", "new/a.csv"),
+            ("old/a.csv", "old/", "./new", "new/a.csv"),
+            ("old/b/a.csv", "old/*/*.csv", "/data/new/*/*.csv", "/data/new/b/a.csv"),
+            ("a.csv", "a.csv", "b.csv", "b.csv"),
+            ("a.csv", "*.csv", "data/*.csv", "data/a.csv"),
+            ("/x/old/a.csv", "/x/old/**/*", "y", "y/a.csv"),
+        ] {
+            assert_eq!(relocated(file, from, to).as_deref(), Some(there), "{file} {from} {to}");
+        }
+        assert_eq!(relocated("old/a.csv", "other", "new"), None);
+    }
+
+    #[test]
+    fn paths_are_compared_as_paths() {
+        assert!(same("logs", "./logs/") && same("a//b", "a/b") && !same("a", "b"));
+        assert!(under("logs/a", "logs") && under("./logs/a", "logs/*") && under("a", "*"));
+        assert!(!under("logs/a", "other") && !under("logs-2/a", "logs") && !under("b", "a"));
+    }
+}

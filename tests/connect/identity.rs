@@ -409,3 +409,53 @@ fn a_directorys_position_of_the_first_version_is_read() {
     let error = typed(now(&mut reader));
     assert!(matches!(&error, ConnectError::PutAgain { path: it } if *it == path), "{error}");
 }
+
+/// The whole way: suspended within a file, which is moved away and a larger one put there.
+#[test]
+fn a_suspended_job_does_not_go_on_in_another_file() {
+    use snapline::connect::FileSink;
+    use snapline::{Dataflow, JobConfig, JobError, Restart};
+    let place = Place::new();
+    let path = place.file("numbers", lines(0..200_000));
+    let out = place.0.path().join("out");
+    let start = |slowly: bool| {
+        let flow = Dataflow::new("lines");
+        let pass = move |line: String| {
+            if slowly && line.ends_with("00") {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            line
+        };
+        flow.source("in", FileSource::path(&path)).map(pass).sink("out", FileSink::new(&out));
+        let config = JobConfig::new()
+            .parallelism(1)
+            .directory(place.0.path().join("store"))
+            .checkpoint_interval(Duration::from_millis(20))
+            .restart(Restart::Never);
+        flow.build(config).expect("builds").spawn().expect("starts")
+    };
+    let handle = start(true);
+    while handle.status().completed < 2 {
+        std::thread::yield_now();
+    }
+    handle.suspend();
+    handle.wait().expect("is suspended");
+    let before = FileSink::read_committed(&out).expect("readable").len();
+    assert!((1..200_000).contains(&before), "{before} lines");
+    let kept = place.0.path().join("kept");
+    fs::rename(&path, &kept).expect("moves");
+    place.file("numbers", lines(1_000_000..1_300_000));
+    let failed = start(false).wait().expect_err("refused");
+    assert!(matches!(failed, JobError::Failed(_)), "{failed}");
+    assert!(failed.to_string().contains("is not the file"), "{failed}");
+    assert_eq!(FileSink::read_committed(&out).expect("readable").len(), before);
+    fs::rename(&kept, &path).expect("moves back");
+    start(false).wait().expect("goes on");
+    let mut read: Vec<u32> = FileSink::read_committed(&out)
+        .expect("readable")
+        .iter()
+        .map(|line| line.parse().expect("whole"))
+        .collect();
+    read.sort_unstable();
+    assert!(read.into_iter().eq(0..200_000));
+}

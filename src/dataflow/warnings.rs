@@ -111,7 +111,7 @@ impl SettingWarning {
             Self::TimeoutBelowInterval { .. } => "checkpoint_interval",
             Self::PauseAboveInterval { .. } => "min_pause",
             #[cfg(feature = "settings")]
-            Self::Unit { setting, .. } => *setting,
+            Self::Unit { setting, .. } => setting,
             #[cfg(feature = "settings")]
             Self::Ignored { .. } => "environment",
         }

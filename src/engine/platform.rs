@@ -1,5 +1,7 @@
 //! What the engine runs on. In production that is the operating system's threads and clock; a simulator puts its own in their place.
 
+use std::time::Duration;
+
 use snapline_protocol::fence::Claimant;
 
 use super::lanes::Lanes;
@@ -34,16 +36,16 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Lanes for what may wait.
+    /// Lanes for what may wait, each no longer than the limit for one thing.
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub(crate) fn lanes(&self, count: usize) -> std::io::Result<Lanes> {
+    pub(crate) fn lanes(&self, count: usize, limit: Duration) -> std::io::Result<Lanes> {
         #[cfg(feature = "sim")]
         if let Some(seam) = &self.seam {
             return Ok(Lanes::queued(seam.queues(count)));
         }
-        Lanes::start(count)
+        Ok(Lanes::start(count)?.limited(limit))
     }
 
     /// A number that no other coordinator draws (SPEC 2.13).

@@ -442,7 +442,7 @@ where
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Timed<T>, out: &mut C) {
         let Timed { at, value } = record;
-        let hash = self.keyer.hash(&value);
+        let hash = self.keyer.hash(self.table.seed(), &value);
         let (key, value) = self.keyer.split(value);
         self.work((hash, key), at, Work::Record(value), out);
     }
@@ -497,7 +497,8 @@ where
     ) -> Result<(), StateError> {
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
-        let mut table: Table<N::Key, Slot<P::State>> = Table::new(groups, context.key_groups);
+        let mut table: Table<N::Key, Slot<P::State>> =
+            Table::seeded(groups, context.key_groups, context.seed);
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
         if let Some(restored) = restored {
@@ -516,13 +517,13 @@ where
                         Mutant::ExpiryForgotten => slot.expires = None,
                         _ => slot.state = P::State::default(),
                     }
-                    table.insert(state::hash(&key), key, slot);
+                    table.insert(context.seed.hash(&key), key, slot);
                 }
             }
             _ => {}
         }
         for (key, slot) in table.iter() {
-            let (hash, (event, processing)) = (state::hash(key), slot.due());
+            let (hash, (event, processing)) = (context.seed.hash(key), slot.due());
             #[cfg(feature = "sim")]
             let processing =
                 processing.filter(|_| context.mutant != Some(Mutant::ClockTimersForgotten));

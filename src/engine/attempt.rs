@@ -23,7 +23,7 @@ use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::{BoxError, Permanent};
-use crate::state::{Locations, Restored};
+use crate::state::{HashSeed, Keys, Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
 use crate::trace::Recorder;
@@ -67,8 +67,9 @@ pub(crate) fn deploy(
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
+    seed: HashSeed,
 ) -> std::io::Result<Running> {
-    let (mut running, workers) = seat(hosting, attempt, decision, manifest);
+    let (mut running, workers) = seat(hosting, attempt, decision, manifest, seed);
     #[cfg(feature = "sim")]
     if let Some(seam) = &hosting.platform.seam {
         seam.seated(attempt, Arc::clone(&running.over), workers);
@@ -114,8 +115,10 @@ fn seat(
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
+    seed: HashSeed,
 ) -> (Running, Vec<Worker>) {
     let spec = &hosting.spec;
+    let keys = Keys { groups: spec.config.key_groups, seed };
     let from = match decision {
         Decision::Fresh => From { restored: None, at_rest: false },
         Decision::Restore { permit, terminal } => {
@@ -172,6 +175,7 @@ fn seat(
                     clock: hosting.platform.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
+                seed,
                 retained: spec.config.retained,
                 host: Host {
                     lanes: Arc::clone(&hosting.lanes),
@@ -192,7 +196,7 @@ fn seat(
             is_sink: spec.topology.role(id) == Role::Sink,
             from,
             snapshot: manifest.and_then(|manifest| manifest.snapshots.get(number).cloned()),
-            open: spec.nodes[subtask.operator].make.make(subtask.index, spec.config.key_groups),
+            open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
             links: Links {
                 lanes: Arc::clone(&hosting.lanes),
                 store: Arc::clone(&hosting.store),

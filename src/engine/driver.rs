@@ -29,6 +29,7 @@ use super::task::News;
 use super::watch::{self, Hung};
 use super::{Notice, Part, Wish};
 use crate::dataflow::JobSpec;
+use crate::state::HashSeed;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
 use crate::trace::{Recorder, What};
@@ -88,6 +89,9 @@ pub(crate) struct Driver {
     pub(super) manifests: BTreeMap<CheckpointId, Manifest>,
     /// Sources of this attempt that have ended.
     ended: IndexSet,
+    /// The seed of hashes of a job that begins here, and the one of the attempt.
+    drawn: u64,
+    pub(super) hash_seed: Option<u64>,
     /// What the store says of itself.
     place: String,
     /// When a stop was asked for, and the steps of each task by then.
@@ -139,7 +143,7 @@ impl Driver {
         let place = asked("describing the store", || Ok(store.describe()));
         let place = place.map_err(JobError::Store)?;
         let term = fence.term.next();
-        let claimant = platform.claimant();
+        let (claimant, drawn) = (platform.claimant(), platform.hash_seed());
         let recorder = Recorder::begin(settings.recording.as_ref(), || {
             spec.trace_header(&config, term, claimant, policy)
         });
@@ -170,6 +174,8 @@ impl Driver {
             manifests: BTreeMap::new(),
             ended: IndexSet::EMPTY,
             place,
+            drawn,
+            hash_seed: None,
             stopped: None,
             waiters: Vec::new(),
             answers: Vec::new(),
@@ -686,7 +692,13 @@ impl Driver {
                 job = self.job(), %attempt, restored, "starting the tasks"
             );
         });
-        match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
+        // A restored job's keys are where its checkpoint has them; a fresh one has no keys yet (SPEC 14.1).
+        self.hash_seed = match &manifest {
+            Some(manifest) => manifest.hash_seed,
+            None => Some(self.drawn),
+        };
+        let seed = HashSeed::new(self.hash_seed);
+        match deploy(&self.hosting, attempt, decision, manifest.as_ref(), seed) {
             Ok(running) => {
                 self.board.hosts(running.gauges.clone());
                 self.board.update(|status| {

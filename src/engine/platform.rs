@@ -54,15 +54,29 @@ impl Platform {
         if let Some(seam) = &self.seam {
             return seam.claimant();
         }
-        use std::hash::{BuildHasher, Hasher, RandomState};
-        // The standard library's hash keys are seeded from the operating system's randomness.
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(std::process::id());
-        Claimant(hasher.finish())
+        Claimant(random())
+    }
+
+    /// What the hashes of keys begin with, in a job that begins here (SPEC 14.1).
+    pub(crate) fn hash_seed(&self) -> u64 {
+        #[cfg(feature = "sim")]
+        if let Some(seam) = &self.seam {
+            return seam.hash_seed();
+        }
+        random()
     }
 
     #[cfg(feature = "sim")]
     pub(crate) fn plays(&self, mutant: crate::sim::Mutant) -> bool {
         self.seam.as_ref().is_some_and(|seam| seam.plays(mutant))
     }
+}
+
+/// A number that nobody can guess, nor tell from another that was drawn before.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // The standard library's hash keys are seeded from the operating system's randomness, and are other ones for each.
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
 }

@@ -121,6 +121,7 @@ impl Driver {
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             job: spec.name.clone(),
             key_groups: spec.config.key_groups,
+            hash_seed: self.hash_seed,
             operators: spec.topology.operators().iter().map(operator).collect(),
             snapshots,
         }

@@ -194,6 +194,7 @@ pub(super) fn snapshot(store: &LocalStore, checkpoint: u64) -> Result<Manifest, 
         written_at: 0,
         job: "job".to_owned(),
         key_groups: 128,
+        hash_seed: Some(checkpoint),
         operators: vec![OperatorRef { name: "all".to_owned(), parallelism: 1 }],
         snapshots: vec![snapshot],
     })

@@ -72,6 +72,10 @@ impl Output for FailingFile<Box<dyn Output>> {
     fn sync(&mut self) -> io::Result<()> {
         self.failing.around(|| self.file.sync())
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.failing.around(|| self.file.cut(length))
+    }
 }
 
 impl Read for FailingFile<Box<dyn Input>> {

@@ -198,15 +198,19 @@ mod tests {
         let run = move || {
             theirs.over(|| {
                 begin("deleting", None);
-                for _ in 0..20 {
-                    nap(SOON);
-                    beat();
-                }
+                nap(SOON);
+                let before = theirs.hung(Duration::ZERO).expect("it has begun").time;
+                assert!(before >= SOON);
+                let at = Instant::now();
+                beat();
+                let hung = theirs.hung(Duration::ZERO);
+                assert!(hung.is_none_or(|hung| hung.time <= at.elapsed()), "it begins again");
                 panic!("at the end");
             });
         };
         let thread = thread::spawn(run);
-        watch.gone(SOON * 12).expect("it comes further all the time");
-        thread.join().expect_err("it panicked");
+        watch.gone(LATE).expect("it ends");
+        let payload = thread.join().expect_err("it panicked");
+        assert_eq!(payload.downcast_ref(), Some(&"at the end"));
     }
 }

@@ -86,6 +86,7 @@ pub(crate) mod sync {{
 mod engine {{
     {}pub(crate) mod lanes;
     {}pub(crate) mod turn;
+    pub(crate) use crate::watch;
 }}
 {}mod ring;
 {}mod state;

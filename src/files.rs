@@ -32,6 +32,9 @@ pub(crate) trait Output: Send {
 
     /// Makes the content durable; the name is its directory's business.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts off what is behind so many bytes.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
 /// A file being read.
@@ -132,6 +135,10 @@ impl Output for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
     }
 }
 

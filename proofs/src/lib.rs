@@ -42,6 +42,7 @@ mod cow;
 mod engine {
     pub(crate) mod lanes;
     pub(crate) mod turn;
+    pub(crate) use crate::watch;
 }
 #[path = "../../src/channel/ring.rs"]
 mod ring;
@@ -52,6 +53,7 @@ mod theorems;
 
 mod broken;
 mod runner;
+mod watch;
 
 pub use runner::main;
 

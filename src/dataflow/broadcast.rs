@@ -6,7 +6,7 @@ use super::keyed::{KeyState, Keyer};
 use super::logic::{Ending, Flow, Logic, TaskContext};
 use super::time::Either;
 use crate::connect::Collect;
-use crate::state::{self, Named, Restored, StateError, StateValue, Table};
+use crate::state::{self, HashSeed, Named, Restored, StateError, StateValue, Table};
 
 /// A function of a key's records that knows what is told to all: rules, prices, settings. Each subtask keeps a copy of what was told, which is
 /// in every checkpoint. When a record and something told meet is open, but nothing told is lost.
@@ -100,9 +100,9 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
     type Value = N::Value;
 
     #[inline]
-    fn hash(&self, record: &Either<T, B>) -> u64 {
+    fn hash(&self, seed: HashSeed, record: &Either<T, B>) -> u64 {
         match record {
-            Either::Left(record) => self.0.hash(record),
+            Either::Left(record) => self.0.hash(seed, record),
             // Invariant: see above.
             Either::Right(_) => unreachable!("what is told to all goes another way"),
         }
@@ -183,7 +183,7 @@ where
             Either::Left(record) => record,
             Either::Right(told) => return self.process.told(told, &mut self.shared, out),
         };
-        let hash = self.keyer.hash(&record);
+        let hash = self.keyer.hash(self.table.seed(), &record);
         let (key, value) = self.keyer.split(record);
         let (key, state) = self.table.entry_pair(hash, key, P::State::default);
         let mut state = KeyState::new(key, state);
@@ -215,7 +215,7 @@ where
     ) -> Result<(), StateError> {
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
-        let mut table = Table::new(groups, context.key_groups);
+        let mut table = Table::seeded(groups, context.key_groups, context.seed);
         self.operator.clone_from(&place.operator);
         if let Some(restored) = restored {
             table.restore(restored, &self.operator, KEYED)?;

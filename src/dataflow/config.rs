@@ -130,6 +130,7 @@ pub struct JobConfig {
     pub(crate) interval: Option<Duration>,
     pub(crate) min_pause: Duration,
     pub(crate) timeout: Duration,
+    pub(crate) hang_timeout: Duration,
     pub(crate) max_concurrent: usize,
     pub(crate) tolerable_failures: u32,
     pub(crate) retained: usize,
@@ -159,6 +160,7 @@ impl Default for JobConfig {
             interval: Some(Duration::from_secs(10)),
             min_pause: Duration::ZERO,
             timeout: Duration::from_secs(600),
+            hang_timeout: Duration::from_secs(600),
             max_concurrent: 1,
             tolerable_failures: 3,
             retained: 1,
@@ -224,6 +226,16 @@ impl JobConfig {
     /// How long a checkpoint may take before it is given up. Default: ten minutes.
     pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// How long anything that the job waits for may take without coming further: one call of the store, one preparation, commit or roll-back
+    /// of a sink, and the end of a task (a step of it included) when the job stops or restarts. What takes longer counts as hung, and the
+    /// job ends with [`crate::JobError::Hung`], which names it; the thread is left. Default: ten minutes.
+    ///
+    /// A checkpoint that waits for something hung is given up earlier, if [`checkpoint_timeout`](Self::checkpoint_timeout) is shorter.
+    pub fn hang_timeout(mut self, timeout: Duration) -> Self {
+        self.hang_timeout = timeout;
         self
     }
 

@@ -21,7 +21,7 @@ use crate::engine::valve::Valve;
 use crate::error::BoxError;
 #[cfg(feature = "sim")]
 use crate::sim::Mutant;
-use crate::state::Restored;
+use crate::state::{Keys, Restored};
 use crate::sync::{Arc, Mutex, Unparker, lock};
 
 /// How much is done, or waits, at a time.
@@ -161,7 +161,7 @@ pub(crate) type Open =
 /// Makes the bodies of a node's subtasks.
 pub trait MakeBody: Send + Sync {
     /// Takes the ends of a subtask's channels.
-    fn make(&self, index: usize, key_groups: u16) -> Open;
+    fn make(&self, index: usize, keys: Keys) -> Open;
 }
 
 /// A node of a dataflow.
@@ -204,7 +204,7 @@ impl Graph {
 pub trait MakeRoute<T>: Clone + Send + Sync + 'static {
     type Route: Route<T>;
 
-    fn make(&self, producer: usize, key_groups: u16) -> Self::Route;
+    fn make(&self, producer: usize, keys: Keys) -> Self::Route;
 }
 
 /// Makes plain routes.
@@ -219,7 +219,7 @@ impl<T> Clone for MakePlain<T> {
 impl<T: Send + 'static> MakeRoute<T> for MakePlain<T> {
     type Route = Plain<T>;
 
-    fn make(&self, producer: usize, _key_groups: u16) -> Plain<T> {
+    fn make(&self, producer: usize, _keys: Keys) -> Plain<T> {
         Plain::new(self.0.outboxes(producer))
     }
 }
@@ -239,8 +239,8 @@ impl<T, K: Clone> Clone for MakeExchange<T, K> {
 impl<T: Send + 'static, K: Keyer<T>> MakeRoute<T> for MakeExchange<T, K> {
     type Route = Exchange<T, K>;
 
-    fn make(&self, producer: usize, key_groups: u16) -> Exchange<T, K> {
-        Exchange::new(self.keyer.clone(), key_groups, self.edge.outboxes(producer))
+    fn make(&self, producer: usize, keys: Keys) -> Exchange<T, K> {
+        Exchange::new(self.keyer.clone(), keys, self.edge.outboxes(producer))
     }
 }
 
@@ -256,7 +256,7 @@ impl<T> Clone for MakeFork<T> {
 impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
     type Route = Fork<T>;
 
-    fn make(&self, producer: usize, _key_groups: u16) -> Fork<T> {
+    fn make(&self, producer: usize, _keys: Keys) -> Fork<T> {
         let branch = |edge: &Arc<Edge<T>>| {
             Box::new(Cloning(Plain::new(edge.outboxes(producer)))) as Box<dyn Branch<T>>
         };
@@ -277,7 +277,7 @@ impl<T> Clone for MakeBroadcast<T> {
 impl<T: Clone + Send + 'static> MakeRoute<T> for MakeBroadcast<T> {
     type Route = Broadcast<T>;
 
-    fn make(&self, producer: usize, _key_groups: u16) -> Broadcast<T> {
+    fn make(&self, producer: usize, _keys: Keys) -> Broadcast<T> {
         Broadcast::new(self.0.outboxes(producer))
     }
 }
@@ -294,7 +294,7 @@ impl<L, R> Clone for MakeSplit<L, R> {
 impl<T: Sided> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
     type Route = Split<Plain<T::Left>, Plain<T::Right>>;
 
-    fn make(&self, producer: usize, _key_groups: u16) -> Self::Route {
+    fn make(&self, producer: usize, _keys: Keys) -> Self::Route {
         let (left, right) = (self.0.outboxes(producer), self.1.outboxes(producer));
         Split::new(Plain::new(left), Plain::new(right))
     }
@@ -314,10 +314,10 @@ where
     L: Logic<In = S::Record>,
     M: MakeRoute<L::Out>,
 {
-    fn make(&self, index: usize, key_groups: u16) -> Open {
+    fn make(&self, index: usize, keys: Keys) -> Open {
         let source = lock(&self.source).clone();
         let mut logic = lock(&self.logic).clone();
-        let mut output = Output::new(self.route.make(index, key_groups));
+        let mut output = Output::new(self.route.make(index, keys));
         Box::new(move |context, mut restored| {
             let operator = context.place.operator.clone();
             let position = match restored.as_deref_mut() {
@@ -345,10 +345,10 @@ pub(crate) struct MakeOperator<L: Logic, M> {
 }
 
 impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
-    fn make(&self, index: usize, key_groups: u16) -> Open {
+    fn make(&self, index: usize, keys: Keys) -> Open {
         let mut logic = lock(&self.logic).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
-        let mut output = Output::new(self.route.make(index, key_groups));
+        let mut output = Output::new(self.route.make(index, keys));
         Box::new(move |context, mut restored| {
             let operator = context.place.operator.clone();
             let inputs: Vec<_> = inputs;
@@ -384,7 +384,7 @@ pub(crate) struct MakeSink<S: TwoPhaseSink> {
 }
 
 impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
-    fn make(&self, index: usize, _key_groups: u16) -> Open {
+    fn make(&self, index: usize, _keys: Keys) -> Open {
         let sink = lock(&self.sink).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
         Box::new(move |context, restored| {

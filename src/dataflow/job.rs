@@ -22,13 +22,15 @@ use super::warnings::SettingWarning;
 use crate::connect::Delivery;
 use crate::engine::driver::Driver;
 use crate::engine::handle::{JobError, JobHandle, Outcome};
+use crate::engine::peer::asked;
 use crate::engine::platform::Platform;
 use crate::engine::status::StatusBoard;
+use crate::engine::{watch, watchdog};
 #[cfg(feature = "metrics")]
 use crate::metrics::Publishing;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::{Manifest, Store};
-use crate::sync::{Arc, thread};
+use crate::sync::Arc;
 use crate::trace::format::{self as trace, Header};
 
 /// Everything that stays as it is while a job runs.
@@ -282,6 +284,9 @@ impl JobConfig {
                 "it must be longer than nothing; `None` publishes nothing",
             );
         }
+        if self.hang_timeout.is_zero() {
+            return wrong("hang_timeout", "it must be longer than nothing");
+        }
         if self.upload_threads == 0 {
             return wrong("upload_threads", "snapshots need at least one thread to be written by");
         }
@@ -464,38 +469,44 @@ impl Job {
             let setting = warning.setting();
             tracing::warn!(target: "snapline::job", job = spec.name, setting, %warning, "settings");
         }
-        let store = spec.config.storage.open().map_err(JobError::Store)?;
-        if let Some(spec) = Arc::get_mut(&mut spec) {
-            spec.take_over_parallelism(&*store);
-        }
         let (wishes, notices) = crossbeam_channel::unbounded();
-        let (board, platform) = (StatusBoard::default(), Platform::default());
-        let driver = Driver::start(
-            Arc::clone(&spec),
-            store,
-            board.clone(),
-            (wishes.clone(), notices),
-            platform,
-        )?;
-        let thread = thread::Builder::new().name("snapline-coordinator".to_owned());
-        #[cfg(feature = "metrics")]
-        let publishing = spec
-            .config
-            .metrics_interval
-            .map(|every| Publishing::start(&spec.name, board.clone(), every))
-            .transpose()
-            .map_err(JobError::Thread)?;
-        let run = move || {
+        let board = StatusBoard::default();
+        #[cfg(any(feature = "dashboard", feature = "prometheus"))]
+        let name = spec.name.clone();
+        let (limit, told, sender) = (spec.config.hang_timeout, board.clone(), wishes.clone());
+        // On the coordinator's thread, where it is watched: whatever calls the store can hang.
+        let run = move |started: &dyn Fn()| {
+            watch::begin("opening the store", None);
+            let store = asked("opening the store", || spec.config.storage.open());
+            let store = store.map_err(JobError::Store)?;
+            // Invariant: the job is started once, and its description is not shared before.
+            if let Some(spec) = Arc::get_mut(&mut spec) {
+                let taken = asked("reading the newest manifest", || {
+                    spec.take_over_parallelism(&*store);
+                    Ok(())
+                });
+                taken.map_err(JobError::Store)?;
+            }
+            #[cfg(feature = "metrics")]
+            let (name, every) = (spec.name.clone(), spec.config.metrics_interval);
+            let (notices, platform) = ((sender, notices), Platform::default());
+            let driver = Driver::start(spec, store, told.clone(), notices, platform)?;
+            #[cfg(feature = "metrics")]
+            let publishing = every
+                .map(|every| Publishing::start(&name, told, every))
+                .transpose()
+                .map_err(JobError::Thread)?;
+            started();
             let outcome = driver.run();
             // The last figures are those of the end.
             #[cfg(feature = "metrics")]
             drop(publishing);
             outcome
         };
-        let driver = thread.spawn(run).map_err(JobError::Thread)?;
+        let driver = watchdog::start(board.clone(), limit, run)?;
         Ok(JobHandle {
             #[cfg(any(feature = "dashboard", feature = "prometheus"))]
-            name: spec.name.clone(),
+            name,
             wishes,
             board,
             guarantee,

@@ -11,7 +11,7 @@ use super::logic::{Ending, Flow, Logic, TaskContext};
 use super::time::{Either, Timed, Timestamp, millis};
 use super::timers::{CoProcess, TimeContext};
 use crate::connect::Collect;
-use crate::state::{Key, Map, Named, Restored, StateError, StateValue};
+use crate::state::{HashSeed, Key, Map, Named, Restored, StateError, StateValue};
 
 /// Keys the records of two streams, each by its own rule.
 #[derive(Clone, Debug)]
@@ -26,10 +26,10 @@ where
     type Value = Either<N::Value, M::Value>;
 
     #[inline]
-    fn hash(&self, record: &Either<T, U>) -> u64 {
+    fn hash(&self, seed: HashSeed, record: &Either<T, U>) -> u64 {
         match record {
-            Either::Left(record) => self.0.hash(record),
-            Either::Right(record) => self.1.hash(record),
+            Either::Left(record) => self.0.hash(seed, record),
+            Either::Right(record) => self.1.hash(seed, record),
         }
     }
 
@@ -57,8 +57,8 @@ impl<T, N: Keyer<T>> Keyer<Timed<T>> for OnValue<N> {
     type Value = Timed<N::Value>;
 
     #[inline]
-    fn hash(&self, record: &Timed<T>) -> u64 {
-        self.0.hash(&record.value)
+    fn hash(&self, seed: HashSeed, record: &Timed<T>) -> u64 {
+        self.0.hash(seed, &record.value)
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use std::vec::Drain;
 use super::logic::{Ending, Flow, Logic, TaskContext};
 use crate::connect::Collect;
 use crate::error::BoxError;
-use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
+use crate::state::{self, HashSeed, Key, Named, Restored, StateError, StateValue, Table};
 
 /// How a record is taken apart into a key and a value.
 pub trait Keyer<T>: Clone + Send + Sync + 'static {
@@ -15,8 +15,8 @@ pub trait Keyer<T>: Clone + Send + Sync + 'static {
     /// What the operator behind it gets beside the key.
     type Value;
 
-    /// The stable hash of the record's key.
-    fn hash(&self, record: &T) -> u64;
+    /// The stable hash of the record's key, in a job with this seed.
+    fn hash(&self, seed: HashSeed, record: &T) -> u64;
 
     /// Takes a record apart.
     fn split(&self, record: T) -> (Self::Key, Self::Value);
@@ -43,8 +43,8 @@ impl<T, K: Key, F: Fn(&T) -> K + Clone + Send + Sync + 'static> Keyer<T> for ByF
     type Value = T;
 
     #[inline]
-    fn hash(&self, record: &T) -> u64 {
-        state::hash(&(self.0)(record))
+    fn hash(&self, seed: HashSeed, record: &T) -> u64 {
+        seed.hash(&(self.0)(record))
     }
 
     #[inline]
@@ -62,8 +62,8 @@ impl<K: Key, V> Keyer<(K, V)> for ByFirst {
     type Value = V;
 
     #[inline]
-    fn hash(&self, record: &(K, V)) -> u64 {
-        state::hash(&record.0)
+    fn hash(&self, seed: HashSeed, record: &(K, V)) -> u64 {
+        seed.hash(&record.0)
     }
 
     #[inline]
@@ -233,7 +233,7 @@ where
 
     #[inline]
     fn push<C: Flow<P::Out>>(&mut self, record: T, out: &mut C) {
-        let hash = self.keyer.hash(&record);
+        let hash = self.keyer.hash(self.table.seed(), &record);
         let (key, value) = self.keyer.split(record);
         let (key, state) = self.table.entry_pair(hash, key, P::State::default);
         let mut state = KeyState::new(key, state);
@@ -247,9 +247,10 @@ where
     #[inline]
     fn push_all<C: Flow<P::Out>>(&mut self, mut records: Drain<'_, T>, out: &mut C) {
         let Self { keyer, process, table, .. } = self;
+        let seed = table.seed();
         table.each_entry(
             &mut records,
-            |record| keyer.hash(record),
+            |record| keyer.hash(seed, record),
             |record| keyer.split(record),
             P::State::default,
             |key, state, value| {
@@ -283,7 +284,7 @@ where
     ) -> Result<(), StateError> {
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
-        let mut table = Table::new(groups, context.key_groups);
+        let mut table = Table::seeded(groups, context.key_groups, context.seed);
         self.operator.clone_from(&place.operator);
         if let Some(restored) = restored {
             table.restore(restored, &self.operator, KEYED)?;

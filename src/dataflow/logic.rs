@@ -7,7 +7,7 @@ pub(super) use crate::channel::Mark;
 use crate::connect::{Collect, OpenContext};
 use crate::engine::helpers::Host;
 use crate::error::BoxError;
-use crate::state::{Named, Restored, StateError};
+use crate::state::{HashSeed, Named, Restored, StateError};
 
 use super::time::Timestamp;
 
@@ -124,6 +124,8 @@ pub struct TaskContext {
     pub place: OpenContext,
     /// How many key groups the job has.
     pub key_groups: u16,
+    /// What the hashes of keys begin with in this job.
+    pub seed: HashSeed,
     /// How many complete checkpoints are kept.
     pub(crate) retained: usize,
     /// Where threads that help it come from.

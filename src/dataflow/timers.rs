@@ -470,9 +470,9 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         };
         let changed = table.iter().filter(|(_, slot)| changed(slot));
         let changed: Vec<N::Key> = changed.map(|(key, _)| key.clone()).collect();
-        let now = Timestamp::from(self.clock.date());
+        let (now, seed) = (Timestamp::from(self.clock.date()), table.seed());
         for key in changed {
-            let Some(slot) = table.get_mut(state::hash(&key), &key) else { continue };
+            let Some(slot) = table.get_mut(seed.hash(&key), &key) else { continue };
             if let (Some(after), true) = (after, slot.is_undated()) {
                 slot.date(now, after);
             }
@@ -481,7 +481,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
             }
         }
         for (key, slot) in table.iter() {
-            let (hash, (event, processing)) = (state::hash(key), slot.due(after));
+            let (hash, (event, processing)) = (seed.hash(key), slot.due(after));
             self.event.change(hash, key, None, event);
             self.processing.change(hash, key, None, processing);
         }
@@ -525,7 +525,7 @@ where
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Timed<T>, out: &mut C) {
         let Timed { at, value } = record;
-        let hash = self.keyer.hash(&value);
+        let hash = self.keyer.hash(self.table.seed(), &value);
         let (key, value) = self.keyer.split(value);
         self.work((hash, key), at, Work::Record(value), out);
     }
@@ -580,7 +580,8 @@ where
     ) -> Result<(), StateError> {
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
-        let mut table: Table<N::Key, Slot<P::State>> = Table::new(groups, context.key_groups);
+        let mut table: Table<N::Key, Slot<P::State>> =
+            Table::seeded(groups, context.key_groups, context.seed);
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
         if let Some(restored) = restored {
@@ -599,7 +600,7 @@ where
                         Mutant::ExpiryForgotten => slot.last = slot.last.map(|_| Timestamp::MAX),
                         _ => slot.state = P::State::default(),
                     }
-                    table.insert(state::hash(&key), key, slot);
+                    table.insert(context.seed.hash(&key), key, slot);
                 }
             }
             _ => {}

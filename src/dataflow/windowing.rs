@@ -389,13 +389,14 @@ where
             panes.planned(trigger, patience) != (panes.event, panes.processing)
         });
         let changed: Vec<N::Key> = changed.map(|(key, _)| key.clone()).collect();
+        let seed = table.seed();
         for key in changed {
-            if let Some(panes) = table.get_mut(state::hash(&key), &key) {
+            if let Some(panes) = table.get_mut(seed.hash(&key), &key) {
                 panes.plan(trigger, patience);
             }
         }
         for (key, panes) in table.iter() {
-            let hash = state::hash(key);
+            let hash = seed.hash(key);
             self.event.change(hash, key, None, panes.event);
             self.processing.change(hash, key, None, panes.processing);
         }
@@ -497,7 +498,7 @@ where
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Timed<T>, out: &mut C) {
         let Timed { at, value } = record;
-        let hash = self.keyer.hash(&value);
+        let hash = self.keyer.hash(self.table.seed(), &value);
         let (key, value) = self.keyer.split(value);
         let (now, patience) = (self.now(), self.patience());
         let time = match patience.domain {
@@ -614,7 +615,7 @@ where
         let place = &context.place;
         let groups = state::groups_of(place.index, place.parallelism, context.key_groups);
         let mut table: Table<N::Key, Panes<F::Held, G::State>> =
-            Table::new(groups, context.key_groups);
+            Table::seeded(groups, context.key_groups, context.seed);
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
         if let Some(restored) = restored {
@@ -634,7 +635,7 @@ where
                         _ => pane.held = None,
                     });
                     panes.plan(&self.rules.trigger, self.patience());
-                    table.insert(state::hash(&key), key, panes);
+                    table.insert(context.seed.hash(&key), key, panes);
                 }
             }
             if self.mutant == Some(crate::sim::Mutant::TimersForgotten) {

@@ -1,5 +1,7 @@
 //! One life of a job's tasks: their channels, their threads, what they start from.
 
+use std::time::{Duration, Instant};
+
 use snapline_protocol::Out;
 use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, Committer};
@@ -16,11 +18,12 @@ use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 use super::task::{Identity, Links, Start, TASK_STATE, Task};
 use super::turn;
+use super::watch::Watch;
 use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::{BoxError, Permanent};
-use crate::state::{Locations, Restored};
+use crate::state::{HashSeed, Keys, Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
 use crate::trace::Recorder;
@@ -36,7 +39,7 @@ struct From {
 /// The tasks of an attempt, running.
 pub(crate) struct Running {
     over: Arc<AtomicBool>,
-    workers: Vec<thread::JoinHandle<()>>,
+    workers: Vec<(thread::JoinHandle<()>, Watch)>,
     wakers: Vec<Unparker>,
     /// By subtask.
     pub(crate) addresses: Vec<Address>,
@@ -64,8 +67,9 @@ pub(crate) fn deploy(
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
+    seed: HashSeed,
 ) -> std::io::Result<Running> {
-    let (mut running, workers) = seat(hosting, attempt, decision, manifest);
+    let (mut running, workers) = seat(hosting, attempt, decision, manifest, seed);
     #[cfg(feature = "sim")]
     if let Some(seam) = &hosting.platform.seam {
         seam.seated(attempt, Arc::clone(&running.over), workers);
@@ -73,10 +77,11 @@ pub(crate) fn deploy(
     }
     for (number, worker) in workers.into_iter().enumerate() {
         let (over, coordinator) = (Arc::clone(&running.over), hosting.coordinator.clone());
-        let platform = hosting.platform.clone();
+        let (platform, watch) = (hosting.platform.clone(), Watch::default());
+        let watched = watch.clone();
         let run = move || {
             // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
-            let worked = guarded(|| Ok(worker.run(&over)));
+            let worked = watched.over(|| guarded(|| Ok(worker.run(&over))));
             let failed = worked.unwrap_or_else(|cause| {
                 let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
                 Err(TaskFailure { operator, subtask: number, attempt, doing, cause })
@@ -86,7 +91,7 @@ pub(crate) fn deploy(
             }
         };
         let name = format!("snapline-{number}");
-        running.workers.push(thread::Builder::new().name(name).spawn(run)?);
+        running.workers.push((thread::Builder::new().name(name).spawn(run)?, watch));
     }
     Ok(running)
 }
@@ -110,8 +115,10 @@ fn seat(
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
+    seed: HashSeed,
 ) -> (Running, Vec<Worker>) {
     let spec = &hosting.spec;
+    let keys = Keys { groups: spec.config.key_groups, seed };
     let from = match decision {
         Decision::Fresh => From { restored: None, at_rest: false },
         Decision::Restore { permit, terminal } => {
@@ -168,6 +175,7 @@ fn seat(
                     clock: hosting.platform.clock.clone(),
                 },
                 key_groups: spec.config.key_groups,
+                seed,
                 retained: spec.config.retained,
                 host: Host {
                     lanes: Arc::clone(&hosting.lanes),
@@ -188,7 +196,7 @@ fn seat(
             is_sink: spec.topology.role(id) == Role::Sink,
             from,
             snapshot: manifest.and_then(|manifest| manifest.snapshots.get(number).cloned()),
-            open: spec.nodes[subtask.operator].make.make(subtask.index, spec.config.key_groups),
+            open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
             links: Links {
                 lanes: Arc::clone(&hosting.lanes),
                 store: Arc::clone(&hosting.store),
@@ -244,10 +252,14 @@ impl TaskOpening {
         let Identity { operator, index, attempt, .. } = self.identity.clone();
         let failure =
             |doing, cause| TaskFailure { operator, subtask: index, attempt, doing, cause };
-        match guarded(|| self.open()) {
+        let gauges = Arc::clone(&self.gauges);
+        gauges.step();
+        let started = match guarded(|| self.open()) {
             Ok(start) => Task::start(start),
             Err(cause) => Err(failure("opening", cause)),
-        }
+        };
+        gauges.step();
+        started
     }
 
     fn open(self) -> Result<Start, BoxError> {
@@ -305,14 +317,42 @@ fn claimed(
 
 impl Running {
     /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
-    pub(crate) fn end(self) {
+    ///
+    /// # Errors
+    /// What hangs, if a thread has not ended when it had this long to: it is left, as it cannot be ended from outside.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), String> {
         turn::end(&self.over, &self.wakers);
-        for worker in self.workers {
+        let begun = Instant::now();
+        for (number, (worker, watch)) in self.workers.drain(..).enumerate() {
+            if watch.gone_by(begun, limit).is_err() {
+                return Err(busy_on(&self.gauges, number));
+            }
             // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
             if let Err(payload) = worker.join() {
                 let what = super::failure::panicked(&*payload);
                 tracing::error!(target: "snapline::job", %what, "a worker panicked");
             }
         }
+        Ok(())
+    }
+}
+
+/// Whoever lets go of them, by a panic too, ends them.
+impl Drop for Running {
+    fn drop(&mut self) {
+        turn::end(&self.over, &self.wakers);
+    }
+}
+
+/// In words, what a worker is doing: the task that it is in the midst of, or all that it hosts.
+fn busy_on(gauges: &[Arc<Gauges>], worker: usize) -> String {
+    let mine = || gauges.iter().filter(|gauges| gauges.worker == worker);
+    let names = |of: Vec<&Arc<Gauges>>| {
+        of.iter().map(|gauges| format!("`{}`", gauges.name)).collect::<Vec<_>>().join(", ")
+    };
+    let busy: Vec<_> = mine().filter(|gauges| gauges.is_stepping()).collect();
+    match busy.is_empty() {
+        true => format!("a worker of {}", names(mine().collect())),
+        false => format!("code of {}, called by a worker", names(busy)),
     }
 }

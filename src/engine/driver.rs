@@ -18,6 +18,7 @@ use super::failure::TaskFailure;
 use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
 use super::observe::Spans;
 use super::peer::Peer;
+use super::peer::asked;
 use super::platform::Platform;
 #[cfg(feature = "sim")]
 use super::platform::planted;
@@ -25,9 +26,11 @@ use super::restart::Restarts;
 use super::status::{JobPhase, RestartStats, StatusBoard};
 use super::storing::policy;
 use super::task::News;
+use super::watch::{self, Hung};
 use super::{Notice, Part, Wish};
 use crate::clock;
 use crate::dataflow::JobSpec;
+use crate::state::HashSeed;
 use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
 use crate::trace::{Recorder, What};
@@ -87,6 +90,13 @@ pub(crate) struct Driver {
     pub(super) manifests: BTreeMap<CheckpointId, Manifest>,
     /// Sources of this attempt that have ended.
     ended: IndexSet,
+    /// The seed of hashes of a job that begins here, and the one of the attempt.
+    drawn: u64,
+    pub(super) hash_seed: Option<u64>,
+    /// What the store says of itself.
+    place: String,
+    /// When a stop was asked for, and the steps of each task by then.
+    stopped: Option<(Instant, Vec<u64>)>,
     waiters: Vec<Waiter>,
     /// To be sent when the status shows what they tell of.
     answers: Vec<Answer>,
@@ -128,9 +138,13 @@ impl Driver {
         };
         board.tells_time_by(platform.clock.clone());
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
-        let lanes = |count| platform.lanes(count).map_err(JobError::Thread);
-        let term = store.fence().map_err(JobError::Store)?.term.next();
-        let claimant = platform.claimant();
+        let limit = settings.hang_timeout;
+        let lanes = |count| platform.lanes(count, limit).map_err(JobError::Thread);
+        let fence = asked("reading the fence", || store.fence()).map_err(JobError::Store)?;
+        let place = asked("describing the store", || Ok(store.describe()));
+        let place = place.map_err(JobError::Store)?;
+        let term = fence.term.next();
+        let (claimant, drawn) = (platform.claimant(), platform.hash_seed());
         let recorder = Recorder::begin(settings.recording.as_ref(), || {
             spec.trace_header(&config, term, claimant, policy)
         });
@@ -160,6 +174,10 @@ impl Driver {
             gathered: BTreeMap::new(),
             manifests: BTreeMap::new(),
             ended: IndexSet::EMPTY,
+            place,
+            drawn,
+            hash_seed: None,
+            stopped: None,
             waiters: Vec::new(),
             answers: Vec::new(),
             last_end: None,
@@ -179,19 +197,55 @@ impl Driver {
 
     /// Runs the job to its end.
     pub(crate) fn run(mut self) -> Result<Outcome, JobError> {
+        let every = watch::every(self.hosting.spec.config.hang_timeout);
+        let mut look = Instant::now() + every;
         loop {
             if let Some(end) = self.end.take() {
                 return self.finish(end);
             }
-            match self.next_timer() {
-                Some((timer, at)) => match self.notices.recv_deadline(at) {
-                    Ok(notice) => self.take(notice),
-                    Err(_) => self.fire(timer),
-                },
-                // The driver holds a sender itself, so the queue is never closed.
-                None => self.notices.recv().into_iter().for_each(|notice| self.take(notice)),
+            let timer = self.next_timer();
+            let until = timer.map_or(look, |(_, at)| at.min(look));
+            watch::wait();
+            // The driver holds a sender itself, so the queue is never closed.
+            let notice = self.notices.recv_deadline(until);
+            watch::begin("coordinating the job", None);
+            match (notice, timer) {
+                (Ok(notice), _) => self.take(notice),
+                (Err(_), Some((timer, at))) if at <= until => self.fire(timer),
+                (Err(_), _) => {}
+            }
+            if Instant::now() >= look && self.end.is_none() {
+                self.end = self.hangs().map(Err);
+                look = Instant::now() + every;
             }
         }
+    }
+
+    /// What hangs and has to be given up (SPEC 15.13): a call of the store, something that is done for a task on its lane, or a task
+    /// itself that has been in one and the same step since the job was asked to stop.
+    fn hangs(&self) -> Option<JobError> {
+        let limit = self.hosting.spec.config.hang_timeout;
+        let lane = self.hosting.lanes.hung().map(|hung| self.on_a_lane(hung));
+        let lane = lane.or_else(|| self.peer.hung().map(|hung| self.in_the_store(hung)));
+        lane.or_else(|| {
+            let (since, steps) = self.stopped.as_ref().filter(|(at, _)| at.elapsed() > limit)?;
+            let mut tasks = self.running.as_ref()?.gauges.iter().zip(steps);
+            let (task, _) = tasks.find(|(task, before)| task.is_still_in(**before))?;
+            let waiting_for = format!("code of `{}`, called by a worker", task.name);
+            Some(JobError::Hung { waiting_for, time: since.elapsed() })
+        })
+    }
+
+    fn on_a_lane(&self, hung: Hung) -> JobError {
+        let task = hung.subtask.filter(|&subtask| subtask < self.subtasks());
+        let name =
+            task.map_or_else(|| "a task".to_owned(), |task| format!("`{}`", self.name(task)));
+        JobError::Hung { waiting_for: format!("{name}, {}", hung.doing), time: hung.time }
+    }
+
+    fn in_the_store(&self, hung: Hung) -> JobError {
+        let waiting_for = format!("the {}, {}", self.place, hung.doing);
+        JobError::Hung { waiting_for, time: hung.time }
     }
 
     /// The next notice that has come.
@@ -258,7 +312,21 @@ impl Driver {
 
     /// Ends what is left of the job, and tells everybody.
     fn finish(mut self, end: Result<Ended, JobError>) -> Result<Outcome, JobError> {
-        self.end_tasks();
+        let limit = self.hosting.spec.config.hang_timeout;
+        let tasks = self.end_tasks();
+        let mut left = tasks.err();
+        if let Some(hung) = self.hosting.lanes.close(limit) {
+            left = left.or_else(|| Some(self.on_a_lane(hung)));
+        }
+        // What waits for a lane that hangs need not be waited for.
+        let limit = if left.is_none() { limit } else { Duration::ZERO };
+        if let Some(hung) = self.peer.close(limit) {
+            left = left.or_else(|| Some(self.in_the_store(hung)));
+        }
+        let end = match (end, left) {
+            (Ok(_), Some(hung)) => Err(hung),
+            (end, _) => end,
+        };
         for waiter in self.waiters.drain(..) {
             // Whoever asked may have gone.
             let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
@@ -371,6 +439,8 @@ impl Driver {
             Wish::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
             Wish::Stop(stop) => {
                 tracing::info!(target: "snapline::job", job = self.job(), ?stop, "asked to stop");
+                let gauges = self.running.iter().flat_map(|running| &running.gauges);
+                self.stopped = Some((Instant::now(), gauges.map(|task| task.steps()).collect()));
                 self.handle(Event::Stop(stop));
             }
             Wish::Cancel => self.end = Some(Ok(Ended::Cancelled)),
@@ -468,10 +538,10 @@ impl Driver {
                 Effect::Store(op) => self.store(op),
                 Effect::Recover => self.recover(),
                 Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
-                Effect::Conclude { attempt } => {
-                    self.end_tasks();
-                    self.peer.conclude(attempt, Arc::clone(&self.hosting.lanes));
-                }
+                Effect::Conclude { attempt } => match self.end_tasks() {
+                    Ok(()) => self.peer.conclude(attempt, Arc::clone(&self.hosting.lanes)),
+                    Err(hung) => self.end = Some(Err(hung)),
+                },
                 Effect::Send(subtask, message) => {
                     if let Some(running) = &self.running {
                         let address = &running.addresses[subtask.index()];
@@ -529,7 +599,11 @@ impl Driver {
             true => Some(Duration::ZERO),
             false => self.restarts.next(now).filter(|_| !hopeless),
         };
-        self.end_tasks();
+        if let Err(hung) = self.end_tasks() {
+            // What its thread does yet must not meet another attempt (SPEC 3.2).
+            self.end = Some(Err(hung));
+            return;
+        }
         let Some(pause) = pause else {
             // A sink may hear of a successor before the store tells.
             let deposed = self.is_deposed();
@@ -573,13 +647,20 @@ impl Driver {
         }
     }
 
-    fn end_tasks(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.end();
-            self.board.tasks_ended();
-            self.spans.attempt = tracing::Span::none();
-            self.hosting.recorder.coordinator(self.machine.attempt(), || What::Ended {});
-        }
+    /// Ends the tasks.
+    ///
+    /// # Errors
+    /// [`JobError::Hung`] if one does not end.
+    fn end_tasks(&mut self) -> Result<(), JobError> {
+        let Some(running) = self.running.take() else { return Ok(()) };
+        let limit = self.hosting.spec.config.hang_timeout;
+        let ended = running.end(limit);
+        self.board.tasks_ended();
+        self.spans.attempt = tracing::Span::none();
+        ended.map_err(|waiting_for| JobError::Hung { waiting_for, time: limit })?;
+        self.hosting.recorder.coordinator(self.machine.attempt(), || What::Ended {});
+        self.stopped = None;
+        Ok(())
     }
 
     fn deploy(&mut self, attempt: Attempt, decision: Decision) {
@@ -614,7 +695,13 @@ impl Driver {
                 job = self.job(), %attempt, restored, "starting the tasks"
             );
         });
-        match deploy(&self.hosting, attempt, decision, manifest.as_ref()) {
+        // A restored job's keys are where its checkpoint has them; a fresh one has no keys yet (SPEC 14.1).
+        self.hash_seed = match &manifest {
+            Some(manifest) => manifest.hash_seed,
+            None => Some(self.drawn),
+        };
+        let seed = HashSeed::new(self.hash_seed);
+        match deploy(&self.hosting, attempt, decision, manifest.as_ref(), seed) {
             Ok(running) => {
                 self.board.hosts(running.gauges.clone());
                 self.board.update(|status| {
@@ -634,13 +721,14 @@ impl Driver {
 
     /// Whether the store has a later owner.
     fn is_deposed(&self) -> bool {
-        let fence = self.hosting.store.fence();
+        let fence = asked("reading the fence", || self.hosting.store.fence());
         fence.is_ok_and(|fence| fence.admit(self.machine.term()).is_err())
     }
 
     /// The manifest of a checkpoint that is to be restored, if it is of a job of this shape.
     fn restorable(&self, checkpoint: CheckpointId) -> Result<Manifest, JobError> {
-        let manifest = self.hosting.store.manifest(checkpoint).map_err(JobError::Store)?;
+        let read = asked("reading a manifest", || self.hosting.store.manifest(checkpoint));
+        let manifest = read.map_err(JobError::Store)?;
         match self.hosting.spec.differs_from(&manifest) {
             Some(what) => Err(JobError::Mismatch { checkpoint, what }),
             None => Ok(manifest),

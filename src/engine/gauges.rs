@@ -159,6 +159,21 @@ impl Gauges {
         self.steps.store(before.wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// Steps begun and ended.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is in the midst of a step.
+    pub(super) fn is_stepping(&self) -> bool {
+        !self.steps().is_multiple_of(2)
+    }
+
+    /// Whether it is in the midst of the step that it was in when it had counted this many.
+    pub(super) fn is_still_in(&self, steps: u64) -> bool {
+        self.is_stepping() && self.steps() == steps
+    }
+
     /// It does nothing any more, and its thread writes here no more.
     pub(super) fn stop(&self, now: Instant) {
         self.turn_ends(now, true);

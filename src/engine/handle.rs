@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crossbeam_channel::RecvTimeoutError;
 use snapline_protocol::coordinator::Stop;
 use snapline_protocol::ids::CheckpointId;
 
@@ -12,6 +13,9 @@ use crate::engine::failure::TaskFailure;
 use crate::store::StoreError;
 use crate::sync::thread;
 use snapline_protocol::recovery::RecoveryError;
+
+/// How often one who waits for a checkpoint looks whether the job is over.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// How a job ended that did not fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +78,14 @@ pub enum JobError {
     Store(StoreError),
     /// The operating system gave no thread.
     Thread(std::io::Error),
+    /// Something did not come to an end for as long as [`crate::JobConfig::hang_timeout`] says. The job has ended without it. A thread
+    /// cannot be ended from outside: the one that hangs is left as it is, until the process ends.
+    Hung {
+        /// Who hangs, and what was being done.
+        waiting_for: String,
+        /// For how long it was waited.
+        time: std::time::Duration,
+    },
     /// The coordinator's thread panicked: a defect of snapline.
     Panicked(String),
 }
@@ -109,6 +121,11 @@ impl fmt::Display for JobError {
             }
             Self::Store(error) => write!(f, "{error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Hung { waiting_for, time } => write!(
+                f,
+                "waited {time:.1?} for {waiting_for}, in vain: the job has ended without it, and left its thread as it is. Find out what \
+                 it waits for; `hang_timeout` says how long anything may take"
+            ),
             Self::Panicked(what) => write!(f, "the coordinator {what}; this is a defect of snapline"),
         }
     }
@@ -125,6 +142,7 @@ impl std::error::Error for JobError {
             | Self::DataLoss { .. }
             | Self::Deposed
             | Self::Mismatch { .. }
+            | Self::Hung { .. }
             | Self::Panicked(_) => None,
         }
     }
@@ -252,7 +270,14 @@ impl JobHandle {
     pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.wish(Wish::Checkpoint(reply));
-        answer.recv().unwrap_or(Err(CheckpointFailed::JobEnded))
+        loop {
+            match answer.recv_timeout(LOOK) {
+                Ok(answer) => return answer,
+                // A coordinator that hangs keeps what it would answer with.
+                Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
+                Err(_) => return answer.try_recv().unwrap_or(Err(CheckpointFailed::JobEnded)),
+            }
+        }
     }
 
     /// Ends the input, processes what was read, commits everything, and ends the job. Returns at once; [`Self::wait`] waits.

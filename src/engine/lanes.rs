@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::watch::{self, Hung, Watch};
 use crate::clock;
 use crate::sync::{
     Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, nap, thread,
@@ -91,11 +92,20 @@ impl Job {
     }
 }
 
+/// One of the threads, and its queue.
+struct Lane {
+    post: Post<(usize, Job)>,
+    handle: Option<thread::JoinHandle<()>>,
+    watch: Watch,
+}
+
 /// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
 /// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
 pub(crate) struct Lanes {
-    lanes: Vec<(Post<Job>, Option<thread::JoinHandle<()>>)>,
+    lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,
+    /// How long a lane may take for one thing before it hangs (SPEC 15.13).
+    limit: Duration,
     /// Jobs go here instead: a simulator does them.
     #[cfg(feature = "sim")]
     queues: Option<Arc<crate::sim::Queues>>,
@@ -109,16 +119,20 @@ impl Lanes {
         // Complete from the start: if a thread cannot be had, those that were started are ended.
         let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
-            let jobs = Mailbox::<Job>::new();
+            let jobs = Mailbox::<(usize, Job)>::new();
             let post = jobs.post();
-            let closing = Arc::clone(&closing);
+            let (closing, watch) = (Arc::clone(&closing), Watch::default());
+            let watched = watch.clone();
             let run = move || {
-                while let Some(job) = jobs.wait() {
-                    carry_out(job, &closing);
-                }
+                watched.over(|| {
+                    while let Some((subtask, job)) = jobs.wait() {
+                        carry_out(subtask, job, &closing);
+                    }
+                });
             };
             let name = format!("snapline-io-{number}");
-            started.lanes.push((post, Some(thread::Builder::new().name(name).spawn(run)?)));
+            let handle = Some(thread::Builder::new().name(name).spawn(run)?);
+            started.lanes.push(Lane { post, handle, watch });
         }
         Ok(started)
     }
@@ -127,9 +141,28 @@ impl Lanes {
         Self {
             lanes: Vec::new(),
             closing,
+            limit: Duration::MAX,
             #[cfg(feature = "sim")]
             queues: None,
         }
+    }
+
+    /// With a limit to what one thing may take: at their end, a lane that hangs is left.
+    pub(crate) const fn limited(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// A lane that hangs.
+    pub(crate) fn hung(&self) -> Option<Hung> {
+        self.lanes.iter().find_map(|lane| lane.watch.hung(self.limit))
+    }
+
+    /// Ends the lanes: what was not begun is not done. Gives one that hangs, if one does: it is left.
+    pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
+        self.closing.store(true, Ordering::Release);
+        self.lanes.iter().for_each(|lane| lane.post.close());
+        self.lanes.iter().fold(None, |hung, lane| hung.or(lane.watch.gone(limit).err()))
     }
 
     /// Lanes without threads.
@@ -155,8 +188,8 @@ impl Lanes {
         if let Some(queues) = &self.queues {
             return queues.push(subtask, job);
         }
-        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job never panics (see `guarded`).
-        let _ = self.lanes[subtask % self.lanes.len()].0.send(job);
+        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job's panic does not end it.
+        let _ = self.lanes[subtask % self.lanes.len()].post.send((subtask, job));
     }
 
     /// Waits until everything handed over so far is done.
@@ -194,7 +227,7 @@ impl Drop for Marker {
 }
 
 /// On a lane's thread.
-fn carry_out(job: Job, closing: &AtomicBool) {
+fn carry_out(subtask: usize, job: Job, closing: &AtomicBool) {
     // What is still queued when the job is over would have been lost in a crash too.
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
     let until = clock::after(Instant::now(), job.pause);
@@ -203,15 +236,19 @@ fn carry_out(job: Job, closing: &AtomicBool) {
     }
     if !unwanted() {
         tracing::trace!(target: "snapline::lane", doing = job.work.doing());
-        (job.run)();
+        watch::begin(job.work.doing(), Some(subtask));
+        watch::guard(job.work.doing(), job.run);
+        watch::wait();
     }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
-        for (post, handle) in self.lanes.drain(..) {
+        for Lane { post, handle, watch } in self.lanes.drain(..) {
             post.close();
+            // One that hangs is left.
+            let handle = handle.filter(|_| watch.gone(self.limit).is_ok());
             if let Some(handle) = handle {
                 // A lane that panicked has reported it through the task that handed over the job.
                 let _ = handle.join();

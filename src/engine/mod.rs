@@ -8,6 +8,7 @@
 //! | [`valve`] | what a task's inputs together say of event time |
 //! | [`worker`], [`turn`] | a thread that hosts subtasks |
 //! | [`lanes`] | threads for what may wait |
+//! | [`watch`], [`watchdog`] | what each thread is doing, and since when; who watches the coordinator's |
 //! | [`platform`] | what all of it runs on: the operating system, or a simulator |
 //! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
@@ -35,6 +36,8 @@ mod storing;
 pub(crate) mod task;
 pub(crate) mod turn;
 pub(crate) mod valve;
+pub(crate) mod watch;
+pub(crate) mod watchdog;
 pub(crate) mod worker;
 
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ use crate::dataflow::{Either, Flow, Keyer};
 use crate::error::BoxError;
 #[cfg(feature = "sim")]
 use crate::sim::Mutant;
-use crate::state;
+use crate::state::{self, Keys};
 
 /// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
 const BATCH_BYTES: usize = 8 * 1024;
@@ -202,24 +202,25 @@ impl<T: Send + 'static> Route<T> for Plain<T> {
 /// By key group, to the subtask that owns it.
 pub(crate) struct Exchange<T, K> {
     keyer: K,
-    key_groups: u16,
+    keys: Keys,
     /// The owner of each key group, as a place in `outboxes`.
     owner: Box<[u16]>,
     outboxes: Vec<Outbox<T>>,
 }
 
 impl<T: Send, K> Exchange<T, K> {
-    pub(crate) fn new(keyer: K, key_groups: u16, outboxes: Vec<Outbox<T>>) -> Self {
+    pub(crate) fn new(keyer: K, keys: Keys, outboxes: Vec<Outbox<T>>) -> Self {
         // The topology's limit of 256 subtasks fits a u16.
-        let owner = |group| state::subtask_of(group, outboxes.len(), key_groups) as u16;
-        Self { keyer, key_groups, owner: (0..key_groups).map(owner).collect(), outboxes }
+        let owner = |group| state::subtask_of(group, outboxes.len(), keys.groups) as u16;
+        Self { keyer, keys, owner: (0..keys.groups).map(owner).collect(), outboxes }
     }
 }
 
 impl<T: Send + 'static, K: Keyer<T>> Route<T> for Exchange<T, K> {
     #[inline]
     fn push(&mut self, record: T) {
-        let group = state::group_of(self.keyer.hash(&record), self.key_groups);
+        let Keys { groups, seed } = self.keys;
+        let group = state::group_of(self.keyer.hash(seed, &record), groups);
         let owner = self.owner[usize::from(group)];
         self.outboxes[usize::from(owner)].push(record);
     }

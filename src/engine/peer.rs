@@ -11,9 +11,11 @@ use snapline_protocol::recovery::{Health, Policy, decide};
 use snapline_protocol::retention::{Plan, Roots, plan};
 
 use super::Notice;
+use super::failure::guarded;
 use super::lanes::{Job, Lanes, Work};
 use super::platform::{Platform, planted};
 use super::status::StatusBoard;
+use super::watch::{self, Hung};
 use crate::store::{Manifest, Store, StoreError, found, recovery_facts, sized_inventory};
 use crate::sync::Arc;
 use crate::trace::{Recorder, What};
@@ -41,23 +43,32 @@ impl Peer {
         Self { store, lane, notices, recorder, platform, board }
     }
 
+    /// Has something done with the store. If that panics, it is told as an error of the store's, by `failed`.
     fn submit(
         &self,
         work: Work,
         pause: Duration,
+        failed: impl FnOnce(StoreError, &Recorder) -> Notice + Send + 'static,
         job: impl FnOnce(&dyn Store, &Recorder) -> Notice + Send + 'static,
     ) {
         let (store, notices) = (Arc::clone(&self.store), self.notices.clone());
         let recorder = self.recorder.clone();
+        // A simulation has to see a panic, which is a defect.
+        let simulated = self.lane.are_simulated();
         let job = move || {
+            let done = match simulated {
+                true => Ok(job(&*store, &recorder)),
+                false => asked(work.doing(), || Ok(job(&*store, &recorder))),
+            };
             // A driver that is gone needs no answer.
-            let _ = notices.send(job(&*store, &recorder));
+            let _ = notices.send(done.unwrap_or_else(|error| failed(error, &recorder)));
         };
         self.lane.submit(0, Job::new(work, job).after(pause));
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
-        self.submit(Work::Claim, Duration::ZERO, move |store, recorder| {
+        let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
+        self.submit(Work::Claim, Duration::ZERO, failed, move |store, recorder| {
             match store.claim(term, claimant, block) {
                 Ok(first) => {
                     let (result, first_id) = (StoreResult::Applied, Some(first));
@@ -70,13 +81,15 @@ impl Peer {
     }
 
     pub(crate) fn reserve(&self, op: StoreOp, term: Term, until: CheckpointId, pause: Duration) {
-        self.submit(Work::Reserve, pause, move |store, recorder| {
+        let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
+        self.submit(Work::Reserve, pause, failed, move |store, recorder| {
             stored(op, store.reserve(term, until), recorder)
         });
     }
 
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
-        self.submit(Work::Manifest, pause, move |store, recorder| {
+        let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
+        self.submit(Work::Manifest, pause, failed, move |store, recorder| {
             stored(op, store.put_manifest(term, &manifest), recorder)
         });
     }
@@ -85,7 +98,8 @@ impl Peer {
     pub(crate) fn collect(&self, op: StoreOp, term: Term, roots: Roots, pause: Duration) {
         let nothing = planted!(self.platform, NothingCollected);
         let board = self.board.clone();
-        self.submit(Work::Collect, pause, move |store, recorder| {
+        let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
+        self.submit(Work::Collect, pause, failed, move |store, recorder| {
             let collected = sized_inventory(store).and_then(|(inventory, blobs)| {
                 let plan = if nothing { Plan::default() } else { plan(&roots, &inventory) };
                 tracing::debug!(
@@ -108,7 +122,8 @@ impl Peer {
         let nothing = planted!(self.platform, StartsFromNothing);
         let older = planted!(self.platform, OlderRestored);
         let periodic = planted!(self.platform, StopsIgnored);
-        self.submit(Work::Recover, pause, move |store, recorder| {
+        let failed = |error, _: &Recorder| Notice::Unread(error);
+        self.submit(Work::Recover, pause, failed, move |store, recorder| {
             match recovery_facts(store, term, policy) {
                 Ok((mut facts, wrong)) => {
                     if periodic {
@@ -128,13 +143,35 @@ impl Peer {
         });
     }
 
+    /// What hangs: the store. That what is being written is waited for is not its doing.
+    pub(crate) fn hung(&self) -> Option<Hung> {
+        self.lane.hung().filter(|hung| hung.doing != Work::Conclude.doing())
+    }
+
+    /// Ends the lane; gives what hangs.
+    pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
+        self.lane.close(limit)
+    }
+
     /// Says when everything that was handed to these lanes has ended (SPEC 8.6).
     pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<Lanes>) {
-        self.submit(Work::Conclude, Duration::ZERO, move |_, _| {
+        let failed = |error, _: &Recorder| Notice::Unread(error);
+        self.submit(Work::Conclude, Duration::ZERO, failed, move |_, _| {
             lanes.settle();
             Notice::Concluded(attempt)
         });
     }
+}
+
+/// Asks something of the store: a panic is an error of the store's, and this thread is watched meanwhile.
+pub(crate) fn asked<R>(
+    doing: &'static str,
+    ask: impl FnOnce() -> Result<R, StoreError>,
+) -> Result<R, StoreError> {
+    watch::begin(doing, None);
+    guarded(|| Ok(ask())).unwrap_or_else(|what| {
+        Err(StoreError::Panicked { doing: doing.into(), what: what.to_string() })
+    })
 }
 
 fn stored(op: StoreOp, result: Result<(), StoreError>, recorder: &Recorder) -> Notice {

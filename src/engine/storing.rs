@@ -9,6 +9,7 @@ use snapline_protocol::recovery::Policy;
 
 use super::driver::Driver;
 use super::handle::JobError;
+use super::peer::asked;
 use super::platform::planted;
 use crate::dataflow::Resume;
 use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
@@ -120,6 +121,7 @@ impl Driver {
                 .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             job: spec.name.clone(),
             key_groups: spec.config.key_groups,
+            hash_seed: self.hash_seed,
             operators: spec.topology.operators().iter().map(operator).collect(),
             snapshots,
         }
@@ -140,9 +142,11 @@ pub(super) fn policy(
         Resume::Never => None,
         Resume::From(checkpoint) => Some(checkpoint),
         Resume::Suspended => {
-            let newest = store.manifests().map_err(JobError::Store)?.pop();
+            let listed = asked("listing the checkpoints", || store.manifests());
+            let newest = listed.map_err(JobError::Store)?.pop();
             // One that cannot be read is recovery's business.
-            let manifest = newest.and_then(|newest| store.manifest(newest).ok());
+            let read = |newest| asked("reading a manifest", || store.manifest(newest)).ok();
+            let manifest = newest.and_then(read);
             manifest
                 .filter(|manifest| manifest.kind == CheckpointKind::Suspend)
                 .map(|manifest| manifest.checkpoint)

@@ -1,5 +1,7 @@
 //! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
+//!
+//! Longer than 500 lines: one value, and what it does with each of its inputs.
 
 mod reading;
 mod snapshotting;
@@ -379,7 +381,10 @@ impl Task {
             News::Answered => "looking records up",
             News::Control(_) | News::Written { .. } => "taking a snapshot",
         };
-        guarded(|| self.try_hear(news)).map_err(|cause| self.failure(doing, cause))
+        self.gauges.step();
+        let heard = guarded(|| self.try_hear(news));
+        self.gauges.step();
+        heard.map_err(|cause| self.failure(doing, cause))
     }
 
     fn try_hear(&mut self, news: News) -> Result<(), BoxError> {

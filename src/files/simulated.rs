@@ -466,6 +466,23 @@ impl Output for SimOutput {
             Fate::Dead => Err(dead()),
         }
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        let fate = self.files.host.change();
+        let seen = &mut lock(&self.files.disk.0).files[self.number].seen;
+        let mut cut = || seen.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        match fate {
+            Fate::Done => cut(),
+            Fate::Fails(Trouble { kind, late }) => {
+                if late {
+                    cut();
+                }
+                return Err(kind.into());
+            }
+            Fate::Dead => return Err(dead()),
+        }
+        Ok(())
+    }
 }
 
 impl Input for Cursor<Vec<u8>> {

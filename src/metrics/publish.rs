@@ -7,9 +7,14 @@ use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 
 use super::figures::{self, FIGURES, Figure, Kind};
 use crate::clock;
+use crate::engine::failure::guarded;
 use crate::engine::gauges::Done;
 use crate::engine::status::{CheckpointStats, JobPhase, JobStatus, StatusBoard, TaskStatus};
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, thread};
+use crate::engine::watch;
+use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, nap, thread};
+
+/// How long the last figures of a job may take.
+const LAST: Duration = Duration::from_secs(10);
 
 static METADATA: Metadata<'static> =
     Metadata::new("snapline", Level::INFO, Some("snapline::metrics"));
@@ -204,7 +209,14 @@ impl Publishing {
         let run = move || {
             loop {
                 let last = ended.load(Ordering::Acquire);
-                metrics::with_recorder(|recorder| sampler.publish(recorder));
+                let published = guarded(|| {
+                    metrics::with_recorder(|recorder| sampler.publish(recorder));
+                    Ok(())
+                });
+                if let Err(what) = published {
+                    tracing::error!(target: "snapline::job", %what, "the job's figures are not published any more");
+                    return;
+                }
                 if last {
                     return;
                 }
@@ -224,8 +236,17 @@ impl Drop for Publishing {
         self.over.store(true, Ordering::Release);
         self.waker.unpark();
         if let Some(thread) = self.thread.take() {
-            // A recorder that panicked has nothing left to record.
-            let _ = thread.join();
+            // A recorder that hangs is left.
+            let until = Instant::now() + LAST;
+            while !thread.is_finished() && Instant::now() < until {
+                watch::beat();
+                nap(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::error!(target: "snapline::job", "the recorder of metrics hangs; the last figures are missing");
+            }
         }
     }
 }

@@ -114,6 +114,13 @@ pub(super) const KEYS: &[Key] = &[
         draft.config.timeout = given.read::<Span>()?.0
     }),
     key!(
+        "hang_timeout",
+        "time",
+        "10m",
+        "then a call of the store or a sink, or a task at its end, counts as hung and the job fails",
+        |draft, given| draft.config.hang_timeout = given.read::<Span>()?.0
+    ),
+    key!(
         "max_concurrent_checkpoints",
         "number",
         "1",

@@ -17,6 +17,7 @@ use crate::sync::{Arc, AtomicBool, Mutex, lock};
 pub(crate) struct Seam {
     clock: Clock,
     mutant: Option<Mutant>,
+    life: u64,
     inner: Mutex<Inner>,
 }
 
@@ -49,7 +50,7 @@ impl Seam {
         let claimant = if fresh { life << 8 } else { 7 };
         let (queues, posted, seated) = (Vec::new(), Vec::new(), Vec::new());
         let inner = Mutex::new(Inner { claimant, queues, posted, seated });
-        Arc::new(Self { clock, mutant, inner })
+        Arc::new(Self { clock, mutant, life, inner })
     }
 
     pub(crate) fn plays(&self, mutant: Mutant) -> bool {
@@ -58,6 +59,11 @@ impl Seam {
 
     pub(crate) fn claimant(&self) -> Claimant {
         Claimant(lock(&self.inner).claimant)
+    }
+
+    /// Another for each process: one that does not take on what its checkpoint has looks for keys where they are not.
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.life
     }
 
     /// Queues for so many lanes.

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::cow::{Clock, Fork, Node};
 use super::entry::Entry;
-use super::hash::{MAX_DEPTH, hash, prefix_of, within};
+use super::hash::{HashSeed, MAX_DEPTH, prefix_of, within};
 use super::{Key, StateValue};
 
 /// What a segment's entries take, inline, when it is full. A write to a shared segment copies this much; each segment takes some 30
@@ -65,15 +65,16 @@ impl<K: Key, V: StateValue> Segment<K, V> {
     }
 
     /// Gives room back, if it has some to spare; it keeps some.
-    fn shrink(&mut self) {
+    fn shrink(&mut self, seed: HashSeed) {
         if self.has_room_to_spare() {
-            self.entries.shrink_to(Self::FEW.max(2 * self.entries.len()), rehash);
+            self.entries.shrink_to(Self::FEW.max(2 * self.entries.len()), rehash(seed));
         }
     }
 
     /// Whether a division, however deep, would part any of its entries.
-    fn is_divisible(&self, key_groups: u16) -> bool {
-        let deepest = |entry: &Entry<K, V>| prefix_of(hash(entry.key()), key_groups, MAX_DEPTH);
+    fn is_divisible(&self, key_groups: u16, seed: HashSeed) -> bool {
+        let deepest =
+            |entry: &Entry<K, V>| prefix_of(seed.hash(entry.key()), key_groups, MAX_DEPTH);
         let mut bits = self.entries.iter().map(deepest);
         let first = bits.next();
         self.depth < MAX_DEPTH && bits.any(|other| Some(other) != first)
@@ -90,6 +91,7 @@ impl<K: Key, V: StateValue> Fork for Segment<K, V> {
 /// All keys of one key group.
 pub(super) struct Group<K, V> {
     key_groups: u16,
+    seed: HashSeed,
     /// The depth of the deepest segment.
     depth: u8,
     /// How many segments have that depth.
@@ -101,10 +103,10 @@ pub(super) struct Group<K, V> {
 
 impl<K: Key, V: StateValue> Fork for Group<K, V> {
     fn fork(&self, clock: &Clock) -> Self {
-        let Self { key_groups, depth, deepest, index, segments } = self;
+        let Self { key_groups, seed, depth, deepest, index, segments } = self;
         let segments = segments.iter().map(|segment| segment.fork(clock)).collect();
-        let (index, key_groups) = (index.clone(), *key_groups);
-        Self { key_groups, depth: *depth, deepest: *deepest, index, segments }
+        let (index, key_groups, seed) = (index.clone(), *key_groups, *seed);
+        Self { key_groups, seed, depth: *depth, deepest: *deepest, index, segments }
     }
 }
 
@@ -115,14 +117,14 @@ fn slots(index_depth: u8, depth: u8, prefix: u32) -> Range<usize> {
 }
 
 impl<K: Key, V: StateValue> Group<K, V> {
-    pub(super) fn new(key_groups: u16, clock: &mut Clock) -> Self {
+    pub(super) fn new(key_groups: u16, seed: HashSeed, clock: &mut Clock) -> Self {
         let segment = Node::new(Segment::new(0, 0, HashTable::new()), clock);
-        Self { key_groups, depth: 0, deepest: 1, index: vec![0], segments: vec![segment] }
+        Self { key_groups, seed, depth: 0, deepest: 1, index: vec![0], segments: vec![segment] }
     }
 
     /// A group of these segments; `None` if they do not divide it without gap or overlap.
     pub(super) fn of(
-        key_groups: u16,
+        (key_groups, seed): (u16, HashSeed),
         segments: Vec<Segment<K, V>>,
         clock: &mut Clock,
     ) -> Option<Self> {
@@ -143,7 +145,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         }
         let deepest = segments.iter().filter(|segment| segment.depth == depth).count();
         let segments = segments.into_iter().map(|segment| Node::new(segment, clock)).collect();
-        Some(Self { key_groups, depth, deepest, index, segments })
+        Some(Self { key_groups, seed, depth, deepest, index, segments })
     }
 
     /// In an order that depends on the history.
@@ -187,7 +189,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
             if !segment.is_full() {
                 return;
             }
-            if !segment.is_divisible(self.key_groups) {
+            if !segment.is_divisible(self.key_groups, self.seed) {
                 // Keys whose hashes are all but equal: a directory of any depth would not part them.
                 segment.limit *= 2;
                 return;
@@ -197,16 +199,16 @@ impl<K: Key, V: StateValue> Group<K, V> {
     }
 
     fn divide_one(&mut self, place: usize, clock: &mut Clock) {
-        let key_groups = self.key_groups;
+        let (key_groups, seed) = (self.key_groups, self.seed);
         let segment = self.segments[place].write(clock);
         let depth = segment.depth + 1;
         let low = 2 * segment.prefix;
         // Fresh tables: what is removed one by one from a full table leaves marks in it that slow it down.
         let mut halves = [0, 1].map(|_| HashTable::with_capacity(Segment::<K, V>::FULL));
         for entry in std::mem::take(&mut segment.entries) {
-            let hash = hash(entry.key());
+            let hash = seed.hash(entry.key());
             let half = usize::from(prefix_of(hash, key_groups, depth) != low);
-            halves[half].insert_unique(within(hash), entry, rehash);
+            halves[half].insert_unique(within(hash), entry, rehash(seed));
         }
         let [of_low, of_high] = halves;
         *segment = Segment::new(depth, low, of_low);
@@ -238,7 +240,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         while let Some(sibling) = self.sibling(place) {
             place = self.join(place, sibling, clock);
         }
-        self.segments[place].write(clock).shrink();
+        self.segments[place].write(clock).shrink(self.seed);
     }
 
     /// The same for all segments that have room to give back.
@@ -253,7 +255,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         }
         for segment in &mut self.segments {
             if segment.get().has_room_to_spare() {
-                segment.write(clock).shrink();
+                segment.write(clock).shrink(self.seed);
             }
         }
     }
@@ -287,7 +289,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         // A fresh table, as where a segment is divided.
         let mut entries = HashTable::with_capacity(Segment::<K, V>::FEW.max(2 * both));
         for entry in std::mem::take(&mut segment.entries).into_iter().chain(other.entries) {
-            entries.insert_unique(within(hash(entry.key())), entry, rehash);
+            entries.insert_unique(within(self.seed.hash(entry.key())), entry, rehash(self.seed));
         }
         *segment = Segment::new(depth, prefix, entries);
         self.index[slots(self.depth, depth, prefix)].fill(place as u32);
@@ -306,6 +308,6 @@ impl<K: Key, V: StateValue> Group<K, V> {
 
 /// For hash tables that grow.
 #[inline]
-pub(super) fn rehash<K: Key, V>(entry: &Entry<K, V>) -> u64 {
-    within(hash(entry.key()))
+pub(super) fn rehash<K: Key, V>(seed: HashSeed) -> impl Fn(&Entry<K, V>) -> u64 {
+    move |entry| within(seed.hash(entry.key()))
 }

@@ -14,6 +14,7 @@
 //! segment, by its first bits: with 128 groups and a gigabyte of state some 23 bits for both. A hash table takes its bucket from the lowest
 //! bits of what it is given, and its tag from the top seven: it is given the hash [turned](within) until these are there.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
@@ -23,32 +24,90 @@ pub const MAX_KEY_GROUPS: u16 = 1 << 15;
 /// In how many bits behind those of the group the hashes of a segment's keys can agree, at most.
 pub(super) const MAX_DEPTH: u8 = 17;
 
-// Odd numbers without pattern: the fractional parts of pi, in hexadecimal.
-const SEED: u64 = 0x243f_6a88_85a3_08d3;
-const FOLD: u64 = 0xbe54_66cf_34e9_0c6d;
-const LENGTH: u64 = 0xa409_3822_299f_31d1;
-
-/// The hash of a key (SPEC 14.1): the same in every build and on every machine, for keys whose `Hash` says the same to a hasher.
+/// What the hash of keys begins with: the job's secret (SPEC 14.1).
 ///
-/// It decides where a key's state is, in memory and in checkpoints, and which subtask gets its records. It is not keyed: who can choose
-/// keys freely can make them collide.
+/// Who knows it can make keys that collide; who does not, cannot, whatever keys it chooses. So the start of the hash, the multiplier and the
+/// factor of lengths are all of the secret: with a known factor, for one, strings of different lengths could be chosen whose first words
+/// differ by as much as their lengths do, and these collide whatever the start is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HashSeed {
+    start: u64,
+    fold: u64,
+    length: u64,
+}
+
+impl HashSeed {
+    /// Of a job whose first checkpoint has none: known to everybody. Odd numbers without pattern, the fractional parts of pi in hexadecimal.
+    pub const CONSTANT: Self = Self {
+        start: 0x243f_6a88_85a3_08d3,
+        fold: 0xbe54_66cf_34e9_0c6d,
+        length: 0xa409_3822_299f_31d1,
+    };
+
+    /// What a job's first start drew ([`crate::store::Manifest::hash_seed`]): SPEC 14.1 says how one number becomes three.
+    #[must_use]
+    pub const fn new(drawn: Option<u64>) -> Self {
+        let Some(drawn) = drawn else { return Self::CONSTANT };
+        Self {
+            start: part(drawn, 1),
+            // Odd, and not small: no bit of a word is multiplied away.
+            fold: part(drawn, 2) | 1 | 1 << 63,
+            length: part(drawn, 3) | 1,
+        }
+    }
+
+    /// The hash of a key (SPEC 14.1): the same in every build and on every machine, for keys whose `Hash` says the same to a hasher.
+    ///
+    /// It decides where a key's state is, in memory and in checkpoints, and which subtask gets its records.
+    #[inline]
+    pub fn hash<K: Hash + ?Sized>(self, key: &K) -> u64 {
+        let mut hasher = StableHasher { state: self.start, seed: self };
+        key.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// By what keys are divided among a job's subtasks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keys {
+    /// The number of key groups.
+    pub groups: u16,
+    /// What the hashes of keys begin with.
+    pub seed: HashSeed,
+}
+
+/// A secret is not shown.
+impl fmt::Debug for HashSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashSeed")
+    }
+}
+
+/// The n-th number of the sequence of `SplitMix64` that begins with this one (SPEC 14.1).
+const fn part(drawn: u64, n: u64) -> u64 {
+    let mut mixed = drawn.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The hash of a key with the [constant](HashSeed::CONSTANT).
 #[inline]
 pub fn hash<K: Hash + ?Sized>(key: &K) -> u64 {
-    let mut hasher = StableHasher { state: SEED };
-    key.hash(&mut hasher);
-    hasher.finish()
+    HashSeed::CONSTANT.hash(key)
 }
 
 /// SPEC 14.1
 struct StableHasher {
     state: u64,
+    seed: HashSeed,
 }
 
 /// Both halves of the product of 128 bits, one on the other: every bit of the result depends on bits of all of `word`. For what is asked
-/// of a hash here once is enough, see the tests; it is no hash to be relied on against who wants collisions.
+/// of a hash here once is enough, see the tests.
 #[inline(always)]
-fn fold(word: u64) -> u64 {
-    let product = u128::from(word) * u128::from(FOLD);
+fn fold(word: u64, by: u64) -> u64 {
+    let product = u128::from(word) * u128::from(by);
     (product as u64) ^ ((product >> 64) as u64)
 }
 
@@ -61,7 +120,7 @@ impl Hasher for StableHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
         // The length first: the last word is filled up with zeros.
-        self.state ^= (bytes.len() as u64).wrapping_mul(LENGTH);
+        self.state ^= (bytes.len() as u64).wrapping_mul(self.seed.length);
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.write_u64(u64::from_le_bytes(*word));
@@ -77,7 +136,7 @@ impl Hasher for StableHasher {
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        self.state = fold(self.state ^ word);
+        self.state = fold(self.state ^ word, self.seed.fold);
     }
 
     #[inline]

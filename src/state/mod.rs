@@ -29,7 +29,7 @@ use serde::de::DeserializeOwned;
 
 pub use collections::{List, Map};
 pub use error::StateError;
-pub use hash::{MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
+pub use hash::{HashSeed, Keys, MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
 pub use json::to_json;
 pub use restore::Restored;
 pub use root::{Kind, Root, RootEntry, SegmentRef};

@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visi
 use super::cow::Node;
 use super::entry::Entry;
 use super::group::{Group, Segment, rehash};
-use super::hash::{MAX_DEPTH, group_of, hash, prefix_of, within};
+use super::hash::{HashSeed, MAX_DEPTH, group_of, prefix_of, within};
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::snapshot::Locations;
 use super::{Key, StateError, StateValue, Table};
@@ -127,9 +127,10 @@ impl<K: Key, V: StateValue> Table<K, V> {
         for (number, refs) in by_group {
             let mut segments = Vec::with_capacity(refs.len());
             for part in &refs {
-                segments.push(read_segment(store, entry, part)?);
+                segments.push(read_segment(store, entry, part, self.seed)?);
             }
-            let group = Group::of(self.key_groups, segments, &mut self.clock).ok_or_else(|| {
+            let keys = (self.key_groups, self.seed);
+            let group = Group::of(keys, segments, &mut self.clock).ok_or_else(|| {
                 malformed(
                     entry,
                     format!("the segments of key group {number} leave a gap or overlap"),
@@ -163,6 +164,7 @@ fn read_segment<K: Key, V: StateValue>(
     store: &dyn Store,
     entry: &RootEntry,
     part: &SegmentRef,
+    hashes: HashSeed,
 ) -> Result<Segment<K, V>, StateError> {
     if part.depth > MAX_DEPTH {
         return Err(malformed(entry, format!("a segment of depth {}", part.depth)));
@@ -171,6 +173,7 @@ fn read_segment<K: Key, V: StateValue>(
     let mut misplaced = false;
     let seed = Entries::<K, V> {
         key_groups: entry.key_groups,
+        hashes,
         part,
         misplaced: &mut misplaced,
         of: PhantomData,
@@ -195,6 +198,7 @@ fn read_segment<K: Key, V: StateValue>(
 /// Reads an array of pairs straight into a hash table.
 struct Entries<'a, K, V> {
     key_groups: u16,
+    hashes: HashSeed,
     part: &'a SegmentRef,
     misplaced: &'a mut bool,
     of: PhantomData<(K, V)>,
@@ -221,14 +225,14 @@ impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
         let expected = (entries as usize).min(Segment::<K, V>::FULL);
         let mut table = HashTable::with_capacity(expected);
         while let Some((key, value)) = array.next_element::<(K, V)>()? {
-            let hash = hash(&key);
+            let hash = self.hashes.hash(&key);
             let placed = group_of(hash, self.key_groups) == group
                 && prefix_of(hash, self.key_groups, depth) == prefix;
             if !placed {
                 *self.misplaced = true;
                 return Err(serde::de::Error::custom("misplaced"));
             }
-            table.insert_unique(within(hash), Entry::new(key, value), rehash);
+            table.insert_unique(within(hash), Entry::new(key, value), rehash(self.hashes));
         }
         Ok(table)
     }

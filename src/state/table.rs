@@ -7,7 +7,7 @@ use std::vec::Drain;
 use super::cow::{Clock, Hot, Node};
 use super::entry::{Ahead, Entry};
 use super::group::{Group, Segment, rehash};
-use super::hash::{MAX_KEY_GROUPS, group_of, hash, within};
+use super::hash::{HashSeed, MAX_KEY_GROUPS, group_of, within};
 use super::snapshot::{Image, TableImage};
 use super::ways::Ways;
 use super::{Key, StateValue};
@@ -17,13 +17,15 @@ const AHEAD: usize = 32;
 
 /// The state of one subtask's keys, in a contiguous range of key groups.
 ///
-/// Every method that takes a hash wants the one of the key, [`hash`]: who routes records by it has it already.
+/// Every method that takes a hash wants the one of the key with the table's seed, [`HashSeed::hash`]: who routes records by it has it
+/// already.
 ///
 /// # Panics
 /// Methods panic on a hash whose key group is not the table's: the record was routed to the wrong subtask.
 pub struct Table<K, V> {
     pub(super) first: u16,
     pub(super) key_groups: u16,
+    pub(super) seed: HashSeed,
     pub(super) groups: Vec<Node<Group<K, V>>>,
     pub(super) clock: Clock,
     pub(super) len: usize,
@@ -36,14 +38,28 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// # Panics
     /// If there are no key groups, more than [`MAX_KEY_GROUPS`], or the range goes beyond them.
     pub fn new(groups: Range<u16>, key_groups: u16) -> Self {
+        Self::seeded(groups, key_groups, HashSeed::CONSTANT)
+    }
+
+    /// The same, in a job with this seed.
+    ///
+    /// # Panics
+    /// As [`Table::new`].
+    pub fn seeded(groups: Range<u16>, key_groups: u16, seed: HashSeed) -> Self {
         assert!((1..=MAX_KEY_GROUPS).contains(&key_groups), "{key_groups} key groups");
         assert!(groups.end <= key_groups, "key groups {groups:?} of {key_groups}");
         let mut clock = Clock::new();
         let (first, range) = (groups.start, groups.clone());
-        let groups: Vec<_> =
-            groups.map(|_| Node::new(Group::new(key_groups, &mut clock), &mut clock)).collect();
+        let groups: Vec<_> = groups
+            .map(|_| Node::new(Group::new(key_groups, seed, &mut clock), &mut clock))
+            .collect();
         let ways = Ways::new(range, key_groups);
-        Self { first, key_groups, groups, clock, len: 0, ways }
+        Self { first, key_groups, seed, groups, clock, len: 0, ways }
+    }
+
+    /// What the hashes of its keys begin with.
+    pub fn seed(&self) -> HashSeed {
+        self.seed
     }
 
     /// How many keys it holds.
@@ -70,13 +86,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// The value of a key, put there first if there is none.
     #[inline]
     pub fn entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> &mut V {
+        let seed = self.seed;
         let (segment, len) = self.segment_with_room(hash);
         match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
             Ok(found) => &mut found.into_mut().pair_mut().1,
             Err(absent) => {
                 let entry = Entry::new(key, default());
                 *len += 1;
-                let entry = absent.into_table().insert_unique(within(hash), entry, rehash);
+                let entry = absent.into_table().insert_unique(within(hash), entry, rehash(seed));
                 &mut entry.into_mut().pair_mut().1
             }
         }
@@ -89,13 +106,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
         K: Borrow<Q>,
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
+        let seed = self.seed;
         let (segment, len) = self.segment_with_room(hash);
         match segment.entries.find_entry(within(hash), |entry| entry.key().borrow() == key) {
             Ok(found) => &mut found.into_mut().pair_mut().1,
             Err(absent) => {
                 let entry = Entry::new(key.to_owned(), default());
                 *len += 1;
-                let entry = absent.into_table().insert_unique(within(hash), entry, rehash);
+                let entry = absent.into_table().insert_unique(within(hash), entry, rehash(seed));
                 &mut entry.into_mut().pair_mut().1
             }
         }
@@ -104,12 +122,17 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// Puts a value in and gives the one that was there.
     #[inline]
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
+        let seed = self.seed;
         let (segment, len) = self.segment_with_room(hash);
         match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
             Ok(found) => Some(std::mem::replace(&mut found.into_mut().pair_mut().1, value)),
             Err(absent) => {
                 *len += 1;
-                absent.into_table().insert_unique(within(hash), Entry::new(key, value), rehash);
+                absent.into_table().insert_unique(
+                    within(hash),
+                    Entry::new(key, value),
+                    rehash(seed),
+                );
                 None
             }
         }
@@ -202,7 +225,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
                 let dropped = match found {
                     Some((key, state)) => (!act(key, state, value)).then(|| key.clone()),
                     None => {
-                        let hash = hash(&key);
+                        let hash = self.seed.hash(&key);
                         let found = self.find(hash, &key);
                         // SAFETY: as above.
                         let (key, state) = match unsafe { found.get() } {
@@ -217,7 +240,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
                 };
                 if let Some(key) = dropped {
                     ahead = [Ahead::NONE; AHEAD];
-                    self.remove(hash(&key), &key);
+                    self.remove(self.seed.hash(&key), &key);
                 }
             }
         }
@@ -249,13 +272,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[cold]
     #[inline(never)]
     fn new_entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
+        let seed = self.seed;
         let (segment, len) = self.segment_with_room(hash);
         let entry = match segment.entries.find_entry(within(hash), |entry| *entry.key() == key) {
             Ok(found) => found.into_mut(),
             Err(absent) => {
                 *len += 1;
                 let entry = Entry::new(key, default());
-                absent.into_table().insert_unique(within(hash), entry, rehash).into_mut()
+                absent.into_table().insert_unique(within(hash), entry, rehash(seed)).into_mut()
             }
         };
         let (key, value) = entry.pair_mut();
@@ -285,9 +309,9 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// Takes out the entries of which `take` says yes, by key group and hash: in an order that does not depend on the history. It is
     /// asked twice where it does, as [`Table::retain`] asks.
     pub fn extract(&mut self, take: impl Fn(&K, &V) -> bool) -> Vec<(K, V)> {
-        let mut all = Vec::new();
+        let (mut all, seed) = (Vec::new(), self.seed);
         self.extract_into(take, |mut of_group| {
-            of_group.sort_by_cached_key(|(key, _)| hash(key));
+            of_group.sort_by_cached_key(|(key, _)| seed.hash(key));
             all.append(&mut of_group);
         });
         all
@@ -343,6 +367,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
         segments.map(|segment| segment.entries.allocation_size()).sum()
     }
 
+    /// How many entries the largest segment has.
+    #[cfg(test)]
+    pub(super) fn largest(&self) -> usize {
+        let groups = self.groups.iter().map(Node::get);
+        let segments = groups.flat_map(Group::segments).map(Node::get);
+        segments.map(|segment| segment.entries.len()).max().unwrap_or(0)
+    }
+
     /// How many segments there are.
     #[cfg(test)]
     pub(super) fn segments(&self) -> usize {
@@ -356,17 +388,17 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// If the group is not the table's.
     pub fn take_group(&mut self, group: u16) -> Vec<(K, V)> {
         let place = usize::from(group.wrapping_sub(self.first));
-        let Self { groups, clock, len, ways, key_groups, .. } = self;
+        let Self { groups, clock, len, ways, key_groups, seed, .. } = self;
         let group = &mut groups[place];
         ways.forget(place);
-        let empty = Node::new(Group::new(*key_groups, clock), clock);
+        let empty = Node::new(Group::new(*key_groups, *seed, clock), clock);
         let segments = std::mem::replace(group, empty).take(clock).into_segments();
         let mut taken = Vec::new();
         for segment in segments {
             taken.extend(segment.take(clock).entries.into_iter().map(Entry::into_pair));
         }
         *len -= taken.len();
-        taken.sort_by_cached_key(|(key, _)| hash(key));
+        taken.sort_by_cached_key(|(key, _)| seed.hash(key));
         taken
     }
 
@@ -410,7 +442,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
     #[inline(never)]
     fn segment(&mut self, hash: u64, room: bool) -> (&mut Segment<K, V>, &mut usize) {
         let place = self.place(hash);
-        let Self { groups, clock, len, ways, key_groups, first } = self;
+        let Self { groups, clock, len, ways, key_groups, first, .. } = self;
         let Some(group) = groups.get_mut(place) else { misrouted(hash, *key_groups, *first) };
         let group = group.write(clock);
         if room && group.segment(hash).get().is_full() {

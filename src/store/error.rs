@@ -59,6 +59,13 @@ pub enum StoreError {
         /// The store.
         store: String,
     },
+    /// A call of the store panicked.
+    Panicked {
+        /// What was being done.
+        doing: String,
+        /// What it panicked with.
+        what: String,
+    },
     /// The operating system said no.
     Io {
         /// What was being done, to which file.
@@ -79,7 +86,7 @@ impl StoreError {
     pub const fn result(&self) -> StoreResult {
         match self {
             Self::Fenced(_) | Self::InUse { .. } => StoreResult::Fenced,
-            Self::Io { unknown: true, .. } => StoreResult::Unknown,
+            Self::Io { unknown: true, .. } | Self::Panicked { .. } => StoreResult::Unknown,
             Self::Missing { .. }
             | Self::Corrupt { .. }
             | Self::Version { .. }
@@ -143,6 +150,10 @@ impl fmt::Display for StoreError {
                 f,
                 "the {store} was opened for inspection, which writes nothing. Open it to write"
             ),
+            Self::Panicked { doing, what } => write!(
+                f,
+                "{doing}: the store {what} (whether it took effect is unknown). This is a defect of the store"
+            ),
             Self::Io { doing, error, unknown } => {
                 write!(f, "{doing}: {error}")?;
                 if *unknown {
@@ -198,6 +209,10 @@ mod tests {
             (in_use, StoreResult::Fenced),
             (StoreError::io("writing x", full()), StoreResult::NotApplied),
             (StoreError::unknown("syncing x", full()), StoreResult::Unknown),
+            (
+                StoreError::Panicked { doing: "x".into(), what: "panicked".into() },
+                StoreResult::Unknown,
+            ),
             (StoreError::Exists { what: "x".into() }, StoreResult::NotApplied),
             (StoreError::corrupt("x", "a", "b"), StoreResult::NotApplied),
         ];

@@ -8,6 +8,7 @@ use snapline_protocol::recovery::{Facts, Found, Health, Policy};
 use snapline_protocol::retention::{Inventory, Stored};
 
 use super::{BlobRef, Manifest, Store, StoreError};
+use crate::engine::watch;
 
 /// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
 const fn is_verdict(error: &StoreError) -> bool {
@@ -32,6 +33,7 @@ pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobR
     let mut inventory = Inventory::default();
     // SPEC 8.5: manifests, oldest first, then blobs. A blob that is listed was there before no manifest that is not.
     for checkpoint in store.manifests()? {
+        watch::beat();
         match store.manifest(checkpoint) {
             Ok(manifest) => {
                 let blobs = manifest.snapshots.iter().flat_map(|snapshot| &snapshot.blobs);
@@ -76,6 +78,7 @@ fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), StoreError> {
         for blob in &snapshot.blobs {
             // Snapshots of one subtask share blobs over time, those of one checkpoint do not. But nothing here rests on that.
             if verified.insert((blob.id, blob.length)) {
+                watch::beat();
                 store.verify_blob(blob)?;
             }
         }

@@ -8,8 +8,11 @@ use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
 
 use super::{Manifest, StoreError};
 
-/// The version of every format here: the one written, and the one read.
+/// The version of every format here, but for manifests with a seed.
 pub(crate) const VERSION: u32 = 1;
+
+/// The version of a manifest that has a seed of hashes. Who did not know of it would look for keys in other key groups than they are in.
+const SEEDED: u32 = 2;
 
 /// A longer first line is not looked for: in a file that lost its line ends it could be the whole file.
 const FIRST_LINE: usize = 96;
@@ -21,7 +24,7 @@ pub(crate) fn encode_marker() -> Vec<u8> {
 
 /// Verifies the file that marks a directory as a store.
 pub(crate) fn decode_marker(what: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let body = unseal(what, "store", bytes)?;
+    let body = unseal(what, "store", VERSION, bytes)?;
     if body.is_empty() {
         Ok(())
     } else {
@@ -31,17 +34,18 @@ pub(crate) fn decode_marker(what: &str, bytes: &[u8]) -> Result<(), StoreError> 
 
 /// The content of a fence's file (SPEC 13.5).
 pub(crate) fn encode_fence(fence: &Fence) -> Vec<u8> {
-    encode("fence", fence)
+    encode("fence", VERSION, fence)
 }
 
 /// Reads and verifies a fence.
 pub(crate) fn decode_fence(what: &str, bytes: &[u8]) -> Result<Fence, StoreError> {
-    decode(what, "fence", bytes)
+    decode(what, "fence", VERSION, bytes)
 }
 
 /// The content of a manifest's file (SPEC 13.5).
 pub(crate) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
-    encode("manifest", manifest)
+    let version = if manifest.hash_seed.is_some() { SEEDED } else { VERSION };
+    encode("manifest", version, manifest)
 }
 
 /// Reads and verifies the manifest of this checkpoint.
@@ -50,7 +54,7 @@ pub(crate) fn decode_manifest(
     checkpoint: CheckpointId,
     bytes: &[u8],
 ) -> Result<Manifest, StoreError> {
-    let manifest: Manifest = decode(what, "manifest", bytes)?;
+    let manifest: Manifest = decode(what, "manifest", SEEDED, bytes)?;
     // SPEC 13.2
     if manifest.checkpoint != checkpoint {
         return Err(StoreError::corrupt(
@@ -62,15 +66,20 @@ pub(crate) fn decode_manifest(
     Ok(manifest)
 }
 
-fn encode<T: serde::Serialize>(kind: &str, value: &T) -> Vec<u8> {
+fn encode<T: serde::Serialize>(kind: &str, version: u32, value: &T) -> Vec<u8> {
     let mut body = serde_json::to_vec_pretty(value)
         .expect("a struct of numbers, strings and lists of them has a JSON form");
     body.push(b'\n');
-    seal(kind, VERSION, &body)
+    seal(kind, version, &body)
 }
 
-fn decode<T: DeserializeOwned>(what: &str, kind: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    let body = unseal(what, kind, bytes)?;
+fn decode<T: DeserializeOwned>(
+    what: &str,
+    kind: &str,
+    newest: u32,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    let body = unseal(what, kind, newest, bytes)?;
     serde_json::from_slice(body).map_err(|error| {
         StoreError::corrupt(what, format!("a {kind} in JSON"), format!("other text: {error}"))
     })
@@ -83,8 +92,13 @@ fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
     [format!("{claim} {checksum:08x}\n").as_bytes(), body].concat()
 }
 
-/// Verifies a text against its first line and takes it off.
-fn unseal<'a>(what: &str, kind: &str, bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+/// Verifies a text against its first line and takes it off. Versions up to the newest are known.
+fn unseal<'a>(
+    what: &str,
+    kind: &str,
+    newest: u32,
+    bytes: &'a [u8],
+) -> Result<&'a [u8], StoreError> {
     let shape = || format!("a first line `snapline-{kind} <version> <length> <checksum>`");
     let end = bytes.iter().take(FIRST_LINE).position(|&byte| byte == b'\n');
     let line = end.and_then(|end| std::str::from_utf8(&bytes[..end]).ok());
@@ -116,8 +130,8 @@ fn unseal<'a>(what: &str, kind: &str, bytes: &'a [u8]) -> Result<&'a [u8], Store
         return Err(StoreError::corrupt(what, expected, format!("bytes with checksum {found}")));
     }
     // SPEC 13.9: behind the checksum, so that a damaged version is not taken for a later one.
-    if version != VERSION {
-        return Err(StoreError::Version { what: what.to_owned(), found: version, known: VERSION });
+    if !(VERSION..=newest).contains(&version) {
+        return Err(StoreError::Version { what: what.to_owned(), found: version, known: newest });
     }
     Ok(body)
 }
@@ -214,6 +228,37 @@ mod tests {
         let later = seal("store", 2, b"whatever it may hold then");
         let error = decode_marker("FORMAT", &later).expect_err("this build does not know it");
         assert!(matches!(error, StoreError::Version { found: 2, known: 1, .. }), "{error}");
+    }
+
+    fn manifest(hash_seed: Option<u64>) -> Manifest {
+        let checkpoint = CheckpointId::new(7).expect("not zero");
+        Manifest {
+            checkpoint,
+            attempt: Attempt { term: Term::new(3), number: 1 },
+            kind: snapline_protocol::message::CheckpointKind::Periodic,
+            ended: false,
+            written_at: 1,
+            job: "job".to_owned(),
+            key_groups: 128,
+            hash_seed,
+            operators: Vec::new(),
+            snapshots: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_without_a_seed_is_as_it_was_before_there_were_any() {
+        let read = |bytes: &[u8]| decode_manifest("it", manifest(None).checkpoint, bytes);
+        for (seed, version) in [(None, 1), (Some(0), 2), (Some(u64::MAX), 2)] {
+            let bytes = encode_manifest(&manifest(seed));
+            assert!(bytes.starts_with(format!("snapline-manifest {version} ").as_bytes()));
+            let text = String::from_utf8(bytes.clone()).expect("a text");
+            assert_eq!(text.contains("hash_seed"), seed.is_some(), "{text}");
+            assert_eq!(read(&bytes).expect("it is whole"), manifest(seed));
+        }
+        let later = seal("manifest", 3, b"{}");
+        let error = read(&later).expect_err("this build does not know it");
+        assert!(matches!(error, StoreError::Version { found: 3, known: 2, .. }), "{error}");
     }
 
     #[test]

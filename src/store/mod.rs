@@ -86,6 +86,10 @@ pub struct Manifest {
     pub job: String,
     /// The number of key groups, fixed at the job's first run.
     pub key_groups: u16,
+    /// What the job's first start drew for the hashes of its keys (SPEC 14.1), handed on to every checkpoint after it; a secret, by which keys
+    /// that collide can be made. `None` in a checkpoint of a job whose first was taken without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<u64>,
     /// The operators, in the order of the topology: subtasks are numbered through them.
     pub operators: Vec<OperatorRef>,
     /// The snapshots, by subtask.
@@ -105,12 +109,13 @@ impl Manifest {
             written_at: _,
             job,
             key_groups,
+            hash_seed,
             operators,
             snapshots,
         } = self;
         (checkpoint, attempt, kind, ended)
             == (&other.checkpoint, &other.attempt, &other.kind, &other.ended)
-            && (job, key_groups) == (&other.job, &other.key_groups)
+            && (job, key_groups, hash_seed) == (&other.job, &other.key_groups, &other.hash_seed)
             && (operators, snapshots) == (&other.operators, &other.snapshots)
     }
 }

@@ -5,6 +5,7 @@ use snapline_protocol::message::Persisted;
 
 use super::{BlobWriter, Section, Store, StoreError};
 use crate::engine::platform::{Platform, planted};
+use crate::engine::watch;
 use crate::error::BoxError;
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -42,10 +43,12 @@ struct Witness {
 impl BlobWriter for Witness {
     fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError> {
         self.length += bytes.len() as u64;
+        watch::beat();
         self.writer.append(bytes)
     }
 
     fn finish(self: Box<Self>) -> Result<u64, StoreError> {
+        watch::beat();
         let length = match self.writer.finish() {
             Err(_) if self.lenient => self.length,
             length => length?,

@@ -2,6 +2,7 @@
 
 mod failures;
 mod handle;
+mod hangs;
 mod in_flight;
 mod kit;
 mod lookups;

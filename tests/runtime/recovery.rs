@@ -196,3 +196,23 @@ fn old_checkpoints_go_and_those_kept_stay() {
     assert_ended(wait(handle), Ended::Suspended);
     assert_eq!(store.manifests().expect("readable").len(), 3);
 }
+
+/// SPEC 14.1: drawn once, and handed on from checkpoint to checkpoint, also to another process and another place.
+#[test]
+fn what_the_hashes_of_keys_begin_with_is_the_lineage_s() {
+    let seeds = |store: &MemoryStore| {
+        let all = store.manifests().expect("they can be listed");
+        let seed = |checkpoint| store.manifest(checkpoint).expect("it is there").hash_seed;
+        all.into_iter().map(seed).collect::<Vec<_>>()
+    };
+    let (store, sink, other) = (MemoryStore::new(), Counts::new(), MemoryStore::new());
+    suspended(&store, &sink);
+    let first = seeds(&store)[0];
+    assert!(first.is_some());
+    for _ in 0..3 {
+        suspended(&store, &sink);
+        assert_eq!(seeds(&store), [first], "each run draws, and uses what it is restored from");
+    }
+    suspended(&other, &Counts::new());
+    assert_ne!(seeds(&other), [first], "another job has another");
+}

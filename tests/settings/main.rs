@@ -35,6 +35,7 @@ fn every_setting_does_what_its_method_does() {
     is("checkpoint_interval = 'never'", new().checkpoint_interval(None));
     is("min_pause = '2s'", new().min_pause(seconds(2)));
     is("checkpoint_timeout = '1m 30s'", new().checkpoint_timeout(seconds(90)));
+    is("hang_timeout = '3m'", new().hang_timeout(seconds(180)));
     is("max_concurrent_checkpoints = 2", new().max_concurrent_checkpoints(2));
     is("tolerable_failures = 0", new().tolerable_failures(0));
     is("retained_checkpoints = 5", new().retained_checkpoints(5));

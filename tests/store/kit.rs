@@ -42,6 +42,7 @@ pub(crate) fn manifest(number: u64, snapshots: Vec<SnapshotRef>) -> Manifest {
         written_at: 1_700_000_000_000,
         job: "job with \"quotes\" and ümlauts".to_owned(),
         key_groups: 128,
+        hash_seed: None,
         operators: vec![OperatorRef { name: "all".to_owned(), parallelism: snapshots.len() }],
         snapshots,
     }

@@ -8,13 +8,17 @@
 //!     00000000000000000000.log   a segment, by the number of its first record
 //!     00000000000000004711.log
 //!
-//!   a segment   the words `snapline ingest 1` and an end of line, then frames
-//!   a frame     length of what follows (4 bytes), its checksum (4), then: kind (1), number of the first record (8), up to which record all
-//!               was durable before (8), number of records (4), length of the key (2), the key, and each record behind its length (4);
-//!               all numbers the lowest byte first
+//!   a segment   the words `snapline ingest 2` and an end of line, the mark (8 bytes), the checksum of both (4), then frames
+//!   a frame     the segment's mark (8 bytes), length of what follows (4), its checksum (4), then: kind (1), number of the first record (8),
+//!               up to which record all was durable before (8), number of records (4), length of the key (2), the key, and each record
+//!               behind its length (4); all numbers the lowest byte first
 //! ```
+//! The mark is drawn at random for each segment. Behind a frame that is not whole, frames are looked for by it: what a client sends may hold
+//! all that a frame is made of, but not the mark, which it cannot know. Segments of version 1, `snapline ingest 1`, have none, neither at
+//! the beginning nor before their frames. They are read, and no longer written.
+//!
 //! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
-//! whole: what is behind was never acknowledged. Each life of a process begins a segment of its own, and so does what follows a write that
+//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Each life of a process begins a segment of its own, and so does what follows a write that
 //! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
 //! but damage, and told.
 //!
@@ -25,16 +29,30 @@ use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::IngestError;
+use crate::engine::platform::random;
 use crate::files::{Files, Input, Kind, Output};
 use crate::sync::{Arc, Mutex, lock};
 
-const MAGIC: &[u8] = b"snapline ingest 1\n";
+/// How a segment begins.
+const MAGIC: &[u8; 18] = b"snapline ingest 2\n";
 
-/// A frame is never longer: what claims to be is torn.
+/// How a segment of version 1 begins.
+const MAGIC_1: &[u8; 18] = b"snapline ingest 1\n";
+
+/// What is before the frames of a segment: those words, its mark, and the checksum of both.
+const BEGIN: usize = MAGIC.len() + MARK + 4;
+
+/// How long a mark is.
+const MARK: usize = 8;
+
+/// A frame is never longer: what claims to be is torn, and what would be is not accepted.
 const LONGEST: usize = 1 << 30;
 
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
+
+/// What the frames of a segment begin with: its mark; nothing, in one of version 1.
+type Mark = Option<[u8; MARK]>;
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +82,8 @@ pub(super) enum Accepted {
     Again { first: u64, records: u64 },
     /// Something else was accepted under its key.
     OtherBody,
+    /// It is longer than what a frame can hold.
+    TooLong,
 }
 
 /// What was accepted under a key.
@@ -116,6 +136,8 @@ pub(super) struct Extent {
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
+    /// What ended the thread that writes, if it is not there any more though it should be.
+    pub(super) broken: Option<String>,
     /// From where each of the readers may still be restored; who has not said so may be from its beginning.
     pub(super) needed: HashMap<(String, String, usize), u64>,
 }
@@ -164,6 +186,8 @@ pub(super) struct Log {
     segment_bytes: u64,
     /// The segment being written, and its length; `None` if a write has failed.
     out: Option<(Box<dyn Output>, u64)>,
+    /// The mark of the segment being written.
+    mark: [u8; MARK],
     /// The lock on the directory.
     _owner: Box<dyn Send>,
 }
@@ -185,10 +209,11 @@ impl Log {
         let keys = Keys { most: most_keys, known: HashMap::new(), order: VecDeque::new() };
         let (segments, needed) = (VecDeque::new(), HashMap::new());
         let next = firsts.first().copied().unwrap_or(0);
-        let extent = Extent { segments, next, ended: false, needed };
+        let extent = Extent { segments, next, ended: false, broken: None, needed };
         let shelf =
             Arc::new(Shelf { files, dir: dir.to_owned(), identity, extent: Mutex::new(extent) });
-        let mut log = Self { shelf, keys, segment_bytes, out: None, _owner: owner };
+        let mut log =
+            Self { shelf, keys, segment_bytes, out: None, mark: [0; MARK], _owner: owner };
         for (place, &first) in firsts.iter().enumerate() {
             let end = firsts.get(place + 1).copied();
             log.scan(first, end)?;
@@ -215,12 +240,12 @@ impl Log {
             return Err(IngestError::Damaged { path, why });
         }
         let mut frames = Frames::open(&*self.shelf.files, &path)?;
-        let mut bytes = MAGIC.len() as u64;
+        let (head, mut bytes) = (frames.head() as u64, frames.at);
         while let Some(frame) = frames.next(&path)? {
             if end.is_some_and(|end| frame.first >= end) {
                 break;
             }
-            bytes += frame.bytes.len() as u64 + HEAD as u64;
+            bytes += frame.bytes.len() as u64 + head;
             match frame.what {
                 What::Records => {
                     if frame.first != extent.next {
@@ -230,6 +255,7 @@ impl Log {
                         );
                         return Err(IngestError::Damaged { path, why });
                     }
+                    // It fits: a frame that is read does.
                     extent.next += frame.count;
                     if let Some(key) = frame.key() {
                         let sum = crc32fast::hash(frame.body());
@@ -250,7 +276,7 @@ impl Log {
                 }
             }
         }
-        if frames.claimed(&path)? > extent.next {
+        if frames.claimed(&path, extent.next)? > extent.next {
             let why = format!("record {} was durable, and cannot be read", extent.next);
             return Err(IngestError::Damaged { path, why });
         }
@@ -261,6 +287,18 @@ impl Log {
         }
         if extent.next > first || extent.ended {
             extent.segments.push_back(Segment { first, bytes });
+        }
+        drop(extent);
+        let length = self.shelf.files.length(&path).map_err(failed("look at"))?;
+        if length.is_some_and(|length| length > bytes) {
+            let cut = self.shelf.files.append(&path).and_then(|mut file| {
+                file.cut(bytes)?;
+                file.sync()
+            });
+            if let Err(error) = cut {
+                // It is passed over as it is.
+                tracing::warn!(file = %path.display(), %error, "the torn end of a part of the log cannot be cut off");
+            }
         }
         Ok(())
     }
@@ -284,11 +322,17 @@ impl Log {
             _ => {}
         }
         let mut out = files.create(&path).map_err(failed("make"))?;
-        let mut bytes = MAGIC.to_vec();
-        if !self.keys.order.is_empty() {
-            frame(&mut bytes, What::Keys, (first, first), 0, "", &self.keys.frame());
-        }
+        self.mark = random().to_le_bytes();
+        let mut bytes = [&MAGIC[..], &self.mark].concat();
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        // By itself, so that it is there if anything is behind it.
         out.write(&bytes).and_then(|()| out.sync()).map_err(failed("write to"))?;
+        if !self.keys.order.is_empty() {
+            let begin = bytes.len();
+            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &self.keys.frame());
+            out.write(&bytes[begin..]).and_then(|()| out.sync()).map_err(failed("write to"))?;
+        }
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
         let length = bytes.len() as u64;
         let mut extent = lock(&self.shelf.extent);
@@ -317,6 +361,12 @@ impl Log {
                 body.extend_from_slice(&(record.len() as u32).to_le_bytes());
                 body.extend_from_slice(record);
             }
+            let name = key.as_deref().unwrap_or("");
+            // A record is part of the body, and a number of records no more than its bytes.
+            if body.len() + name.len() + FIXED > LONGEST || name.len() > usize::from(u16::MAX) {
+                answers.push(Accepted::TooLong);
+                continue;
+            }
             let sum = crc32fast::hash(&body);
             let count = records.len() as u64;
             if let Some(key) = &key {
@@ -332,6 +382,7 @@ impl Log {
             }
             frame(
                 &mut bytes,
+                self.mark,
                 What::Records,
                 (next, durable),
                 count,
@@ -358,7 +409,7 @@ impl Log {
         }
         let next = lock(&self.shelf.extent).next;
         let mut bytes = Vec::new();
-        frame(&mut bytes, What::End, (next, next), 0, "", &[]);
+        frame(&mut bytes, self.mark, What::End, (next, next), 0, "", &[]);
         self.write(&bytes)?;
         lock(&self.shelf.extent).ended = true;
         Ok(())
@@ -381,6 +432,7 @@ impl Log {
             }
             Err(error) => {
                 // What is in the file now is unknown, and a sync that is called again may lie: the next goes into another.
+                let _unknown = out.cut(*length);
                 self.out = None;
                 let path = self.shelf.path(lock(&self.shelf.extent).next);
                 Err(IngestError::io("write to", &path)(error))
@@ -475,12 +527,14 @@ fn first_of(name: &str) -> Option<u64> {
 
 fn frame(
     out: &mut Vec<u8>,
+    mark: [u8; MARK],
     what: What,
     (first, durable): (u64, u64),
     count: u64,
     key: &str,
     body: &[u8],
 ) {
+    out.extend_from_slice(&mark);
     let begin = out.len();
     out.extend_from_slice(&[0; HEAD]);
     out.push(what as u8);
@@ -522,7 +576,24 @@ impl Frame {
         let count = u32::from_le_bytes(bytes.get(17..21)?.try_into().ok()?).into();
         let key = usize::from(u16::from_le_bytes(bytes.get(21..FIXED)?.try_into().ok()?));
         bytes.get(FIXED..FIXED + key)?;
-        Some(Self { what, first, durable, count, bytes, key })
+        let frame = Self { what, first, durable, count, bytes, key };
+        frame.fits().then_some(frame)
+    }
+
+    /// Whether its records are as many as it says, and all of it.
+    fn fits(&self) -> bool {
+        if self.what != What::Records {
+            return self.count == 0;
+        }
+        let (mut rest, mut records) = (self.body(), 0);
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let Some(behind) = behind.get(u32::from_le_bytes(*length) as usize..) else {
+                return false;
+            };
+            (rest, records) = (behind, records + 1);
+        }
+        let end = self.first.checked_add(self.count);
+        rest.is_empty() && records == self.count && self.durable <= self.first && end.is_some()
     }
 
     fn key(&self) -> Option<&str> {
@@ -535,37 +606,100 @@ impl Frame {
     }
 }
 
-/// A frame at the beginning of these bytes, if there is a whole one.
-fn whole(bytes: &[u8]) -> Option<Frame> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<4>()?;
-    let frame = rest.get(..u32::from_le_bytes(*length) as usize)?;
-    let holds = frame.len() >= FIXED && crc32fast::hash(frame) == u32::from_le_bytes(*sum);
-    if holds { Frame::parse(frame.to_vec()) } else { None }
+/// The checksums of all parts of some bytes: of each at the same small cost, however long it is.
+struct Sums<'a> {
+    bytes: &'a [u8],
+    /// Of what is before each multiple of [`Sums::STEP`].
+    before: Vec<u32>,
+}
+
+impl<'a> Sums<'a> {
+    const STEP: usize = 256;
+
+    fn new(bytes: &'a [u8]) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        let sum_behind = |step: &[u8]| {
+            hasher.update(step);
+            hasher.clone().finalize()
+        };
+        let behind = bytes.chunks(Self::STEP).map(sum_behind);
+        let before = std::iter::once(crc32fast::hash(&[])).chain(behind).collect();
+        Self { bytes, before }
+    }
+
+    /// Of what is before a place.
+    fn up_to(&self, end: usize) -> u32 {
+        let step = end / Self::STEP;
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.before[step]);
+        hasher.update(&self.bytes[step * Self::STEP..end]);
+        hasher.finalize()
+    }
+
+    fn of(&self, begin: usize, end: usize) -> u32 {
+        // The sum of two parts is that of the first, moved on by the length of the second, and that of the second, by exclusive or.
+        let mut moved = crc32fast::Hasher::new_with_initial_len(self.up_to(begin), begin as u64);
+        let nothing = crc32fast::Hasher::new_with_initial_len(0, (end - begin) as u64);
+        moved.combine(&nothing);
+        moved.finalize() ^ self.up_to(end)
+    }
+}
+
+/// The frames that are whole somewhere in these bytes, each with its place.
+fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
+    let sums = Sums::new(bytes);
+    let whole = |at: usize| {
+        let (length, rest) = bytes[at..].split_first_chunk::<4>()?;
+        let (sum, rest) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let frame = rest.get(..length).filter(|frame| frame.len() >= FIXED)?;
+        let begin = at + HEAD;
+        // What is least work first: these bytes may be made to look like very many frames.
+        let likely = frame[0] <= What::Keys as u8;
+        let holds = likely && sums.of(begin, begin + length) == u32::from_le_bytes(*sum);
+        holds.then(|| Frame::parse(frame.to_vec()))?.map(|frame| (at, frame))
+    };
+    let Some(mark) = mark else { return (0..bytes.len()).filter_map(whole).collect() };
+    let places = bytes.windows(MARK).enumerate().filter(|(_, window)| **window == mark);
+    places.filter_map(|(at, _)| whole(at + MARK)).collect()
 }
 
 /// Reads a segment's frames.
 struct Frames {
     file: BufReader<Box<dyn Input>>,
+    mark: Mark,
     /// Where it stands.
     at: u64,
 }
 
 impl Frames {
     fn open(files: &dyn Files, path: &Path) -> Result<Self, IngestError> {
+        let failed = || IngestError::io("read", path);
         let file = files.open(path).map_err(IngestError::io("open", path))?;
+        let length = file.length().map_err(failed())?;
         let mut file = BufReader::with_capacity(64 * 1024, file);
-        let mut magic = [0; MAGIC.len()];
-        match file.read_exact(&mut magic) {
-            Ok(()) => {}
-            // The file was being begun.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
-            Err(error) => return Err(IngestError::io("read", path)(error)),
+        let mut begin = [0; BEGIN];
+        let mut read = 0;
+        while read < BEGIN {
+            match file.read(&mut begin[read..]) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed()(error)),
+            }
         }
-        let mut frames = Self { file, at: MAGIC.len() as u64 };
-        if magic != MAGIC {
-            // It is durable before the first frame is written: without any this is no more than a file that was being begun.
-            if frames.any(path)? {
+        let [words @ .., _, _, _, _] = &begin;
+        let sum = crc32fast::hash(words).to_le_bytes();
+        let known = begin.starts_with(MAGIC) && begin.ends_with(&sum);
+        let mark = begin[MAGIC.len()..].first_chunk::<MARK>().copied().filter(|_| known);
+        let at = if known { BEGIN } else { MAGIC.len() };
+        let mut frames = Self { file, mark, at: at as u64 };
+        let back = frames.file.seek(SeekFrom::Start(frames.at));
+        back.map_err(failed())?;
+        if !known && !begin.starts_with(MAGIC_1) {
+            // The beginning is durable before anything is written behind it: if nothing is, this is no more than a file that was being begun.
+            let ours = begin.starts_with(&MAGIC[..16]) && begin[16].is_ascii_digit();
+            let ours = ours && length > BEGIN as u64;
+            if ours || frames.any(path)? {
                 let why = "it does not begin as a log does; is it of a later version?";
                 return Err(IngestError::Damaged { path: path.to_owned(), why: why.into() });
             }
@@ -573,40 +707,55 @@ impl Frames {
         Ok(frames)
     }
 
-    /// The frames that are whole somewhere behind where it stands.
-    fn behind<R>(
-        &mut self,
-        path: &Path,
-        look: impl FnOnce(&mut dyn Iterator<Item = Frame>) -> R,
-    ) -> Result<R, IngestError> {
+    /// How long the mark, the length and the checksum of a frame are.
+    fn head(&self) -> usize {
+        HEAD + self.mark.map_or(0, |mark| mark.len())
+    }
+
+    /// The frames that are whole somewhere behind where it stands, each with its place from there.
+    fn behind(&mut self, path: &Path) -> Result<Vec<(usize, Frame)>, IngestError> {
         let mut rest = Vec::new();
         let read = self.file.seek(SeekFrom::Start(self.at));
         read.and_then(|_| self.file.read_to_end(&mut rest))
             .map_err(IngestError::io("read", path))?;
-        let looked = look(&mut (0..rest.len()).filter_map(|at| whole(&rest[at..])));
+        let found = everywhere(&rest, self.mark);
         let back = self.file.seek(SeekFrom::Start(self.at));
         back.map_err(IngestError::io("read", path))?;
-        Ok(looked)
+        Ok(found)
     }
 
-    /// Up to which record all was durable, as frames say that are somewhere behind.
-    fn claimed(&mut self, path: &Path) -> Result<u64, IngestError> {
-        self.behind(path, |frames| frames.map(|frame| frame.durable).max().unwrap_or(0))
+    /// Up to which record all was durable, as frames say that are somewhere behind; the next record here is this one.
+    fn claimed(&mut self, path: &Path, next: u64) -> Result<u64, IngestError> {
+        // Without a mark it may be what a client sent. One that says more records than there is room for is, for certain.
+        let could_be = |(at, frame): &(usize, Frame)| {
+            frame.first.checked_sub(next).is_none_or(|records| records <= *at as u64 / 4)
+        };
+        let frames = self.behind(path)?;
+        let frames = frames.iter().filter(|frame| could_be(frame));
+        Ok(frames.map(|(_, frame)| frame.durable).max().unwrap_or(0))
     }
 
     fn any(&mut self, path: &Path) -> Result<bool, IngestError> {
-        self.behind(path, |frames| frames.next().is_some())
+        Ok(!self.behind(path)?.is_empty())
     }
 
     /// The next frame; `None` if there is none that is whole.
     fn next(&mut self, path: &Path) -> Result<Option<Frame>, IngestError> {
+        let mut mark = [0; MARK];
+        if let Some(expected) = self.mark {
+            let there = filled(&mut self.file, &mut mark).map_err(IngestError::io("read", path))?;
+            if !there || mark != expected {
+                return Ok(None);
+            }
+        }
         let mut head = [0; HEAD];
         if !filled(&mut self.file, &mut head).map_err(IngestError::io("read", path))? {
             return Ok(None);
         }
         let [a, b, c, d, e, f, g, h] = head;
         let (length, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        if length as usize > LONGEST {
+        // Zeros where bytes were not yet written have the checksum of nothing.
+        if !(FIXED..=LONGEST).contains(&(length as usize)) {
             return Ok(None);
         }
         let mut bytes = Vec::new();
@@ -616,8 +765,12 @@ impl Frames {
         if bytes.len() as u64 != limit || crc32fast::hash(&bytes) != sum {
             return Ok(None);
         }
-        self.at += HEAD as u64 + limit;
-        Ok(Frame::parse(bytes))
+        let Some(frame) = Frame::parse(bytes) else {
+            let why = format!("the frame at byte {} is whole, and says what cannot be", self.at);
+            return Err(IngestError::Damaged { path: path.to_owned(), why });
+        };
+        self.at += self.head() as u64 + limit;
+        Ok(Some(frame))
     }
 }
 
@@ -658,6 +811,10 @@ impl Cursor {
         loop {
             let (end, ended) = {
                 let extent = lock(&self.shelf.extent);
+                if let Some(what) = &extent.broken {
+                    let error = io::Error::other(what.clone());
+                    return Err(IngestError::io("go on writing to", &self.shelf.dir)(error));
+                }
                 (extent.next, extent.ended)
             };
             if self.next >= end {

@@ -18,7 +18,8 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::log::{Accepted, Batch, Log, Shelf};
 use super::{IngestConfig, IngestError};
-use crate::sync::{Arc, thread};
+use crate::engine::failure::guarded;
+use crate::sync::{Arc, lock, thread};
 
 /// How long a client has to say what it wants, and how long a connection may be idle.
 const HEADER_TIME: Duration = Duration::from_secs(5);
@@ -88,7 +89,15 @@ impl Server {
         };
         let mut server = Self { address, stop, orders: Some(orders), threads: Vec::new(), dir };
         let failed = |source: io::Error| IngestError::Bind { address, source };
-        let write = Box::new(move || write(log, &taken));
+        let shelf = Arc::clone(log.shelf());
+        let write = Box::new(move || {
+            let written = guarded(|| {
+                write(log, &taken);
+                Ok(())
+            });
+            // Nothing is accepted any more: who reads must hear of it, or would wait for ever.
+            lock(&shelf.extent).broken = written.err().map(|what| what.to_string());
+        });
         server.threads.push(spawn("snapline-ingest-log", write).map_err(failed)?);
         server.threads.push(spawn("snapline-ingest", Box::new(serve)).map_err(failed)?);
         Ok(server)
@@ -258,6 +267,10 @@ impl Desk {
             Ok(Accepted::New { first, records } | Accepted::Again { first, records }) => {
                 Ok((first, records))
             }
+            Ok(Accepted::TooLong) => refuse(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the records are more than the log takes at once",
+            ),
             Ok(Accepted::OtherBody) => refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "something else was accepted under this idempotency key",

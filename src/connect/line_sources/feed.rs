@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Said;
 use crate::connect::ConnectError;
+use crate::engine::failure::guarded;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, nap, thread};
 
 /// So many lines wait to be read.
@@ -27,8 +28,19 @@ pub(super) fn begin(
 ) -> Receiver<Said> {
     let (to, said) = bounded(QUEUE);
     let failed = to.clone();
+    let place = PathBuf::from(name);
     let thread = thread::Builder::new().name(name.into());
-    if let Err(error) = thread.spawn(move || run(&to)) {
+    let run = move || {
+        // An end of the queue is the end of the input, which a panic is not.
+        if let Err(what) = guarded(|| {
+            run(&to);
+            Ok(())
+        }) {
+            let error = ConnectError::io("read in the thread", &place)(io::Error::other(what));
+            let _ = to.send(Said::Failed(error));
+        }
+    };
+    if let Err(error) = thread.spawn(run) {
         let error = ConnectError::io("begin a thread for", &PathBuf::from(name))(error);
         // The queue is empty.
         let _ = failed.send(Said::Failed(error));
@@ -161,7 +173,8 @@ pub(super) fn listen(
         alive.fetch_add(1, Ordering::Relaxed);
         let (to, is_wanted, is_alive) = (to.clone(), Arc::clone(wanted), Arc::clone(&alive));
         let run = move || {
-            if let Err(error) = converse(stream, longest, &to, &is_wanted) {
+            let read = guarded(|| Ok(converse(stream, longest, &to, &is_wanted)?));
+            if let Err(error) = read {
                 tracing::warn!(%peer, %error, "a connection broke; what came of its last line is dropped");
             }
             is_alive.fetch_sub(1, Ordering::Relaxed);

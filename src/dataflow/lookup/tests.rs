@@ -48,6 +48,7 @@ fn restored() -> LookingUp<u64, Tenfold> {
     let context = TaskContext {
         place,
         key_groups: 1,
+        seed: crate::state::HashSeed::CONSTANT,
         retained: 1,
         host,
         clocks: std::cell::Cell::default(),

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use proptest::prelude::*;
 
 use crate::state::hash::{MAX_DEPTH, portion, prefix_of, within};
-use crate::state::{MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
+use crate::state::{HashSeed, MAX_KEY_GROUPS, Table, group_of, groups_of, hash, subtask_of};
 
 /// SPEC 14.1: what these say is in checkpoints.
 #[test]
@@ -163,5 +163,102 @@ proptest! {
         let prefix = prefix_of(hash, key_groups, depth);
         prop_assert!(prefix < 1 << depth);
         prop_assert_eq!(prefix_of(hash, key_groups, depth + 1) >> 1, prefix);
+    }
+}
+
+/// What a seed's hashes are, is in checkpoints too.
+#[test]
+fn hashes_of_a_seed_are_the_same_for_ever() {
+    let seed = HashSeed::new(Some(7));
+    let hashes =
+        [seed.hash(&0u64), seed.hash(&1u64), seed.hash("snapline"), seed.hash(&(7u8, 7u16))];
+    assert_eq!(hashes, PINNED_OF_A_SEED);
+    assert_eq!(HashSeed::new(None).hash("snapline"), hash("snapline"));
+    assert_eq!(format!("{seed:?}"), "HashSeed", "a secret is not shown");
+}
+
+const PINNED_OF_A_SEED: [u64; 4] =
+    [0x8f2cea5df0b95fc9, 0x0be32eb5847cb1ac, 0xb9bb131dc97f62b4, 0x3045ff8b0d30b8b5];
+
+/// The constant of SPEC 14.1 multiplies by this.
+const FOLD: u64 = 0xbe54_66cf_34e9_0c6d;
+
+/// Keys that collide where the constant is used: whatever the first word is, the second undoes it.
+fn colliding(count: u64) -> impl Iterator<Item = (u64, u64)> {
+    let folded = |word: u64| {
+        let product = u128::from(word) * u128::from(FOLD);
+        (product as u64) ^ ((product >> 64) as u64)
+    };
+    (0..count).map(move |first| (first, folded(0x243f_6a88_85a3_08d3 ^ first)))
+}
+
+/// Texts of different lengths whose first words differ by as much as what is made of their lengths: they collide wherever a known number is
+/// multiplied by the length, however the hash begins. Eight of each; of a key of several texts, eight to the power of their number.
+fn of_all_lengths() -> Vec<Vec<u8>> {
+    let word = |length: u64| 0x1234_5678_9abc_def0 ^ length.wrapping_mul(0xa409_3822_299f_31d1);
+    let text = |length: u64| {
+        let mut bytes = word(length).to_le_bytes().to_vec();
+        bytes.push(b'x');
+        bytes.resize(length as usize, 0);
+        bytes
+    };
+    (9..=16).map(text).collect()
+}
+
+#[test]
+fn keys_made_to_collide_do_not_in_a_job_with_a_seed() {
+    const COUNT: u64 = 40_000;
+    let spread = |seed: HashSeed| {
+        let mut table: Table<(u64, u64), ()> = Table::seeded(0..128, 128, seed);
+        let mut hashes = std::collections::BTreeSet::new();
+        // One where all are in one chain takes the square of their number: so many as show it.
+        for key in colliding(if seed == HashSeed::CONSTANT { 4_000 } else { COUNT }) {
+            let hash = seed.hash(&key);
+            hashes.insert(hash);
+            table.insert(hash, key, ());
+        }
+        (hashes.len() as u64, table.largest())
+    };
+    assert_eq!(spread(HashSeed::CONSTANT), (1, 4_000), "all are in one chain of one segment");
+    for drawn in [0, 1, 7, u64::MAX, 0x9e37_79b9_7f4a_7c15] {
+        let (hashes, largest) = spread(HashSeed::new(Some(drawn)));
+        assert_eq!(hashes, COUNT, "seed {drawn}: no two have the same hash");
+        assert!(largest < 1_000, "seed {drawn}: {largest} of them are in one segment");
+    }
+}
+
+#[test]
+fn no_two_lengths_cancel_out_in_a_job_with_a_seed() {
+    let texts = of_all_lengths();
+    let distinct = |seed: HashSeed| {
+        let hashes = texts.iter().map(|text| {
+            struct Bytes<'a>(&'a [u8]);
+            impl Hash for Bytes<'_> {
+                fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+                    state.write(self.0);
+                }
+            }
+            seed.hash(&Bytes(text))
+        });
+        hashes.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!(distinct(HashSeed::CONSTANT), 1);
+    for drawn in 0..100 {
+        assert_eq!(distinct(HashSeed::new(Some(drawn))), texts.len(), "seed {drawn}");
+    }
+}
+
+/// Differences that are chosen, and words that undo each other for one seed, do nothing for another.
+#[test]
+fn collisions_of_one_seed_are_none_of_another() {
+    let pairs: Vec<(u64, u64)> = colliding(500).collect();
+    for drawn in 0..50 {
+        let seed = HashSeed::new(Some(drawn));
+        let hashes: std::collections::BTreeSet<u64> =
+            pairs.iter().map(|pair| seed.hash(pair)).collect();
+        assert_eq!(hashes.len(), pairs.len(), "seed {drawn}");
+        let groups: std::collections::BTreeSet<u16> =
+            hashes.iter().map(|hash| group_of(*hash, 128)).collect();
+        assert!(groups.len() > 100, "seed {drawn}: {} of 128 groups", groups.len());
     }
 }

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Memory, named, snapshot};
 use crate::state::{
-    Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table, Written, hash,
-    single, to_json,
+    HashSeed, Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table, Written,
+    hash, single, to_json,
 };
 use crate::store::{SnapshotRef, Store, StoreError};
 
@@ -263,4 +263,28 @@ fn state_is_shown_without_its_types() {
     }
     let seen = json!({"last": null, "names": ["a"], "by_hour": {"23": -1}, "size": {"Known": 3}});
     assert_eq!(shown, [json!(["k", seen]), json!([7, "NaN"])]);
+}
+
+/// SPEC 14.1: keys are where their job's seed put them, and are looked for nowhere else.
+#[test]
+fn a_table_is_restored_with_the_seed_it_was_written_with_and_no_other() {
+    let seeds = [HashSeed::CONSTANT, HashSeed::new(Some(1)), HashSeed::new(Some(2))];
+    for wrote in seeds {
+        let mut table: Table<u64, u64> = Table::seeded(0..8, 8, wrote);
+        (0..3_000).for_each(|key| assert_eq!(table.insert(wrote.hash(&key), key, key), None));
+        let store = Memory::default();
+        let written = store.write(vec![named("counts", table.freeze())], None);
+        let reference = snapshot(&written);
+        for reads in seeds {
+            let mut table: Table<u64, u64> = Table::seeded(0..8, 8, reads);
+            let mut restored = Restored::read(&store, &reference).expect("it can be read");
+            let read = table.restore(&mut restored, "count", "counts");
+            if wrote != reads {
+                assert!(matches!(read, Err(StateError::Hash { .. })), "{read:?}");
+                continue;
+            }
+            assert!(read.expect("the same seed"));
+            assert!((0..3_000).all(|key| table.get(reads.hash(&key), &key) == Some(&key)));
+        }
+    }
 }

@@ -72,6 +72,10 @@ impl Output for FailingFile<Box<dyn Output>> {
     fn sync(&mut self) -> io::Result<()> {
         self.failing.around(|| self.file.sync())
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.failing.around(|| self.file.cut(length))
+    }
 }
 
 impl Read for FailingFile<Box<dyn Input>> {
@@ -194,6 +198,7 @@ pub(super) fn snapshot(store: &LocalStore, checkpoint: u64) -> Result<Manifest, 
         written_at: 0,
         job: "job".to_owned(),
         key_groups: 128,
+        hash_seed: Some(checkpoint),
         operators: vec![OperatorRef { name: "all".to_owned(), parallelism: 1 }],
         snapshots: vec![snapshot],
     })

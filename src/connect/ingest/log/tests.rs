@@ -265,3 +265,163 @@ fn keys_of_removed_records_outlive_the_power() {
         assert!(answers.iter().all(again), "seed {seed}: {answers:?}");
     }
 }
+
+/// A segment's file, by itself in a directory.
+fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Log, IngestError>) {
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let path = place.path().join("00000000000000000000.log");
+    std::fs::write(path, bytes).expect("it can be written");
+    let log = Log::open(Arc::new(crate::files::Disk), place.path(), 1 << 20, 100);
+    (place, log)
+}
+
+const OURS: [u8; MARK] = *b"our mark";
+
+/// How a segment of version 2 begins, and one of version 1.
+fn beginning(mark: Mark) -> Vec<u8> {
+    let Some(mark) = mark else { return MAGIC_1.to_vec() };
+    let mut bytes = [&MAGIC[..], &mark].concat();
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    bytes
+}
+
+/// A frame of these records, in a segment of either version.
+fn framed(mark: Mark, (first, durable): (u64, u64), count: u64, records: &[&[u8]]) -> Vec<u8> {
+    let (mut bytes, mut body) = (Vec::new(), Vec::new());
+    for record in records {
+        body.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        body.extend_from_slice(record);
+    }
+    frame(&mut bytes, mark.unwrap_or(OURS), What::Records, (first, durable), count, "", &body);
+    if mark.is_some() { bytes } else { bytes.split_off(MARK) }
+}
+
+/// What a client sends is no frame of ours, whatever it is, also where the request before which it is in the file is torn.
+#[test]
+fn a_record_that_is_a_whole_frame_does_no_harm() {
+    for mark in [None, Some(OURS)] {
+        let whole = framed(mark, (0, 0), 1, &[b"a"]);
+        let far = 0x7f7f_7f7f_7f7f_7f7f;
+        let mut forged = vec![framed(None, (far, far), 0, &[])];
+        assert_eq!(forged[0].len(), 31);
+        forged.push(framed(None, (1, far), 0, &[]));
+        if mark.is_some() {
+            // Of version 1, what could be true cannot be told from what is.
+            forged.push(framed(None, (2, 2), 1, &[b"b"]));
+            forged.push(framed(Some([0; MARK]), (2, 2), 1, &[b"b"]));
+        }
+        for forged in forged {
+            let mut torn = framed(mark, (1, 1), 2, &[&forged, b"the end of it is missing"]);
+            torn.truncate(torn.len() - 9);
+            let bytes = [beginning(mark), whole.clone(), torn].concat();
+            let (place, log) = opened(&bytes);
+            let mut log = log.unwrap_or_else(|error| panic!("{mark:?}, {forged:?}: {error}"));
+            assert_eq!(all(&log), [b"a"]);
+            let path = place.path().join("00000000000000000000.log");
+            let left = std::fs::read(path).expect("it is there");
+            assert_eq!(left, bytes[..left.len()]);
+            assert_eq!(left.len(), beginning(mark).len() + whole.len(), "the torn end is cut off");
+            // And goes on.
+            let more = Batch { key: None, records: vec![b"b".to_vec()] };
+            log.append(vec![more]).expect("it is accepted");
+            assert_eq!(all(&log), [b"a", b"b"]);
+        }
+    }
+}
+
+#[test]
+fn damage_before_what_is_durable_is_still_told() {
+    for mark in [None, Some(OURS)] {
+        let frames = [
+            beginning(mark),
+            framed(mark, (0, 0), 1, &[b"a"]),
+            framed(mark, (1, 1), 1, &[b"b"]),
+            framed(mark, (2, 2), 1, &[b"c"]),
+        ];
+        let (_place, log) = opened(&frames.concat());
+        assert_eq!(all(&log.expect("it is whole")), [b"a", b"b", b"c"]);
+        let begin = frames[0].len() + frames[1].len();
+        for at in begin..begin + frames[2].len() {
+            let mut bytes = frames.concat();
+            bytes[at] ^= 0x10;
+            let (_place, log) = opened(&bytes);
+            let Err(error) = log else { panic!("{mark:?}, byte {at}: damage goes unseen") };
+            assert!(matches!(error, IngestError::Damaged { .. }), "{error}");
+        }
+    }
+    // A segment's beginning, too: without its mark nothing of it could be found.
+    let bytes = [beginning(Some(OURS)), framed(Some(OURS), (0, 0), 1, &[b"a"])].concat();
+    for at in 0..BEGIN {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        let (_place, log) = opened(&bytes);
+        assert!(matches!(log, Err(IngestError::Damaged { .. })), "byte {at}");
+    }
+}
+
+#[test]
+fn a_whole_frame_that_says_what_cannot_be_is_told() {
+    for mark in [None, Some(OURS)] {
+        let mut longer = framed(mark, (0, 0), 1, &[b"abc"]);
+        let head = mark.map_or(0, |mark| mark.len());
+        // The length of its record, and the checksum that goes with it.
+        let record = head + HEAD + FIXED;
+        longer[record..record + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let sum = crc32fast::hash(&longer[head + HEAD..]);
+        longer[head + 4..head + HEAD].copy_from_slice(&sum.to_le_bytes());
+        for (what, wrong) in [
+            ("more records than there are", framed(mark, (0, 0), 3, &[b"a", b"b"])),
+            ("fewer", framed(mark, (0, 0), 1, &[b"a", b"b"])),
+            ("more than there can be", framed(mark, (0, 0), u64::from(u32::MAX), &[b"a"])),
+            ("numbers without end", framed(mark, (u64::MAX, 0), 1, &[b"a"])),
+            ("durable before it was", framed(mark, (0, 1), 1, &[b"a"])),
+            ("a record longer than all", longer),
+        ] {
+            let (_place, log) = opened(&[beginning(mark), wrong].concat());
+            let Err(error) = log else { panic!("{mark:?}: {what}") };
+            assert!(matches!(error, IngestError::Damaged { .. }), "{what}: {error}");
+        }
+    }
+}
+
+/// A megabyte that begins a frame at every chance, each of which says that it is as long as there is room for.
+#[test]
+fn what_looks_like_very_many_frames_is_read_in_time() {
+    let size = 1 << 20;
+    for mark in [None, Some(OURS)] {
+        let mut bytes = [beginning(mark), framed(mark, (0, 0), 1, &[b"a"])].concat();
+        let begin = bytes.len();
+        while bytes.len() < begin + size {
+            let left = (begin + size - bytes.len()).saturating_sub(FIXED + 40) as u32;
+            bytes.extend(mark.into_iter().flatten());
+            bytes.extend_from_slice(&left.to_le_bytes());
+            bytes.extend_from_slice(&[0; 4 + FIXED]);
+        }
+        let (_place, log) = opened(&bytes);
+        assert_eq!(all(&log.expect("all of that is torn")), [b"a"]);
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_nothing_torn() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    live(&mut log, 0..2);
+    let shelf = Arc::clone(log.shelf());
+    let first = lock(&shelf.extent).segments.back().expect("it has begun one").first;
+    let length = || disk.files(&Host::default()).length(&shelf.path(first)).expect("it is there");
+    let before = length();
+    host.fails_after(Some((0, Trouble { kind: ErrorKind::StorageFull, late: false })));
+    log.append(vec![batch(7)]).expect_err("the disk is full");
+    assert_eq!(length(), before);
+}
+
+#[test]
+fn what_no_frame_can_hold_is_refused_alone() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    let long = Batch { key: Some("k".repeat(1 << 16)), records: vec![b"a".to_vec()] };
+    let answers = log.append(vec![batch(0), long, batch(1)]).expect("nothing fails");
+    assert!(matches!(answers[..], [Accepted::New { .. }, Accepted::TooLong, Accepted::New { .. }]));
+    assert_eq!(all(&log), [batch(0).records, batch(1).records].concat());
+}

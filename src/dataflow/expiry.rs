@@ -201,7 +201,7 @@ mod tests {
         let mut out: Vec<Windowed<(), Vec<u64>>> = Vec::new();
         // It was three before a restore.
         highest.fire(&(), Window::GLOBAL, &held, &mut out);
-        highest.add(&mut held, 8);
+        WindowFunction::<(), u64>::add(&mut highest, &mut held, 8);
         highest.fire(&(), Window::GLOBAL, &held, &mut out);
         let results: Vec<_> = out.into_iter().map(|window| window.result).collect();
         assert_eq!(results, [[9, 7], [9, 8]]);

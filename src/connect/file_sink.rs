@@ -59,7 +59,7 @@ use self::layout::{Layout, Part};
 #[cfg(feature = "parquet")]
 pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
-use self::writer::Rolling;
+use self::writer::{Closed, Rolling};
 use super::compress::Compression;
 #[cfg(feature = "formats")]
 use super::decode::{Csv, JsonLines};
@@ -187,7 +187,8 @@ impl<T, E> FileSink<T, E> {
     }
 
     /// Ends a file when it has so many bytes, compressed, and begins the next. It is looked behind each batch of records, so that a file is
-    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
+    /// longer by up to one batch, and what is gathered before it is compressed counts as it is. A transaction has at most 100,000 files: the last
+    /// takes what is left.
     ///
     /// # Panics
     /// If it is zero.
@@ -237,8 +238,10 @@ where
         }
         disk::claim(&layout)?;
         let encoder = self.encode.encoder();
-        let writer = FileWriter::new(layout.clone(), encoder, compression, self.rolling);
-        Ok((writer, FileCommitter::new(layout)))
+        let closed = Closed::default();
+        let (place, unsynced) = (layout.clone(), Arc::clone(&closed));
+        let writer = FileWriter::new(place, encoder, compression, self.rolling, unsynced);
+        Ok((writer, FileCommitter::new(layout, closed)))
     }
 }
 

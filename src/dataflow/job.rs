@@ -229,8 +229,9 @@ impl JobConfig {
         if self.max_concurrent == 0 {
             return wrong("max_concurrent_checkpoints", "at least one must be allowed");
         }
-        if self.id_block == 0 {
-            return wrong("id_block", "at least one id must be reserved at a time");
+        // Ids are counted on from there for as long as the job lives (SPEC 13.10).
+        if !(1..=1 << 48).contains(&self.id_block) {
+            return wrong("id_block", "from 1 to 2^48 ids can be reserved at a time");
         }
         if self.retained == 0 {
             return wrong("retained_checkpoints", "at least one must be kept");

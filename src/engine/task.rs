@@ -1,5 +1,7 @@
 //! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
+//!
+//! Longer than 500 lines: one task, with all that it holds, and its step.
 
 mod reading;
 mod snapshotting;
@@ -12,6 +14,7 @@ use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, CommitOutcome, Committer};
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::{Order, Persisted, Report, ToCoordinator, ToTask};
+use snapline_protocol::recovery::Policy;
 use snapline_protocol::{Machine, Out};
 
 use self::reading::Reading;
@@ -61,6 +64,8 @@ pub(crate) struct Links {
     pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
     pub(crate) recorder: Recorder,
+    /// What the user allows of a restore.
+    pub(crate) policy: Policy,
 }
 
 /// Who a task is.

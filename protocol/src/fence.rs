@@ -12,7 +12,7 @@ pub struct Claimant(pub u64);
 /// The durable record a store keeps of its owner: the latest term, the ids given out to it, and how far its checkpoints have come.
 ///
 /// A store changes it, and compares it, in one atomic step with the write that asks (SPEC 2.6). Garbage collection never deletes it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fence {
     /// The latest term that claimed the store.
@@ -25,6 +25,19 @@ pub struct Fence {
     /// `None`: none was, or the store remembers none.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub completed: Option<CheckpointId>,
+}
+
+impl core::fmt::Debug for Fence {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { term, claimant, until, completed } = self;
+        let mut shown = f.debug_struct("Fence");
+        shown.field("term", term).field("claimant", claimant).field("until", until);
+        // Where none is remembered, as in the models, there is nothing to show.
+        if let Some(completed) = completed {
+            shown.field("completed", completed);
+        }
+        shown.finish()
+    }
 }
 
 impl Default for Fence {

@@ -347,7 +347,8 @@ mod tests {
             decode_manifest("it", manifest.checkpoint, &encode_manifest(manifest))
         };
         read(&manifest()).expect("it is as a job writes it");
-        let changes: [(&str, fn(&mut Manifest)); 9] = [
+        type Change = fn(&mut Manifest);
+        let changes: [(&str, Change); 9] = [
             ("256 subtasks", |it| it.operators[0].parallelism = 281_474_976_710_656),
             ("256 subtasks", |it| it.operators[0].parallelism = usize::MAX),
             ("subtasks in all", |it| {

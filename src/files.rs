@@ -8,11 +8,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::process;
+use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, nap};
 
 /// Numbers what one process names, so that no two of its names are alike.
 static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// The name that is made and removed to change a directory.
+pub(crate) const STIR: &str = ".snapline-sync";
 
 /// What there is under a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +48,7 @@ pub(crate) trait Input: Read + Seek + Send {
 }
 
 /// A file that is there to be locked. Locks are between processes, and durable in no sense: the system releases them when their holder
-/// lets go of the file, or dies.
+/// lets go of the file, or dies. To wait for one has a limit, [`PATIENCE`]: behind it, the error says who holds it.
 pub(crate) trait LockFile: Send {
     /// Waits until nobody else holds it, and holds it.
     fn lock(&self) -> io::Result<()>;
@@ -56,10 +60,16 @@ pub(crate) trait LockFile: Send {
     fn unlock(&self) -> io::Result<()>;
 }
 
-/// A file system.
+/// A file system. What is made in it is its owner's alone, to read too, but for what is made public: a user whom the file system lets in
+/// could read state, and hold a lock that a job waits for.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Begins a file; fails if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+
+    /// Begins a file that others may read, as far as the process's `umask` lets them; fails if the name is taken.
+    fn create_public(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        self.create(path)
+    }
 
     /// Opens a file that is there, to write behind its end.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>>;
@@ -85,8 +95,35 @@ pub(crate) trait Files: Send + Sync + 'static {
     /// Makes a directory.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes a directory that others may read, as far as the process's `umask` lets them.
+    fn make_public_directory(&self, path: &Path) -> io::Result<()> {
+        self.make_directory(path)
+    }
+
+    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Where the
+    /// system does not tell, nothing fails.
+    fn check_owner(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Changes a directory, so that the next sync has something to do: one that is called again after it has failed, or of what another
+    /// process left, may succeed and have done nothing. A name is made and removed.
+    fn stir(&self, directory: &Path) -> io::Result<()> {
+        let path = directory.join(STIR);
+        match self.create(&path) {
+            Ok(made) => drop(made),
+            // Another is at it, or died at it: to remove it is a change too.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        match self.remove(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 
     /// Opens a file to lock it; makes an empty one if there is none.
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>>;
@@ -148,13 +185,96 @@ impl Input for File {
     }
 }
 
+/// For how long a lock is waited for. It is held for a few writes; a disk that takes longer for them is one to look at.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Tries until it is locked, but not for longer than this.
+fn patiently(
+    file: &File,
+    patience: Duration,
+    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match try_lock(file) {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if begin.elapsed() >= patience {
+            let who = lock_holder(file).map_or_else(
+                || "another process".to_owned(),
+                |process| format!("process {process}"),
+            );
+            let why = format!("{who} has kept it locked for {} s", patience.as_secs());
+            return Err(io::Error::new(ErrorKind::TimedOut, why));
+        }
+        nap(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The process that holds a lock on a file, where the system says so.
+#[cfg(unix)]
+fn lock_holder(file: &File) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = file.metadata().ok()?.ino().to_string();
+    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let held = words.get(1) == Some(&"FLOCK");
+        let this = words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode);
+        if held && this { words.get(4)?.parse().ok() } else { None }
+    })
+}
+
+#[cfg(not(unix))]
+fn lock_holder(_: &File) -> Option<u64> {
+    None
+}
+
+/// Whether a directory of this owner is another's, for a process of this user: `root` is trusted, and trusts.
+fn is_foreign(owner: u32, mine: u32) -> bool {
+    owner != mine && owner != 0 && mine != 0
+}
+
+/// Options that make a file its owner's alone.
+fn private() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes a new file to append to that is its owner's alone.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    private().append(true).create_new(true).open(path)
+}
+
+/// Makes a directory that is its owner's alone, and with the same modes those that lead to it, as far as they are not there.
+pub(crate) fn make_private_directories(path: &Path) -> io::Result<()> {
+    private_directory().recursive(true).create(path)
+}
+
+fn private_directory() -> fs::DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
 impl LockFile for File {
     fn lock(&self) -> io::Result<()> {
-        Self::lock(self)
+        patiently(self, PATIENCE, Self::try_lock)
     }
 
     fn lock_shared(&self) -> io::Result<()> {
-        Self::lock_shared(self)
+        patiently(self, PATIENCE, Self::try_lock_shared)
     }
 
     fn unlock(&self) -> io::Result<()> {
@@ -164,6 +284,10 @@ impl LockFile for File {
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(private().write(true).create_new(true).open(path)?))
+    }
+
+    fn create_public(&self, path: &Path) -> io::Result<Box<dyn Output>> {
         Ok(Box::new(OpenOptions::new().write(true).create_new(true).open(path)?))
     }
 
@@ -172,6 +296,11 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>> {
+        // To open a pipe may wait for ever, and what a device gives may have no end.
+        let kind = fs::metadata(path)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no plain file"));
+        }
         Ok(Box::new(File::open(path)?))
     }
 
@@ -209,7 +338,26 @@ impl Files for Disk {
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
+        private_directory().create(path)
+    }
+
+    fn make_public_directory(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
+    }
+
+    #[cfg(unix)]
+    fn check_owner(&self, directory: &Path) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        // Whose this process is, where the system shows it as a directory.
+        let Ok(mine) = fs::metadata("/proc/self") else { return Ok(()) };
+        let (owner, mine) = (fs::metadata(directory)?.uid(), mine.uid());
+        if !is_foreign(owner, mine) {
+            return Ok(());
+        }
+        let why = format!(
+            "it belongs to user {owner}, and this process is user {mine}'s: run it as {owner}, or name a directory of its own"
+        );
+        Err(io::Error::new(ErrorKind::PermissionDenied, why))
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -218,13 +366,13 @@ impl Files for Disk {
 
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {
         // The file is empty and stays so: that it was once there need not be durable.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = private().write(true).create(true).truncate(false).open(path)?;
         Ok(Box::new(file))
     }
 
     fn register(&self, path: &Path, text: &str) -> io::Result<Box<dyn Send>> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        file.lock()?;
+        let mut file = private().write(true).create_new(true).open(path)?;
+        LockFile::lock(&file)?;
         file.write_all(text.as_bytes())?;
         Ok(Box::new(file))
     }
@@ -239,7 +387,8 @@ impl Files for Disk {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => {
                 let mut said = Vec::new();
-                file.read_to_end(&mut said)?;
+                // It is a line or two, whatever is there.
+                (&mut file).take(4096).read_to_end(&mut said)?;
                 Ok(Some(String::from_utf8_lossy(&said).into_owned()))
             }
             Err(TryLockError::Error(error)) => Err(error),
@@ -252,5 +401,74 @@ impl Files for Disk {
 
     fn identity(&self) -> String {
         random_identity()
+    }
+}
+
+#[cfg(all(test, unix, not(snapline_loom)))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_its_owners_alone_unless_it_is_for_others() {
+        let place = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| place.path().join(name);
+        drop(Disk.create(&at("file")).expect("makes"));
+        drop(Disk.open_lock(&at("lock")).expect("makes"));
+        drop(Disk.register(&at("owner"), "process 1").expect("makes"));
+        drop(create_private(&at("trace")).expect("makes"));
+        Disk.make_directory(&at("directory")).expect("makes");
+        make_private_directories(&at("some/more")).expect("makes");
+        drop(Disk.create_public(&at("public")).expect("makes"));
+        Disk.make_public_directory(&at("shared")).expect("makes");
+        fs::write(at("theirs"), "").expect("writes");
+        fs::create_dir(at("their")).expect("makes");
+        let mode = |name: &str| {
+            let found = fs::metadata(at(name)).expect("it is there");
+            found.permissions().mode() & 0o777
+        };
+        for name in ["file", "lock", "owner", "trace"] {
+            assert_eq!(mode(name), 0o600 & mode(name), "{name}");
+        }
+        for name in ["directory", "some", "some/more"] {
+            assert_eq!(mode(name), 0o700 & mode(name), "{name}");
+        }
+        assert_eq!([mode("public"), mode("shared")], [mode("theirs"), mode("their")]);
+    }
+
+    #[test]
+    fn a_lock_is_not_waited_for_for_ever_and_its_holder_is_named() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("lock");
+        let _holder = Disk.open_lock(&path).and_then(|file| file.lock().map(|()| file));
+        let file = File::open(&path).expect("it is there");
+        for shared in [false, true] {
+            let try_lock =
+                |file: &File| if shared { file.try_lock_shared() } else { file.try_lock() };
+            let error =
+                patiently(&file, Duration::from_millis(20), try_lock).expect_err("it is held");
+            assert_eq!(error.kind(), ErrorKind::TimedOut);
+            let me = format!("process {}", process::id());
+            let text = error.to_string();
+            assert!(text.contains(&me) || text.contains("another process"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_not_read() {
+        let error = Disk.open(Path::new("/dev/zero")).err().expect("it has no end");
+        assert_eq!(error.to_string(), "it is no plain file");
+    }
+
+    #[test]
+    fn a_directory_is_anothers_unless_root_is_one_of_the_two() {
+        for (owner, mine, foreign) in
+            [(1, 1, false), (1, 2, true), (0, 2, false), (2, 0, false), (0, 0, false)]
+        {
+            assert_eq!(is_foreign(owner, mine), foreign, "{owner} {mine}");
+        }
+        let place = tempfile::tempdir().expect("a directory");
+        Disk.check_owner(place.path()).expect("it is our own");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use snapline::protocol::ids::{Attempt, CheckpointId};
 use snapline::protocol::retention::{Plan, Roots, plan};
-use snapline::store::{LocalStore, Store, StoreError, Takeover, inventory};
+use snapline::store::{LocalStore, Store, StoreError, Takeover, inventory, lost};
 
 use crate::args::GcArgs;
 use crate::overview::{self, Owner, failure};
@@ -61,6 +61,12 @@ fn decide(store: &LocalStore, retain: usize) -> Result<Plan, Failure> {
 
 /// The newest checkpoint, and those whose transactions it does not know to be committed.
 fn unresolved(store: &LocalStore) -> Result<Vec<CheckpointId>, Failure> {
+    // SPEC 7.6: it may be put back, and then needs its blobs.
+    if let Some((checkpoint, error)) = lost(store).map_err(|error| failure(&error))? {
+        return Err(Failure::Damaged(format!(
+            "nothing may be deleted, since checkpoint {checkpoint} was complete, and its manifest is gone: {error}"
+        )));
+    }
     let Some(newest) = store.manifests().map_err(|error| failure(&error))?.pop() else {
         return Ok(Vec::new());
     };

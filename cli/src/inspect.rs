@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use snapline::protocol::ids::CheckpointId;
 use snapline::state::{Kind, Root, StateError, to_json};
-use snapline::store::{LocalStore, Manifest, Store, StoreError};
+use snapline::store::{LocalStore, Manifest, Store, StoreError, lost};
 
 use crate::args::InspectArgs;
 use crate::overview::{self, Owner, Pending, failure, subtasks};
@@ -136,6 +136,16 @@ fn look(
         }
         overview.checkpoints.push(row);
     }
+    // SPEC 7.6
+    if let Some((checkpoint, error)) = known_lost(store, &overview)? {
+        let why =
+            format!("checkpoint {checkpoint} was complete, and its manifest is gone: {error}");
+        if overview.defects.is_none() {
+            wrong.push(why.clone());
+        }
+        let checkpoint = checkpoint.get();
+        overview.checkpoints.push(Row { checkpoint, known: None, unreadable: Some(why) });
+    }
     if let Some(newest) = newest {
         overview.job = Some(newest.job.clone());
         overview.operators = operators(&newest);
@@ -150,12 +160,23 @@ fn look(
     Ok(overview)
 }
 
+/// The checkpoint that is lost, if one is; where there are defects the fence may be one of them.
+fn known_lost(
+    store: &LocalStore,
+    overview: &Overview,
+) -> Result<Option<(CheckpointId, StoreError)>, Failure> {
+    match lost(store) {
+        Err(_) if overview.defects.as_ref().is_some_and(|defects| !defects.is_empty()) => Ok(None),
+        found => found.map_err(|error| failure(&error)),
+    }
+}
+
 const fn is_missing(error: &StoreError) -> bool {
     matches!(error, StoreError::Missing { .. })
 }
 
 fn known(manifest: &Manifest) -> Known {
-    let written_at = SystemTime::UNIX_EPOCH + Duration::from_millis(manifest.written_at);
+    let written_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(manifest.written_at));
     let blobs = manifest.snapshots.iter().flat_map(|snapshot| &snapshot.blobs);
     let blobs: std::collections::BTreeSet<_> = blobs.map(|blob| blob.id).collect();
     Known {
@@ -163,7 +184,10 @@ fn known(manifest: &Manifest) -> Known {
         ended: manifest.ended,
         attempt: manifest.attempt.to_string(),
         // A clock that was set back makes it new, not old.
-        age_seconds: SystemTime::now().duration_since(written_at).unwrap_or_default().as_secs(),
+        age_seconds: written_at
+            .and_then(|written_at| SystemTime::now().duration_since(written_at).ok())
+            .unwrap_or_default()
+            .as_secs(),
         written_bytes: manifest.snapshots.iter().map(|snapshot| snapshot.written).sum(),
         reused_bytes: manifest.snapshots.iter().map(|snapshot| snapshot.reused).sum(),
         blobs: blobs.len(),

@@ -12,6 +12,8 @@ pub struct Terminal<'a> {
     rewrites: bool,
     colour: bool,
     stop: Arc<AtomicBool>,
+    /// Whether the command looks at that.
+    heeds: Arc<AtomicBool>,
 }
 
 impl<'a> Terminal<'a> {
@@ -24,7 +26,14 @@ impl<'a> Terminal<'a> {
         stop: Arc<AtomicBool>,
     ) -> Self {
         let open = |to| Pipe { to, closed: false, guarded: false };
-        Self { out: open(out), err: open(err), rewrites, colour: false, stop }
+        Self {
+            out: open(out),
+            err: open(err),
+            rewrites,
+            colour: false,
+            stop,
+            heeds: Arc::default(),
+        }
     }
 
     /// Says whether results may be coloured: they go to a terminal, and its user did not ask for none.
@@ -75,15 +84,23 @@ impl<'a> Terminal<'a> {
         self.rewrites
     }
 
-    /// The flag that Ctrl-C raises.
+    /// Whether the command looks at [`Self::stop`], and ends by itself. One that does not may be ended at any time.
+    #[must_use]
+    pub fn heeds(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.heeds)
+    }
+
+    /// The flag that Ctrl-C and a termination signal raise.
     #[must_use]
     pub fn stop(&self) -> Arc<AtomicBool> {
+        self.heeds.store(true, Ordering::Relaxed);
         Arc::clone(&self.stop)
     }
 
     /// Whether Ctrl-C was pressed.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
+        self.heeds.store(true, Ordering::Relaxed);
         self.stop.load(Ordering::Relaxed)
     }
 

@@ -102,3 +102,45 @@ fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     snapline(&["settings"]).is(2, &["FILE"]);
     snapline(&["settings", "--list"]).is(0, &["| `checkpoint_interval` |", "| `restart` |"]);
 }
+
+/// A command that waits for input that never comes, and looks at no flag, ends when it is told to: the first time.
+#[cfg(unix)]
+#[test]
+fn every_command_ends_on_a_termination_signal() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+    for (number, signal) in ["-TERM", "-INT"].into_iter().enumerate() {
+        let pipe = scratch(&format!("never-{number}"));
+        let _ = std::fs::remove_file(&pipe);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("it is a program").success());
+        let mut child = common::command(&["settings", &pipe])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        // It opens when the command has opened the other end: its handler is there, and it reads.
+        let (sender, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            sender.send(std::fs::OpenOptions::new().write(true).open(&pipe))
+        });
+        let end = opened.recv_timeout(Duration::from_secs(30)).expect("the command reads it");
+        let end = end.expect("it opens");
+        let sent =
+            std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(sent.expect("it is a program").success());
+        let begin = Instant::now();
+        let status = loop {
+            match child.try_wait().expect("it is a child") {
+                Some(status) => break status,
+                None if begin.elapsed() > Duration::from_secs(30) => {
+                    child.kill().expect("it is a child");
+                    panic!("{signal} did not end it");
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert_eq!(status.code(), Some(3), "as what was stopped ends");
+        drop(end);
+    }
+}

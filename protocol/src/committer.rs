@@ -132,6 +132,12 @@ impl Committer {
         matches!(self.phase, Phase::Running)
     }
 
+    /// The newest checkpoint that it has leave to commit: at its start, the one that was restored (SPEC 7.7).
+    #[must_use]
+    pub fn permitted(&self) -> Option<CheckpointId> {
+        self.permit.map(|permit| permit.checkpoint())
+    }
+
     /// The committables that belong into a snapshot taken now (SPEC 6.3).
     #[must_use]
     pub fn pending(&self) -> &[TxnId] {

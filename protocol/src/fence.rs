@@ -9,10 +9,10 @@ use crate::{Verdict, Why};
 #[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Claimant(pub u64);
 
-/// The durable record a store keeps of its owner: the latest term, and the ids given out to it.
+/// The durable record a store keeps of its owner: the latest term, the ids given out to it, and how far its checkpoints have come.
 ///
 /// A store changes it, and compares it, in one atomic step with the write that asks (SPEC 2.6). Garbage collection never deletes it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fence {
     /// The latest term that claimed the store.
@@ -21,11 +21,29 @@ pub struct Fence {
     pub claimant: Claimant,
     /// The first checkpoint id that nobody was given.
     pub until: CheckpointId,
+    /// The newest checkpoint known to be complete; its manifest, or a newer one, is in the store as long as nothing is lost (SPEC 7.6).
+    /// `None`: none was, or the store remembers none.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub completed: Option<CheckpointId>,
+}
+
+impl core::fmt::Debug for Fence {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { term, claimant, until, completed } = self;
+        let mut shown = f.debug_struct("Fence");
+        shown.field("term", term).field("claimant", claimant).field("until", until);
+        // Where none is remembered, as in the models, there is nothing to show.
+        if let Some(completed) = completed {
+            shown.field("completed", completed);
+        }
+        shown.finish()
+    }
 }
 
 impl Default for Fence {
     fn default() -> Self {
-        Self { term: Term::new(0), claimant: Claimant(0), until: CheckpointId::FIRST }
+        let (term, claimant) = (Term::new(0), Claimant(0));
+        Self { term, claimant, until: CheckpointId::FIRST, completed: None }
     }
 }
 
@@ -74,7 +92,7 @@ impl Fence {
             return Err(Fenced { by: self.term });
         }
         let first = self.until;
-        *self = Self { term, claimant, until: first.plus(block) };
+        *self = Self { term, claimant, until: first.plus(block), completed: self.completed };
         Ok(first)
     }
 
@@ -86,6 +104,11 @@ impl Fence {
         self.admit(term)?;
         self.until = self.until.max(until);
         Ok(())
+    }
+
+    /// Notes that a checkpoint is complete. Its manifest is durable before (SPEC 7.6); an older one changes nothing.
+    pub fn complete(&mut self, checkpoint: CheckpointId) {
+        self.completed = self.completed.max(Some(checkpoint));
     }
 }
 

@@ -17,9 +17,11 @@ pub enum Health {
     Unreadable,
     /// The manifest is whole, a blob it needs is missing or wrong.
     Damaged,
+    /// The store knows that the checkpoint was complete, and its manifest is gone (SPEC 7.6).
+    Missing,
 }
 
-/// One manifest that was found.
+/// One manifest that was found, or is known to be missing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Found {
@@ -53,7 +55,7 @@ pub struct Facts {
     pub mine: Term,
     /// The term in the store's fence.
     pub fence: Term,
-    /// Every manifest found, in any order.
+    /// Every manifest found, and the one that must be there and is not (SPEC 7.6), in any order.
     pub manifests: Vec<Found>,
     /// What the user allows.
     pub policy: Policy,
@@ -132,12 +134,59 @@ impl fmt::Display for RecoveryError {
 
 impl core::error::Error for RecoveryError {}
 
+/// A sink has committed what the checkpoint that is restored does not know of: a newer one was complete, and is lost (SPEC 7.7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Outrun {
+    /// The checkpoint of the newest transaction that the sink has committed.
+    pub committed: CheckpointId,
+    /// The checkpoint that is restored; `None`: the job starts from the beginning.
+    pub restored: Option<CheckpointId>,
+}
+
+impl fmt::Display for Outrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { committed, restored } = self;
+        write!(
+            f,
+            "the sink has committed the output of checkpoint {committed}, so a checkpoint as new as that was complete, and "
+        )?;
+        match restored {
+            Some(restored) => write!(f, "the newest that the store has is {restored}")?,
+            None => f.write_str("the store has none")?,
+        }
+        f.write_str(
+            ": checkpoints are gone from the store, or it is another one. Put them back; or allow an older checkpoint and accept \
+             that output committed since is written again; or begin with an output of its own",
+        )
+    }
+}
+
+impl core::error::Error for Outrun {}
+
+/// Whether a sink that has committed the output of `committed` may begin from `restored` (SPEC 7.7).
+///
+/// # Errors
+/// [`Outrun`] if it has committed more than that, and falling back to an older checkpoint was not allowed.
+pub fn keeps_up(
+    restored: Option<CheckpointId>,
+    committed: Option<CheckpointId>,
+    policy: Policy,
+) -> Result<(), Outrun> {
+    match committed {
+        Some(committed) if restored < Some(committed) && !policy.allow_older => {
+            Err(Outrun { committed, restored })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Health {
     const fn what(self) -> &'static str {
         match self {
             Self::Whole => "whole",
             Self::Unreadable => "its manifest is unreadable",
             Self::Damaged => "a blob of it is missing or damaged",
+            Self::Missing => "it was complete, and its manifest is gone",
         }
     }
 }

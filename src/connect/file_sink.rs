@@ -57,11 +57,11 @@ pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Pla
 #[cfg(feature = "formats")]
 pub use self::encode::{CsvEncoder, JsonEncoder};
 use self::layout::{Layout, Part};
-use self::marker::Marker;
+use self::marker::{Durable, Marker};
 #[cfg(feature = "parquet")]
 pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
-use self::writer::Rolling;
+use self::writer::{Closed, Rolling};
 use super::compress::Compression;
 #[cfg(feature = "formats")]
 use super::decode::{Csv, JsonLines};
@@ -201,7 +201,8 @@ impl<T, E> FileSink<T, E> {
     }
 
     /// Ends a file when it has so many bytes, compressed, and begins the next. It is looked behind each batch of records, so that a file is
-    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
+    /// longer by up to one batch, and what is gathered before it is compressed counts as it is. A transaction has at most 100,000 files: the last
+    /// takes what is left.
     ///
     /// # Panics
     /// If it is zero.
@@ -251,10 +252,12 @@ where
             return Err(ConnectError::BadName { what, name, why }.into());
         }
         layout.place = disk::claim(&layout)?;
-        let marker = Marker::read(&layout.files, layout.own_marker(context.index))?;
-        let (encoder, newest) = (self.encode.encoder(), marker.newest());
-        let writer = FileWriter::new(layout.clone(), encoder, compression, self.rolling, newest);
-        Ok((writer, FileCommitter::new(layout)))
+        let own = layout.own_marker(context.index);
+        let newest = Marker::read(&layout.files, own, &Durable::new())?.newest();
+        let (encoder, closed) = (self.encode.encoder(), Closed::default());
+        let (place, unsynced) = (layout.clone(), Arc::clone(&closed));
+        let writer = FileWriter::new(place, encoder, compression, self.rolling, newest, unsynced);
+        Ok((writer, FileCommitter::new(layout, closed)))
     }
 }
 

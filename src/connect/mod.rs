@@ -370,6 +370,16 @@ pub trait SinkCommitter: Send + 'static {
     /// Any: the task fails with it.
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, Self::Committable)>, BoxError>;
 
+    /// The newest transaction that this subtask is known to have committed, in whichever attempt; `None` if none is, or none is kept note
+    /// of. Asked once, after the fence. One that is newer than the checkpoint restored shows that newer checkpoints are lost, and the job
+    /// fails rather than write their output twice (SPEC 7.7).
+    ///
+    /// # Errors
+    /// Any: the task fails with it.
+    fn committed(&mut self) -> Result<Option<TxnId>, BoxError> {
+        Ok(None)
+    }
+
     /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed by any process, whatever crashes (SPEC 6.2).
     ///
     /// # Errors

@@ -255,6 +255,7 @@ impl JobConfig {
         most("max_concurrent_checkpoints", self.max_concurrent as u64, 1_000)?;
         most("retained_checkpoints", self.retained as u64, 100_000)?;
         most("upload_threads", self.upload_threads as u64, 1_024)?;
+        // Ids are counted on from there for as long as the job lives (SPEC 13.10).
         most("id_block", self.id_block, 1 << 32)?;
         if let Restart::Exponential { factor, .. } = self.restart
             && !(factor.is_finite() && factor >= 1.0)

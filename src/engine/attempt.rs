@@ -7,7 +7,7 @@ use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, Committer};
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
 use snapline_protocol::message::CommitPermit;
-use snapline_protocol::recovery::Decision;
+use snapline_protocol::recovery::{Decision, Policy};
 use snapline_protocol::topology::Role;
 
 use super::Notice;
@@ -136,6 +136,10 @@ fn seat(
         addresses: Vec::new(),
         gauges: Vec::new(),
     };
+    // A planted fault is to be found by what it does.
+    let forgets = planted!(hosting.platform, StartsFromNothing)
+        || planted!(hosting.platform, OlderRestored)
+        || planted!(hosting.platform, StopsIgnored);
     let mut opens: Vec<Vec<OpenTask>> = seats.iter().map(|_| Vec::new()).collect();
     for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
         let worker = subtask.index % seats.len();
@@ -206,6 +210,10 @@ fn seat(
                 over: Arc::clone(&over),
                 platform: hosting.platform.clone(),
                 sizing: spec.sizing,
+                policy: Policy {
+                    allow_older: spec.config.allow_older || forgets,
+                    resume_from: None,
+                },
             },
             gauges,
         };

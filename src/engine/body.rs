@@ -131,10 +131,17 @@ pub(crate) trait Body: Send {
 /// A job for another thread, done behind those of the same task that were handed over before.
 pub(crate) type Deed<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
 
+/// Whether a prepared transaction is to be rolled back.
+pub(crate) type IsOrphan = Box<dyn Fn(&TxnId) -> bool + Send>;
+
+/// Whether a sink that has committed this transaction may begin.
+pub(crate) type KeepsUp = Box<dyn Fn(Option<TxnId>) -> Result<(), BoxError> + Send>;
+
 /// A sink's side of two-phase commit, without the types of its committables.
 pub(crate) trait Transactions: Send {
-    /// Fences off earlier attempts and rolls back each prepared transaction that the rule names (SPEC 6.4).
-    fn roll_back_orphans(&mut self, is_orphan: Box<dyn Fn(&TxnId) -> bool + Send>) -> Deed<()>;
+    /// Fences off earlier attempts and rolls back each prepared transaction that the first rule names (SPEC 6.4); nothing if the second
+    /// refuses what was committed (SPEC 7.7).
+    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> Deed<()>;
 
     /// Ends the open transaction; the deed prepares it.
     fn close(&mut self, txn: TxnId) -> Result<Deed<()>, BoxError>;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::TxnId;
+use snapline_protocol::recovery::keeps_up;
 use snapline_protocol::{Machine, Out};
 
 use super::body::{Body, Deed, Transactions};
@@ -11,7 +12,7 @@ use super::failure::guarded;
 use super::lanes::{Job, Work};
 use super::platform::planted;
 use super::task::{Links, News, Task};
-use crate::error::BoxError;
+use crate::error::{BoxError, Permanent};
 use crate::sync::{Arc, Ordering};
 use crate::trace::What;
 
@@ -81,6 +82,7 @@ impl Task {
     fn roll_back_orphans(&mut self) {
         let Some((config, committer)) = &self.committer else { return };
         let (config, committer) = (*config, committer.clone());
+        let restored = committer.permitted();
         let all = planted!(self.links.platform, HeldRolledBack);
         let (note, noted) = (self.noting(), self.noting());
         let is_orphan = Box::new(move |txn: &TxnId| {
@@ -88,7 +90,12 @@ impl Task {
             noted(What::Found { txn: *txn, orphan });
             orphan
         });
-        let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan);
+        let policy = self.links.policy;
+        let keeps_up = Box::new(move |committed: Option<TxnId>| {
+            let committed = committed.map(|txn| txn.checkpoint);
+            Ok(keeps_up(restored, committed, policy).map_err(Permanent::new)?)
+        });
+        let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan, keeps_up);
         let deed = Box::new(move || {
             roll_back()?;
             note(What::Fenced {});

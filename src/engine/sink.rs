@@ -6,7 +6,7 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 use snapline_protocol::message::Barrier;
 
-use super::body::{Body, Deed, Taken, Transactions};
+use super::body::{Body, Deed, IsOrphan, KeepsUp, Taken, Transactions};
 use crate::channel::{Message, Receiver};
 use crate::connect::{Progress, SinkCommitter, SinkWriter};
 use crate::dataflow::Ending;
@@ -99,11 +99,13 @@ where
     W::Committable: Clone + Send + 'static,
     C: SinkCommitter<Committable = W::Committable>,
 {
-    fn roll_back_orphans(&mut self, is_orphan: Box<dyn Fn(&TxnId) -> bool + Send>) -> Deed<()> {
+    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> Deed<()> {
         let (committer, attempt) = (Arc::clone(&self.committer), self.attempt);
         Box::new(move || {
             let mut committer = lock(&committer);
-            for (txn, committable) in committer.fence(attempt)? {
+            let prepared = committer.fence(attempt)?;
+            keeps_up(committer.committed()?)?;
+            for (txn, committable) in prepared {
                 if is_orphan(&txn) {
                     committer.roll_back(txn, &committable)?;
                 }

@@ -14,6 +14,7 @@ use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, CommitOutcome, Committer};
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::{Order, Persisted, Report, ToCoordinator, ToTask};
+use snapline_protocol::recovery::Policy;
 use snapline_protocol::{Machine, Out};
 
 use self::reading::Reading;
@@ -63,6 +64,8 @@ pub(crate) struct Links {
     pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
     pub(crate) recorder: Recorder,
+    /// What the user allows of a restore.
+    pub(crate) policy: Policy,
 }
 
 /// Who a task is.

@@ -164,7 +164,7 @@ enum Node {
 struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
-    /// A sync failed: what was written until then is forgotten by later ones, though they succeed.
+    /// A sync failed, or the file was closed before one: what was written until then is forgotten by later ones, though they succeed.
     dropped: bool,
 }
 
@@ -190,6 +190,8 @@ struct Image {
     names: u64,
     /// How often a name has changed.
     renames: u64,
+    /// Directories whose sync failed, and that have not changed since: later syncs do nothing, though they succeed.
+    dropped: BTreeSet<PathBuf>,
 }
 
 impl Image {
@@ -206,6 +208,12 @@ impl Image {
 
     fn make(&mut self, change: Change) {
         self.renames += 1;
+        let (Change::Add(path, _) | Change::Remove(path) | Change::Rename { from: path, .. }) =
+            &change;
+        self.dropped.retain(|directory| path.parent() != Some(directory));
+        if let Change::Rename { to, .. } = &change {
+            self.dropped.retain(|directory| to.parent() != Some(directory));
+        }
         Self::put(&mut self.seen, &change);
         self.pending.push(change);
     }
@@ -241,6 +249,9 @@ impl Image {
     }
 
     fn sync_names(&mut self, directory: &Path) {
+        if self.dropped.contains(directory) {
+            return;
+        }
         self.renames += 1;
         let inside = |path: &PathBuf| path.parent() == Some(directory);
         let mut left = Vec::new();
@@ -296,6 +307,7 @@ impl Image {
         (self.seen, self.durable) = (whole.clone(), whole);
         self.registered.clear();
         self.locked.clear();
+        self.dropped.clear();
     }
 }
 
@@ -482,6 +494,14 @@ impl Output for SimOutput {
             Fate::Dead => return Err(dead()),
         }
         Ok(())
+    }
+}
+
+impl Drop for SimOutput {
+    fn drop(&mut self) {
+        let mut disk = lock(&self.files.disk.0);
+        let file = &mut disk.files[self.number];
+        file.dropped |= file.seen != file.durable;
     }
 }
 

@@ -166,6 +166,12 @@ impl fmt::Display for StoreError {
                     ErrorKind::ReadOnlyFilesystem => {
                         write!(f, ". The file system is mounted read-only; mount it to write")
                     }
+                    ErrorKind::TimedOut => {
+                        write!(
+                            f,
+                            ". End the process that keeps it, or find out why its disk is slow"
+                        )
+                    }
                     ErrorKind::PermissionDenied => {
                         write!(f, ". Give this process leave to read and write there")
                     }

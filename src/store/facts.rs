@@ -18,9 +18,39 @@ const fn is_verdict(error: &StoreError) -> bool {
     )
 }
 
+/// The newest checkpoint that the store knows to be complete, if its manifest is gone and no newer one is there: with it is lost what the
+/// job has committed since the newest that is left (SPEC 7.6). What it fails with who asks for it. A store that remembers none, as earlier
+/// builds wrote, tells nothing.
+///
+/// # Errors
+/// [`StoreError`] if the fence cannot be read, or a listing fails: then nothing is known.
+pub fn lost(store: &dyn Store) -> Result<Option<(CheckpointId, StoreError)>, StoreError> {
+    let mut known = store.fence()?.completed;
+    loop {
+        let Some(completed) = known else { return Ok(None) };
+        if store.manifests()?.last() >= Some(&completed) {
+            return Ok(None);
+        }
+        let missing = match store.manifest(completed) {
+            Err(error @ StoreError::Missing { .. }) => error,
+            Ok(_) => return Ok(None),
+            // It is there, and was not when the rest was listed.
+            Err(error) if is_verdict(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // A job that runs may have completed the next, and deleted this one, between the looks.
+        let again = store.fence()?.completed;
+        if again == known {
+            return Ok(Some((completed, missing)));
+        }
+        known = again;
+    }
+}
+
 /// Reads what the store holds, for [`snapline_protocol::retention::plan`]. The roots must have been read before (SPEC 8.5).
 ///
-/// A manifest of a format version that this build does not know counts as unreadable: it stays, with all that it might need.
+/// A manifest of a format version that this build does not know counts as unreadable: it stays, with all that it might need. So does one that
+/// is [`lost`]: it may be put back.
 ///
 /// # Errors
 /// [`StoreError`] if a listing or a read fails: then nothing is known, and nothing may be deleted.
@@ -47,6 +77,8 @@ pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobR
             Err(error) => return Err(error),
         }
     }
+    // SPEC 8.4
+    inventory.unreadable.extend(lost(store)?.map(|(checkpoint, _)| checkpoint));
     let blobs = store.blobs()?;
     inventory.blobs = blobs.iter().map(|blob| blob.id).collect();
     Ok((inventory, blobs))
@@ -103,6 +135,12 @@ pub fn found(checkpoint: CheckpointId, manifest: Option<&Manifest>, health: Heal
     Found { checkpoint, kind, ended, health }
 }
 
+fn not_given_out(checkpoint: CheckpointId, until: CheckpointId) -> StoreError {
+    let what = format!("the manifest of checkpoint {checkpoint}");
+    let expected = format!("an id below {until}, the first that the fence has not given out");
+    StoreError::corrupt(what, expected, checkpoint.to_string())
+}
+
 /// Reads the facts for [`snapline_protocol::recovery::decide`], after the fence was raised (SPEC 7.1), and what is wrong with each
 /// manifest that is not whole.
 ///
@@ -124,15 +162,29 @@ pub fn recovery_facts(
     if facts.fence != mine {
         return Ok((facts, wrong));
     }
+    if let Some((checkpoint, error)) = lost(store)? {
+        // SPEC 7.6
+        facts.manifests.push(found(checkpoint, None, Health::Missing));
+        wrong.push((checkpoint, error));
+    }
+    let until = store.fence()?.until;
+    let decided = |facts: &Facts| !facts.manifests.is_empty() && !policy.allow_older;
     for checkpoint in store.manifests()?.into_iter().rev() {
-        let (manifest, health, error) = health(store, checkpoint)?;
+        if decided(&facts) {
+            break;
+        }
+        let (manifest, health, error) = match checkpoint < until {
+            true => health(store, checkpoint)?,
+            // SPEC 4.2: an id that nobody was given; the fence was set back, or the manifest is not a job's.
+            false => (None, Health::Unreadable, Some(not_given_out(checkpoint, until))),
+        };
         if manifest.is_none() && matches!(error, Some(StoreError::Missing { .. })) {
             // Deleted since the listing: as garbage, by one who is deposed (SPEC 8.1).
             continue;
         }
         facts.manifests.push(found(checkpoint, manifest.as_ref(), health));
         wrong.extend(error.map(|error| (checkpoint, error)));
-        if health == Health::Whole || !policy.allow_older {
+        if health == Health::Whole {
             break;
         }
     }

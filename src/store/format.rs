@@ -4,15 +4,27 @@ pub(crate) mod blob;
 
 use serde::de::DeserializeOwned;
 use snapline_protocol::fence::Fence;
-use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, IndexSet, SubtaskId, Term};
 
-use super::{Manifest, StoreError};
+use super::{Manifest, SnapshotRef, StoreError};
 
 /// The version of every format here, but for manifests with a seed.
 pub(crate) const VERSION: u32 = 1;
 
 /// The version of a manifest that has a seed of hashes. Who did not know of it would look for keys in other key groups than they are in.
 const SEEDED: u32 = 2;
+/// A longer text is not read, nor written: the manifest of a job of as many subtasks as there can be is a hundredth of it.
+pub(crate) const LONGEST_TEXT: u64 = 64 << 20;
+
+/// Checkpoint ids from here on are not taken for ones that were given out: at a thousand a second there are none in a hundred million years,
+/// and what is counted on from one below does not overflow.
+const IDS_END: u64 = 1 << 62;
+
+/// SPEC 14.2
+const MOST_KEY_GROUPS: u16 = 32768;
+
+/// A blob, or what a snapshot writes and shares, is never as long: sums of them do not overflow.
+const BYTES_END: u64 = 1 << 54;
 
 /// A longer first line is not looked for: in a file that lost its line ends it could be the whole file.
 const FIRST_LINE: usize = 96;
@@ -37,9 +49,27 @@ pub(crate) fn encode_fence(fence: &Fence) -> Vec<u8> {
     encode("fence", VERSION, fence)
 }
 
-/// Reads and verifies a fence.
+/// Reads and verifies a fence. A checksum shows that it is as it was written, not who wrote it: its numbers are bounded too.
 pub(crate) fn decode_fence(what: &str, bytes: &[u8]) -> Result<Fence, StoreError> {
-    decode(what, "fence", VERSION, bytes)
+    let fence: Fence = decode(what, "fence", VERSION, bytes)?;
+    check_fence(what, &fence)?;
+    Ok(fence)
+}
+
+/// Refuses a fence that could not be read again.
+pub(crate) fn check_fence(what: &str, fence: &Fence) -> Result<(), StoreError> {
+    let completed = fence.completed.map_or(0, CheckpointId::get);
+    for (name, found, end) in [
+        ("a term", fence.term.get().into(), u64::from(u32::MAX)),
+        ("ids given out", fence.until.get(), IDS_END),
+        ("a complete checkpoint", completed, IDS_END),
+    ] {
+        if found >= end {
+            let expected = format!("{name} below {end}");
+            return Err(StoreError::corrupt(what, expected, found.to_string()));
+        }
+    }
+    Ok(())
 }
 
 /// The content of a manifest's file (SPEC 13.5).
@@ -63,7 +93,51 @@ pub(crate) fn decode_manifest(
             format!("that of checkpoint {}", manifest.checkpoint),
         ));
     }
-    Ok(manifest)
+    match out_of_range(&manifest) {
+        Some((expected, found)) => Err(StoreError::corrupt(what, expected, found)),
+        None => Ok(manifest),
+    }
+}
+
+/// A number of a manifest that no job can have written: what is in its place, and what it is.
+fn out_of_range(manifest: &Manifest) -> Option<(String, String)> {
+    let wrong =
+        |expected: String, found: &dyn std::fmt::Display| Some((expected, found.to_string()));
+    let most = IndexSet::CAPACITY;
+    if manifest.checkpoint.get() >= IDS_END {
+        return wrong(format!("a checkpoint below {IDS_END}"), &manifest.checkpoint);
+    }
+    if !(1..=MOST_KEY_GROUPS).contains(&manifest.key_groups) {
+        return wrong(format!("1 to {MOST_KEY_GROUPS} key groups"), &manifest.key_groups);
+    }
+    for operator in &manifest.operators {
+        if operator.parallelism > most {
+            let expected = format!("`{}` with at most {most} subtasks", operator.name);
+            return wrong(expected, &operator.parallelism);
+        }
+    }
+    // Each is bounded: with a text's length they do not overflow.
+    let subtasks: usize = manifest.operators.iter().map(|operator| operator.parallelism).sum();
+    if subtasks > most {
+        return wrong(format!("at most {most} subtasks in all"), &subtasks);
+    }
+    if manifest.snapshots.len() != subtasks {
+        return wrong(format!("snapshots of {subtasks} subtasks"), &manifest.snapshots.len());
+    }
+    for SnapshotRef { subtask, root, blobs, written, reused } in &manifest.snapshots {
+        let lengths = blobs.iter().map(|blob| blob.length);
+        if let Some(bytes) = lengths.chain([*written, *reused]).find(|&bytes| bytes >= BYTES_END) {
+            return wrong(format!("less than {BYTES_END} bytes for {subtask:?}"), &bytes);
+        }
+        let length = blobs.iter().find(|blob| blob.id == root.blob).map_or(0, |blob| blob.length);
+        // A root in no blob of the snapshot's is told where the blobs are verified.
+        let end = root.offset.checked_add(root.length);
+        if length > 0 && end.is_none_or(|end| end > length) {
+            let expected = format!("the root of {subtask:?} within its blob of {length} bytes");
+            return wrong(expected, &format!("{} bytes at {}", root.length, root.offset));
+        }
+    }
+    None
 }
 
 fn encode<T: serde::Serialize>(kind: &str, version: u32, value: &T) -> Vec<u8> {
@@ -184,12 +258,15 @@ pub(crate) fn parse_blob_name(name: &str) -> Option<BlobId> {
 mod tests {
     use proptest::prelude::*;
     use snapline_protocol::fence::Claimant;
+    use snapline_protocol::message::CheckpointKind;
 
     use super::*;
+    use crate::store::{BlobRef, OperatorRef, Section};
 
     fn fence() -> Fence {
         let until = CheckpointId::new(9).expect("not zero");
-        Fence { term: Term::new(3), claimant: Claimant(u64::MAX), until }
+        let completed = CheckpointId::new(8);
+        Fence { term: Term::new(3), claimant: Claimant(u64::MAX), until, completed }
     }
 
     #[test]
@@ -230,31 +307,16 @@ mod tests {
         assert!(matches!(error, StoreError::Version { found: 2, known: 1, .. }), "{error}");
     }
 
-    fn manifest(hash_seed: Option<u64>) -> Manifest {
-        let checkpoint = CheckpointId::new(7).expect("not zero");
-        Manifest {
-            checkpoint,
-            attempt: Attempt { term: Term::new(3), number: 1 },
-            kind: snapline_protocol::message::CheckpointKind::Periodic,
-            ended: false,
-            written_at: 1,
-            job: "job".to_owned(),
-            key_groups: 128,
-            hash_seed,
-            operators: Vec::new(),
-            snapshots: Vec::new(),
-        }
-    }
-
     #[test]
     fn a_manifest_without_a_seed_is_as_it_was_before_there_were_any() {
-        let read = |bytes: &[u8]| decode_manifest("it", manifest(None).checkpoint, bytes);
+        let seeded = |hash_seed| Manifest { hash_seed, ..manifest() };
+        let read = |bytes: &[u8]| decode_manifest("it", manifest().checkpoint, bytes);
         for (seed, version) in [(None, 1), (Some(0), 2), (Some(u64::MAX), 2)] {
-            let bytes = encode_manifest(&manifest(seed));
+            let bytes = encode_manifest(&seeded(seed));
             assert!(bytes.starts_with(format!("snapline-manifest {version} ").as_bytes()));
             let text = String::from_utf8(bytes.clone()).expect("a text");
             assert_eq!(text.contains("hash_seed"), seed.is_some(), "{text}");
-            assert_eq!(read(&bytes).expect("it is whole"), manifest(seed));
+            assert_eq!(read(&bytes).expect("it is whole"), seeded(seed));
         }
         let later = seal("manifest", 3, b"{}");
         let error = read(&later).expect_err("this build does not know it");
@@ -287,6 +349,65 @@ mod tests {
         assert_eq!(parse_manifest_name("7.manifest"), None);
         let seven = CheckpointId::new(7);
         assert_eq!(parse_manifest_name("00000000000000000007.manifest"), seven);
+    }
+
+    fn manifest() -> Manifest {
+        let (checkpoint, attempt) = (CheckpointId::FIRST, Attempt::first(Term::new(1)));
+        let id = BlobId { checkpoint, attempt, subtask: SubtaskId::new(0) };
+        let root = Section { blob: id, offset: 36, length: 4, checksum: 0 };
+        let blobs = vec![BlobRef { id, length: 60 }];
+        let subtask = SubtaskId::new(0);
+        Manifest {
+            checkpoint,
+            attempt,
+            kind: CheckpointKind::Periodic,
+            ended: false,
+            written_at: u64::MAX,
+            job: "job".to_owned(),
+            key_groups: 1,
+            hash_seed: None,
+            operators: vec![OperatorRef { name: "all".to_owned(), parallelism: 1 }],
+            snapshots: vec![SnapshotRef { subtask, root, blobs, written: 60, reused: 0 }],
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_job_has_are_refused_though_the_checksum_is_right() {
+        let read = |manifest: &Manifest| {
+            decode_manifest("it", manifest.checkpoint, &encode_manifest(manifest))
+        };
+        read(&manifest()).expect("it is as a job writes it");
+        type Change = fn(&mut Manifest);
+        let changes: [(&str, Change); 9] = [
+            ("256 subtasks", |it| it.operators[0].parallelism = 281_474_976_710_656),
+            ("256 subtasks", |it| it.operators[0].parallelism = usize::MAX),
+            ("subtasks in all", |it| {
+                it.operators[0].parallelism = 200;
+                it.operators.push(it.operators[0].clone());
+            }),
+            ("snapshots of 2", |it| it.operators[0].parallelism = 2),
+            ("key groups", |it| it.key_groups = 0),
+            ("key groups", |it| it.key_groups = u16::MAX),
+            ("bytes for", |it| it.snapshots[0].written = u64::MAX),
+            ("bytes for", |it| it.snapshots[0].blobs[0].length = u64::MAX),
+            ("within its blob", |it| it.snapshots[0].root.length = u64::MAX),
+        ];
+        for (word, change) in changes {
+            let mut wrong = manifest();
+            change(&mut wrong);
+            let error = read(&wrong).expect_err(word).to_string();
+            assert!(error.contains(word), "no `{word}` in: {error}");
+        }
+        let last = CheckpointId::new(u64::MAX).expect("not zero");
+        read(&Manifest { checkpoint: last, ..manifest() }).expect_err("an id of nobody's");
+        for wrong in [
+            Fence { term: Term::new(u32::MAX), ..fence() },
+            Fence { until: last, ..fence() },
+            Fence { completed: Some(last), ..fence() },
+        ] {
+            let error = decode_fence("it", &encode_fence(&wrong)).expect_err("out of range");
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod power;
 mod writer;
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use snapline_protocol::fence::{Claimant, Fence};
@@ -89,6 +90,8 @@ impl LocalStore {
         // Before anything is written, so that what is not ours stays as it is.
         layout.recognise()?;
         layout.make_directory()?;
+        let owned = layout.files.check_owner(&layout.dir);
+        owned.map_err(|error| StoreError::io(format!("using {}", layout.dir.display()), error))?;
         let guard = Guard::open(&*layout.files, layout.lock(), || {
             // Once more: another process may have made the store while this one waited.
             if layout.recognise()? {
@@ -162,7 +165,18 @@ impl Inner {
     }
 
     fn put_fence(&self, fence: &Fence) -> Result<(), StoreError> {
-        self.layout.put(&self.layout.fence(), &format::encode_fence(fence))
+        let path = self.layout.fence();
+        format::check_fence(&path.display().to_string(), fence)?;
+        self.layout.put(&path, &format::encode_fence(fence))
+    }
+
+    /// Notes in the fence that a checkpoint is complete. The caller holds the guard, and its manifest is durable (SPEC 7.6).
+    fn complete(&self, mut fence: Fence, checkpoint: CheckpointId) -> Result<(), StoreError> {
+        if fence.completed >= Some(checkpoint) {
+            return Ok(());
+        }
+        fence.complete(checkpoint);
+        self.put_fence(&fence)
     }
 
     /// Registers the owner of a term, raises the fence, and deposes whoever was there, in this order: at no moment is the term in the
@@ -187,7 +201,7 @@ impl Inner {
         let directories = [self.layout.blobs(), self.layout.checkpoints()];
         let skipped = if planted!(self.layout.files, ClaimWithoutSync) { 2 } else { 0 };
         for directory in directories.into_iter().skip(skipped) {
-            self.layout.sync(&directory).map_err(behind_the_effect)?;
+            self.layout.sync_anew(&directory).map_err(behind_the_effect)?;
         }
         Ok(())
     }
@@ -236,6 +250,12 @@ impl Store for LocalStore {
         let mut fence = self.fence()?;
         let owner_before = owner::of_term(fence.term);
         let first = fence.claim(term, claimant, block)?;
+        // SPEC 7.6: recovery builds on what it finds. What an earlier owner completed and died before it could note it is noted now.
+        // One of an id that nobody was given is not an owner's.
+        if let Some(newest) = self.manifests()?.into_iter().rev().find(|&newest| newest < first) {
+            self.inner.layout.sync_anew(&self.inner.layout.checkpoints())?;
+            fence.complete(newest);
+        }
         // SPEC 13.6: whoever has claimed it since this one opened it lives, or does not.
         if access.takeover == Takeover::Refuse
             && held.owner().name() != owner_before
@@ -280,18 +300,25 @@ impl Store for LocalStore {
         let unless_seen = behind_the_effect;
         // SPEC 2.6: the guard makes the comparison and the write one step.
         let _held = access.guard.hold().map_err(unless_seen)?;
-        self.fence().map_err(unless_seen)?.admit(term)?;
+        let fence = self.fence().map_err(unless_seen)?;
+        fence.admit(term)?;
         let path = self.inner.layout.manifest(manifest.checkpoint);
         let bytes = format::encode_manifest(manifest);
+        if bytes.len() as u64 > format::LONGEST_TEXT {
+            // It could not be read: so it is not complete.
+            let error = io::Error::from(io::ErrorKind::FileTooLarge);
+            return Err(StoreError::io(format!("writing {}", path.display()), error));
+        }
         match self.inner.read_manifest(manifest.checkpoint) {
-            Err(StoreError::Missing { .. }) => self.inner.layout.put(&path, &bytes),
+            Err(StoreError::Missing { .. }) => self.inner.layout.put(&path, &bytes)?,
             // That it can be seen does not make it durable. A second write answers for that.
             Ok(there) if there.same_content(manifest) => {
-                self.inner.layout.put(&path, &bytes).map_err(unless_seen)
+                self.inner.layout.put(&path, &bytes).map_err(unless_seen)?;
             }
-            Ok(_) => Err(StoreError::Exists { what: path.display().to_string() }),
-            Err(error) => Err(unless_seen(error)),
+            Ok(_) => return Err(StoreError::Exists { what: path.display().to_string() }),
+            Err(error) => return Err(unless_seen(error)),
         }
+        self.inner.complete(fence, manifest.checkpoint).map_err(unless_seen)
     }
 
     fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StoreError> {
@@ -334,19 +361,23 @@ impl Store for LocalStore {
             }
             layout.sync(&layout.blobs()).map_err(behind_the_effect)?;
         }
+        // Whoever removed what is not there may have failed to make that durable.
+        let mut all = !manifests.is_empty();
         {
             let _held = self.inner.access()?.guard.hold()?;
             self.fence()?.admit(term)?;
             self.inner.sweep(term)?;
             for &checkpoint in manifests {
-                layout.remove(&layout.manifest(checkpoint)).map_err(behind_the_effect)?;
+                let path = layout.manifest(checkpoint);
+                all &= layout.remove(&path).map_err(behind_the_effect)?;
             }
         }
         if manifests.is_empty() && blobs.is_empty() {
             return Ok(());
         }
         // SPEC 8.5: manifests first, durably. Even if there are none: an earlier deletion of them may have been cut short before this.
-        layout.sync(&layout.checkpoints()).map_err(behind_the_effect)?;
+        let sync = if all { Layout::sync } else { Layout::sync_anew };
+        sync(layout, &layout.checkpoints()).map_err(behind_the_effect)?;
         // SPEC 13.8: without the guard, so that no manifest waits for it. What is garbage stays garbage whoever owns the store (SPEC 8.1).
         for &id in blobs {
             layout.remove(&layout.blob(id)).map_err(behind_the_effect)?;

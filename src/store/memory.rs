@@ -99,15 +99,14 @@ impl Store for MemoryStore {
         let mut content = lock(&self.content);
         content.fence.admit(term)?;
         match content.manifests.entry(manifest.checkpoint) {
-            Entry::Vacant(place) => {
-                place.insert(manifest.clone());
-                Ok(())
-            }
-            Entry::Occupied(there) if there.get().same_content(manifest) => Ok(()),
+            Entry::Vacant(place) => _ = place.insert(manifest.clone()),
+            Entry::Occupied(there) if there.get().same_content(manifest) => {}
             Entry::Occupied(_) => {
-                Err(StoreError::Exists { what: name_of_manifest(manifest.checkpoint) })
+                return Err(StoreError::Exists { what: name_of_manifest(manifest.checkpoint) });
             }
         }
+        content.fence.complete(manifest.checkpoint);
+        Ok(())
     }
 
     fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StoreError> {

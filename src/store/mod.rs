@@ -12,7 +12,7 @@ mod witness;
 
 pub use error::StoreError;
 pub(crate) use facts::sized_inventory;
-pub use facts::{found, health, inventory, recovery_facts};
+pub use facts::{found, health, inventory, lost, recovery_facts};
 #[cfg(feature = "sim")]
 pub(crate) use format::parse_manifest_name as manifest_checkpoint;
 pub use local::{LocalStore, Takeover};
@@ -136,7 +136,8 @@ pub trait Store: Send + Sync + 'static {
     fn fence(&self) -> Result<Fence, StoreError>;
 
     /// Raises the fence ([`Fence::claim`]) and returns the first id reserved (SPEC 4.1). What earlier owners wrote and a read can see is
-    /// durable when it returns: recovery may build on all that it finds (SPEC 13.7).
+    /// durable when it returns: recovery may build on all that it finds (SPEC 13.7). The newest manifest that is there is noted in the fence
+    /// ([`Fence::complete`]), if it was not.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] if a later term, or another claimant of the same, holds it. [`StoreError::InUse`] from a store that
@@ -169,7 +170,8 @@ pub trait Store: Send + Sync + 'static {
     fn verify_blob(&self, blob: &BlobRef) -> Result<(), StoreError>;
 
     /// Puts a manifest if absent, under the fence: compared with `term` in one step with the write (SPEC 2.6). One that is there with the
-    /// same content counts as put, and is durable then; [`Manifest::written_at`] is not compared, since nothing is decided by it.
+    /// same content counts as put, and is durable then; [`Manifest::written_at`] is not compared, since nothing is decided by it. When the
+    /// manifest is durable, and not before, the store notes in its fence that the checkpoint is complete ([`Fence::complete`]).
     ///
     /// # Errors
     /// [`StoreError::Fenced`]; [`StoreError::Exists`] if another one has the name; [`StoreError::Corrupt`] if an unreadable one has it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use serde::Serialize;
 use snapline_protocol::ids::{Attempt, SubtaskId};
 
 use super::format::{Header, Line, What};
+use crate::files;
 use crate::sync::{Arc, Mutex, lock};
 
 /// Where a job's runs are recorded ([`crate::JobConfig::record`]).
@@ -101,10 +102,10 @@ impl Place {
     fn open(recording: &Recording, name: String) -> io::Result<Self> {
         match recording {
             Recording::Directory(directory) => {
-                std::fs::create_dir_all(directory)?;
+                files::make_private_directories(directory)?;
                 let path = directory.join(name);
                 // Its name is its own; one that is there is not ours to write to.
-                Ok(Self::File(OpenOptions::new().append(true).create_new(true).open(path)?))
+                Ok(Self::File(files::create_private(&path)?))
             }
             Recording::Memory(memory) => Ok(Self::Memory(memory.clone(), name)),
         }

@@ -63,6 +63,12 @@ impl Place {
         })
     }
 
+    #[cfg(unix)]
+    fn mode(&self, name: &str) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(self.at(name)).expect("it is there").permissions().mode() & 0o777
+    }
+
     fn lines(&self) -> Vec<String> {
         FileSink::read_committed(self.dir.path()).expect("readable")
     }
@@ -420,4 +426,50 @@ fn a_directory_of_the_first_version_is_given_its_name() {
         AlreadyCommitted
     );
     assert_eq!(fs::read_to_string(&owner).expect("there"), text, "once");
+}
+
+/// Output is for others to read, as the process's `umask` has it; what the sink keeps for itself is its owner's alone.
+#[cfg(unix)]
+#[test]
+fn committed_files_are_for_readers_and_the_rest_is_private() {
+    let place = Place::new();
+    fs::write(place.at("theirs"), "").expect("writes");
+    let [(one, committable), _] = place.two_prepared();
+    let mut committer = place.committer(attempt(1, 2));
+    assert_eq!(committer.commit(one, &committable).expect("answers"), Committed);
+    assert_eq!(place.mode(FIRST), place.mode("theirs"));
+    for name in ["", "/out", "/out/open", "/out/prepared", "/out/fence", "/out/LOCK", "/out/owner"]
+    {
+        let name = format!(".snapline{name}");
+        assert_eq!(place.mode(&name) & 0o077, 0, "{name}");
+    }
+    assert_eq!(place.mode(".snapline/out/committed-00") & 0o077, 0);
+}
+
+/// A name that a hostile hand gave to an empty file is a number of files: it is bounded before anything is made of it.
+#[test]
+fn a_name_of_four_billion_files_is_none_of_ours() {
+    let place = Place::new();
+    place.two_prepared();
+    for name in
+        ["part-out-00-00000003-t1a1r4294967295.txt.s3", "part-out-00-00000003-t1a1r100000.txt.s3"]
+    {
+        fs::write(place.at(&format!(".snapline/out/prepared/{name}")), "").expect("writes");
+    }
+    let (_, mut committer) = place.sink().open(&context(0, attempt(1, 2))).expect("opens");
+    assert_eq!(committer.fence(attempt(1, 2)).expect("fences").len(), 2);
+}
+
+/// SPEC 7.7
+#[test]
+fn a_sink_says_what_it_has_committed() {
+    let place = Place::new();
+    let [(one, first), (two, second)] = place.two_prepared();
+    let mut committer = place.committer(attempt(1, 2));
+    assert_eq!(committer.committed().expect("readable"), None);
+    for (name, committable) in [(one, first), (two, second)] {
+        committer.commit(name, &committable).expect("answers");
+        assert_eq!(committer.committed().expect("readable"), Some(name));
+    }
+    assert_eq!(place.committer(attempt(2, 1)).committed().expect("readable"), Some(two));
 }

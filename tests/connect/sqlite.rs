@@ -155,8 +155,10 @@ fn a_record_that_is_refused_stops_the_commit_until_it_fits() {
     let (_, mut committer) = mended.open(&context(0, attempt(1, 2))).expect("opens");
     committer.fence(attempt(1, 2)).expect("fences");
     let one = through_a_checkpoint(&one);
+    assert_eq!(committer.committed().expect("readable"), None);
     assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a", "b", "c"]);
+    assert_eq!(committer.committed().expect("readable"), Some(name), "SPEC 7.7");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Checkpoints that do not fit, are damaged, or were taken by an earlier version of the job.
 
 use serde::{Deserialize, Serialize};
-use snapline::connect::{Generator, MemorySink};
+use snapline::connect::{FileSink, Generator, MemorySink, read_committed};
 use snapline::protocol::ids::CheckpointId;
 use snapline::store::{LocalStore, MemoryStore, Store};
 use snapline::{
@@ -140,6 +140,92 @@ fn an_older_checkpoint_is_restored_if_that_is_allowed() {
     found.sort_unstable();
     found.dedup();
     assert!(found.into_iter().eq(0..count));
+}
+
+/// Runs a job that writes to files until it has taken some checkpoints, suspends it, and gives those that its store keeps.
+fn filed(directory: &std::path::Path) -> Vec<CheckpointId> {
+    let handle = numbers(None, FileSink::new(directory.join("out")), kept(directory));
+    until("some checkpoints are complete", || handle.status().completed >= 4);
+    handle.suspend();
+    assert_ended(wait(handle), Ended::Suspended);
+    let store = LocalStore::inspect(directory.join("checkpoints")).expect("a store");
+    store.manifests().expect("readable")
+}
+
+fn kept(directory: &std::path::Path) -> JobConfig {
+    config()
+        .directory(directory.join("checkpoints"))
+        .retained_checkpoints(3)
+        .resume(Resume::Suspended)
+}
+
+fn refused(directory: &std::path::Path) -> String {
+    let count = read_committed(directory.join("out")).expect("readable").len();
+    let again = numbers(5_000_000, FileSink::new(directory.join("out")), kept(directory));
+    let error = wait(again).expect_err("what it would write is there").to_string();
+    assert_eq!(read_committed(directory.join("out")).expect("readable").len(), count);
+    error
+}
+
+/// SPEC 7.6
+#[test]
+fn a_job_whose_newest_manifests_are_gone_does_not_begin_from_an_older_one_or_from_nothing() {
+    for lost in 1..=3 {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let there = filed(place.path());
+        assert_eq!(there.len(), 3);
+        let store = LocalStore::inspect(place.path().join("checkpoints")).expect("a store");
+        let newest = store.manifest_path(there[2]);
+        for &checkpoint in there.iter().rev().take(lost) {
+            std::fs::remove_file(store.manifest_path(checkpoint)).expect("it is there");
+        }
+        let error = refused(place.path());
+        let name = newest.display().to_string();
+        for word in [&*name, &there[2].to_string(), "its manifest is gone", "Put it back"] {
+            assert!(error.contains(word), "no `{word}` in: {error}");
+        }
+        let older = kept(place.path()).allow_older(true);
+        let again = numbers(None, FileSink::new(place.path().join("out")), older);
+        match lost {
+            3 => {
+                let error = wait(again).expect_err("there is none").to_string();
+                assert!(error.contains("no checkpoint up to"), "{error}");
+            }
+            _ => {
+                until("it runs", || again.status().completed > 0);
+                assert_eq!(again.status().restored_from, Some(there[2 - lost]));
+                again.cancel();
+                assert_ended(wait(again), Ended::Cancelled);
+            }
+        }
+    }
+}
+
+/// SPEC 7.7: where the store cannot tell, as one that an earlier build wrote, or another one, the sink's own record does.
+#[test]
+fn a_sink_that_has_committed_more_than_the_store_knows_is_not_written_to() {
+    for all in [false, true] {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let there = filed(place.path());
+        let checkpoints = place.path().join("checkpoints");
+        let store = LocalStore::inspect(&checkpoints).expect("a store");
+        for &checkpoint in there.iter().rev().take(if all { 3 } else { 2 }) {
+            std::fs::remove_file(store.manifest_path(checkpoint)).expect("it is there");
+        }
+        let fence = store.fence().expect("readable");
+        let body = format!(
+            "{{\"term\": {}, \"claimant\": {}, \"until\": {}}}\n",
+            fence.term, fence.claimant.0, fence.until
+        );
+        let claim = format!("snapline-fence 1 {}", body.len());
+        let sum = crc32fast::hash(format!("{claim}{body}").as_bytes());
+        std::fs::write(checkpoints.join("fence"), format!("{claim} {sum:08x}\n{body}"))
+            .expect("writable");
+        let error = refused(place.path());
+        assert!(error.contains("the sink has committed the output of checkpoint"), "{error}");
+        let left = if all { "the store has none" } else { "the newest that the store has is" };
+        assert!(error.contains(left), "{error}");
+    }
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]

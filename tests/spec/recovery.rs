@@ -3,7 +3,9 @@
 use snapline::protocol::fence::{Claimant, Fence, Fenced};
 use snapline::protocol::ids::Term;
 use snapline::protocol::message::CheckpointKind;
-use snapline::protocol::recovery::{Decision, Facts, Found, Health, Policy, RecoveryError, decide};
+use snapline::protocol::recovery::{
+    Decision, Facts, Found, Health, Outrun, Policy, RecoveryError, decide, keeps_up,
+};
 
 use crate::kit::{ME, cp, found, permit};
 
@@ -17,7 +19,7 @@ fn spec_4_1_the_fence_rises_and_refuses_what_is_older() {
     assert_eq!(fence.admit(Term::new(1)), Err(Fenced { by: Term::new(2) }));
     assert_eq!(fence.reserve(Term::new(1), cp(99)), Err(Fenced { by: Term::new(2) }));
 
-    assert_eq!(fence, Fence { term: Term::new(2), claimant: ME, until: cp(11) });
+    assert_eq!(fence, Fence { term: Term::new(2), claimant: ME, until: cp(11), completed: None });
     assert_eq!(fence.admit(Term::new(2)), Ok(()));
     assert_eq!(fence.admit(Term::new(3)), Ok(()));
 }
@@ -81,7 +83,7 @@ fn spec_7_2_the_newest_is_restored_in_whatever_order_it_is_found() {
 /// SPEC 7.3
 #[test]
 fn spec_7_3_an_unusable_newest_checkpoint_is_an_error() {
-    for health in [Health::Unreadable, Health::Damaged] {
+    for health in [Health::Unreadable, Health::Damaged, Health::Missing] {
         let newest = Found { health, ..found(5) };
         let facts = facts(&[found(4), newest]);
 
@@ -163,6 +165,50 @@ fn spec_7_5_without_a_manifest_the_job_starts_at_its_beginning() {
     assert_eq!(decide(&facts), Ok(Decision::Fresh));
     facts.policy = Policy { allow_older: true, resume_from: Some(cp(1)) };
     assert_eq!(decide(&facts), Ok(Decision::Fresh));
+}
+
+/// SPEC 7.6
+#[test]
+fn spec_7_6_what_is_known_to_be_complete_and_is_missing_is_the_newest() {
+    let missing = Found { health: Health::Missing, ..found(5) };
+    let unusable = RecoveryError::NewestUnusable { checkpoint: cp(5), health: Health::Missing };
+    assert_eq!(decide(&facts(&[missing])), Err(unusable), "not a beginning from nothing");
+    let mut facts = facts(&[missing, found(4)]);
+    assert_eq!(decide(&facts), Err(unusable));
+    facts.policy.allow_older = true;
+    assert_eq!(decide(&facts), Ok(restore(4, None)));
+    facts.manifests.pop();
+    assert_eq!(decide(&facts), Err(RecoveryError::NoneUsable { newest: cp(5) }));
+}
+
+/// SPEC 7.6
+#[test]
+fn spec_7_6_a_fence_remembers_the_newest_that_is_complete() {
+    let mut fence = Fence::default();
+    fence.claim(Term::new(1), ME, 10).expect("free");
+    for (completed, newest) in [(2, 2), (5, 5), (3, 5)] {
+        fence.complete(cp(completed));
+        assert_eq!(fence.completed, Some(cp(newest)));
+    }
+    fence.claim(Term::new(2), ME, 10).expect("later");
+    fence.reserve(Term::new(2), cp(99)).expect("its own");
+    assert_eq!(fence.completed, Some(cp(5)), "whoever owns the store");
+}
+
+/// SPEC 7.7
+#[test]
+fn spec_7_7_a_sink_that_has_committed_more_is_refused() {
+    let policy = Policy::default();
+    let [one, two] = [1, 2].map(|number| Some(cp(number)));
+    for (restored, committed) in [(None, None), (one, None), (one, one), (two, one)] {
+        assert_eq!(keeps_up(restored, committed, policy), Ok(()));
+    }
+    for restored in [None, one] {
+        let outrun = Outrun { committed: cp(2), restored };
+        assert_eq!(keeps_up(restored, two, policy), Err(outrun));
+        let policy = Policy { allow_older: true, ..policy };
+        assert_eq!(keeps_up(restored, two, policy), Ok(()));
+    }
 }
 
 fn facts(manifests: &[Found]) -> Facts {

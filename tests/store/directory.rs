@@ -34,6 +34,30 @@ fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+#[cfg(unix)]
+#[test]
+fn what_it_makes_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let dir = place.path().join("job");
+    let store = open(&dir);
+    claim(&store, 1);
+    checkpoint(&store, 1, None);
+    let mut open = vec![dir];
+    let mut seen = 0;
+    while let Some(path) = open.pop() {
+        let found = fs::metadata(&path).expect("it is there");
+        assert_eq!(found.permissions().mode() & 0o077, 0, "{}", path.display());
+        seen += 1;
+        if found.is_dir() {
+            let entries = fs::read_dir(path).expect("it can be listed");
+            open.extend(entries.map(|entry| entry.expect("it can be listed").path()));
+        }
+    }
+    // Directories, the marker, the fence, the lock, an owner, two blobs and a manifest.
+    assert_eq!(seen, 12);
+}
+
 #[test]
 fn opened_again_it_has_everything() {
     let place = tempfile::tempdir().expect("a directory for the test");

@@ -7,7 +7,8 @@ use snapline::protocol::message::CheckpointKind;
 use snapline::protocol::recovery::{Facts, Health, Policy, decide};
 use snapline::protocol::retention::Stored;
 use snapline::store::{
-    LocalStore, MemoryStore, Store, StoreError, Takeover, found, health, inventory, recovery_facts,
+    LocalStore, MemoryStore, Store, StoreError, Takeover, found, health, inventory, lost,
+    recovery_facts,
 };
 
 use crate::kit::{blob, blob_id, checkpoint, claim, id, term};
@@ -90,6 +91,55 @@ fn a_reader_of_another_term_is_told_the_fence_and_no_manifest() {
         assert_eq!((facts.fence, facts.mine), (term(4), term(mine)));
         assert!(facts.manifests.is_empty() && wrong.is_empty());
         decide(&facts).expect_err("it decides nothing");
+    }
+}
+
+/// SPEC 7.6, 8.4
+#[test]
+fn a_manifest_that_must_be_there_and_is_not_is_a_fact() {
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let local = LocalStore::open(place.path(), Takeover::Refuse).expect("it is empty");
+    let memory = MemoryStore::new();
+    let delete = |number: u64| {
+        fs::remove_file(local.manifest_path(id(number))).expect("it is there");
+        memory.delete(term(1), &[id(number)], &[]).expect("nothing stops whoever asks for it");
+    };
+    let stores: [&dyn Store; 2] = [&local, &memory];
+    let facts = |allow_older: bool| {
+        let policy = Policy { allow_older, ..Policy::default() };
+        stores.map(|store| recovery_facts(store, term(1), policy).expect("it can be read"))
+    };
+    for store in stores {
+        claim(store, 1);
+        (1..=3).for_each(|number| drop(checkpoint(store, number, None)));
+        assert!(lost(store).expect("it can be read").is_none());
+    }
+    // An older one is none that must be there.
+    delete(1);
+    assert!(stores.iter().all(|store| lost(*store).expect("it can be read").is_none()));
+
+    delete(3);
+    for store in stores {
+        let (checkpoint, error) = lost(store).expect("it can be read").expect("it is lost");
+        assert!(checkpoint == id(3) && matches!(error, StoreError::Missing { .. }), "{error}");
+        assert_eq!(inventory(store).expect("it can be read").unreadable, [id(3)]);
+    }
+    let missing = (id(3), Health::Missing);
+    let told = |facts: &Facts| -> Vec<_> {
+        facts.manifests.iter().map(|found| (found.checkpoint, found.health)).collect()
+    };
+    for (facts, wrong) in facts(false) {
+        assert_eq!((told(&facts), wrong.len()), (vec![missing], 1));
+        decide(&facts).expect_err("it is not passed over");
+    }
+    for (facts, _) in facts(true) {
+        assert_eq!(told(&facts), [missing, (id(2), Health::Whole)]);
+        decide(&facts).expect("it is allowed");
+    }
+    delete(2);
+    for (facts, _) in facts(false).into_iter().chain(facts(true)) {
+        assert_eq!(told(&facts), [missing]);
+        decide(&facts).expect_err("it is no beginning");
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use snapline::state::{Root, to_json};
-use snapline::store::{BlobRef, LocalStore, Manifest, Store, StoreError};
+use snapline::store::{BlobRef, LocalStore, Manifest, Store, StoreError, lost};
 
 use crate::Failure;
 use crate::overview::failure;
@@ -49,8 +49,14 @@ impl Defects {
 /// Everything that is damaged: the fence, manifests, blobs, and state that cannot be read though its bytes are right.
 pub(super) fn all(store: &LocalStore) -> Result<Vec<Defect>, Failure> {
     let mut defects = Defects::default();
-    if let Err(error) = store.fence() {
-        defects.note(error)?;
+    match store.fence() {
+        Err(error) => defects.note(error)?,
+        // SPEC 7.6
+        Ok(_) => {
+            if let Some((_, error)) = lost(store).map_err(|error| failure(&error))? {
+                defects.note(error)?;
+            }
+        }
     }
     let mut verified = BTreeSet::new();
     for checkpoint in store.manifests().map_err(|error| failure(&error))? {

@@ -11,10 +11,12 @@ use super::super::{ConnectError, OpenContext, SinkCommitter};
 use super::FileCommittable;
 use super::disk::{self, Lock};
 use super::layout::{Hidden, Layout, parse_unnamed};
-use super::marker::{Marker, sync_file};
+use super::marker::{Durable, Marker};
+use super::writer::Closed;
 use crate::engine::platform::planted;
 use crate::error::BoxError;
 use crate::files::Files;
+use crate::sync::lock;
 
 /// Prepares and commits one subtask's transactions for a [`FileSink`](super::FileSink).
 pub struct FileCommitter {
@@ -23,14 +25,27 @@ pub struct FileCommitter {
     attempt: Attempt,
     /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
     empty: Option<TxnId>,
+    /// What the writer has closed and is not prepared.
+    closed: Closed,
+    /// Which records of what was committed are durable.
+    durable: Durable,
     /// Makes the names in a directory durable. Tests put one here that fails.
     sync_dir: fn(&dyn Files, &Path) -> Result<(), ConnectError>,
 }
 
 impl FileCommitter {
-    pub(super) fn new(layout: Layout) -> Self {
+    pub(super) fn new(layout: Layout, closed: Closed) -> Self {
         let attempt = layout.context.attempt;
-        Self { layout, attempt, empty: None, sync_dir: disk::sync_dir }
+        let (sync_dir, durable) = (disk::sync_dir as fn(&dyn Files, &Path) -> _, Durable::new());
+        Self { layout, attempt, empty: None, closed, durable, sync_dir }
+    }
+
+    /// Makes the names in a directory durable; where an earlier call may have failed to, it is changed first.
+    fn sync_names(&self, dir: &Path, again: bool) -> Result<(), ConnectError> {
+        if again {
+            disk::stir(self.files(), dir)?;
+        }
+        (self.sync_dir)(self.files(), dir)
     }
 
     fn files(&self) -> &dyn Files {
@@ -52,46 +67,50 @@ impl FileCommitter {
         }
     }
 
-    /// Prepares a file of this length; its name is not durable yet.
+    /// Prepares a file of this length, whose name is not durable yet; whether an earlier call had.
     fn prepare_file(
         &self,
         txn: TxnId,
         committable: &FileCommittable,
         (file, bytes): (&str, u64),
-    ) -> Result<(), ConnectError> {
+    ) -> Result<bool, ConnectError> {
         let closed = self.layout.closed_file(txn, file);
-        let synced = match planted!(self.layout.files, PreparedUnsynced) {
-            true => disk::length(self.files(), &closed).map(|_| ()),
-            false => sync_file(self.files(), &closed),
+        let Some(unsynced) = lock(&self.closed).remove(&closed) else {
+            self.prepare_again(txn, file)?;
+            return Ok(true);
         };
-        match synced {
-            Ok(()) => {}
-            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
-                return self.prepare_again(txn, file);
-            }
-            Err(error) => {
-                // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
-                let _ = disk::remove(self.files(), &closed);
-                return Err(error);
-            }
+        if let Some(mut output) = unsynced
+            && !planted!(self.layout.files, PreparedUnsynced)
+            && let Err(error) = output.sync()
+        {
+            // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
+            let _ = disk::remove(self.files(), &closed);
+            return Err(ConnectError::io("sync", &closed)(error));
         }
+        // What is synced stays so, should the rest be to do again.
+        lock(&self.closed).insert(closed.clone(), None);
+        let Some(found) = disk::length(self.files(), &closed)? else {
+            self.prepare_again(txn, file)?;
+            return Ok(true);
+        };
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
-        let marker = Marker::read(&self.layout.files, self.layout.marker(committable)?)?;
+        let path = self.layout.marker(committable)?;
+        let marker = Marker::read(&self.layout.files, path, &self.durable)?;
         let committed = self.layout.committed_file(file);
         if marker.holds(txn) || disk::length(self.files(), &committed)?.is_some() {
             let place = committed.display().to_string();
             return Err(ConnectError::NameTaken { txn, place });
         }
-        let found = disk::length(self.files(), &closed)?.unwrap_or(0);
         check_length(&closed, bytes, found)?;
-        disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, file))
+        disk::rename(self.files(), &closed, &self.layout.prepared_file(txn, file))?;
+        Ok(false)
     }
 
     /// The record of what the subtask committed, which must hold what the committable says was committed before it.
     fn marker(&self, committable: &FileCommittable) -> Result<Marker, ConnectError> {
         let path = self.layout.marker(committable)?;
-        let marker = Marker::read(&self.layout.files, path.clone())?;
+        let marker = Marker::read(&self.layout.files, path.clone(), &self.durable)?;
         match committable.behind {
             Some(txn) if marker.lacks(committable.behind) && !self.layout.accept_other => {
                 Err(ConnectError::SetBack { place: path.display().to_string(), txn })
@@ -102,11 +121,11 @@ impl FileCommitter {
 
     /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
     fn commit_files(
-        &self,
+        &mut self,
         txn: TxnId,
         committable: &FileCommittable,
     ) -> Result<CommitOutcome, ConnectError> {
-        let lock = Lock::shared(&self.layout)?;
+        let shared = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
         let mut marker = self.marker(committable)?;
         let mut left = Vec::new();
@@ -131,12 +150,10 @@ impl FileCommitter {
                 }
             }
         }
-        if !marker.holds(txn) {
-            marker.add(txn)?;
-        } else if left.is_empty() {
-            // Whoever committed it may have crashed before it was durable; then the next crash would undo it.
-            marker.sync()?;
-        }
+        // Also one that is there: whoever wrote it may have crashed, or failed, before it was durable; then the next crash would undo it.
+        marker.add(txn, &mut self.durable)?;
+        // What this call renames changes its directories; what an earlier one did may have failed to become durable.
+        let again = left.len() < committable.files().count() || left.iter().any(|left| left.2);
         let mut outcome = CommitOutcome::AlreadyCommitted;
         for (prepared, committed, in_place) in left {
             if in_place {
@@ -146,13 +163,17 @@ impl FileCommitter {
                 outcome = CommitOutcome::Committed;
             }
         }
-        drop(lock);
+        drop(shared);
+        for (file, _) in committable.files() {
+            lock(&self.closed).remove(&self.layout.closed_file(txn, &file));
+        }
         if planted!(self.layout.files, CommittedUnsynced) {
             return Ok(outcome);
         }
         // First the name that must be there, then the one that must not.
-        match (self.sync_dir)(self.files(), &self.layout.dir)
-            .and_then(|()| (self.sync_dir)(self.files(), &self.layout.prepared))
+        match self
+            .sync_names(&self.layout.dir, again)
+            .and_then(|()| self.sync_names(&self.layout.prepared, again))
         {
             Ok(()) => Ok(outcome),
             Err(error) => {
@@ -201,15 +222,22 @@ impl SinkCommitter for FileCommitter {
         Ok(prepared.into_iter().map(named).collect())
     }
 
+    fn committed(&mut self) -> Result<Option<TxnId>, BoxError> {
+        let _lock = Lock::shared(&self.layout)?;
+        let marker = self.layout.own_marker(self.layout.context.index);
+        Ok(Marker::read(&self.layout.files, marker, &self.durable)?.newest())
+    }
+
     fn prepare(&mut self, txn: TxnId, committable: &FileCommittable) -> Result<(), BoxError> {
         if committable.bytes() == 0 {
             return Ok(disk::check_fence(&self.layout, self.attempt)?);
         }
+        let mut again = false;
         for (file, bytes) in committable.files() {
-            self.prepare_file(txn, committable, (&file, bytes))?;
+            again |= self.prepare_file(txn, committable, (&file, bytes))?;
         }
-        // Also when all were prepared before: the earlier call may have failed between its renames and this.
-        Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
+        // Also when all were prepared before: the earlier call may have failed between its renames and this, or at this.
+        Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 
     fn commit(
@@ -253,12 +281,15 @@ impl SinkCommitter for FileCommitter {
         }
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
+        let mut again = false;
         for (file, _) in committable.files() {
-            disk::remove(self.files(), &self.layout.closed_file(txn, &file))?;
-            disk::remove(self.files(), &self.layout.prepared_file(txn, &file))?;
+            let closed = self.layout.closed_file(txn, &file);
+            lock(&self.closed).remove(&closed);
+            disk::remove(self.files(), &closed)?;
+            again |= !disk::remove(self.files(), &self.layout.prepared_file(txn, &file))?;
         }
-        // Also when it was not there: whoever removed it may have crashed before that was durable.
-        Ok((self.sync_dir)(self.files(), &self.layout.prepared)?)
+        // Also when it was not there: whoever removed it may have crashed, or failed, before that was durable.
+        Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 }
 
@@ -290,7 +321,8 @@ mod tests {
     use super::super::super::{FileSink, OpenContext, SinkWriter, TwoPhaseSink};
     use super::super::read_committed;
     use super::*;
-    use crate::sync::thread;
+    use crate::files::simulated::{Host, SimDisk, Trouble};
+    use crate::sync::{Arc, thread};
 
     fn broken(_: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
         Err(ConnectError::io("sync the directory", dir)(io::Error::other("no luck")))
@@ -346,6 +378,69 @@ mod tests {
         committer.sync_dir = disk::sync_dir;
         committer.roll_back(txn(1), &one).expect("rolls back");
         assert!(read_committed(dir.path()).expect("readable").is_empty());
+    }
+
+    /// What is in these files at the worst, if the power went now.
+    fn left(disk: &SimDisk, directory: &str) -> Vec<Vec<u8>> {
+        let files = disk.worst().files(&Host::default());
+        let directory = Path::new(directory);
+        let names = disk::names(&files, directory).unwrap_or_default();
+        let parts = names.into_iter().filter(|(name, _)| name.starts_with("part-"));
+        parts
+            .map(|(_, path)| disk::read(&files, &path).expect("readable").expect("listed"))
+            .collect()
+    }
+
+    /// Each change of the disk fails in turn, with and without effect. A call that was answered for has done what it says, durably, however
+    /// often it was made; and no file of another's is closed and opened again to be synced.
+    #[test]
+    fn what_is_answered_for_is_durable_whichever_sync_fails() {
+        let mut failed = 0;
+        for late in [false, true] {
+            for nth in 0.. {
+                let (disk, host) = (SimDisk::new(), Host::default());
+                let sink = FileSink::<u64>::new("/out").roll_bytes(1);
+                let sink = FileSink { files: Arc::new(disk.files(&host)), ..sink };
+                let context = OpenContext::new("job", "out", 0, 1, life(1));
+                host.fails_after(Some((nth, Trouble { kind: ErrorKind::Other, late })));
+                let mut opened = sink.open(&context);
+                if opened.is_err() {
+                    opened = sink.open(&context);
+                }
+                let (mut writer, mut committer) = opened.expect("opens, once nothing fails");
+                while committer.fence(life(1)).is_err() {}
+                let fence = disk.worst().files(&Host::default());
+                let fence = disk::read(&fence, Path::new("/out/.snapline/out/fence"));
+                assert!(fence.expect("readable").is_some(), "it fenced after {nth}");
+                let written = (0..12).try_for_each(|number| writer.write(&mut vec![number]));
+                let Ok(one) = written.and_then(|()| writer.close(txn(1))) else { continue };
+                // Made again, it may find that what it was to prepare was given up.
+                if let Ok(()) =
+                    committer.prepare(txn(1), &one).or_else(|_| committer.prepare(txn(1), &one))
+                {
+                    let found = left(&disk, "/out/.snapline/out/prepared");
+                    assert_eq!(found.len(), 12, "prepared after {nth}, {late}");
+                    assert!(found.iter().all(|file| !file.is_empty()), "after {nth}, {late}");
+                    loop {
+                        match committer.commit(txn(1), &one) {
+                            Ok(CommitOutcome::Committed | CommitOutcome::AlreadyCommitted) => break,
+                            Ok(CommitOutcome::Lost) => panic!("after {nth}, {late}"),
+                            _ => {}
+                        }
+                    }
+                    let found = left(&disk, "/out");
+                    assert_eq!(found.len(), 12, "committed after {nth}, {late}");
+                    assert!(found.iter().all(|file| !file.is_empty()), "after {nth}, {late}");
+                    assert!(left(&disk, "/out/.snapline/out/prepared").is_empty());
+                }
+                let failures = host.changes().1;
+                failed += failures;
+                if failures == 0 {
+                    break;
+                }
+            }
+        }
+        assert!(failed > 100, "{failed} changes failed");
     }
 
     #[test]

@@ -46,9 +46,11 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let files = &*layout.files;
     let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
     let missing = layout.own.ancestors().filter(|dir| !there(dir)).count();
+    make_directories(files, &layout.dir, true)?;
     for dir in [&layout.open, &layout.prepared] {
-        make_directories(files, dir)?;
+        make_directories(files, dir, false)?;
     }
+    files.check_owner(&layout.own).map_err(ConnectError::io("use the directory", &layout.own))?;
     let _lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
@@ -71,7 +73,10 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
             place
         }
     };
-    // Whoever made the directories and the file may have crashed before they were durable.
+    // Whoever made the directories and the file may have crashed before they were durable, or failed to make them so.
+    for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
+        stir(files, dir)?;
+    }
     sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
         // Up to the one that the sink's directory is in; a relative one of a single name is in the current directory.
@@ -80,8 +85,8 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     Ok(place)
 }
 
-/// Makes a directory and those that lead to it, as far as they are not there.
-fn make_directories(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
+/// Makes a directory and those that lead to it, as far as they are not there: for others to read, or for the sink alone.
+fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), ConnectError> {
     let failed = ConnectError::io("make the directory", dir);
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -92,9 +97,10 @@ fn make_directories(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
         Err(error) => return Err(failed(error)),
     }
     if let Some(parent) = dir.parent() {
-        make_directories(files, parent)?;
+        make_directories(files, parent, public)?;
     }
-    match files.make_directory(dir) {
+    let made = if public { files.make_public_directory(dir) } else { files.make_directory(dir) };
+    match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
         // Another made it meanwhile; or a file is there, which the next to use it will say.
         _ => Ok(()),
@@ -131,8 +137,11 @@ pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
     }
     match read_fence(layout)? {
         Some(fence) if fence > attempt => Err(fenced(layout, attempt, fence)),
-        // Another subtask raised it, and may have crashed before it was durable.
-        Some(fence) if fence == attempt => sync_dir(&*layout.files, &layout.own),
+        // Another subtask raised it, and may have crashed, or failed, before it was durable.
+        Some(fence) if fence == attempt => {
+            stir(&*layout.files, &layout.own)?;
+            sync_dir(&*layout.files, &layout.own)
+        }
         _ => write_json(&*layout.files, &layout.fence(), &attempt),
     }
 }
@@ -142,10 +151,17 @@ fn fenced(layout: &Layout, attempt: Attempt, fence: Attempt) -> ConnectError {
     ConnectError::Fenced { operator, attempt, fence, place: layout.fence().display().to_string() }
 }
 
+/// The sink's own files are shorter: names, numbers, and a record that is written again when it is long.
+const LONGEST: u64 = 1 << 20;
+
 /// A whole file, if it is there.
 pub(super) fn read(files: &dyn Files, path: &Path) -> Result<Option<Vec<u8>>, ConnectError> {
     let mut bytes = Vec::new();
-    match files.open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+    match files.open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > LONGEST => Err(ConnectError::Damaged {
+            path: path.to_owned(),
+            why: format!("longer than the {LONGEST} bytes that a file sink writes there at most"),
+        }),
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ConnectError::io("read", path)(error)),
@@ -210,6 +226,11 @@ pub(super) fn names(files: &dyn Files, dir: &Path) -> Result<Vec<(String, PathBu
     let mut names = files.list(dir).map_err(ConnectError::io("list", dir))?;
     names.sort();
     Ok(names.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
+}
+
+/// Changes a directory, so that a sync that may have failed before has something to do.
+pub(super) fn stir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
+    files.stir(dir).map_err(ConnectError::io("make a file in", dir))
 }
 
 /// Makes the names in a directory durable. Where directories cannot be synced the file system does it by itself.

@@ -10,6 +10,9 @@ use super::FileCommittable;
 use crate::files::Files;
 use crate::sync::Arc;
 
+/// A transaction has no more files.
+pub(super) const MOST_ROLLS: u32 = 100_000;
+
 /// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
 
@@ -209,7 +212,10 @@ impl Part {
         let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
         let (attempt, _extension) = pieces.next()?.split_once('.')?;
         let (attempt, roll) = match attempt.split_once('r') {
-            Some((attempt, roll)) => (attempt, roll.parse().ok().filter(|&roll| roll > 0)?),
+            Some((attempt, roll)) => {
+                let ours = |roll: &u32| (1..MOST_ROLLS).contains(roll);
+                (attempt, roll.parse().ok().filter(ours)?)
+            }
             None => (attempt, 0),
         };
         let attempt = parse_attempt(attempt)?;
@@ -320,6 +326,8 @@ mod tests {
             "part-a-1-2-t1.txt",
             "part-a-1-2-t1a1r0.txt",
             "part-a-1-2-t1a1r.txt",
+            "part-a-1-2-t1a1r100000.txt",
+            "part-a-1-2-t1a1r4294967295.txt",
         ] {
             assert_eq!(Part::parse(name), None, "{name}");
         }

@@ -1,8 +1,11 @@
 //! The record of what a subtask committed, or is about to.
 //!
-//! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes one sync, and now and then written anew.
+//! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes one sync, and now and then written as a new
+//! file. So is one that this committer did not sync itself: what another wrote can be seen, and whether it is durable is not known; and a
+//! sync that failed may succeed when it is called again, though bytes are missing.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use snapline_protocol::ids::TxnId;
 
@@ -21,17 +24,33 @@ pub(super) struct Marker {
     newest: Option<TxnId>,
     /// How long the file is; `None` if there is none.
     length: Option<u64>,
+    /// Whether all of it is durable, for certain.
+    durable: bool,
 }
+
+/// Which files are durable, as long as they are: a committer's own knowledge.
+pub(super) type Durable = BTreeMap<PathBuf, u64>;
 
 impl Marker {
     /// Reads it. What cannot be read is a line whose append was cut short, and whose transaction was not committed after it.
-    pub(super) fn read(files: &Arc<dyn Files>, path: PathBuf) -> Result<Self, ConnectError> {
+    pub(super) fn read(
+        files: &Arc<dyn Files>,
+        path: PathBuf,
+        durable: &Durable,
+    ) -> Result<Self, ConnectError> {
         let files = Arc::clone(files);
         let Some(bytes) = disk::read(&*files, &path)? else {
-            return Ok(Self { files, path, newest: None, length: None });
+            return Ok(Self { files, path, newest: None, length: None, durable: false });
         };
         let newest = bytes.split(|&byte| byte == b'\n').filter_map(parse).max();
-        Ok(Self { files, path, newest, length: Some(bytes.len() as u64) })
+        let length = bytes.len() as u64;
+        let durable = durable.get(&path) == Some(&length);
+        Ok(Self { files, path, newest, length: Some(length), durable })
+    }
+
+    /// The newest transaction that was committed, or is being.
+    pub(super) const fn newest(&self) -> Option<TxnId> {
+        self.newest
     }
 
     /// Whether the transaction was committed, or is being.
@@ -40,51 +59,41 @@ impl Marker {
         self.newest >= Some(txn)
     }
 
-    /// The newest transaction that was committed, or is being.
-    pub(super) const fn newest(&self) -> Option<TxnId> {
-        self.newest
-    }
-
     /// Whether there is a record, and it does not hold this transaction.
     pub(super) fn lacks(&self, txn: Option<TxnId>) -> bool {
         self.length.is_some() && self.newest < txn
     }
 
-    /// Records the transaction, durably.
-    pub(super) fn add(&mut self, txn: TxnId) -> Result<(), ConnectError> {
-        // A line cut short must not swallow the next: every line begins with its own end of line too.
-        let line = format!("\n{}\n", line(txn));
-        if self.length.is_none_or(|length| length >= LONG) {
-            // A new file's name must be durable too.
-            disk::replace(&*self.files, &self.path, line.as_bytes())?;
-            self.length = Some(line.len() as u64);
-        } else {
-            let append = || {
-                let mut file = self.files.append(&self.path)?;
-                file.write(line.as_bytes())?;
-                file.sync()
-            };
-            append().map_err(ConnectError::io("append to", &self.path))?;
-            self.length = self.length.map(|length| length + line.len() as u64);
-        }
-        self.newest = self.newest.max(Some(txn));
-        Ok(())
-    }
-
-    /// Makes durable what was read: who wrote it may have crashed before it was.
-    pub(super) fn sync(&self) -> Result<(), ConnectError> {
-        if self.length.is_none() {
+    /// Records the transaction, durably; one that is recorded is so again, if that may not be durable.
+    pub(super) fn add(&mut self, txn: TxnId, durable: &mut Durable) -> Result<(), ConnectError> {
+        if self.durable && self.holds(txn) {
             return Ok(());
         }
-        sync_file(&*self.files, &self.path)
+        let newest = self.newest.max(Some(txn)).unwrap_or(txn);
+        // A line cut short must not swallow the next: every line begins with its own end of line too.
+        let line = format!("\n{}\n", line(newest));
+        // Until it is done: what fails to sync is not appended to, but written again.
+        durable.remove(&self.path);
+        let length = match self.length {
+            Some(length) if self.durable && length < LONG => {
+                let append = || {
+                    let mut file = self.files.append(&self.path)?;
+                    file.write(line.as_bytes())?;
+                    file.sync()
+                };
+                append().map_err(ConnectError::io("append to", &self.path))?;
+                length + line.len() as u64
+            }
+            _ => {
+                // A new file's name must be durable too.
+                disk::replace(&*self.files, &self.path, line.as_bytes())?;
+                line.len() as u64
+            }
+        };
+        durable.insert(self.path.clone(), length);
+        (self.newest, self.length, self.durable) = (Some(newest), Some(length), true);
+        Ok(())
     }
-}
-
-/// Makes a file's bytes durable, whoever wrote them.
-pub(super) fn sync_file(files: &dyn Files, path: &Path) -> Result<(), ConnectError> {
-    // Opened to write, which some systems want of who syncs.
-    let sync = files.append(path).and_then(|mut file| file.sync());
-    sync.map_err(ConnectError::io("sync", path))
 }
 
 fn line(txn: TxnId) -> String {
@@ -104,13 +113,14 @@ mod tests {
     use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term};
 
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::files::Disk;
 
     fn read(path: PathBuf) -> Result<Marker, ConnectError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        Marker::read(&files, path)
+        Marker::read(&files, path, &Durable::new())
     }
 
     fn txn(checkpoint: u64) -> TxnId {
@@ -124,12 +134,12 @@ mod tests {
         let path = dir.path().join("committed-00");
         let mut marker = read(path.clone()).expect("reads");
         assert!(!marker.holds(txn(1)));
-        marker.add(txn(1)).expect("adds");
-        marker.add(txn(3)).expect("adds");
+        let mut durable = Durable::new();
+        marker.add(txn(1), &mut durable).expect("adds");
+        marker.add(txn(3), &mut durable).expect("adds");
         let again = read(path).expect("reads");
         for marker in [marker, again] {
             assert!(marker.holds(txn(1)) && marker.holds(txn(3)) && !marker.holds(txn(4)));
-            marker.sync().expect("syncs");
         }
     }
 
@@ -143,7 +153,7 @@ mod tests {
             fs::write(&path, whole(1) + &second[..cut]).expect("writes");
             let mut marker = read(path.clone()).expect("reads");
             assert!(marker.holds(txn(1)) && !marker.holds(txn(2)), "cut at {cut}");
-            marker.add(txn(3)).expect("adds");
+            marker.add(txn(3), &mut Durable::new()).expect("adds");
             assert!(read(path.clone()).expect("reads").holds(txn(3)), "cut at {cut}");
         }
     }
@@ -152,11 +162,51 @@ mod tests {
     fn it_does_not_grow_for_ever() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("committed-00");
+        let (mut durable, files) = (Durable::new(), Arc::new(Disk) as Arc<dyn Files>);
         for number in 1..=600 {
-            read(path.clone()).expect("reads").add(txn(number)).expect("adds");
+            let marker = Marker::read(&files, path.clone(), &durable);
+            marker.expect("reads").add(txn(number), &mut durable).expect("adds");
             let length = fs::metadata(&path).expect("is there").len();
             assert!(length < LONG + 200, "{length} bytes");
         }
         assert!(read(path).expect("reads").holds(txn(600)));
+    }
+
+    /// A line that was seen and not synced is gone when the power is, and what failed to sync with it.
+    #[test]
+    fn what_may_not_be_durable_is_written_again_and_not_believed() {
+        use crate::files::simulated::{Host, SimDisk, Trouble};
+        let path = Path::new("/committed-00");
+        for late in [false, true] {
+            // Of a change that fails: creating, writing, syncing, renaming, and syncing the directory; later appending and syncing.
+            for nth in 0..8 {
+                let (disk, host) = (SimDisk::new(), Host::default());
+                let files: Arc<dyn Files> = Arc::new(disk.files(&host));
+                let mut durable = Durable::new();
+                let read = |durable: &Durable| {
+                    Marker::read(&files, path.to_owned(), durable).expect("it can be read")
+                };
+                host.fails_after(Some((nth, Trouble { kind: std::io::ErrorKind::Other, late })));
+                for number in 1..=3 {
+                    while read(&durable).add(txn(number), &mut durable).is_err() {}
+                    let worst: Arc<dyn Files> = Arc::new(disk.worst().files(&Host::default()));
+                    let found = Marker::read(&worst, path.to_owned(), &Durable::new());
+                    let found = found.expect("it can be read");
+                    assert!(found.holds(txn(number)), "{number} after {nth}, {late}");
+                }
+                // Another life sees what is there, and does not know.
+                host.fails_after(None);
+                let mut file = files.append(path).expect("it is there");
+                file.write(format!("\n{}\n", line(txn(4))).as_bytes()).expect("writes");
+                drop(file);
+                let mut durable = Durable::new();
+                let mut marker = read(&durable);
+                assert!(marker.holds(txn(4)));
+                marker.add(txn(4), &mut durable).expect("adds");
+                let worst: Arc<dyn Files> = Arc::new(disk.worst().files(&Host::default()));
+                let found = Marker::read(&worst, path.to_owned(), &Durable::new());
+                assert!(found.expect("it can be read").holds(txn(4)), "seen, and not synced");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Writes one subtask's open files.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::marker::PhantomData;
 use std::path::PathBuf;
@@ -10,13 +11,24 @@ use snapline_protocol::ids::TxnId;
 use super::super::compress::{Compression, Compressor};
 use super::super::{ConnectError, SinkWriter};
 use super::encode::FileEncoder;
-use super::layout::Layout;
+use super::layout::{Layout, MOST_ROLLS};
 use super::{FileCommittable, disk};
 use crate::error::BoxError;
 use crate::files::Output;
+use crate::sync::{Arc, Mutex, lock};
 
 /// So many bytes are gathered before the file is written to.
 const GATHER: usize = 128 * 1024;
+
+/// So many files of a transaction are kept open until they are synced; with more the oldest is synced at once.
+const OPEN: usize = 8;
+
+/// A file's handle until it is synced; `None` when it is. One that was closed before cannot be synced for certain: an error that was met while
+/// it was open would be told to nobody.
+pub(super) type Unsynced = Option<Box<dyn Output>>;
+
+/// Closed files that are not prepared yet, by their names.
+pub(super) type Closed = Arc<Mutex<BTreeMap<PathBuf, Unsynced>>>;
 
 /// When a file is ended and the next begun, between two checkpoints. At a checkpoint it always is.
 #[derive(Clone, Copy, Default, Debug)]
@@ -49,7 +61,9 @@ pub struct FileWriter<T, E> {
     /// Once something was written.
     file: Option<OpenFile>,
     /// The open transaction's files that were ended, and how long they are.
-    rolled: Vec<(PathBuf, u64)>,
+    rolled: Vec<(PathBuf, u64, Unsynced)>,
+    /// What the committer is to sync.
+    closed: Closed,
     /// How many bytes were written to all that were ended.
     ended: u64,
     /// How many files were opened: they have no other name while their transaction has none.
@@ -66,8 +80,10 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         compression: Compression,
         rolling: Rolling,
         newest: Option<TxnId>,
+        closed: Closed,
     ) -> Self {
         Self {
+            closed,
             layout,
             encoder,
             compression,
@@ -101,7 +117,8 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
 
     fn create(&mut self) -> Result<OpenFile, ConnectError> {
         let path = self.layout.unnamed(self.opened);
-        let file = self.layout.files.create(&path).map_err(ConnectError::io("make", &path))?;
+        let file =
+            self.layout.files.create_public(&path).map_err(ConnectError::io("make", &path))?;
         self.opened += 1;
         let compressor = self.compression.writer().map_err(ConnectError::io("compress", &path))?;
         Ok(OpenFile { path, file, compressor, written: 0 })
@@ -111,6 +128,9 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
     fn is_due(&self) -> bool {
         let Rolling { bytes, every } = self.rolling;
         let written = self.file.as_ref().map_or(0, |open| open.written);
+        if self.rolled.len() >= MOST_ROLLS as usize - 1 {
+            return false;
+        }
         let long = bytes.is_some_and(|bytes| written + self.gathered.len() as u64 >= bytes);
         let old =
             |every| self.since.is_some_and(|since| self.layout.context.clock.since(since) >= every);
@@ -136,7 +156,13 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
             written += rest.len() as u64;
         }
         self.ended += written;
-        self.rolled.push((path, written));
+        self.rolled.push((path, written, Some(file)));
+        if let Some(oldest) = self.rolled.len().checked_sub(OPEN)
+            && let Some((path, _, unsynced)) = self.rolled.get_mut(oldest)
+            && let Some(mut file) = unsynced.take()
+        {
+            file.sync().map_err(ConnectError::io("sync", path))?;
+        }
         Ok(())
     }
 }
@@ -170,13 +196,14 @@ where
     fn close(&mut self, txn: TxnId) -> Result<FileCommittable, BoxError> {
         self.end_file()?;
         let rolled = std::mem::take(&mut self.rolled);
-        let lengths: Vec<u64> = rolled.iter().map(|(_, bytes)| *bytes).collect();
+        let lengths: Vec<u64> = rolled.iter().map(|(_, bytes, _)| *bytes).collect();
         let (place, behind) = (Some(self.layout.place.clone()), self.newest);
         let of = FileCommittable::of(self.layout.part(txn), &lengths);
         let committable = FileCommittable { place, behind, ..of };
-        for (roll, (path, _)) in rolled.iter().enumerate() {
+        for (roll, (path, bytes, unsynced)) in rolled.into_iter().enumerate() {
             let closed = self.layout.closed_file(txn, &committable.name(roll));
-            match disk::rename(&*self.layout.files, path, &closed) {
+            match disk::rename(&*self.layout.files, &path, &closed) {
+                Ok(()) if bytes > 0 => _ = lock(&self.closed).insert(closed, unsynced),
                 Ok(()) => {}
                 // A later attempt removes the open files of this one: say so rather than that one is gone.
                 Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {

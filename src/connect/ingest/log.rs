@@ -168,7 +168,8 @@ impl Shelf {
         while extent.segments.len() > 1 && extent.segments[1].first <= needed {
             let path = self.path(extent.segments[0].first);
             // What was removed before is so for good, before the next is: with that one there again and this one gone the log would have a hole.
-            let synced = self.files.sync_directory(&self.dir);
+            let synced =
+                self.files.stir(&self.dir).and_then(|()| self.files.sync_directory(&self.dir));
             if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
                 tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
                 return;
@@ -201,6 +202,7 @@ impl Log {
         most_keys: usize,
     ) -> Result<Self, IngestError> {
         make(&*files, dir)?;
+        files.check_owner(dir).map_err(IngestError::io("use", dir))?;
         let owner = own(&*files, dir)?;
         let identity = identity(&*files, dir)?;
         let names = files.list(dir).map_err(IngestError::io("list", dir))?;
@@ -230,9 +232,13 @@ impl Log {
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
-        // What another life wrote and did not sync is read now, and must be there when it is read again.
-        let synced = self.shelf.files.append(&path).and_then(|mut file| file.sync());
-        synced.map_err(failed("sync"))?;
+        // What another life wrote and did not sync is read now, and must be there when it is read again. To open and sync it would not do:
+        // what failed to reach the disk while it was open there may be passed over. Only the newest can be so (see `begin`).
+        if end.is_none() {
+            renew(&*self.shelf.files, &path).map_err(failed("write again"))?;
+            let dir = &self.shelf.dir;
+            self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
+        }
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
             // One that ends too early was told above.
@@ -439,6 +445,26 @@ impl Log {
             }
         }
     }
+}
+
+/// Writes a file again, durably but for its name.
+fn renew(files: &dyn Files, path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match files.remove(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (mut from, mut to) = (files.open(path)?, files.create(&new)?);
+    let mut chunk = vec![0; 256 * 1024];
+    loop {
+        let read = from.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        to.write(&chunk[..read])?;
+    }
+    to.sync()?;
+    files.rename(&new, path)
 }
 
 fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {

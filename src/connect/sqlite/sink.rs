@@ -544,6 +544,11 @@ where
         Ok(earlier.map(named).collect())
     }
 
+    fn committed(&mut self) -> Result<Option<TxnId>, BoxError> {
+        let subtask = self.database.context.index;
+        self.within("read the sink's ledger", |within| Ok(within.newest(subtask)?))
+    }
+
     fn prepare(&mut self, txn: TxnId, committable: &SqliteCommittable) -> Result<(), BoxError> {
         let SqliteCommittable { subtask, records, .. } = *committable;
         let place = self.database.path.display().to_string();

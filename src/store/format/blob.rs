@@ -155,13 +155,17 @@ pub(crate) fn read<I: Read + Seek + ?Sized>(
     }
     let header: [u8; HEADER] = read_array(what, input)?;
     check_header(what, section.blob, &header)?;
-    let Ok(size) = usize::try_from(wanted) else {
+    let mut bytes = Vec::new();
+    let size = usize::try_from(wanted).ok().filter(|&size| bytes.try_reserve_exact(size).is_ok());
+    let Some(size) = size else {
         let expected = format!("a section that fits into memory at {offset}");
         return Err(StoreError::corrupt(what, expected, format!("{wanted} bytes")));
     };
-    let mut bytes = vec![0; size];
     input.seek(SeekFrom::Start(offset)).map_err(|error| reading(what, error))?;
-    read_exact(what, input, &mut bytes)?;
+    input.take(wanted).read_to_end(&mut bytes).map_err(|error| reading(what, error))?;
+    if bytes.len() != size {
+        return Err(StoreError::corrupt(what, "as many bytes as its length says", "fewer"));
+    }
     let found = checksum(&[&bytes]);
     if found != section.checksum {
         let expected = format!("{wanted} bytes at {offset} with checksum {:08x}", section.checksum);

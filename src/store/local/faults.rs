@@ -339,8 +339,9 @@ fn a_claim_is_made_or_not_and_no_id_is_given_twice() {
         |store| store.claim(term(2), Claimant(2), 8).map(|first| assert_eq!(first, id(9))),
         |store, result| {
             let fence = store.fence().expect("it can be read");
-            let old = Fence { term: term(1), claimant: Claimant(1), until: id(9) };
-            let new = Fence { term: term(2), claimant: Claimant(2), until: id(17) };
+            let (one, two) = (Claimant(1), Claimant(2));
+            let old = Fence { term: term(1), claimant: one, until: id(9), completed: None };
+            let new = Fence { term: term(2), claimant: two, until: id(17), completed: None };
             match result {
                 Ok(()) => assert_eq!(fence, new),
                 Err(error) if error.result() == StoreResult::NotApplied => assert_eq!(fence, old),

@@ -88,8 +88,8 @@ impl Layout {
         // SPEC 13.1: without a marker it is a store whose making was cut short, before anything was put into it; or it is not ours.
         for name in self.list(&self.dir)? {
             let ours = [FENCE, LOCK, OWNERS, BLOBS, CHECKPOINTS, TMP].contains(&name.as_str());
-            // A file system of its own has this one at its root.
-            if !ours && name != "lost+found" {
+            // A file system of its own has the one at its root; the other is of a sync that was cut short.
+            if !ours && name != "lost+found" && name != files::STIR {
                 let found = format!("no {FORMAT} in it, but {name:?}");
                 return Err(StoreError::NotAStore { what, found });
             }
@@ -145,6 +145,8 @@ impl Layout {
     pub(super) fn initialise(&self) -> Result<(), StoreError> {
         // One whose making was cut short may be known by a name that is not durable.
         if let Some(parent) = self.dir.parent() {
+            // Where the directory was there before, this one may not be ours to write to.
+            let _ = self.files.stir(parent);
             self.sync(parent)?;
         }
         for ancestor in self.dir.ancestors().skip(2) {
@@ -154,7 +156,7 @@ impl Layout {
         for directory in [self.blobs(), self.checkpoints(), self.owners(), self.tmp()] {
             self.make(&directory)?;
         }
-        self.sync(&self.dir)?;
+        self.sync_anew(&self.dir)?;
         self.put(&self.fence(), &format::encode_fence(&Fence::default()))?;
         self.put(&self.dir.join(FORMAT), &format::encode_marker())
     }
@@ -235,6 +237,14 @@ impl Layout {
         })
     }
 
+    /// Makes the names in a directory durable, also those that an earlier sync, of whichever process, failed to.
+    pub(super) fn sync_anew(&self, directory: &Path) -> Result<(), StoreError> {
+        self.files.stir(directory).map_err(|error| {
+            StoreError::io(format!("making a file in {}", directory.display()), error)
+        })?;
+        self.sync(directory)
+    }
+
     pub(super) fn kind(&self, path: &Path) -> Result<Kind, StoreError> {
         self.files
             .kind(path)
@@ -247,11 +257,15 @@ impl Layout {
             .map_err(|error| StoreError::io(format!("listing {}", directory.display()), error))
     }
 
-    /// Reads a whole file.
+    /// Reads a whole text.
     pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
-        let read = self.open(path)?.read_to_end(&mut bytes);
+        let read = self.open(path)?.take(format::LONGEST_TEXT + 1).read_to_end(&mut bytes);
         read.map_err(|error| reading(path, error))?;
+        if bytes.len() as u64 > format::LONGEST_TEXT {
+            let expected = format!("a text of at most {} bytes", format::LONGEST_TEXT);
+            return Err(StoreError::corrupt(path.display().to_string(), expected, "a longer file"));
+        }
         Ok(bytes)
     }
 
@@ -269,13 +283,12 @@ impl Layout {
         })
     }
 
-    /// Removes a file; one that is not there counts as removed.
-    pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
+    /// Removes a file; one that is not there counts as removed. Whether it was.
+    pub(super) fn remove(&self, path: &Path) -> Result<bool, StoreError> {
         match self.files.remove(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StoreError::io(format!("deleting {}", path.display()), error))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io(format!("deleting {}", path.display()), error)),
         }
     }
 }

@@ -186,7 +186,8 @@ fn introduce(said: &str) -> String {
         return "another process, which has not said which".to_owned();
     };
     let since = word("since").and_then(|since| Some(Duration::from_secs(since.parse().ok()?)));
-    match since.and_then(|since| SystemTime::now().duration_since(UNIX_EPOCH + since).ok()) {
+    let since = since.and_then(|since| UNIX_EPOCH.checked_add(since));
+    match since.and_then(|since| SystemTime::now().duration_since(since).ok()) {
         Some(age) => format!("process {process}, for {} s", age.as_secs()),
         None => format!("process {process}"),
     }

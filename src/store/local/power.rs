@@ -71,6 +71,9 @@ fn what_was_answered_for_survives_the_loss_of_all_that_was_not_synced() {
             let (_, health, wrong) = health(&found, checkpoint).expect("it can be read");
             assert_eq!(health, Health::Whole, "after {moments}: {wrong:?}");
         }
+        // SPEC 7.6: a mark that came first would call it lost.
+        assert!(crate::store::lost(&found).expect("it can be read").is_none(), "after {moments}");
+        assert!(!has("second") || fence.completed == Some(id(2)), "after {moments}");
         let newest = manifests.last().map(|newest| newest.get());
         assert!(!has("first") || newest >= Some(1), "after {moments}");
         assert!(!has("second") || newest == Some(2), "after {moments}");
@@ -104,6 +107,7 @@ fn what_recovery_has_built_on_survives_the_power() {
         let restored = restorable(&store, term(2));
         let found = reopen(&disk.worst());
         assert_eq!(restorable(&found, term(2)), restored, "after {moments}");
+        assert_eq!(found.fence().expect("it is whole").completed, restored, "after {moments}");
     }
     assert!(unsynced > 0, "it died between naming a manifest and syncing the name");
 }

@@ -205,7 +205,8 @@ impl History {
         }
         for found in &facts.manifests {
             let checkpoint = found.checkpoint;
-            if self.trusts(checkpoint) {
+            // Of one that is missing no more is known than that it was complete (SPEC 7.6).
+            if self.trusts(checkpoint) || found.health == Health::Missing {
                 continue;
             }
             let Some(manifest) = self.manifests.get(&checkpoint) else {

@@ -76,7 +76,7 @@ pub enum Decision {
 }
 
 /// Why nothing can be restored without somebody's decision.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RecoveryError {
     /// A later coordinator has raised the fence.
@@ -130,7 +130,7 @@ impl fmt::Display for RecoveryError {
     }
 }
 
-impl core::error::Error for RecoveryError {}
+crate::error_in_words!(RecoveryError);
 
 impl Health {
     const fn what(self) -> &'static str {

@@ -129,7 +129,7 @@ impl JobSpec {
 }
 
 /// What is wrong with a dataflow or its configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The operators do not make a topology.
@@ -154,6 +154,11 @@ pub enum BuildError {
     Window {
         /// What is wrong, and what is right.
         what: String,
+    },
+    /// The stream of a source, or of an operator, goes nowhere: what it reads would be dropped.
+    GoesNowhere {
+        /// The source, or the last operator that is the name of a task.
+        operator: String,
     },
     /// A branch of a fork goes nowhere.
     LooseBranch {
@@ -180,6 +185,10 @@ impl fmt::Display for BuildError {
                  configure more key groups or fewer subtasks"
             ),
             Self::Window { what } => write!(f, "{what}"),
+            Self::GoesNowhere { operator } => write!(
+                f,
+                "the stream of `{operator}` goes nowhere: end it with `sink`, or leave it out"
+            ),
             Self::LooseBranch { operator } => write!(
                 f,
                 "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
@@ -194,18 +203,7 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Topology(error) => Some(error),
-            Self::Setting { .. }
-            | Self::TooParallel { .. }
-            | Self::Window { .. }
-            | Self::LooseBranch { .. }
-            | Self::Guarantee { .. } => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(BuildError);
 
 impl From<TopologyError> for BuildError {
     fn from(error: TopologyError) -> Self {
@@ -271,7 +269,7 @@ impl fmt::Debug for Job {
 impl Job {
     pub(super) fn new(name: String, graph: Graph, config: JobConfig) -> Result<Self, BuildError> {
         config.check()?;
-        let Graph { nodes, edges, wrong } = graph;
+        let Graph { nodes, edges, sources, wrong } = graph;
         if let Some(error) = wrong.into_iter().next() {
             return Err(error);
         }
@@ -294,12 +292,20 @@ impl Job {
                 });
             }
         }
-        let topology = plan.build()?;
+        if let Some((source, _)) = sources.into_iter().find(|(_, goes_on)| !goes_on) {
+            return Err(BuildError::GoesNowhere { operator: source });
+        }
         for (place, node) in nodes.iter().enumerate() {
-            if edges.iter().filter(|edge| edge.from == place).count() < node.outputs {
-                return Err(BuildError::LooseBranch { operator: node.name.clone() });
+            let operator = || node.name.clone();
+            match edges.iter().filter(|edge| edge.from == place).count() {
+                edges if edges >= node.outputs => {}
+                _ if node.outputs == 1 => {
+                    return Err(BuildError::GoesNowhere { operator: operator() });
+                }
+                _ => return Err(BuildError::LooseBranch { operator: operator() }),
             }
         }
+        let topology = plan.build()?;
         let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
         let workers = config.workers.unwrap_or_else(cores).min(widest).max(1);
         let guarantee = Guarantee::compute(&Facts {
@@ -356,12 +362,14 @@ impl Job {
     }
 
     /// Runs the job to its end. Ctrl-C and SIGTERM suspend it (feature `signals`): a last checkpoint is taken, its output committed, and the
-    /// next run goes on behind it; a second signal cancels.
+    /// next run goes on behind it; a second signal cancels. In a process without a `tracing` subscriber it says on standard error which restarts
+    /// there are and what a stop waits for, unless it is to be [`JobConfig::quiet`].
     ///
     /// # Errors
     /// [`JobError`]: why it failed.
     pub fn run(self) -> Result<Outcome, JobError> {
-        let handle = self.spawn()?;
+        let aloud = !self.0.config.quiet;
+        let handle = self.start(aloud)?;
         #[cfg(feature = "signals")]
         let _listening = crate::engine::signals::listen(handle.wishes.clone());
         handle.wait()
@@ -372,6 +380,10 @@ impl Job {
     /// # Errors
     /// [`JobError`] if its store cannot be opened, or a thread not be started.
     pub fn spawn(self) -> Result<JobHandle, JobError> {
+        self.start(false)
+    }
+
+    fn start(self, aloud: bool) -> Result<JobHandle, JobError> {
         let spec = self.0;
         let guarantee = spec.guarantee.clone();
         if guarantee.level == Level::ExactlyOnce {
@@ -396,6 +408,7 @@ impl Job {
             board.clone(),
             (wishes.clone(), notices),
             platform,
+            aloud,
         )?;
         let thread = thread::Builder::new().name("snapline-coordinator".to_owned());
         #[cfg(feature = "metrics")]

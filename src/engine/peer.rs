@@ -15,7 +15,7 @@ use super::lanes::{Job, Lanes, Work};
 use super::platform::{Platform, planted};
 use super::status::StatusBoard;
 use crate::store::{Manifest, Store, StoreError, found, recovery_facts, sized_inventory};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::trace::{Recorder, What};
 
 /// The store, and the thread that uses it for the coordinator.
@@ -27,10 +27,12 @@ pub(crate) struct Peer {
     recorder: Recorder,
     platform: Platform,
     board: StatusBoard,
+    /// Raised to call off a recovery that waits out its pause.
+    waiting: Arc<AtomicBool>,
 }
 
 impl Peer {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
@@ -38,7 +40,7 @@ impl Peer {
         platform: Platform,
         board: StatusBoard,
     ) -> Self {
-        Self { store, lane, notices, recorder, platform, board }
+        Self { store, lane, notices, recorder, platform, board, waiting: Arc::default() }
     }
 
     fn submit(
@@ -53,7 +55,10 @@ impl Peer {
             // A driver that is gone needs no answer.
             let _ = notices.send(job(&*store, &recorder));
         };
-        self.lane.submit(0, Job::new(work, job).after(pause));
+        let job = Job::new(work, job).after(pause);
+        // A recovery may be called off; nothing else is.
+        let job = if work == Work::Recover { job.unless(&self.waiting) } else { job };
+        self.lane.submit(0, job);
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
@@ -102,6 +107,13 @@ impl Peer {
             });
             stored(op, collected, recorder)
         });
+    }
+
+    /// Recovers now, though a recovery waits out its pause.
+    pub(crate) fn hurry(&mut self, term: Term, policy: Policy) {
+        self.waiting.store(true, Ordering::Release);
+        self.waiting = Arc::default();
+        self.recover(term, policy, Duration::ZERO);
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {

@@ -10,6 +10,7 @@ mod refused;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
 mod stores;
+mod unmendable;
 #[path = "../pipelines/wild.rs"]
 #[allow(dead_code, reason = "random pipelines use all of it")]
 mod wild;

@@ -1,5 +1,6 @@
 //! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub struct FileCommitter {
     layout: Layout,
     /// The attempt it acts for.
     attempt: Attempt,
+    /// Why the last commit is to be made again.
+    trouble: RefCell<Option<String>>,
     /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
     empty: Option<TxnId>,
     /// Makes the names in a directory durable. Tests put one here that fails.
@@ -30,7 +33,7 @@ pub struct FileCommitter {
 impl FileCommitter {
     pub(super) fn new(layout: Layout) -> Self {
         let attempt = layout.context.attempt;
-        Self { layout, attempt, empty: None, sync_dir: disk::sync_dir }
+        Self { layout, attempt, trouble: RefCell::default(), empty: None, sync_dir: disk::sync_dir }
     }
 
     fn files(&self) -> &dyn Files {
@@ -145,6 +148,7 @@ impl FileCommitter {
             Ok(()) => Ok(outcome),
             Err(error) => {
                 tracing::warn!(%error, "files were committed, perhaps not durably");
+                *self.trouble.borrow_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Unknown)
             }
         }
@@ -153,6 +157,10 @@ impl FileCommitter {
 
 impl SinkCommitter for FileCommitter {
     type Committable = FileCommittable;
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
 
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, FileCommittable)>, BoxError> {
         let _lock = Lock::alone(&self.layout)?;
@@ -217,6 +225,7 @@ impl SinkCommitter for FileCommitter {
         match self.commit_files(txn, committable) {
             Err(error) if may_pass(&error) => {
                 tracing::warn!(%error, "a file could not be committed yet");
+                *self.trouble.get_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Retry)
             }
             outcome => Ok(outcome?),

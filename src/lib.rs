@@ -139,11 +139,11 @@ pub mod trace;
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, DashboardServer};
 pub use dataflow::*;
-pub use engine::failure::TaskFailure;
+pub use engine::failure::{FailedAt, TaskFailure};
 pub use engine::handle::{CheckpointFailed, Ended, JobError, JobHandle, Outcome};
 pub use engine::status::{
-    CheckpointStats, JobPhase, JobStatus, RestartStats, SubtaskStage, SubtaskStats, TaskStatus,
-    UnderWayStatus,
+    CheckpointStats, JobPhase, JobStatus, NextTry, RestartStats, SubtaskStage, SubtaskStats,
+    TaskStatus, UnderWayStatus,
 };
 pub use error::{BoxError, Permanent};
 pub use snapline_protocol as protocol;

@@ -291,7 +291,7 @@ impl fmt::Display for Place {
 }
 
 /// A setting that cannot be: where it was given, and what is wrong with it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SettingsError {
     place: Place,
     key: Option<String>,
@@ -316,4 +316,4 @@ impl fmt::Display for SettingsError {
     }
 }
 
-impl std::error::Error for SettingsError {}
+snapline_protocol::error_in_words!(SettingsError);

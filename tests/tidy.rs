@@ -184,6 +184,16 @@ fn long_files_say_why() {
     );
 }
 
+/// An error reads the same in `Debug` as in `Display`, and says each cause once: `error_in_words!` makes all of them.
+#[test]
+fn every_error_is_made_by_the_same_rule() {
+    let mut files = sources(&["src", "protocol/src", "models/src", "cli/src", "proofs"]);
+    files.retain(|(path, _)| path != "protocol/src/words.rs");
+    let words = ["std::error::Error for", "core::error::Error for"];
+    assert_none(&files, &words, "an error is made by `error_in_words!`, which has no `source`");
+    assert!(lines_with(&files, "error_in_words!").len() >= 20, "the rule looks at the errors");
+}
+
 #[test]
 fn nothing_unfinished_is_left_behind() {
     let mut all = sources(&["protocol", "models", "cli", "proofs", "src", "tests"]);

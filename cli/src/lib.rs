@@ -76,7 +76,6 @@ impl Exit {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug)]
 pub enum Failure {
     /// The command line or a file it names is wrong: says what, and what is right.
     Usage(String),
@@ -95,7 +94,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+snapline_protocol::error_in_words!(Failure);
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

@@ -133,7 +133,7 @@ fn why_not(mutant: Mutant) -> &'static str {
 }
 
 /// Why a trace is not replayed on production.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Unmapped {
     /// It names no wrong rule and no law: there is nothing to compare.
     NoClaim,
@@ -205,7 +205,7 @@ impl fmt::Display for Unmapped {
     }
 }
 
-impl std::error::Error for Unmapped {}
+snapline_protocol::error_in_words!(Unmapped);
 
 impl Unmapped {
     /// The step, from 1, that it is about, if it is about one.

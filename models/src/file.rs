@@ -123,7 +123,7 @@ impl Place {
 }
 
 /// Why a file gives no scenario.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FileError {
     /// Where; `None` if it is about the file as a whole.
     pub place: Option<Place>,
@@ -152,14 +152,7 @@ impl fmt::Display for FileError {
     }
 }
 
-impl std::error::Error for FileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.cause {
-            Cause::Syntax(_) => None,
-            Cause::Scenario(error) => Some(error),
-        }
-    }
-}
+snapline_protocol::error_in_words!(FileError);
 
 /// Says ranges instead of Rust's names of types.
 fn readable(message: &str) -> String {

@@ -211,7 +211,7 @@ impl Scenario {
 }
 
 /// Why a scenario cannot be explored.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ScenarioError {
     /// The topology is wrong.
     Topology(TopologyError),
@@ -246,7 +246,7 @@ impl fmt::Display for ScenarioError {
     }
 }
 
-impl std::error::Error for ScenarioError {}
+snapline_protocol::error_in_words!(ScenarioError);
 
 impl From<TopologyError> for ScenarioError {
     fn from(error: TopologyError) -> Self {

@@ -78,7 +78,7 @@ impl fmt::Display for Claim {
 }
 
 /// Why a trace cannot be read or replayed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum TraceError {
     /// The text is not JSON.
     NotJson {
@@ -170,14 +170,7 @@ impl fmt::Display for TraceError {
     }
 }
 
-impl std::error::Error for TraceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Scenario(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(TraceError);
 
 impl From<ScenarioError> for TraceError {
     fn from(error: ScenarioError) -> Self {

@@ -331,6 +331,12 @@ impl Coordinator {
         self.kept.last().is_none_or(|kept| kept.awaited.is_empty())
     }
 
+    /// The sinks that have not reported the commits of the newest completed checkpoint resolved.
+    #[must_use]
+    pub fn awaited(&self) -> IndexSet {
+        self.kept.last().map_or(IndexSet::EMPTY, |kept| kept.awaited)
+    }
+
     /// What must stay reachable now (SPEC 8.1).
     #[must_use]
     pub fn roots(&self, config: &Config) -> Roots {

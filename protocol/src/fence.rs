@@ -48,7 +48,7 @@ impl Default for Fence {
 }
 
 /// A later term owns the store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fenced {
     /// The term in the fence.
     pub by: Term,
@@ -64,7 +64,7 @@ impl core::fmt::Display for Fenced {
     }
 }
 
-impl core::error::Error for Fenced {}
+crate::error_in_words!(Fenced);
 
 impl Fence {
     /// Whether a write of this term is let through.

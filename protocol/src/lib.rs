@@ -50,5 +50,6 @@ pub mod message;
 pub mod recovery;
 pub mod retention;
 pub mod topology;
+mod words;
 
 pub use machine::{Machine, Out, Verdict, Why};

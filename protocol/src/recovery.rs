@@ -78,7 +78,7 @@ pub enum Decision {
 }
 
 /// Why nothing can be restored without somebody's decision.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RecoveryError {
     /// A later coordinator has raised the fence.
@@ -132,7 +132,7 @@ impl fmt::Display for RecoveryError {
     }
 }
 
-impl core::error::Error for RecoveryError {}
+crate::error_in_words!(RecoveryError);
 
 /// A sink has committed what the checkpoint that is restored does not know of: a newer one was complete, and is lost (SPEC 7.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

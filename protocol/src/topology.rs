@@ -141,7 +141,7 @@ impl Plan {
 }
 
 /// What is wrong with a plan, and where.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum TopologyError {
     /// There is no source: nothing would inject a barrier.
     NoSource,
@@ -227,7 +227,7 @@ impl fmt::Display for TopologyError {
     }
 }
 
-impl core::error::Error for TopologyError {}
+crate::error_in_words!(TopologyError);
 
 /// One parallel instance of an operator.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

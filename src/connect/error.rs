@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use snapline_protocol::ids::{Attempt, TxnId};
 
 /// Why a source or a sink of this crate failed. The message says what happened, to what, and what can be done.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// A later attempt has fenced this one off: it prepares, commits and rolls back nothing more (SPEC 2.8).
@@ -199,7 +198,10 @@ impl ConnectError {
     /// first attempt.
     pub(crate) const fn is_permanent(&self, first: bool) -> bool {
         match self {
-            Self::Owned { .. }
+            // A stale attempt may be fenced off, and its failure counts for nothing. One that counts is of a job whose checkpoints were
+            // removed, and an attempt of it never gets past the fence.
+            Self::Fenced { .. }
+            | Self::Owned { .. }
             | Self::NameTaken { .. }
             | Self::OtherPlace { .. }
             | Self::SetBack { .. }
@@ -211,7 +213,10 @@ impl ConnectError {
             | Self::PutAgain { .. }
             | Self::OtherPath { .. }
             | Self::NotUtf8 { .. } => true,
-            Self::NoInput { .. } | Self::NotAFile { .. } | Self::NoMatch { .. } => first,
+            Self::NoInput { .. }
+            | Self::NotAFile { .. }
+            | Self::NotADirectory { .. }
+            | Self::NoMatch { .. } => first,
             _ => false,
         }
     }
@@ -353,14 +358,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(ConnectError);
 
 /// A transaction's name in words.
 struct Name<'a>(&'a TxnId);

@@ -106,6 +106,18 @@ pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: boo
     error.downcast_ref::<ConnectError>().is_some_and(|error| error.is_permanent(first))
 }
 
+/// What the operating system said, if the error is one of its or of a connector of this crate that says it.
+pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return Some(error.kind());
+    }
+    #[cfg(feature = "http")]
+    if let Some(error) = error.downcast_ref::<IngestError>() {
+        return error.io_kind();
+    }
+    error.downcast_ref::<ConnectError>().and_then(ConnectError::io_kind)
+}
+
 /// Takes records. What sources and operators emit into; a loop over it is compiled as one.
 pub trait Collect<T> {
     /// Takes one record.
@@ -203,6 +215,10 @@ pub trait SourceReader: Send + 'static {
     type Position;
 
     /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is there now it says so, and is asked again.
+    ///
+    /// The operators that follow the source in its task run inside `push`: users' code may take its time there, and may panic. So push
+    /// without a lock held that others need: a panic would poison it, and the next attempt's reader, which shares it, would fail with that
+    /// instead of the failure that matters. Take out what is to be pushed, let go, then push.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -378,6 +394,12 @@ pub trait SinkCommitter: Send + 'static {
     /// Any: the task fails with it.
     fn committed(&mut self) -> Result<Option<TxnId>, BoxError> {
         Ok(None)
+    }
+
+    /// Why the last commit was answered with [`CommitOutcome::Retry`] or [`CommitOutcome::Unknown`], in words: for the job's status, and for the
+    /// error of a stop that waits for it in vain. `None`, the default: nothing is said.
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed by any process, whatever crashes (SPEC 6.2).

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 
 pub use self::error::{RefusedRequest, WebhookError};
 use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
+use crate::error::{BoxError, Whole};
 use crate::sync::Arc;
 
 /// Of an answer's body so much is kept, for people.
@@ -211,6 +211,7 @@ impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
             refused: self.refused.clone(),
             runtime: runtime.map_err(WebhookError::Io)?,
             connection: None,
+            trouble: None,
             sent: BTreeMap::new(),
         };
         Ok((writer, committer))
@@ -289,6 +290,8 @@ pub struct WebhookCommitter {
     refused: Option<RefusedRule>,
     runtime: tokio::runtime::Runtime,
     connection: Option<SendRequest<Full<Bytes>>>,
+    /// Why the last request is to be sent again.
+    trouble: Option<String>,
     /// How many requests of a transaction were answered for good.
     sent: BTreeMap<TxnId, usize>,
 }
@@ -307,6 +310,10 @@ impl SinkCommitter for WebhookCommitter {
         Ok(Vec::new())
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone()
+    }
+
     fn prepare(&mut self, _: TxnId, _: &WebhookCommittable) -> Result<(), BoxError> {
         Ok(())
     }
@@ -323,12 +330,15 @@ impl SinkCommitter for WebhookCommitter {
                 Ok((status, _)) if status.is_success() => {}
                 Ok((status, said)) if may_pass(status) => {
                     tracing::warn!(url = %self.receiver.url, key, %status, said, "a request was not taken yet");
+                    self.trouble = Some(format!("{} answered {status}: {said}", self.receiver.url));
                     return Ok(CommitOutcome::Retry);
                 }
                 Ok((status, said)) => self.give_up(key, body, status.as_u16(), said)?,
                 Err(error) => {
                     self.connection = None;
+                    let error = Whole(&*error);
                     tracing::warn!(url = %self.receiver.url, key, %error, "it is not known whether a request was taken");
+                    self.trouble = Some(format!("{}: {error}", self.receiver.url));
                     return Ok(CommitOutcome::Unknown);
                 }
             }

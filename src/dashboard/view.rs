@@ -6,6 +6,7 @@
 //! | `job`, `guarantee`, `phase` | its name, what it promises, where it stands |
 //! | `warnings` | what there is to think about in its settings, in words: [`crate::Job::warnings`] |
 //! | `attempt`, `restored_from`, `newest_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `recording_failed` | as in [`JobStatus`] |
+//! | `next_try` | the restart that the job waits for: `at`, `pause`, `number`, `of`, `cause`; null if it runs |
 //! | `why` | `late`, `text`, `chain`: which task is late and why, see [`super::why`] |
 //! | `under_way` | checkpoints: `checkpoint`, `kind`, `running`, and `subtasks`: `subtask`, `acknowledged`, `stage`, `since`, `awaited`, `why` |
 //! | `history` | checkpoints that ended, newest first: sums and the slowest of each part, and `subtasks` |
@@ -29,21 +30,14 @@ pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &Watch) -> Stri
     let in_one_step = |task: usize| watch.in_one_step(task);
     let why = why(status, &in_one_step);
     let ways = status.under_way.iter().map(|way| under_way(status, way, watch));
-    let restarts = status.restart_history.iter().rev().map(|restart| {
-        json!({
-            "attempt": restart.attempt.to_string(),
-            "cause": restart.cause,
-            "at": date(restart.at),
-            "pause": ms(restart.pause),
-        })
-    });
+    let restarts: Vec<_> = status.restart_history.iter().rev().collect();
     json!({
         "format": "snapline-status",
         "version": 1,
         "job": promise.job,
         "guarantee": promise.guarantee,
         "warnings": promise.warnings,
-        "phase": format!("{:?}", status.phase).to_lowercase(),
+        "phase": status.phase,
         "attempt": status.attempt.map(|attempt| attempt.to_string()),
         "restored_from": status.restored_from.map(|checkpoint| checkpoint.get()),
         "newest_checkpoint": status.newest_checkpoint.map(|checkpoint| checkpoint.get()),
@@ -51,13 +45,14 @@ pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &Watch) -> Stri
         "failed": status.failed,
         "restarts": status.restarts,
         "last_failure": status.last_failure,
+        "next_try": status.next_try,
         "recording_failed": status.recording_failed,
         "why": { "late": why.late, "text": why.text, "chain": why.chain },
         "under_way": ways.collect::<Vec<_>>(),
         "history": status.history.iter().rev().map(ended).collect::<Vec<_>>(),
         "operators": operators(status, watch),
         "tasks": tasks(status, watch),
-        "restart_history": restarts.collect::<Vec<_>>(),
+        "restart_history": restarts,
     })
     .to_string()
 }
@@ -134,6 +129,7 @@ fn ended(stats: &CheckpointStats) -> Value {
         "async": most(|part| part.writing),
         "slowest": slowest.map(|part| &part.subtask),
         "missing": stats.missing,
+        "cause": stats.cause,
         "subtasks": subtasks.collect::<Vec<_>>(),
     })
 }
@@ -184,6 +180,7 @@ fn tasks(status: &JobStatus, watch: &Watch) -> Vec<Value> {
             "in_one_step": ms(watch.in_one_step(place)),
             "malformed": task.records_malformed,
             "in_doubt": task.in_doubt,
+            "commit_failure": task.commit_failure,
             "committed": task.committed.map(|(checkpoint, _)| checkpoint.get()),
             "committed_age": task.committed.map(|(_, age)| ms(age)),
         })

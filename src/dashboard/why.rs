@@ -67,13 +67,22 @@ pub(super) fn why(status: &JobStatus, in_one_step: &dyn Fn(usize) -> Duration) -
         }
         JobPhase::Ended => return Why::fine("The job has ended.".into()),
         JobPhase::Restoring => {
-            let cause = cause.map_or(String::new(), |restart| restart.cause.clone());
+            let cause = match &status.next_try {
+                Some(next) => format!("Next try: {next}"),
+                None => cause.map_or(String::new(), |restart| restart.cause.clone()),
+            };
             return Why::late(format!("The job has failed and is being restored. {cause}"));
         }
         JobPhase::Closing => {
-            return Why::fine(
-                "The last checkpoint is complete; its output is being committed.".into(),
-            );
+            let text = "The last checkpoint is complete; its output is being committed.";
+            let failing = status
+                .tasks
+                .iter()
+                .find_map(|task| task.commit_failure.as_ref().map(|why| (&task.subtask, why)));
+            return match failing {
+                Some((task, why)) => Why::late(format!("{text} {task} has not committed: {why}.")),
+                None => Why::fine(text.into()),
+            };
         }
         JobPhase::Running => {}
     }

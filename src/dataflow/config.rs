@@ -147,6 +147,9 @@ pub struct JobConfig {
     /// What is doubtful in the text that it was read from.
     #[cfg(feature = "settings")]
     pub(crate) doubts: Vec<super::warnings::SettingWarning>,
+    pub(crate) retry_anyway: bool,
+    pub(crate) stop_timeout: Option<Duration>,
+    pub(crate) quiet: bool,
     #[cfg(feature = "metrics")]
     pub(crate) metrics_interval: Option<Duration>,
 }
@@ -175,6 +178,9 @@ impl Default for JobConfig {
             recording: None,
             #[cfg(feature = "settings")]
             doubts: Vec::new(),
+            retry_anyway: false,
+            stop_timeout: Some(Duration::from_secs(60)),
+            quiet: false,
             #[cfg(feature = "metrics")]
             metrics_interval: Some(Duration::from_secs(5)),
         }
@@ -296,6 +302,27 @@ impl JobConfig {
     /// What a suspended job does when it is run again. Default: it goes on.
     pub fn resume(mut self, resume: Resume) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Restarts a job, as its [`Restart`] strategy says, also after a failure that no restart is known to mend (SPEC 15.4): an error that is
+    /// permanent, or a panic that came twice at the same record. Default: no, the job fails at once.
+    pub fn retry_anyway(mut self, retry: bool) -> Self {
+        self.retry_anyway = retry;
+        self
+    }
+
+    /// How long a job that is stopped waits for its sinks to commit, once the checkpoint that stops it is complete; `None` for as long as it
+    /// takes. Then it fails with [`crate::JobError::Uncommitted`]: nothing is lost, the next run commits. Default: one minute.
+    pub fn stop_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.stop_timeout = timeout.into();
+        self
+    }
+
+    /// Keeps [`crate::Job::run`] from writing to standard error. It does so in a process without a `tracing` subscriber, and says failures,
+    /// restarts and what a stop waits for. Default: no.
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
         self
     }
 

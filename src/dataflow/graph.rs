@@ -185,11 +185,19 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<EdgeSpec>,
+    /// The sources' names, in the order in which they were described, and whether their streams have gone anywhere.
+    pub(crate) sources: Vec<(String, bool)>,
     /// What was found to be wrong while it was described.
     pub(crate) wrong: Vec<BuildError>,
 }
 
 impl Graph {
+    /// A source is described: its place among the sources.
+    pub(crate) fn begin(&mut self, source: &str) -> usize {
+        self.sources.push((source.to_owned(), false));
+        self.sources.len() - 1
+    }
+
     /// A name for an operator that was given none.
     pub(crate) fn unused_name(&self, like: &str) -> String {
         let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
@@ -331,7 +339,7 @@ where
             let said = said.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));
             logic.open(context, restored)?;
             output.resume(said);
-            let body = Box::new(SourceBody { operator, reader, stood, logic, output });
+            let body = Box::new(SourceBody { operator, reader, stood, logic, output, read: 0 });
             Ok(Opened { body, pending: Vec::new() })
         })
     }
@@ -370,8 +378,9 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
             }
             valve.resume(heard);
             output.resume(said);
-            let (marks, firing) = (VecDeque::new(), false);
-            let body = OperatorBody { operator, inputs, valve, marks, firing, logic, output };
+            let (marks, firing, in_hand) = (VecDeque::new(), false, 0);
+            let body =
+                OperatorBody { operator, inputs, valve, marks, firing, logic, output, in_hand };
             Ok(Opened { body: Box::new(body), pending: Vec::new() })
         })
     }
@@ -405,6 +414,8 @@ impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
                 committer: Arc::new(Mutex::new(committer)),
                 committables,
                 written: 0,
+                in_hand: 0,
+                trouble: Arc::default(),
             };
             Ok(Opened { body: Box::new(body), pending })
         })

@@ -134,7 +134,7 @@ impl JobSpec {
 }
 
 /// What is wrong with a dataflow or its configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The operators do not make a topology.
@@ -167,6 +167,11 @@ pub enum BuildError {
         /// What is wrong, and what is right.
         what: String,
     },
+    /// The stream of a source, or of an operator, goes nowhere: what it reads would be dropped.
+    GoesNowhere {
+        /// The source, or the last operator that is the name of a task.
+        operator: String,
+    },
     /// A branch of a fork goes nowhere.
     LooseBranch {
         /// The operator whose output is forked.
@@ -193,6 +198,10 @@ impl fmt::Display for BuildError {
             ),
             Self::Window { what } => write!(f, "{what}"),
             Self::Operator { operator, what } => write!(f, "operator `{operator}`: {what}"),
+            Self::GoesNowhere { operator } => write!(
+                f,
+                "the stream of `{operator}` goes nowhere: end it with `sink`, or leave it out"
+            ),
             Self::LooseBranch { operator } => write!(
                 f,
                 "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
@@ -207,19 +216,7 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Topology(error) => Some(error),
-            Self::Setting { .. }
-            | Self::TooParallel { .. }
-            | Self::Window { .. }
-            | Self::Operator { .. }
-            | Self::LooseBranch { .. }
-            | Self::Guarantee { .. } => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(BuildError);
 
 impl From<TopologyError> for BuildError {
     fn from(error: TopologyError) -> Self {
@@ -373,16 +370,24 @@ impl fmt::Debug for Job {
 impl Job {
     pub(super) fn new(name: String, graph: Graph, config: JobConfig) -> Result<Self, BuildError> {
         config.check()?;
-        let Graph { nodes, edges, wrong } = graph;
+        let Graph { nodes, edges, sources, wrong } = graph;
         if let Some(error) = wrong.into_iter().next() {
             return Err(error);
         }
-        let topology = topology(&nodes, &edges, &config, &BTreeMap::new())?;
+        if let Some((source, _)) = sources.into_iter().find(|(_, goes_on)| !goes_on) {
+            return Err(BuildError::GoesNowhere { operator: source });
+        }
         for (place, node) in nodes.iter().enumerate() {
-            if edges.iter().filter(|edge| edge.from == place).count() < node.outputs {
-                return Err(BuildError::LooseBranch { operator: node.name.clone() });
+            let operator = || node.name.clone();
+            match edges.iter().filter(|edge| edge.from == place).count() {
+                edges if edges >= node.outputs => {}
+                _ if node.outputs == 1 => {
+                    return Err(BuildError::GoesNowhere { operator: operator() });
+                }
+                _ => return Err(BuildError::LooseBranch { operator: operator() }),
             }
         }
+        let topology = topology(&nodes, &edges, &config, &BTreeMap::new())?;
         let workers = workers(&topology, &config);
         let guarantee = Guarantee::compute(&Facts {
             mode: config.mode,
@@ -439,12 +444,14 @@ impl Job {
     }
 
     /// Runs the job to its end. Ctrl-C and SIGTERM suspend it (feature `signals`): a last checkpoint is taken, its output committed, and the
-    /// next run goes on behind it; a second signal cancels.
+    /// next run goes on behind it; a second signal cancels. In a process without a `tracing` subscriber it says on standard error which restarts
+    /// there are and what a stop waits for, unless it is to be [`JobConfig::quiet`].
     ///
     /// # Errors
     /// [`JobError`]: why it failed.
     pub fn run(self) -> Result<Outcome, JobError> {
-        let handle = self.spawn()?;
+        let aloud = !self.0.config.quiet;
+        let handle = self.start(aloud)?;
         #[cfg(feature = "signals")]
         let _listening = crate::engine::signals::listen(handle.wishes.clone());
         handle.wait()
@@ -455,6 +462,10 @@ impl Job {
     /// # Errors
     /// [`JobError`] if its store cannot be opened, or a thread not be started.
     pub fn spawn(self) -> Result<JobHandle, JobError> {
+        self.start(false)
+    }
+
+    fn start(self, aloud: bool) -> Result<JobHandle, JobError> {
         let mut spec = self.0;
         let guarantee = spec.guarantee.clone();
         if guarantee.level == Level::ExactlyOnce {
@@ -491,7 +502,7 @@ impl Job {
             #[cfg(feature = "metrics")]
             let (name, every) = (spec.name.clone(), spec.config.metrics_interval);
             let (notices, platform) = ((sender, notices), Platform::default());
-            let driver = Driver::start(spec, store, told.clone(), notices, platform)?;
+            let driver = Driver::start(spec, store, told.clone(), notices, platform, aloud)?;
             #[cfg(feature = "metrics")]
             let publishing = every
                 .map(|every| Publishing::start(&name, told, every))

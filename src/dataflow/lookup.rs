@@ -20,7 +20,7 @@ use super::time::{Timed, Timestamp};
 use crate::clock::{self, Clock};
 use crate::connect::OpenContext;
 use crate::engine::helpers::Helpers;
-use crate::error::BoxError;
+use crate::error::{BoxError, Whole};
 use crate::state::{Named, Restored, StateError, StateValue};
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -72,7 +72,6 @@ impl<T, A, F: FnMut(&T) -> Result<A, BoxError>> LookupClient<T> for F {
 }
 
 /// Why a request was given up.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum LookupError {
     /// No answer came in time.
@@ -100,20 +99,14 @@ impl fmt::Display for LookupError {
                  stands for an answer (`otherwise`)"
             ),
             Self::Failed { tries, cause } => {
+                let cause = Whole(&**cause);
                 write!(f, "a record was looked up {tries} times, the last of them: {cause}")
             }
         }
     }
 }
 
-impl std::error::Error for LookupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Failed { cause, .. } => Some(&**cause),
-            Self::TimedOut { .. } => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(LookupError);
 
 /// What stands for the answer to a request that was given up, or why the task is to fail.
 type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;

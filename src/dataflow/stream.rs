@@ -131,7 +131,8 @@ pub struct Stream<P: Pipe> {
     named: bool,
     role: Role,
     parallelism: Option<usize>,
-    replayable: Option<bool>,
+    /// Of a source: whether it is replayable, and its place among the graph's sources.
+    replayable: Option<(bool, usize)>,
     inputs: Vec<Loose>,
 }
 
@@ -143,7 +144,7 @@ impl<P: Pipe> std::fmt::Debug for Stream<P> {
 
 impl<S: Source> Stream<FromSource<S, Identity<S::Record>>> {
     pub(super) fn from_source(graph: Rc<RefCell<Graph>>, name: &str, source: S) -> Self {
-        let replayable = Some(source.is_replayable());
+        let replayable = Some((source.is_replayable(), graph.borrow_mut().begin(name)));
         let pipe = FromSource { source, logic: Identity::new() };
         Self {
             graph,
@@ -598,7 +599,10 @@ impl<P: Pipe> Stream<P> {
             parallelism,
             make,
             outputs,
-            replayable,
+            replayable: replayable.map(|(replayable, source)| {
+                graph.borrow_mut().sources[source].1 = true;
+                replayable
+            }),
             delivery: None,
             transaction_timeout: None,
         };

@@ -11,7 +11,7 @@ use snapline_protocol::recovery::{Decision, Policy};
 use snapline_protocol::topology::Role;
 
 use super::Notice;
-use super::failure::{TaskFailure, guarded};
+use super::failure::{OPENING, TaskFailure, guarded};
 use super::gauges::Gauges;
 use super::helpers::{self, Host};
 use super::lanes::Lanes;
@@ -84,7 +84,7 @@ pub(crate) fn deploy(
             let worked = watched.over(|| guarded(|| Ok(worker.run(&over))));
             let failed = worked.unwrap_or_else(|cause| {
                 let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
-                Err(TaskFailure { operator, subtask: number, attempt, doing, cause })
+                Err(TaskFailure { operator, subtask: number, attempt, doing, cause, at: None })
             });
             if let Err(failure) = failed {
                 report(&platform, &coordinator, failure);
@@ -258,13 +258,19 @@ struct TaskOpening {
 impl TaskOpening {
     fn start(self) -> Result<Task, TaskFailure> {
         let Identity { operator, index, attempt, .. } = self.identity.clone();
-        let failure =
-            |doing, cause| TaskFailure { operator, subtask: index, attempt, doing, cause };
+        let failure = |doing, cause| TaskFailure {
+            operator,
+            subtask: index,
+            attempt,
+            doing,
+            cause,
+            at: None,
+        };
         let gauges = Arc::clone(&self.gauges);
         gauges.step();
         let started = match guarded(|| self.open()) {
             Ok(start) => Task::start(start),
-            Err(cause) => Err(failure("opening", cause)),
+            Err(cause) => Err(failure(OPENING, cause)),
         };
         gauges.step();
         started

@@ -122,6 +122,11 @@ pub(crate) trait Body: Send {
         Vec::new()
     }
 
+    /// Where it is, to say where it failed: of a source, the records it has read so far; of others, the records of the batch in hand.
+    fn in_hand(&self) -> u64 {
+        0
+    }
+
     /// A sink's transactions; `None` for every other task.
     fn transactions(&mut self) -> Option<&mut dyn Transactions> {
         None
@@ -151,6 +156,9 @@ pub(crate) trait Transactions: Send {
 
     /// Forgets every committable but these (SPEC 6.3).
     fn retain(&mut self, pending: &[TxnId]);
+
+    /// Why the last commit is to be made again, in words; `None` if it is not, or if the sink does not say.
+    fn trouble(&self) -> Option<String>;
 }
 
 /// Name under which a snapshot has what a task has heard and said of event time.
@@ -187,6 +195,8 @@ pub(crate) struct SourceBody<R: SourceReader, L, X> {
     pub(crate) stood: Stood<R::Position>,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
+    /// Records read so far, the one included that the chain panicked with.
+    pub(crate) read: u64,
 }
 
 /// Pushes through a chain into the output.
@@ -194,6 +204,14 @@ struct Through<'a, L, X> {
     logic: &'a mut L,
     output: &'a mut Output<X>,
     records: usize,
+    /// Where they are counted when the read is over, in whichever way.
+    read: &'a mut u64,
+}
+
+impl<L, X> Drop for Through<'_, L, X> {
+    fn drop(&mut self) {
+        *self.read += self.records as u64;
+    }
 }
 
 impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, L, X> {
@@ -223,9 +241,11 @@ where
     }
 
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
-        let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
+        let (logic, output, read) = (&mut self.logic, &mut self.output, &mut self.read);
+        let mut through = Through { logic, output, records: 0, read };
         let progress = self.reader.read(limit, &mut through)?;
         let records = through.records;
+        drop(through);
         self.output.check()?;
         Ok((records, progress))
     }
@@ -277,6 +297,10 @@ where
         self.reader.malformed()
     }
 
+    fn in_hand(&self) -> u64 {
+        self.read
+    }
+
     fn bytes(&self) -> Option<u64> {
         self.reader.bytes_read()
     }
@@ -304,6 +328,8 @@ pub(crate) struct OperatorBody<L: Logic, X> {
     pub(crate) firing: bool,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
+    /// Records of the batch in hand.
+    pub(crate) in_hand: usize,
 }
 
 impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
@@ -319,6 +345,10 @@ impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
 }
 
 impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
+    fn in_hand(&self) -> u64 {
+        self.in_hand as u64
+    }
+
     fn read(&mut self, _limit: usize) -> Result<(usize, Progress), BoxError> {
         Ok((0, Progress::End))
     }
@@ -328,6 +358,7 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
             None => Taken::Nothing,
             Some(Message::Batch(mut batch)) => {
                 let records = batch.len();
+                self.in_hand = records;
                 self.logic.push_all(batch.drain(..), &mut self.output);
                 self.inputs[input].give_back(batch);
                 self.output.check()?;

@@ -11,7 +11,7 @@ use super::body::{Body, Deed, Transactions};
 use super::failure::guarded;
 use super::lanes::{Job, Work};
 use super::platform::planted;
-use super::task::{Links, News, Task};
+use super::task::{Identity, Links, News, Task};
 use crate::error::{BoxError, Permanent};
 use crate::sync::{Arc, Ordering};
 use crate::trace::What;
@@ -146,6 +146,32 @@ impl Task {
         self.hand_over(Work::Commit, pause, commit, move |outcome| {
             Some(News::Commit { txn, result: Ok(outcome) })
         });
+    }
+
+    /// Says why a commit is to be made again, each time that it has been made twice as often.
+    pub(super) fn say_trouble(&mut self, txn: TxnId, outcome: CommitOutcome) {
+        let trouble = match outcome {
+            CommitOutcome::Retry | CommitOutcome::Unknown => Some(
+                transactions(&mut self.body)
+                    .trouble()
+                    .unwrap_or_else(|| format!("the sink answered {outcome:?} and said no more")),
+            ),
+            CommitOutcome::Committed | CommitOutcome::AlreadyCommitted | CommitOutcome::Lost => {
+                None
+            }
+        };
+        if let Some(cause) = &trouble
+            && self.tries.1.is_power_of_two()
+        {
+            let (Identity { job, operator, index, attempt, .. }, tries) =
+                (&self.identity, self.tries.1);
+            tracing::warn!(
+                target: "snapline::checkpoint",
+                job, checkpoint = txn.checkpoint.get(), operator, subtask = index, %attempt, tries, cause,
+                "a commit is made again"
+            );
+        }
+        self.gauges.troubles(trouble);
     }
 
     /// Has something done on this task's lane; what comes of it is news.

@@ -14,6 +14,7 @@ use snapline_protocol::recovery::{Decision, Policy, RecoveryError};
 use snapline_protocol::{Machine, Out, Verdict};
 
 use super::attempt::{Hosting, Running, deploy};
+use super::failing::Failing;
 use super::failure::TaskFailure;
 use super::handle::{CheckpointFailed, Ended, JobError, Outcome};
 use super::observe::Spans;
@@ -23,11 +24,11 @@ use super::platform::Platform;
 #[cfg(feature = "sim")]
 use super::platform::planted;
 use super::restart::Restarts;
-use super::status::{JobPhase, RestartStats, StatusBoard};
+use super::status::{CheckpointStats, JobPhase, StatusBoard};
 use super::storing::policy;
 use super::task::News;
 use super::watch::{self, Hung};
-use super::{Notice, Part, Wish};
+use super::{Beside, Cause, Notice, Part, Wish};
 use crate::clock;
 use crate::dataflow::JobSpec;
 use crate::state::HashSeed;
@@ -46,12 +47,14 @@ pub(super) struct Gathered {
     pub(super) kind: Option<CheckpointKind>,
     /// From its trigger to its end.
     pub(super) span: tracing::Span,
+    /// Why it is given up, if something is known.
+    pub(super) cause: Option<Cause>,
 }
 
 impl Default for Gathered {
     fn default() -> Self {
         let (parts, acked, span) = (BTreeMap::new(), IndexSet::EMPTY, tracing::Span::none());
-        Self { parts, triggered: None, acked, kind: None, span }
+        Self { parts, triggered: None, acked, kind: None, span, cause: None }
     }
 }
 
@@ -72,17 +75,23 @@ pub(crate) struct Driver {
     pub(super) hosting: Hosting,
     pub(super) config: Config,
     pub(super) machine: Coordinator,
-    host: Host,
-    policy: Policy,
+    pub(super) host: Host,
+    pub(super) policy: Policy,
     notices: crossbeam_channel::Receiver<Notice>,
     pub(super) peer: Peer,
     timers: BTreeMap<Timer, Instant>,
     running: Option<Running>,
     /// That of the attempt, and before it that of the recovery that leads to it.
     pub(super) spans: Spans,
-    restarts: Restarts,
+    pub(super) restarts: Restarts,
     /// The last failure, until it is reported as the reason of the job's.
-    failure: Option<Box<TaskFailure>>,
+    pub(super) failure: Option<Box<TaskFailure>>,
+    /// What went wrong, and what is to be done about it.
+    pub(super) failing: Failing,
+    /// The checkpoint that the attempt began with.
+    pub(super) restored: Option<CheckpointId>,
+    /// The checkpoint that the job was over with before this run began.
+    pub(super) over_before: Option<CheckpointId>,
     /// What the last checkpoint that was given up was missing.
     pub(super) missing: Vec<String>,
     /// Checkpoints under way.
@@ -125,6 +134,7 @@ impl Driver {
         board: StatusBoard,
         (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
         platform: Platform,
+        aloud: bool,
     ) -> Result<Self, JobError> {
         let settings = &spec.config;
         let config = Config {
@@ -170,6 +180,9 @@ impl Driver {
             spans: Spans::default(),
             restarts,
             failure: None,
+            failing: Failing::new(aloud),
+            restored: None,
+            over_before: None,
             missing: Vec::new(),
             gathered: BTreeMap::new(),
             manifests: BTreeMap::new(),
@@ -303,6 +316,7 @@ impl Driver {
     /// What is behind every event: checkpoints that need no timer, and what is told to those who look and those who asked.
     fn settle(&mut self) {
         self.nudge();
+        self.mind_the_end();
         self.publish();
         for (reply, answer) in self.answers.drain(..) {
             // Whoever asked may have gone.
@@ -331,7 +345,7 @@ impl Driver {
             // Whoever asked may have gone.
             let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
         }
-        self.board.update(|status| status.phase = JobPhase::Ended);
+        self.board.update(|status| (status.phase, status.next_try) = (JobPhase::Ended, None));
         match &end {
             Ok(ended) => {
                 tracing::info!(target: "snapline::job", job = self.job(), ?ended, "the job has ended");
@@ -341,7 +355,8 @@ impl Driver {
             }
         }
         let guarantee = self.hosting.spec.guarantee.clone();
-        Ok(Outcome { ended: end?, guarantee, status: self.board.read() })
+        let over_before = self.over_before;
+        Ok(Outcome { ended: end?, guarantee, status: self.board.read(), over_before })
     }
 
     /// Until when the next checkpoint has to wait, though its interval is over.
@@ -376,12 +391,9 @@ impl Driver {
 
     fn hear(&mut self, notice: Notice) {
         match notice {
-            Notice::Report(message, part) => {
-                if let (Report::Ack(ack), Some(part)) = (message.report, part)
-                    && message.attempt == self.machine.attempt()
-                    && let Some(gathered) = self.gathered.get_mut(&ack.checkpoint())
-                {
-                    gathered.parts.insert(ack.subtask(), *part);
+            Notice::Report(message, beside) => {
+                if message.attempt == self.machine.attempt() {
+                    self.gather(message.report, beside);
                 }
                 self.handle(Event::Report(message));
             }
@@ -419,7 +431,7 @@ impl Driver {
                 self.unreadable = unreadable;
                 self.handle(Event::Recovered(decision));
             }
-            Notice::Unread(error) => match self.retry_pause() {
+            Notice::Unread(error) => match self.retry_pause().filter(|_| !self.is_stopping()) {
                 Some(pause) => {
                     tracing::warn!(
                         target: "snapline::store",
@@ -434,20 +446,40 @@ impl Driver {
         }
     }
 
+    /// Keeps what came with a task's message.
+    fn gather(&mut self, report: Report, beside: Beside) {
+        match (report, beside) {
+            (Report::Ack(ack), Beside::Part(part)) => {
+                if let Some(gathered) = self.gathered.get_mut(&ack.checkpoint()) {
+                    gathered.parts.insert(ack.subtask(), *part);
+                }
+            }
+            (Report::Decline { checkpoint, .. }, Beside::Cause(cause)) => {
+                if let Some(gathered) = self.gathered.get_mut(&checkpoint) {
+                    gathered.cause.get_or_insert(cause);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn grant(&mut self, wish: Wish) {
         match wish {
             Wish::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
             Wish::Stop(stop) => {
-                tracing::info!(target: "snapline::job", job = self.job(), ?stop, "asked to stop");
                 let gauges = self.running.iter().flat_map(|running| &running.gauges);
                 self.stopped = Some((Instant::now(), gauges.map(|task| task.steps()).collect()));
+                self.asked_to_stop(stop);
                 self.handle(Event::Stop(stop));
             }
-            Wish::Cancel => self.end = Some(Ok(Ended::Cancelled)),
+            Wish::Cancel => self.end = Some(self.cancelled()),
         }
     }
 
     pub(super) fn handle(&mut self, event: Event) {
+        if let Event::Fired(Timer::Timeout(checkpoint)) = event {
+            self.timed_out(checkpoint);
+        }
         let mut out = Out::new();
         let newest = self.machine.newest();
         let verdict = self.machine.handle(&self.config, event, &mut out);
@@ -470,10 +502,13 @@ impl Driver {
         let ended: Vec<CheckpointId> =
             self.gathered.keys().copied().filter(|known| !under_way.contains_key(known)).collect();
         for checkpoint in ended {
-            self.checkpoint_ended(checkpoint, completed == Some(checkpoint));
-            let complete = completed == Some(checkpoint);
-            let result =
-                if complete { Ok(checkpoint) } else { Err(CheckpointFailed::GivenUp(checkpoint)) };
+            let result = match self.checkpoint_ended(checkpoint, completed == Some(checkpoint)) {
+                Some(stats) if !stats.completed => {
+                    let CheckpointStats { missing, cause, .. } = stats;
+                    Err(CheckpointFailed::GivenUp { checkpoint, missing, cause })
+                }
+                _ => Ok(checkpoint),
+            };
             let answered = |waiter: &mut Waiter| waiter.checkpoint == Some(checkpoint);
             let answers = self.waiters.extract_if(.., answered);
             self.answers.extend(answers.map(|waiter| (waiter.reply, result.clone())));
@@ -590,68 +625,36 @@ impl Driver {
         }
     }
 
-    /// SPEC 7: the first time because the job starts, later because it failed; then the restart strategy has a word.
-    fn recover(&mut self) {
-        let first = self.host.attempt().is_none();
-        let now = self.hosting.platform.clock.now();
-        let hopeless = self.failure.as_ref().is_some_and(|failure| failure.is_permanent());
-        let pause = match first {
-            true => Some(Duration::ZERO),
-            false => self.restarts.next(now).filter(|_| !hopeless),
-        };
-        if let Err(hung) = self.end_tasks() {
-            // What its thread does yet must not meet another attempt (SPEC 3.2).
-            self.end = Some(Err(hung));
-            return;
-        }
-        let Some(pause) = pause else {
-            // A sink may hear of a successor before the store tells.
-            let deposed = self.is_deposed();
-            self.end = Some(Err(match self.failure.take() {
-                _ if deposed => JobError::Deposed,
-                Some(failure) => JobError::Failed(failure),
-                None => JobError::Checkpoints { missing: std::mem::take(&mut self.missing) },
-            }));
-            return;
-        };
-        if !first {
-            let (attempt, cause) = (self.machine.attempt(), self.cause());
-            tracing::warn!(
-                target: "snapline::job",
-                job = self.job(), %attempt, ?pause, cause, "restarting"
-            );
-            self.board.restarts(RestartStats {
-                attempt: self.machine.attempt(),
-                cause: self.cause(),
-                at: self.hosting.platform.clock.date(),
-                pause,
-            });
-        }
-        self.spans.recovers(&self.hosting.spec.name, pause);
-        self.peer.recover(self.machine.term(), self.policy, pause);
-    }
-
     /// The job's name.
     pub(super) fn job(&self) -> &str {
         &self.hosting.spec.name
     }
 
     /// Why the job is restarted, in words.
-    fn cause(&self) -> String {
-        match &self.failure {
-            Some(failure) => failure.to_string(),
-            None => format!(
-                "too many checkpoints in a row failed; the last was missing {}",
-                self.missing.join(", ")
-            ),
+    pub(super) fn cause(&self) -> String {
+        match (&self.failure, &self.failing.checkpoint) {
+            (Some(failure), _) => failure.to_string(),
+            (None, cause) => {
+                let missing = self.missing.join(", ");
+                let cause = cause.as_ref().map(|cause| format!(": {}", cause.text));
+                format!(
+                    "too many checkpoints in a row failed; the last was missing {missing}{}",
+                    cause.unwrap_or_default()
+                )
+            }
         }
+    }
+
+    /// Whether the user has asked for the job's end.
+    fn is_stopping(&self) -> bool {
+        self.machine.stopping().is_some()
     }
 
     /// Ends the tasks.
     ///
     /// # Errors
     /// [`JobError::Hung`] if one does not end.
-    fn end_tasks(&mut self) -> Result<(), JobError> {
+    pub(super) fn end_tasks(&mut self) -> Result<(), JobError> {
         let Some(running) = self.running.take() else { return Ok(()) };
         let limit = self.hosting.spec.config.hang_timeout;
         let ended = running.end(limit);
@@ -670,7 +673,7 @@ impl Driver {
             return;
         }
         self.ended = IndexSet::EMPTY;
-        self.failure = None;
+        self.begins_again();
         let manifest = match decision {
             Decision::Fresh => None,
             Decision::Restore { permit, .. } => match self.restorable(permit.checkpoint()) {
@@ -686,6 +689,13 @@ impl Driver {
             },
         };
         let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
+        self.restored = restored;
+        if let (1, Some(manifest), Decision::Restore { terminal: Some(_), .. }) =
+            (attempt.number, &manifest, decision)
+        {
+            let suspended = manifest.kind == CheckpointKind::Suspend && !manifest.ended;
+            self.was_over(manifest.checkpoint, suspended);
+        }
         self.input_ended = manifest.as_ref().is_some_and(|manifest| manifest.ended);
         self.spans.deploys(&self.hosting.spec.name, attempt, restored);
         self.spans.attempt.in_scope(|| {
@@ -720,7 +730,7 @@ impl Driver {
     }
 
     /// Whether the store has a later owner.
-    fn is_deposed(&self) -> bool {
+    pub(super) fn is_deposed(&self) -> bool {
         let fence = asked("reading the fence", || self.hosting.store.fence());
         fence.is_ok_and(|fence| fence.admit(self.machine.term()).is_err())
     }

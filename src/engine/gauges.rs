@@ -56,6 +56,8 @@ pub(crate) struct Gauges {
     in_doubt: AtomicU64,
     /// How many transactions were committed, the newest of them, and when its barrier was here.
     committed: Mutex<(u64, Option<(CheckpointId, Instant)>)>,
+    /// Why the commit under way is made again and again.
+    trouble: Mutex<Option<String>>,
     /// When it was made: what lapses are measured from.
     origin: Option<Instant>,
     parts: Mutex<BTreeMap<CheckpointId, Part>>,
@@ -220,6 +222,16 @@ impl Gauges {
         let taken = lock(&self.parts).get(&checkpoint).and_then(|part| part.taken);
         let mut committed = lock(&self.committed);
         *committed = (committed.0 + 1, Some((checkpoint, taken.unwrap_or(now))));
+    }
+
+    /// Why the commit under way is made again; `None` if it is not.
+    pub(super) fn troubles(&self, trouble: Option<String>) {
+        *lock(&self.trouble) = trouble;
+    }
+
+    /// Why the commit under way is made again.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     /// How many transactions are closed and not known to be resolved.

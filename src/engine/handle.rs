@@ -9,7 +9,7 @@ use snapline_protocol::ids::CheckpointId;
 use super::status::{JobStatus, StatusBoard};
 use super::{Notice, Wish};
 use crate::dataflow::{Guarantee, SettingWarning};
-use crate::engine::failure::TaskFailure;
+use crate::engine::failure::{FailedAt, TaskFailure};
 use crate::store::StoreError;
 use crate::sync::thread;
 use snapline_protocol::recovery::RecoveryError;
@@ -27,7 +27,8 @@ pub enum Ended {
     /// It was suspended: everything up to a checkpoint is committed, and the next run goes on behind it. A job whose input had ended by then
     /// has finished instead.
     Suspended,
-    /// It was cancelled: nothing behind the last complete checkpoint counts.
+    /// It was cancelled while nothing was the matter with it: nothing after the last complete checkpoint counts. A job that is cancelled while it
+    /// fails ends with [`JobError::Interrupted`].
     Cancelled,
 }
 
@@ -40,18 +41,40 @@ pub struct Outcome {
     pub guarantee: Guarantee,
     /// Its last state.
     pub status: JobStatus,
+    /// The checkpoint that the job was over with before this run began: it has only finished what was left to commit, and has read and written
+    /// nothing else. `None` if it ran.
+    pub over_before: Option<CheckpointId>,
 }
 
 /// Why a job failed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum JobError {
     /// A task failed, and the restart strategy allows no (further) restart.
     Failed(Box<TaskFailure>),
-    /// Checkpoints failed, one after the other, and the restart strategy allows no (further) restart.
+    /// A task panicked twice in the same words and at the same record: a restart would bring it there again.
+    Repeated(Box<TaskFailure>),
+    /// Checkpoints failed, one after the other, and the restart strategy allows no (further) restart, or it is known that none helps.
     Checkpoints {
         /// What the last of them was missing.
         missing: Vec<String>,
+        /// Why the last of them was given up, if something is known.
+        cause: Option<String>,
+    },
+    /// The job was stopped or cancelled while it was failing: it had failed, and no checkpoint has completed since. What is up to the last
+    /// complete checkpoint counts, and the next run goes on from there.
+    Interrupted {
+        /// The failure, in words.
+        failure: String,
+        /// The last complete checkpoint.
+        checkpoint: Option<CheckpointId>,
+    },
+    /// The job was stopped, and its sinks have not committed in time ([`crate::JobConfig::stop_timeout`]), or it was cancelled meanwhile. The
+    /// checkpoint is complete and holds their output: the next run commits it.
+    Uncommitted {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The sinks' subtasks that have not committed, and why, if they say it.
+        sinks: Vec<(String, Option<String>)>,
     },
     /// Nothing can be restored without your word.
     Recovery {
@@ -94,11 +117,46 @@ impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(failure) => write!(f, "the job failed and is not restarted: {failure}"),
-            Self::Checkpoints { missing } => write!(
-                f,
-                "too many checkpoints in a row failed and the job is not restarted; the last was missing {}",
-                missing.join(", ")
-            ),
+            Self::Repeated(failure) => {
+                write!(f, "the job failed and is not restarted, as it failed twice at the same record: {failure}")?;
+                if let Some(FailedAt { input, after, among, .. }) = failure.at {
+                    let (first, last) = (after + 1, after + among.max(1));
+                    f.write_str(" (")?;
+                    match first == last {
+                        true => write!(f, "record {first}")?,
+                        false => write!(f, "one of records {first} to {last}")?,
+                    }
+                    input.map_or(Ok(()), |input| write!(f, " of input {input}"))?;
+                    f.write_str(" since the job was restored)")?;
+                }
+                f.write_str(". Fix: mend the code, or have it pass such records over; `retry_anyway` restarts all the same")
+            }
+            Self::Checkpoints { missing, cause } => {
+                write!(
+                    f,
+                    "too many checkpoints in a row failed and the job is not restarted; the last was missing {}",
+                    missing.join(", ")
+                )?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Self::Interrupted { failure, checkpoint } => {
+                write!(f, "the job was stopped while it was failing: {failure}")?;
+                match checkpoint {
+                    Some(checkpoint) => {
+                        write!(f, ". Nothing up to checkpoint {checkpoint} is lost: run it again to go on from there")
+                    }
+                    None => f.write_str(". No checkpoint was complete: run it again to begin"),
+                }
+            }
+            Self::Uncommitted { checkpoint, sinks } => {
+                write!(f, "checkpoint {checkpoint} is complete, and its output is not committed by ")?;
+                for (number, (sink, why)) in sinks.iter().enumerate() {
+                    f.write_str(if number == 0 { "" } else { "; " })?;
+                    write!(f, "{sink}")?;
+                    why.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))?;
+                }
+                f.write_str(". Nothing is lost: run the job again to commit it; `stop_timeout` says how long a stop waits")
+            }
             Self::Recovery { error, found } => {
                 write!(f, "the job cannot be restored: {error}")?;
                 for (checkpoint, error) in found {
@@ -131,29 +189,21 @@ impl fmt::Display for JobError {
     }
 }
 
-impl std::error::Error for JobError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Failed(failure) => Some(failure),
-            Self::Recovery { error, .. } => Some(error),
-            Self::Store(error) => Some(error),
-            Self::Thread(error) => Some(error),
-            Self::Checkpoints { .. }
-            | Self::DataLoss { .. }
-            | Self::Deposed
-            | Self::Mismatch { .. }
-            | Self::Hung { .. }
-            | Self::Panicked(_) => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(JobError);
 
 /// Why a checkpoint that was asked for did not come to be.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckpointFailed {
     /// It was given up, or a newer one made it superfluous.
-    GivenUp(CheckpointId),
+    GivenUp {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The subtasks that had not acknowledged it.
+        missing: Vec<String>,
+        /// Why, in words, if something is known.
+        cause: Option<String>,
+    },
     /// The job ended first.
     JobEnded,
 }
@@ -161,18 +211,26 @@ pub enum CheckpointFailed {
 impl fmt::Display for CheckpointFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GivenUp(checkpoint) => write!(
-                f,
-                "checkpoint {checkpoint} was given up; the job's status says who had not acknowledged it"
-            ),
+            Self::GivenUp { checkpoint, missing, cause } => {
+                write!(f, "checkpoint {checkpoint} was given up")?;
+                if !missing.is_empty() {
+                    write!(f, ", missing {}", missing.join(", "))?;
+                }
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
             Self::JobEnded => f.write_str("the job ended before the checkpoint was complete"),
         }
     }
 }
 
-impl std::error::Error for CheckpointFailed {}
+snapline_protocol::error_in_words!(CheckpointFailed);
 
 /// A job that runs on threads of its own. Dropping the handle lets the job run on.
+///
+/// [`Self::wait`] and [`Self::checkpoint`] block the thread that calls them. In async code call them where blocking is allowed: with tokio
+/// `tokio::task::spawn_blocking(move || handle.wait())`, and for checkpoints the handle in an `Arc`, a clone of which is moved into
+/// `spawn_blocking`. Everything else returns at once: [`Self::status`], [`Self::is_over`], [`Self::suspend`], [`Self::drain`] and
+/// [`Self::cancel`] may be called on a thread of the async runtime.
 ///
 /// ```
 /// # use snapline::connect::{Generator, MemorySink};
@@ -263,7 +321,7 @@ impl JobHandle {
         dashboard.serve(&self.name, &self.guarantee, &self.warnings, self.board.clone())
     }
 
-    /// Takes a checkpoint now, and waits until it is complete.
+    /// Takes a checkpoint now, and waits until it is complete. Blocks: see [`JobHandle`] for async code.
     ///
     /// # Errors
     /// [`CheckpointFailed`]: it was given up, or the job ended first.
@@ -290,7 +348,8 @@ impl JobHandle {
         self.wish(Wish::Stop(Stop::Suspend));
     }
 
-    /// Ends the job as a crash would: nothing behind the last complete checkpoint counts. Returns at once.
+    /// Ends the job as a crash would: nothing after the last complete checkpoint counts. Returns at once. If the job was failing it ends with
+    /// [`JobError::Interrupted`].
     pub fn cancel(&self) {
         self.wish(Wish::Cancel);
     }
@@ -300,7 +359,7 @@ impl JobHandle {
         let _ = self.wishes.send(Notice::Wish(wish));
     }
 
-    /// Waits for the end of the job.
+    /// Waits for the end of the job. Blocks: see [`JobHandle`] for async code.
     ///
     /// # Errors
     /// [`JobError`]: why it failed.

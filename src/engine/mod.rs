@@ -10,18 +10,20 @@
 //! | [`lanes`] | threads for what may wait |
 //! | [`watch`], [`watchdog`] | what each thread is doing, and since when; who watches the coordinator's |
 //! | [`platform`] | what all of it runs on: the operating system, or a simulator |
-//! | [`driver`], `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
+//! | [`driver`], `failing`, `storing`, `observe`, [`peer`] | the thread of the coordinator: its timers, its store, its effects |
 //! | [`attempt`] | one life of a job's tasks: deploying it, ending it |
-//! | [`gauges`], [`status`], [`handle`] | what is going on, for those who look; and what they can do |
+//! | [`gauges`], [`status`], `json`, [`handle`] | what is going on, for those who look; and what they can do |
 
 pub(crate) mod attempt;
 pub(crate) mod body;
 mod committing;
 pub(crate) mod driver;
+mod failing;
 pub(crate) mod failure;
 pub(crate) mod gauges;
 pub(crate) mod handle;
 pub(crate) mod helpers;
+mod json;
 pub(crate) mod lanes;
 mod observe;
 pub(crate) mod outbox;
@@ -61,10 +63,35 @@ pub(crate) struct Part {
     pub(crate) writing: Duration,
 }
 
+/// Why a checkpoint did not come to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    /// Whether a restart is known not to mend it.
+    pub(crate) permanent: bool,
+}
+
+impl Cause {
+    /// One that may be gone the next time.
+    pub(crate) const fn passing(text: String) -> Self {
+        Self { text, permanent: false }
+    }
+}
+
+/// What goes with a task's message, beside the protocol.
+#[derive(Clone, Debug)]
+pub(crate) enum Beside {
+    Nothing,
+    /// With an acknowledgement.
+    Part(Box<Part>),
+    /// With a decline.
+    Cause(Cause),
+}
+
 /// What reaches the coordinator's driver.
 pub(crate) enum Notice {
     /// A message of a task.
-    Report(ToCoordinator, Option<Box<Part>>),
+    Report(ToCoordinator, Beside),
     /// A task failed.
     Failed(Box<TaskFailure>),
     /// A source has no more records.

@@ -8,6 +8,7 @@ use snapline_protocol::message::CheckpointKind;
 use tracing::Span;
 use tracing::field::Empty;
 
+use super::Cause;
 use super::driver::{Driver, Gathered};
 use super::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
 
@@ -56,7 +57,7 @@ impl Spans {
         let span = tracing::info_span!(
             target: "snapline::checkpoint", parent: None, "checkpoint",
             job, checkpoint = checkpoint.get(), %attempt, ?kind,
-            completed = Empty, bytes = Empty, bytes_reused = Empty, missing = Empty,
+            completed = Empty, bytes = Empty, bytes_reused = Empty, missing = Empty, cause = Empty,
             // A name that tracing-opentelemetry knows.
             otel.status_code = Empty,
         );
@@ -101,9 +102,13 @@ impl Driver {
         });
     }
 
-    /// A checkpoint has completed, or was given up.
-    pub(super) fn checkpoint_ended(&mut self, checkpoint: CheckpointId, completed: bool) {
-        let Some(gathered) = self.gathered.remove(&checkpoint) else { return };
+    /// A checkpoint has completed, or was given up: what it came to.
+    pub(super) fn checkpoint_ended(
+        &mut self,
+        checkpoint: CheckpointId,
+        completed: bool,
+    ) -> Option<CheckpointStats> {
+        let gathered = self.gathered.remove(&checkpoint)?;
         let now = self.hosting.platform.clock.now();
         self.last_end = Some(now);
         let triggered = gathered.triggered.unwrap_or(now);
@@ -120,6 +125,14 @@ impl Driver {
         let has = |subtask: &usize| gathered.parts.contains_key(&SubtaskId::new(*subtask as u16));
         let missing = (0..self.subtasks()).filter(|subtask| !has(subtask));
         let missing: Vec<String> = missing.map(|subtask| self.name(subtask)).collect();
+        let superfluous = self.machine.newest() > Some(checkpoint);
+        let cause = match completed {
+            true => None,
+            false if superfluous => Some(Cause::passing("a newer one completed first".to_owned())),
+            false => gathered.cause.clone().or_else(|| {
+                self.failure.as_ref().map(|failure| Cause::passing(failure.to_string()))
+            }),
+        };
         let stats = CheckpointStats {
             checkpoint,
             attempt: self.machine.attempt(),
@@ -129,6 +142,7 @@ impl Driver {
             ended_at: self.hosting.platform.clock.date(),
             acknowledged,
             missing,
+            cause: cause.as_ref().map(|cause| cause.text.clone()),
         };
         gathered.span.in_scope(|| tell(self.job(), &stats));
         gathered.span.record("completed", completed);
@@ -136,13 +150,22 @@ impl Driver {
         gathered.span.record("bytes_reused", stats.reused());
         if !completed {
             gathered.span.record("missing", stats.missing.join(", "));
+            gathered.span.record("cause", &stats.cause);
         }
         gathered.span.record("otel.status_code", if completed { "OK" } else { "ERROR" });
         drop(gathered);
+        let text = stats.to_string();
         if !completed {
             self.missing.clone_from(&stats.missing);
         }
-        self.board.ended(stats);
+        self.board.ended(stats.clone());
+        // What a failed task takes with it is said as the task's failure; what a newer one makes superfluous is none.
+        if completed {
+            self.completed();
+        } else if !superfluous && self.failure.is_none() {
+            self.given_up(text, cause);
+        }
+        Some(stats)
     }
 }
 
@@ -187,6 +210,7 @@ fn tell(job: &str, stats: &CheckpointStats) {
             kind = ?stats.kind,
             duration_ms,
             missing = stats.missing.join(", "),
+            cause = stats.cause.as_deref().unwrap_or_default(),
             "given up"
         );
     }

@@ -17,7 +17,7 @@ use super::platform::{Platform, planted};
 use super::status::StatusBoard;
 use super::watch::{self, Hung};
 use crate::store::{Manifest, Store, StoreError, found, recovery_facts, sized_inventory};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::trace::{Recorder, What};
 
 /// The store, and the thread that uses it for the coordinator.
@@ -29,10 +29,12 @@ pub(crate) struct Peer {
     recorder: Recorder,
     platform: Platform,
     board: StatusBoard,
+    /// Raised to call off a recovery that waits out its pause.
+    waiting: Arc<AtomicBool>,
 }
 
 impl Peer {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         lane: Lanes,
         notices: crossbeam_channel::Sender<Notice>,
@@ -40,7 +42,7 @@ impl Peer {
         platform: Platform,
         board: StatusBoard,
     ) -> Self {
-        Self { store, lane, notices, recorder, platform, board }
+        Self { store, lane, notices, recorder, platform, board, waiting: Arc::default() }
     }
 
     /// Has something done with the store. If that panics, it is told as an error of the store's, by `failed`.
@@ -63,7 +65,10 @@ impl Peer {
             // A driver that is gone needs no answer.
             let _ = notices.send(done.unwrap_or_else(|error| failed(error, &recorder)));
         };
-        self.lane.submit(0, Job::new(work, job).after(pause));
+        let job = Job::new(work, job).after(pause);
+        // A recovery may be called off; nothing else is.
+        let job = if work == Work::Recover { job.unless(&self.waiting) } else { job };
+        self.lane.submit(0, job);
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
@@ -116,6 +121,13 @@ impl Peer {
             });
             stored(op, collected, recorder)
         });
+    }
+
+    /// Recovers now, though a recovery waits out its pause.
+    pub(crate) fn hurry(&mut self, term: Term, policy: Policy) {
+        self.waiting.store(true, Ordering::Release);
+        self.waiting = Arc::default();
+        self.recover(term, policy, Duration::ZERO);
     }
 
     pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {

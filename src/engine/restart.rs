@@ -18,6 +18,16 @@ impl Restarts {
         Self { strategy, count: 0, last: None }
     }
 
+    /// Which restart was the last that was asked for, and of how many; `None` for no limit.
+    pub(crate) const fn number(&self) -> (u32, Option<u32>) {
+        let of = match self.strategy {
+            Restart::Never => Some(0),
+            Restart::Fixed { attempts, .. } => Some(attempts),
+            Restart::Exponential { attempts, .. } => attempts,
+        };
+        (self.count, of)
+    }
+
     /// The pause before the next restart; `None` if there is to be none.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Duration> {
         let since = self.last.replace(now).map(|last| now.duration_since(last));
@@ -82,5 +92,6 @@ mod tests {
             [Some(SECOND), Some(2 * SECOND), Some(3 * SECOND), Some(3 * SECOND), None]
         );
         assert_eq!(next(calm), Some(SECOND));
+        assert_eq!(restarts.number(), (1, Some(4)));
     }
 }

@@ -28,6 +28,10 @@ pub(crate) struct SinkBody<W: SinkWriter, C> {
     /// Closed and not known to be resolved (SPEC 6.3).
     pub(crate) committables: BTreeMap<TxnId, W::Committable>,
     pub(crate) written: u64,
+    /// Records of the batch in hand.
+    pub(crate) in_hand: usize,
+    /// Why the last commit is to be made again.
+    pub(crate) trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl<W, C> Body for SinkBody<W, C>
@@ -46,6 +50,7 @@ where
             None => Taken::Nothing,
             Some(Message::Batch(mut batch)) => {
                 let records = batch.len();
+                self.in_hand = records;
                 self.writer.write(&mut batch)?;
                 self.inputs[input].give_back(batch);
                 self.written += records as u64;
@@ -87,6 +92,10 @@ where
         self.written
     }
 
+    fn in_hand(&self) -> u64 {
+        self.in_hand as u64
+    }
+
     fn transactions(&mut self) -> Option<&mut dyn Transactions> {
         Some(self)
     }
@@ -124,15 +133,28 @@ where
     fn commit(&mut self, txn: TxnId) -> Deed<CommitOutcome> {
         let committer = Arc::clone(&self.committer);
         let committable = self.committables.get(&txn).cloned();
+        let trouble = Arc::clone(&self.trouble);
         Box::new(move || {
-            match committable {
-            Some(committable) => lock(&committer).commit(txn, &committable),
-            None => Err(format!(
-                "the checkpoint names transaction {txn:?} but holds no committable for it: its snapshot is not this sink's"
-            )
-            .into()),
-        }
+            let Some(committable) = committable else {
+                return Err(format!(
+                    "the checkpoint names transaction {txn:?} but holds no committable for it: its snapshot is not this sink's"
+                )
+                .into());
+            };
+            let mut committer = lock(&committer);
+            let outcome = committer.commit(txn, &committable)?;
+            *lock(&trouble) = match outcome {
+                CommitOutcome::Retry | CommitOutcome::Unknown => committer.trouble(),
+                CommitOutcome::Committed
+                | CommitOutcome::AlreadyCommitted
+                | CommitOutcome::Lost => None,
+            };
+            Ok(outcome)
         })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
     }
 
     fn retain(&mut self, pending: &[TxnId]) {

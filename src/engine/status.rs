@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::Serialize;
 use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
 
 use super::gauges::{Done, Gauges};
+use super::json;
 use crate::clock::Clock;
 use crate::dataflow::Timestamp;
 use crate::sync::{Arc, Mutex, Ordering, lock};
@@ -15,7 +17,8 @@ use crate::sync::{Arc, Mutex, Ordering, lock};
 const HISTORY: usize = 64;
 
 /// Where a job stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JobPhase {
     /// Claiming its store, or reading what to start from.
@@ -32,17 +35,21 @@ pub enum JobPhase {
 }
 
 /// One subtask's part in a checkpoint.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct SubtaskStats {
     /// The subtask's name.
     pub subtask: String,
     /// From the trigger to its first barrier.
+    #[serde(serialize_with = "json::ms")]
     pub start_delay: Duration,
     /// From its first barrier to its last.
+    #[serde(serialize_with = "json::ms")]
     pub alignment: Duration,
     /// How long records waited while the state was taken.
+    #[serde(serialize_with = "json::ms")]
     pub sync: Duration,
     /// How long the bytes took to be durable, behind its back.
+    #[serde(serialize_with = "json::ms")]
     pub writing: Duration,
     /// Bytes written.
     pub written: u64,
@@ -51,24 +58,43 @@ pub struct SubtaskStats {
 }
 
 /// How a checkpoint went.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct CheckpointStats {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
     /// The attempt it was taken in.
+    #[serde(serialize_with = "json::attempt")]
     pub attempt: Attempt,
     /// What it was taken for.
     pub kind: Option<CheckpointKind>,
     /// Whether it completed; otherwise it was given up.
     pub completed: bool,
     /// From the trigger to its end.
+    #[serde(serialize_with = "json::ms")]
     pub duration: Duration,
     /// When it ended.
+    #[serde(serialize_with = "json::date")]
     pub ended_at: SystemTime,
     /// Those who acknowledged, each with its figures.
     pub acknowledged: Vec<SubtaskStats>,
     /// Those who had not when it was given up.
     pub missing: Vec<String>,
+    /// Why it was given up, in words; `None` if it completed.
+    pub cause: Option<String>,
+}
+
+impl std::fmt::Display for CheckpointStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { checkpoint, completed, missing, cause, .. } = self;
+        if *completed {
+            return write!(f, "checkpoint {checkpoint} is complete");
+        }
+        write!(f, "checkpoint {checkpoint} was given up")?;
+        if !missing.is_empty() {
+            write!(f, ", missing {}", missing.join(", "))?;
+        }
+        cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+    }
 }
 
 impl CheckpointStats {
@@ -86,7 +112,8 @@ impl CheckpointStats {
 }
 
 /// How far a subtask has come with a checkpoint.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "stage", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SubtaskStage {
     /// Nothing of the checkpoint has come here: no barrier, of a source no trigger.
@@ -94,6 +121,7 @@ pub enum SubtaskStage {
     /// Barriers have come on some of its inputs.
     Aligning {
         /// How long ago the first came.
+        #[serde(serialize_with = "json::ms")]
         since: Duration,
         /// The subtasks whose barriers have not come.
         awaited: Vec<String>,
@@ -101,22 +129,25 @@ pub enum SubtaskStage {
     /// Its state is taken, its barriers are passed on, and the bytes are being written.
     Writing {
         /// How long ago the state was taken.
+        #[serde(serialize_with = "json::ms")]
         since: Duration,
     },
     /// The bytes could not be written: it declines the checkpoint.
     Failed {
         /// How long ago.
+        #[serde(serialize_with = "json::ms")]
         since: Duration,
     },
     /// The bytes are durable.
     Written {
         /// How long ago.
+        #[serde(serialize_with = "json::ms")]
         since: Duration,
     },
 }
 
 /// A checkpoint under way.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct UnderWayStatus {
     /// The checkpoint.
@@ -124,6 +155,7 @@ pub struct UnderWayStatus {
     /// What it is taken for.
     pub kind: Option<CheckpointKind>,
     /// How long ago it was triggered.
+    #[serde(serialize_with = "json::ms")]
     pub running: Duration,
     /// Subtasks that have acknowledged.
     pub acknowledged: Vec<String>,
@@ -134,21 +166,50 @@ pub struct UnderWayStatus {
 }
 
 /// A failure, and what followed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RestartStats {
     /// The attempt that ended.
+    #[serde(serialize_with = "json::attempt")]
     pub attempt: Attempt,
     /// Why, in words.
     pub cause: String,
     /// When.
+    #[serde(serialize_with = "json::date")]
     pub at: SystemTime,
     /// How long the job paused before it restored.
+    #[serde(serialize_with = "json::ms")]
     pub pause: Duration,
 }
 
+/// The restart that a failed job waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct NextTry {
+    /// When the job is restored.
+    #[serde(serialize_with = "json::date")]
+    pub at: SystemTime,
+    /// How long it pauses until then.
+    #[serde(serialize_with = "json::ms")]
+    pub pause: Duration,
+    /// Which restart it is, from 1: in this run or, of [`crate::Restart::Exponential`], in a row.
+    pub number: u32,
+    /// How many the strategy allows; `None` for no limit.
+    pub of: Option<u32>,
+    /// Why the job is restarted, in words.
+    pub cause: String,
+}
+
+impl std::fmt::Display for NextTry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "restart {}", self.number)?;
+        self.of.map_or(Ok(()), |of| write!(f, " of {of}"))?;
+        write!(f, " in {:.1} s: {}", self.pause.as_secs_f64(), self.cause)
+    }
+}
+
 /// What a subtask has done in this attempt.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct TaskStatus {
     /// Its name.
@@ -178,32 +239,60 @@ pub struct TaskStatus {
     /// Bytes that a source has read or a sink has written, if it counts them. Between tasks records are values in memory, and no bytes.
     pub bytes: Option<u64>,
     /// How long it has worked, in this attempt. Not measured in a simulation.
+    #[serde(serialize_with = "json::ms")]
     pub busy: Duration,
     /// How long its output has waited for room, in this attempt: back-pressure.
+    #[serde(serialize_with = "json::ms")]
     pub waited_for_room: Duration,
     /// How far event time has come for it (SPEC 16.3); `None` if nothing was said of it.
     pub watermark: Option<Timestamp>,
     /// Of a sink: transactions that are closed and not known to be resolved.
     pub in_doubt: u64,
+    /// Of a sink: why the commit under way is made again and again, in words; `None` if it is not.
+    pub commit_failure: Option<String>,
     /// Of a sink: the checkpoint of the newest transaction that was committed in this run, and how long ago its barrier was here. What came
     /// behind that barrier nobody sees yet. Of a transaction that an earlier attempt closed: how long ago it was committed.
+    #[serde(serialize_with = "json::committed")]
     pub committed: Option<(CheckpointId, Duration)>,
 }
 
 /// A job's state at one moment.
-#[derive(Clone, Debug, Default)]
+///
+/// It can be serialised, for a page or a log of your own. The fields have the names they have here, and keep them: fields are added, and none
+/// is renamed or removed. Times are numbers of milliseconds, dates are milliseconds since 1970, an attempt is the text `term.number`, a
+/// checkpoint a number, and names of phases and kinds are in lower case. A [`SubtaskStage`] has its name in the field `stage`, and
+/// [`TaskStatus::committed`] is a pair.
+///
+/// ```
+/// # use snapline::connect::{MemorySink, MemorySource};
+/// # use snapline::{Dataflow, JobConfig};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let flow = Dataflow::new("numbers");
+/// # flow.source("numbers", MemorySource::new(vec![1, 2])).sink("out", MemorySink::new());
+/// let outcome = flow.build(JobConfig::new().parallelism(1))?.run()?;
+/// let json = serde_json::to_value(&outcome.status)?;
+/// assert_eq!(json["phase"], "ended");
+/// assert_eq!(json["restarts"], 0);
+/// assert_eq!(json["tasks"][0]["records_in"], 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct JobStatus {
     /// Where it stands.
     pub phase: JobPhase,
     /// Its attempt; `None` before the first.
+    #[serde(serialize_with = "json::some_attempt")]
     pub attempt: Option<Attempt>,
     /// The checkpoint the attempt was restored from.
     pub restored_from: Option<CheckpointId>,
     /// How often it was restored after a failure.
     pub restarts: u32,
-    /// The last failure, in words.
+    /// The last failure, of a task or of a checkpoint that was given up, in words.
     pub last_failure: Option<String>,
+    /// The restart that the job waits for; `None` if it runs.
+    pub next_try: Option<NextTry>,
     /// The last restarts, oldest first.
     pub restart_history: Vec<RestartStats>,
     /// The newest complete checkpoint.
@@ -213,8 +302,10 @@ pub struct JobStatus {
     /// How many were given up.
     pub failed: u64,
     /// How long ago the tasks were first started.
+    #[serde(serialize_with = "json::some_ms")]
     pub since_start: Option<Duration>,
     /// How long ago the newest checkpoint of this run completed; if none has, how long ago the tasks were first started.
+    #[serde(serialize_with = "json::some_ms")]
     pub since_checkpoint: Option<Duration>,
     /// Bytes of all blobs in the store, as of the last time it was cleaned, which it is after each complete checkpoint.
     pub store_bytes: Option<u64>,
@@ -279,6 +370,7 @@ impl Board {
                 waited_for_room: done.waited,
                 watermark: task.watermark().map(Timestamp::from_millis),
                 in_doubt: task.in_doubt(),
+                commit_failure: task.trouble(),
                 committed: committed.map(ago),
             }
         };

@@ -7,6 +7,7 @@ use snapline_protocol::ids::{Attempt, CheckpointId};
 use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Policy;
 
+use super::Cause;
 use super::driver::Driver;
 use super::handle::JobError;
 use super::peer::asked;
@@ -34,6 +35,12 @@ impl Driver {
         if let Some(error) = error {
             let refused = result == StoreResult::Fenced;
             tracing::warn!(target: "snapline::store", job = self.job(), ?op, ?result, %error, "the store");
+            if let StoreOp::Manifest { checkpoint, .. } = op
+                && let Some(gathered) = self.gathered.get_mut(&checkpoint)
+            {
+                let text = format!("its manifest could not be stored: {error}");
+                gathered.cause = Some(Cause { text, permanent: error.is_permanent() });
+            }
             // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
             let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
             self.store_tries += 1;

@@ -4,6 +4,7 @@
 //! Longer than 500 lines: one value, and what it does with each of its inputs.
 
 mod reading;
+mod reporting;
 mod snapshotting;
 mod waiting;
 
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use snapline_protocol::aligner::{self, Aligner};
 use snapline_protocol::committer::{self, CommitOutcome, Committer};
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
-use snapline_protocol::message::{Order, Persisted, Report, ToCoordinator, ToTask};
+use snapline_protocol::message::{Order, Persisted, ToTask};
 use snapline_protocol::recovery::Policy;
 use snapline_protocol::{Machine, Out};
 
@@ -25,7 +26,7 @@ use super::lanes::Lanes;
 use super::platform::{Platform, planted};
 pub(crate) use super::turn::Step;
 use super::worker::Address;
-use super::{Notice, Part};
+use super::{Cause, Notice, Part};
 use crate::connect::Progress;
 use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
@@ -111,6 +112,8 @@ pub(crate) struct Task {
     taken: Vec<u64>,
     /// The input to look at next.
     next_input: usize,
+    /// The input that is being looked at.
+    looking_at: Option<usize>,
     /// All inputs have ended and the operator is still emitting what that brings.
     finishing: bool,
     /// The operator has emitted what its end brings, and no record has come since (SPEC 5.7).
@@ -127,6 +130,8 @@ pub(crate) struct Task {
     timing: BTreeMap<CheckpointId, Timing>,
     /// What goes with the next acknowledgement.
     parts: BTreeMap<CheckpointId, Box<Part>>,
+    /// Why a checkpoint is declined: its snapshot could not be written.
+    unwritten: Option<(CheckpointId, Cause)>,
     /// Something done for this task on its lane has failed: what it had handed over behind that is not begun (SPEC 6.2, 6.4).
     pub(super) broken: Arc<AtomicBool>,
     /// Tries of the commit under way.
@@ -159,6 +164,7 @@ impl Task {
             body,
             taken: vec![0; inputs],
             next_input: 0,
+            looking_at: None,
             finishing: false,
             flushed,
             wait_until: None,
@@ -168,6 +174,7 @@ impl Task {
             arrived: BTreeMap::new(),
             timing: BTreeMap::new(),
             parts: BTreeMap::new(),
+            unwritten: None,
             broken: Arc::default(),
             tries: (None, 0),
             links,
@@ -187,11 +194,6 @@ impl Task {
             started.map_err(|cause| task.failure("starting", cause))?;
         }
         Ok(task)
-    }
-
-    pub(crate) fn failure(&self, doing: &'static str, cause: BoxError) -> TaskFailure {
-        let Identity { operator, index, attempt, .. } = &self.identity;
-        TaskFailure { operator: operator.clone(), subtask: *index, attempt: *attempt, doing, cause }
     }
 
     /// Lets it look at this input first when it steps the next time.
@@ -222,10 +224,14 @@ impl Task {
         self.gauges.step();
         let step = guarded(|| self.try_step());
         self.gauges.step();
-        step.map_err(|cause| self.failure("processing records", cause))
+        step.map_err(|cause| {
+            let at = Some(self.place());
+            TaskFailure { at, ..self.failure("processing records", cause) }
+        })
     }
 
     fn try_step(&mut self) -> Result<Step, BoxError> {
+        self.looking_at = None;
         let drained = self.body.drain();
         self.gauges.waits(!drained, || self.links.platform.clock.now());
         if !drained {
@@ -333,6 +339,7 @@ impl Task {
             if self.aligner.held(&self.aligner_config, input) {
                 continue;
             }
+            self.looking_at = Some(input);
             match self.body.take(input)? {
                 Taken::Nothing => continue,
                 Taken::Records(records) => {
@@ -405,6 +412,7 @@ impl Task {
                 if let CommitOutcome::Committed | CommitOutcome::AlreadyCommitted = outcome {
                     self.gauges.commits(txn.checkpoint, self.now());
                 }
+                self.say_trouble(txn, outcome);
                 self.commit(committer::Event::Outcome { txn, outcome })
             }
             News::Answered => Ok(()),
@@ -488,21 +496,5 @@ impl Task {
         let Identity { attempt, subtask, .. } = self.identity;
         self.notify(Notice::SourceEnded { attempt, subtask });
         Ok(())
-    }
-
-    pub(super) fn send(&mut self, message: ToCoordinator) {
-        let part = match message.report {
-            Report::Ack(_) if planted!(self.links.platform, AbortedUploadAcked) => {
-                self.parts.pop_first().map(|(_, part)| part)
-            }
-            Report::Ack(ack) => self.parts.remove(&ack.checkpoint()),
-            Report::Decline { .. } | Report::Resolved { .. } => None,
-        };
-        self.notify(Notice::Report(message, part));
-    }
-
-    fn notify(&self, notice: Notice) {
-        // A coordinator that is gone has ended this attempt, or is about to.
-        let _ = self.links.coordinator.send(notice);
     }
 }

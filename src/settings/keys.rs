@@ -216,6 +216,30 @@ pub(super) const KEYS: &[Key] = &[
         |draft, given| draft.calm = Some(given.read::<Span>()?.0)
     ),
     key!(
+        "retry_anyway",
+        "`true`, `false`",
+        "`false`",
+        "restart also after a failure that no restart is known to mend",
+        |draft, given| draft.config.retry_anyway = given.read::<Flag>()?.0
+    ),
+    key!(
+        "stop_timeout",
+        "time, `\"never\"`",
+        "1m",
+        "how long a job that is stopped waits for its sinks to commit; then it fails, and the next run commits",
+        |draft, given| draft.config.stop_timeout = match given.or_word(&["never"])? {
+            Or::Word(_) => None,
+            Or::Some(Span(timeout)) => Some(timeout),
+        }
+    ),
+    key!(
+        "quiet",
+        "`true`, `false`",
+        "`false`",
+        "keep `Job::run` from writing to standard error, which it does in a process without a `tracing` subscriber",
+        |draft, given| draft.config.quiet = given.read::<Flag>()?.0
+    ),
+    key!(
         "allow_older",
         "`true`, `false`",
         "`false`",

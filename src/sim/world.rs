@@ -32,7 +32,7 @@ use crate::engine::platform::Platform;
 use crate::engine::status::StatusBoard;
 use crate::engine::task::{News, Step};
 use crate::engine::worker::{Address, Worker};
-use crate::engine::{Notice, Part, Wish};
+use crate::engine::{Beside, Notice, Wish};
 use crate::files::simulated::{Host, Random, SimDisk, Trouble};
 use crate::store::{LocalStore, Store, StoreError, Takeover};
 use crate::sync::{Arc, AtomicBool, Ordering};
@@ -117,7 +117,7 @@ pub(crate) type Marks = BTreeMap<&'static str, u64>;
 /// A message of the control network.
 enum Letter {
     Order(Posted),
-    Report(ToCoordinator, Option<Box<Part>>),
+    Report(ToCoordinator, Beside),
 }
 
 struct Hand {
@@ -586,7 +586,7 @@ impl<'a> World<'a> {
                         let (subtask, message) = (*subtask, *message);
                         Letter::Order(Posted { subtask, address: address.clone(), message })
                     }
-                    Letter::Report(message, part) => Letter::Report(*message, part.clone()),
+                    Letter::Report(message, beside) => Letter::Report(*message, beside.clone()),
                 };
                 self.deliver(process, again);
             }
@@ -733,8 +733,14 @@ impl<'a> World<'a> {
         let platform = Platform { clock: self.clock.clone(), seam: Some(Arc::clone(&seam)) };
         let (sender, notices) = crossbeam_channel::unbounded();
         let coordinator = sender.clone();
-        let driver =
-            Driver::start(spec, store, StatusBoard::default(), (sender, notices), platform.clone());
+        let driver = Driver::start(
+            spec,
+            store,
+            StatusBoard::default(),
+            (sender, notices),
+            platform.clone(),
+            false,
+        );
         let driver = match driver {
             Ok(driver) => driver,
             Err(JobError::Store(error)) => return self.broken(&error),
@@ -793,7 +799,7 @@ impl<'a> World<'a> {
     fn failed(&mut self, process: usize, subtask: usize, attempt: Attempt, doing: &'static str) {
         let it = &self.processes[process];
         let (operator, cause) = ("(a worker)".to_owned(), "a simulated fault".into());
-        let failure = TaskFailure { operator, subtask, attempt, doing, cause };
+        let failure = TaskFailure { operator, subtask, attempt, doing, cause, at: None };
         report(&it.platform, &it.coordinator, failure);
     }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use crate::store::StoreError;
 
 /// What went wrong with the state of an operator, and what to do.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StateError {
     /// The store could not give or take the bytes.
@@ -102,7 +101,7 @@ impl From<StoreError> for StateError {
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store(error) => write!(f, "the store failed with state: {error:?}"),
+            Self::Store(error) => write!(f, "the store failed with state: {error}"),
             Self::Encode { operator, state, error } => {
                 write!(f, "state `{state}` of operator `{operator}` cannot be written: {error}")
             }
@@ -152,4 +151,4 @@ impl fmt::Display for StateError {
     }
 }
 
-impl std::error::Error for StateError {}
+snapline_protocol::error_in_words!(StateError);

@@ -7,7 +7,6 @@ use snapline_protocol::coordinator::StoreResult;
 use snapline_protocol::fence::Fenced;
 
 /// What went wrong in a store, with what, and what to do.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
     /// A later coordinator owns the store.
@@ -97,6 +96,12 @@ impl StoreError {
         }
     }
 
+    /// Whether reading or writing again cannot help a task (SPEC 15.4). What is missing or damaged is left to recovery, which says so of the
+    /// whole checkpoint; a full disk may be mended while the job waits.
+    pub(crate) const fn is_permanent(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::NotAStore { .. } | Self::ReadOnly { .. })
+    }
+
     /// An I/O error without effect on what is stored.
     pub(crate) fn io(doing: impl Into<String>, error: io::Error) -> Self {
         Self::Io { doing: doing.into(), error, unknown: false }
@@ -182,15 +187,7 @@ impl fmt::Display for StoreError {
     }
 }
 
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Fenced(fenced) => Some(fenced),
-            Self::Io { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(StoreError);
 
 impl From<Fenced> for StoreError {
     fn from(fenced: Fenced) -> Self {
@@ -232,7 +229,7 @@ mod tests {
         let full = StoreError::io("writing /d/x", ErrorKind::StorageFull.into());
         let text = full.to_string();
         assert!(text.contains("writing /d/x") && text.ends_with("Free some space"), "{text}");
-        assert!(full.source().is_some(), "what the system said is kept");
+        assert!(matches!(full, StoreError::Io { .. }) && full.source().is_none(), "said once");
         let corrupt = StoreError::corrupt("/d/x", "5 bytes", "4 bytes").to_string();
         assert!(corrupt.contains("expected 5 bytes, found 4 bytes"), "{corrupt}");
     }

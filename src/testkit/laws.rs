@@ -108,7 +108,7 @@ impl fmt::Display for Law {
 }
 
 /// A law is broken: which, by what, and all that was done until then.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
     /// The law.
@@ -131,7 +131,7 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+snapline_protocol::error_in_words!(Violation);
 
 /// What was tried and found good.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]

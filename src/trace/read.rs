@@ -64,7 +64,6 @@ impl Run {
 }
 
 /// Why a file is no run trace that can be read.
-#[derive(Debug)]
 pub struct ReadError {
     /// The file.
     pub file: String,
@@ -160,15 +159,7 @@ impl fmt::Display for ReadError {
     }
 }
 
-impl std::error::Error for ReadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.wrong {
-            Wrong::Io(error) => Some(error),
-            Wrong::Topology(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(ReadError);
 
 impl RunTrace {
     /// Reads the content of a file. A last line without its newline is not there ([`Self::torn`]).

@@ -12,6 +12,7 @@ mod refused;
 mod signals;
 mod small;
 mod stores;
+mod unmendable;
 #[path = "../pipelines/wild.rs"]
 #[allow(dead_code, reason = "random pipelines use all of it")]
 mod wild;

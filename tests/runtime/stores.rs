@@ -43,8 +43,12 @@ fn too_many_failed_checkpoints_fail_a_job_that_is_not_restarted() {
     store.moods.refused_blobs.store(u32::MAX, Ordering::Relaxed);
     let config = config().storage(store.storage()).tolerable_failures(2);
     match wait(numbers(None, MemorySink::new(), config)) {
-        Err(ref error @ JobError::Checkpoints { ref missing }) => {
+        Err(ref error @ JobError::Checkpoints { ref missing, ref cause }) => {
             assert!(!missing.is_empty() && error.to_string().contains(&missing[0]), "{error}");
+            assert!(
+                cause.as_ref().is_some_and(|cause| cause.contains("the disk is in a mood")),
+                "{error}"
+            );
         }
         other => panic!("{other:?}"),
     }

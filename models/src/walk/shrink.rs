@@ -140,7 +140,7 @@ pub fn under(trace: &Trace, mutant: Option<Mutant>) -> Result<(Trace, Vec<usize>
 }
 
 /// Why a trace cannot be shrunk.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ShrinkError {
     /// It cannot be replayed.
     Replay(TraceError),
@@ -162,7 +162,7 @@ impl std::fmt::Display for ShrinkError {
     }
 }
 
-impl std::error::Error for ShrinkError {}
+snapline_protocol::error_in_words!(ShrinkError);
 
 /// Whether shrinking may change the scenario.
 #[derive(Clone, Copy, PartialEq, Eq)]

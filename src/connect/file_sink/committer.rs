@@ -1,5 +1,6 @@
 //! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -23,6 +24,8 @@ pub struct FileCommitter {
     layout: Layout,
     /// The attempt it acts for.
     attempt: Attempt,
+    /// Why the last commit is to be made again.
+    trouble: RefCell<Option<String>>,
     /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
     empty: Option<TxnId>,
     /// What the writer has closed and is not prepared.
@@ -37,7 +40,8 @@ impl FileCommitter {
     pub(super) fn new(layout: Layout, closed: Closed) -> Self {
         let attempt = layout.context.attempt;
         let (sync_dir, durable) = (disk::sync_dir as fn(&dyn Files, &Path) -> _, Durable::new());
-        Self { layout, attempt, empty: None, closed, durable, sync_dir }
+        let trouble = RefCell::default();
+        Self { layout, attempt, trouble, empty: None, closed, durable, sync_dir }
     }
 
     /// Makes the names in a directory durable; where an earlier call may have failed to, it is changed first.
@@ -178,6 +182,7 @@ impl FileCommitter {
             Ok(()) => Ok(outcome),
             Err(error) => {
                 tracing::warn!(%error, "files were committed, perhaps not durably");
+                *self.trouble.borrow_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Unknown)
             }
         }
@@ -186,6 +191,10 @@ impl FileCommitter {
 
 impl SinkCommitter for FileCommitter {
     type Committable = FileCommittable;
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
 
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, FileCommittable)>, BoxError> {
         let _lock = Lock::alone(&self.layout)?;
@@ -269,6 +278,7 @@ impl SinkCommitter for FileCommitter {
         match self.commit_files(txn, committable) {
             Err(error) if may_pass(&error) => {
                 tracing::warn!(%error, "a file could not be committed yet");
+                *self.trouble.get_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Retry)
             }
             outcome => Ok(outcome?),

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and what can be done.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum IngestError {
     /// The address cannot be bound.
@@ -98,6 +97,15 @@ impl IngestError {
                 | Self::OtherSubtask { .. }
         )
     }
+
+    /// What the operating system said, if it was it.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Bind { source, .. } | Self::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for IngestError {
@@ -150,11 +158,4 @@ impl fmt::Display for IngestError {
     }
 }
 
-impl std::error::Error for IngestError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind { source, .. } | Self::Io { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(IngestError);

@@ -7,7 +7,6 @@ use rusqlite::ErrorCode;
 use snapline_protocol::ids::TxnId;
 
 /// Why an SQLite connector failed. The message says what happened, to which database, and what can be done.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum SqliteError {
     /// The database cannot be opened.
@@ -320,15 +319,4 @@ impl fmt::Display for SqliteError {
     }
 }
 
-impl std::error::Error for SqliteError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open { source, .. }
-            | Self::Schema { source, .. }
-            | Self::Refused { source, .. }
-            | Self::Violated { source, .. }
-            | Self::Sql { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(SqliteError);

@@ -219,6 +219,7 @@ where
             attempt: context.attempt,
             gate: Arc::clone(&self.gate),
             closed,
+            trouble: None,
             empty: None,
             takes: PhantomData,
         };
@@ -330,6 +331,8 @@ pub struct SqliteCommitter<T, F> {
     attempt: Attempt,
     gate: Arc<Mutex<()>>,
     closed: Closed,
+    /// Why the last commit is to be made again.
+    trouble: Option<String>,
     /// The newest empty transaction that was committed: there is nothing in the database of those.
     empty: Option<TxnId>,
     takes: PhantomData<fn(T)>,
@@ -528,6 +531,10 @@ where
 {
     type Committable = SqliteCommittable;
 
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone()
+    }
+
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, SqliteCommittable)>, BoxError> {
         self.attempt = attempt;
         let subtask = self.database.context.index;
@@ -603,12 +610,14 @@ where
             Err(Failed::Before(error)) => match error.downcast_ref::<SqliteError>() {
                 Some(passing) if passing.may_pass() => {
                     tracing::warn!(%error, "a transaction could not be committed yet");
+                    self.trouble = Some(error.to_string());
                     Ok(CommitOutcome::Retry)
                 }
                 _ => Err(error),
             },
             Err(Failed::Within(error)) => {
                 tracing::warn!(%error, "a transaction was committed, perhaps");
+                self.trouble = Some(error.to_string());
                 Ok(CommitOutcome::Unknown)
             }
         }

@@ -3,7 +3,6 @@
 use std::fmt;
 
 /// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what happened, to what, and what can be done.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum WebhookError {
     /// The address is none that can be sent to.
@@ -71,18 +70,17 @@ impl fmt::Display for WebhookError {
 impl WebhookError {
     /// Whether trying again cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Encode { .. })
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Encode { .. }
+                | Self::BadUrl { .. }
+                | Self::BadHeader { .. }
+        )
     }
 }
 
-impl std::error::Error for WebhookError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+snapline_protocol::error_in_words!(WebhookError);
 
 /// A request that the receiver refused for good.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,11 +9,11 @@ use snapline_protocol::ids::{BlobId, CheckpointId};
 use snapline_protocol::message::{Barrier, Persisted};
 
 use super::{Identity, Links, News, TASK_STATE, Task, Timing};
-use crate::engine::Part;
-use crate::engine::failure::guarded;
+use crate::engine::failure::{guarded, is_permanent};
 use crate::engine::lanes::{Job, Work};
 use crate::engine::platform::planted;
-use crate::error::BoxError;
+use crate::engine::{Cause, Part};
+use crate::error::{BoxError, Whole};
 use crate::state::{self, Named, Written};
 use crate::store::{self, SnapshotRef};
 use crate::sync::{Arc, Ordering};
@@ -46,12 +46,16 @@ impl Task {
             }
             Err(error) => {
                 let Identity { job, operator, index, attempt, .. } = &self.identity;
+                let said = Whole(&*error);
                 tracing::warn!(
                     target: "snapline::checkpoint",
-                    job, checkpoint = checkpoint.get(), operator, subtask = index, %attempt, %error,
+                    job, checkpoint = checkpoint.get(), operator, subtask = index, %attempt, error = %said,
                     "a snapshot could not be written"
                 );
                 let attempt = *attempt;
+                let text = format!("{} could not write its snapshot: {said}", self.gauges.name);
+                let permanent = is_permanent(&*error, attempt.number == 1);
+                self.unwritten = Some((checkpoint, Cause { text, permanent }));
                 self.align(aligner::Event::WriteFailed { attempt, checkpoint })
             }
         }

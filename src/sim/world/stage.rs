@@ -109,7 +109,7 @@ impl<'a> Script<'a> {
 }
 
 /// Why something did not happen on the stage.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// Production does not offer it. Says what it offers.
     NotOffered(String),
@@ -126,7 +126,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+snapline_protocol::error_in_words!(Refusal);
 
 /// A message of the control network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

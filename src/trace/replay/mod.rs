@@ -91,7 +91,7 @@ impl fmt::Display for Replayed {
 }
 
 /// The first place where a recorded run is not as the protocol has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
     /// The file.
@@ -126,7 +126,7 @@ impl fmt::Display for Difference {
     }
 }
 
-impl std::error::Error for Difference {}
+snapline_protocol::error_in_words!(Difference);
 
 /// How many lines before a difference are told.
 const BEFORE: usize = 6;

@@ -1,0 +1,56 @@
+//! What a task tells the coordinator: reports, what goes beside them, and failures.
+
+use snapline_protocol::message::{Report, ToCoordinator};
+
+use super::{Identity, Task};
+use crate::engine::failure::{FailedAt, TaskFailure};
+use crate::engine::platform::planted;
+use crate::engine::{Beside, Cause, Notice, Part};
+use crate::error::BoxError;
+
+impl Task {
+    pub(in crate::engine) fn failure(&self, doing: &'static str, cause: BoxError) -> TaskFailure {
+        let Identity { operator, index, attempt, .. } = &self.identity;
+        let (operator, subtask, attempt) = (operator.clone(), *index, *attempt);
+        TaskFailure { operator, subtask, attempt, doing, cause, at: None }
+    }
+
+    /// Where in its input it is.
+    pub(super) fn place(&self) -> FailedAt {
+        let in_hand = self.body.in_hand();
+        match self.looking_at {
+            _ if self.inputs() == 0 => {
+                FailedAt { input: None, after: in_hand.saturating_sub(1), among: 1 }
+            }
+            Some(input) => {
+                FailedAt { input: Some(input), after: self.taken[input], among: in_hand }
+            }
+            None => FailedAt { input: None, after: self.received(), among: 1 },
+        }
+    }
+
+    pub(in crate::engine) fn send(&mut self, message: ToCoordinator) {
+        let part = |part: Option<Box<Part>>| part.map_or(Beside::Nothing, Beside::Part);
+        let beside = match message.report {
+            Report::Ack(_) if planted!(self.links.platform, AbortedUploadAcked) => {
+                part(self.parts.pop_first().map(|(_, part)| part))
+            }
+            Report::Ack(ack) => part(self.parts.remove(&ack.checkpoint())),
+            Report::Decline { checkpoint, .. } => {
+                let unwritten = self.unwritten.take_if(|(declined, _)| *declined == checkpoint);
+                let name = &self.gauges.name;
+                Beside::Cause(unwritten.map_or_else(
+                    || Cause::passing(format!("{name} has seen the barrier of a later one")),
+                    |(_, cause)| cause,
+                ))
+            }
+            Report::Resolved { .. } => Beside::Nothing,
+        };
+        self.notify(Notice::Report(message, beside));
+    }
+
+    pub(super) fn notify(&self, notice: Notice) {
+        // A coordinator that is gone has ended this attempt, or is about to.
+        let _ = self.links.coordinator.send(notice);
+    }
+}

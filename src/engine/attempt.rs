@@ -20,9 +20,9 @@ use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::{BoxError, Permanent};
-use crate::state::{Locations, Restored};
+use crate::state::{Checks, Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
-use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
+use crate::sync::{Arc, AtomicBool, Mutex, Parker, Unparker, thread};
 use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
@@ -166,6 +166,7 @@ fn seat(
                     parallelism: spec.topology.operators()[subtask.operator].parallelism,
                     attempt,
                     clock: hosting.platform.clock.clone(),
+                    verify: spec.config.verify_state,
                 },
                 key_groups: spec.config.key_groups,
                 retained: spec.config.retained,
@@ -198,6 +199,7 @@ fn seat(
                 over: Arc::clone(&over),
                 platform: hosting.platform.clone(),
                 sizing: spec.sizing,
+                checks: Arc::new(Mutex::new(Checks::new(spec.config.verify_state))),
             },
             gauges,
         };

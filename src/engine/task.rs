@@ -1,5 +1,7 @@
 //! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
+//!
+//! Longer than 500 lines: the parts of its step all look at one state.
 
 mod reading;
 mod snapshotting;
@@ -26,9 +28,9 @@ use super::{Notice, Part};
 use crate::connect::Progress;
 use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
-use crate::state::{Locations, Written};
+use crate::state::{Checks, Locations, Written};
 use crate::store::Store;
-use crate::sync::{Arc, AtomicBool};
+use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::trace::{Marker, Recorder, What};
 
 /// Under which name a task's own state is in its snapshot.
@@ -60,6 +62,8 @@ pub(crate) struct Links {
     pub(crate) over: Arc<AtomicBool>,
     pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
+    /// Which of the values that it writes are read back. Used by its lane.
+    pub(crate) checks: Arc<Mutex<Checks>>,
     pub(crate) recorder: Recorder,
 }
 

@@ -1,5 +1,7 @@
 //! Longer than 500 lines: a value of any shape that serde knows, and a type that asks for one.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::fmt;
 

@@ -287,11 +287,11 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
             return visitor.visit_enum(Plain(self));
         }
         let length = match self.peek()? {
-            first @ (0x80..=0x8f | 0x90..=0x9f) => {
+            first @ 0x80..=0x9f => {
                 self.byte()?;
                 (first & 0x0f).into()
             }
-            first @ (0xdc | 0xdd | 0xde | 0xdf) => {
+            first @ 0xdc..=0xdf => {
                 self.byte()?;
                 self.length(2 << (first & 1))?
             }

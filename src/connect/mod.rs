@@ -88,6 +88,7 @@ pub use snapline_protocol::ids::{Attempt, TxnId};
 
 use crate::clock::Clock;
 use crate::error::BoxError;
+use crate::state::VerifyState;
 
 /// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.
 pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: bool) -> bool {
@@ -155,6 +156,9 @@ pub struct OpenContext {
     pub attempt: Attempt,
     /// Tells it the time.
     pub(crate) clock: Clock,
+    /// Which of the values that it stages are read back.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite stages values"))]
+    pub(crate) verify: VerifyState,
 }
 
 impl OpenContext {
@@ -172,7 +176,7 @@ impl OpenContext {
     ) -> Self {
         assert!(index < parallelism, "subtask {index} of {parallelism}");
         let (job, operator, clock) = (job.into(), operator.into(), Clock::default());
-        Self { job, operator, index, parallelism, attempt, clock }
+        Self { job, operator, index, parallelism, attempt, clock, verify: VerifyState::default() }
     }
 }
 

@@ -9,6 +9,7 @@ use snapline_protocol::ids::CheckpointId;
 pub use snapline_protocol::aligner::Mode;
 
 use super::guarantee::Level;
+use crate::state::VerifyState;
 use crate::store::{LocalStore, MemoryStore, Store, StoreError, Takeover};
 use crate::sync::{Arc, thread};
 use crate::trace::Recording;
@@ -140,6 +141,7 @@ pub struct JobConfig {
     pub(crate) require: Option<Level>,
     pub(crate) allow_older: bool,
     pub(crate) resume: Resume,
+    pub(crate) verify_state: VerifyState,
     pub(crate) upload_threads: usize,
     /// How many checkpoint ids are reserved in one write (SPEC 4.2).
     pub(crate) id_block: u64,
@@ -173,6 +175,7 @@ impl Default for JobConfig {
             require: None,
             allow_older: false,
             resume: Resume::default(),
+            verify_state: VerifyState::default(),
             upload_threads: 2,
             id_block: 1024,
             recording: None,
@@ -323,6 +326,13 @@ impl JobConfig {
     /// restarts and what a stop waits for. Default: no.
     pub fn quiet(mut self, quiet: bool) -> Self {
         self.quiet = quiet;
+        self
+    }
+
+    /// Which values are read back when they are written into a checkpoint, so that a type whose `Serialize` and `Deserialize` do not agree
+    /// fails the job before a checkpoint counts on it. Default: samples.
+    pub fn verify_state(mut self, which: VerifyState) -> Self {
+        self.verify_state = which;
         self
     }
 

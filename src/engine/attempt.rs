@@ -23,9 +23,9 @@ use super::worker::{Address, OpenTask, Seat, Worker};
 use crate::connect::OpenContext;
 use crate::dataflow::{JobSpec, Open, TaskContext};
 use crate::error::{BoxError, Permanent};
-use crate::state::{HashSeed, Keys, Locations, Restored};
+use crate::state::{Checks, HashSeed, Keys, Locations, Restored};
 use crate::store::{Manifest, SnapshotRef, Store};
-use crate::sync::{Arc, AtomicBool, Parker, Unparker, thread};
+use crate::sync::{Arc, AtomicBool, Mutex, Parker, Unparker, thread};
 use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
@@ -177,6 +177,7 @@ fn seat(
                     parallelism: spec.topology.operators()[subtask.operator].parallelism,
                     attempt,
                     clock: hosting.platform.clock.clone(),
+                    verify: spec.config.verify_state,
                 },
                 key_groups: spec.config.key_groups,
                 seed,
@@ -214,6 +215,7 @@ fn seat(
                     allow_older: spec.config.allow_older || forgets,
                     resume_from: None,
                 },
+                checks: Arc::new(Mutex::new(Checks::new(spec.config.verify_state))),
             },
             gauges,
         };

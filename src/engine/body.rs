@@ -13,7 +13,7 @@ use crate::channel::{Mark, Message, Receiver};
 use crate::connect::{Progress, SourceReader};
 use crate::dataflow::{Ending, Logic, Timestamp};
 use crate::error::BoxError;
-use crate::state::{self, Named, Restored, StateError};
+use crate::state::{Named, Restored, StateError};
 
 /// Name of a source's position in a snapshot.
 pub(crate) const POSITION: &str = "position";
@@ -229,7 +229,7 @@ impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, 
 impl<R, L, X> Body for SourceBody<R, L, X>
 where
     R: SourceReader<Record = L::In>,
-    R::Position: serde::Serialize + Send,
+    R::Position: serde::Serialize + serde::de::DeserializeOwned + Send,
     L: Logic,
     X: Route<L::Out>,
 {
@@ -287,8 +287,7 @@ where
     }
 
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
-        let image = state::single(&self.reader.position())?;
-        images.push(Named { operator: self.operator.clone(), state: POSITION.into(), image });
+        images.push(Named::single(&self.operator, POSITION, &self.reader.position())?);
         freeze_time(&self.operator, None, self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }

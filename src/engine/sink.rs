@@ -11,7 +11,7 @@ use crate::channel::{Message, Receiver};
 use crate::connect::{Progress, SinkCommitter, SinkWriter};
 use crate::dataflow::Ending;
 use crate::error::BoxError;
-use crate::state::{self, Named};
+use crate::state::Named;
 use crate::sync::{Arc, Mutex, lock};
 
 /// Name under which a sink's committables are in its snapshot.
@@ -38,7 +38,7 @@ impl<W, C> Body for SinkBody<W, C>
 where
     W: SinkWriter,
     W::Record: Send,
-    W::Committable: serde::Serialize + Clone + Send + 'static,
+    W::Committable: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static,
     C: SinkCommitter<Committable = W::Committable>,
 {
     fn read(&mut self, _limit: usize) -> Result<(usize, Progress), BoxError> {
@@ -79,8 +79,11 @@ where
 
     fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
         let committables: Vec<_> = self.committables.iter().collect();
-        let image = state::single(&committables)?;
-        images.push(Named { operator: self.operator.clone(), state: COMMITTABLES.into(), image });
+        images.push(Named::single_as::<Vec<(TxnId, W::Committable)>>(
+            &self.operator,
+            COMMITTABLES,
+            &committables,
+        )?);
         Ok(())
     }
 

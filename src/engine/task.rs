@@ -30,9 +30,9 @@ use super::{Cause, Notice, Part};
 use crate::connect::Progress;
 use crate::dataflow::{Ending, Sizing};
 use crate::error::BoxError;
-use crate::state::{Locations, Written};
+use crate::state::{Checks, Locations, Written};
 use crate::store::Store;
-use crate::sync::{Arc, AtomicBool};
+use crate::sync::{Arc, AtomicBool, Mutex};
 use crate::trace::{Marker, Recorder, What};
 
 /// Under which name a task's own state is in its snapshot.
@@ -64,6 +64,8 @@ pub(crate) struct Links {
     pub(crate) over: Arc<AtomicBool>,
     pub(crate) platform: Platform,
     pub(crate) sizing: Sizing,
+    /// Which of the values that it writes are read back. Used by its lane.
+    pub(crate) checks: Arc<Mutex<Checks>>,
     pub(crate) recorder: Recorder,
     /// What the user allows of a restore.
     pub(crate) policy: Policy,

@@ -7,6 +7,7 @@ use snapline_protocol::ids::CheckpointId;
 
 use super::value::{Count, Factor, Flag, Given, Or, Span};
 use crate::dataflow::{JobConfig, Level, Mode, Restart, Resume, Storage};
+use crate::state::VerifyState;
 use crate::store::Takeover;
 
 /// A setting.
@@ -258,6 +259,17 @@ pub(super) const KEYS: &[Key] = &[
                 CheckpointId::new(checkpoint).ok_or("checkpoints are numbered from 1")?,
             ),
         }
+    ),
+    key!(
+        "verify_state",
+        "`\"samples\"`, `\"all\"`, `\"off\"`",
+        "`\"samples\"`",
+        "which values are read back when a checkpoint is written, to find types that do not come back as they were",
+        |draft, given| draft.config.verify_state = given.word(&[
+            ("samples", VerifyState::Samples),
+            ("all", VerifyState::All),
+            ("off", VerifyState::Off),
+        ])?
     ),
     key!(
         "upload_threads",

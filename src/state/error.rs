@@ -18,6 +18,17 @@ pub enum StateError {
         /// What its `Serialize` said.
         error: String,
     },
+    /// A value does not come back as it is written: its `Serialize` and `Deserialize` do not agree (SPEC 14.9).
+    Unreadable {
+        /// The operator.
+        operator: String,
+        /// The state's name within it.
+        state: String,
+        /// The value's type.
+        wanted: &'static str,
+        /// What is wrong.
+        error: String,
+    },
     /// What is written cannot be read as the type that is asked for.
     Decode {
         /// The operator.
@@ -105,6 +116,12 @@ impl fmt::Display for StateError {
             Self::Encode { operator, state, error } => {
                 write!(f, "state `{state}` of operator `{operator}` cannot be written: {error}")
             }
+            Self::Unreadable { operator, state, wanted, error } => write!(
+                f,
+                "state `{state}` of operator `{operator}` would be lost with a checkpoint: a `{wanted}` does not come back as it is written, \
+                 {error}. Fix: its `Serialize` and `Deserialize` have to agree; a field with `skip_serializing_if` needs `default`, and the \
+                 variants of an untagged enum must differ in what they hold. If the difference means nothing, set `verify_state` to off"
+            ),
             Self::Decode { operator, state, wanted, error } => write!(
                 f,
                 "state `{state}` of operator `{operator}` in the checkpoint is no `{wanted}`: {error}. If the type has changed, mark \
@@ -135,7 +152,7 @@ impl fmt::Display for StateError {
             }
             Self::Version { found, known } => write!(
                 f,
-                "the snapshot is of format {found}, and this build reads {known}; use the build that wrote it, or a later one"
+                "the snapshot is of format {found}, and this build reads formats up to {known}; use the build that wrote it, or a later one"
             ),
             Self::Unclaimed { names } => {
                 write!(f, "the checkpoint holds state that no operator asks for:")?;

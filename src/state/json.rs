@@ -6,12 +6,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::root::{Kind, RootEntry};
-use super::{StateError, restore};
+use super::{StateError, codec, restore};
 use crate::store::Store;
 
 /// Shows a state, one value after the other: `[key, value]` for each key of a table, the value itself for a single one.
 ///
-/// Bytes become arrays of numbers, keys of maps become strings, and numbers that JSON does not have become strings too.
+/// Bytes become arrays of numbers, and so do integers of 128 bits: they are written as sixteen bytes, the highest first. A `Some` around what
+/// is nothing becomes `{"Some": null}`. Keys of maps become strings; a map with two keys that are the same as strings becomes an array of
+/// pairs. Numbers that JSON does not have become strings too.
 ///
 /// # Errors
 /// [`StateError::Store`] if it cannot be read, [`StateError::Malformed`] if it is not MessagePack, and the error of `show`.
@@ -22,15 +24,14 @@ pub fn to_json(
 ) -> Result<(), StateError> {
     for segment in &entry.segments {
         let bytes = store.read(&segment.section)?;
-        let malformed =
-            |error: rmp_serde::decode::Error| restore::malformed(entry, error.to_string());
+        let malformed = |error: codec::Error| restore::malformed(entry, error.to_string());
         match entry.kind {
             Kind::Single => {
-                let Json(value) = rmp_serde::from_slice(&bytes).map_err(malformed)?;
+                let Json(value) = codec::read(&bytes).map_err(malformed)?;
                 show(value)?;
             }
             Kind::Table => {
-                let entries: Vec<Json> = rmp_serde::from_slice(&bytes).map_err(malformed)?;
+                let entries: Vec<Json> = codec::read(&bytes).map_err(malformed)?;
                 entries.into_iter().try_for_each(|Json(entry)| show(entry))?;
             }
         }
@@ -80,6 +81,17 @@ impl<'de> Visitor<'de> for Transcode {
         Ok(Value::from(value))
     }
 
+    fn visit_f32<E>(self, value: f32) -> Result<Value, E> {
+        // The shortest number that is this one: 0.1, and not what that is in 64 bits.
+        let number = value.to_string().parse().ok().and_then(Number::from_f64);
+        Ok(number.map_or_else(|| Value::String(value.to_string()), Value::Number))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
+        let inner = inner.deserialize_any(self)?;
+        Ok(Value::Object(Map::from_iter([("Some".to_owned(), inner)])))
+    }
+
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
@@ -98,13 +110,16 @@ impl<'de> Visitor<'de> for Transcode {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut values = Map::new();
+        let mut pairs = Vec::new();
         while let Some((Json(key), Json(value))) = map.next_entry()? {
-            let key = match key {
-                Value::String(key) => key,
+            let text = match &key {
+                Value::String(key) => key.clone(),
                 other => other.to_string(),
             };
-            values.insert(key, value);
+            values.insert(text, value.clone());
+            pairs.push(Value::Array(vec![key, value]));
         }
-        Ok(Value::Object(values))
+        // `1` and `"1"`, say: as keys of an object they would be one.
+        Ok(if values.len() == pairs.len() { Value::Object(values) } else { Value::Array(pairs) })
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! [`Restored`] reads a snapshot back, and [`to_json`] shows it without knowing the types.
 
+pub(crate) mod codec;
 mod collections;
 mod cow;
 mod entry;
@@ -27,14 +28,29 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use codec::{Check, Checks, Refused};
 pub use collections::{List, Map};
 pub use error::StateError;
 pub use hash::{HashSeed, Keys, MAX_KEY_GROUPS, group_of, groups_of, hash, subtask_of};
 pub use json::to_json;
 pub use restore::Restored;
 pub use root::{Kind, Root, RootEntry, SegmentRef};
-pub use snapshot::{Image, Locations, Named, SegmentImage, Written, single, write};
+pub use snapshot::{Encode, Image, Locations, Named, SegmentImage, Written, write};
 pub use table::Table;
+
+/// Which values are read back when they are written into a checkpoint, to find types whose `Serialize` and `Deserialize` do not agree before
+/// a checkpoint counts on them (SPEC 14.9).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum VerifyState {
+    /// The first sixteen of each state in each task, those of a shape that the state has not had before, those that nest deep, and one in
+    /// sixty-four of the others.
+    #[default]
+    Samples,
+    /// Every value. Writing takes about three times as long.
+    All,
+    /// None. A value that does not come back as it was is found out about at the next restore.
+    Off,
+}
 
 /// What can be a key. A type of your own derives it:
 ///

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use hashbrown::HashTable;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
+use super::codec;
 use super::cow::Node;
 use super::entry::Entry;
 use super::group::{Group, Segment, rehash};
@@ -57,7 +58,7 @@ impl<'a> Restored<'a> {
             return Err(malformed(entry, "a single value has one section".into()));
         };
         let bytes = store.read(&segment.section)?;
-        let value = rmp_serde::from_slice(&bytes);
+        let value = codec::read(&bytes);
         value.map(Some).map_err(|error| undecodable::<T>(entry, error.to_string()))
     }
 
@@ -178,7 +179,7 @@ fn read_segment<K: Key, V: StateValue>(
         misplaced: &mut misplaced,
         of: PhantomData,
     };
-    let entries = seed.deserialize(&mut rmp_serde::Deserializer::from_read_ref(&bytes));
+    let entries = seed.deserialize(&mut codec::Deserializer::new(&bytes));
     let entries = entries.map_err(|error| match misplaced {
         true => StateError::Hash {
             operator: entry.operator.clone(),

@@ -9,8 +9,9 @@ use super::StateError;
 use crate::protocol::ids::BlobId;
 use crate::store::Section;
 
-/// The version of what is written here. A reader refuses others.
-pub(super) const VERSION: u32 = 1;
+/// The version of what is written here: 2, since values may have a `Some` around nothing (SPEC 14.8), which builds that know 1 take for
+/// malformed. A reader refuses versions from before the first and after this one.
+pub(super) const VERSION: u32 = 2;
 
 /// What a state is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ impl Root {
         let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
         let version =
             u32::deserialize(&mut reader).map_err(|error| malformed(error.to_string()))?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(StateError::Version { found: version, known: VERSION });
         }
         let wire = Wire::deserialize(&mut reader);

@@ -4,14 +4,14 @@ use std::any::Any;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq, Serializer};
+use serde::de::DeserializeOwned;
 
+use super::codec::{self, Check, Checks, Refused, Serializer, is_number, read_back, read_back_key};
 use super::cow::Node;
 use super::entry::Entry;
 use super::group::Group;
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::{Key, StateError, StateValue};
-use crate::error::BoxError;
 use crate::protocol::ids::BlobId;
 use crate::store::{BlobRef, BlobWriter, Section};
 use crate::sync::thread;
@@ -52,9 +52,12 @@ pub struct SegmentImage<'a> {
     pub version: Option<u64>,
     /// How many entries it has.
     pub entries: u32,
-    /// Appends its bytes.
-    pub encode: &'a dyn Fn(&mut Vec<u8>) -> Result<(), BoxError>,
+    /// Appends its bytes, and reads some of them back.
+    pub encode: Encode<'a>,
 }
+
+/// Appends the bytes of a segment.
+pub type Encode<'a> = &'a dyn Fn(&mut Vec<u8>, &mut Check<'_>) -> Result<(), Refused>;
 
 /// What [`super::Table::freeze`] gives.
 pub(super) struct TableImage<K, V> {
@@ -84,8 +87,8 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
             // An empty one among others is there all the same: together they divide the group without a gap.
             for node in segments {
                 let segment = node.get();
-                let encode = |bytes: &mut Vec<u8>| {
-                    encode_entries(segment.entries.iter().map(Entry::pair), bytes)
+                let encode = |bytes: &mut Vec<u8>, check: &mut Check<'_>| {
+                    encode_entries(segment.entries.iter().map(Entry::pair), bytes, check)
                 };
                 visit(SegmentImage {
                     group: place,
@@ -105,32 +108,37 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
 /// MessagePack's header of an array of two.
 const PAIR: u8 = 0x92;
 
-/// An array of pairs; fields by their names (SPEC 14.5).
+/// An array of pairs; fields by their names (SPEC 14.5). Some are read back (SPEC 14.9).
 fn encode_entries<'a, K: Key, V: StateValue>(
     entries: impl ExactSizeIterator<Item = &'a (K, V)>,
     bytes: &mut Vec<u8>,
-) -> Result<(), BoxError> {
-    let mut serializer = rmp_serde::Serializer::new(bytes).with_struct_map();
-    serializer.serialize_seq(Some(entries.len()))?.end()?;
+    check: &mut Check<'_>,
+) -> Result<(), Refused> {
+    let trusted = is_number::<K>() && is_number::<V>();
+    let (marks, mut due) = check.parts();
+    let mut serializer = Serializer::new(bytes, marks);
+    serializer.array(entries.len())?;
     for (key, value) in entries {
         // What serde makes of a pair, at a third of the price.
-        serializer.get_mut().push(PAIR);
+        serializer.bytes.push(PAIR);
+        let begin = serializer.bytes.len();
         encode(key, &mut serializer)?;
+        let middle = serializer.bytes.len();
         encode(value, &mut serializer)?;
+        if !trusted && due(serializer.shape()) {
+            read_back_key(key, &serializer.bytes[begin..middle])?;
+            read_back::<V>(&serializer.bytes[middle..])?;
+        }
     }
     Ok(())
 }
 
 /// What serde makes of a value. For what is counted and numbered most, it is written down without asking.
 #[inline]
-fn encode<T, C>(
+fn encode<T: Serialize + 'static>(
     value: &T,
-    serializer: &mut rmp_serde::Serializer<&mut Vec<u8>, C>,
-) -> Result<(), BoxError>
-where
-    T: Serialize + 'static,
-    C: rmp_serde::config::SerializerConfig,
-{
+    serializer: &mut Serializer<'_>,
+) -> Result<(), Refused> {
     let any: &dyn Any = value;
     let number = match (any.downcast_ref::<u64>(), any.downcast_ref::<u32>()) {
         (Some(number), _) => Some(*number),
@@ -138,42 +146,20 @@ where
         _ => None,
     };
     match number {
-        Some(number) => encode_number(number, serializer.get_mut()),
+        Some(number) => codec::number(number, serializer.bytes),
         None => value.serialize(serializer)?,
     }
     Ok(())
 }
 
-/// MessagePack's shortest form of a number. How long that is, is as random as the numbers are: no step of this depends on it.
-#[inline]
-fn encode_number(number: u64, bytes: &mut Vec<u8>) {
-    /// The first byte, and how many follow, by how many bits a number has.
-    const FORMS: [(u8, u8); 65] = {
-        let mut forms = [(0, 0); 65];
-        let mut bits = 8;
-        while bits <= 64 {
-            forms[bits] = match bits {
-                8 => (0xcc, 1),
-                9..=16 => (0xcd, 2),
-                17..=32 => (0xce, 4),
-                _ => (0xcf, 8),
-            };
-            bits += 1;
-        }
-        forms
-    };
-    let (first, rest) = FORMS[(u64::BITS - number.leading_zeros()) as usize];
-    let small = if rest == 0 { number as u8 } else { 0 };
-    // Left-aligned; none of it is kept where nothing follows, hence the shift by 64 may do what it likes.
-    let digits = number.wrapping_shl(64 - 8 * u32::from(rest)).to_be_bytes();
-    let length = bytes.len() + 1 + usize::from(rest);
-    let mut form = [first | small; 9];
-    form[1..].copy_from_slice(&digits);
-    bytes.extend_from_slice(&form);
-    bytes.truncate(length);
-}
+/// A single value up to this many bytes is read back always.
+const SMALL: usize = 1 << 16;
 
-struct Single(Vec<u8>);
+struct Single {
+    bytes: Vec<u8>,
+    /// Reads them back as the type that they are read as.
+    back: fn(&[u8]) -> Result<(), Refused>,
+}
 
 impl Image for Single {
     fn kind(&self) -> Kind {
@@ -188,8 +174,11 @@ impl Image for Single {
         &self,
         visit: &mut dyn FnMut(SegmentImage<'_>) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        let encode = |bytes: &mut Vec<u8>| {
-            bytes.extend_from_slice(&self.0);
+        let encode = |bytes: &mut Vec<u8>, check: &mut Check<'_>| {
+            bytes.extend_from_slice(&self.bytes);
+            if check.is_due((self.bytes.len() <= SMALL, 0)) {
+                (self.back)(&self.bytes)?;
+            }
             Ok(())
         };
         visit(SegmentImage {
@@ -203,16 +192,6 @@ impl Image for Single {
     }
 }
 
-/// An image of a small value that has no keys: a source's position, a sink's committables. It is encoded at once.
-///
-/// # Errors
-/// What the value's `Serialize` says.
-pub fn single<T: Serialize>(value: &T) -> Result<Box<dyn Image>, BoxError> {
-    let mut bytes = Vec::new();
-    value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())?;
-    Ok(Box::new(Single(bytes)))
-}
-
 /// An image, and whose it is.
 pub struct Named {
     /// The operator's name, unique in the job.
@@ -224,19 +203,35 @@ pub struct Named {
 }
 
 impl Named {
-    /// A [`single`] value under its name.
+    /// A small value that has no keys: a source's position, what a subtask has heard of time. It is encoded at once.
     ///
     /// # Errors
     /// [`StateError::Encode`].
-    pub fn single<T: Serialize>(
+    pub fn single<T: Serialize + DeserializeOwned>(
         operator: impl Into<String>,
         state: impl Into<String>,
         value: &T,
     ) -> Result<Self, StateError> {
+        Self::single_as::<T>(operator, state, value)
+    }
+
+    /// The same of a value that is read as a `T`, and is one but for its borrowed parts.
+    ///
+    /// # Errors
+    /// [`StateError::Encode`].
+    pub fn single_as<T: Serialize + DeserializeOwned>(
+        operator: impl Into<String>,
+        state: impl Into<String>,
+        value: &impl Serialize,
+    ) -> Result<Self, StateError> {
         let (operator, state) = (operator.into(), state.into());
-        match single(value) {
-            Ok(image) => Ok(Self { operator, state, image }),
-            Err(error) => Err(StateError::Encode { operator, state, error: error.to_string() }),
+        let mut bytes = Vec::new();
+        match codec::write(value, &mut bytes) {
+            Ok(()) => {
+                let image = Box::new(Single { bytes, back: read_back::<T> });
+                Ok(Self { operator, state, image })
+            }
+            Err(error) => Err(Refused::from(error).of(&operator, &state)),
         }
     }
 }
@@ -288,10 +283,11 @@ pub struct Written {
 /// `base` must be about the very checkpoint that is the base of this one (SPEC 8.3).
 ///
 /// # Errors
-/// [`StateError::Encode`] or [`StateError::Store`]; then the blob is not there, unless the store says that this is unknown.
+/// [`StateError::Encode`], [`StateError::Unreadable`] or [`StateError::Store`]; then the blob is not there, unless the store says that this is unknown.
 pub fn write(
     images: Vec<Named>,
     base: Option<&Locations>,
+    checks: &mut Checks,
     mut writer: Box<dyn BlobWriter>,
 ) -> Result<Written, StateError> {
     let shared = match base {
@@ -306,6 +302,7 @@ pub fn write(
         let mut segments = Vec::new();
         let mut found = Vec::new();
         let known = base.and_then(|base| base.find(&operator, &state));
+        let mut check = checks.of(&operator, &state);
         image.segments(&mut |segment| {
             let section = match shared.section(known, segment.version) {
                 Some(section) => {
@@ -314,11 +311,8 @@ pub fn write(
                 }
                 None => {
                     bytes.clear();
-                    (segment.encode)(&mut bytes).map_err(|error| StateError::Encode {
-                        operator: operator.clone(),
-                        state: state.clone(),
-                        error: error.to_string(),
-                    })?;
+                    (segment.encode)(&mut bytes, &mut check)
+                        .map_err(|refused| refused.of(&operator, &state))?;
                     written += bytes.len() as u64;
                     let section = writer.append(&bytes)?;
                     // Where there are no more cores than workers, a worker that waits for this one's whole time slice has those wait that
@@ -403,6 +397,7 @@ fn locate(known: Option<&[(u64, Section)]>, version: Option<u64>) -> Option<Sect
 #[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
+    use crate::state::VerifyState;
 
     fn by_serde<K: Serialize, V: Serialize>(pairs: &[(K, V)]) -> Vec<u8> {
         rmp_serde::to_vec_named(pairs).expect("it can be encoded")
@@ -410,7 +405,9 @@ mod tests {
 
     fn by_us<K: Key, V: StateValue>(pairs: &[(K, V)]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode_entries(pairs.iter(), &mut bytes).expect("it can be encoded");
+        let mut checks = Checks::new(VerifyState::All);
+        encode_entries(pairs.iter(), &mut bytes, &mut checks.of("", ""))
+            .expect("it can be encoded");
         bytes
     }
 

@@ -51,14 +51,16 @@ pub use laws::{Law, Report, Violation};
 pub use sink::{SinkCheck, SinkUnderTest, sink};
 pub use source::{SourceCheck, source};
 
+use crate::state::codec;
+
 /// What a checkpoint would hold of a value.
 fn written<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let written = value.serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map());
+    let written = codec::write(value, &mut bytes);
     written.map(|()| bytes).map_err(|error| format!("it cannot be written: {error}"))
 }
 
 /// A value out of what a checkpoint would hold of it.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    rmp_serde::from_slice(bytes).map_err(|error| format!("it cannot be read again: {error}"))
+    codec::read(bytes).map_err(|error| format!("it cannot be read again: {error}"))
 }

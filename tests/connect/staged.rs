@@ -169,6 +169,43 @@ fn a_record_that_is_set_aside_leaves_nothing_in_the_tables() {
     assert!(aside.2.ends_with(b"first"), "{:?}", aside.2);
 }
 
+/// SPEC 14.8, 14.9: what is staged is read by a later call, perhaps of a later process.
+#[test]
+fn what_is_staged_comes_back_as_it_was_or_is_refused_before_it_is_prepared() {
+    type Twice = Option<Option<u32>>;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("out.db");
+    let tables = "CREATE TABLE IF NOT EXISTS lines (number INTEGER PRIMARY KEY, line TEXT)";
+    let insert = |tx: &Transaction<'_>, record: &Twice| {
+        let sql = "INSERT INTO lines (line) VALUES (?1)";
+        tx.execute(sql, [format!("{record:?}")]).map(drop)
+    };
+    let name = txn(1, attempt(1, 1), 0);
+    let (mut writer, mut committer) = SqliteSink::new(&path, insert)
+        .setup(tables)
+        .open(&context(0, attempt(1, 1)))
+        .expect("opens");
+    writer.write(&mut vec![None, Some(None), Some(Some(1))]).expect("writes");
+    let one = writer.close(name).expect("closes");
+    committer.prepare(name, &one).expect("prepares");
+    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(lines(&path), ["None", "Some(None)", "Some(Some(1))"]);
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Lossy {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        name: String,
+    }
+    let path = dir.path().join("lossy.db");
+    let nothing = |_: &Transaction<'_>, _: &Lossy| Ok(());
+    let (mut writer, mut committer) =
+        SqliteSink::new(&path, nothing).open(&context(0, attempt(1, 1))).expect("opens");
+    writer.write(&mut vec![Lossy { name: String::new() }]).expect("writes");
+    let one = writer.close(name).expect("closes");
+    let error = committer.prepare(name, &one).expect_err("it cannot be read").to_string();
+    assert!(error.contains("Lossy") && error.contains("missing field `name`"), "{error}");
+}
+
 #[test]
 fn tables_of_a_later_version_are_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,6 @@
 //! Whole jobs through the public interface: how they are watched, stopped, resumed, refused, and how they fail.
 
+mod encoded;
 mod failures;
 mod handle;
 mod hangs;

@@ -59,6 +59,8 @@ fn every_setting_does_what_its_method_does() {
     is("resume = 'never'", new().resume(snapline::Resume::Never));
     let seven = snapline::protocol::ids::CheckpointId::new(7).unwrap();
     is("resume = 7", new().resume(snapline::Resume::From(seven)));
+    let all = snapline::state::VerifyState::All;
+    is("verify_state = 'all'", new().verify_state(all));
     is("upload_threads = 1", new().upload_threads(1));
     is("metrics_interval = '2s'", new().metrics_interval(seconds(2)));
     is("metrics_interval = 'never'", new().metrics_interval(None));

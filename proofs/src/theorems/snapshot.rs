@@ -5,7 +5,7 @@
 
 use crate::cow::{Clock, Fork, Node};
 use crate::rig::Tracked;
-use crate::state::{Image, List, StateError, Table, hash};
+use crate::state::{Checks, Image, List, Table, VerifyState, hash};
 use crate::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 
 struct Leaf(Tracked);
@@ -75,12 +75,10 @@ pub(super) fn nested(rounds: usize) {
 /// What an image says, as an upload would write it.
 fn upload(image: &dyn Image) -> Vec<u8> {
     let mut bytes = Vec::new();
+    // What it is about is who reads and writes what is shared, and a value that is read back is not shared.
+    let mut checks = Checks::new(VerifyState::Off);
     let read = image.segments(&mut |segment| {
-        (segment.encode)(&mut bytes).map_err(|error| StateError::Encode {
-            operator: String::new(),
-            state: String::new(),
-            error: error.to_string(),
-        })
+        (segment.encode)(&mut bytes, &mut checks.of("", "")).map_err(|refused| refused.of("", ""))
     });
     read.expect("numbers can be encoded");
     bytes

@@ -27,6 +27,8 @@ use super::super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhas
 use super::SqliteError;
 use super::database::{Database, PATIENCE, Piece, Within};
 use crate::error::BoxError;
+use crate::state::codec::{self, read_back};
+use crate::state::{Checks, StateError};
 use crate::sync::{Arc, Mutex, lock};
 
 /// A piece of a transaction is about this long.
@@ -220,6 +222,7 @@ where
             gate: Arc::clone(&self.gate),
             closed,
             trouble: None,
+            checks: Checks::new(context.verify),
             empty: None,
             takes: PhantomData,
         };
@@ -284,7 +287,7 @@ impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
             let piece = self.pieces.last_mut().expect("there is a piece");
             let begin = piece.bytes.len();
             piece.bytes.extend_from_slice(&[0; 4]);
-            rmp_serde::encode::write_named(&mut piece.bytes, record)
+            codec::write(record, &mut piece.bytes)
                 .map_err(|error| SqliteError::Encode { why: error.to_string() })?;
             let length = piece.bytes.len() - begin - 4;
             let too_much =
@@ -333,6 +336,8 @@ pub struct SqliteCommitter<T, F> {
     closed: Closed,
     /// Why the last commit is to be made again.
     trouble: Option<String>,
+    /// Which of the records that it stages are read back.
+    checks: Checks,
     /// The newest empty transaction that was committed: there is nothing in the database of those.
     empty: Option<TxnId>,
     takes: PhantomData<fn(T)>,
@@ -354,6 +359,25 @@ impl<T, F> SqliteCommitter<T, F> {
         let done = work(&within)?;
         within.txn.commit().map_err(SqliteError::of(doing, &path))?;
         Ok(done)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned, F> SqliteCommitter<T, F> {
+    /// Reads some of the records of a piece back, as the commit will (SPEC 14.9).
+    fn read_back(&mut self, mut rest: &[u8]) -> Result<(), StateError> {
+        /// What a snapshot's errors would call a state.
+        const STAGED: &str = "staged records";
+        let operator = &self.database.context.operator;
+        let mut check = self.checks.of(operator, STAGED);
+        while let Some((length, behind)) = rest.split_first_chunk() {
+            // Invariant: the writer put the records' lengths before them.
+            let (record, others) = behind.split_at(u32::from_le_bytes(*length) as usize);
+            if check.is_due((false, 0)) {
+                read_back::<T>(record).map_err(|refused| refused.of(operator, STAGED))?;
+            }
+            rest = others;
+        }
+        Ok(())
     }
 }
 
@@ -467,7 +491,7 @@ fn apply_all<T: DeserializeOwned>(
             let length = u32::from_le_bytes(*length) as usize;
             let bytes = behind.get(..length).ok_or_else(cut)?;
             rest = &behind[length..];
-            let record = rmp_serde::from_slice(bytes).map_err(|error| SqliteError::Decode {
+            let record = codec::read(bytes).map_err(|error| SqliteError::Decode {
                 path: path(),
                 txn,
                 record: applied,
@@ -561,6 +585,7 @@ where
         let place = self.database.path.display().to_string();
         // Kept until it is staged: a call that failed may be made again.
         let pieces = lock(&self.closed).get(&txn).cloned();
+        pieces.iter().flatten().try_for_each(|piece| self.read_back(&piece.bytes))?;
         self.within("stage a transaction", |within| {
             let committed = within.newest(subtask)? >= Some(txn);
             match &pieces {

@@ -14,9 +14,9 @@ use crate::engine::lanes::{Job, Work};
 use crate::engine::platform::planted;
 use crate::engine::{Cause, Part};
 use crate::error::{BoxError, Whole};
-use crate::state::{self, Named, Written};
+use crate::state::{self, Named, StateError, Written};
 use crate::store::{self, SnapshotRef};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, lock};
 use crate::trace::What;
 
 impl Task {
@@ -53,6 +53,10 @@ impl Task {
                     "a snapshot could not be written"
                 );
                 let attempt = *attempt;
+                // What cannot be written so that it can be read, cannot be the next time: it is for the user to see.
+                if error.downcast_ref::<StateError>().is_some_and(StateError::is_permanent) {
+                    return Err(error);
+                }
                 let text = format!("{} could not write its snapshot: {said}", self.gauges.name);
                 let permanent = is_permanent(&*error, attempt.number == 1);
                 self.unwritten = Some((checkpoint, Cause { text, permanent }));
@@ -69,11 +73,7 @@ impl Task {
         if !late {
             self.commit(committer::Event::Barrier(checkpoint))?;
         }
-        let mut images = vec![Named {
-            operator: self.identity.operator.clone(),
-            state: TASK_STATE.into(),
-            image: state::single(&self.flushed)?,
-        }];
+        let mut images = vec![Named::single(&self.identity.operator, TASK_STATE, &self.flushed)?];
         self.body.freeze(&mut images)?;
         self.body.taken(checkpoint, barrier.base);
         if late {
@@ -99,7 +99,7 @@ impl Task {
         }
         let Identity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, platform, lanes, .. } = self.links.clone();
+        let Links { store, me, over, platform, lanes, checks, .. } = self.links.clone();
         let (note, broken) = (self.noting(), Arc::clone(&self.broken));
         let write = move || {
             // Here, since it takes the longer the more state there is, and no record need wait for it.
@@ -110,7 +110,7 @@ impl Task {
             let began = platform.clock.now();
             let result = guarded(|| {
                 store::write_snapshot(&*store, id, &platform, |writer| {
-                    Ok(state::write(images, base.as_deref(), writer)?)
+                    Ok(state::write(images, base.as_deref(), &mut lock(&checks), writer)?)
                 })
             });
             let result = result
@@ -137,7 +137,7 @@ impl Task {
             self.body.freeze(&mut images)?;
             let (memory, platform) = (store::MemoryStore::new(), &self.links.platform);
             let (written, persisted) = store::write_snapshot(&memory, id, platform, |writer| {
-                Ok(state::write(images, None, writer)?)
+                Ok(state::write(images, None, &mut state::Checks::default(), writer)?)
             })?;
             self.written(checkpoint, Ok((written, persisted, Duration::ZERO)))?;
         }

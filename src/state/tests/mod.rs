@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::protocol::fence::{Claimant, Fence};
 use crate::protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
-use crate::state::{Image, Locations, Named, Written, write};
+use crate::state::{Checks, Image, Locations, Named, VerifyState, Written, write};
 use crate::store::{BlobRef, BlobWriter, Manifest, Section, SnapshotRef, Store, StoreError};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -112,7 +112,8 @@ impl Memory {
             subtask: SubtaskId::new(0),
         };
         let writer = self.create_blob(id).expect("memory takes blobs");
-        let written = write(images, base, writer).expect("it can be encoded");
+        let mut checks = Checks::new(VerifyState::All);
+        let written = write(images, base, &mut checks, writer).expect("it can be encoded");
         assert_eq!(written.root.blob, id);
         written
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Memory, named, snapshot};
 use crate::state::{
-    HashSeed, Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table, Written,
-    hash, single, to_json,
+    Checks, HashSeed, Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table,
+    VerifyState, Written, hash, to_json,
 };
 use crate::store::{SnapshotRef, Store, StoreError};
 
@@ -120,7 +120,7 @@ fn what_nobody_asks_for_is_noticed() {
     let images = vec![
         named("counts", table([(1u64, 1u64)]).freeze()),
         Named::single("source", "position", &17u64).expect("a number can be encoded"),
-        named("flag", single(&true).expect("a flag can be encoded")),
+        Named::single("count", "flag", &true).expect("a flag can be encoded"),
     ];
     let written = store.write(images, None);
     let reference = snapshot(&written);
@@ -141,7 +141,7 @@ fn an_error_names_the_state_that_cannot_be_written() {
             Err(serde::ser::Error::custom("not today"))
         }
     }
-    let error = Named::single("count", "odd", &Refuses).err().expect("it refuses");
+    let error = Named::single_as::<u8>("count", "odd", &Refuses).err().expect("it refuses");
     assert!(error.to_string().contains("`odd` of operator `count` cannot be written"));
 }
 
@@ -156,10 +156,16 @@ fn a_table_of_contents_is_read_as_written_or_refused() {
     assert_eq!((entries, root.entries[0].key_groups), (50_000, 8));
     assert!(bytes.len() < 40 * root.entries[0].segments.len() + 100, "{} bytes", bytes.len());
 
-    let mut later = bytes.clone();
-    later[0] = 2;
-    let refusal = Root::decode(&later).expect_err("it is of another version");
-    assert!(matches!(refusal, StateError::Version { found: 2, known: 1 }), "{refusal:?}");
+    // Those of the first version are the same but for what values may be.
+    let mut other = bytes.clone();
+    assert_eq!(other[0], 2);
+    other[0] = 1;
+    assert_eq!(Root::decode(&other).expect("it is known"), root);
+    for version in [0, 3] {
+        other[0] = version;
+        let refusal = Root::decode(&other).expect_err("it is of another version");
+        assert!(matches!(refusal, StateError::Version { known: 2, .. }), "{refusal:?}");
+    }
     for cut in [0, 1, 2, bytes.len() / 2, bytes.len() - 1] {
         let refusal = Root::decode(&bytes[..cut]).expect_err("the rest is missing");
         assert!(matches!(refusal, StateError::Malformed { .. }), "{refusal:?}");
@@ -227,6 +233,110 @@ fn a_table_takes_only_its_own_key_groups() {
     assert_eq!(parts, 1000);
 }
 
+/// SPEC 14.8
+#[test]
+fn a_some_of_nothing_is_restored_as_key_and_as_value() {
+    type Twice = Option<Option<u32>>;
+    let values: [Twice; 3] = [None, Some(None), Some(Some(3))];
+    let pairs = values.iter().flat_map(|key| values.map(|value| ((*key, value), value)));
+    let (store, written) = write(pairs.clone());
+    let table = read::<(Twice, Twice), Twice>(&store, &written).expect("it is readable");
+    assert_eq!(table.len(), 9);
+    for (key, value) in pairs {
+        assert_eq!(table.get(hash(&key), &key), Some(&value));
+    }
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Lossy {
+    #[serde(skip_serializing_if = "Option::is_none", with = "strict")]
+    last: Option<u64>,
+}
+
+/// An option that must be there: what `skip_serializing_if` leaves out cannot be read.
+mod strict {
+    use serde::{Deserialize, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        it: &Option<u64>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        it.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<u64>, D::Error> {
+        Option::deserialize(from)
+    }
+}
+
+/// SPEC 14.9
+#[test]
+fn one_value_in_very_many_that_cannot_be_read_is_refused_by_name() {
+    let refused = |which, bad: u64| {
+        let entries = (0..20_000u64).map(|key| (key, Lossy { last: (key != bad).then_some(key) }));
+        let images = vec![named("counts", table(entries).freeze())];
+        let (store, mut checks) = (Memory::default(), Checks::new(which));
+        let id = crate::protocol::ids::BlobId {
+            checkpoint: crate::protocol::ids::CheckpointId::FIRST,
+            attempt: crate::protocol::ids::Attempt::first(crate::protocol::ids::Term::new(1)),
+            subtask: crate::protocol::ids::SubtaskId::new(0),
+        };
+        let writer = store.create_blob(id).expect("memory takes blobs");
+        crate::state::write(images, None, &mut checks, writer).err()
+    };
+    for which in [VerifyState::Samples, VerifyState::All] {
+        let error = refused(which, 12_345).expect("it cannot be read");
+        assert!(matches!(error, StateError::Unreadable { .. }) && error.is_permanent());
+        let text = error.to_string();
+        for part in ["`counts` of operator `count`", "Lossy", "missing field `last`", "Fix:"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(refused(which, u64::MAX).is_none());
+    }
+    assert!(refused(VerifyState::Off, 12_345).is_none());
+}
+
+#[test]
+fn what_json_does_not_have_is_shown_as_what_it_is() {
+    let shown = |value: &dyn Fn() -> Named| {
+        let store = Memory::default();
+        let written = store.write(vec![value()], None);
+        let bytes = store.read(&written.root).expect("it is there");
+        let root = Root::decode(&bytes).expect("it is one");
+        let mut shown = Vec::new();
+        let all = to_json(&store, &root.entries[0], &mut |value| {
+            shown.push(value);
+            Ok(())
+        });
+        all.expect("it can be shown");
+        shown.remove(0)
+    };
+    macro_rules! shown {
+        ($value:expr) => {
+            shown(&|| Named::single("count", "value", &$value).expect("it can be written"))
+        };
+    }
+    assert_eq!(shown!(None::<Option<u8>>), json!(null));
+    assert_eq!(shown!(Some(None::<u8>)), json!({"Some": null}));
+    assert_eq!(shown!(vec![Some(Some(()))]), json!([{"Some": {"Some": null}}]));
+    assert_eq!(shown!(BTreeMap::from([(Some(()), 1u8)])), json!({"{\"Some\":null}": 1}));
+    assert_eq!(shown!(BTreeMap::from([((1u8, 'x'), 1u8)])), json!({"[1,\"x\"]": 1}));
+    assert_eq!(shown!((0.1f32, -0.0f64)), json!([0.1, -0.0]));
+    assert_eq!(shown!([f64::INFINITY, f64::NEG_INFINITY]), json!(["inf", "-inf"]));
+    assert_eq!(shown!(u128::MAX), json!(vec![255; 16]));
+    // Two keys that JSON would make one.
+    #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Name {
+        Number(u8),
+        Text(String),
+    }
+    let both = BTreeMap::from([(Name::Number(1), 'a'), (Name::Text("1".into()), 'b')]);
+    assert_eq!(shown!(both), json!([[1, "a"], ["1", "b"]]));
+}
+
 #[test]
 fn state_is_shown_without_its_types() {
     #[derive(Clone, Serialize, Deserialize)]
@@ -249,7 +359,7 @@ fn state_is_shown_without_its_types() {
     let store = Memory::default();
     let images = vec![
         named("seen", table([("k".to_owned(), value)]).freeze()),
-        named("position", single(&(7, f64::NAN)).expect("numbers can be encoded")),
+        Named::single("count", "position", &(7, f64::NAN)).expect("numbers can be encoded"),
     ];
     let written = store.write(images, None);
     let root = Root::decode(&store.read(&written.root).expect("it is there")).expect("it is one");

@@ -1,0 +1,202 @@
+//! Users' values as bytes and back (SPEC 14.5, 14.8, 14.9): all that is kept in a checkpoint or staged for one is written and read here.
+//!
+//! It is the MessagePack that serde gives, structs as maps, with one addition. MessagePack has one nil, and serde has many values that would be
+//! one: `None`, `()`, `Some(None)`. A `Some` around such a value is written as an extension ([`SOME_NIL`]), so that each is read as what it was.
+//! Everything else is, byte for byte, what `rmp_serde` writes with the names of fields.
+//!
+//! What could not be read again is refused when it is written: values that nest too deep for the reader or for a thread's stack, lengths that are
+//! not those announced, and, by reading back, types whose `Serialize` and `Deserialize` do not agree ([`Checks`]).
+
+mod check;
+mod de;
+mod ser;
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use check::read_back;
+pub use check::{Check, Checks, Refused};
+pub(super) use check::{is_number, read_back_key};
+pub(super) use de::Deserializer;
+use ser::Marks;
+pub(super) use ser::{Serializer, number};
+
+/// Type of the extension that is a `Some` around what would be nil. It has one byte of data: how many `Some` are around the nil. MessagePack
+/// keeps negative types for itself, so that no extension of a user's is of this one.
+const SOME_NIL: u8 = -83_i8 as u8;
+
+/// The first byte of an extension of one byte.
+const FIXEXT1: u8 = 0xd4;
+
+/// How many `Some` may be around a nil.
+const MAX_SOME: u8 = 254;
+
+/// How many arrays and maps may be within each other in what is written.
+const WRITTEN_DEPTH: u16 = 1000;
+
+/// And in what is read: more, since an entry is in two arrays of its segment, and since older builds wrote that much.
+const READ_DEPTH: u16 = 1024;
+
+/// How much of a thread's stack it may take to write a value, or to read it back. A thread has 2 MiB.
+const WRITTEN_STACK: usize = 512 << 10;
+
+/// And to read one: more, so that what could be read back when it was written can be read.
+const READ_STACK: usize = 1 << 20;
+
+/// Appends a value.
+///
+/// # Errors
+/// What the value's `Serialize` says; or that it cannot be written so that it can be read.
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    value.serialize(&mut Serializer::new(bytes, &mut Marks::default()))
+}
+
+/// Reads a value. What follows it is not looked at.
+///
+/// # Errors
+/// What the value's `Deserialize` says; or that the bytes are malformed.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    T::deserialize(&mut Deserializer::new(bytes))
+}
+
+/// Why a value cannot be written, or not be read.
+#[derive(Debug)]
+pub(crate) struct Error(Box<What>);
+
+#[derive(Debug)]
+enum What {
+    /// What the value's own code says.
+    Said(String),
+    /// More arrays and maps within each other than this.
+    Deep(u16),
+    /// More stack than this.
+    Stack(usize),
+    /// More `Some` around a nil than fit.
+    Options,
+    /// A sequence or map of another length than it said it had.
+    Length { announced: usize, given: usize },
+    /// More bytes or elements than MessagePack has lengths for.
+    Long(usize),
+    /// An extension of the type that is ours.
+    Reserved,
+    /// The bytes end within the value.
+    Cut,
+    /// A first byte that means nothing, or an extension of ours that is malformed.
+    Malformed(u8),
+    /// A sequence or map of which its reader left some.
+    Left { length: u32, left: u32 },
+}
+
+impl Error {
+    #[cold]
+    fn new(what: What) -> Self {
+        Self(Box::new(what))
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            What::Said(what) => f.write_str(what),
+            What::Deep(limit) => {
+                write!(f, "it nests more than {limit} lists, maps and structs within each other")
+            }
+            What::Stack(limit) => {
+                write!(f, "it nests so deep that it takes more than {} KiB of stack", limit >> 10)
+            }
+            What::Options => write!(f, "it is a nothing in more than {MAX_SOME} `Some`"),
+            What::Length { announced, given } => write!(
+                f,
+                "its `Serialize` announces {announced} elements or fields and gives {given}"
+            ),
+            What::Long(length) => {
+                write!(
+                    f,
+                    "a part of it has a length of {length}, and MessagePack has 32 bits for one"
+                )
+            }
+            What::Reserved => {
+                write!(
+                    f,
+                    "it has a MessagePack extension of type {}, which is ours",
+                    SOME_NIL as i8
+                )
+            }
+            What::Cut => f.write_str("its bytes end within it"),
+            What::Malformed(byte) => write!(f, "a byte {byte:#04x} where it cannot be"),
+            What::Left { length, left } => {
+                write!(f, "{length} elements or fields, of which its `Deserialize` left {left}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl serde::ser::Error for Error {
+    #[cold]
+    fn custom<T: Display>(what: T) -> Self {
+        Self::new(What::Said(what.to_string()))
+    }
+}
+
+impl serde::de::Error for Error {
+    #[cold]
+    fn custom<T: Display>(what: T) -> Self {
+        Self::new(What::Said(what.to_string()))
+    }
+}
+
+/// Keeps a value from nesting deeper than can be read, and than the stack is.
+struct Guard {
+    /// Where the stack was when it began.
+    base: usize,
+    stack: usize,
+    depth: u16,
+    limit: u16,
+    /// The deepest it has been.
+    deepest: u16,
+}
+
+impl Guard {
+    #[inline(always)]
+    fn new(limit: u16, stack: usize) -> Self {
+        Self { base: Self::here(), stack, depth: 0, limit, deepest: 0 }
+    }
+
+    /// About where the stack ends now.
+    #[inline(always)]
+    fn here() -> usize {
+        let local = 0u8;
+        std::ptr::from_ref(&local).addr()
+    }
+
+    /// To be asked wherever a value's code calls into ours and that may call it again.
+    #[inline(always)]
+    fn check(&self) -> Result<(), Error> {
+        if self.base.abs_diff(Self::here()) > self.stack {
+            return Err(Error::new(What::Stack(self.stack)));
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn enter(&mut self) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > self.limit {
+            return Err(Error::new(What::Deep(self.limit)));
+        }
+        self.deepest = self.deepest.max(self.depth);
+        self.check()
+    }
+
+    #[inline(always)]
+    const fn leave(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests;

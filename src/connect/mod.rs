@@ -31,12 +31,16 @@ mod file_source;
 mod generator;
 #[cfg(feature = "http")]
 mod ingest;
+#[cfg(any(feature = "formats", feature = "http"))]
+mod json;
 mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
+mod plain_file;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod text;
 mod upsert;
 #[cfg(feature = "http")]
 mod webhook;

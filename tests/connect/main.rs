@@ -7,12 +7,16 @@ mod files;
 mod formats;
 mod inputs;
 mod lines;
+#[cfg(feature = "formats")]
+mod odd_files;
 #[cfg(feature = "parquet")]
 mod parquets;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;
 mod rows;
+#[cfg(feature = "formats")]
+mod shapes;
 mod sinks;
 mod sources;
 mod sqlite;

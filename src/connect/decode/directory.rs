@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::piece::Piece;
 use super::{Csv, Decoded, Format, Inputs, JsonLines};
 use crate::clock::Clock;
+use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
 
 /// How often it is looked for new files, unless it is said.
@@ -18,7 +19,9 @@ const EVERY: Duration = Duration::from_secs(1);
 ///
 /// *Which files.* Those in the directory itself, each once, whole. A file must be complete when it appears under its name: it is written under
 /// another name, or in another directory of the same file system, and then renamed. Names that begin with `.` or end in `.tmp` are not
-/// looked at. A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
+/// looked at. Links are passed over unless they may be [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone
+/// by the time it is looked at, as a link that leads nowhere is. It is told to `tracing` as a warning, once a name. (The directory itself may be
+/// named by a link.) A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
 /// within are not looked into.
 ///
 /// *Order.* Of the files that are found together, in the order of their names. Subtasks share them by a hash of the name, so each file is
@@ -46,13 +49,14 @@ pub struct DirectorySource {
     every: Duration,
     until: Option<String>,
     ascending: bool,
+    pub(super) follow: bool,
 }
 
 impl DirectorySource {
     /// Reads what is, and will be, in a directory.
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), every: EVERY, until: None, ascending: false }
+        Self { path: path.into(), every: EVERY, until: None, ascending: false, follow: false }
     }
 
     /// How often it is looked for new files, when those that were found are read; every second unless it is said.
@@ -75,6 +79,13 @@ impl DirectorySource {
     #[must_use]
     pub const fn ascending(mut self) -> Self {
         self.ascending = true;
+        self
+    }
+
+    /// Follows links that are put into the directory. Whoever can put one there can have any file read that the process may read.
+    #[must_use]
+    pub const fn follow_links(mut self) -> Self {
+        self.follow = true;
         self
     }
 
@@ -119,6 +130,7 @@ impl DirectorySource {
             looked: None,
             last: false,
             behind: None,
+            odd: BTreeSet::new(),
         })
     }
 }
@@ -146,6 +158,8 @@ pub(super) struct Coming {
     last: bool,
     /// Where names ascend: those that are there and behind the last that was read, as far as they are known.
     behind: Option<BTreeSet<String>>,
+    /// What is there and is passed over, which was said.
+    odd: BTreeSet<String>,
 }
 
 impl Coming {
@@ -221,9 +235,9 @@ impl Coming {
     }
 
     /// This subtask's files that are there, by name, and whether they are the last.
-    fn list(&self) -> Result<(BTreeMap<String, Piece>, bool), ConnectError> {
+    fn list(&mut self) -> Result<(BTreeMap<String, Piece>, bool), ConnectError> {
         let dir: &Path = &self.source.path;
-        let (mut there, mut last) = (BTreeMap::new(), false);
+        let (mut there, mut last, mut odd) = (BTreeMap::new(), false, BTreeSet::new());
         for entry in fs::read_dir(dir).map_err(ConnectError::io("list", dir))? {
             let path = entry.map_err(ConnectError::io("list", dir))?.path();
             let Some(name) = path.file_name() else { continue };
@@ -247,16 +261,19 @@ impl Coming {
             if crc32fast::hash(name.as_bytes()) as usize % self.parallelism != self.index {
                 continue;
             }
-            match fs::metadata(&path) {
-                Ok(data) if data.is_file() => {
+            match plain_file::look(&path, self.source.follow)? {
+                Found::File(data) => {
                     there.insert(name.to_owned(), Piece::whole(file, &data));
                 }
-                Ok(_) => {}
-                // Removed between the listing and this.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(ConnectError::io("look at", &path)(error)),
+                found => {
+                    if !self.odd.contains(name) {
+                        found.warn(&path);
+                    }
+                    odd.insert(name.to_owned());
+                }
             }
         }
+        self.odd = odd;
         Ok((there, last))
     }
 }

@@ -1,16 +1,25 @@
 //! A file, or a piece of one, to be read.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use super::Inputs;
 use super::frames::Frames;
-use crate::connect::ConnectError;
-use crate::connect::compress::Compression;
+use crate::connect::compress::{Compression, Refused};
 use crate::connect::file_source::{Input, Split};
+use crate::connect::text::MARK;
+use crate::connect::{ConnectError, plain_file};
+
+/// How files are opened.
+pub(super) struct Opens {
+    pub(super) inputs: Inputs,
+    /// How much a zstd file may look back, as a power of two.
+    pub(super) window: u32,
+}
 
 /// A file, or a piece of one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,7 +35,8 @@ impl Piece {
     pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
         let Input { file, size } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
-        let bytes = bytes.unwrap_or(u64::MAX);
+        // A mark of byte order is within the first.
+        let bytes = bytes.unwrap_or(u64::MAX).max(MARK.len() as u64 + 1);
         let piece = |from: u64| Self {
             split: Split {
                 file: file.clone(),
@@ -64,17 +74,20 @@ impl Piece {
     }
 
     /// Opens the file at a byte; a compressed one at its beginning.
-    pub(super) fn open(&self, offset: u64) -> Result<Frames, ConnectError> {
+    pub(super) fn open(&self, opens: &Opens, offset: u64) -> Result<Frames, ConnectError> {
         let path = self.path();
-        let mut file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => self.split.vanished(),
-            _ => ConnectError::io("open", path)(error),
+        let opened = plain_file::open(path, opens.inputs.follows(&self.split.file));
+        let (mut file, data) = opened.map_err(|error| match error.io_kind() {
+            Some(ErrorKind::NotFound) => self.split.vanished(),
+            _ => error,
         })?;
-        self.check(&file.metadata().map_err(ConnectError::io("look at", path))?)?;
+        self.check(&data)?;
+        plain_file::check_length(&mut file, &data, path)?;
         let from = if self.compression() == Compression::None { offset } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let bytes = file.take(self.split.size.saturating_sub(from));
-        let input = self.compression().reader(bytes).map_err(ConnectError::io("read", path))?;
+        let input = self.compression().reader(bytes, opens.window);
+        let input = input.map_err(ConnectError::io("read", path))?;
         Ok(Frames::new(input, from))
     }
 
@@ -104,12 +117,32 @@ impl Piece {
     }
 
     /// What reading it failed with.
-    pub(super) fn failed(&self, reached: u64, error: std::io::Error) -> ConnectError {
+    pub(super) fn failed(
+        &self,
+        opens: &Opens,
+        reached: u64,
+        error: std::io::Error,
+    ) -> ConnectError {
         let kind = match self.compression() {
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
             Compression::None => return ConnectError::io("read", self.path())(error),
         };
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(Refused::Window) => {
+                return ConnectError::Window {
+                    path: self.path().to_owned(),
+                    limit: 1 << opens.window,
+                };
+            }
+            Some(Refused::Trailing) => {
+                let why = format!(
+                    "after its {kind} data, which are {reached} decompressed bytes, stands something else"
+                );
+                return ConnectError::Trailing { path: self.path().to_owned(), why };
+            }
+            None => {}
+        }
         let why = match error.kind() {
             ErrorKind::UnexpectedEof => {
                 format!("the {kind} file is cut short behind {reached} decompressed bytes")

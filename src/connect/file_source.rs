@@ -74,7 +74,7 @@ impl FileSource {
     }
 
     /// How long a line may be, in bytes without its end; 1 MiB unless it is said. A longer one fails the job, and no more than that is kept of it in
-    /// memory. (For [`decode`](Self::decode), `csv` and `json_lines` it is [`Decoded::max_record_bytes`](super::Decoded::max_record_bytes).)
+    /// memory. (For `decode`, `csv` and `json_lines` it is `max_record_bytes`.)
     ///
     /// # Panics
     /// If it is zero.

@@ -4,7 +4,7 @@
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|
-//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished or shrank fails the job | what is not UTF-8 fails the job, or is replaced |
+//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished or shrank fails the job | what is not UTF-8 fails the job, or is replaced; a line that is too long fails it |
 //! | `FileSource` with `csv`, `json_lines`, `decode` | goes on at the byte; of a compressed file at the byte that it says, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or goes beside the records |
 //! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read fails the job | the same |
 //! | [`Generator`], [`MemorySource`] | goes on with the next record: exactly once, of a memory as long as the process lives | none |

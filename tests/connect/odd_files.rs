@@ -130,7 +130,8 @@ fn links_are_followed_where_that_is_said_alone() {
         let mut read = all(&pattern(wild).follow_links()).expect("reads");
         symlink("d", dir.path().join("d")).expect("links");
         let mut followed = followed.to_vec();
-        (read.sort(), followed.sort_unstable());
+        read.sort();
+        followed.sort_unstable();
         assert_eq!(read, followed, "{wild}");
     }
     fs::remove_file(dir.path().join("d")).expect("removes");
@@ -190,7 +191,7 @@ fn what_is_no_file_is_neither_waited_for_nor_read() {
     let lookup = snapline::connect::SqliteSource::new(&path, "SELECT 1 AS id", "id", |row| {
         row.get::<_, i64>(0)
     });
-    let error = lookup.open(&context, None).err().expect("refused");
+    let Err(error) = lookup.open(&context, None) else { panic!("it is to be refused") };
     assert!(error.to_string().contains("is no SQLite database"), "{error}");
 }
 

@@ -1,17 +1,22 @@
 //! Compressed files: how one is compressed is said by the end of its name, for those that are read and those that are written.
 
+#[cfg(feature = "formats")]
+use std::fmt;
 use std::io::{self, Read};
 #[cfg(feature = "formats")]
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Write};
 
 #[cfg(feature = "formats")]
-use flate2::{read::MultiGzDecoder, write::GzEncoder};
+use flate2::{bufread::GzDecoder, write::GzEncoder};
 #[cfg(feature = "formats")]
 use zstd::stream::{read::Decoder as ZstdDecoder, write::Encoder as ZstdEncoder};
 
 /// So many compressed bytes are asked of the system at once.
 #[cfg(feature = "formats")]
 const BUFFER: usize = 128 * 1024;
+
+/// How much a zstd file may look back, as the power of two of the bytes, unless it is said: 128 MiB, which is zstd's own limit.
+pub(super) const WINDOW: u32 = 27;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,15 +43,22 @@ impl Compression {
         cfg!(feature = "formats") || matches!(self, Self::None)
     }
 
-    /// What the bytes say. A file may consist of several compressed ones, one behind the other.
-    pub(super) fn reader(self, bytes: impl Read + Send + 'static) -> io::Result<Box<dyn Input>> {
+    /// What the bytes say. A file may consist of several compressed ones, one after the other, and zeros may fill it up. No bytes say nothing,
+    /// compressed or not. A zstd file may look back by so much, as a power of two.
+    pub(super) fn reader(
+        self,
+        bytes: impl Read + Send + 'static,
+        window: u32,
+    ) -> io::Result<Box<dyn Input>> {
+        #[cfg(not(feature = "formats"))]
+        let _ = window;
         Ok(match self {
             Self::None => Box::new(bytes),
             #[cfg(feature = "formats")]
-            Self::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, bytes))),
-            #[cfg(feature = "formats")]
-            Self::Zstd => {
-                Box::new(ZstdDecoder::with_buffer(BufReader::with_capacity(BUFFER, bytes))?)
+            Self::Gzip | Self::Zstd => {
+                let bytes: Box<dyn Input> = Box::new(bytes);
+                let bytes = BufReader::with_capacity(BUFFER, bytes);
+                Box::new(Members { kind: self, window, first: true, at: Place::Between(bytes) })
             }
             #[cfg(not(feature = "formats"))]
             Self::Gzip | Self::Zstd => return Err(not_built_in()),
@@ -84,6 +96,131 @@ fn not_built_in() -> io::Error {
 pub(super) trait Input: Read + Send {}
 
 impl<R: Read + Send> Input for R {}
+
+/// Why a file cannot be decompressed that is not damaged.
+#[cfg(feature = "formats")]
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A zstd file looks back by more than is allowed.
+    Window,
+    /// Something else stands after what is compressed.
+    Trailing,
+}
+
+#[cfg(feature = "formats")]
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Window => "it takes more memory to decompress than is allowed",
+            Self::Trailing => "something else stands after the compressed data",
+        })
+    }
+}
+
+#[cfg(feature = "formats")]
+impl std::error::Error for Refused {}
+
+/// Compressed bytes that are read.
+#[cfg(feature = "formats")]
+type Packed = BufReader<Box<dyn Input>>;
+
+/// Decompresses a file: its members, one after the other.
+#[cfg(feature = "formats")]
+struct Members {
+    kind: Compression,
+    window: u32,
+    /// Whether no member has ended.
+    first: bool,
+    at: Place,
+}
+
+#[cfg(feature = "formats")]
+enum Place {
+    Between(Packed),
+    Gzip(GzDecoder<Packed>),
+    Zstd(ZstdDecoder<'static, Packed>),
+    Over,
+}
+
+#[cfg(feature = "formats")]
+impl Members {
+    /// Begins the member that begins here, if there is one.
+    fn begin(&mut self) -> io::Result<()> {
+        let Place::Between(bytes) = &mut self.at else { return Ok(()) };
+        let mut next = bytes.fill_buf()?.first().copied();
+        if !self.first && next == Some(0) {
+            // Zeros fill the file up to its end, as those of a block of a tape do.
+            while next == Some(0) {
+                let some = bytes.fill_buf()?;
+                let zeros = some.iter().take_while(|&&byte| byte == 0).count();
+                bytes.consume(zeros);
+                next = bytes.fill_buf()?.first().copied();
+            }
+            if next.is_some() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, Refused::Trailing));
+            }
+        }
+        let begins = match (self.kind, next) {
+            (_, None) => {
+                self.at = Place::Over;
+                return Ok(());
+            }
+            (Compression::Gzip, Some(byte)) => byte == 0x1f,
+            // A frame of data, or one to be passed over.
+            (_, Some(byte)) => byte == 0x28 || byte & 0xf0 == 0x50,
+        };
+        if !self.first && !begins {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Refused::Trailing));
+        }
+        let Place::Between(bytes) = std::mem::replace(&mut self.at, Place::Over) else {
+            return Ok(());
+        };
+        self.at = match self.kind {
+            Compression::Zstd => {
+                let mut decoder = ZstdDecoder::with_buffer(bytes)?;
+                decoder.window_log_max(self.window)?;
+                Place::Zstd(decoder.single_frame())
+            }
+            _ => Place::Gzip(GzDecoder::new(bytes)),
+        };
+        Ok(())
+    }
+}
+
+#[cfg(feature = "formats")]
+impl Read for Members {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if to.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let read = match &mut self.at {
+                Place::Over => return Ok(0),
+                Place::Between(_) => {
+                    self.begin()?;
+                    continue;
+                }
+                Place::Gzip(decoder) => decoder.read(to)?,
+                Place::Zstd(decoder) => decoder.read(to).map_err(|error| {
+                    // The library has no other sign for it.
+                    match error.to_string().contains("too much memory") {
+                        true => io::Error::new(io::ErrorKind::InvalidData, Refused::Window),
+                        false => error,
+                    }
+                })?,
+            };
+            if read > 0 {
+                return Ok(read);
+            }
+            self.first = false;
+            self.at = match std::mem::replace(&mut self.at, Place::Over) {
+                Place::Gzip(decoder) => Place::Between(decoder.into_inner()),
+                Place::Zstd(decoder) => Place::Between(decoder.finish()),
+                other => other,
+            };
+        }
+    }
+}
 
 /// Compresses one file.
 pub(super) enum Compressor {
@@ -164,11 +301,56 @@ mod tests {
             let mut twice = file.clone();
             twice.extend_from_slice(&file);
             let mut text = String::new();
-            let mut reader = compression.reader(io::Cursor::new(twice)).expect("opens");
+            let mut reader = compression.reader(io::Cursor::new(twice), WINDOW).expect("opens");
             reader.read_to_string(&mut text).expect("reads");
             assert_eq!(text.lines().count(), 10_000);
             assert_eq!(text.lines().last(), Some("piece 99"));
             assert!(compression == Compression::None || file.len() < 2_000, "{}", file.len());
         }
+    }
+
+    fn read(compression: Compression, bytes: Vec<u8>, window: u32) -> io::Result<String> {
+        let mut text = String::new();
+        compression.reader(io::Cursor::new(bytes), window)?.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    fn refused(result: io::Result<String>) -> String {
+        let error = result.expect_err("refused");
+        let inner = error.get_ref().and_then(|error| error.downcast_ref::<Refused>());
+        format!("{:?}", inner.unwrap_or_else(|| panic!("{error}")))
+    }
+
+    #[test]
+    fn zeros_fill_up_and_anything_else_is_said() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            assert_eq!(read(compression, Vec::new(), WINDOW).expect("reads"), "");
+            let mut writer = compression.writer().expect("begins");
+            let mut file = b"text".to_vec();
+            writer.take(&mut file).expect("takes");
+            file.append(&mut writer.end().expect("ends"));
+            for zeros in [1, 512, 1 << 20] {
+                let padded = [file.clone(), vec![0; zeros]].concat();
+                assert_eq!(read(compression, padded.clone(), WINDOW).expect("reads"), "text");
+                let more = [padded, file.clone()].concat();
+                assert_eq!(refused(read(compression, more, WINDOW)), "Trailing");
+            }
+            let more = [file.clone(), b"more".to_vec()].concat();
+            assert_eq!(refused(read(compression, more, WINDOW)), "Trailing");
+            let cut = read(compression, file[..file.len() - 1].to_vec(), WINDOW);
+            assert_eq!(cut.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
+            assert!(read(compression, vec![0; 99], WINDOW).is_err());
+        }
+    }
+
+    #[test]
+    fn long_windows_are_read_where_they_are_allowed() {
+        let mut encoder = ZstdEncoder::new(Vec::new(), 1).expect("begins");
+        encoder.window_log(28).expect("can be");
+        encoder.write_all(b"text").expect("writes");
+        let file = encoder.finish().expect("ends");
+        let text = read(Compression::Zstd, file.clone(), WINDOW);
+        assert_eq!(refused(text), "Window");
+        assert_eq!(read(Compression::Zstd, file, 28).expect("reads"), "text");
     }
 }

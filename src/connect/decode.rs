@@ -19,9 +19,9 @@ pub use self::format::{
     Csv, CsvDecoder, Decoder, Format, JsonDecoder, JsonLines, LineDecoder, Lines, ParseLine, Text,
 };
 pub use self::malformed::{Fail, Keep, Malformed, OnMalformed, Skip};
-use self::piece::Piece;
+use self::piece::{Opens, Piece};
 pub use self::reader::DecodedReader;
-use super::compress::Compression;
+use super::compress::{Compression, WINDOW};
 use super::file_source::{FileSource, Resume, Split};
 use super::{ConnectError, OpenContext, Source};
 use crate::error::BoxError;
@@ -32,7 +32,8 @@ const LONGEST: usize = 1 << 20;
 /// A source of the records in files: what [`FileSource::decode`] and [`DirectorySource::decode`] give.
 ///
 /// *Compressed files* are those whose names end in `.gz` or `.zst`. A file may consist of several compressed ones, one behind the other. One that is damaged or
-/// cut short fails the job whatever is said of malformed records: what is missing is not known. (Damage within a zstd file that was written without a
+/// cut short fails the job whatever is said of malformed records: what is missing is not known. A file of no bytes has no records; zeros
+/// after the compressed data are passed over, and anything else there fails the job. (Damage within a zstd file that was written without a
 /// checksum, which it has not by default, may be seen as malformed records only, or not at all.) A restored job decompresses the file from
 /// its beginning up to where it stood, which takes as long as it took the first time.
 ///
@@ -46,18 +47,21 @@ const LONGEST: usize = 1 << 20;
 /// compressed, of the file. A header is read again when a job is restored. Files that are others than they were, and other paths, fail the job as
 /// [`FileSource`] and [`DirectorySource`] say; of a compressed file its compressed bytes tell.
 ///
-/// A mark of byte order (`EF BB BF`) at the beginning of a file is passed over.
+/// *Text* is UTF-8. A mark of byte order (`EF BB BF`) at the beginning of a file is passed over; a file in UTF-16 fails the job
+/// ([`Format::is_text`]).
 pub struct Decoded<T, F, P = Fail> {
     inputs: Inputs,
     format: F,
     longest: usize,
+    /// How much a zstd file may look back, as a power of two.
+    window: u32,
     gives: PhantomData<fn() -> (T, P)>,
 }
 
 impl<T, F: Clone, P> Clone for Decoded<T, F, P> {
     fn clone(&self) -> Self {
         let (inputs, format) = (self.inputs.clone(), self.format.clone());
-        Self { inputs, format, longest: self.longest, gives: PhantomData }
+        Self { inputs, format, gives: PhantomData, ..*self }
     }
 }
 
@@ -74,16 +78,26 @@ impl<T, F: std::fmt::Debug, P> std::fmt::Debug for Decoded<T, F, P> {
 
 /// Which files are read.
 #[derive(Clone, Debug)]
-enum Inputs {
+pub(super) enum Inputs {
     /// Those that are there when the job begins.
     There(FileSource),
     /// Those that come.
     Coming(DirectorySource),
 }
 
+impl Inputs {
+    /// Whether a file may be opened over a link.
+    fn follows(&self, file: &str) -> bool {
+        match self {
+            Self::There(source) => source.follows(file),
+            Self::Coming(directory) => directory.follow,
+        }
+    }
+}
+
 impl<T, F> Decoded<T, F> {
     fn new(inputs: Inputs, format: F) -> Self {
-        Self { inputs, format, longest: LONGEST, gives: PhantomData }
+        Self { inputs, format, longest: LONGEST, window: WINDOW, gives: PhantomData }
     }
 }
 
@@ -97,6 +111,17 @@ impl<T, F, P> Decoded<T, F, P> {
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
         assert!(bytes > 0, "records of no bytes");
         self.longest = bytes;
+        self
+    }
+
+    /// How much memory a zstd file may take to be decompressed, its window, in bytes; 128 MiB unless it is said. It is rounded up to a power of two, and
+    /// is 2 GiB at most (1 GiB where addresses have 32 bits). A file that takes more fails the job; `zstd --long` writes such.
+    #[must_use]
+    pub fn max_zstd_window(mut self, bytes: u64) -> Self {
+        let most = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
+        let log = bytes.checked_next_power_of_two().map_or(most, u64::trailing_zeros);
+        // Less than 1 KiB is no window.
+        self.window = log.clamp(10, most);
         self
     }
 
@@ -135,8 +160,8 @@ impl<T, F, P> Decoded<T, F, P> {
     }
 
     fn with<Q>(self) -> Decoded<T, F, Q> {
-        let Self { inputs, format, longest, .. } = self;
-        Decoded { inputs, format, longest, gives: PhantomData }
+        let Self { inputs, format, longest, window, .. } = self;
+        Decoded { inputs, format, longest, window, gives: PhantomData }
     }
 }
 
@@ -198,7 +223,8 @@ where
                 DecodedPosition { pieces, offset, read, path, ..DecodedPosition::default() }
             }
         };
-        Ok(DecodedReader::new(self.format.clone(), self.longest, position, coming, context))
+        let opens = Opens { inputs: self.inputs.clone(), window: self.window };
+        Ok(DecodedReader::new(self.format.clone(), self.longest, opens, position, coming, context))
     }
 }
 

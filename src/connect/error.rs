@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use snapline_protocol::ids::{Attempt, TxnId};
 
+use super::text::UTF_16;
+
 /// Why a source or a sink of this crate failed. The message says what happened, to what, and what can be done.
 #[non_exhaustive]
 pub enum ConnectError {
@@ -88,6 +90,23 @@ pub enum ConnectError {
         /// The path.
         path: PathBuf,
     },
+    /// A file of the system's own, such as those in `/proc`, whose length is not what is said of it.
+    NoLength {
+        /// The file.
+        path: PathBuf,
+        /// How long it is said to be.
+        said: u64,
+    },
+    /// A link where links are not followed.
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A directory or a pattern has links, which are not followed, and nothing else.
+    OnlyLinks {
+        /// The directory or the pattern.
+        path: PathBuf,
+    },
     /// A pattern matches no file.
     NoMatch {
         /// The pattern.
@@ -142,6 +161,34 @@ pub enum ConnectError {
         /// The first byte, from the file's beginning, that is not.
         offset: u64,
     },
+    /// A file is text in UTF-16.
+    Utf16 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is longer than is allowed.
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// A byte of the line, from the file's beginning.
+        offset: u64,
+        /// How many bytes a line may have.
+        limit: usize,
+    },
+    /// A zstd file can be decompressed only with more memory than is allowed.
+    Window {
+        /// The file.
+        path: PathBuf,
+        /// How much is allowed, in bytes.
+        limit: u64,
+    },
+    /// Something that is not compressed stands in a compressed file, after what is.
+    Trailing {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and where.
+        why: String,
+    },
     /// A record of a file cannot be read.
     Malformed {
         /// The file.
@@ -150,6 +197,17 @@ pub enum ConnectError {
         line: Option<u64>,
         /// The byte of the (decompressed) file that it begins at.
         offset: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A record cannot be written in a format: it holds a value that the format has not, or its fields are not the columns.
+    Unwritable {
+        /// The format.
+        format: &'static str,
+        /// Which of the records that the subtask has written in this attempt, from 1.
+        record: u64,
+        /// The field, or the way to it; `None` if it is the record itself.
+        field: Option<String>,
         /// What is wrong with it.
         why: String,
     },
@@ -212,8 +270,16 @@ impl ConnectError {
             | Self::Replaced { .. }
             | Self::PutAgain { .. }
             | Self::OtherPath { .. }
-            | Self::NotUtf8 { .. } => true,
-            Self::NoInput { .. }
+            | Self::NotUtf8 { .. }
+            | Self::Utf16 { .. }
+            | Self::LongLine { .. }
+            | Self::Window { .. }
+            | Self::Trailing { .. }
+            | Self::NoLength { .. }
+            | Self::Unwritable { .. } => true,
+            Self::Link { .. }
+            | Self::OnlyLinks { .. }
+            | Self::NoInput { .. }
             | Self::NotAFile { .. }
             | Self::NotADirectory { .. }
             | Self::NoMatch { .. } => first,
@@ -290,6 +356,22 @@ impl fmt::Display for ConnectError {
                 "{}: neither a file nor a directory, and only these can be read again after a failure",
                 path.display()
             ),
+            Self::NoLength { path, said } => write!(
+                f,
+                "{}: is said to have {said} bytes and has others, as files in /proc and /sys do, which cannot be read again from a position; \
+                 copy it and read the copy",
+                path.display()
+            ),
+            Self::Link { path } => write!(
+                f,
+                "{}: is a link, and links are not followed; say `.follow_links()` if they may be",
+                path.display()
+            ),
+            Self::OnlyLinks { path } => write!(
+                f,
+                "{}: has links alone, and links are not followed; say `.follow_links()` if they may be",
+                path.display()
+            ),
             Self::NoMatch { pattern } => write!(f, "`{pattern}`: no file matches"),
             Self::BadPattern { pattern, why } => {
                 write!(f, "`{pattern}`: not a pattern of files: {why}")
@@ -327,6 +409,24 @@ impl fmt::Display for ConnectError {
                 "{}: byte {offset} is not UTF-8; repair the file, or read it with `.lossy()`",
                 path.display()
             ),
+            Self::Utf16 { path } => {
+                write!(f, "{}: {UTF_16}; convert it (`iconv -f UTF-16 -t UTF-8`)", path.display())
+            }
+            Self::LongLine { path, offset, limit } => write!(
+                f,
+                "{}: the line that holds byte {offset} has more than {limit} bytes; allow more with `.max_line_bytes(n)`, or read the file \
+                 with `.decode(Lines::new())`, which can pass such lines over",
+                path.display()
+            ),
+            Self::Window { path, limit } => write!(
+                f,
+                "{}: takes more than {limit} bytes of memory to decompress, as it was written with a long window (`zstd --long`); allow more with \
+                 `.max_zstd_window(bytes)`, or compress it again",
+                path.display()
+            ),
+            Self::Trailing { path, why } => {
+                write!(f, "{}: {why}; cut it off, or compress the file again", path.display())
+            }
             Self::Malformed { path, line, offset, why } => {
                 match line {
                     Some(line) => write!(f, "{}, line {line}: {why}", path.display())?,
@@ -335,6 +435,12 @@ impl fmt::Display for ConnectError {
                 f.write_str(
                     "; repair it, or choose another way with what is malformed: `.skip_malformed()`, or for files `.keep_malformed()`",
                 )
+            }
+            Self::Unwritable { format, record, field: Some(field), why } => {
+                write!(f, "record {record} cannot be written as {format}: field `{field}`: {why}")
+            }
+            Self::Unwritable { format, record, field: None, why } => {
+                write!(f, "record {record} cannot be written as {format}: {why}")
             }
             Self::Changed { path } => write!(
                 f,

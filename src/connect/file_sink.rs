@@ -34,12 +34,16 @@
 //! that is made again goes on with those that are left. It is lost if one of them is, and then none that is left is renamed.
 
 mod committer;
+#[cfg(feature = "formats")]
+mod csv;
 mod disk;
 mod encode;
 mod layout;
 mod marker;
 #[cfg(feature = "parquet")]
 mod parquet;
+#[cfg(feature = "formats")]
+mod row;
 mod writer;
 
 use std::fmt;
@@ -53,16 +57,18 @@ use serde::{Deserialize, Serialize};
 use snapline_protocol::ids::TxnId;
 
 pub use self::committer::FileCommitter;
-pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Plain};
 #[cfg(feature = "formats")]
-pub use self::encode::{CsvEncoder, JsonEncoder};
+pub use self::csv::CsvEncoder;
+#[cfg(feature = "formats")]
+pub use self::encode::JsonEncoder;
+pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Plain};
 use self::layout::{Layout, Part};
 use self::marker::{Durable, Marker};
 #[cfg(feature = "parquet")]
 pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
 use self::writer::{Closed, Rolling};
-use super::compress::Compression;
+use super::compress::{Compression, WINDOW};
 #[cfg(feature = "formats")]
 use super::decode::{Csv, JsonLines};
 use super::{ConnectError, OpenContext, TwoPhaseSink};
@@ -136,8 +142,15 @@ impl<T> FileSink<T> {
 
 #[cfg(feature = "formats")]
 impl<T: Serialize> FileSink<T, Csv> {
-    /// A sink that writes [`Csv`], between commas. Where a record is a struct, every file begins with a header of its fields' names; a tuple
-    /// has no names, and its files no header. A struct with a list or a struct inside fails the job.
+    /// A sink that writes [`Csv`], between commas. Where a record is a struct or a map, every file begins with a header of its fields' names; a
+    /// tuple has no names, and its files no header. A struct with a list or a struct inside fails the job.
+    ///
+    /// *Columns.* They are the fields of the first record that a subtask writes, or those of [`Csv::header`] or [`Csv::columns`], and the same in
+    /// all files of the subtask. Each value is written under its own name. A field that is skipped (`skip_serializing_if`), or that a map or a
+    /// flattened struct has not, is an empty value. A field without a column, and a struct without a field that has a column, fail the job with
+    /// [`ConnectError::Unwritable`]; so does a tuple of another length.
+    ///
+    /// *Values.* A text without letters and `None` are both an empty field. NaN and infinities are `NaN`, `inf` and `-inf`.
     ///
     /// ```
     /// use snapline::connect::{Csv, FileSink};
@@ -200,9 +213,9 @@ impl<T, E> FileSink<T, E> {
         self
     }
 
-    /// Ends a file when it has so many bytes, compressed, and begins the next. It is looked behind each batch of records, so that a file is
-    /// longer by up to one batch, and what is gathered before it is compressed counts as it is. A transaction has at most 100,000 files: the last
-    /// takes what is left.
+    /// Ends a file when it has so many bytes, compressed, and begins the next (65,536 files between two checkpoints at most; the last is as long as
+    /// it becomes). It is looked after each batch of records, so that a file is
+    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
     ///
     /// # Panics
     /// If it is zero.
@@ -347,7 +360,7 @@ pub fn read_committed(dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let name_it =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let compression = Compression::of(&path.to_string_lossy());
-        let file = fs::File::open(&path).and_then(|file| compression.reader(file));
+        let file = fs::File::open(&path).and_then(|file| compression.reader(file, WINDOW));
         for line in BufReader::new(file.map_err(name_it)?).lines() {
             lines.push(line.map_err(name_it)?);
         }

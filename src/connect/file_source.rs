@@ -20,12 +20,16 @@ use self::{
     resume::Resume,
     split::{Input, Split},
 };
-use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
+use super::text::{MARK, is_utf16};
+use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader, plain_file};
 use crate::error::BoxError;
 use crate::sync::{Arc, Mutex, lock};
 
 /// So many bytes are asked of the system at once.
 const BUFFER: usize = 256 * 1024;
+
+/// Lines are not longer, unless it is allowed: 1 MiB.
+const LONGEST: usize = 1 << 20;
 
 /// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none. The order is that of the lines within a
 /// split, which is a file or, of a big one, a piece.
@@ -39,6 +43,13 @@ const BUFFER: usize = 256 * 1024;
 /// [`accept_changed`](Self::accept_changed).
 ///
 /// *Another path* fails a restored job: files that were moved are found with [`moved_from`](Self::moved_from).
+/// *Which files.* Plain ones. A path that names a pipe, a socket or a device fails the job, and so does a file whose length the system does not
+/// know (in `/proc`): such cannot be read again. In a directory, and among what a pattern matches, links are passed over unless they may be
+/// [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone by the time it is looked at, as a link that leads nowhere
+/// is. It is told to `tracing` as a warning. A link that the path names itself is followed. A file without bytes has no lines,
+/// compressed or not.
+///
+/// *Text* is UTF-8. A mark of byte order at the beginning of a file is passed over; a file in UTF-16 fails the job.
 ///
 /// ```
 /// use snapline::connect::FileSource;
@@ -50,6 +61,8 @@ const BUFFER: usize = 256 * 1024;
 pub struct FileSource {
     pub(super) path: String,
     lossy: bool,
+    longest: usize,
+    follow: bool,
     pub(super) split_bytes: Option<u64>,
     pub(super) resume: Resume,
     /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
@@ -63,8 +76,9 @@ impl FileSource {
     pub fn path(path: impl AsRef<Path>) -> Self {
         // A path that is not UTF-8 is not found below, and the error names it as well as can be.
         let path = path.as_ref().to_string_lossy().into_owned();
-        let resume = Resume::default();
-        Self { path, lossy: false, split_bytes: None, resume, plans: Arc::default() }
+        let (lossy, longest, follow, split_bytes) = (false, LONGEST, false, None);
+        let (resume, plans) = (Resume::default(), Arc::default());
+        Self { path, lossy, longest, follow, split_bytes, resume, plans }
     }
 
     /// Replaces bytes that are not UTF-8 by `U+FFFD`, where the job would fail else.
@@ -72,6 +86,31 @@ impl FileSource {
     pub const fn lossy(mut self) -> Self {
         self.lossy = true;
         self
+    }
+
+    /// How long a line may be, in bytes without its end; 1 MiB unless it is said. A longer one fails the job, and no more than that is kept of it in
+    /// memory. (For `decode`, `csv` and `json_lines` it is `max_record_bytes`.)
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[must_use]
+    pub const fn max_line_bytes(mut self, bytes: usize) -> Self {
+        assert!(bytes > 0, "lines of no bytes");
+        self.longest = bytes;
+        self
+    }
+
+    /// Follows links that are in the directory, or that the pattern matches or leads over. Whoever can put a link there can have any file read that
+    /// the process may read.
+    #[must_use]
+    pub const fn follow_links(mut self) -> Self {
+        self.follow = true;
+        self
+    }
+
+    /// Whether a file of it may be opened over a link: the path that was named may.
+    pub(super) fn follows(&self, file: &str) -> bool {
+        self.follow || file == self.path
     }
 
     /// Splits files in pieces of so many bytes. Without it, in as many as keep all subtasks busy.
@@ -110,7 +149,7 @@ impl FileSource {
         if let Some(plan) = plans.iter().find(|plan| same(plan) && plan.attempt == *attempt) {
             return Ok(Arc::clone(&plan.inputs));
         }
-        let inputs = Arc::new(split::inputs(&self.path)?);
+        let inputs = Arc::new(split::inputs(&self.path, self.follow)?);
         plans.retain(|plan| !same(&plan));
         plans.push(Plan {
             job: job.clone(),
@@ -158,7 +197,8 @@ impl Source for FileSource {
                 FilePosition { splits, split: 0, offset: 0, path }.at_split(0)
             }
         };
-        Ok(FileReader { position, lossy: self.lossy, open: None, bytes: 0 })
+        let source = Self { plans: Arc::default(), ..self.clone() };
+        Ok(FileReader { position, source, open: None, bytes: 0 })
     }
 }
 
@@ -242,7 +282,7 @@ impl From<Written> for FilePosition {
 #[derive(Debug)]
 pub struct FileReader {
     position: FilePosition,
-    lossy: bool,
+    source: FileSource,
     /// The split that is being read; opened at the position.
     open: Option<BufReader<Take<File>>>,
     /// How many bytes its lines were, with their ends.
@@ -268,8 +308,9 @@ impl SourceReader for FileReader {
             };
             // A line is of the split in which it begins.
             while read < limit && self.position.offset < split.to {
-                let line = self.line(split, &mut lines)?;
-                out.push(line);
+                if let Some(line) = self.line(split, &mut lines)? {
+                    out.push(line);
+                }
                 read += 1;
             }
             if self.position.offset < split.to {
@@ -298,36 +339,61 @@ impl FileReader {
     /// Opens a split at the position. If that is its beginning, moves on to where its first line begins.
     fn open(&mut self, split: &Split) -> Result<BufReader<Take<File>>, ConnectError> {
         let path = Path::new(&split.file);
-        let mut file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => split.vanished(),
-            _ => ConnectError::io("open", path)(error),
+        let opened = plain_file::open(path, self.source.follows(&split.file));
+        let (mut file, data) = opened.map_err(|error| match error.io_kind() {
+            Some(ErrorKind::NotFound) => split.vanished(),
+            _ => error,
         })?;
-        let data = file.metadata().map_err(ConnectError::io("look at", path))?;
         split.check_size(data.len())?;
         split.check_mark(&mut file)?;
-        let offset = &mut self.position.offset;
+        let offset = self.position.offset;
         // From one byte before: if that is the end of a line, a line begins at the split's beginning.
-        let inside = split.from > 0 && *offset == split.from;
-        let from = if inside { *offset - 1 } else { *offset };
+        let inside = split.from > 0 && offset == split.from;
+        let from = if inside { offset - 1 } else { offset };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let mut lines = BufReader::with_capacity(BUFFER, file.take(split.size - from));
         if inside {
-            let skipped = lines.skip_until(b'\n').map_err(ConnectError::io("read", path))?;
-            *offset = from + skipped as u64;
+            // From the byte before, and no further than a line may be long.
+            let most = self.source.longest.saturating_add(2) as u64;
+            let mut skipped = Vec::new();
+            let bytes = lines.by_ref().take(most).read_until(b'\n', &mut skipped);
+            let bytes = bytes.map_err(ConnectError::io("read", path))? as u64;
+            if bytes == most && skipped.last() != Some(&b'\n') {
+                return Err(self.long_line(split, split.from));
+            }
+            self.position.offset = from + bytes;
         }
         Ok(lines)
     }
 
-    /// Reads the line at the position, and moves behind it.
+    fn long_line(&self, split: &Split, offset: u64) -> ConnectError {
+        ConnectError::LongLine { path: (&split.file).into(), offset, limit: self.source.longest }
+    }
+
+    /// Reads the line at the position, and moves behind it; `None` if there is a mark of byte order alone.
     fn line(
         &mut self,
         split: &Split,
         lines: &mut BufReader<Take<File>>,
-    ) -> Result<String, ConnectError> {
+    ) -> Result<Option<String>, ConnectError> {
         let path = Path::new(&split.file);
         let mut line = Vec::new();
-        let bytes = lines.read_until(b'\n', &mut line).map_err(ConnectError::io("read", path))?;
+        let most = self.source.longest.saturating_add(1);
+        let bytes = lines.by_ref().take(most as u64).read_until(b'\n', &mut line);
+        let bytes = bytes.map_err(ConnectError::io("read", path))?;
         let (begin, end) = (self.position.offset, self.position.offset + bytes as u64);
+        if bytes == most && line.last() != Some(&b'\n') {
+            return Err(self.long_line(split, begin));
+        }
+        if begin == 0 {
+            if is_utf16(&line) {
+                return Err(ConnectError::Utf16 { path: path.to_owned() });
+            }
+            if line.starts_with(MARK) {
+                line.drain(..MARK.len());
+            }
+        }
+        let is_none = line.is_empty();
         if line.pop_if(|last| *last == b'\n').is_some() {
             line.pop_if(|last| *last == b'\r');
         } else if end < split.size {
@@ -336,7 +402,9 @@ impl FileReader {
         }
         let line = match String::from_utf8(line) {
             Ok(line) => line,
-            Err(error) if self.lossy => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            Err(error) if self.source.lossy => {
+                String::from_utf8_lossy(error.as_bytes()).into_owned()
+            }
             Err(error) => {
                 let offset = begin + error.utf8_error().valid_up_to() as u64;
                 return Err(ConnectError::NotUtf8 { path: path.to_owned(), offset });
@@ -344,6 +412,6 @@ impl FileReader {
         };
         self.position.offset = end;
         self.bytes += bytes as u64;
-        Ok(line)
+        Ok((!is_none).then_some(line))
     }
 }

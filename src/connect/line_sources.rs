@@ -1,6 +1,6 @@
 //! Lines that come from where nothing can be read again: standard input, and connections.
 //!
-//! Whoever reads them may block, so that is a thread of its own, with a queue of so many lines before it: a job that takes none makes the
+//! Whoever reads them may block, so that is a thread of its own, with a queue of so many lines and bytes before it: a job that takes none makes the
 //! other side wait. The thread of a connection ends when its reader is dropped, within a tenth of a second. That of standard input cannot be
 //! woken: it is the process's, and is there until that ends.
 
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use self::feed::{begin, connect, feed, listen};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
-use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, OnceLock, Ordering};
 
 /// Lines are not longer, unless it is allowed: 1 MiB.
 const LONGEST: usize = 1 << 20;
@@ -29,11 +29,24 @@ const TOLD: u64 = 10;
 /// What a thread has to say.
 enum Said {
     /// A line, and how many bytes it was, with its end.
-    Line(String, u64),
+    Line(String, u64, Waiting),
     /// A line that is none: which, from 1, why, and how many bytes.
     Malformed(u64, String, u64),
     /// There is nothing more, for this reason.
     Failed(ConnectError),
+}
+
+/// Bytes of a line that waits in the queue. They are counted until it is dropped.
+#[derive(Debug)]
+struct Waiting {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What is done with lines.
@@ -127,7 +140,8 @@ impl Source for Stdin {
 /// Lines, without their ends, that come over TCP. The first subtask reads them, others nothing.
 ///
 /// What was read and not processed when a task fails is gone, and so is what was in the connection: with this source a job is at most once. The next attempt
-/// connects, or listens, anew. Up to 1,024 lines wait for the job; then whoever sends them waits.
+/// connects, or listens, anew. Up to 1,024 lines wait for the job, and of a connection those of 1 MiB; then
+/// whoever sends them waits.
 ///
 /// *A connection that ends* in order gives its last line, whether it has an end or not. To a source that has [connected](Self::connect) this is the end of
 /// the input; to one that [listens](Self::listen) it is nothing, it goes on listening and ends when the job is stopped. *One that breaks* fails the task of a source
@@ -262,7 +276,8 @@ impl SourceReader for LinesReader {
         let Some(said) = &self.said else { return Ok(Progress::End) };
         for taken in 0..limit {
             match said.try_recv() {
-                Ok(Said::Line(line, bytes)) => {
+                Ok(Said::Line(line, bytes, waiting)) => {
+                    drop(waiting);
                     self.read += 1;
                     self.bytes += bytes;
                     out.push(line);

@@ -4,7 +4,7 @@
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|
-//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished, shrank or is another one fails the job | what is not UTF-8 fails the job, or is replaced |
+//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished, shrank or is another one fails the job | what is not UTF-8 fails the job, or is replaced; a line that is too long fails it |
 //! | `FileSource` with `csv`, `json_lines`, `decode` | goes on at the byte; of a compressed file at the byte that it says, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or goes beside the records |
 //! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read, or is put in the place of one that was, fails the job | the same |
 //! | [`Generator`], [`MemorySource`] | goes on with the next record: exactly once, of a memory as long as the process lives | none |
@@ -32,12 +32,16 @@ mod fingerprint;
 mod generator;
 #[cfg(feature = "http")]
 mod ingest;
+#[cfg(any(feature = "formats", feature = "http"))]
+mod json;
 mod line_sources;
 mod memory_sink;
 mod memory_source;
 mod plain;
+mod plain_file;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod text;
 mod upsert;
 #[cfg(feature = "http")]
 mod webhook;

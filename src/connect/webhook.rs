@@ -25,6 +25,7 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use tokio::net::TcpStream;
 
 pub use self::error::{RefusedRequest, WebhookError};
+use super::json::{self, NotJson};
 use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::error::{BoxError, Whole};
 use crate::sync::Arc;
@@ -49,6 +50,8 @@ type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + 
 /// | answers with 2xx, whatever its body | the next request is sent |
 /// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known |
 /// | answers with anything else | the task fails, and comes upon it again; [`Self::refused`] |
+///
+/// A record with NaN or an infinity, for which JSON has no number, fails the task with [`WebhookError::Encode`], which names the field.
 ///
 /// What is not sent yet is never too old to be sent. But a receiver that forgets keys does what it has forgotten again: it should remember them for longer than
 /// a job may stand still behind a checkpoint, and be started again.
@@ -200,6 +203,7 @@ impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
             key: format!("{}/{}/{index}", plain(job), plain(operator)),
             most_bytes: self.most_bytes,
             bodies: Vec::new(),
+            records: 0,
             bytes: 0,
             written: 0,
             takes: PhantomData,
@@ -244,6 +248,8 @@ pub struct WebhookWriter<T> {
     key: String,
     most_bytes: usize,
     bodies: Vec<String>,
+    /// How many records were written.
+    records: u64,
     /// Of this transaction.
     bytes: usize,
     /// Of all.
@@ -257,8 +263,13 @@ impl<T: Serialize + Send + 'static> SinkWriter for WebhookWriter<T> {
 
     fn write(&mut self, records: &mut Vec<T>) -> Result<(), BoxError> {
         for record in records.drain(..) {
-            let body = serde_json::to_string(&record)
-                .map_err(|error| WebhookError::Encode { why: error.to_string() })?;
+            self.records += 1;
+            let mut body = Vec::new();
+            json::write(&record, &mut body).map_err(|NotJson { field, why }| {
+                let field = field.map_or(String::new(), |field| format!("field `{field}`: "));
+                WebhookError::Encode { why: format!("record {}: {field}{why}", self.records) }
+            })?;
+            let body = String::from_utf8(body).expect("JSON is UTF-8");
             self.bytes += body.len();
             self.written += body.len() as u64;
             if self.bytes > self.most_bytes {

@@ -92,6 +92,22 @@ fn who_cannot_be_reached_or_sends_no_lines_is_named() {
             assert!(error.to_string().contains(&expected), "{error}");
         }
     }
+    // A mark of byte order is none of the first line; text in UTF-16 is none.
+    for (bytes, line) in
+        [(&b"\xEF\xBB\xBFa234567890\n"[..], Some("a234567890")), (b"\xFF\xFEa\0", None)]
+    {
+        let mut reader = open(&source, 0);
+        let (mut peer, _) = listener.accept().expect("it connects");
+        peer.write_all(bytes).expect("writes");
+        drop(peer);
+        match line {
+            Some(line) => assert_eq!(read(&mut reader, 9).expect("reads"), [line]),
+            None => {
+                let error = typed(read(&mut reader, 9));
+                assert!(error.to_string().contains("line 1: it is text in UTF-16"), "{error}");
+            }
+        }
+    }
     // An address that is somebody else's, and stays so.
     let error = typed(read(&mut open(&TcpLines::listen(&address), 0), 1));
     assert!(error.to_string().contains("cannot listen at"), "{error}");

@@ -9,12 +9,16 @@ mod formats;
 mod identity;
 mod inputs;
 mod lines;
+#[cfg(feature = "formats")]
+mod odd_files;
 #[cfg(feature = "parquet")]
 mod parquets;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;
 mod rows;
+#[cfg(feature = "formats")]
+mod shapes;
 mod sinks;
 mod sources;
 mod sqlite;

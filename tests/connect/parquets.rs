@@ -3,10 +3,13 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::RowAccessor;
+use parquet::file::writer::SerializedRowGroupWriter;
+use parquet::record::{RecordWriter, RowAccessor};
+use parquet::schema::types::TypePtr;
 use parquet_derive::ParquetRecordWriter;
-use snapline::connect::{FileSink, Parquet, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline::connect::{ConnectError, FileSink, Parquet, SinkCommitter, SinkWriter, TwoPhaseSink};
 
 use crate::{attempt, context, txn};
 
@@ -73,6 +76,62 @@ fn a_transactions_files_are_whole_and_their_row_groups_bounded() {
         ((47..57).collect(), vec![10]),
     ];
     assert_eq!(files(dir.path()), expected);
+}
+
+#[derive(ParquetRecordWriter)]
+struct Other {
+    id: i64,
+    title: String,
+}
+
+/// Rows of two types, each with columns of its own.
+enum Any {
+    Row(Row),
+    Other(Other),
+}
+
+impl RecordWriter<Any> for &[Any] {
+    fn write_to_row_group<W: std::io::Write + Send>(
+        &self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
+        let (mut rows, mut others) = (Vec::new(), Vec::new());
+        for any in *self {
+            match any {
+                Any::Row(Row { id, name, share }) => {
+                    rows.push(Row { id: *id, name: name.clone(), share: *share });
+                }
+                Any::Other(Other { id, title }) => {
+                    others.push(Other { id: *id, title: title.clone() });
+                }
+            }
+        }
+        match rows.is_empty() {
+            true => others.as_slice().write_to_row_group(group),
+            false => rows.as_slice().write_to_row_group(group),
+        }
+    }
+
+    fn schema(&self) -> Result<TypePtr, ParquetError> {
+        match self.first() {
+            Some(Any::Other(_)) => (&[] as &[Other]).schema(),
+            _ => (&[] as &[Row]).schema(),
+        }
+    }
+}
+
+#[test]
+fn row_groups_of_one_file_have_one_set_of_columns() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sink = FileSink::parquet(dir.path()).format(Parquet::new().rows_per_group(2));
+    let life = attempt(1, 1);
+    let (mut writer, _) = sink.open(&context(0, life)).expect("opens");
+    writer.write(&mut rows(0, 3).into_iter().map(Any::Row).collect()).expect("writes");
+    let other = |id| Any::Other(Other { id, title: "title".into() });
+    let mut rest = vec![Any::Row(rows(3, 4).remove(0)), other(4), other(5)];
+    let error = crate::typed(writer.write(&mut rest));
+    let named = matches!(&error, ConnectError::Unwritable { record: 5, field: Some(field), .. } if field == "title");
+    assert!(named, "{error}");
 }
 
 #[test]

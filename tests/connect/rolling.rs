@@ -302,7 +302,7 @@ mod formats {
         let sink = FileSink::csv(place.0.path());
         let error = written(&place, sink, [vec![], vec![Nested { many: rows(0) }]]);
         let error = error.expect_err("no columns for a list of structs").to_string();
-        assert!(error.contains("CSV write error"), "{error}");
+        assert!(error.contains("cannot be written as CSV: field `many`"), "{error}");
         let place = Place::new();
         let sink = FileSink::json_lines(place.0.path());
         let by_pair: std::collections::BTreeMap<(u32, u32), u32> = [((1, 2), 3)].into();

@@ -7,6 +7,7 @@ mod client;
 #[cfg(unix)]
 mod kills;
 mod later;
+mod text;
 
 use std::fs;
 use std::io::{Read, Write};

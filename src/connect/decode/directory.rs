@@ -1,7 +1,7 @@
 //! A directory that files are put into while it is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use super::{Csv, Decoded, Format, Inputs, JsonLines};
 use crate::clock::Clock;
 use crate::connect::file_source::Resume;
 use crate::connect::fingerprint::Fingerprint;
+use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
 
 /// How often it is looked for new files, unless it is said.
@@ -22,7 +23,9 @@ const EVERY: Duration = Duration::from_secs(1);
 ///
 /// *Which files.* Those in the directory itself, each once, whole. A file must be complete when it appears under its name: it is written under
 /// another name, or in another directory of the same file system, and then renamed. Names that begin with `.` or end in `.tmp` are not
-/// looked at. A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
+/// looked at. Links are passed over unless they may be [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone
+/// by the time it is looked at, as a link that leads nowhere is. It is told to `tracing` as a warning, once a name. (The directory itself may be
+/// named by a link.) A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
 /// within are not looked into.
 ///
 /// *Order.* Of the files that are found together, in the order of their names. Subtasks share them by a hash of the name, so each file is
@@ -58,14 +61,15 @@ pub struct DirectorySource {
     until: Option<String>,
     ascending: bool,
     pub(super) resume: Resume,
+    pub(super) follow: bool,
 }
 
 impl DirectorySource {
     /// Reads what is, and will be, in a directory.
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
-        let resume = Resume::default();
-        Self { path: path.into(), every: EVERY, until: None, ascending: false, resume }
+        let (every, resume) = (EVERY, Resume::default());
+        Self { path: path.into(), every, until: None, ascending: false, follow: false, resume }
     }
 
     /// How often it is looked for new files, when those that were found are read; every second unless it is said.
@@ -103,6 +107,13 @@ impl DirectorySource {
     #[must_use]
     pub const fn accept_changed(mut self) -> Self {
         self.resume.accept_changed = true;
+        self
+    }
+
+    /// Follows links that are put into the directory. Whoever can put one there can have any file read that the process may read.
+    #[must_use]
+    pub const fn follow_links(mut self) -> Self {
+        self.follow = true;
         self
     }
 
@@ -147,6 +158,7 @@ impl DirectorySource {
             looked: None,
             last: false,
             behind: None,
+            odd: BTreeSet::new(),
         })
     }
 }
@@ -230,6 +242,8 @@ pub(super) struct Coming {
     last: bool,
     /// Where names ascend: those that are there and behind the last that was read, as far as they are known.
     behind: Option<BTreeSet<String>>,
+    /// What is there and is passed over, which was said.
+    odd: BTreeSet<String>,
 }
 
 impl Coming {
@@ -328,9 +342,9 @@ impl Coming {
             return Ok(Some(known));
         }
         if known.size == now.size && known.mark.is_some() {
-            let mark = File::open(piece.path())
-                .and_then(|mut file| Fingerprint::of(&mut file, now.size))
-                .map_err(ConnectError::io("read", piece.path()))?;
+            let (mut file, _) = plain_file::open(piece.path(), self.source.follow)?;
+            let mark = Fingerprint::of(&mut file, now.size);
+            let mark = mark.map_err(ConnectError::io("read", piece.path()))?;
             if mark == known.mark {
                 return Ok(Some(Known { mark, ..now }));
             }
@@ -347,9 +361,9 @@ impl Coming {
     }
 
     /// This subtask's files that are there, by name, and whether they are the last.
-    fn list(&self) -> Result<(BTreeMap<String, Piece>, bool), ConnectError> {
+    fn list(&mut self) -> Result<(BTreeMap<String, Piece>, bool), ConnectError> {
         let dir: &Path = &self.source.path;
-        let (mut there, mut last) = (BTreeMap::new(), false);
+        let (mut there, mut last, mut odd) = (BTreeMap::new(), false, BTreeSet::new());
         for entry in fs::read_dir(dir).map_err(ConnectError::io("list", dir))? {
             let path = entry.map_err(ConnectError::io("list", dir))?.path();
             let Some(name) = path.file_name() else { continue };
@@ -373,16 +387,19 @@ impl Coming {
             if crc32fast::hash(name.as_bytes()) as usize % self.parallelism != self.index {
                 continue;
             }
-            match fs::metadata(&path) {
-                Ok(data) if data.is_file() => {
+            match plain_file::look(&path, self.source.follow)? {
+                Found::File(data) => {
                     there.insert(name.to_owned(), Piece::whole(file, &data));
                 }
-                Ok(_) => {}
-                // Removed between the listing and this.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(ConnectError::io("look at", &path)(error)),
+                found => {
+                    if !self.odd.contains(name) {
+                        found.warn(&path);
+                    }
+                    odd.insert(name.to_owned());
+                }
             }
         }
+        self.odd = odd;
         Ok((there, last))
     }
 }

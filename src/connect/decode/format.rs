@@ -1,6 +1,7 @@
 //! How a file's bytes become records: lines, JSON lines, CSV.
 
 mod csv;
+mod fields;
 mod lines;
 
 pub use self::csv::{Csv, CsvDecoder};
@@ -21,6 +22,11 @@ pub trait Format<T>: Clone + Send + 'static {
     /// Whether a record is a line, so that one may begin to read behind any line end, and several subtasks can share a file.
     fn is_lines(&self) -> bool {
         false
+    }
+
+    /// Whether it is text in UTF-8. Then a mark of byte order at the beginning of a file is passed over, and a file in UTF-16 is refused.
+    fn is_text(&self) -> bool {
+        true
     }
 }
 
@@ -48,6 +54,12 @@ pub trait Decoder<T>: Send + 'static {
 
     /// Forgets what was scanned: the next bytes begin a record.
     fn reset(&mut self);
+
+    /// Whether what was scanned is no record, and no header either: an empty line, a comment.
+    fn is_nothing(&self, raw: &[u8]) -> bool {
+        let _ = raw;
+        false
+    }
 
     /// Whether the first record of a file is to be given to [`header`](Self::header).
     fn has_header(&self) -> bool {

@@ -6,15 +6,13 @@ use memchr::{memchr, memchr_iter};
 
 use super::format::Decoder;
 use crate::connect::compress::Input;
+use crate::connect::text::{MARK, is_utf16};
 
 /// So many bytes are read at once.
 const BUFFER: usize = 256 * 1024;
 
 /// How often, at most, it is read for one call: what takes longer goes on with the next.
 const PATIENCE: usize = 16;
-
-/// A mark of byte order, in UTF-8.
-const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// What follows.
 #[derive(Debug, PartialEq)]
@@ -111,6 +109,17 @@ impl Frames {
         Ok(false)
     }
 
+    /// Moves behind the next byte, or behind a line end of two. Gives how many line ends were passed but for one that was the byte's.
+    pub(super) fn pass_line_end(&mut self) -> io::Result<u64> {
+        while self.to - self.from < 2 && !self.over {
+            self.fill()?;
+        }
+        let is_pair = self.buffer[self.from..self.to].starts_with(b"\r\n");
+        let bytes = if is_pair { 2 } else { (self.to - self.from).min(1) };
+        self.pass(bytes);
+        Ok(is_pair.into())
+    }
+
     /// Whether all bytes were read.
     pub(super) const fn is_over(&self) -> bool {
         self.over
@@ -141,15 +150,15 @@ impl Frames {
         }
     }
 
-    /// Moves behind a mark of byte order.
-    pub(super) fn pass_mark(&mut self) -> io::Result<()> {
+    /// Moves behind a mark of byte order. Gives whether the text can be UTF-8.
+    pub(super) fn pass_mark(&mut self) -> io::Result<bool> {
         while self.to - self.from < MARK.len() && !self.over {
             self.fill()?;
         }
         if self.buffer[self.from..self.to].starts_with(MARK) {
             self.pass(MARK.len());
         }
-        Ok(())
+        Ok(!is_utf16(&self.buffer[self.from..self.to]))
     }
 
     /// Moves behind the line that begins here, or behind the empty ones before it, if these are to be passed over too. At most so many bytes of

@@ -7,11 +7,20 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use super::Inputs;
 use super::frames::Frames;
-use crate::connect::ConnectError;
-use crate::connect::compress::Compression;
+use crate::connect::compress::{Compression, Refused};
 use crate::connect::file_source::{Input, Split};
 use crate::connect::fingerprint::Fingerprint;
+use crate::connect::text::MARK;
+use crate::connect::{ConnectError, plain_file};
+
+/// How files are opened.
+pub(super) struct Opens {
+    pub(super) inputs: Inputs,
+    /// How much a zstd file may look back, as a power of two.
+    pub(super) window: u32,
+}
 
 /// A file, or a piece of one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,7 +36,8 @@ impl Piece {
     pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
         let Input { file, size, mark } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
-        let bytes = bytes.unwrap_or(u64::MAX);
+        // A mark of byte order is within the first.
+        let bytes = bytes.unwrap_or(u64::MAX).max(MARK.len() as u64 + 1);
         let piece = |from: u64| Self {
             split: Split {
                 file: file.clone(),
@@ -68,9 +78,9 @@ impl Piece {
 
     /// Takes note of which file of a directory that grows it is, when it is begun, or compares: a copy of the file that was begun has another
     /// time and the same content.
-    pub(super) fn pin(&mut self) -> Result<(), ConnectError> {
+    pub(super) fn pin(&mut self, opens: &Opens) -> Result<(), ConnectError> {
         let Some(then) = self.modified else { return Ok(()) };
-        let (mut file, data) = self.file()?;
+        let (mut file, data) = self.file(opens)?;
         if self.split.mark.is_none() {
             self.check(&data)?;
             let mark = Fingerprint::of(&mut file, self.split.size);
@@ -97,27 +107,27 @@ impl Piece {
         }
     }
 
-    fn file(&self) -> Result<(File, fs::Metadata), ConnectError> {
-        let path = self.path();
-        let file = File::open(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => self.split.vanished(),
-            _ => ConnectError::io("open", path)(error),
-        })?;
-        let data = file.metadata().map_err(ConnectError::io("look at", path))?;
-        Ok((file, data))
+    fn file(&self, opens: &Opens) -> Result<(File, fs::Metadata), ConnectError> {
+        let opened = plain_file::open(self.path(), opens.inputs.follows(&self.split.file));
+        opened.map_err(|error| match error.io_kind() {
+            Some(ErrorKind::NotFound) => self.split.vanished(),
+            _ => error,
+        })
     }
 
     /// Opens the file at a byte; a compressed one at its beginning. Gives the file too, with which [`Self::check_end`] is called.
-    pub(super) fn open(&self, offset: u64) -> Result<(Frames, File), ConnectError> {
+    pub(super) fn open(&self, opens: &Opens, offset: u64) -> Result<(Frames, File), ConnectError> {
         let path = self.path();
-        let (mut file, data) = self.file()?;
+        let (mut file, data) = self.file(opens)?;
         self.check(&data)?;
+        plain_file::check_length(&mut file, &data, path)?;
         self.split.check_mark(&mut file)?;
         let same = file.try_clone().map_err(ConnectError::io("open", path))?;
         let from = if self.compression() == Compression::None { offset } else { 0 };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let bytes = file.take(self.split.size.saturating_sub(from));
-        let input = self.compression().reader(bytes).map_err(ConnectError::io("read", path))?;
+        let input = self.compression().reader(bytes, opens.window);
+        let input = input.map_err(ConnectError::io("read", path))?;
         Ok((Frames::new(input, from), same))
     }
 
@@ -147,12 +157,32 @@ impl Piece {
     }
 
     /// What reading it failed with.
-    pub(super) fn failed(&self, reached: u64, error: std::io::Error) -> ConnectError {
+    pub(super) fn failed(
+        &self,
+        opens: &Opens,
+        reached: u64,
+        error: std::io::Error,
+    ) -> ConnectError {
         let kind = match self.compression() {
             Compression::Gzip => "gzip",
             Compression::Zstd => "zstd",
             Compression::None => return ConnectError::io("read", self.path())(error),
         };
+        match error.get_ref().and_then(|error| error.downcast_ref()) {
+            Some(Refused::Window) => {
+                return ConnectError::Window {
+                    path: self.path().to_owned(),
+                    limit: 1 << opens.window,
+                };
+            }
+            Some(Refused::Trailing) => {
+                let why = format!(
+                    "after its {kind} data, which are {reached} decompressed bytes, stands something else"
+                );
+                return ConnectError::Trailing { path: self.path().to_owned(), why };
+            }
+            None => {}
+        }
         let why = match error.kind() {
             ErrorKind::UnexpectedEof => {
                 format!("the {kind} file is cut short behind {reached} decompressed bytes")

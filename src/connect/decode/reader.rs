@@ -7,7 +7,7 @@ use super::directory::{Coming, Next};
 use super::format::{Decoder, Format};
 use super::frames::{Frame, Frames};
 use super::malformed::{Malformed, OnMalformed};
-use super::piece::Piece;
+use super::piece::{Opens, Piece};
 use super::{DecodedPosition, Fail};
 use crate::connect::compress::Compression;
 use crate::connect::{Collect, ConnectError, OpenContext, Progress, SourceReader};
@@ -20,6 +20,7 @@ const TOLD: u64 = 10;
 pub struct DecodedReader<T, F: Format<T>, P = Fail> {
     format: F,
     longest: usize,
+    opens: Opens,
     position: DecodedPosition,
     /// Of a directory that grows: which file is next.
     coming: Option<Coming>,
@@ -42,8 +43,8 @@ struct Open<D> {
 
 /// What comes next in it.
 enum Stage {
-    /// The header, which is before the position or at it.
-    Header,
+    /// The header, which is before the position or at it, behind so many line ends.
+    Header(u64),
     /// The way to the position.
     GoTo,
     /// The way to the first line that begins in the piece.
@@ -72,13 +73,14 @@ where
     pub(super) fn new(
         format: F,
         longest: usize,
+        opens: Opens,
         position: DecodedPosition,
         coming: Option<Coming>,
         context: &OpenContext,
     ) -> Self {
         let operator = context.operator.clone();
         let gives = PhantomData;
-        Self { format, longest, position, coming, open: None, operator, bytes: 0, gives }
+        Self { format, longest, opens, position, coming, open: None, operator, bytes: 0, gives }
     }
 
     /// Opens the next file; or says why not.
@@ -94,19 +96,23 @@ where
             }
         }
         let Some(piece) = self.position.pieces.front_mut() else { return Ok(Some(Progress::End)) };
-        piece.pin()?;
+        piece.pin(&self.opens)?;
         let (decoder, offset) = (self.format.decoder(), self.position.offset);
         let (from, stage) = match offset {
-            _ if decoder.has_header() => (0, Stage::Header),
+            _ if decoder.has_header() => (0, Stage::Header(0)),
             0 => (0, Stage::GoTo),
+            _ if !self.format.is_lines() => (offset - 1, Stage::GoTo),
             // From one byte before: if that is the end of a line, a line begins at the piece's beginning.
             _ if !piece.is_first() && offset == piece.split.from => (offset - 1, Stage::Align),
             _ => (offset, Stage::GoTo),
         };
-        let (mut frames, file) = piece.open(from)?;
-        if frames.offset() == 0 {
+        let opens = &self.opens;
+        let (mut frames, file) = piece.open(opens, from)?;
+        if frames.offset() == 0 && self.format.is_text() {
             let passed = frames.pass_mark();
-            passed.map_err(|error| piece.failed(frames.reached(), error))?;
+            if !passed.map_err(|error| piece.failed(opens, frames.reached(), error))? {
+                return Err(ConnectError::Utf16 { path: piece.path().to_owned() });
+            }
             if offset == 0 && matches!(stage, Stage::GoTo) {
                 self.position.offset = frames.offset();
                 self.bytes += frames.offset();
@@ -141,31 +147,44 @@ where
             return Ok(Stepped::Over);
         };
         let mut at = At { piece, lines, skipped, operator: &self.operator };
+        let opens = &self.opens;
         match stage {
-            Stage::Header => {
-                let passed = header(piece, frames, decoder, self.longest)?;
+            Stage::Header(passed) => {
+                if !header((piece, opens), frames, decoder, self.longest, passed)? {
+                    return Ok(Stepped::Long);
+                }
+                let passed = *passed;
                 *stage = Stage::GoTo;
                 if *offset == 0 {
                     *offset = frames.offset();
                     *at.lines = passed;
                 } else if piece.compression() == Compression::None {
-                    (*frames, *file) = piece.open(*offset)?;
+                    (*frames, *file) = piece.open(opens, *offset - 1)?;
                 }
                 decoder.reset();
             }
             Stage::GoTo => {
-                let there = frames.go_to(*offset);
-                if !there.map_err(|error| piece.failed(frames.reached(), error))? {
+                // From one byte before: checkpoints of earlier versions stand between the two bytes of a line end.
+                let in_lines = self.format.is_lines();
+                let before = if in_lines { *offset } else { offset.saturating_sub(1) };
+                let there = frames.go_to(before);
+                if !there.map_err(|error| piece.failed(opens, frames.reached(), error))? {
                     if frames.is_over() {
                         return Err(too_short(piece, *offset, frames.reached()));
                     }
                     return Ok(Stepped::Long);
                 }
+                if frames.offset() < *offset {
+                    let passed = frames.pass_line_end();
+                    *at.lines +=
+                        passed.map_err(|error| piece.failed(opens, frames.reached(), error))?;
+                    *offset = frames.offset();
+                }
                 *stage = Stage::Records;
             }
             Stage::Align => {
                 let passed = frames.pass_line(0, false);
-                if passed.map_err(|error| piece.failed(frames.reached(), error))?.is_none() {
+                if passed.map_err(|error| piece.failed(opens, frames.reached(), error))?.is_none() {
                     return Ok(Stepped::Long);
                 }
                 *offset = frames.offset();
@@ -176,7 +195,7 @@ where
                     return Ok(Stepped::Over);
                 }
                 let next = frames.next(decoder, self.longest);
-                let next = next.map_err(|error| piece.failed(frames.reached(), error))?;
+                let next = next.map_err(|error| piece.failed(opens, frames.reached(), error))?;
                 let bytes = match next {
                     Frame::Record(bytes) => bytes,
                     Frame::Rest(bytes) => {
@@ -222,7 +241,8 @@ where
             }
             Stage::Pass(why) => {
                 let passed = frames.pass_line(self.longest, !self.format.is_lines());
-                let passed = passed.map_err(|error| piece.failed(frames.reached(), error))?;
+                let passed =
+                    passed.map_err(|error| piece.failed(opens, frames.reached(), error))?;
                 let Some(passed) = passed else { return Ok(Stepped::Long) };
                 let why = std::mem::take(why);
                 at.malformed::<T, P, C>(*offset, passed.empty, &passed.raw, why, out)?;
@@ -280,34 +300,49 @@ impl At<'_> {
     }
 }
 
-/// Reads a file's header, if it is not empty. Gives how many line ends are in it.
+/// So many empty lines and comments before a header are passed over at once.
+const AT_ONCE: usize = 64 * 1024;
+
+/// Reads a file's header, if it is not empty, and counts the line ends that are passed. Gives whether it is done; if not, it is to be called again.
 fn header<T>(
-    piece: &Piece,
+    (piece, opens): (&Piece, &Opens),
     frames: &mut Frames,
     decoder: &mut impl Decoder<T>,
     longest: usize,
-) -> Result<u64, ConnectError> {
+    lines: &mut u64,
+) -> Result<bool, ConnectError> {
     let bad = |why| ConnectError::Malformed {
         path: piece.path().to_owned(),
         line: Some(1),
         offset: 0,
         why: format!("the header: {why}"),
     };
-    let next = frames.next(decoder, longest);
-    let bytes = match next.map_err(|error| piece.failed(frames.reached(), error))? {
-        Frame::Record(bytes) => bytes,
-        Frame::Rest(bytes) => {
-            piece.check_end(frames.reached())?;
-            match decoder.finish(frames.raw(bytes)).map_err(bad)? {
-                true => bytes,
-                false => return Ok(frames.pass(bytes)),
+    for _ in 0..AT_ONCE {
+        let next = frames.next(decoder, longest);
+        let bytes = match next.map_err(|error| piece.failed(opens, frames.reached(), error))? {
+            Frame::Record(bytes) if decoder.is_nothing(frames.raw(bytes)) => {
+                *lines += frames.pass(bytes);
+                continue;
             }
-        }
-        Frame::TooLong => return Err(bad(format!("it has more than {longest} bytes"))),
-        Frame::End => return Ok(0),
-    };
-    decoder.header(frames.raw(bytes)).map_err(bad)?;
-    Ok(frames.pass(bytes))
+            Frame::Record(bytes) => bytes,
+            Frame::Rest(bytes) => {
+                piece.check_end(frames.reached())?;
+                match decoder.finish(frames.raw(bytes)).map_err(bad)? {
+                    true => bytes,
+                    false => {
+                        *lines += frames.pass(bytes);
+                        return Ok(true);
+                    }
+                }
+            }
+            Frame::TooLong => return Err(bad(format!("it has more than {longest} bytes"))),
+            Frame::End => return Ok(true),
+        };
+        decoder.header(frames.raw(bytes)).map_err(bad)?;
+        *lines += frames.pass(bytes);
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 fn too_short(piece: &Piece, offset: u64, reached: u64) -> ConnectError {

@@ -8,7 +8,11 @@ use std::marker::PhantomData;
 use serde::Serialize;
 
 #[cfg(feature = "formats")]
-use crate::connect::decode::{Csv, JsonLines};
+use crate::connect::ConnectError;
+#[cfg(feature = "formats")]
+use crate::connect::decode::JsonLines;
+#[cfg(feature = "formats")]
+use crate::connect::json::{self, NotJson};
 use crate::error::BoxError;
 
 /// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
@@ -98,66 +102,30 @@ impl<T: 'static, E: Encode<T> + Send + 'static> FileEncoder<T> for LineEncoder<T
 }
 
 #[cfg(feature = "formats")]
-impl<T: Serialize + 'static> EncodeFile<T> for Csv {
-    type Encoder = CsvEncoder;
-
-    fn encoder(&self) -> CsvEncoder {
-        let mut writer = csv::WriterBuilder::new();
-        writer.delimiter(self.separator());
-        CsvEncoder { writer, header: self.has_header(), begun: false }
-    }
-}
-
-/// Encodes CSV.
-#[cfg(feature = "formats")]
-pub struct CsvEncoder {
-    writer: csv::WriterBuilder,
-    header: bool,
-    /// Whether the file has a record.
-    begun: bool,
-}
-
-#[cfg(feature = "formats")]
-impl<T: Serialize + 'static> FileEncoder<T> for CsvEncoder {
-    fn encode(&mut self, records: &mut Vec<T>, out: &mut Vec<u8>) -> Result<(), BoxError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        self.writer.has_headers(self.header && !self.begun);
-        let mut writer = self.writer.from_writer(out);
-        for record in records.drain(..) {
-            writer.serialize(record)?;
-        }
-        writer.flush()?;
-        self.begun = true;
-        Ok(())
-    }
-
-    fn end(&mut self, _: &mut Vec<u8>) -> Result<(), BoxError> {
-        self.begun = false;
-        Ok(())
-    }
-}
-
-#[cfg(feature = "formats")]
 impl<T: Serialize + 'static> EncodeFile<T> for JsonLines {
     type Encoder = JsonEncoder;
 
     fn encoder(&self) -> JsonEncoder {
-        JsonEncoder
+        JsonEncoder { records: 0 }
     }
 }
 
 /// Encodes JSON lines.
 #[cfg(feature = "formats")]
 #[derive(Clone, Copy, Default, Debug)]
-pub struct JsonEncoder;
+pub struct JsonEncoder {
+    /// How many records were encoded.
+    records: u64,
+}
 
 #[cfg(feature = "formats")]
 impl<T: Serialize + 'static> FileEncoder<T> for JsonEncoder {
     fn encode(&mut self, records: &mut Vec<T>, out: &mut Vec<u8>) -> Result<(), BoxError> {
         for record in records.drain(..) {
-            serde_json::to_writer(&mut *out, &record)?;
+            self.records += 1;
+            json::write(&record, out).map_err(|NotJson { field, why }| {
+                ConnectError::Unwritable { format: "JSON", record: self.records, field, why }
+            })?;
             out.push(b'\n');
         }
         Ok(())

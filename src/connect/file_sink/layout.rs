@@ -10,11 +10,11 @@ use super::FileCommittable;
 use crate::files::Files;
 use crate::sync::Arc;
 
-/// A transaction has no more files.
-pub(super) const MOST_ROLLS: u32 = 100_000;
-
 /// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
+
+/// A transaction has at most so many files. A name that says more is none of ours: memory is taken for as many as a name says.
+pub(super) const MOST_FILES: u32 = 1 << 16;
 
 /// The places of one subtask of one operator.
 #[derive(Clone)]
@@ -178,6 +178,9 @@ impl Hidden {
         let (file, subtask) = name.rsplit_once(".s")?;
         let subtask = SubtaskId::new(subtask.parse().ok()?);
         let Part { index, checkpoint, attempt, roll, .. } = Part::parse(file)?;
+        if roll >= MOST_FILES {
+            return None;
+        }
         let mut first = file.to_owned();
         if roll > 0 {
             let dash = file.rfind('-')?;
@@ -213,7 +216,7 @@ impl Part {
         let (attempt, _extension) = pieces.next()?.split_once('.')?;
         let (attempt, roll) = match attempt.split_once('r') {
             Some((attempt, roll)) => {
-                let ours = |roll: &u32| (1..MOST_ROLLS).contains(roll);
+                let ours = |roll: &u32| (1..MOST_FILES).contains(roll);
                 (attempt, roll.parse().ok().filter(ours)?)
             }
             None => (attempt, 0),
@@ -290,6 +293,14 @@ mod tests {
         assert_eq!(layout.marker(&committable).expect("its own"), own.join("committed-01"));
         assert_eq!(layout.unnamed(4), own.join("open/01-t3a1-4.open"));
         assert_eq!(parse_unnamed("01-t3a1-4.open"), Some((1, txn().attempt)));
+    }
+
+    #[test]
+    fn a_name_cannot_say_more_files_than_there_may_be() {
+        let hidden = |roll: u32| Hidden::parse(&format!("part-a-00-00000001-t1a1r{roll}.txt.s0"));
+        assert_eq!(hidden(MOST_FILES - 1).map(|it| it.roll), Some(MOST_FILES - 1));
+        assert_eq!(hidden(MOST_FILES), None);
+        assert_eq!(hidden(u32::MAX), None);
     }
 
     #[test]

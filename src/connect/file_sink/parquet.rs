@@ -1,12 +1,13 @@
 //! Parquet files.
 
 use parquet::basic::Compression;
-use parquet::errors::ParquetError;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::RecordWriter;
+use parquet::schema::types::TypePtr;
 
 use super::{EncodeFile, FileEncoder, FileSink};
+use crate::connect::ConnectError;
 use crate::error::BoxError;
 use crate::sync::Arc;
 
@@ -88,7 +89,7 @@ where
 
     fn encoder(&self) -> ParquetEncoder<T> {
         let Self { rows, properties } = self.clone();
-        ParquetEncoder { rows, properties, held: Vec::new(), file: None }
+        ParquetEncoder { rows, properties, held: Vec::new(), file: None, records: 0 }
     }
 }
 
@@ -98,7 +99,10 @@ pub struct ParquetEncoder<T> {
     properties: WriterPropertiesPtr,
     /// What is not a row group yet.
     held: Vec<T>,
-    file: Option<SerializedFileWriter<Vec<u8>>>,
+    /// With its columns.
+    file: Option<(SerializedFileWriter<Vec<u8>>, TypePtr)>,
+    /// How many records were written.
+    records: u64,
 }
 
 impl<T> ParquetEncoder<T>
@@ -106,19 +110,29 @@ where
     for<'a> &'a [T]: RecordWriter<T>,
 {
     /// Writes so many of the records that are held, in row groups.
-    fn write(&mut self, rows: usize, out: &mut Vec<u8>) -> Result<(), ParquetError> {
+    fn write(&mut self, rows: usize, out: &mut Vec<u8>) -> Result<(), BoxError> {
         for group in self.held[..rows].chunks(self.rows) {
-            let file = match &mut self.file {
+            let schema = group.schema()?;
+            let (file, columns) = match &mut self.file {
                 Some(file) => file,
                 None => {
-                    let schema = group.schema()?;
                     let properties = Arc::clone(&self.properties);
-                    self.file.insert(SerializedFileWriter::new(Vec::new(), schema, properties)?)
+                    let columns = Arc::clone(&schema);
+                    let file = SerializedFileWriter::new(Vec::new(), schema.clone(), properties)?;
+                    self.file.insert((file, columns))
                 }
             };
+            if schema != *columns {
+                let (record, field) = (self.records + 1, other(&schema, columns));
+                let why = "the columns of its row group are not those of the file; write records of one type to a sink".into();
+                return Err(
+                    ConnectError::Unwritable { format: "Parquet", record, field, why }.into()
+                );
+            }
             let mut writer = file.next_row_group()?;
             group.write_to_row_group(&mut writer)?;
             writer.close()?;
+            self.records += group.len() as u64;
             // What is written is taken out; the writer counts by itself.
             file.flush()?;
             out.append(file.inner_mut());
@@ -126,6 +140,15 @@ where
         self.held.drain(..rows);
         Ok(())
     }
+}
+
+/// The first column that is another, or is in one of the two alone.
+fn other(one: &TypePtr, two: &TypePtr) -> Option<String> {
+    let names = |columns: &TypePtr| -> Vec<TypePtr> { columns.get_fields().to_vec() };
+    let (one, two) = (names(one), names(two));
+    let place = one.iter().zip(&two).position(|(one, two)| one != two);
+    let place = place.unwrap_or(one.len().min(two.len()));
+    one.get(place).or(two.get(place)).map(|column| column.name().to_owned())
 }
 
 impl<T> FileEncoder<T> for ParquetEncoder<T>
@@ -136,12 +159,12 @@ where
     fn encode(&mut self, records: &mut Vec<T>, out: &mut Vec<u8>) -> Result<(), BoxError> {
         self.held.append(records);
         let whole = self.held.len() - self.held.len() % self.rows;
-        Ok(self.write(whole, out)?)
+        self.write(whole, out)
     }
 
     fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BoxError> {
         self.write(self.held.len(), out)?;
-        if let Some(file) = self.file.take() {
+        if let Some((file, _)) = self.file.take() {
             out.append(&mut file.into_inner()?);
         }
         Ok(())

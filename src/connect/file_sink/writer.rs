@@ -11,7 +11,7 @@ use snapline_protocol::ids::TxnId;
 use super::super::compress::{Compression, Compressor};
 use super::super::{ConnectError, SinkWriter};
 use super::encode::FileEncoder;
-use super::layout::{Layout, MOST_ROLLS};
+use super::layout::{Layout, MOST_FILES};
 use super::{FileCommittable, disk};
 use crate::error::BoxError;
 use crate::files::Output;
@@ -127,10 +127,10 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
     /// Whether the file is long enough, or open for long enough.
     fn is_due(&self) -> bool {
         let Rolling { bytes, every } = self.rolling;
-        let written = self.file.as_ref().map_or(0, |open| open.written);
-        if self.rolled.len() >= MOST_ROLLS as usize - 1 {
+        if self.rolled.len() + 1 >= MOST_FILES as usize {
             return false;
         }
+        let written = self.file.as_ref().map_or(0, |open| open.written);
         let long = bytes.is_some_and(|bytes| written + self.gathered.len() as u64 >= bytes);
         let old =
             |every| self.since.is_some_and(|since| self.layout.context.clock.since(since) >= every);

@@ -1,11 +1,12 @@
 //! Whether the files of a restored position are those that the job reads now.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::ConnectError;
 use super::super::fingerprint::Fingerprint;
+use super::super::plain_file;
 use super::split::Split;
 
 /// How a source takes up a position that names files.
@@ -103,10 +104,8 @@ struct Found {
 impl Found {
     fn of(split: &Split) -> Option<Self> {
         let path = Path::new(&split.file);
-        // Nothing but a file: to open a pipe could wait for ever.
-        fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-        let mut file = File::open(path).ok()?;
-        let size = file.metadata().ok()?.len();
+        let (mut file, data) = plain_file::open(path, true).ok()?;
+        let size = data.len();
         let mark = Fingerprint::of(&mut file, split.size).ok()?;
         Some(Self { size, mark, whole: Fingerprint::of(&mut file, size).ok()? })
     }

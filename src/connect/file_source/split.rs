@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::fingerprint::Fingerprint;
+use super::super::plain_file::{self, Found};
 use super::super::{ConnectError, OpenContext};
 
 /// Pieces are not smaller, unless asked for: opening a file costs too.
@@ -25,9 +26,10 @@ pub(in super::super) struct Input {
 }
 
 impl Input {
-    fn new(file: String, size: u64) -> Self {
-        let mark = File::open(&file).and_then(|mut file| Fingerprint::of(&mut file, size));
-        Self { file, size, mark: mark.ok().flatten() }
+    fn new(file: String, size: u64, follow: bool) -> Self {
+        let open = plain_file::open(Path::new(&file), follow).ok();
+        let mark = open.and_then(|(mut file, _)| Fingerprint::of(&mut file, size).ok().flatten());
+        Self { file, size, mark }
     }
 }
 
@@ -79,65 +81,131 @@ impl Split {
 }
 
 /// The files that a path stands for, in the order of their names.
-pub(super) fn inputs(path: &str) -> Result<Vec<Input>, ConnectError> {
+pub(super) fn inputs(path: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
     // A file whose name looks like a pattern is a file.
     let mut inputs = match fs::metadata(path) {
-        Ok(data) if data.is_dir() => in_directory(Path::new(path))?,
-        Ok(data) if data.is_file() => vec![Input::new(path.into(), data.len())],
+        Ok(data) if data.is_dir() => in_directory(Path::new(path), follow)?,
+        Ok(data) if data.is_file() => {
+            check(Path::new(path), &data, true)?;
+            vec![Input::new(path.into(), data.len(), true)]
+        }
         // A pipe or a device cannot be read again from a position.
         Ok(_) => return Err(ConnectError::NotAFile { path: path.into() }),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(ConnectError::io("look at", Path::new(path))(error));
         }
-        Err(_) if path.contains(['*', '?', '[']) => matching(path)?,
+        Err(_) if path.contains(['*', '?', '[']) => matching(path, follow)?,
         Err(_) => return Err(ConnectError::NoInput { path: path.into() }),
     };
     inputs.sort_by(|one, other| one.file.cmp(&other.file));
     Ok(inputs)
 }
 
-fn in_directory(dir: &Path) -> Result<Vec<Input>, ConnectError> {
-    let mut inputs = Vec::new();
+fn in_directory(dir: &Path, follow: bool) -> Result<Vec<Input>, ConnectError> {
+    let mut found = Listing::new(follow);
     for entry in fs::read_dir(dir).map_err(ConnectError::io("list", dir))? {
         let entry = entry.map_err(ConnectError::io("list", dir))?;
         if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            inputs.extend(input(entry.path())?);
+            found.take(entry.path(), dir)?;
         }
     }
-    Ok(inputs)
+    found.end(dir)
 }
 
-fn matching(pattern: &str) -> Result<Vec<Input>, ConnectError> {
+fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
     let paths = glob::glob(pattern).map_err(|error| ConnectError::BadPattern {
         pattern: pattern.into(),
         why: error.to_string(),
     })?;
-    let mut inputs = Vec::new();
+    // The part that names a directory is the user's word, over links too.
+    let named: PathBuf = Path::new(pattern)
+        .components()
+        .take_while(|part| {
+            !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte))
+        })
+        .collect();
+    let mut found = Listing::new(follow);
     for path in paths {
-        let path = path.map_err(|error| {
-            let path = error.path().to_owned();
-            ConnectError::io("list", &path)(error.into())
-        })?;
-        inputs.extend(input(path)?);
+        let path = match path {
+            Ok(path) => path,
+            // Removed while it was listed.
+            Err(error) if error.error().kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                let path = error.path().to_owned();
+                return Err(ConnectError::io("list", &path)(error.into()));
+            }
+        };
+        found.take(path, &named)?;
     }
+    let inputs = found.end(Path::new(pattern))?;
     if inputs.is_empty() {
         return Err(ConnectError::NoMatch { pattern: pattern.into() });
     }
     Ok(inputs)
 }
 
-/// What is at a path, if it is a file.
-fn input(path: PathBuf) -> Result<Option<Input>, ConnectError> {
-    let data = fs::metadata(&path).map_err(ConnectError::io("look at", &path))?;
-    if !data.is_file() {
-        return Ok(None);
+/// Files that were found, and whether links were passed over.
+struct Listing {
+    follow: bool,
+    inputs: Vec<Input>,
+    links: bool,
+}
+
+impl Listing {
+    const fn new(follow: bool) -> Self {
+        Self { follow, inputs: Vec::new(), links: false }
     }
+
+    /// Takes what is at a path, below a directory that was named, if it is a file.
+    fn take(&mut self, path: PathBuf, named: &Path) -> Result<(), ConnectError> {
+        let found = match !self.follow && plain_file::is_linked(&path, named)? {
+            true => Found::Link,
+            false => plain_file::look(&path, self.follow)?,
+        };
+        found.warn(&path);
+        match found {
+            Found::File(data) => {
+                check(&path, &data, self.follow)?;
+                self.inputs.push(input(path, data.len(), self.follow)?);
+            }
+            Found::Link => self.links = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(self, place: &Path) -> Result<Vec<Input>, ConnectError> {
+        match self.inputs.is_empty() && self.links {
+            true => Err(ConnectError::OnlyLinks { path: place.to_owned() }),
+            false => Ok(self.inputs),
+        }
+    }
+}
+
+/// Whether a file is as long as is said; only where there is a doubt it is opened.
+fn check(path: &Path, data: &fs::Metadata, follow: bool) -> Result<(), ConnectError> {
+    #[cfg(unix)]
+    let doubtful = data.len() == 0 || std::os::unix::fs::MetadataExt::blocks(data) == 0;
+    #[cfg(not(unix))]
+    let doubtful = data.len() == 0;
+    if !doubtful {
+        return Ok(());
+    }
+    match plain_file::open(path, follow) {
+        Ok((mut file, data)) => plain_file::check_length(&mut file, &data, path),
+        // What it is, or that it is gone, is said when it is read, if there is anything to read.
+        Err(error) if error.io_kind().is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn input(path: PathBuf, size: u64, follow: bool) -> Result<Input, ConnectError> {
     let file = path.into_os_string().into_string().map_err(|name| ConnectError::BadName {
         what: "the input",
         name: name.to_string_lossy().into_owned(),
         why: "checkpoints hold names of files as text, and it is not UTF-8",
     })?;
-    Ok(Some(Input::new(file, data.len())))
+    Ok(Input::new(file, size, follow))
 }
 
 /// One subtask's share: of all pieces of all files, piece i is subtask `i % parallelism`'s.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::IngestError;
 use self::log::{Cursor, Log, Reached, Shelf};
 use self::server::{Server, Setup};
+use super::json;
 use super::{Collect, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
 use crate::files::Disk;
@@ -172,28 +173,35 @@ impl HttpIngest<String> {
         let decode: Decode<String> = |bytes| {
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| error.to_string())
         };
-        Self::start(dir.into(), config, decode)
+        Self::start(dir.into(), config, decode, decode)
     }
 }
 
 impl<T: DeserializeOwned + Send + 'static> HttpIngest<T> {
     /// Accepts records of a type that serde knows, as JSON, into the log in `dir`, which is made if it is not there. What is no such record is
-    /// refused before it is in the log.
+    /// refused before it is in the log; so is an integer of more than 64 bits where a record takes any value (`serde_json::Value`).
     ///
     /// # Errors
     /// If the directory is in use or damaged, or the address cannot be bound.
     pub fn json(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
+        // What is in the log was accepted, by an earlier version too, and is read.
         let decode: Decode<T> =
             |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string());
-        Self::start(dir.into(), config, decode)
+        let check: Decode<T> = |bytes| json::read(bytes).map_err(|error| error.to_string());
+        Self::start(dir.into(), config, decode, check)
     }
 }
 
 impl<T: Send + 'static> HttpIngest<T> {
-    fn start(dir: PathBuf, config: IngestConfig, decode: Decode<T>) -> Result<Self, IngestError> {
+    fn start(
+        dir: PathBuf,
+        config: IngestConfig,
+        decode: Decode<T>,
+        check: Decode<T>,
+    ) -> Result<Self, IngestError> {
         let log = Log::open(Arc::new(Disk), &dir, config.segment_bytes, config.most_keys)?;
         let shelf = Arc::clone(log.shelf());
-        let check = move |bytes: &[u8]| decode(bytes).map(drop);
+        let check = move |bytes: &[u8]| check(bytes).map(drop);
         let server = Server::start(log, Setup { config, check: Arc::new(check) })?;
         Ok(Self { shelf, server, decode })
     }

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::log::{Accepted, Batch, Log, Shelf};
 use super::{IngestConfig, IngestError};
+use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::engine::failure::guarded;
 use crate::sync::{Arc, lock, thread};
 
@@ -303,6 +304,11 @@ impl Desk {
     /// The records of a body, if all of them are.
     fn records(&self, form: Form, body: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
         let mut records = Vec::new();
+        if is_utf16(body) {
+            return refuse(StatusCode::BAD_REQUEST, UTF_16);
+        }
+        // A mark of byte order is none of the first record.
+        let body = body.strip_prefix(MARK).unwrap_or(body);
         let lines = match form {
             Form::Whole => vec![body],
             Form::Lines => body.split(|&byte| byte == b'\n').collect(),

@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Said;
+use super::{Said, Waiting};
 use crate::connect::ConnectError;
+use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::engine::failure::guarded;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, nap, thread};
 
 /// So many lines wait to be read.
 const QUEUE: usize = 1024;
+
+/// Of a connection, lines of so many bytes wait to be read, and one more.
+const MOST_WAITING: usize = 1 << 20;
 
 /// How long a thread waits for bytes before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -56,13 +60,16 @@ pub(super) fn feed(
     wanted: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0_usize);
+    let waiting = Arc::new(AtomicUsize::new(0));
     loop {
         let (taken, ended, over) = match from.fill_buf() {
             Ok([]) => (0, true, true),
             Ok(more) => {
                 let end = more.iter().position(|&byte| byte == b'\n');
                 let piece = &more[..end.unwrap_or(more.len())];
-                let room = (longest + 1).saturating_sub(line.len());
+                // The first line may have a mark of byte order too.
+                let most = longest.saturating_add(1).saturating_add(MARK.len());
+                let room = most.saturating_sub(line.len());
                 line.extend_from_slice(&piece[..piece.len().min(room)]);
                 bytes += piece.len();
                 (piece.len() + usize::from(end.is_some()), end.is_some(), false)
@@ -86,14 +93,30 @@ pub(super) fn feed(
         }
         if ended {
             number += 1;
+            let all = bytes as u64 + u64::from(!over);
+            if number == 1 && line.starts_with(MARK) {
+                line.drain(..MARK.len());
+                bytes -= MARK.len();
+                if over && bytes == 0 {
+                    return Ok(());
+                }
+            }
+            let is_text = number > 1 || !is_utf16(&line);
             line.pop_if(|last| *last == b'\r');
             let text = String::from_utf8(std::mem::take(&mut line));
-            let all = bytes as u64 + u64::from(!over);
             let said = match text {
+                _ if !is_text => Said::Malformed(number, UTF_16.into(), all),
                 _ if bytes > longest => {
                     Said::Malformed(number, format!("it has more than {longest} bytes"), all)
                 }
-                Ok(line) => Said::Line(line, all),
+                Ok(line) => {
+                    while waiting.load(Ordering::Relaxed) > MOST_WAITING && wanted() {
+                        nap(PATIENCE / 100);
+                    }
+                    let bytes = line.capacity();
+                    waiting.fetch_add(bytes, Ordering::Relaxed);
+                    Said::Line(line, all, Waiting { of: Arc::clone(&waiting), bytes })
+                }
                 Err(error) => {
                     let byte = error.utf8_error().valid_up_to() + 1;
                     Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"), all)
@@ -199,7 +222,7 @@ mod tests {
         feed(&mut input, longest, &to, &|| true).expect("nothing fails");
         drop(to);
         let text = |said| match said {
-            Said::Line(line, _) => line,
+            Said::Line(line, ..) => line,
             Said::Malformed(line, why, _) => format!("{line}: {why}"),
             Said::Failed(error) => panic!("{error}"),
         };
@@ -234,10 +257,25 @@ mod tests {
             .expect("nothing fails");
         drop(to);
         let bytes = said.iter().map(|said| match said {
-            Said::Line(_, bytes) | Said::Malformed(_, _, bytes) => bytes,
+            Said::Line(_, bytes, _) | Said::Malformed(_, _, bytes) => bytes,
             Said::Failed(error) => panic!("{error}"),
         });
         assert_eq!(bytes.collect::<Vec<_>>(), [3, 1, 9, 2, 3]);
+    }
+
+    #[test]
+    fn long_lines_wait_until_there_is_room() {
+        let input = format!("{}\n", "x".repeat(1 << 20)).repeat(8);
+        let (to, said) = bounded(100);
+        let feeding = thread::spawn(move || feed(&mut input.as_bytes(), 1 << 20, &to, &|| true));
+        for _ in 0..8 {
+            let line = said.recv().expect("a line");
+            // Two are more than may wait, and this is one of them.
+            assert!(said.len() < 2, "{}", said.len());
+            drop(line);
+        }
+        feeding.join().expect("ends").expect("nothing fails");
+        assert!(said.recv().is_err());
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub(super) fn connect(
     if name.is_empty() || name.starts_with(":memory:") || name.starts_with("file:") {
         return Err(SqliteError::NoFile { path: path.to_owned() });
     }
+    // To read a pipe would wait for a writer, for ever perhaps.
+    if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        return Err(SqliteError::NotADatabase { path: path.to_owned() });
+    }
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = SqliteError::of("open the database", path);
     let connection = Connection::open_with_flags(path, flags).map_err(&open)?;

@@ -63,6 +63,7 @@ const MOST_BYTES: usize = 256 << 20;
 /// | the same, while committing | the commit is tried again until it succeeds |
 /// | the file is none of SQLite's, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
 /// | the function fails for a record | the task fails; [`Self::set_aside`] |
+/// | a float is NaN | SQLite has none and stores `NULL`; a column that is `NOT NULL` refuses it, and the function can |
 /// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and comes upon it again |
 /// | the file is removed, or replaced by another or an older copy | the job fails when it is restored, also if no output was lost (SPEC 6.5): [`Self::accept_other_database`] |
 ///

@@ -1,21 +1,30 @@
 //! Values separated by commas.
 
-use csv::{ByteRecord, ErrorKind};
+use std::collections::BTreeSet;
+
 use csv_core::ReadRecordResult;
+use memchr::memchr;
 use serde::de::DeserializeOwned;
 
-use super::{Decoder, Format};
+use super::{Decoder, Format, fields};
 
 /// Room for a record's fields at first, in bytes, and for their number.
 const ROOM: (usize, usize) = (1024, 32);
 
 /// CSV (RFC 4180): fields between commas, or another delimiter; those in double quotes may hold delimiters, line ends, and, doubled, quotes.
-/// Empty lines are passed over.
+/// Another quote, an escape within quotes, and lines that are comments can be chosen.
+///
+/// *Empty lines* are passed over where a file has several columns. Where it has one, an empty line is a record with an empty value (but before
+/// the header). Lines end in `\n`, `\r\n` or `\r`.
 ///
 /// The first record of a file names its columns, and fields of a struct are found by these names; or the file has no such header and
 /// [`columns`](Self::columns) says them. A record that has another number of fields than there are columns is malformed; so is one in which a quote
 /// is opened and not closed before the end of the file. What is read behind such a quote, or behind a record that is too long, begins
 /// with the next line.
+///
+/// *Values.* A number is read where the record has one. For a value of any type (`serde_json::Value`, fields of an untagged enum or a
+/// flattened struct) a field is a number or a truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
+/// and `1.50` are texts. An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};
@@ -24,11 +33,18 @@ const ROOM: (usize, usize) = (1024, 32);
 /// let orders = FileSource::path("orders.csv.gz").csv::<Order>();
 /// let others = FileSource::path("export/*.txt")
 ///     .decode::<Order, _>(Csv::new().delimiter(b';').columns(["id", "customer", "cents"]));
+/// let mysql = FileSource::path("dump.csv")
+///     .decode::<Order, _>(Csv::new().quote(b'\'').escape(b'\\').comment(b'#'));
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Csv {
     delimiter: u8,
+    quote: Option<u8>,
+    escape: Option<u8>,
+    double_quote: bool,
+    comment: Option<u8>,
     columns: Option<Vec<String>>,
+    header: Option<Vec<String>>,
 }
 
 impl Default for Csv {
@@ -38,30 +54,112 @@ impl Default for Csv {
 }
 
 impl Csv {
-    /// Commas, and a header.
+    /// Commas, double quotes, and a header.
     #[must_use]
     pub const fn new() -> Self {
-        Self { delimiter: b',', columns: None }
+        Self {
+            delimiter: b',',
+            quote: Some(b'"'),
+            escape: None,
+            double_quote: true,
+            comment: None,
+            columns: None,
+            header: None,
+        }
     }
 
     /// What stands between fields.
     ///
     /// # Panics
-    /// If it is a quote or a line end.
+    /// If it is a line end, or has another meaning: quote, escape or comment.
     #[must_use]
     pub const fn delimiter(mut self, delimiter: u8) -> Self {
-        assert!(
-            !matches!(delimiter, b'"' | b'\n' | b'\r'),
-            "a delimiter that ends more than a field"
-        );
         self.delimiter = delimiter;
+        self.checked()
+    }
+
+    /// What stands around a field that holds delimiters, line ends or quotes; `"` unless it is said.
+    ///
+    /// # Panics
+    /// If it is a line end, or has another meaning: delimiter, escape or comment.
+    #[must_use]
+    pub const fn quote(mut self, quote: u8) -> Self {
+        self.quote = Some(quote);
+        self.checked()
+    }
+
+    /// There are no quotes: a quote is a letter as any other. A field that holds a delimiter or a line end cannot be written then.
+    #[must_use]
+    pub const fn no_quotes(mut self) -> Self {
+        self.quote = None;
         self
     }
 
-    /// There is no header: these are the columns. What is written gets no header.
+    /// Within quotes, the byte that follows this one stands for itself, such as `b'\\'`; none unless it is said. What is written has it before
+    /// itself, and before quotes if these are not doubled ([`double_quote`](Self::double_quote)).
+    ///
+    /// # Panics
+    /// If it is a line end, or has another meaning: delimiter, quote or comment.
+    #[must_use]
+    pub const fn escape(mut self, escape: u8) -> Self {
+        self.escape = Some(escape);
+        self.checked()
+    }
+
+    /// Whether two quotes within quotes stand for one; they do unless it is said.
+    #[must_use]
+    pub const fn double_quote(mut self, double: bool) -> Self {
+        self.double_quote = double;
+        self
+    }
+
+    /// Lines that begin with this are passed over, such as `b'#'`, also before the header; none unless it is said. What is written has no comments,
+    /// and quotes around a first field that begins so.
+    ///
+    /// # Panics
+    /// If it is a line end, or has another meaning: delimiter, quote or escape.
+    #[must_use]
+    pub const fn comment(mut self, comment: u8) -> Self {
+        self.comment = Some(comment);
+        self.checked()
+    }
+
+    /// There is no header: these are the columns. What is written gets no header, and the columns in this order.
     #[must_use]
     pub fn columns<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.columns = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The header of what is written: these columns, in this order, also where records have no names. Without it the header has the fields of the
+    /// first record. For records that have not all the same fields, as maps and flattened structs: a field that a record has not is empty. What is
+    /// read has its own header.
+    #[must_use]
+    pub fn header<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.header = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    const fn checked(self) -> Self {
+        let meanings = [Some(self.delimiter), self.quote, self.escape, self.comment];
+        let mut one = 0;
+        while one < meanings.len() {
+            assert!(
+                !matches!(meanings[one], Some(b'\n' | b'\r')),
+                "a delimiter, quote, escape or comment that ends a line"
+            );
+            let mut other = 0;
+            while other < one {
+                if let (Some(one), Some(other)) = (meanings[one], meanings[other]) {
+                    assert!(
+                        one != other,
+                        "a delimiter, quote, escape or comment with two meanings"
+                    );
+                }
+                other += 1;
+            }
+            one += 1;
+        }
         self
     }
 }
@@ -71,8 +169,29 @@ impl Csv {
         self.delimiter
     }
 
+    pub(in crate::connect) const fn quotes(&self) -> Option<u8> {
+        self.quote
+    }
+
+    pub(in crate::connect) const fn escapes(&self) -> Option<u8> {
+        self.escape
+    }
+
+    pub(in crate::connect) const fn doubles(&self) -> bool {
+        self.double_quote
+    }
+
+    pub(in crate::connect) const fn comments(&self) -> Option<u8> {
+        self.comment
+    }
+
     pub(in crate::connect) const fn has_header(&self) -> bool {
         self.columns.is_none()
+    }
+
+    /// The columns of what is written, if they are said.
+    pub(in crate::connect) fn written(&self) -> Option<&[String]> {
+        self.columns.as_deref().or(self.header.as_deref())
     }
 }
 
@@ -80,47 +199,104 @@ impl<T: DeserializeOwned + Send + 'static> Format<T> for Csv {
     type Decoder = CsvDecoder;
 
     fn decoder(&self) -> CsvDecoder {
-        let reader = csv_core::ReaderBuilder::new().delimiter(self.delimiter).build();
-        let columns = self.columns.as_ref().map(|names| ByteRecord::from(names.clone()));
+        let mut reader = csv_core::ReaderBuilder::new();
+        reader.delimiter(self.delimiter).escape(self.escape).double_quote(self.double_quote);
+        match self.quote {
+            Some(quote) => reader.quote(quote),
+            None => reader.quoting(false),
+        };
         let mut decoder = CsvDecoder {
-            reader,
+            reader: reader.build(),
+            comment: self.comment,
             text: vec![0; ROOM.0],
             ends: vec![0; ROOM.1],
             bytes: 0,
             fields: 0,
-            has_header: columns.is_none(),
-            columns,
-            record: ByteRecord::new(),
+            seen: Seen::Nothing,
+            has_header: self.columns.is_none(),
+            columns: self.columns.clone(),
         };
         decoder.begin();
         decoder
     }
 }
 
+/// What a decoder was shown of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Seen {
+    Nothing,
+    /// The beginning of a comment.
+    Comment,
+    /// An empty line, or a comment, to its end.
+    NoRecord,
+    /// The beginning of a record.
+    Some,
+    /// A record, up to a `\r` that a `\n` may follow.
+    Return,
+    /// A record.
+    All,
+}
+
 /// Decodes [`Csv`].
 #[derive(Debug)]
 pub struct CsvDecoder {
     reader: csv_core::Reader,
+    comment: Option<u8>,
     /// The fields of the record that is scanned, without quotes, and where each of them ends; and how much of that is used.
     text: Vec<u8>,
     ends: Vec<usize>,
     bytes: usize,
     fields: usize,
+    seen: Seen,
     has_header: bool,
-    columns: Option<ByteRecord>,
-    record: ByteRecord,
+    columns: Option<Vec<String>>,
 }
 
 impl CsvDecoder {
     fn begin(&mut self) {
         self.reader.reset();
-        (self.bytes, self.fields) = (0, 0);
+        (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
         // The reader takes a mark of byte order off what it is shown first, which may be any record here. An empty line is nothing.
         let (result, ..) = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
         debug_assert_eq!(result, ReadRecordResult::InputEmpty);
     }
 
+    /// Whether an empty line is a record.
+    fn is_narrow(&self) -> bool {
+        self.columns.as_ref().is_some_and(|columns| columns.len() == 1)
+    }
+
     fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
+        if matches!(self.seen, Seen::All | Seen::NoRecord) {
+            (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
+        }
+        match self.seen {
+            Seen::Return => {
+                self.seen = Seen::All;
+                return Some(usize::from(bytes.first() == Some(&b'\n')));
+            }
+            Seen::Nothing => {
+                let first = *bytes.first()?;
+                if matches!(first, b'\n' | b'\r') {
+                    self.seen = if self.is_narrow() { Seen::All } else { Seen::NoRecord };
+                    return match bytes.get(1) {
+                        Some(b'\n') if first == b'\r' => Some(2),
+                        None if first == b'\r' && self.is_narrow() => {
+                            self.seen = Seen::Return;
+                            None
+                        }
+                        _ => Some(1),
+                    };
+                }
+                self.seen = if Some(first) == self.comment { Seen::Comment } else { Seen::Some };
+            }
+            _ => {}
+        }
+        if self.seen == Seen::Comment {
+            let end = memchr(b'\n', bytes)?;
+            self.seen = Seen::NoRecord;
+            return Some(end + 1);
+        }
         let mut at = 0;
         // To be shown nothing means the end of the file to the reader.
         while at < bytes.len() {
@@ -130,7 +306,7 @@ impl CsvDecoder {
             self.bytes += written;
             self.fields += ended;
             match result {
-                ReadRecordResult::Record => return Some(at),
+                ReadRecordResult::Record => return self.end(bytes, at),
                 ReadRecordResult::OutputFull => self.text.resize(self.text.len() * 2, 0),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::InputEmpty | ReadRecordResult::End => {}
@@ -139,32 +315,19 @@ impl CsvDecoder {
         None
     }
 
-    /// Takes what was scanned into the record.
-    fn take(&mut self) {
-        self.record.clear();
-        let mut from = 0;
-        for &end in &self.ends[..self.fields] {
-            self.record.push_field(&self.text[from..end]);
-            from = end;
+    /// A record ends at this byte; if that is behind a `\r`, what follows may be of the same line end.
+    fn end(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        self.seen = Seen::All;
+        if at == 0 || bytes[at - 1] != b'\r' {
+            return Some(at);
         }
-        (self.bytes, self.fields) = (0, 0);
-    }
-
-    fn column(&self, field: Option<u64>) -> String {
-        let Some(field) = field else { return String::new() };
-        let name = self.columns.as_ref().and_then(|names| names.get(field as usize));
-        match name {
-            Some(name) => format!("column `{}`: ", String::from_utf8_lossy(name)),
-            None => format!("field {}: ", field + 1),
-        }
-    }
-
-    fn say(&self, error: &csv::Error) -> String {
-        match error.kind() {
-            ErrorKind::Deserialize { err, .. } => {
-                format!("{}{}", self.column(err.field()), err.kind())
+        match bytes.get(at) {
+            Some(b'\n') => Some(at + 1),
+            Some(_) => Some(at),
+            None => {
+                self.seen = Seen::Return;
+                None
             }
-            _ => error.to_string(),
         }
     }
 }
@@ -174,27 +337,31 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
         Self::scan(self, bytes)
     }
 
-    fn finish(&mut self, raw: &[u8]) -> Result<bool, String> {
-        if raw.iter().all(|byte| matches!(byte, b'\n' | b'\r')) {
-            return Ok(false);
-        }
-        match Self::scan(self, b"\n") {
-            Some(_) => Ok(true),
-            None => Err("a quote is opened and not closed".into()),
+    fn finish(&mut self, _: &[u8]) -> Result<bool, String> {
+        match self.seen {
+            Seen::Comment | Seen::Nothing | Seen::NoRecord => Ok(false),
+            Seen::Return | Seen::All => Ok(true),
+            Seen::Some => match Self::scan(self, b"\n") {
+                Some(_) => Ok(true),
+                None => Err("a quote is opened and not closed".into()),
+            },
         }
     }
 
     fn decode(&mut self, _: &[u8]) -> Result<Option<T>, String> {
-        self.take();
-        let (found, columns) =
-            (self.record.len(), self.columns.as_ref().map_or(0, ByteRecord::len));
-        if found != columns {
-            return Err(format!("{found} fields, where there are {columns} columns"));
+        if self.seen == Seen::NoRecord {
+            return Ok(None);
         }
-        match self.record.deserialize(self.columns.as_ref()) {
-            Ok(record) => Ok(Some(record)),
-            Err(error) => Err(self.say(&error)),
+        let columns = self.columns.as_deref().unwrap_or_default();
+        if self.fields == 0 && columns.len() == 1 {
+            // The line is empty: so is the value.
+            (self.bytes, self.fields, self.ends[0]) = (0, 1, 0);
         }
+        if self.fields != columns.len() {
+            let columns = columns.len();
+            return Err(format!("{} fields, where there are {columns} columns", self.fields));
+        }
+        fields::read(&self.text[..self.bytes], &self.ends[..self.fields], columns).map(Some)
     }
 
     fn reset(&mut self) {
@@ -205,18 +372,23 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
         self.has_header
     }
 
+    fn is_nothing(&self, _: &[u8]) -> bool {
+        self.seen == Seen::NoRecord
+    }
+
     fn header(&mut self, _: &[u8]) -> Result<(), String> {
-        self.take();
-        for (number, name) in self.record.iter().enumerate() {
-            if std::str::from_utf8(name).is_err() {
-                return Err(format!("the name of column {} is not UTF-8", number + 1));
-            }
-            if self.record.iter().take(number).any(|other| other == name) {
-                let name = String::from_utf8_lossy(name);
+        let (mut columns, mut names, mut from) = (Vec::new(), BTreeSet::new(), 0);
+        for &end in &self.ends[..self.fields] {
+            let Ok(name) = std::str::from_utf8(&self.text[from..end]) else {
+                return Err(format!("the name of column {} is not UTF-8", columns.len() + 1));
+            };
+            if !names.insert(name) {
                 return Err(format!("two columns are named `{name}`"));
             }
+            columns.push(name.to_owned());
+            from = end;
         }
-        self.columns = Some(self.record.clone());
+        self.columns = Some(columns);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use memchr::memchr;
 use serde::de::DeserializeOwned;
 
 use super::{Decoder, Format};
+use crate::connect::json;
 use crate::error::BoxError;
 
 /// Where the line ends: behind `\n`.
@@ -20,6 +21,10 @@ fn without_end(raw: &[u8]) -> &[u8] {
 }
 
 /// JSON lines: each line is a value. Empty lines are passed over.
+///
+/// *Values that JSON has not.* NaN and infinities are not written: the job fails with [`ConnectError::Unwritable`](crate::connect::ConnectError::Unwritable),
+/// which names the field. An integer of more than 64 bits is written as it is; where a record takes a value of any type
+/// (`serde_json::Value`) a line with one is malformed, as it would become a float of another value. `Some(None)` is written as `null`, which is read as `None`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct JsonLines;
 
@@ -57,7 +62,7 @@ impl<T: DeserializeOwned> Decoder<T> for JsonDecoder {
     }
 
     fn decode(&mut self, raw: &[u8]) -> Result<Option<T>, String> {
-        match serde_json::from_slice(raw) {
+        match json::read(raw) {
             Ok(record) => Ok(Some(record)),
             Err(_) if raw.trim_ascii().is_empty() => Ok(None),
             Err(error) => {

@@ -1,0 +1,426 @@
+//! Values as JSON: without those that JSON has not.
+
+use std::fmt::{self, Display};
+
+use memchr::memmem;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::ser::{self, Serializer};
+
+/// Why a record is no JSON, and where in it.
+#[derive(Debug)]
+pub(super) struct NotJson {
+    /// The way to the value, such as `rows[2].price`.
+    pub(super) field: Option<String>,
+    pub(super) why: String,
+}
+
+/// Appends a record as JSON.
+pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), NotJson> {
+    let from = out.len();
+    let written = serde_json::to_writer(&mut *out, record);
+    written.map_err(|error| NotJson { field: None, why: error.to_string() })?;
+    // A number that JSON has not is written as `null`: only where there is one it is worth to look.
+    if memmem::find(&out[from..], b"null").is_none() {
+        return Ok(());
+    }
+    let mut path = Vec::new();
+    match record.serialize(Look { path: &mut path, key: None }) {
+        Ok(()) => Ok(()),
+        Err(Found(why)) => {
+            let way: String = path.iter().map(Step::to_string).collect();
+            let field = way.strip_prefix('.').unwrap_or(&way).to_owned();
+            Err(NotJson { field: (!field.is_empty()).then_some(field), why })
+        }
+    }
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// If it is none; also if it has an integer that no 64 bits hold where the record takes any value: that would become a float of
+/// another value.
+pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
+    let record = serde_json::from_slice(raw)?;
+    for (from, to) in long_integers(raw) {
+        let with = |other: &str| [&raw[..from], other.as_bytes(), &raw[to..]].concat();
+        let takes = |other| serde_json::from_slice::<T>(&with(other)).is_ok();
+        // A place that takes a truth value for it takes anything. A number that no float can be is passed over unread alone.
+        if takes("true") && !takes("1e999") {
+            let number = String::from_utf8_lossy(&raw[from..to]);
+            return Err(serde::de::Error::custom(format_args!(
+                "the integer {number} has more than 64 bits, and as a value of any type it would become a float; give its field a type \
+                 (`u128`, `f64`), or write it as text"
+            )));
+        }
+    }
+    Ok(record)
+}
+
+/// Where in a JSON text integers are that neither `u64` nor `i64` holds.
+fn long_integers(raw: &[u8]) -> Vec<(usize, usize)> {
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(&byte) = raw.get(at) {
+        match byte {
+            b'"' => {
+                at += 1;
+                while let Some(&byte) = raw.get(at).filter(|&&byte| byte != b'"') {
+                    at += if byte == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+            }
+            b'-' | b'0'..=b'9' => {
+                let from = at;
+                while raw.get(at).is_some_and(|byte| {
+                    matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')
+                }) {
+                    at += 1;
+                }
+                // Nineteen digits at least.
+                if at - from > 18
+                    && let Ok(text) = std::str::from_utf8(&raw[from..at])
+                    && !text.contains(['.', 'e', 'E'])
+                    && text.parse::<u64>().is_err()
+                    && text.parse::<i64>().is_err()
+                {
+                    found.push((from, at));
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
+
+/// A step on the way to a value.
+enum Step {
+    Field(&'static str),
+    Key(String),
+    Item(usize),
+}
+
+impl Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => write!(f, ".{name}"),
+            Self::Key(name) => write!(f, ".{name}"),
+            Self::Item(number) => write!(f, "[{number}]"),
+        }
+    }
+}
+
+/// A value that JSON has not.
+#[derive(Debug)]
+struct Found(String);
+
+impl Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Found {}
+
+impl ser::Error for Found {
+    fn custom<T: Display>(why: T) -> Self {
+        Self(why.to_string())
+    }
+}
+
+/// Looks for a value that JSON has not, and stops there.
+struct Look<'a> {
+    path: &'a mut Vec<Step>,
+    /// What a text that is looked at is put into: it is a key.
+    key: Option<&'a mut String>,
+}
+
+impl Look<'_> {
+    fn step<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Result<(), Found> {
+        self.path.push(step);
+        value.serialize(Look { path: self.path, key: None })?;
+        self.path.pop();
+        Ok(())
+    }
+
+    fn float(self, value: f64) -> Result<(), Found> {
+        match value.is_finite() {
+            true => self.text(value),
+            false => Err(Found(format!(
+                "it is {value}, which JSON has no number for; filter such records out, make it an `Option`, or write it as text"
+            ))),
+        }
+    }
+
+    fn text(self, text: impl Display) -> Result<(), Found> {
+        if let Some(key) = self.key {
+            *key = text.to_string();
+        }
+        Ok(())
+    }
+}
+
+/// A list or a map that is looked into.
+struct Within<'a> {
+    look: Look<'a>,
+    items: usize,
+    key: String,
+}
+
+impl<'a> Look<'a> {
+    fn within(self, variant: Option<&'static str>) -> Result<Within<'a>, Found> {
+        self.path.extend(variant.map(Step::Field));
+        Ok(Within { look: self, items: 0, key: String::new() })
+    }
+}
+
+impl Within<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        self.items += 1;
+        self.look.step(Step::Item(self.items - 1), value)
+    }
+}
+
+/// A list or a map in a variant, whose name is a step too.
+struct Inside<'a>(Within<'a>);
+
+impl Inside<'_> {
+    fn leave(self) -> Result<(), Found> {
+        self.0.look.path.pop();
+        Ok(())
+    }
+}
+
+macro_rules! texts {
+    ($($name:ident: $type:ty,)*) => {
+        $(fn $name(self, value: $type) -> Result<(), Found> {
+            self.text(value)
+        })*
+    };
+}
+
+impl<'a> Serializer for Look<'a> {
+    type Ok = ();
+    type Error = Found;
+    type SerializeSeq = Within<'a>;
+    type SerializeTuple = Within<'a>;
+    type SerializeTupleStruct = Within<'a>;
+    type SerializeTupleVariant = Inside<'a>;
+    type SerializeMap = Within<'a>;
+    type SerializeStruct = Within<'a>;
+    type SerializeStructVariant = Inside<'a>;
+
+    texts! {
+        serialize_bool: bool,
+        serialize_i8: i8,
+        serialize_i16: i16,
+        serialize_i32: i32,
+        serialize_i64: i64,
+        serialize_i128: i128,
+        serialize_u8: u8,
+        serialize_u16: u16,
+        serialize_u32: u32,
+        serialize_u64: u64,
+        serialize_u128: u128,
+        serialize_char: char,
+        serialize_str: &str,
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), Found> {
+        self.float(value.into())
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), Found> {
+        self.float(value)
+    }
+
+    fn serialize_bytes(self, _: &[u8]) -> Result<(), Found> {
+        Ok(())
+    }
+
+    fn serialize_none(self) -> Result<(), Found> {
+        Ok(())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Found> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Found> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Found> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), Found> {
+        self.text(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Found> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        mut self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Found> {
+        self.step(Step::Field(variant), value)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Within<'a>, Found> {
+        self.within(None)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Within<'a>, Found> {
+        self.within(None)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Found> {
+        self.within(None)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Inside<'a>, Found> {
+        self.within(Some(variant)).map(Inside)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Within<'a>, Found> {
+        self.within(None)
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Found> {
+        self.within(None)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Inside<'a>, Found> {
+        self.within(Some(variant)).map(Inside)
+    }
+}
+
+impl ser::SerializeSeq for Within<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        self.item(value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeTuple for Within<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        self.item(value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeTupleStruct for Within<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        self.item(value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeTupleVariant for Inside<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        self.0.item(value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        self.leave()
+    }
+}
+
+impl ser::SerializeMap for Within<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Found> {
+        key.serialize(Look { path: self.look.path, key: Some(&mut self.key) })
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+        let key = std::mem::take(&mut self.key);
+        self.look.step(Step::Key(key), value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeStruct for Within<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Found> {
+        self.look.step(Step::Field(name), value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeStructVariant for Inside<'_> {
+    type Ok = ();
+    type Error = Found;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Found> {
+        self.0.look.step(Step::Field(name), value)
+    }
+
+    fn end(self) -> Result<(), Found> {
+        self.leave()
+    }
+}

@@ -120,6 +120,8 @@ mod engine;
 mod error;
 mod files;
 pub mod guide;
+#[cfg(any(feature = "dashboard", feature = "http"))]
+mod listener;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "dashboard")]

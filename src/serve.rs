@@ -3,54 +3,35 @@
 //!
 //! It is meant for one person at one machine. Whoever wants an answer needs the address that was printed, with its random token, asks the
 //! host that was bound and no other name (so that no page elsewhere can have a browser ask in its stead), and asks for a page that is
-//! there, by the method that it has. All else is refused before anything is computed. A connection is good for one request, has little
-//! time, and there are only so many: who keeps one open keeps nobody else out for long. One thread serves all of it; when the [`Server`] is
-//! dropped the thread has ended.
-//!
-//! Longer than 500 lines: a quarter is the tests of the guard, which are best read beside it.
+//! there, by the method that it has. All else is refused before anything is computed. A connection is good for one request; how many
+//! there are, how long each may take and who loses its place is the rule of the guarded listener below. One thread serves all of it; when the
+//! [`Server`] is dropped the thread has ended.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
 
 use crate::engine::failure::guarded;
-use crate::sync::{Arc, Mutex, lock, thread};
-
-/// How long a client has to say what it wants.
-pub const HEADER_TIME: Duration = Duration::from_secs(5);
-
-/// How long a connection lives in all.
-pub const CONNECTION_TIME: Duration = Duration::from_secs(15);
-
-/// The longest head of a request, in bytes.
-pub const MAX_HEAD: usize = 16 * 1024;
-
-/// How many headers a request may have.
-pub const MAX_HEADERS: usize = 64;
+use crate::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, is_host};
+use crate::sync::{Arc, Mutex, lock};
 
 /// The longest body of a request, in bytes.
-pub const MAX_BODY: usize = 256 * 1024;
+const MAX_BODY: usize = 256 * 1024;
 
-/// How many connections are served at once; more wait.
-pub const MAX_CONNECTIONS: usize = 128;
+/// How long a client may take to send one.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+const LIMITS: Limits =
+    Limits { connections: 128, request_time: Duration::from_secs(15), keep_alive: false };
 
 /// Between two calls of [`Site::tick`].
-pub const TICK: Duration = Duration::from_millis(500);
-
-/// How long to wait when no connection can be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(500);
 
 /// What a page is asked for with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,8 +113,7 @@ impl Listen {
 pub struct Server {
     address: SocketAddr,
     token: String,
-    stop: Arc<Notify>,
-    thread: Option<thread::JoinHandle<()>>,
+    _listener: Listener,
 }
 
 impl std::fmt::Debug for Server {
@@ -147,29 +127,21 @@ impl Server {
     /// Binds the address, and serves the site from a thread of its own with this name.
     ///
     /// # Errors
-    /// If the address cannot be bound, or the operating system gives no thread or no randomness.
+    /// If the address cannot be bound, a host is none, or the operating system gives no thread or no randomness.
     pub fn start(name: &str, listen: &Listen, site: impl Site) -> io::Result<Self> {
-        let socket = std::net::TcpListener::bind(listen.address)?;
-        socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        let token = token()?;
+        if let Some(host) = listen.hosts.iter().find(|it| it.is_empty() || !is_host(it.as_bytes()))
+        {
+            let why = format!("`{}` is no host with or without a port", host.escape_debug());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let bound = Bound::new(listen.address)?;
+        let (address, token) = (bound.address, token()?);
         let (hosts, open) = (hosts(address, &listen.hosts), listen.open.clone());
         let guard = Guard { hosts, token: token.clone(), open };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
         let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
-        let run = move || {
-            runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(socket) else { return };
-                tokio::spawn(tick(Arc::clone(&desk)));
-                tokio::spawn(accept(listener, desk));
-                stopped.notified().await;
-            });
-            // What is still connected is dropped with the runtime.
-        };
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
-        Ok(Self { address, token, stop, thread: Some(thread) })
+        let ticks = tick(Arc::clone(&desk));
+        let listener = Listener::start(name, bound, LIMITS, desk, ticks)?;
+        Ok(Self { address, token, _listener: listener })
     }
 
     /// The address that was bound.
@@ -182,16 +154,6 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A server that panicked has nothing left to end.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -226,26 +188,27 @@ struct Guard {
     open: Vec<&'static str>,
 }
 
-/// Why a request is refused.
-type Refusal = (StatusCode, &'static str);
+fn refuse<T>(status: StatusCode, why: &'static str) -> Result<T, Refusal> {
+    Err(Refusal::new(status, why))
+}
 
 impl Guard {
     /// The page that a request is for, once it has shown that it may ask.
     fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
         if uri.authority().is_some() || uri.scheme().is_some() {
-            return Err((StatusCode::BAD_REQUEST, "this is no proxy; ask for a path"));
+            return refuse(StatusCode::BAD_REQUEST, "this is no proxy; ask for a path");
         }
         let mut asked = headers.get_all(header::HOST).iter();
         let host = match (asked.next(), asked.next()) {
             (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
-            _ => return Err((StatusCode::BAD_REQUEST, "a request has one Host header")),
+            _ => return refuse(StatusCode::BAD_REQUEST, "a request has one Host header"),
         };
         // A page elsewhere whose name was made to point here cannot change what its browser says about it.
         if !self.hosts.contains(&host) {
-            return Err((
+            return refuse(
                 StatusCode::FORBIDDEN,
                 "this host is not served; open the address that was printed",
-            ));
+            );
         }
         let path = uri.path().strip_prefix('/').unwrap_or_default();
         if let Some(page) = self.open.iter().find(|&&page| page == path) {
@@ -254,10 +217,10 @@ impl Guard {
         let (token, page) = path.split_once('/').unwrap_or((path, "/"));
         // How long this takes does not tell how much of the token was right.
         if !bool::from(token.as_bytes().ct_eq(self.token.as_bytes())) {
-            return Err((
+            return refuse(
                 StatusCode::FORBIDDEN,
                 "the token is missing or wrong; open the address that was printed, all of it",
-            ));
+            );
         }
         Ok(page)
     }
@@ -270,12 +233,14 @@ impl Guard {
             self.hosts.iter().any(|known| known == host)
         };
         if !origin.is_none_or(ours) {
-            return Err((StatusCode::FORBIDDEN, "another site may not ask this"));
+            return refuse(StatusCode::FORBIDDEN, "another site may not ask this");
         }
         let media = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         match media.is_some_and(|media| media.starts_with(b"application/json")) {
             true => Ok(()),
-            false => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")),
+            false => {
+                refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+            }
         }
     }
 }
@@ -286,75 +251,62 @@ struct Desk<S> {
     site: Mutex<S>,
 }
 
-impl<S: Site> Desk<S> {
-    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match self.try_serve(request).await {
-            Ok(answer) => {
-                let status = if answer.good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-                respond(status, answer.media, answer.body)
-            }
-            Err((status, why)) => respond(status, "text/plain; charset=utf-8", format!("{why}\n")),
-        }
-    }
-
-    async fn try_serve(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+impl<S: Site> Answers for Desk<S> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        guest: &Guest,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
         let (head, body) = request.into_parts();
         let page = self.guard.admit(&head.uri, &head.headers)?;
         // A page is found by its exact name or not at all: there are no files, no folders and nothing to decode.
         let verb = lock(&self.site).verb(page);
-        let verb = verb.ok_or((StatusCode::NOT_FOUND, "there is no such page"))?;
-        let body = match (verb, head.method) {
-            (Verb::Get, Method::GET) => Bytes::new(),
+        let missing = || Refusal::new(StatusCode::NOT_FOUND, "there is no such page");
+        let body = match (verb.ok_or_else(missing)?, head.method) {
+            (Verb::Get, Method::GET) => Vec::new(),
             (Verb::Post, Method::POST) => {
                 self.guard.may_post(&head.headers)?;
-                let body = Limited::new(body, MAX_BODY).collect().await;
-                let whole =
-                    body.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-                        true => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
-                        false => (StatusCode::BAD_REQUEST, "the body ended before its end"),
-                    })?;
-                whole.to_bytes()
+                if head.headers.contains_key(header::CONTENT_ENCODING) {
+                    let why = "the body must not be encoded";
+                    let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+                    return Err(refusal.with(header::ACCEPT_ENCODING, "identity"));
+                }
+                guest.body(body, MAX_BODY, BODY_TIME).await?
             }
-            (Verb::Get, _) => {
-                return Err((
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "this page can only be read, with GET",
-                ));
-            }
-            (Verb::Post, _) => {
-                return Err((StatusCode::METHOD_NOT_ALLOWED, "this page is asked with POST"));
-            }
+            (Verb::Get, _) => return Err(Refusal::method("GET")),
+            (Verb::Post, _) => return Err(Refusal::method("POST")),
         };
         let answered = guarded(|| Ok(lock(&self.site).answer(page, &body)));
-        answered.map_err(|error| {
+        let answer = answered.map_err(|error| {
             tracing::error!(target: "snapline::serve", %error, page, "a page could not be made");
-            (StatusCode::INTERNAL_SERVER_ERROR, "this page could not be made; see the log")
-        })
+            let why = "this page could not be made; see the log";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+        })?;
+        let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+        *response.status_mut() = if answer.good { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        let media = HeaderValue::from_static(answer.media);
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        Ok(response)
     }
-}
 
-fn respond(status: StatusCode, media: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    // Nothing is loaded from anywhere else, nothing is framed, kept, or told to other sites: not even the address, which holds the token.
-    for (name, value) in [
-        (header::CONTENT_TYPE, media),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
+    fn dress(&self, headers: &mut HeaderMap) {
+        // Nothing is loaded from anywhere else, nothing is framed, kept, or told to other sites: not even the address, which holds the token.
+        for (name, value) in [
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:; \
+                 base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+            (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
     }
-    response
 }
 
 async fn tick<S: Site>(desk: Arc<Desk<S>>) {
@@ -368,41 +320,6 @@ async fn tick<S: Site>(desk: Arc<Desk<S>>) {
         }
         tokio::time::sleep(TICK).await;
     }
-}
-
-async fn accept<S: Site>(listener: TcpListener, desk: Arc<Desk<S>>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
-                tokio::spawn(async move {
-                    // A client that goes away, or takes too long, is its own business.
-                    let _ = tokio::time::timeout(CONNECTION_TIME, connection(stream, desk)).await;
-                    drop(place);
-                });
-            }
-            // The process has no file left for it, or it went away while it waited.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-async fn connection<S: Site>(stream: TcpStream, desk: Arc<Desk<S>>) -> hyper::Result<()> {
-    let service = service_fn(|request| {
-        let desk = &desk;
-        async move { Ok::<_, Infallible>(desk.serve(request).await) }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
 }
 
 #[cfg(test)]
@@ -428,7 +345,7 @@ mod tests {
         guard()
             .admit(&uri, &headers(host))
             .map(str::to_owned)
-            .map_err(|(status, _)| status.as_u16())
+            .map_err(|refusal| refusal.status.as_u16())
     }
 
     #[test]
@@ -483,8 +400,9 @@ mod tests {
     #[test]
     fn another_site_cannot_post() {
         let (guard, mut headers) = (guard(), HeaderMap::new());
-        let status =
-            |headers: &HeaderMap| guard.may_post(headers).map_err(|(status, _)| status.as_u16());
+        let status = |headers: &HeaderMap| {
+            guard.may_post(headers).map_err(|refusal| refusal.status.as_u16())
+        };
         assert_eq!(status(&headers), Err(415));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         assert_eq!(status(&headers), Err(415));

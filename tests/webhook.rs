@@ -1,4 +1,6 @@
 //! The sink that sends to an HTTP server, against one that fails, is slow, and goes away when it has done what it was asked for.
+//!
+//! Longer than 500 lines: one receiver with all its moods, and what a sink makes of each.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -6,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use snapline::connect::{
     Generator, MemorySource, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink, WebhookError,
@@ -24,6 +26,8 @@ enum Mood {
     Takes,
     /// Answers with this, and does nothing.
     Says(u16),
+    /// Answers with this and a `Retry-After` of so many seconds, and does nothing.
+    Later(u16, u64),
     /// Does it, and answers too late.
     TakesSlowly(u64),
     /// Does it, and goes away without an answer.
@@ -102,7 +106,7 @@ impl Receiver {
                 seen.headers = head.clone();
                 let mood = seen.moods.iter().find(|(at, _)| *at == number).map(|(_, mood)| *mood);
                 let mood = mood.unwrap_or(Mood::Takes);
-                if !matches!(mood, Mood::Says(_) | Mood::Goes) {
+                if !matches!(mood, Mood::Says(_) | Mood::Later(..) | Mood::Goes) {
                     match seen.keys.insert(key) {
                         true => seen.done.push(String::from_utf8(body).unwrap()),
                         false => seen.again += 1,
@@ -116,7 +120,7 @@ impl Receiver {
                     std::thread::sleep(Duration::from_millis(millis));
                     200
                 }
-                Mood::Says(status) => status,
+                Mood::Says(status) | Mood::Later(status, _) => status,
                 Mood::Takes | Mood::TakesAndTalks => 200,
                 Mood::TakesAndStops => {
                     let begun = b"HTTP/1.1 200 x\r\nContent-Length: 9\r\n\r\nwell";
@@ -129,8 +133,14 @@ impl Receiver {
                 (200, _) => "",
                 _ => "not like this",
             };
-            let answer =
-                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+            let later = match mood {
+                Mood::Later(_, seconds) => format!("Retry-After: {seconds}\r\n"),
+                _ => String::new(),
+            };
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\n{later}Content-Length: {}\r\n\r\n{said}",
+                said.len()
+            );
             stream.get_mut().write_all(answer.as_bytes()).ok()?;
         }
     }
@@ -262,6 +272,130 @@ fn what_cannot_be_sent_to_is_refused_at_once() {
     assert!(matches!(sink().header("a", "b\nc"), Err(WebhookError::BadHeader { .. })));
     let failed = run(9, sink().most_bytes(3), &[], config().restart(Restart::Never)).unwrap_err();
     assert!(failed.to_string().contains("more than 3 bytes were written"), "{failed}");
+}
+
+/// A user and a password are credentials, and no part of the host's name; and they are shown nowhere.
+#[test]
+fn credentials_of_the_address_are_sent_as_such_and_not_shown() {
+    let receiver = Receiver::start(&[(1, Mood::Says(403))]);
+    for (user, basic) in [
+        ("user:s3cret", "dXNlcjpzM2NyZXQ="),
+        ("user", "dXNlcjo="),
+        (":s3cret", "OnMzY3JldA=="),
+        ("a%40b:p%3A%2f%20w", "YUBiOnA6LyB3"),
+        ("%c3%a4:%c3%b6", "w6Q6w7Y="),
+    ] {
+        let url = format!("http://{user}@{}/hook?token=s3cret", receiver.address);
+        let sink: WebhookSink<u64> = WebhookSink::new(&url).unwrap();
+        assert!(!format!("{sink:?}").contains("s3cret"), "{sink:?}");
+        let context = OpenContext::new("job", "out", 0, 1, Attempt::first(Term::new(1)));
+        let (mut writer, mut committer) = sink.open(&context).unwrap();
+        assert!(!format!("{committer:?}").contains("s3cret"), "{committer:?}");
+        writer.write(&mut vec![1]).unwrap();
+        let name = txn(1, Attempt::first(Term::new(1)));
+        let committable = writer.close(name).unwrap();
+        assert!(!format!("{committable:?}").contains("s3cret"), "{committable:?}");
+        if let Err(error) = committer.commit(name, &committable) {
+            for told in [error.to_string(), format!("{error:?}")] {
+                assert!(!told.contains("s3cret") && told.contains("/hook"), "{told}");
+            }
+        }
+        let head = receiver.seen.lock().unwrap().headers.clone();
+        let lines: Vec<&str> = head.lines().collect();
+        assert!(lines.contains(&"POST /hook?token=s3cret HTTP/1.1"), "{head}");
+        assert!(lines.contains(&format!("host: {}", receiver.address).as_str()), "{head}");
+        assert!(lines.contains(&format!("authorization: Basic {basic}").as_str()), "{head}");
+    }
+    // Two of them are none.
+    let url = format!("http://user:s3cret@{}/", receiver.address);
+    let twice = WebhookSink::<u64>::new(&url).unwrap().header("Authorization", "Bearer other");
+    assert!(matches!(twice, Err(WebhookError::BadHeader { .. })), "{twice:?}");
+}
+
+#[test]
+fn what_would_be_sent_as_something_else_is_refused() {
+    for url in [
+        "http://u:s3cret@127.0.0.1/a b",
+        "http://u:s3cret@127.0.0.1/a\r\nX: y",
+        "http://u:s3cret@127.0.0.1/a#b",
+        "http://u:s3cret@127.0.0.1/\u{e4}",
+        "http://u:s3cret@127.0.0.1/?\u{e4}",
+        "http://u:s3cret@\u{e4}/",
+        "http://u:s3cret@127.0.0.1:0/",
+        "http://u:s3cret@127.0.0.1:/",
+        "http://u:s3cret@127.0.0.1:65536/",
+        "http://u:s3cret@127.0.0.1:x/",
+        "http://u:s3cret@/",
+        "https://u:s3cret@127.0.0.1/",
+        "http://u:s3c/ret@127.0.0.1/",
+        "http://u:s3c%0aret@127.0.0.1/",
+        "http://u:s3c%ffret@127.0.0.1/",
+        "http://@127.0.0.1/",
+        "http://:@127.0.0.1/",
+        "u:s3cret@127.0.0.1",
+    ] {
+        let error = WebhookSink::<u64>::new(url).unwrap_err();
+        assert!(matches!(error, WebhookError::BadUrl { .. }), "{url}: {error}");
+        for told in [error.to_string(), format!("{error:?}")] {
+            assert!(!told.contains("s3c") && !told.contains('\n'), "{url}: {told}");
+        }
+    }
+    let header = |name: &str, value: &str| {
+        let sink = WebhookSink::<u64>::new("http://127.0.0.1:1/").unwrap();
+        sink.header(name, value).err().map(|error| error.to_string())
+    };
+    for (name, value) in [
+        ("Content-Length", "1"),
+        ("content-length", "1"),
+        ("Transfer-Encoding", "chunked"),
+        ("Connection", "close"),
+        ("Keep-Alive", "x"),
+        ("Proxy-Connection", "x"),
+        ("TE", "trailers"),
+        ("Trailer", "x"),
+        ("Upgrade", "h2c"),
+        ("Expect", "100-continue"),
+        ("Content-Encoding", "gzip"),
+        ("Idempotency-Key", "mine"),
+        ("Host", ""),
+        ("Host", "a b"),
+        ("Host", "u@x"),
+        ("Host", "x/y"),
+        ("Authorization", ""),
+        ("Authorization", " "),
+        ("Authorization", "Bearer"),
+        ("Authorization", "Bearer "),
+        ("Authorization", "basic"),
+        ("X", "a\rb"),
+        ("X", "a\r\nContent-Length: 0"),
+        ("X", "a\u{0}b"),
+        ("X", "\u{e4}"),
+        ("X\r\nY", "a"),
+        ("X:", "a"),
+        ("", "a"),
+        ("\u{e4}", "a"),
+    ] {
+        let told = header(name, value).unwrap_or_else(|| panic!("{name:?}: {value:?}"));
+        assert!(!told.contains('\n') && !told.contains('\r'), "{told:?}");
+    }
+    let told = header("X-Key", "s3cret\n").unwrap();
+    assert!(!told.contains("s3cret"), "{told}");
+    assert_eq!(header("Content-Type", "application/cloudevents+json"), None);
+    let sink = WebhookSink::<u64>::new("http://127.0.0.1:1/").unwrap();
+    assert!(sink.header("X", "a").unwrap().header("x", "b").is_err(), "which of the two?");
+}
+
+/// Who asks for a pause has it.
+#[test]
+fn a_receiver_that_asks_for_a_pause_is_left_alone() {
+    for status in [429, 503] {
+        let receiver = Receiver::start(&[(1, Mood::Later(status, 2))]);
+        let begun = Instant::now();
+        assert_eq!(run(3, receiver.sink(), &[], config()).unwrap().ended, Ended::Finished);
+        assert!(begun.elapsed() >= Duration::from_secs(2), "it was asked again before");
+        assert_eq!(receiver.done(), numbers(3));
+        assert_eq!(receiver.seen.lock().unwrap().requests, 4, "{status}: it was asked meanwhile");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Lines that come from where nothing can be read again: standard input, and connections.
 //!
-//! Whoever reads them may block, so that is a thread of its own, with a queue of so many lines and bytes before it: a job that takes none makes the
-//! other side wait. The thread of a connection ends when its reader is dropped, within a tenth of a second. That of standard input cannot be
+//! Whoever reads them may block, so that is a thread of its own, with a queue of so many lines and bytes before it: a job that takes none makes
+//! the other side wait. The thread of a connection ends when its reader is dropped, within a tenth of a second. That of standard input cannot be
 //! woken: it is the process's, and is there until that ends.
 
 mod feed;
@@ -10,15 +10,18 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::TryRecvError;
 
-use self::feed::{begin, connect, feed, listen};
+use self::feed::{Hearer, Listening, begin, connect, feed, listen};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::error::BoxError;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, OnceLock, Ordering};
+use crate::sync::{Arc, AtomicBool, OnceLock, Ordering};
 
 /// Lines are not longer, unless it is allowed: 1 MiB.
 const LONGEST: usize = 1 << 20;
+
+/// A connection without a line for longer is closed, unless it is said otherwise.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a reader waits for lines before it looks again.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -29,24 +32,11 @@ const TOLD: u64 = 10;
 /// What a thread has to say.
 enum Said {
     /// A line, and how many bytes it was, with its end.
-    Line(String, u64, Waiting),
+    Line(String, u64),
     /// A line that is none: which, from 1, why, and how many bytes.
     Malformed(u64, String, u64),
     /// There is nothing more, for this reason.
     Failed(ConnectError),
-}
-
-/// Bytes of a line that waits in the queue. They are counted until it is dropped.
-#[derive(Debug)]
-struct Waiting {
-    of: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// What is done with lines.
@@ -116,14 +106,14 @@ impl Source for Stdin {
 
     fn open(&self, context: &OpenContext, position: Option<u64>) -> Result<LinesReader, BoxError> {
         /// The process's lines, for whoever reads them.
-        static LINES: OnceLock<Receiver<Said>> = OnceLock::new();
+        static LINES: OnceLock<Hearer> = OnceLock::new();
         let longest = self.rules.longest;
         let said = (context.index == 0).then(|| {
             let lines = LINES.get_or_init(|| {
                 begin("snapline-stdin", move |to| {
                     if let Err(error) = feed(&mut io::stdin().lock(), longest, to, &|| true) {
                         let failed = ConnectError::io("read", &PathBuf::from("stdin"))(error);
-                        let _ = to.send(Said::Failed(failed));
+                        to.fail(failed);
                     }
                 })
             });
@@ -140,8 +130,7 @@ impl Source for Stdin {
 /// Lines, without their ends, that come over TCP. The first subtask reads them, others nothing.
 ///
 /// What was read and not processed when a task fails is gone, and so is what was in the connection: with this source a job is at most once. The next attempt
-/// connects, or listens, anew. Up to 1,024 lines wait for the job, and of a connection those of 1 MiB; then
-/// whoever sends them waits.
+/// connects, or listens, anew. Up to 1,024 lines, of 16 MiB together, wait for the job; then whoever sends them waits.
 ///
 /// *A connection that ends* in order gives its last line, whether it has an end or not. To a source that has [connected](Self::connect) this is the end of
 /// the input; to one that [listens](Self::listen) it is nothing, it goes on listening and ends when the job is stopped. *One that breaks* fails the task of a source
@@ -149,8 +138,8 @@ impl Source for Stdin {
 #[derive(Clone, Debug)]
 pub struct TcpLines {
     address: String,
-    /// How many connections at a time; `None`: it connects.
-    listens: Option<usize>,
+    /// `None`: it connects.
+    listens: Option<Listening>,
     rules: Rules,
 }
 
@@ -165,17 +154,32 @@ impl TcpLines {
     /// neither encryption nor a question who it is: listen on loopback, where a tunnel such as `stunnel` connects on behalf of others, or where
     /// others cannot connect.
     pub fn listen(address: impl Into<String>) -> Self {
-        Self { address: address.into(), listens: Some(64), rules: Rules::default() }
+        Self {
+            address: address.into(),
+            listens: Some(Listening { connections: 64, idle: Some(IDLE) }),
+            rules: Rules::default(),
+        }
     }
 
-    /// How many connections there are at a time, where it listens. Further ones are closed at once, and it is told to `tracing`.
+    /// How many connections there are at a time, where it listens; 64 unless it is said. When there are as many, a further one takes the place of one
+    /// that has sent no line for ten seconds (or for one, if its address has more connections than that of the newcomer); of those, of the one
+    /// whose address has most. If there is none it is closed at once. Both are told to `tracing`.
     ///
     /// # Panics
     /// If there are none.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         assert!(connections > 0, "nobody could connect");
-        self.listens = self.listens.map(|_| connections);
+        self.listens = self.listens.map(|it| Listening { connections, ..it });
+        self
+    }
+
+    /// How long a connection may be without a whole line, where it listens; ten minutes unless it is said, `None` for ever. Then it is closed, and it
+    /// is told to `tracing`. While the job takes no lines, none is missed.
+    #[must_use]
+    pub fn idle_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        let idle = limit.into();
+        self.listens = self.listens.map(|it| Listening { idle, ..it });
         self
     }
 
@@ -212,12 +216,12 @@ impl Source for TcpLines {
         let listens = self.listens;
         let said = begin("snapline-tcp", move |to| {
             let went = match listens {
-                Some(connections) => listen(&address, connections, longest, to, &is_wanted),
+                Some(listening) => listen(&address, listening, longest, to, &is_wanted),
                 None => connect(&address, longest, to, &is_wanted),
             };
             if let Err((doing, error)) = went {
                 let place = PathBuf::from(format!("tcp {address}"));
-                let _ = to.send(Said::Failed(ConnectError::io(doing, &place)(error)));
+                to.fail(ConnectError::io(doing, &place)(error));
             }
         });
         Ok(LinesReader::new(from, Some(said), self.rules.skip, position, Some(wanted)))
@@ -243,7 +247,7 @@ impl Drop for Wanted {
 pub struct LinesReader {
     from: String,
     /// `None`: nothing is read here.
-    said: Option<Receiver<Said>>,
+    said: Option<Hearer>,
     skip: bool,
     read: u64,
     skipped: u64,
@@ -254,7 +258,7 @@ pub struct LinesReader {
 impl LinesReader {
     fn new(
         from: String,
-        said: Option<Receiver<Said>>,
+        said: Option<Hearer>,
         skip: bool,
         position: Option<u64>,
         wanted: Option<Wanted>,
@@ -275,9 +279,8 @@ impl SourceReader for LinesReader {
     ) -> Result<Progress, BoxError> {
         let Some(said) = &self.said else { return Ok(Progress::End) };
         for taken in 0..limit {
-            match said.try_recv() {
-                Ok(Said::Line(line, bytes, waiting)) => {
-                    drop(waiting);
+            match said.hear() {
+                Ok(Said::Line(line, bytes)) => {
                     self.read += 1;
                     self.bytes += bytes;
                     out.push(line);

@@ -6,35 +6,37 @@
 //!   commit   they are sent, one behind the other; behind a crash all of the transaction again, under the same keys
 //! ```
 
+mod address;
 mod error;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::header::{self, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 use tokio::net::TcpStream;
 
+use self::address::Receiver;
 pub use self::error::{RefusedRequest, WebhookError};
 use super::json::{self, NotJson};
 use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::error::{BoxError, Whole};
 use crate::sync::Arc;
 
-/// Of an answer's body so much is kept, for people.
-const EXCERPT: usize = 300;
-
 /// A longer body of an answer is not read to its end; the next request has a connection of its own.
 const LONGEST: usize = 1 << 20;
+
+/// A receiver that asks for a longer pause is asked again after this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// What is done with refused requests.
 type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync>;
@@ -48,7 +50,7 @@ type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + 
 /// | what the receiver does | what comes of it |
 /// |---|---|
 /// | answers with 2xx, whatever its body | the next request is sent |
-/// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known |
+/// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known; not before the time that a `Retry-After` says, or ten minutes if that is later |
 /// | answers with anything else | the task fails, and comes upon it again; [`Self::refused`] |
 ///
 /// A record with NaN or an infinity, for which JSON has no number, fails the task with [`WebhookError::Encode`], which names the field.
@@ -88,7 +90,7 @@ impl<T> Clone for WebhookSink<T> {
 impl<T> fmt::Debug for WebhookSink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the headers, which may hold secrets.
-        f.debug_struct("WebhookSink").field("url", &self.receiver.url).finish_non_exhaustive()
+        f.debug_struct("WebhookSink").field("url", &self.receiver.shown).finish_non_exhaustive()
     }
 }
 
@@ -105,34 +107,14 @@ fn plain(name: &str) -> String {
     plain
 }
 
-/// Where requests go, and with what.
-#[derive(Clone)]
-struct Receiver {
-    url: String,
-    /// Host and port, to connect to.
-    place: (String, u16),
-    host: HeaderValue,
-    path: String,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
 impl<T> WebhookSink<T> {
-    /// A sink that sends to this address: `http://host[:port]/path`.
+    /// A sink that sends to this address: `http://[user:password@]host[:port]/path`. A user and password are sent as `Authorization: Basic`.
+    /// They, and what is behind a `?`, are in no log, error or status; other secrets belong in a [header](Self::header).
     ///
     /// # Errors
-    /// If it is no such address.
+    /// If it is no such address, or one that would be sent as another: with a space, a fragment, or a character that is not ASCII.
     pub fn new(url: &str) -> Result<Self, WebhookError> {
-        let bad = |why: &str| WebhookError::BadUrl { url: url.into(), why: why.into() };
-        let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("only `http` is spoken"));
-        }
-        let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("its host"))?;
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let place = (name.to_owned(), authority.port_u16().unwrap_or(80));
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let receiver = Receiver { url: url.into(), place, host, path, headers: Vec::new() };
+        let receiver = Receiver::new(url)?;
         Ok(Self {
             receiver: Arc::new(receiver),
             delivery: Delivery::AtLeastOnce,
@@ -143,16 +125,15 @@ impl<T> WebhookSink<T> {
         })
     }
 
-    /// Sends this header with every request. It is told to nobody else.
+    /// Sends this header with every request. Its value is in no log, error or status. `Host` takes the place of the address's own, and
+    /// `Content-Type` that of `application/json`.
     ///
     /// # Errors
-    /// If it cannot be sent.
+    /// If it cannot be sent; if it is one by which a request is framed, such as `Content-Length`, `Transfer-Encoding` or `Connection`, or that
+    /// the sink sends itself; if it was given before; if it is an `Authorization` without credentials.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, WebhookError> {
-        let bad = || WebhookError::BadHeader { name: name.into() };
-        let value = HeaderValue::from_str(value).map_err(|_| bad())?;
-        let name: HeaderName = name.parse().map_err(|_| bad())?;
         let mut receiver = Receiver::clone(&self.receiver);
-        receiver.headers.push((name, value));
+        receiver.header(name, value)?;
         self.receiver = Arc::new(receiver);
         Ok(self)
     }
@@ -217,6 +198,7 @@ impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
             connection: None,
             trouble: None,
             sent: BTreeMap::new(),
+            not_before: None,
         };
         Ok((writer, committer))
     }
@@ -305,11 +287,15 @@ pub struct WebhookCommitter {
     trouble: Option<String>,
     /// How many requests of a transaction were answered for good.
     sent: BTreeMap<TxnId, usize>,
+    /// Until when the receiver wants to be left alone.
+    not_before: Option<Instant>,
 }
 
 impl fmt::Debug for WebhookCommitter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebhookCommitter").field("url", &self.receiver.url).finish_non_exhaustive()
+        f.debug_struct("WebhookCommitter")
+            .field("url", &self.receiver.shown)
+            .finish_non_exhaustive()
     }
 }
 
@@ -335,21 +321,28 @@ impl SinkCommitter for WebhookCommitter {
         committable: &WebhookCommittable,
     ) -> Result<CommitOutcome, BoxError> {
         let done = self.sent.get(&txn).copied().unwrap_or(0);
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return Ok(CommitOutcome::Retry);
+        }
         for (number, body) in committable.bodies.iter().enumerate().skip(done) {
             let key = format!("{}/{number}", committable.key);
             match self.send(&key, body) {
-                Ok((status, _)) if status.is_success() => {}
-                Ok((status, said)) if may_pass(status) => {
-                    tracing::warn!(url = %self.receiver.url, key, %status, said, "a request was not taken yet");
-                    self.trouble = Some(format!("{} answered {status}: {said}", self.receiver.url));
+                Ok(Answer { status, .. }) if status.is_success() => {}
+                Ok(Answer { status, said, pause }) if may_pass(status) => {
+                    self.not_before = pause.map(|pause| Instant::now() + pause);
+                    tracing::warn!(url = %self.receiver.shown, key, %status, said, ?pause, "a request was not taken yet");
+                    self.trouble =
+                        Some(format!("{} answered {status}: {said}", self.receiver.shown));
                     return Ok(CommitOutcome::Retry);
                 }
-                Ok((status, said)) => self.give_up(key, body, status.as_u16(), said)?,
+                Ok(Answer { status, said, .. }) => {
+                    self.give_up(key, body, status.as_u16(), said)?;
+                }
                 Err(error) => {
                     self.connection = None;
                     let error = Whole(&*error);
-                    tracing::warn!(url = %self.receiver.url, key, %error, "it is not known whether a request was taken");
-                    self.trouble = Some(format!("{}: {error}", self.receiver.url));
+                    tracing::warn!(url = %self.receiver.shown, key, %error, "it is not known whether a request was taken");
+                    self.trouble = Some(format!("{}: {error}", self.receiver.shown));
                     return Ok(CommitOutcome::Unknown);
                 }
             }
@@ -372,17 +365,42 @@ fn may_pass(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
+/// What a receiver says.
+struct Answer {
+    status: StatusCode,
+    /// The beginning of its body.
+    said: String,
+    /// How long it wants to be left alone.
+    pause: Option<Duration>,
+}
+
+/// How long a receiver wants to be left alone: so many seconds, or until a date, which is compared with its own.
+fn pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|it| it.to_str().ok()).map(str::trim);
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let asked = text(header::RETRY_AFTER)?;
+    let pause = match asked.bytes().all(|byte| byte.is_ascii_digit()) && !asked.is_empty() {
+        // What is no number any more is longer than any.
+        true => Duration::from_secs(asked.parse().unwrap_or(u64::MAX)),
+        false => {
+            let now = text(header::DATE).and_then(date).unwrap_or(now);
+            date(asked)?.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(pause.min(LONGEST_PAUSE)).filter(|pause| !pause.is_zero())
+}
+
 impl WebhookCommitter {
     fn give_up(&self, key: String, body: &str, status: u16, said: String) -> Result<(), BoxError> {
         let Some(rule) = &self.refused else {
-            let url = self.receiver.url.clone();
+            let url = self.receiver.shown.clone();
             return Err(WebhookError::Refused { url, key, status, said }.into());
         };
         rule(&RefusedRequest { key, body: body.into(), status, said })
     }
 
     /// Sends a request; `Err` if it is not known what became of it.
-    fn send(&mut self, key: &str, body: &str) -> Result<(StatusCode, String), BoxError> {
+    fn send(&mut self, key: &str, body: &str) -> Result<Answer, BoxError> {
         let Self { receiver, timeout, runtime, connection, .. } = self;
         let late = |_| BoxError::from(format!("no answer came within {timeout:?}"));
         runtime.block_on(async {
@@ -390,18 +408,19 @@ impl WebhookCommitter {
             let (sender, response) =
                 tokio::time::timeout(*timeout, exchange).await.map_err(late)??;
             let status = response.status();
+            let pause = pause(response.headers(), SystemTime::now());
             // The answer is known. Its body is for people; the connection can be used again if that has come whole.
             let body = Limited::new(response.into_body(), LONGEST).collect();
             let said = match tokio::time::timeout(*timeout, body).await {
                 Ok(Ok(body)) => {
                     *connection = Some(sender);
                     let body = body.to_bytes();
-                    String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim().to_owned()
+                    receiver.excerpt(&body)
                 }
                 Ok(Err(error)) => format!("(its body could not be read: {error})"),
                 Err(_) => "(its body did not end)".to_owned(),
             };
-            Ok((status, said))
+            Ok(Answer { status, said, pause })
         })
     }
 }
@@ -424,7 +443,7 @@ async fn exchange(
     };
     let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = receiver.path.parse()?;
+    *request.uri_mut() = receiver.target.clone();
     let headers = request.headers_mut();
     headers.insert(header::HOST, receiver.host.clone());
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -444,4 +463,41 @@ async fn connect(receiver: &Receiver) -> Result<SendRequest<Full<Bytes>>, BoxErr
     // It ends with the sender, or when the other side goes away.
     tokio::spawn(connection);
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_in_seconds_or_until_a_date_and_bounded() {
+        let now = httpdate::parse_http_date("Tue, 01 Dec 2026 12:00:00 GMT").expect("a date");
+        let asked = |text: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().expect("a value"));
+            date.map(|date| headers.insert(header::DATE, date.parse().expect("a value")));
+            pause(&headers, now).map(|pause| pause.as_secs())
+        };
+        for (text, seconds) in [
+            ("30", Some(30)),
+            (" 30 ", Some(30)),
+            ("0", None),
+            ("601", Some(600)),
+            ("99999999999999999999999999", Some(600)),
+            ("Tue, 01 Dec 2026 12:00:30 GMT", Some(30)),
+            ("Tuesday, 01-Dec-26 12:00:30 GMT", Some(30)),
+            ("Tue, 01 Dec 2026 11:59:00 GMT", None),
+            ("Sat, 01 Dec 2096 12:00:00 GMT", Some(600)),
+            ("", None),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            assert_eq!(asked(text, None), seconds, "{text:?}");
+        }
+        // Clocks differ: its own is what its date is of.
+        let later = Some("Tue, 01 Dec 2026 12:00:20 GMT");
+        assert_eq!(asked("Tue, 01 Dec 2026 12:00:30 GMT", later), Some(10));
+        assert_eq!(pause(&HeaderMap::new(), now), None);
+    }
 }

@@ -167,6 +167,32 @@ fn so_many_connections_are_read_at_a_time() {
     assert_eq!(read(&mut reader, 1).expect("reads"), ["d"]);
 }
 
+/// Who sends no line is closed, also in the middle of one; who sends lines is not.
+#[test]
+fn a_connection_without_lines_is_closed_when_its_time_is_over() {
+    use std::io::Read;
+    let address = free();
+    let limit = Duration::from_secs(3);
+    let mut reader = open(&TcpLines::listen(&address).idle_limit(limit), 0);
+    let (mut silent, mut drips, mut talks) = (reach(&address), reach(&address), reach(&address));
+    for stream in [&mut silent, &mut drips] {
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("can be said");
+    }
+    let is_over = |stream: &mut TcpStream| {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        !stream.read(&mut [0]).is_err_and(|error| matches!(error.kind(), TimedOut | WouldBlock))
+    };
+    let (begun, mut over) = (Instant::now(), [false; 2]);
+    while over != [true; 2] {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are still connected");
+        let _ = drips.write_all(b"x");
+        writeln!(talks, "line").expect("it is not closed");
+        assert_eq!(read(&mut reader, 1).expect("reads"), ["line"]);
+        over = [over[0] || is_over(&mut silent), over[1] || is_over(&mut drips)];
+        assert!(over == [false; 2] || begun.elapsed() >= limit / 2, "it is too early");
+    }
+}
+
 /// An address that somebody has for a moment more, as the attempt before does, is waited for.
 #[test]
 fn an_address_is_waited_for_a_while() {

@@ -1,4 +1,6 @@
 //! The status page of a running job: what it says, whom it refuses, and that the job does not mind.
+//!
+//! Longer than 500 lines: one page, asked in every way.
 
 #[path = "../../cli/tests/common/browser.rs"]
 #[allow(dead_code, reason = "others need more of it")]
@@ -280,7 +282,10 @@ fn others_are_refused() {
         refused(address, &request, 405);
     }
     let head = send(address, ask(&format!("HEAD /{token}/status"), &host).as_bytes());
-    assert_eq!(head.map(|answer| answer.status), Some(405));
+    let head = head.expect("an answer");
+    assert!(head.status == 405 && head.head.contains("\r\nallow: get"), "{head:?}");
+    let expects = format!("{host}Expect: a-miracle\r\n");
+    refused(address, &ask(&format!("GET /{token}/status"), &expects), 417);
 
     // Too much of anything.
     let large = format!("{host}X: {}\r\n", "x".repeat(64 * 1024));
@@ -408,6 +413,18 @@ fn a_port_that_is_taken_is_an_error_and_no_end() {
     let rig = rig();
     let taken = Dashboard::new().port(rig.dashboard.address().port());
     assert!(rig.handle.dashboard(taken).is_err());
+    rig.end();
+}
+
+/// An empty host, or one that is none, would be served to pages elsewhere or to no one.
+#[test]
+fn a_name_that_is_none_is_refused() {
+    let rig = rig();
+    for host in ["", " ", "a b", "user@status.example.org", "http://x", "x\r\ny"] {
+        let named = rig.handle.dashboard(Dashboard::new().host(host));
+        let error = named.expect_err(host).to_string();
+        assert!(error.contains("is no host"), "{error}");
+    }
     rig.end();
 }
 

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod client;
+mod hostile;
 #[cfg(unix)]
 mod kills;
 mod later;

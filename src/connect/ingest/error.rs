@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 /// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and what can be done.
 #[non_exhaustive]
 pub enum IngestError {
+    /// A setting cannot be.
+    Config {
+        /// Which, and why. A token is not shown.
+        why: String,
+    },
     /// The address cannot be bound.
     Bind {
         /// The address.
@@ -111,6 +116,7 @@ impl IngestError {
 impl fmt::Display for IngestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Config { why } => write!(f, "the ingest server cannot begin: {why}"),
             Self::Bind { address, source } => write!(
                 f,
                 "{address} cannot be listened on: {source}; choose another port, or 0 for any that is free"

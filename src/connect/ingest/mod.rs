@@ -21,11 +21,14 @@ use crate::error::BoxError;
 use crate::files::Disk;
 use crate::sync::{Arc, lock};
 
+/// No body is longer: as a frame of the log it must be one that can be read.
+const LONGEST_BODY: usize = 256 << 20;
+
 /// How long a reader waits until it looks again.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Where an [`HttpIngest`] listens, and how much it takes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IngestConfig {
     address: SocketAddr,
     path: String,
@@ -35,7 +38,20 @@ pub struct IngestConfig {
     segment_bytes: u64,
     most_keys: usize,
     most_connections: usize,
+    most_in_memory: usize,
     body_time: Duration,
+}
+
+impl fmt::Debug for IngestConfig {
+    /// Without the token: what is printed for debugging ends up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "(not shown)");
+        f.debug_struct("IngestConfig")
+            .field("address", &self.address)
+            .field("path", &self.path)
+            .field("token", &token)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for IngestConfig {
@@ -49,6 +65,7 @@ impl Default for IngestConfig {
             segment_bytes: 64 << 20,
             most_keys: 100_000,
             most_connections: 256,
+            most_in_memory: 64 << 20,
             body_time: Duration::from_secs(10),
         }
     }
@@ -68,19 +85,19 @@ impl IngestConfig {
         Self { address, ..self }
     }
 
-    /// The path that records are sent to; `/` unless it is said.
+    /// The path that records are sent to; `/` unless it is said. It is what a request has, byte for byte: what is not ASCII is percent-encoded.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    /// Takes records only from who sends `Authorization: Bearer` and this.
+    /// Takes records only from who sends `Authorization: Bearer` and this, which is not empty and has no space in it.
     #[must_use]
     pub fn bearer(self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// The longest body of a request, in bytes; 1 MiB unless it is said. A longer one gets 413.
+    /// The longest body of a request, in bytes, also of what gzip is decoded to; 1 MiB unless it is said, at most 256 MiB. A longer one gets 413.
     #[must_use]
     pub fn most_body(self, bytes: usize) -> Self {
         Self { most_body: bytes, ..self }
@@ -104,16 +121,62 @@ impl IngestConfig {
         Self { most_keys: keys, ..self }
     }
 
-    /// How many connections are served at once; 256 unless it is said. More wait.
+    /// How many connections are served at once; 256 unless it is said. When there are as many, a newcomer gets the place of one on which nothing
+    /// goes on, of the peer with the most; if there is none, it waits for up to a second and gets 503.
     #[must_use]
     pub fn most_connections(self, connections: usize) -> Self {
         Self { most_connections: connections, ..self }
+    }
+
+    /// How many bytes of bodies are in memory at once, from before they are read until they are in the log; 64 MiB unless it is said, and at least two
+    /// of the longest. Requests beyond wait for as long as a body may take, and then get 503.
+    #[must_use]
+    pub fn most_in_memory(self, bytes: usize) -> Self {
+        Self { most_in_memory: bytes, ..self }
     }
 
     /// How long a client may take to send a body; 10 s unless it is said. A slower one gets 408.
     #[must_use]
     pub fn body_time(self, time: Duration) -> Self {
         Self { body_time: time, ..self }
+    }
+
+    /// Refuses what no request could meet, or every one.
+    fn check(&self) -> Result<(), IngestError> {
+        let refuse = |why: String| Err(IngestError::Config { why });
+        let is_secret = |token: &String| {
+            !token.is_empty() && !token.contains(|it: char| it.is_whitespace() || it.is_control())
+        };
+        if !self.token.as_ref().is_none_or(is_secret) {
+            return refuse(
+                "the bearer token is empty, or has a space or an end of line in it; give one that a client can send".into(),
+            );
+        }
+        let path = &self.path;
+        let target = path.parse::<hyper::Uri>();
+        let is_path = path.bytes().all(|byte| byte.is_ascii_graphic())
+            && target.is_ok_and(|it| it.path() == path && it.authority().is_none())
+            && !path.starts_with("//")
+            && path
+                .split('%')
+                .skip(1)
+                .all(|it| it.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2);
+        if !is_path || !path.starts_with('/') {
+            return refuse(format!(
+                "`{}` is no path: it begins with one `/` and has neither `?` nor `#`; what is not ASCII is percent-encoded",
+                path.escape_debug()
+            ));
+        }
+        if self.most_body == 0 || self.most_body > LONGEST_BODY {
+            return refuse(format!(
+                "a body has 1 to {LONGEST_BODY} bytes, and not up to {} (`most_body`)",
+                self.most_body
+            ));
+        }
+        if self.body_time.is_zero() {
+            return refuse("a body takes some time (`body_time`)".into());
+        }
+        Ok(())
     }
 }
 
@@ -141,7 +204,10 @@ impl IngestConfig {
 /// | another body under a key that was used before | 422 |
 /// | a body that is not UTF-8, not JSON, or no record of the type | 400, with the line |
 /// | a body that is too long, or too slow | 413, 408 |
-/// | the log is as long as it may be, or the disk fails | 503, with `Retry-After` |
+/// | a body under `Content-Encoding: gzip` | as if it had come decoded; other encodings get 415, with `Accept-Encoding` |
+/// | another `charset` than `utf-8` or `us-ascii` | 415 |
+/// | HTTP/1.1 without one `Host` | 400 |
+/// | the log is as long as it may be, the disk fails, or more is sent at once than may be in memory | 503, with `Retry-After` |
 /// | it was finished ([`Self::finish`]) | 410 |
 /// | without the token; from a page of a browser (with `Origin`); another path, method, type | 401; 403; 404, 405, 415 |
 ///
@@ -168,7 +234,7 @@ impl HttpIngest<String> {
     /// Accepts lines of text into the log in `dir`, which is made if it is not there.
     ///
     /// # Errors
-    /// If the directory is in use or damaged, or the address cannot be bound.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
     pub fn lines(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
         let decode: Decode<String> = |bytes| {
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| error.to_string())
@@ -182,7 +248,7 @@ impl<T: DeserializeOwned + Send + 'static> HttpIngest<T> {
     /// refused before it is in the log; so is an integer of more than 64 bits where a record takes any value (`serde_json::Value`).
     ///
     /// # Errors
-    /// If the directory is in use or damaged, or the address cannot be bound.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
     pub fn json(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
         // What is in the log was accepted, by an earlier version too, and is read.
         let decode: Decode<T> =
@@ -199,6 +265,7 @@ impl<T: Send + 'static> HttpIngest<T> {
         decode: Decode<T>,
         check: Decode<T>,
     ) -> Result<Self, IngestError> {
+        config.check()?;
         let log = Log::open(Arc::new(Disk), &dir, config.segment_bytes, config.most_keys)?;
         let shelf = Arc::clone(log.shelf());
         let check = move |bytes: &[u8]| check(bytes).map(drop);

@@ -1,44 +1,48 @@
 //! The server: who may send what, and what they are told. One thread serves, another writes the log.
+//!
+//! What is in memory of bodies is bounded in bytes, from before the first byte of a body is read until its records are in the log. A body is
+//! divided into records when they are written: short lines are larger than their text, so few bodies are records at a time.
 
-use std::convert::Infallible;
-use std::io;
+use std::future;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use flate2::bufread::MultiGzDecoder;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use subtle::ConstantTimeEq;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::log::{Accepted, Batch, Log, Shelf};
 use super::{IngestConfig, IngestError};
 use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::engine::failure::guarded;
+use crate::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, fits, too_long};
 use crate::sync::{Arc, lock, thread};
-
-/// How long a client has to say what it wants, and how long a connection may be idle.
-const HEADER_TIME: Duration = Duration::from_secs(5);
-
-/// The longest head of a request, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
-
-/// How many headers a request may have.
-const MAX_HEADERS: usize = 64;
-
-/// How long to wait when no connection can be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a key may be.
 const LONGEST_KEY: usize = 255;
 
 /// What is made durable together is at most about this long, and of so many requests.
 const GROUP: (usize, usize) = (8 << 20, 1024);
+
+/// What a record takes in memory beside its bytes.
+const RECORD: usize = 64;
+
+/// How long the log may take for what is in memory.
+const LOG_TIME: Duration = Duration::from_secs(60);
+
+/// While memory is waited for, bodies that stand still are looked for this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A body that is shorter is looked through at once, between two others.
+const SHORT: usize = 64 << 10;
+
+/// Memory is counted in pieces of this many bytes.
+const PIECE: usize = 1 << 10;
 
 /// Says what is wrong with a record.
 type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
@@ -48,18 +52,29 @@ pub(super) struct Setup {
     pub(super) check: Check,
 }
 
+/// A request's records, as they came.
+struct Came {
+    key: Option<String>,
+    form: Form,
+    body: Vec<u8>,
+    /// How many there are.
+    records: usize,
+    /// Its part of what may be in memory.
+    _room: OwnedSemaphorePermit,
+}
+
 /// What the writer is to do.
 enum Order {
-    Append(Batch, oneshot::Sender<Result<Accepted, Arc<IngestError>>>),
+    Append(Came, oneshot::Sender<Result<Accepted, Arc<IngestError>>>),
     End(oneshot::Sender<Result<(), IngestError>>),
 }
 
 pub(super) struct Server {
     address: SocketAddr,
-    stop: Arc<Notify>,
     /// Ends the writer when it is gone, and the connections' own with it.
     orders: Option<crossbeam_channel::Sender<Order>>,
-    threads: Vec<thread::JoinHandle<()>>,
+    listener: Option<Listener>,
+    writer: Option<thread::JoinHandle<()>>,
     dir: std::path::PathBuf,
 }
 
@@ -67,40 +82,35 @@ impl Server {
     pub(super) fn start(log: Log, setup: Setup) -> Result<Self, IngestError> {
         let bind = setup.config.address;
         let failed = |source| IngestError::Bind { address: bind, source };
-        let socket = std::net::TcpListener::bind(bind).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(failed)?;
+        let bound = Bound::new(bind).map_err(failed)?;
+        let address = bound.address;
         let dir = log.shelf().dir.clone();
         let (orders, taken) = crossbeam_channel::unbounded();
-        let desk = Arc::new(Desk { setup, shelf: Arc::clone(log.shelf()), orders: orders.clone() });
-        let stop = Arc::new(Notify::new());
-        let stopped = Arc::clone(&stop);
-        let serve = move || {
-            runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(socket) else { return };
-                tokio::spawn(accept(listener, desk));
-                stopped.notified().await;
-            });
-            // What is still connected is dropped with the runtime.
+        let limits = Limits {
+            connections: setup.config.most_connections,
+            // For room in memory, for the body, and for the log.
+            request_time: setup.config.body_time.saturating_mul(2).saturating_add(LOG_TIME),
+            keep_alive: true,
         };
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name.to_owned()).spawn(run)
-        };
-        let mut server = Self { address, stop, orders: Some(orders), threads: Vec::new(), dir };
-        let failed = |source: io::Error| IngestError::Bind { address, source };
         let shelf = Arc::clone(log.shelf());
-        let write = Box::new(move || {
+        let memory = Memory::new(&setup.config);
+        let desk = Desk { setup, shelf, orders: orders.clone(), memory };
+        let writer = thread::Builder::new().name("snapline-ingest-log".to_owned());
+        let read = Arc::clone(log.shelf());
+        let write = move || {
             let written = guarded(|| {
                 write(log, &taken);
                 Ok(())
             });
             // Nothing is accepted any more: who reads must hear of it, or would wait for ever.
-            lock(&shelf.extent).broken = written.err().map(|what| what.to_string());
-        });
-        server.threads.push(spawn("snapline-ingest-log", write).map_err(failed)?);
-        server.threads.push(spawn("snapline-ingest", Box::new(serve)).map_err(failed)?);
+            lock(&read.extent).broken = written.err().map(|what| what.to_string());
+        };
+        let writer = writer.spawn(write).map_err(failed)?;
+        let mut server =
+            Self { address, orders: Some(orders), listener: None, writer: Some(writer), dir };
+        let beside = future::ready(());
+        let listener = Listener::start("snapline-ingest", bound, limits, Arc::new(desk), beside);
+        server.listener = Some(listener.map_err(failed)?);
         Ok(server)
     }
 
@@ -121,12 +131,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop.notify_one();
+        // The listener first: it holds the other end of the writer's orders.
+        self.listener = None;
         self.orders = None;
-        // The server first: it holds the other end of the writer's orders.
-        for thread in self.threads.drain(..).rev() {
+        if let Some(writer) = self.writer.take() {
             // One that panicked has nothing left to end.
-            let _ = thread.join();
+            let _ = writer.join();
         }
     }
 }
@@ -135,14 +145,15 @@ impl Drop for Server {
 fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
-        let (mut batches, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut end = None;
+        let (mut batches, mut answers, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bytes, mut end) = (0, None);
         let mut order = Some(order);
         while let Some(one) = order.take() {
             match one {
-                Order::Append(batch, answer) => {
-                    bytes += batch.records.iter().map(Vec::len).sum::<usize>();
-                    batches.push(batch);
+                Order::Append(came, answer) => {
+                    bytes += came.body.len() + came.records * RECORD;
+                    batches.push(came.batch());
+                    rooms.push(came._room);
                     answers.push(answer);
                 }
                 Order::End(answer) => {
@@ -156,6 +167,7 @@ fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
         }
         // Who does not want the answer any more has gone away.
         let appended = if batches.is_empty() { Ok(Vec::new()) } else { log.append(batches) };
+        drop(rooms);
         match appended {
             Ok(accepted) => answers.into_iter().zip(accepted).for_each(|(answer, accepted)| {
                 let _ = answer.send(Ok(accepted));
@@ -175,18 +187,64 @@ fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
     }
 }
 
+/// What may be in memory of bodies, all together.
+struct Memory {
+    pieces: Arc<Semaphore>,
+    all: u32,
+}
+
+impl Memory {
+    fn new(config: &IngestConfig) -> Self {
+        // One body has room, with what it is decoded to.
+        let all = pieces(config.most_in_memory.max(config.most_body.saturating_mul(2)));
+        Self { pieces: Arc::new(Semaphore::new(all as usize)), all }
+    }
+
+    /// Waits until so many bytes are free; others that hold some and do not go on are sent away.
+    async fn room(
+        &self,
+        bytes: usize,
+        time: Duration,
+        guest: &Guest,
+    ) -> Result<OwnedSemaphorePermit, Refusal> {
+        let free = Arc::clone(&self.pieces).acquire_many_owned(pieces(bytes).min(self.all));
+        let waited = tokio::time::timeout(time, async {
+            let mut free = std::pin::pin!(free);
+            loop {
+                match tokio::time::timeout(LOOK, free.as_mut()).await {
+                    Ok(room) => return room,
+                    Err(_) => guest.make_room(),
+                }
+            }
+        });
+        // The semaphore is never closed.
+        let busy = || {
+            let why = "too much is being sent at once; send it again later";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        };
+        waited.await.ok().and_then(Result::ok).ok_or_else(busy)
+    }
+}
+
+fn pieces(bytes: usize) -> u32 {
+    // As many as a semaphore has, and can be asked for.
+    let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
+    u32::try_from(bytes.div_ceil(PIECE).min(most)).unwrap_or(u32::MAX)
+}
+
 /// What all connections share.
 struct Desk {
     setup: Setup,
     shelf: Arc<Shelf>,
     orders: crossbeam_channel::Sender<Order>,
+    memory: Memory,
 }
 
-/// Why a request is refused.
-type Refusal = (StatusCode, String);
-
-fn refuse<T>(status: StatusCode, why: impl Into<String>) -> Result<T, Refusal> {
-    Err((status, why.into()))
+fn refuse<T>(
+    status: StatusCode,
+    why: impl Into<std::borrow::Cow<'static, str>>,
+) -> Result<T, Refusal> {
+    Err(Refusal::new(status, why))
 }
 
 /// How a body is divided.
@@ -198,83 +256,100 @@ enum Form {
     Whole,
 }
 
-impl Desk {
-    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (status, media, body) = match self.try_serve(request).await {
-            Ok((first, records)) => {
-                let body = format!("{{\"first\":{first},\"records\":{records}}}\n");
-                (StatusCode::OK, "application/json", body)
-            }
-            Err((status, why)) => (status, "text/plain; charset=utf-8", format!("{why}\n")),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::PAYLOAD_TOO_LARGE {
-            // The rest of the body is not waited for.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+impl Form {
+    /// The records of a body, with the numbers of their lines. A mark of byte order is none of the first.
+    fn records(self, body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+        let body = body.strip_prefix(MARK).unwrap_or(body);
+        let lines = self == Self::Lines;
+        let pieces = body.split(move |&byte| lines && byte == b'\n').zip(1..);
+        let pieces = pieces.map(|(piece, line)| (line, piece.strip_suffix(b"\r").unwrap_or(piece)));
+        pieces.filter(move |(_, piece)| !(lines && piece.is_empty()))
+    }
+}
+
+impl Came {
+    fn batch(&self) -> Batch {
+        let records = self.form.records(&self.body).map(|(_, record)| record.to_vec());
+        Batch { key: self.key.clone(), records: records.collect() }
+    }
+}
+
+impl Answers for Desk {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        guest: &Guest,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let (first, records) = self.accept(request, guest).await?;
+        let said = format!("{{\"first\":{first},\"records\":{records}}}\n");
+        let mut response = Response::new(Full::new(Bytes::from(said)));
+        let media = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media);
+        Ok(response)
     }
 
-    async fn try_serve(&self, request: Request<Incoming>) -> Result<(u64, u64), Refusal> {
+    fn dress(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+impl Desk {
+    async fn accept(
+        &self,
+        request: Request<Incoming>,
+        guest: &Guest,
+    ) -> Result<(u64, u64), Refusal> {
         let (head, body) = request.into_parts();
         let config = &self.setup.config;
         self.admit(&head.headers)?;
+        // Byte for byte: nothing in a path is decoded, and none is another's with a slash at the end.
         if head.uri.path() != config.path {
             return refuse(StatusCode::NOT_FOUND, format!("records are sent to {}", config.path));
         }
         if head.method != Method::POST {
-            return refuse(StatusCode::METHOD_NOT_ALLOWED, "records are sent with POST");
+            return Err(Refusal::method("POST"));
         }
-        let form = form(&head.headers)?;
+        let (form, ascii) = form(&head.headers)?;
+        let gzip = is_gzip(&head.headers)?;
         let key = key(&head.headers)?;
-        let too_long = || {
-            (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("a body has at most {} bytes", config.most_body),
-            )
-        };
-        if body.size_hint().lower() > config.most_body as u64 {
-            return Err(too_long());
-        }
+        let (said, most) = (fits(&body, config.most_body)?, config.most_body);
         if self.shelf.bytes() > config.most_bytes {
             return refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the log is as long as it may be; send it again later",
             );
         }
-        let body = Limited::new(body, config.most_body).collect();
-        let body = match tokio::time::timeout(config.body_time, body).await {
-            Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
-            Ok(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the body ended before its end"),
-            Ok(Ok(body)) => body.to_bytes(),
+        // What is not known is as much as it may be.
+        let known = body_is_known(&head.headers);
+        let bytes = if known { said } else { most } + if gzip { most } else { 0 };
+        let room = self.memory.room(bytes, config.body_time, guest).await?;
+        let body = guest.body(body, most, config.body_time).await?;
+        let check = Arc::clone(&self.setup.check);
+        let look = move || look(form, ascii, gzip, body, most, &check);
+        let (body, records) = match said < SHORT && known && !gzip {
+            true => look()?,
+            // Others are not to wait for it.
+            false => match tokio::task::spawn_blocking(look).await {
+                Ok(looked) => looked?,
+                Err(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
+            },
         };
-        let records = self.records(form, &body)?;
         let (answer, answered) = oneshot::channel();
-        let sent = self.orders.send(Order::Append(Batch { key, records }, answer));
-        let ending = || (StatusCode::SERVICE_UNAVAILABLE, "the server is ending".to_owned());
+        let came = Came { key, form, body, records, _room: room };
+        let sent = self.orders.send(Order::Append(came, answer));
+        let ending = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
         sent.map_err(|_| ending())?;
         match answered.await.map_err(|_| ending())? {
             Ok(Accepted::New { first, records } | Accepted::Again { first, records }) => {
                 Ok((first, records))
             }
-            Ok(Accepted::TooLong) => refuse(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the records are more than the log takes at once",
-            ),
             Ok(Accepted::OtherBody) => refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "something else was accepted under this idempotency key",
+            ),
+            Ok(Accepted::TooLong) => refuse(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the records are more than the log takes at once",
             ),
             Err(error) if matches!(*error, IngestError::Ended { .. }) => {
                 refuse(StatusCode::GONE, "nothing more is accepted")
@@ -292,55 +367,105 @@ impl Desk {
             return refuse(StatusCode::FORBIDDEN, "pages of browsers may not send records");
         }
         let Some(token) = &self.setup.config.token else { return Ok(()) };
-        let said = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-        let said = said.strip_prefix(b"Bearer ").unwrap_or_default();
-        // How long this takes does not tell how much of the token was right.
-        match bool::from(said.ct_eq(token.as_bytes())) {
-            true => Ok(()),
-            false => refuse(StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"),
-        }
-    }
-
-    /// The records of a body, if all of them are.
-    fn records(&self, form: Form, body: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
-        let mut records = Vec::new();
-        if is_utf16(body) {
-            return refuse(StatusCode::BAD_REQUEST, UTF_16);
-        }
-        // A mark of byte order is none of the first record.
-        let body = body.strip_prefix(MARK).unwrap_or(body);
-        let lines = match form {
-            Form::Whole => vec![body],
-            Form::Lines => body.split(|&byte| byte == b'\n').collect(),
+        let mut said = headers.get_all(header::AUTHORIZATION).iter();
+        let token = match (said.next().map(HeaderValue::as_bytes), said.next()) {
+            (Some(said), None) => said.split_at_checked(7).filter(|(scheme, said)| {
+                // How long this takes does not tell how much of the token was right.
+                scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(said.ct_eq(token.as_bytes()))
+            }),
+            _ => None,
         };
-        for (number, line) in lines.into_iter().enumerate() {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() && form == Form::Lines {
-                continue;
-            }
-            if let Err(why) = (self.setup.check)(line) {
-                let why = format!("line {}: {why}", number + 1);
-                return refuse(StatusCode::BAD_REQUEST, why);
-            }
-            records.push(line.to_vec());
-        }
-        match records.is_empty() {
-            true => refuse(StatusCode::BAD_REQUEST, "there is no record in the body"),
-            false => Ok(records),
+        match token {
+            Some(_) => Ok(()),
+            None => refuse(StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"),
         }
     }
 }
 
-fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
-    let media = headers.get(header::CONTENT_TYPE).map_or(&b"text/plain"[..], HeaderValue::as_bytes);
-    let media = media.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    match media.to_ascii_lowercase().as_slice() {
-        b"application/json" => Ok(Form::Whole),
-        b"text/plain" | b"application/x-ndjson" | b"application/jsonl" => Ok(Form::Lines),
-        _ => refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "a body is text/plain or application/x-ndjson, a record a line, or application/json, one record",
-        ),
+/// Decodes a body if it must be, and looks whether all its records are; how many there are.
+fn look(
+    form: Form,
+    ascii: bool,
+    gzip: bool,
+    body: Vec<u8>,
+    most: usize,
+    check: &Check,
+) -> Result<(Vec<u8>, usize), Refusal> {
+    let body = if gzip { decoded(&body, most)? } else { body };
+    if is_utf16(&body) {
+        return refuse(StatusCode::BAD_REQUEST, UTF_16);
+    }
+    if ascii && !body.is_ascii() {
+        return refuse(StatusCode::BAD_REQUEST, "the body says that it is US-ASCII, and is not");
+    }
+    let mut records = 0;
+    for (line, record) in form.records(&body) {
+        // The check is users' code: what serde makes of a record.
+        let checked = guarded(|| Ok(check(record))).unwrap_or_else(|error| Err(error.to_string()));
+        if let Err(why) = checked {
+            return refuse(StatusCode::BAD_REQUEST, format!("line {line}: {why}"));
+        }
+        records += 1;
+    }
+    match records {
+        0 => refuse(StatusCode::BAD_REQUEST, "there is no record in the body"),
+        _ => Ok((body, records)),
+    }
+}
+
+fn decoded(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
+    let mut decoded = Vec::new();
+    let mut decoder = MultiGzDecoder::new(body).take(most as u64 + 1);
+    match decoder.read_to_end(&mut decoded) {
+        Ok(bytes) if bytes > most => Err(too_long(most)),
+        Ok(_) => Ok(decoded),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("the body is not gzip: {error}")),
+    }
+}
+
+/// Whether it is said how long a body is.
+fn body_is_known(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether a body is compressed with gzip.
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let encoding = encodings.next().map(|it| it.as_bytes().to_ascii_lowercase());
+    match (encoding.as_deref(), encodings.next()) {
+        (None | Some(b"identity"), None) => Ok(false),
+        (Some(b"gzip" | b"x-gzip"), None) => Ok(true),
+        _ => {
+            let why = "a body is encoded with gzip, once, or not at all";
+            let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+            Err(refusal.with(header::ACCEPT_ENCODING, "gzip, identity"))
+        }
+    }
+}
+
+/// How a body is divided, and whether it says that it is US-ASCII.
+fn form(headers: &HeaderMap) -> Result<(Form, bool), Refusal> {
+    let unknown = "a body is text/plain or application/x-ndjson, a record a line, or application/json, one record";
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let media = types.next().map_or(&b"text/plain"[..], HeaderValue::as_bytes);
+    if types.next().is_some() {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body has one type");
+    }
+    let media = media.to_ascii_lowercase();
+    let mut parts = media.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let form = match parts.next().unwrap_or_default() {
+        b"application/json" => Form::Whole,
+        b"text/plain" | b"application/x-ndjson" | b"application/jsonl" => Form::Lines,
+        _ => return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, unknown),
+    };
+    let mut charsets = parts.filter_map(|part| part.strip_prefix(b"charset="));
+    let charset = charsets.next().unwrap_or(b"utf-8");
+    let charset =
+        charset.strip_prefix(b"\"").and_then(|it| it.strip_suffix(b"\"")).unwrap_or(charset);
+    match (charset, charsets.next()) {
+        (b"utf-8" | b"utf8", None) => Ok((form, false)),
+        (b"us-ascii" | b"ascii", None) => Ok((form, true)),
+        _ => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body is UTF-8 or US-ASCII"),
     }
 }
 
@@ -358,41 +483,4 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
             ),
         ),
     }
-}
-
-async fn accept(listener: TcpListener, desk: Arc<Desk>) {
-    let places = Arc::new(Semaphore::new(desk.setup.config.most_connections.max(1)));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
-                tokio::spawn(async move {
-                    // A client that goes away, or takes too long, is its own business.
-                    let _ = connection(stream, desk).await;
-                    drop(place);
-                });
-            }
-            // The process has no file left for it, or it went away while it waited.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, desk: Arc<Desk>) -> hyper::Result<()> {
-    // Answers are short, and a client waits for them.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| {
-        let desk = &desk;
-        async move { Ok::<_, Infallible>(desk.serve(request).await) }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Also between two requests of one connection.
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
 }

@@ -1,23 +1,23 @@
 //! The threads that read lines, and may block.
 
 use std::io::{self, BufRead, BufReader, ErrorKind};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::{Said, Waiting};
+use super::Said;
 use crate::connect::ConnectError;
 use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::engine::failure::guarded;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, nap, thread};
+use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, PoisonError, lock, nap, thread};
 
-/// So many lines wait to be read.
-const QUEUE: usize = 1024;
+/// So many lines wait to be read, and so many bytes of them; a line that is longer waits alone.
+const QUEUE: (usize, usize) = (1024, 16 << 20);
 
-/// Of a connection, lines of so many bytes wait to be read, and one more.
-const MOST_WAITING: usize = 1 << 20;
+/// Who has sent no line for this long loses its place to a newcomer; for the second, if its address has more places than the newcomer's.
+const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 
 /// How long a thread waits for bytes before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -25,12 +25,79 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long it is tried to take an address that is taken: by the attempt before, it may be.
 const ADDRESS: Duration = Duration::from_secs(2);
 
+/// How many bytes wait to be read.
+#[derive(Default, Debug)]
+struct Waiting {
+    bytes: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// Where lines come out.
+#[derive(Clone, Debug)]
+pub(super) struct Hearer {
+    said: Receiver<Said>,
+    waiting: Arc<Waiting>,
+}
+
+impl Hearer {
+    pub(super) fn hear(&self) -> Result<Said, TryRecvError> {
+        let said = self.said.try_recv()?;
+        if let Said::Line(line, _) = &said {
+            *lock(&self.waiting.bytes) -= line.len();
+            self.waiting.freed.notify_all();
+        }
+        Ok(said)
+    }
+}
+
+/// Where they are said.
+#[derive(Clone)]
+pub(super) struct Speaker {
+    to: Sender<Said>,
+    waiting: Arc<Waiting>,
+    /// Whose lines they are, where others want its place.
+    who: Option<Arc<Talker>>,
+}
+
+impl Speaker {
+    fn new() -> (Self, Hearer) {
+        let (to, said) = bounded(QUEUE.0);
+        let waiting = Arc::new(Waiting::default());
+        (Self { to, waiting: Arc::clone(&waiting), who: None }, Hearer { said, waiting })
+    }
+
+    /// Says something, when there is room; whether anybody wants more.
+    fn say(&self, said: Said, wanted: &dyn Fn() -> bool) -> bool {
+        self.who.iter().for_each(|who| who.now(true));
+        let went = self.wait(&said, wanted) && self.to.send(said).is_ok();
+        self.who.iter().for_each(|who| who.now(false));
+        went
+    }
+
+    /// Waits until there is room for it, which is taken then.
+    fn wait(&self, said: &Said, wanted: &dyn Fn() -> bool) -> bool {
+        let Said::Line(line, _) = said else { return true };
+        let mut bytes = lock(&self.waiting.bytes);
+        while *bytes > 0 && *bytes + line.len() > QUEUE.1 {
+            let waited = self.waiting.freed.wait_timeout(bytes, PATIENCE);
+            bytes = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if !wanted() {
+                return false;
+            }
+        }
+        *bytes += line.len();
+        true
+    }
+
+    pub(super) fn fail(&self, error: ConnectError) {
+        // If there is no queue any more, the failure is of no interest.
+        let _ = self.to.send(Said::Failed(error));
+    }
+}
+
 /// Begins a thread that says something, and is forgotten: what it says comes out of the queue, which ends with it.
-pub(super) fn begin(
-    name: &str,
-    run: impl FnOnce(&Sender<Said>) + Send + 'static,
-) -> Receiver<Said> {
-    let (to, said) = bounded(QUEUE);
+pub(super) fn begin(name: &str, run: impl FnOnce(&Speaker) + Send + 'static) -> Hearer {
+    let (to, said) = Speaker::new();
     let failed = to.clone();
     let place = PathBuf::from(name);
     let thread = thread::Builder::new().name(name.into());
@@ -40,14 +107,12 @@ pub(super) fn begin(
             run(&to);
             Ok(())
         }) {
-            let error = ConnectError::io("read in the thread", &place)(io::Error::other(what));
-            let _ = to.send(Said::Failed(error));
+            to.fail(ConnectError::io("read in the thread", &place)(io::Error::other(what)));
         }
     };
     if let Err(error) = thread.spawn(run) {
-        let error = ConnectError::io("begin a thread for", &PathBuf::from(name))(error);
         // The queue is empty.
-        let _ = failed.send(Said::Failed(error));
+        failed.fail(ConnectError::io("begin a thread for", &PathBuf::from(name))(error));
     }
     said
 }
@@ -56,11 +121,10 @@ pub(super) fn begin(
 pub(super) fn feed(
     from: &mut impl BufRead,
     longest: usize,
-    to: &Sender<Said>,
+    to: &Speaker,
     wanted: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     let (mut line, mut number, mut bytes) = (Vec::new(), 0, 0_usize);
-    let waiting = Arc::new(AtomicUsize::new(0));
     loop {
         let (taken, ended, over) = match from.fill_buf() {
             Ok([]) => (0, true, true),
@@ -109,14 +173,7 @@ pub(super) fn feed(
                 _ if bytes > longest => {
                     Said::Malformed(number, format!("it has more than {longest} bytes"), all)
                 }
-                Ok(line) => {
-                    while waiting.load(Ordering::Relaxed) > MOST_WAITING && wanted() {
-                        nap(PATIENCE / 100);
-                    }
-                    let bytes = line.capacity();
-                    waiting.fetch_add(bytes, Ordering::Relaxed);
-                    Said::Line(line, all, Waiting { of: Arc::clone(&waiting), bytes })
-                }
+                Ok(line) => Said::Line(line, all),
                 Err(error) => {
                     let byte = error.utf8_error().valid_up_to() + 1;
                     Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"), all)
@@ -124,7 +181,7 @@ pub(super) fn feed(
             };
             bytes = 0;
             // If there is no queue any more, nobody wants it.
-            if to.send(said).is_err() || over || !wanted() {
+            if !to.say(said, wanted) || over || !wanted() {
                 return Ok(());
             }
         }
@@ -137,32 +194,81 @@ type Refused = (&'static str, io::Error);
 pub(super) fn connect(
     address: &str,
     longest: usize,
-    to: &Sender<Said>,
+    to: &Speaker,
     wanted: &AtomicBool,
 ) -> Result<(), Refused> {
     let stream = TcpStream::connect(address).map_err(|error| ("connect to", error))?;
-    converse(stream, longest, to, wanted).map_err(|error| ("read from", error))
+    let wanted = || wanted.load(Ordering::Relaxed);
+    converse(stream, longest, to, &wanted).map_err(|error| ("read from", error))
 }
 
 /// Says the lines of a connection.
 fn converse(
     stream: TcpStream,
     longest: usize,
-    to: &Sender<Said>,
-    wanted: &AtomicBool,
+    to: &Speaker,
+    wanted: &dyn Fn() -> bool,
 ) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    feed(&mut BufReader::new(stream), longest, to, &|| wanted.load(Ordering::Relaxed))
+    feed(&mut BufReader::new(stream), longest, to, wanted)
+}
+
+/// What a listener allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listening {
+    pub(super) connections: usize,
+    /// How long a connection may be without a line.
+    pub(super) idle: Option<Duration>,
+}
+
+/// A connection that has a place.
+#[derive(Debug)]
+struct Talker {
+    peer: IpAddr,
+    /// When it said its last line, and whether that is still being said: then it is the job that it waits for.
+    last: Mutex<(Instant, bool)>,
+    /// Whether it has lost its place.
+    lost: AtomicBool,
+}
+
+impl Talker {
+    fn new(peer: IpAddr) -> Self {
+        Self { peer, last: Mutex::new((Instant::now(), false)), lost: AtomicBool::new(false) }
+    }
+
+    fn now(&self, saying: bool) {
+        *lock(&self.last) = (Instant::now(), saying);
+    }
+
+    fn idle(&self, now: Instant) -> Duration {
+        match *lock(&self.last) {
+            (_, true) => Duration::ZERO,
+            (last, false) => now.saturating_duration_since(last),
+        }
+    }
+}
+
+/// Whose place a newcomer gets.
+fn loser(talkers: &[Arc<Talker>], newcomer: IpAddr, now: Instant) -> Option<&Arc<Talker>> {
+    let places = |peer: IpAddr| talkers.iter().filter(|it| it.peer == peer).count();
+    let share = places(newcomer) + 1;
+    let ranked = talkers.iter().filter_map(|talker| {
+        let (many, idle) = (places(talker.peer), talker.idle(now));
+        let may = idle >= IDLE.0 || (many > share && idle >= IDLE.1);
+        may.then_some((many, idle, talker))
+    });
+    ranked.max_by_key(|(many, idle, _)| (*many, *idle)).map(|(_, _, talker)| talker)
 }
 
 pub(super) fn listen(
     address: &str,
-    connections: usize,
+    listening: Listening,
     longest: usize,
-    to: &Sender<Said>,
+    to: &Speaker,
     wanted: &Arc<AtomicBool>,
 ) -> Result<(), Refused> {
+    let Listening { connections, idle } = listening;
     let begun = Instant::now();
     let listener = loop {
         match TcpListener::bind(address) {
@@ -174,7 +280,8 @@ pub(super) fn listen(
         }
     };
     listener.set_nonblocking(true).map_err(|error| ("listen at", error))?;
-    let alive = Arc::new(AtomicUsize::new(0));
+    // Whose thread has ended is held by nobody else.
+    let mut talkers: Vec<Arc<Talker>> = Vec::new();
     while wanted.load(Ordering::Relaxed) {
         let (stream, peer) = match listener.accept() {
             Ok(connection) => connection,
@@ -189,22 +296,40 @@ pub(super) fn listen(
                 continue;
             }
         };
-        if alive.load(Ordering::Relaxed) >= connections {
-            tracing::warn!(address, %peer, connections, "a connection was closed: there are as many as may be");
-            continue;
-        }
-        alive.fetch_add(1, Ordering::Relaxed);
-        let (to, is_wanted, is_alive) = (to.clone(), Arc::clone(wanted), Arc::clone(&alive));
-        let run = move || {
-            let read = guarded(|| Ok(converse(stream, longest, &to, &is_wanted)?));
-            if let Err(error) = read {
-                tracing::warn!(%peer, %error, "a connection broke; what came of its last line is dropped");
+        talkers
+            .retain(|talker| Arc::strong_count(talker) > 1 && !talker.lost.load(Ordering::Relaxed));
+        if talkers.len() >= connections {
+            match loser(&talkers, peer.ip(), Instant::now()) {
+                Some(talker) => {
+                    tracing::warn!(address, loses = %talker.peer, %peer, connections, "an idle connection was closed for another");
+                    talker.lost.store(true, Ordering::Relaxed);
+                }
+                None => {
+                    tracing::warn!(address, %peer, connections, "a connection was closed: there are as many as may be");
+                    continue;
+                }
             }
-            is_alive.fetch_sub(1, Ordering::Relaxed);
+        }
+        let talker = Arc::new(Talker::new(peer.ip()));
+        talkers.push(Arc::clone(&talker));
+        let to = Speaker { who: Some(Arc::clone(&talker)), ..to.clone() };
+        let is_wanted = Arc::clone(wanted);
+        let run = move || {
+            let late = || idle.is_some_and(|idle| talker.idle(Instant::now()) > idle);
+            let lost = || talker.lost.load(Ordering::Relaxed) || late();
+            let wanted = || is_wanted.load(Ordering::Relaxed) && !lost();
+            match guarded(|| Ok(converse(stream, longest, &to, &wanted)?)) {
+                Ok(()) if late() => {
+                    tracing::warn!(%peer, "a connection was closed: no line came for too long");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(%peer, %error, "a connection broke; what came of its last line is dropped");
+                }
+            }
         };
         let thread = thread::Builder::new().name("snapline-tcp".into());
         if let Err(error) = thread.spawn(run) {
-            alive.fetch_sub(1, Ordering::Relaxed);
             tracing::warn!(address, %peer, %error, "a connection was closed: there is no thread to read it");
         }
     }
@@ -216,17 +341,17 @@ mod tests {
     use super::*;
 
     fn fed(bytes: &[u8], longest: usize) -> Vec<String> {
-        let (to, said) = bounded(100);
+        let (to, said) = Speaker::new();
         // One byte at a time is as good as all.
         let mut input = BufReader::with_capacity(1, bytes);
         feed(&mut input, longest, &to, &|| true).expect("nothing fails");
         drop(to);
         let text = |said| match said {
-            Said::Line(line, ..) => line,
+            Said::Line(line, _) => line,
             Said::Malformed(line, why, _) => format!("{line}: {why}"),
             Said::Failed(error) => panic!("{error}"),
         };
-        said.iter().map(text).collect()
+        said.said.iter().map(text).collect()
     }
 
     #[test]
@@ -252,39 +377,83 @@ mod tests {
     #[test]
     fn every_byte_is_of_a_line() {
         let input = b"a\r\n\nabcdefgh\n\xff\nend";
-        let (to, said) = bounded(100);
+        let (to, said) = Speaker::new();
         feed(&mut BufReader::with_capacity(2, &input[..]), 3, &to, &|| true)
             .expect("nothing fails");
         drop(to);
-        let bytes = said.iter().map(|said| match said {
-            Said::Line(_, bytes, _) | Said::Malformed(_, _, bytes) => bytes,
+        let bytes = said.said.iter().map(|said| match said {
+            Said::Line(_, bytes) | Said::Malformed(_, _, bytes) => bytes,
             Said::Failed(error) => panic!("{error}"),
         });
         assert_eq!(bytes.collect::<Vec<_>>(), [3, 1, 9, 2, 3]);
     }
 
     #[test]
-    fn long_lines_wait_until_there_is_room() {
-        let input = format!("{}\n", "x".repeat(1 << 20)).repeat(8);
-        let (to, said) = bounded(100);
-        let feeding = thread::spawn(move || feed(&mut input.as_bytes(), 1 << 20, &to, &|| true));
-        for _ in 0..8 {
-            let line = said.recv().expect("a line");
-            // Two are more than may wait, and this is one of them.
-            assert!(said.len() < 2, "{}", said.len());
-            drop(line);
-        }
-        feeding.join().expect("ends").expect("nothing fails");
-        assert!(said.recv().is_err());
+    fn who_is_not_wanted_any_more_stops() {
+        let (to, said) = Speaker::new();
+        drop(said);
+        feed(&mut &b"a\nb\n"[..], 9, &to, &|| true).expect("nothing fails");
+        let (to, said) = Speaker::new();
+        feed(&mut &b"a\nb\n"[..], 9, &to, &|| false).expect("nothing fails");
+        assert_eq!(said.said.len(), 1);
     }
 
     #[test]
-    fn who_is_not_wanted_any_more_stops() {
-        let (to, said) = bounded(1);
-        drop(said);
-        feed(&mut &b"a\nb\n"[..], 9, &to, &|| true).expect("nothing fails");
-        let (to, said) = bounded(9);
+    fn the_longest_line_that_can_be_said_is_no_overflow() {
+        assert_eq!(fed(b"abc\n", usize::MAX), ["abc"]);
+    }
+
+    /// Long lines wait in so many bytes, however few they are; one that is longer than all of that waits alone.
+    #[test]
+    fn what_waits_is_bounded_in_bytes() {
+        let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
+        let input = [line(QUEUE.1 * 2), line(QUEUE.1 / 2), line(QUEUE.1 / 2), line(1)].concat();
+        let (to, said) = Speaker::new();
+        let waits =
+            thread::spawn(move || feed(&mut BufReader::new(&input[..]), usize::MAX, &to, &|| true));
+        let mut lengths = Vec::new();
+        while lengths.len() < 4 {
+            assert!(*lock(&said.waiting.bytes) <= QUEUE.1 * 2, "two at a time");
+            assert!(lengths.is_empty() || *lock(&said.waiting.bytes) <= QUEUE.1);
+            match said.hear() {
+                Ok(Said::Line(line, _)) => lengths.push(line.len()),
+                _ => thread::yield_now(),
+            }
+        }
+        assert_eq!(lengths, [QUEUE.1 * 2, QUEUE.1 / 2, QUEUE.1 / 2, 1]);
+        waits.join().expect("no panic").expect("nothing fails");
+        assert_eq!(*lock(&said.waiting.bytes), 0);
+        // Who waits for room and is not wanted any more stops.
+        let (to, said) = Speaker::new();
+        *lock(&said.waiting.bytes) = QUEUE.1;
         feed(&mut &b"a\nb\n"[..], 9, &to, &|| false).expect("nothing fails");
-        assert_eq!(said.len(), 1);
+        assert_eq!(said.said.len(), 0);
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_place_of_who_has_most_and_says_least() {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let talkers = |idle: &[(u8, u64, bool)]| -> Vec<Arc<Talker>> {
+            let talker = |&(peer, seconds, saying): &(u8, u64, bool)| {
+                let talker = Talker::new(IpAddr::from([192, 0, 2, peer]));
+                *lock(&talker.last) = (now - Duration::from_secs(seconds), saying);
+                Arc::new(talker)
+            };
+            idle.iter().map(talker).collect()
+        };
+        let loses = |idle: &[(u8, u64, bool)], newcomer: u8| {
+            let talkers = talkers(idle);
+            let loses = loser(&talkers, IpAddr::from([192, 0, 2, newcomer]), now)?;
+            talkers.iter().position(|talker| Arc::ptr_eq(talker, loses))
+        };
+        assert_eq!(loses(&[(1, 0, false), (1, 5, false)], 1), None, "they talk");
+        assert_eq!(
+            loses(&[(1, 0, false), (1, 5, false)], 2),
+            Some(1),
+            "it has more than its share"
+        );
+        assert_eq!(loses(&[(1, 11, false), (2, 12, false), (1, 5, false)], 3), Some(0));
+        assert_eq!(loses(&[(1, 11, false), (2, 12, false)], 3), Some(1));
+        assert_eq!(loses(&[(1, 99, true), (1, 99, true)], 2), None, "the job keeps them waiting");
     }
 }

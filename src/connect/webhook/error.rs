@@ -7,7 +7,7 @@ use std::fmt;
 pub enum WebhookError {
     /// The address is none that can be sent to.
     BadUrl {
-        /// The address.
+        /// The address, without user, password and query.
         url: String,
         /// What is wrong with it.
         why: String,
@@ -16,10 +16,12 @@ pub enum WebhookError {
     BadHeader {
         /// Its name.
         name: String,
+        /// Why not. Its value is not shown.
+        why: &'static str,
     },
     /// The receiver refuses a request for good.
     Refused {
-        /// The receiver.
+        /// The receiver's address, without user, password and query.
         url: String,
         /// The request's idempotency key.
         key: String,
@@ -48,9 +50,12 @@ impl fmt::Display for WebhookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BadUrl { url, why } => {
-                write!(f, "`{url}` cannot be sent to: {why}; it is `http://host[:port]/path`")
+                write!(
+                    f,
+                    "`{url}` cannot be sent to: {why}; it is `http://[user:password@]host[:port]/path`"
+                )
             }
-            Self::BadHeader { name } => write!(f, "header `{name}` cannot be sent"),
+            Self::BadHeader { name, why } => write!(f, "header `{name}` cannot be sent: {why}"),
             Self::Refused { url, key, status, said } => write!(
                 f,
                 "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, so the request is neither lost nor \

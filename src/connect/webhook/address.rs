@@ -96,6 +96,13 @@ impl Receiver {
             receiver.header("authorization", &basic)?;
             receiver.keep(password);
         }
+        // A receiver that knows no such path says the path, and a token may be in its query.
+        let query = uri.query().unwrap_or_default();
+        let values = query.split('&').filter_map(|part| Some(part.split_once('=')?.1));
+        for secret in values.chain([query]) {
+            receiver.keep(secret.to_owned());
+            receiver.keep(percent_decode_str(secret).decode_utf8_lossy().into_owned());
+        }
         Ok(receiver)
     }
 

@@ -29,6 +29,7 @@ use self::address::Receiver;
 pub use self::error::{RefusedRequest, WebhookError};
 use super::json::{self, NotJson};
 use super::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use crate::engine::watch;
 use crate::error::{BoxError, Whole};
 use crate::sync::Arc;
 
@@ -347,6 +348,8 @@ impl SinkCommitter for WebhookCommitter {
                 }
             }
             self.sent.insert(txn, number + 1);
+            // Much to send is no standstill.
+            watch::beat();
         }
         // Commits go in order (SPEC 6.6): nobody asks about those before it any more, but perhaps about itself.
         let before = self.sent.contains_key(&txn) && done == committable.bodies.len();

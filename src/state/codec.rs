@@ -53,6 +53,29 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Re
     value.serialize(&mut Serializer::new(bytes, &mut Marks::default()))
 }
 
+/// Writes values one after the other that are read back later, and notes which of them must be (SPEC 14.9).
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    marks: Marks,
+}
+
+impl Writer {
+    /// Appends a value. Says whether its shape was not there before, or it nests so deep that it may be too much for its reader.
+    ///
+    /// # Errors
+    /// As [`write`].
+    pub(crate) fn write<T: Serialize>(
+        &mut self,
+        value: &T,
+        bytes: &mut Vec<u8>,
+    ) -> Result<bool, Error> {
+        let mut serializer = Serializer::new(bytes, &mut self.marks);
+        value.serialize(&mut serializer)?;
+        let (novel, depth) = serializer.shape();
+        Ok(novel || depth > check::DEEP)
+    }
+}
+
 /// Reads a value. What follows it is not looked at.
 ///
 /// # Errors

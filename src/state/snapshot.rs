@@ -152,9 +152,6 @@ fn encode<T: Serialize + 'static>(
     Ok(())
 }
 
-/// A single value up to this many bytes is read back always.
-const SMALL: usize = 1 << 16;
-
 struct Single {
     bytes: Vec<u8>,
     /// Reads them back as the type that they are read as.
@@ -176,7 +173,7 @@ impl Image for Single {
     ) -> Result<(), StateError> {
         let encode = |bytes: &mut Vec<u8>, check: &mut Check<'_>| {
             bytes.extend_from_slice(&self.bytes);
-            if check.is_due((self.bytes.len() <= SMALL, 0)) {
+            if check.is_due(true) {
                 (self.back)(&self.bytes)?;
             }
             Ok(())

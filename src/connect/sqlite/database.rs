@@ -82,6 +82,8 @@ pub(super) struct Piece {
     pub(super) records: u64,
     /// Each record behind its length, four bytes, the lowest first.
     pub(super) bytes: Vec<u8>,
+    /// Where records begin that are to be read back, for their shape.
+    pub(super) notable: Vec<usize>,
 }
 
 impl Database {
@@ -299,7 +301,11 @@ impl Within<'_> {
         let failed = self.failed("read what is staged");
         let mut query = self.txn.prepare_cached(sql).map_err(&failed)?;
         let row = |row: &rusqlite::Row<'_>| {
-            let piece = Piece { records: row.get::<_, i64>(0)? as u64, bytes: row.get(2)? };
+            let piece = Piece {
+                records: row.get::<_, i64>(0)? as u64,
+                bytes: row.get(2)?,
+                notable: Vec::new(),
+            };
             Ok((piece, row.get::<_, u32>(1)?))
         };
         let key = params![self.operator, subtask as i64, json(&txn), number as i64];

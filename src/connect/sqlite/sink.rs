@@ -26,6 +26,7 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use super::SqliteError;
 use super::database::{Database, PATIENCE, Piece, Within};
+use crate::engine::watch;
 use crate::error::BoxError;
 use crate::state::codec::{self, read_back};
 use crate::state::{Checks, StateError};
@@ -212,6 +213,7 @@ where
             place: database.place.clone(),
             newest,
             closed: Arc::clone(&closed),
+            codec: codec::Writer::default(),
             takes: PhantomData,
         };
         let committer = SqliteCommitter {
@@ -272,6 +274,7 @@ pub struct SqliteWriter<T> {
     /// The newest transaction with records that this subtask closed, or committed in an earlier life.
     newest: Option<TxnId>,
     closed: Closed,
+    codec: codec::Writer,
     takes: PhantomData<fn(T)>,
 }
 
@@ -288,8 +291,10 @@ impl<T: Serialize + Send + 'static> SinkWriter for SqliteWriter<T> {
             let piece = self.pieces.last_mut().expect("there is a piece");
             let begin = piece.bytes.len();
             piece.bytes.extend_from_slice(&[0; 4]);
-            codec::write(record, &mut piece.bytes)
-                .map_err(|error| SqliteError::Encode { why: error.to_string() })?;
+            let notable = self.codec.write(record, &mut piece.bytes);
+            if notable.map_err(|error| SqliteError::Encode { why: error.to_string() })? {
+                piece.notable.push(begin);
+            }
             let length = piece.bytes.len() - begin - 4;
             let too_much =
                 || SqliteError::TooMuch { operator: self.operator.clone(), limit: self.most_bytes };
@@ -365,15 +370,18 @@ impl<T, F> SqliteCommitter<T, F> {
 
 impl<T: Serialize + DeserializeOwned, F> SqliteCommitter<T, F> {
     /// Reads some of the records of a piece back, as the commit will (SPEC 14.9).
-    fn read_back(&mut self, mut rest: &[u8]) -> Result<(), StateError> {
+    fn read_back(&mut self, piece: &Piece) -> Result<(), StateError> {
         /// What a snapshot's errors would call a state.
         const STAGED: &str = "staged records";
         let operator = &self.database.context.operator;
         let mut check = self.checks.of(operator, STAGED);
+        let (mut rest, mut notable) = (piece.bytes.as_slice(), piece.notable.iter().peekable());
         while let Some((length, behind)) = rest.split_first_chunk() {
             // Invariant: the writer put the records' lengths before them.
             let (record, others) = behind.split_at(u32::from_le_bytes(*length) as usize);
-            if check.is_due((false, 0)) {
+            let begin = piece.bytes.len() - rest.len();
+            let is_notable = notable.next_if(|place| **place == begin).is_some();
+            if check.is_due(is_notable) {
                 read_back::<T>(record).map_err(|refused| refused.of(operator, STAGED))?;
             }
             rest = others;
@@ -519,6 +527,8 @@ fn apply_all<T: DeserializeOwned>(
             }
             savepoint("RELEASE snapline_record")?;
             applied += 1;
+            // Much to apply is no standstill.
+            watch::beat();
         }
     }
     Ok(applied)
@@ -586,7 +596,7 @@ where
         let place = self.database.path.display().to_string();
         // Kept until it is staged: a call that failed may be made again.
         let pieces = lock(&self.closed).get(&txn).cloned();
-        pieces.iter().flatten().try_for_each(|piece| self.read_back(&piece.bytes))?;
+        pieces.iter().flatten().try_for_each(|piece| self.read_back(piece))?;
         self.within("stage a transaction", |within| {
             let committed = within.newest(subtask)? >= Some(txn);
             match &pieces {

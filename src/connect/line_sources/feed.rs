@@ -152,6 +152,10 @@ pub(super) fn feed(
             Err(error) => return Err(error),
         };
         from.consume(taken);
+        // A line without an end keeps no place.
+        if !ended && !wanted() {
+            return Ok(());
+        }
         if over && bytes == 0 {
             return Ok(());
         }

@@ -320,14 +320,16 @@ impl Log {
         }
         let (files, path) = (&self.shelf.files, self.shelf.path(first));
         let failed = |doing| IngestError::io(doing, &path);
-        // One in which nothing was accepted: what is left of a write that failed, or of a life without a request.
-        match files.remove(&path) {
+        // One in which nothing was accepted may have the name: what is left of a write that failed, or of a life without a request. It is
+        // replaced by a whole one: it may be the only one that says which record is next, and what keys are known.
+        let new = path.with_extension("new");
+        match files.remove(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(failed("remove")(error));
             }
             _ => {}
         }
-        let mut out = files.create(&path).map_err(failed("make"))?;
+        let mut out = files.create(&new).map_err(failed("make"))?;
         self.mark = random().to_le_bytes();
         let mut bytes = [&MAGIC[..], &self.mark].concat();
         let sum = crc32fast::hash(&bytes);
@@ -339,6 +341,7 @@ impl Log {
             frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &self.keys.frame());
             out.write(&bytes[begin..]).and_then(|()| out.sync()).map_err(failed("write to"))?;
         }
+        files.rename(&new, &path).map_err(failed("name"))?;
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
         let length = bytes.len() as u64;
         let mut extent = lock(&self.shelf.extent);

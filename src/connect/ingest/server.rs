@@ -325,15 +325,17 @@ impl Desk {
         let room = self.memory.room(bytes, config.body_time, guest).await?;
         let body = guest.body(body, most, config.body_time).await?;
         let check = Arc::clone(&self.setup.check);
-        let look = move || look(form, ascii, gzip, body, most, &check);
-        let (body, records) = match said < SHORT && known && !gzip {
-            true => look()?,
+        // With its room: a client that goes away does not take the body out of memory.
+        let look = move || (look(form, ascii, gzip, body, most, &check), room);
+        let (looked, room) = match said < SHORT && known && !gzip {
+            true => look(),
             // Others are not to wait for it.
             false => match tokio::task::spawn_blocking(look).await {
-                Ok(looked) => looked?,
+                Ok(looked) => looked,
                 Err(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
             },
         };
+        let (body, records) = looked?;
         let (answer, answered) = oneshot::channel();
         let came = Came { key, form, body, records, _room: room };
         let sent = self.orders.send(Order::Append(came, answer));

@@ -228,7 +228,11 @@ impl Driver {
                 (Err(_), _) => {}
             }
             if Instant::now() >= look && self.end.is_none() {
-                self.end = self.hangs().map(Err);
+                match watch::stood_still(look, every) {
+                    // With the others: a process that was stopped, or in a machine that was.
+                    true => self.thaw(),
+                    false => self.end = self.hangs().map(Err),
+                }
                 look = Instant::now() + every;
             }
         }
@@ -247,6 +251,15 @@ impl Driver {
             let waiting_for = format!("code of `{}`, called by a worker", task.name);
             Some(JobError::Hung { waiting_for, time: since.elapsed() })
         })
+    }
+
+    /// Nothing of what takes long has had its time.
+    fn thaw(&mut self) {
+        self.hosting.lanes.thaw();
+        self.peer.thaw();
+        let gauges = self.running.iter().flat_map(|running| &running.gauges);
+        let steps = gauges.map(|task| task.steps()).collect();
+        self.stopped = self.stopped.take().map(|_| (Instant::now(), steps));
     }
 
     fn on_a_lane(&self, hung: Hung) -> JobError {

@@ -153,6 +153,11 @@ impl Lanes {
         self
     }
 
+    /// The process stood still: what lanes do is given its time again.
+    pub(crate) fn thaw(&self) {
+        self.lanes.iter().for_each(|lane| lane.watch.thaw());
+    }
+
     /// A lane that hangs.
     pub(crate) fn hung(&self) -> Option<Hung> {
         self.lanes.iter().find_map(|lane| lane.watch.hung(self.limit))

@@ -155,6 +155,11 @@ impl Peer {
         });
     }
 
+    /// The process stood still: the store is given its time again.
+    pub(crate) fn thaw(&self) {
+        self.lane.thaw();
+    }
+
     /// What hangs: the store. That what is being written is waited for is not its doing.
     pub(crate) fn hung(&self) -> Option<Hung> {
         self.lane.hung().filter(|hung| hung.doing != Work::Conclude.doing())

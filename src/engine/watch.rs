@@ -66,6 +66,13 @@ impl Watch {
         }
     }
 
+    /// The process stood still, stopped or in a machine that was: the time that the thread may take begins again.
+    pub(crate) fn thaw(&self) {
+        if let Doing::Busy(_, _, since) = &mut *lock(&self.0) {
+            *since = Instant::now();
+        }
+    }
+
     /// Waits until the thread has ended, which it does as soon as it has done what it is doing.
     ///
     /// # Errors
@@ -115,6 +122,11 @@ impl Watch {
 /// How often it is looked whether something has hung for as long as this.
 pub(crate) fn every(limit: Duration) -> Duration {
     (limit / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
+}
+
+/// Whether who looks this often stood still itself since it looked last: then the other threads did too, and nothing hangs for that.
+pub(crate) fn stood_still(last: Instant, every: Duration) -> bool {
+    last.elapsed() > every * 2 + Duration::from_secs(1)
 }
 
 /// Changes what this thread is doing, unless it was given up.
@@ -189,6 +201,24 @@ mod tests {
         go.send(()).expect("it waits");
         thread.join().expect("no panic");
         watch.gone(SOON).expect("it has ended all the same");
+    }
+
+    #[test]
+    fn a_process_that_stood_still_does_not_hang() {
+        let watch = Watch::default();
+        let theirs = watch.clone();
+        watch.over(|| {
+            begin("writing", None);
+            nap(SOON);
+            assert!(theirs.hung(Duration::ZERO).is_some_and(|hung| hung.time >= SOON));
+            let at = Instant::now();
+            theirs.thaw();
+            assert!(theirs.hung(Duration::ZERO).is_none_or(|hung| hung.time <= at.elapsed()));
+        });
+        let now = Instant::now();
+        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).expect("a clock");
+        assert!(stood_still(ago(4), Duration::from_secs(1)));
+        assert!(!stood_still(ago(2), Duration::from_secs(1)));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The coordinator's thread, and the one that watches it: whatever becomes of the first, the job comes to an end (SPEC 15.13).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::failure::guarded;
 use super::handle::{JobError, Outcome};
 use super::status::{JobPhase, StatusBoard};
-use super::watch::{Watch, every};
+use super::watch::{Watch, every, stood_still};
 use crate::sync::thread;
 
 /// What comes of a coordinator.
@@ -41,6 +41,7 @@ pub(crate) fn start(
     let watching = move || {
         let mut starting = Some(started);
         loop {
+            let looked = Instant::now();
             let ended = match said.recv_timeout(every(limit)) {
                 Ok(Said::Started) => {
                     tell(starting.take(), Ok(()));
@@ -49,6 +50,10 @@ pub(crate) fn start(
                 Ok(Said::Ended(ended)) => *ended,
                 Err(RecvTimeoutError::Disconnected) => {
                     Err(JobError::Panicked("ended without a word".to_owned()))
+                }
+                Err(RecvTimeoutError::Timeout) if stood_still(looked, every(limit)) => {
+                    watch.thaw();
+                    continue;
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let Some(hung) = watch.hung(limit) else { continue };

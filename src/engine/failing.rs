@@ -53,8 +53,17 @@ impl Driver {
     /// Says something on standard error, in a process whose user sees nothing else: one without a subscriber.
     pub(super) fn say(&self, what: fmt::Arguments<'_>) {
         if self.failing.aloud && !tracing::dispatcher::has_been_set() {
+            // On one line, and nothing that a terminal obeys: a cause may have pieces of records and names of files in it.
+            let text = format!("job `{}`: {what}", self.job());
+            let plain = text.chars().fold(String::new(), |mut plain, c| {
+                match c.is_control() {
+                    true => plain.extend(c.escape_default()),
+                    false => plain.push(c),
+                }
+                plain
+            });
             // Nothing can be done about a standard error that is closed.
-            let _ = writeln!(std::io::stderr(), "snapline: job `{}`: {what}", self.job());
+            let _ = writeln!(std::io::stderr(), "snapline: {plain}");
         }
     }
 

@@ -12,8 +12,8 @@ use super::format::{FORMAT, Header, Line, VERSION, What};
 /// A line is never longer: an inventory of a thousand checkpoints of 256 subtasks fits.
 const LONGEST: usize = 64 << 20;
 
-/// A file is never longer: some lines a checkpoint and task come to that in years.
-const LONGEST_FILE: u64 = 1 << 30;
+/// A longer file is not read: it is kept in memory. A job of many tasks that checkpoints every second records as much in days.
+const LONGEST_FILE: u64 = 16 << 30;
 
 /// Numbers that a configuration has in its header are not beyond this: so no sum of ids is beyond what a number holds.
 const LARGEST: u64 = 1 << 48;
@@ -83,7 +83,7 @@ pub enum Wrong {
     NoTraces,
     /// It is not UTF-8.
     NotText,
-    /// The file is longer than 1 GiB.
+    /// The file is longer than 16 GiB.
     FileTooLong,
     /// It is longer than any line that is written; holds its length in bytes.
     TooLong(usize),
@@ -128,7 +128,7 @@ impl fmt::Display for ReadError {
             Wrong::NotText => f.write_str(": it is not UTF-8"),
             Wrong::FileTooLong => write!(
                 f,
-                ": it is longer than {LONGEST_FILE} bytes; no run trace that is written is: is it one?"
+                ": it is longer than {LONGEST_FILE} bytes, and is kept in memory to be replayed; if it is a run trace, begin a new one by starting the job again"
             ),
             Wrong::TooLong(length) => {
                 write!(

@@ -148,11 +148,11 @@ fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// How long a colour at the beginning of a text is: `ESC [`, numbers with semicolons, `m`.
+/// How long a colour at the beginning of a text is. Others than our own could hide what follows.
 fn colour(text: &str) -> Option<usize> {
-    let numbers = text.strip_prefix("\x1b[")?;
-    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    numbers[end..].starts_with('m').then_some("\x1b[".len() + end + 1)
+    let own = ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[35m", "\x1b[36m"];
+    let bold = ["\x1b[1;31m", "\x1b[1;35m", "\x1b[1;36m"];
+    own.iter().chain(&bold).find(|code| text.starts_with(**code)).map(|code| code.len())
 }
 
 /// See [`Terminal::line`].
@@ -245,8 +245,9 @@ mod tests {
 
     #[test]
     fn a_terminal_obeys_nothing_that_others_wrote() {
-        let name = "a\x1b[2Jb\x1b]0;title\x07c\rd\u{9b}31me\u{202e}f\x7f\x08";
-        let safe = "a\\u{1b}[2Jb\\u{1b}]0;title\\u{7}c\\rd\\u{9b}31me\\u{202e}f\\u{7f}\\u{8}";
+        let name = "a\x1b[8m\x1b[2Jb\x1b]0;title\x07c\rd\u{9b}31me\u{202e}f\x7f\x08";
+        let safe =
+            "a\\u{1b}[8m\\u{1b}[2Jb\\u{1b}]0;title\\u{7}c\\rd\\u{9b}31me\\u{202e}f\\u{7f}\\u{8}";
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut terminal =
             Terminal::new(&mut out, &mut err, true, Arc::default()).guarded(true, true);

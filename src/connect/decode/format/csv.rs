@@ -24,7 +24,8 @@ const ROOM: (usize, usize) = (1024, 32);
 ///
 /// *Values.* A number is read where the record has one. For a value of any type (`serde_json::Value`, fields of an untagged enum or a
 /// flattened struct) a field is a number or a truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
-/// and `1.50` are texts. An empty field is `None`, or an empty text.
+/// and `1.50` are texts. A record that does not fit so is read with numbers however they are written, as for the `f64` of a flattened struct.
+/// An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};

@@ -388,6 +388,7 @@ impl Coming {
                     why: "checkpoints hold names of files as text, and it is not UTF-8",
                 });
             };
+            beat();
             if self.source.until.as_deref() == Some(name) {
                 last = true;
                 continue;

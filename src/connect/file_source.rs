@@ -353,8 +353,8 @@ impl FileReader {
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let mut lines = BufReader::with_capacity(BUFFER, file.take(split.size - from));
         if inside {
-            // From the byte before, and no further than a line may be long.
-            let most = self.source.longest.saturating_add(2) as u64;
+            // From the byte before, and no further than a line may be long, with its end.
+            let most = self.source.longest.saturating_add(3) as u64;
             let mut skipped = Vec::new();
             let bytes = lines.by_ref().take(most).read_until(b'\n', &mut skipped);
             let bytes = bytes.map_err(ConnectError::io("read", path))? as u64;
@@ -378,25 +378,29 @@ impl FileReader {
     ) -> Result<Option<String>, ConnectError> {
         let path = Path::new(&split.file);
         let mut line = Vec::new();
-        let most = self.source.longest.saturating_add(1);
+        let mark = if self.position.offset == 0 { MARK.len() } else { 0 };
+        let most = self.source.longest.saturating_add(2 + mark);
         let bytes = lines.by_ref().take(most as u64).read_until(b'\n', &mut line);
         let bytes = bytes.map_err(ConnectError::io("read", path))?;
-        let (begin, end) = (self.position.offset, self.position.offset + bytes as u64);
-        if bytes == most && line.last() != Some(&b'\n') {
-            return Err(self.long_line(split, begin));
-        }
+        let (mut begin, end) = (self.position.offset, self.position.offset + bytes as u64);
         if begin == 0 {
             if is_utf16(&line) {
                 return Err(ConnectError::Utf16 { path: path.to_owned() });
             }
             if line.starts_with(MARK) {
                 line.drain(..MARK.len());
+                begin = MARK.len() as u64;
             }
         }
         let is_none = line.is_empty();
-        if line.pop_if(|last| *last == b'\n').is_some() {
+        let is_whole = line.pop_if(|last| *last == b'\n').is_some();
+        if is_whole {
             line.pop_if(|last| *last == b'\r');
-        } else if end < split.size {
+        }
+        if line.len() > self.source.longest {
+            return Err(self.long_line(split, begin));
+        }
+        if !is_whole && end < split.size {
             // Only the end of the recorded bytes ends a line without its mark: the file was cut off while it was open.
             return Err(split.shrunk(end));
         }

@@ -416,6 +416,24 @@ fn comments_and_empty_lines_are_passed_over_however_many_they_are() {
 }
 
 #[test]
+fn comments_end_where_lines_do() {
+    for end in ["\n", "\r\n", "\r"] {
+        let format = || Csv::new().comment(b'#');
+        let lines = ["# a", "only", "#", "a", "# \"b", "#", "c", "# d"];
+        let text = lines.join(end);
+        for text in [text.clone() + end, text] {
+            let read: Vec<One> = read(format(), &text).expect("reads");
+            assert_eq!(read, ones(&["a", "c"]), "{text:?}");
+        }
+        // Longer than what is read at a time, of which one may end between the two bytes.
+        let comments: String = (0..70_000).map(|n| format!("#{n}{end}")).collect();
+        let text = format!("id,left,right{end}{comments}1,2,3{end}{comments}");
+        let read: Vec<Sides> = read(format(), &text).expect("reads");
+        assert_eq!(read, [sides(1, 2, 3)]);
+    }
+}
+
+#[test]
 fn a_header_of_many_names_is_read_in_no_time() {
     let names: Vec<String> = (0..100_000).map(|n| format!("c{n}")).collect();
     let text = format!("{}\n", names.join(","));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use csv_core::ReadRecordResult;
-use memchr::memchr;
+use memchr::memchr2;
 use serde::de::DeserializeOwned;
 
 use super::{Decoder, Format, fields};
@@ -228,6 +228,8 @@ enum Seen {
     Nothing,
     /// The beginning of a comment.
     Comment,
+    /// A comment, up to a `\r` that a `\n` may follow.
+    CommentReturn,
     /// An empty line, or a comment, to its end.
     NoRecord,
     /// The beginning of a record.
@@ -276,6 +278,10 @@ impl CsvDecoder {
                 self.seen = Seen::All;
                 return Some(usize::from(bytes.first() == Some(&b'\n')));
             }
+            Seen::CommentReturn => {
+                self.seen = Seen::NoRecord;
+                return Some(usize::from(bytes.first() == Some(&b'\n')));
+            }
             Seen::Nothing => {
                 let first = *bytes.first()?;
                 if matches!(first, b'\n' | b'\r') {
@@ -294,9 +300,16 @@ impl CsvDecoder {
             _ => {}
         }
         if self.seen == Seen::Comment {
-            let end = memchr(b'\n', bytes)?;
+            let end = memchr2(b'\n', b'\r', bytes)?;
             self.seen = Seen::NoRecord;
-            return Some(end + 1);
+            return match bytes.get(end + 1) {
+                Some(b'\n') if bytes[end] == b'\r' => Some(end + 2),
+                None if bytes[end] == b'\r' => {
+                    self.seen = Seen::CommentReturn;
+                    None
+                }
+                _ => Some(end + 1),
+            };
         }
         let mut at = 0;
         // To be shown nothing means the end of the file to the reader.
@@ -340,7 +353,7 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
 
     fn finish(&mut self, _: &[u8]) -> Result<bool, String> {
         match self.seen {
-            Seen::Comment | Seen::Nothing | Seen::NoRecord => Ok(false),
+            Seen::Comment | Seen::CommentReturn | Seen::Nothing | Seen::NoRecord => Ok(false),
             Seen::Return | Seen::All => Ok(true),
             Seen::Some => match Self::scan(self, b"\n") {
                 Some(_) => Ok(true),

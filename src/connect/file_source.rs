@@ -10,6 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use snapline_protocol::ids::Attempt;
 
+#[cfg(feature = "sqlite")]
+pub(super) use self::resume::same;
+#[cfg(not(feature = "sqlite"))]
+use self::resume::same;
 #[cfg(feature = "formats")]
 pub(super) use self::{
     resume::Resume,

@@ -114,7 +114,7 @@ impl Found {
 }
 
 /// Whether two paths are one.
-fn same(one: &str, other: &str) -> bool {
+pub(in super::super) fn same(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
         || fs::canonicalize(one)
             .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))

@@ -114,7 +114,7 @@ impl FileSource {
 
     /// Whether a file of it may be opened over a link: the path that was named may.
     pub(super) fn follows(&self, file: &str) -> bool {
-        self.follow || file == self.path
+        self.follow || same(file, &self.path)
     }
 
     /// Splits files in pieces of so many bytes. Without it, in as many as keep all subtasks busy.

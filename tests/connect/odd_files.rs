@@ -297,3 +297,24 @@ fn a_mark_of_byte_order_is_passed_over_in_every_text() {
         utf16(typed(all(&FileSource::path(&path).json_lines::<String>())));
     }
 }
+
+/// The file that was named may be a link, however its path is written now.
+#[test]
+fn a_named_link_is_followed_by_a_restored_job_whose_path_is_written_otherwise() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (real, link) = (dir.path().join("real"), dir.path().join("words"));
+    fs::write(&real, "1\n2\n").expect("writes");
+    std::os::unix::fs::symlink(&real, &link).expect("links");
+    let context = OpenContext::new("job", "in", 0, 1, attempt(1, 1));
+    fn rest<S: Source>(source: &S, position: S::Position, context: &OpenContext) -> usize {
+        let mut reader = source.open(context, Some(position)).expect("opens");
+        let mut out = Vec::new();
+        while reader.read(9, &mut out).expect("reads") != Progress::End {}
+        out.len()
+    }
+    let (source, other) = (FileSource::path(&link), FileSource::path(dir.path().join("./words")));
+    let position = source.open(&context, None).expect("opens").position();
+    assert_eq!(rest(&other, position, &context), 2);
+    let position = decoded(&link).open(&context, None).expect("opens").position();
+    assert_eq!(rest(&decoded(&dir.path().join("./words")), position, &context), 2);
+}

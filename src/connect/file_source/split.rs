@@ -22,7 +22,7 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 pub(in super::super) struct Input {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
-    /// What tells it from another; `None` if it could not be looked at, which who opens it will say.
+    /// What tells it from another; `None` if it could not be looked at: then who opens it does, or says why not.
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
@@ -72,6 +72,13 @@ impl Split {
             Some(found) if found == mark => Ok(()),
             _ => Err(ConnectError::Replaced { path: path.to_owned(), size: self.size }),
         }
+    }
+
+    /// Takes note of which file it is, where that is not known. Where it is read next is left undefined.
+    pub(in super::super) fn pin(&mut self, file: &mut File) -> Result<(), ConnectError> {
+        let mark = Fingerprint::of(file, self.size);
+        self.mark = mark.map_err(ConnectError::io("read", Path::new(&self.file)))?;
+        Ok(())
     }
 
     pub(in super::super) fn vanished(&self) -> ConnectError {

@@ -141,6 +141,12 @@ impl FileCommitter {
             let in_place = disk::length(self.files(), &committed)?.is_some();
             match disk::length(self.files(), &prepared)? {
                 None if in_place || marker.holds(txn) => {}
+                None if self.layout.accept_other && marker.newest() < committable.behind => {
+                    tracing::warn!(
+                        file = %prepared.display(),
+                        "what this older copy of the directory has not counts as committed to the other"
+                    );
+                }
                 None => {
                     tracing::error!(
                         file = %prepared.display(),

@@ -10,6 +10,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use snapline_protocol::ids::Attempt;
 
+#[cfg(feature = "sqlite")]
+pub(super) use self::resume::same;
+#[cfg(not(feature = "sqlite"))]
+use self::resume::same;
 #[cfg(feature = "formats")]
 pub(super) use self::{
     resume::Resume,
@@ -110,7 +114,7 @@ impl FileSource {
 
     /// Whether a file of it may be opened over a link: the path that was named may.
     pub(super) fn follows(&self, file: &str) -> bool {
-        self.follow || file == self.path
+        self.follow || same(file, &self.path)
     }
 
     /// Splits files in pieces of so many bytes. Without it, in as many as keep all subtasks busy.
@@ -300,15 +304,15 @@ impl SourceReader for FileReader {
     ) -> Result<Progress, BoxError> {
         let mut read = 0;
         while read < limit {
-            let splits = Arc::clone(&self.position.splits);
-            let Some(split) = splits.get(self.position.split) else { break };
+            let Some(split) = self.position.splits.get(self.position.split) else { break };
+            let mut split = split.clone();
             let mut lines = match self.open.take() {
                 Some(lines) => lines,
-                None => self.open(split)?,
+                None => self.open(&mut split)?,
             };
             // A line is of the split in which it begins.
             while read < limit && self.position.offset < split.to {
-                if let Some(line) = self.line(split, &mut lines)? {
+                if let Some(line) = self.line(&split, &mut lines)? {
                     out.push(line);
                 }
                 read += 1;
@@ -337,8 +341,9 @@ impl SourceReader for FileReader {
 
 impl FileReader {
     /// Opens a split at the position. If that is its beginning, moves on to where its first line begins.
-    fn open(&mut self, split: &Split) -> Result<BufReader<Take<File>>, ConnectError> {
-        let path = Path::new(&split.file);
+    fn open(&mut self, split: &mut Split) -> Result<BufReader<Take<File>>, ConnectError> {
+        let file = split.file.clone();
+        let path = Path::new(&file);
         let opened = plain_file::open(path, self.source.follows(&split.file));
         let (mut file, data) = opened.map_err(|error| match error.io_kind() {
             Some(ErrorKind::NotFound) => split.vanished(),
@@ -346,6 +351,13 @@ impl FileReader {
         })?;
         split.check_size(data.len())?;
         split.check_mark(&mut file)?;
+        if split.mark.is_none() {
+            // It could not be looked at when the job started.
+            split.pin(&mut file)?;
+            let splits = &mut Arc::make_mut(&mut self.position.splits)[self.position.split..];
+            let pieces = splits.iter_mut().take_while(|piece| piece.file == split.file);
+            pieces.for_each(|piece| piece.mark = split.mark);
+        }
         let offset = self.position.offset;
         // From one byte before: if that is the end of a line, a line begins at the split's beginning.
         let inside = split.from > 0 && offset == split.from;
@@ -353,8 +365,8 @@ impl FileReader {
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let mut lines = BufReader::with_capacity(BUFFER, file.take(split.size - from));
         if inside {
-            // From the byte before, and no further than a line may be long.
-            let most = self.source.longest.saturating_add(2) as u64;
+            // From the byte before, and no further than a line may be long, with its end.
+            let most = self.source.longest.saturating_add(3) as u64;
             let mut skipped = Vec::new();
             let bytes = lines.by_ref().take(most).read_until(b'\n', &mut skipped);
             let bytes = bytes.map_err(ConnectError::io("read", path))? as u64;
@@ -378,25 +390,29 @@ impl FileReader {
     ) -> Result<Option<String>, ConnectError> {
         let path = Path::new(&split.file);
         let mut line = Vec::new();
-        let most = self.source.longest.saturating_add(1);
+        let mark = if self.position.offset == 0 { MARK.len() } else { 0 };
+        let most = self.source.longest.saturating_add(2 + mark);
         let bytes = lines.by_ref().take(most as u64).read_until(b'\n', &mut line);
         let bytes = bytes.map_err(ConnectError::io("read", path))?;
-        let (begin, end) = (self.position.offset, self.position.offset + bytes as u64);
-        if bytes == most && line.last() != Some(&b'\n') {
-            return Err(self.long_line(split, begin));
-        }
+        let (mut begin, end) = (self.position.offset, self.position.offset + bytes as u64);
         if begin == 0 {
             if is_utf16(&line) {
                 return Err(ConnectError::Utf16 { path: path.to_owned() });
             }
             if line.starts_with(MARK) {
                 line.drain(..MARK.len());
+                begin = MARK.len() as u64;
             }
         }
         let is_none = line.is_empty();
-        if line.pop_if(|last| *last == b'\n').is_some() {
+        let is_whole = line.pop_if(|last| *last == b'\n').is_some();
+        if is_whole {
             line.pop_if(|last| *last == b'\r');
-        } else if end < split.size {
+        }
+        if line.len() > self.source.longest {
+            return Err(self.long_line(split, begin));
+        }
+        if !is_whole && end < split.size {
             // Only the end of the recorded bytes ends a line without its mark: the file was cut off while it was open.
             return Err(split.shrunk(end));
         }
@@ -413,5 +429,32 @@ impl FileReader {
         self.position.offset = end;
         self.bytes += bytes as u64;
         Ok((!is_none).then_some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use snapline_protocol::ids::Term;
+
+    use super::*;
+
+    /// As where there were too many open files when it was listed.
+    #[test]
+    fn a_file_that_could_not_be_looked_at_is_when_it_is_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a").to_str().expect("UTF-8").to_owned();
+        std::fs::write(&path, "1\n2\n3\n").expect("writes");
+        let source = FileSource::path(&path).split_bytes(2);
+        let context = OpenContext::new("job", "in", 0, 1, Attempt::first(Term::new(1)));
+        let mut reader = source.open(&context, None).expect("opens");
+        let marks = |reader: &FileReader| -> Vec<_> {
+            reader.position().splits.iter().map(|split| split.mark).collect()
+        };
+        let known = marks(&reader);
+        assert!(known.len() == 3 && known[0].is_some());
+        let splits = Arc::make_mut(&mut reader.position.splits);
+        splits.iter_mut().for_each(|split| split.mark = None);
+        reader.read(1, &mut Vec::new()).expect("reads");
+        assert_eq!(marks(&reader), known);
     }
 }

@@ -1,4 +1,6 @@
 //! Values as JSON: without those that JSON has not.
+//!
+//! Longer than 500 lines: serde has a method for each kind of value.
 
 use std::fmt::{self, Display};
 
@@ -35,26 +37,72 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     }
 }
 
+/// How often the text of a record that has long integers is read again at most, whatever its length, to know where they are; and how many bytes of
+/// it may be in any case.
+const AGAIN: (usize, usize) = (64, 1 << 18);
+
 /// Reads a record.
 ///
 /// # Errors
 /// If it is none; also if it has an integer that no 64 bits hold where the record takes any value: that would become a float of
-/// another value.
+/// another value. In a record of very many such integers one that stands among others of a known type may not be found.
 pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
     let record = serde_json::from_slice(raw)?;
-    for (from, to) in long_integers(raw) {
-        let with = |other: &str| [&raw[..from], other.as_bytes(), &raw[to..]].concat();
-        let takes = |other| serde_json::from_slice::<T>(&with(other)).is_ok();
-        // A place that takes a truth value for it takes anything. A number that no float can be is passed over unread alone.
-        if takes("true") && !takes("1e999") {
-            let number = String::from_utf8_lossy(&raw[from..to]);
-            return Err(serde::de::Error::custom(format_args!(
-                "the integer {number} has more than 64 bits, and as a value of any type it would become a float; give its field a type \
-                 (`u128`, `f64`), or write it as text"
-            )));
+    let long = if has_long_number(raw) { long_integers(raw) } else { Vec::new() };
+    if long.is_empty() {
+        return Ok(record);
+    }
+    let mut text = raw.to_vec();
+    // Whether the record can be read with something else in these places.
+    let mut takes = |places: &[(usize, usize)], other: &[u8]| {
+        for &(from, to) in places {
+            text[from..to].fill(b' ');
+            text[from..from + other.len()].copy_from_slice(other);
         }
+        let taken = serde_json::from_slice::<T>(&text).is_ok();
+        places.iter().for_each(|&(from, to)| text[from..to].copy_from_slice(&raw[from..to]));
+        taken
+    };
+    let (mut left, mut sets) = ((AGAIN.0 * raw.len()).max(AGAIN.1), vec![long.as_slice()]);
+    while let Some(mut set) = sets.pop()
+        && left > 0
+    {
+        left = left.saturating_sub(raw.len());
+        // A number that no float can be is passed over unread alone.
+        if takes(set, b"1e999") {
+            continue;
+        }
+        left = left.saturating_sub(raw.len());
+        // A place that takes a truth value for a number takes anything.
+        if !takes(set, b"true") {
+            if set.len() > 1 {
+                let (one, other) = set.split_at(set.len() / 2);
+                sets.extend([other, one]);
+            }
+            continue;
+        }
+        while set.len() > 1 {
+            let (one, other) = set.split_at(set.len() / 2);
+            set = if takes(one, b"1e999") { other } else { one };
+        }
+        let number = String::from_utf8_lossy(&raw[set[0].0..set[0].1]);
+        return Err(serde::de::Error::custom(format_args!(
+            "the integer {number} has more than 64 bits, and as a value of any type it would become a float; give its field a type \
+             (`u128`, `f64`), or write it as text"
+        )));
     }
     Ok(record)
+}
+
+/// Whether there are nineteen digits in a row.
+fn has_long_number(raw: &[u8]) -> bool {
+    let is_digit = |byte: &&u8| byte.is_ascii_digit();
+    // One of them is at such a place.
+    (18..raw.len()).step_by(19).any(|at| {
+        let (before, from) = raw.split_at(at);
+        let behind = from.iter().take_while(is_digit).take(19).count();
+        behind > 0 && before.iter().rev().take_while(is_digit).take(19).count() + behind > 18
+    })
 }
 
 /// Where in a JSON text integers are that neither `u64` nor `i64` holds.
@@ -422,5 +470,69 @@ impl ser::SerializeStructVariant for Inside<'_> {
 
     fn end(self) -> Result<(), Found> {
         self.leave()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use serde::{Deserialize, Deserializer};
+    use serde_json::Value;
+
+    use super::*;
+
+    thread_local! {
+        static READ: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how often it is read.
+    struct Counted<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Counted<T> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            READ.set(READ.get() + 1);
+            T::deserialize(from).map(Self)
+        }
+    }
+
+    fn count<T: DeserializeOwned>(text: &str) -> (serde_json::Result<T>, usize) {
+        READ.set(0);
+        let read = read::<Counted<T>>(text.as_bytes()).map(|it| it.0);
+        (read, READ.get())
+    }
+
+    #[derive(Deserialize)]
+    struct One<T> {
+        id: T,
+    }
+
+    #[test]
+    fn a_record_of_many_long_integers_is_read_a_few_times() {
+        const LONG: &str = "99999999999999999999";
+        let many = vec![LONG; 4_000].join(",");
+        // They are not read.
+        let (record, times) = count::<One<u64>>(&format!("{{\"id\":1,\"x\":[{many}]}}"));
+        assert!(record.is_ok_and(|it| it.id == 1) && times == 2, "{times}");
+        // They have a type.
+        let (record, times) = count::<Vec<u128>>(&format!("[{many}]"));
+        assert!(record.is_ok_and(|it| it.len() == 4_000) && times <= 70, "{times}");
+        // They have none; some are beside a number of a known type, and behind others that are not read.
+        let (record, times) = count::<Vec<Value>>(&format!("[{many}]"));
+        assert!(record.is_err() && times <= 40, "{times}");
+        let text = format!("{{\"x\":[{many}],\"id\":[{LONG},{LONG}]}}");
+        let (record, times) = count::<One<(u128, Value)>>(&text);
+        assert!(record.is_err() && times <= 70, "{times}");
+    }
+
+    #[test]
+    fn long_numbers_are_looked_for_only_where_there_are_any() {
+        for (digits, before) in (15..25).flat_map(|digits| (0..40).map(move |n| (digits, n))) {
+            let text =
+                format!("{}{}{}", " ".repeat(before), "7".repeat(digits), " ".repeat(before));
+            assert_eq!(has_long_number(text.as_bytes()), digits > 18, "{digits} behind {before}");
+        }
+        let (record, times) = count::<Value>("{\"a\":[123456789012345678,\"x\",-1e300]}");
+        assert!(record.is_ok() && times == 1);
     }
 }

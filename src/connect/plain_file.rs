@@ -69,13 +69,14 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
+    use rustix::fs::OFlags;
+    #[cfg(unix)]
+    use std::os::unix::fs::OpenOptionsExt;
+    #[cfg(unix)]
+    let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+    #[cfg(unix)]
     {
-        use std::os::unix::fs::OpenOptionsExt;
-
-        use rustix::fs::OFlags;
-
         // A pipe would be waited for until another process writes to it.
-        let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | links).bits().cast_signed());
     }
     let is_link = || !follow && fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink());
@@ -84,7 +85,16 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     if is_link() {
         return Err(link());
     }
-    let file = match options.open(path) {
+    let is_file = || fs::metadata(path).is_ok_and(|data| data.is_file());
+    let opened = match options.open(path) {
+        // Another process has a lease of it, which ends soon: that is waited for.
+        #[cfg(unix)]
+        Err(error) if error.kind() == ErrorKind::WouldBlock && is_file() => {
+            options.custom_flags((OFlags::NOCTTY | links).bits().cast_signed()).open(path)
+        }
+        opened => opened,
+    };
+    let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() != ErrorKind::NotFound && is_link() => return Err(link()),
         Err(error) => {

@@ -398,6 +398,11 @@ fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     let mut accepts =
         committer(FileSink::new(older.path()).accept_other_directory(), attempt(1, 6));
     assert_eq!(accepts.commit(last[0].0, &last[0].1).expect("answers"), Committed);
+    // What this copy has not was prepared in the other; from then on it is committed here too.
+    let ((name, committable), sink) = (&last[1], FileSink::new(older.path()));
+    assert_eq!(accepts.commit(*name, committable).expect("answers"), AlreadyCommitted);
+    let again = committer(sink, attempt(1, 7)).commit(*name, committable);
+    assert_eq!(again.expect("answers"), AlreadyCommitted);
     // The directory itself, and a copy of it elsewhere.
     let newer = tempfile::tempdir().expect("a directory");
     copy_all(place.dir.path(), newer.path());

@@ -410,6 +410,42 @@ fn a_directorys_position_of_the_first_version_is_read() {
     assert!(matches!(&error, ConnectError::PutAgain { path: it } if *it == path), "{error}");
 }
 
+/// Names alone, or what was made of them before what is in the files was looked at: a copy of the directory has other times.
+#[test]
+fn a_copied_directory_of_an_earlier_versions_position_is_the_same() {
+    for ascending in [false, true] {
+        let place = Place::new();
+        let dir = place.0.path().join("in");
+        let order = |source: DirectorySource| if ascending { source.ascending() } else { source };
+        let source = order(incoming(&dir)).json_lines::<u32>();
+        let path = place.file("in/a", lines(0..10));
+        let names = serde_json::json!(["a"]);
+        let unmarked =
+            serde_json::json!({ "a": [fs::metadata(&path).expect("there").len(), 7, null] });
+        for read in [names, unmarked] {
+            place.file("in/a", lines(0..10));
+            let position = serde_json::json!({
+                "pieces": [], "offset": 0, "lines": 0, "skipped": 0, "read": read,
+            });
+            let position = serde_json::from_value(position).expect("a position");
+            let mut reader = source.open(&subtask(0, 1), Some(position)).expect("opens");
+            assert_eq!(now(&mut reader).expect("reads"), [0; 0]);
+            let position = through_a_checkpoint(&reader.position());
+            touch(&path);
+            assert_eq!(now(&mut reader).expect("a copy is the same"), [0; 0]);
+            let mut reader = source.open(&subtask(0, 1), Some(position)).expect("opens");
+            assert_eq!(now(&mut reader).expect("a copy is the same"), [0; 0]);
+            // Another one of the same length is not.
+            place.file("in/a", lines(1..10) + "0\n");
+            let error = typed(now(&mut reader));
+            assert!(
+                matches!(&error, ConnectError::PutAgain { path: it } if *it == path),
+                "{error}"
+            );
+        }
+    }
+}
+
 /// The whole way: suspended within a file, which is moved away and a larger one put there.
 #[test]
 fn a_suspended_job_does_not_go_on_in_another_file() {

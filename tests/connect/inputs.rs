@@ -93,6 +93,10 @@ fn bytes_that_are_not_utf8_are_named_or_replaced() {
     assert_eq!(lines, ["one"]);
     assert_eq!(reader.position().next(), Some((path.as_path(), 4)), "the line counts for nothing");
     assert_eq!(all(&source.lossy()).expect("reads"), ["one", "t\u{fffd}o", "three"]);
+    // Behind a mark of byte order too it is the file's byte.
+    fs::write(&path, b"\xEF\xBB\xBFt\xffo\n").expect("writes");
+    let error = typed(all(&FileSource::path(&path)));
+    assert!(matches!(error, ConnectError::NotUtf8 { offset: 4, .. }), "{error}");
 }
 
 #[test]

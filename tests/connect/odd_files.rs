@@ -231,11 +231,28 @@ fn a_line_without_end_is_not_taken_into_memory() {
     fs::write(&path, "abc\nabcd\r\nab\nabcd").expect("writes");
     let long = |limit| FileSource::path(&path).max_line_bytes(limit);
     assert_eq!(all(&long(5)).expect("reads"), ["abc", "abcd", "ab", "abcd"]);
-    let error = typed(all(&long(4)));
-    assert!(matches!(error, ConnectError::LongLine { offset: 4, limit: 4, .. }), "{error}");
+    // What ends a line is none of it; nor is a mark of byte order.
+    assert_eq!(all(&long(4)).expect("reads"), ["abc", "abcd", "ab", "abcd"]);
+    let error = typed(all(&long(3)));
+    assert!(matches!(error, ConnectError::LongLine { offset: 4, limit: 3, .. }), "{error}");
+    for (text, fits) in [
+        ("\u{feff}abcd\r\n", true),
+        ("\u{feff}abcde\r\n", false),
+        ("abcd\r\nx", true),
+        ("abcd\r\rx", false),
+        ("abcde", false),
+        ("abcde\n", false),
+        ("\u{feff}abcdefghijk", false),
+    ] {
+        let path = dir.path().join("one");
+        fs::write(&path, text).expect("writes");
+        let read = all(&FileSource::path(&path).max_line_bytes(4));
+        assert_eq!(read.is_ok(), fits, "{text:?}");
+        assert!(fits || matches!(typed(read), ConnectError::LongLine { .. }), "{text:?}");
+    }
     // Also where it is read in pieces.
     for bytes in 1..20 {
-        let source = long(5).split_bytes(bytes);
+        let source = long(4).split_bytes(bytes);
         let mut lines = share(&source, 0, 2).expect("reads");
         lines.extend(share(&source, 1, 2).expect("reads"));
         lines.sort();
@@ -279,4 +296,25 @@ fn a_mark_of_byte_order_is_passed_over_in_every_text() {
         utf16(typed(all(&FileSource::path(&path).decode::<(String,), _>(Csv::new()))));
         utf16(typed(all(&FileSource::path(&path).json_lines::<String>())));
     }
+}
+
+/// The file that was named may be a link, however its path is written now.
+#[test]
+fn a_named_link_is_followed_by_a_restored_job_whose_path_is_written_otherwise() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (real, link) = (dir.path().join("real"), dir.path().join("words"));
+    fs::write(&real, "1\n2\n").expect("writes");
+    std::os::unix::fs::symlink(&real, &link).expect("links");
+    let context = OpenContext::new("job", "in", 0, 1, attempt(1, 1));
+    fn rest<S: Source>(source: &S, position: S::Position, context: &OpenContext) -> usize {
+        let mut reader = source.open(context, Some(position)).expect("opens");
+        let mut out = Vec::new();
+        while reader.read(9, &mut out).expect("reads") != Progress::End {}
+        out.len()
+    }
+    let (source, other) = (FileSource::path(&link), FileSource::path(dir.path().join("./words")));
+    let position = source.open(&context, None).expect("opens").position();
+    assert_eq!(rest(&other, position, &context), 2);
+    let position = decoded(&link).open(&context, None).expect("opens").position();
+    assert_eq!(rest(&decoded(&dir.path().join("./words")), position, &context), 2);
 }

@@ -310,3 +310,21 @@ mod formats {
         assert!(error.to_string().contains("key must be a string"), "{error}");
     }
 }
+
+/// Revision 2498966 had no bound on how many files a transaction is.
+#[test]
+fn files_beyond_the_most_are_read_and_take_no_memory() {
+    let place = Place::new();
+    let (mut committer, name, one) = place.closed();
+    committer.prepare(name, &one).expect("prepares");
+    committer.commit(name, &one).expect("commits");
+    for roll in [65_536, 70_000] {
+        fs::write(place.at(&FIRST.replace(".txt", &format!("r{roll}.txt"))), format!("{roll}\n"))
+            .expect("writes");
+    }
+    let lines = place.lines();
+    assert_eq!(lines[lines.len() - 3..], ["4", "65536", "70000"]);
+    let far = SECOND.replace("r1.", "r4294967295.");
+    fs::write(place.hidden("prepared", &far), "x\n").expect("writes");
+    assert!(place.committer(attempt(1, 2)).1.is_empty());
+}

@@ -289,6 +289,19 @@ fn another_database_query_or_key_than_the_checkpoints_is_refused_with_both() {
         assert!(matches!(error, SqliteError::Other { .. }), "{error}");
         assert!(error.to_string().contains("accept_changed"), "{error}");
     }
+    // The same, written otherwise.
+    let (dot, link) = (dir.path().join("./in.db"), dir.path().join("link.db"));
+    std::os::unix::fs::symlink(&path, &link).expect("links");
+    let spaced = " SELECT  id,\n  number\tFROM numbers ;\n";
+    for same in [
+        numbers(&dot),
+        numbers(&link),
+        SqliteSource::new(&path, spaced, "id", pair),
+        SqliteSource::new(&path, "SELECT id, number FROM numbers", "ID", pair),
+    ] {
+        let mut reader = same.open(&context(0), Some(position.clone())).expect("the same");
+        assert_eq!(rest(&mut reader).expect("reads").len(), 5);
+    }
     for other in others().into_iter().take(2) {
         let other = other.accept_changed();
         let mut reader = other.open(&context(0), Some(position.clone())).expect("opens");

@@ -416,6 +416,24 @@ fn comments_and_empty_lines_are_passed_over_however_many_they_are() {
 }
 
 #[test]
+fn comments_end_where_lines_do() {
+    for end in ["\n", "\r\n", "\r"] {
+        let format = || Csv::new().comment(b'#');
+        let lines = ["# a", "only", "#", "a", "# \"b", "#", "c", "# d"];
+        let text = lines.join(end);
+        for text in [text.clone() + end, text] {
+            let read: Vec<One> = read(format(), &text).expect("reads");
+            assert_eq!(read, ones(&["a", "c"]), "{text:?}");
+        }
+        // Longer than what is read at a time, of which one may end between the two bytes.
+        let comments: String = (0..70_000).map(|n| format!("#{n}{end}")).collect();
+        let text = format!("id,left,right{end}{comments}1,2,3{end}{comments}");
+        let read: Vec<Sides> = read(format(), &text).expect("reads");
+        assert_eq!(read, [sides(1, 2, 3)]);
+    }
+}
+
+#[test]
 fn a_header_of_many_names_is_read_in_no_time() {
     let names: Vec<String> = (0..100_000).map(|n| format!("c{n}")).collect();
     let text = format!("{}\n", names.join(","));
@@ -483,6 +501,58 @@ fn values_of_any_type_keep_what_stands_in_the_file() {
         read::<Gap, _>(Csv::new(), "a,gap,b\n1,,2\n").expect("reads"),
         [Gap { a: 1, gap: (), b: 2 }]
     );
+}
+
+#[test]
+fn numbers_of_flattened_and_tagged_records_are_read_however_they_are_written() {
+    #[derive(Clone, PartialEq, Debug, Deserialize)]
+    struct Price {
+        cents: f64,
+        note: Option<String>,
+    }
+    #[derive(PartialEq, Debug, Deserialize)]
+    struct Order {
+        id: u64,
+        #[serde(flatten)]
+        price: Price,
+    }
+    let order = |id, cents, note: Option<&str>| Order {
+        id,
+        price: Price { cents, note: note.map(Into::into) },
+    };
+    let text = "id,cents,note\n1,1.50,a\n2,1e5,\n3,+5,b\n4,.5,n\n5,2,c\n";
+    let orders: Vec<Order> = read(Csv::new(), text).expect("reads");
+    assert_eq!(
+        orders,
+        [
+            order(1, 1.5, Some("a")),
+            order(2, 1e5, Some("")),
+            order(3, 5.0, Some("b")),
+            order(4, 0.5, Some("n")),
+            order(5, 2.0, Some("c")),
+        ]
+    );
+    // An empty field and a number, of which each alone would not do.
+    #[derive(PartialEq, Debug, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Sale { count: u64, left: Option<u64> },
+    }
+    let sales: Vec<Tagged> = read(Csv::new(), "kind,count,left\nSale,007,\n").expect("reads");
+    assert_eq!(sales, [Tagged::Sale { count: 7, left: None }]);
+    #[derive(PartialEq, Debug, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Number(u64),
+        Yes(bool),
+    }
+    let rows: Vec<(Untagged, Untagged)> = read(Csv::new(), "a,b\n007,true\n").expect("reads");
+    assert_eq!(rows, [(Untagged::Number(7), Untagged::Yes(true))]);
+    // What is no number is none; and a place that takes a text keeps it.
+    let error = typed(read::<Order, _>(Csv::new(), "id,cents,note\n1,1.5x,a\n"));
+    assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
+    let kept: Vec<BTreeMap<String, Value>> = read(Csv::new(), "a\n00501\n").expect("reads");
+    assert_eq!(kept[0]["a"], Value::from("00501"));
 }
 
 #[test]

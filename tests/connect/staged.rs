@@ -425,6 +425,12 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
             );
         }
     }
+    // What the older copy has not was staged in the other; from then on it is committed here too.
+    let ((name, committable), accepts) = (&last[1], sink(&older).accept_other_database());
+    let outcome = committer(accepts).commit(*name, committable);
+    assert_eq!(outcome.expect("answers"), AlreadyCommitted);
+    let again = committer(sink(&older)).commit(*name, committable);
+    assert_eq!(again.expect("answers"), AlreadyCommitted);
     // As revision 2498966 wrote it: no name.
     let old = serde_json::from_value(serde_json::json!({"subtask": 0, "records": 1}));
     let old: Committable = old.expect("a committable");

@@ -15,6 +15,7 @@ use crate::connect::file_source::Resume;
 use crate::connect::fingerprint::Fingerprint;
 use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
+use crate::engine::watch::beat;
 
 /// How often it is looked for new files, unless it is said.
 const EVERY: Duration = Duration::from_secs(1);
@@ -336,16 +337,24 @@ impl Coming {
         known: Option<Known>,
     ) -> Result<Option<Known>, ConnectError> {
         let now = Known::of(piece);
-        // The first version knew the name alone.
-        let Some(known) = known else { return Ok(Some(now)) };
-        if (known.size, known.modified) == (now.size, now.modified) {
+        // The first version knew the name alone, and a later one took size and time over and no more: then it is what is there now.
+        let known = known.unwrap_or(now);
+        let is_same = (known.size, known.modified) == (now.size, now.modified);
+        if is_same && known.mark.is_some() {
             return Ok(Some(known));
         }
-        if known.size == now.size && known.mark.is_some() {
-            let (mut file, _) = plain_file::open(piece.path(), self.source.follow)?;
-            let mark = Fingerprint::of(&mut file, now.size);
-            let mark = mark.map_err(ConnectError::io("read", piece.path()))?;
-            if mark == known.mark {
+        if known.size == now.size {
+            beat();
+            let mark = match plain_file::open(piece.path(), self.source.follow) {
+                Ok((mut file, _)) => Fingerprint::of(&mut file, now.size)
+                    .map_err(ConnectError::io("read", piece.path()))?,
+                // It was removed since it was listed.
+                Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
+                    return Ok(Some(known));
+                }
+                Err(error) => return Err(error),
+            };
+            if mark == known.mark || known.mark.is_none() {
                 return Ok(Some(Known { mark, ..now }));
             }
         }
@@ -379,6 +388,7 @@ impl Coming {
                     why: "checkpoints hold names of files as text, and it is not UTF-8",
                 });
             };
+            beat();
             if self.source.until.as_deref() == Some(name) {
                 last = true;
                 continue;

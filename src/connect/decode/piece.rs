@@ -11,7 +11,6 @@ use super::Inputs;
 use super::frames::Frames;
 use crate::connect::compress::{Compression, Refused};
 use crate::connect::file_source::{Input, Split};
-use crate::connect::fingerprint::Fingerprint;
 use crate::connect::text::MARK;
 use crate::connect::{ConnectError, plain_file};
 
@@ -76,16 +75,17 @@ impl Piece {
         self.split.from > 0 || self.split.to < self.split.size
     }
 
-    /// Takes note of which file of a directory that grows it is, when it is begun, or compares: a copy of the file that was begun has another
-    /// time and the same content.
+    /// Takes note of which file it is, when it is begun, if that is not known; or compares, where the directory grows: a copy of the file that was
+    /// begun has another time and the same content.
     pub(super) fn pin(&mut self, opens: &Opens) -> Result<(), ConnectError> {
-        let Some(then) = self.modified else { return Ok(()) };
+        if self.modified.is_none() && self.split.mark.is_some() {
+            return Ok(());
+        }
         let (mut file, data) = self.file(opens)?;
         if self.split.mark.is_none() {
             self.check(&data)?;
-            let mark = Fingerprint::of(&mut file, self.split.size);
-            self.split.mark = mark.map_err(ConnectError::io("read", self.path()))?;
-        } else if then != modified(&data) {
+            self.split.pin(&mut file)?;
+        } else if self.modified != Some(modified(&data)) {
             self.split.check_size(data.len())?;
             if self.split.size != data.len() || self.split.check_mark(&mut file).is_err() {
                 return Err(ConnectError::Changed { path: self.path().to_owned() });
@@ -200,4 +200,23 @@ impl Piece {
 fn modified(data: &fs::Metadata) -> u64 {
     let since = data.modified().ok().and_then(|then| then.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::FileSource;
+
+    /// As where there were too many open files when it was listed.
+    #[test]
+    fn a_file_that_could_not_be_looked_at_is_when_it_is_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a");
+        fs::write(&path, "1\n").expect("writes");
+        let file = path.to_str().expect("UTF-8").to_owned();
+        let mut piece = Piece::of(&Input { file, size: 2, mark: None }, None).remove(0);
+        let opens = Opens { inputs: Inputs::There(FileSource::path(&path)), window: 20 };
+        piece.pin(&opens).expect("looks at it");
+        assert!(piece.split.mark.is_some());
+    }
 }

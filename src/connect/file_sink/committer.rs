@@ -1,4 +1,6 @@
 //! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
+//!
+//! Longer than 500 lines: a third is tests.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::super::{ConnectError, OpenContext, SinkCommitter};
 use super::FileCommittable;
 use super::disk::{self, Lock};
-use super::layout::{Hidden, Layout, parse_unnamed};
+use super::layout::{Hidden, Layout, MOST_FILES, parse_unnamed};
 use super::marker::{Durable, Marker};
 use super::writer::Closed;
 use crate::engine::platform::planted;
@@ -139,6 +141,12 @@ impl FileCommitter {
             let in_place = disk::length(self.files(), &committed)?.is_some();
             match disk::length(self.files(), &prepared)? {
                 None if in_place || marker.holds(txn) => {}
+                None if self.layout.accept_other && marker.newest() < committable.behind => {
+                    tracing::warn!(
+                        file = %prepared.display(),
+                        "what this older copy of the directory has not counts as committed to the other"
+                    );
+                }
                 None => {
                     tracing::error!(
                         file = %prepared.display(),
@@ -215,7 +223,8 @@ impl SinkCommitter for FileCommitter {
             let Some(Hidden { txn, index: of, roll, first }) = Hidden::parse(&name) else {
                 continue;
             };
-            if of == index && txn.attempt < attempt {
+            // A name that says more files than there are is not believed: memory is taken for as many.
+            if of == index && txn.attempt < attempt && roll < MOST_FILES {
                 // With none it was removed since it was listed, by nobody of ours: there is nothing to commit.
                 let Some(bytes) = disk::length(self.files(), &path)? else { continue };
                 let (_, lengths) = prepared.entry(txn).or_insert_with(|| (first, Vec::new()));

@@ -13,7 +13,7 @@ use crate::sync::Arc;
 /// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
 
-/// A transaction has at most so many files. A name that says more is none of ours: memory is taken for as many as a name says.
+/// A transaction has at most so many files; those of earlier versions could have more. No memory is taken for more because a name says so.
 pub(super) const MOST_FILES: u32 = 1 << 16;
 
 /// The places of one subtask of one operator.
@@ -178,9 +178,6 @@ impl Hidden {
         let (file, subtask) = name.rsplit_once(".s")?;
         let subtask = SubtaskId::new(subtask.parse().ok()?);
         let Part { index, checkpoint, attempt, roll, .. } = Part::parse(file)?;
-        if roll >= MOST_FILES {
-            return None;
-        }
         let mut first = file.to_owned();
         if roll > 0 {
             let dash = file.rfind('-')?;
@@ -215,10 +212,7 @@ impl Part {
         let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
         let (attempt, _extension) = pieces.next()?.split_once('.')?;
         let (attempt, roll) = match attempt.split_once('r') {
-            Some((attempt, roll)) => {
-                let ours = |roll: &u32| (1..MOST_FILES).contains(roll);
-                (attempt, roll.parse().ok().filter(ours)?)
-            }
+            Some((attempt, roll)) => (attempt, roll.parse().ok().filter(|&roll: &u32| roll > 0)?),
             None => (attempt, 0),
         };
         let attempt = parse_attempt(attempt)?;
@@ -296,11 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_say_more_files_than_there_may_be() {
-        let hidden = |roll: u32| Hidden::parse(&format!("part-a-00-00000001-t1a1r{roll}.txt.s0"));
-        assert_eq!(hidden(MOST_FILES - 1).map(|it| it.roll), Some(MOST_FILES - 1));
-        assert_eq!(hidden(MOST_FILES), None);
-        assert_eq!(hidden(u32::MAX), None);
+    fn files_of_earlier_versions_beyond_the_most_are_files() {
+        for roll in [1, MOST_FILES - 1, MOST_FILES, u32::MAX] {
+            let name = format!("part-a-00-00000001-t1a1r{roll}.txt");
+            assert_eq!(Part::parse(&name).map(|it| it.roll), Some(roll));
+            let hidden = Hidden::parse(&format!("{name}.s0")).expect("a file");
+            assert_eq!((hidden.roll, &*hidden.first), (roll, "part-a-00-00000001-t1a1.txt"));
+        }
     }
 
     #[test]
@@ -337,8 +333,7 @@ mod tests {
             "part-a-1-2-t1.txt",
             "part-a-1-2-t1a1r0.txt",
             "part-a-1-2-t1a1r.txt",
-            "part-a-1-2-t1a1r100000.txt",
-            "part-a-1-2-t1a1r4294967295.txt",
+            "part-a-1-2-t1a1r4294967296.txt",
         ] {
             assert_eq!(Part::parse(name), None, "{name}");
         }

@@ -8,6 +8,7 @@ use super::super::ConnectError;
 use super::super::fingerprint::Fingerprint;
 use super::super::plain_file;
 use super::split::Split;
+use crate::engine::watch::beat;
 
 /// How a source takes up a position that names files.
 #[derive(Clone, Default, Debug)]
@@ -103,6 +104,7 @@ struct Found {
 
 impl Found {
     fn of(split: &Split) -> Option<Self> {
+        beat();
         let path = Path::new(&split.file);
         let (mut file, data) = plain_file::open(path, true).ok()?;
         let size = data.len();
@@ -112,7 +114,7 @@ impl Found {
 }
 
 /// Whether two paths are one.
-fn same(one: &str, other: &str) -> bool {
+pub(in super::super) fn same(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
         || fs::canonicalize(one)
             .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fingerprint::Fingerprint;
 use super::super::plain_file::{self, Found};
 use super::super::{ConnectError, OpenContext};
+use crate::engine::watch::beat;
 
 /// Pieces are not smaller, unless asked for: opening a file costs too.
 const SMALLEST: u64 = 64 * 1024;
@@ -21,12 +22,13 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 pub(in super::super) struct Input {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
-    /// What tells it from another; `None` if it could not be looked at, which who opens it will say.
+    /// What tells it from another; `None` if it could not be looked at: then who opens it does, or says why not.
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
 impl Input {
     fn new(file: String, size: u64, follow: bool) -> Self {
+        beat();
         let open = plain_file::open(Path::new(&file), follow).ok();
         let mark = open.and_then(|(mut file, _)| Fingerprint::of(&mut file, size).ok().flatten());
         Self { file, size, mark }
@@ -49,6 +51,7 @@ pub(in super::super) struct Split {
 impl Split {
     /// Whether the file is there, and at least as long as it was.
     pub(in super::super) fn check(&self) -> Result<(), ConnectError> {
+        beat();
         let path = Path::new(&self.file);
         match fs::metadata(path) {
             Ok(data) => self.check_size(data.len()),
@@ -69,6 +72,13 @@ impl Split {
             Some(found) if found == mark => Ok(()),
             _ => Err(ConnectError::Replaced { path: path.to_owned(), size: self.size }),
         }
+    }
+
+    /// Takes note of which file it is, where that is not known. Where it is read next is left undefined.
+    pub(in super::super) fn pin(&mut self, file: &mut File) -> Result<(), ConnectError> {
+        let mark = Fingerprint::of(file, self.size);
+        self.mark = mark.map_err(ConnectError::io("read", Path::new(&self.file)))?;
+        Ok(())
     }
 
     pub(in super::super) fn vanished(&self) -> ConnectError {
@@ -158,6 +168,7 @@ impl Listing {
 
     /// Takes what is at a path, below a directory that was named, if it is a file.
     fn take(&mut self, path: PathBuf, named: &Path) -> Result<(), ConnectError> {
+        beat();
         let found = match !self.follow && plain_file::is_linked(&path, named)? {
             true => Found::Link,
             false => plain_file::look(&path, self.follow)?,
@@ -223,4 +234,39 @@ pub(super) fn splits(inputs: &[Input], bytes: Option<u64>, context: &OpenContext
         })
     });
     pieces.skip(context.index).step_by(context.parallelism).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::engine::watch::{self, Watch};
+
+    /// However many files there are, the thread that lists them is seen to come further.
+    #[test]
+    fn who_lists_files_says_with_each_that_it_comes_further() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("a"), "a\n").expect("writes");
+        let path = dir.path().to_str().expect("UTF-8");
+        let watch = Watch::default();
+        let comes_further = |does: &dyn Fn()| {
+            watch.over(|| {
+                watch::begin("a test", None);
+                let took = || watch.hung(Duration::ZERO).map(|hung| hung.time);
+                while took().is_none_or(|took| took < Duration::from_millis(20)) {
+                    std::hint::spin_loop();
+                }
+                let at = Instant::now();
+                does();
+                took().is_none_or(|took| took <= at.elapsed())
+            })
+        };
+        assert!(!comes_further(&|| ()));
+        assert!(comes_further(&|| assert_eq!(inputs(path, false).expect("lists").len(), 1)));
+        let input = inputs(path, false).expect("lists").remove(0);
+        let Input { file, size, mark } = input;
+        let split = Split { file, size, from: 0, to: size, mark };
+        assert!(comes_further(&|| split.check().expect("it is there")));
+    }
 }

@@ -433,6 +433,16 @@ where
             // Whoever committed it may have crashed before it was durable: what is written now is synced, and that with it.
             within.note(subtask, newest.unwrap_or(txn))?;
             CommitOutcome::AlreadyCommitted
+        } else if self.accept_other
+            && newest < committable.behind
+            && within.piece(subtask, txn, 0)?.is_none()
+        {
+            tracing::warn!(
+                database = %path.display(),
+                "what this older copy of the database has not counts as committed to the other"
+            );
+            within.note(subtask, txn)?;
+            CommitOutcome::AlreadyCommitted
         } else {
             let applied = apply_all(&self.apply, self.set_aside, &within, subtask, txn)?;
             if applied == 0 {

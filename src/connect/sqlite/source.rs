@@ -13,6 +13,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::super::file_source::same;
 use super::super::{Collect, OpenContext, Progress, Source, SourceReader};
 use super::SqliteError;
 use super::database::{PATIENCE, connect};
@@ -220,8 +221,14 @@ impl<R: Send + 'static> Source for SqliteSource<R> {
         let now = [self.path.to_string_lossy().into_owned(), self.sql.clone(), self.key.clone()];
         let position = match position {
             Some(position) => {
+                let differ = |at: usize, was: &str, now: &str| match at {
+                    0 => !same(was, now),
+                    1 => words(was) != words(now),
+                    _ => !was.eq_ignore_ascii_case(now),
+                };
                 if let Some(was) = &position.of
-                    && let Some((was, now)) = was.iter().zip(&now).find(|(was, now)| was != now)
+                    && let Some(at) = (0..3).find(|&at| differ(at, &was[at], &now[at]))
+                    && let (was, now) = (&was[at], &now[at])
                     && !self.accept_changed
                 {
                     let (path, was, now) = (self.path.clone(), was.clone(), now.clone());
@@ -244,6 +251,26 @@ impl<R: Send + 'static> Source for SqliteSource<R> {
             held: None,
         })
     }
+}
+
+/// A query with one space for all white space outside of quotes, and without its end.
+fn words(sql: &str) -> String {
+    let (mut words, mut quote) = (String::new(), None);
+    for letter in sql.trim().trim_end_matches(';').trim_end().chars() {
+        match quote {
+            None if letter.is_whitespace() => {
+                if !words.ends_with(' ') {
+                    words.push(' ');
+                }
+                continue;
+            }
+            None if matches!(letter, '\'' | '"' | '`') => quote = Some(letter),
+            Some(end) if letter == end => quote = None,
+            _ => {}
+        }
+        words.push(letter);
+    }
+    words
 }
 
 /// The connection, and what is asked.

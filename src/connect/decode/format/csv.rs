@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use csv_core::ReadRecordResult;
-use memchr::memchr;
+use memchr::memchr2;
 use serde::de::DeserializeOwned;
 
 use super::{Decoder, Format, fields};
@@ -24,7 +24,8 @@ const ROOM: (usize, usize) = (1024, 32);
 ///
 /// *Values.* A number is read where the record has one. For a value of any type (`serde_json::Value`, fields of an untagged enum or a
 /// flattened struct) a field is a number or a truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
-/// and `1.50` are texts. An empty field is `None`, or an empty text.
+/// and `1.50` are texts. A record that does not fit so is read with numbers however they are written, as for the `f64` of a flattened struct.
+/// An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};
@@ -227,6 +228,8 @@ enum Seen {
     Nothing,
     /// The beginning of a comment.
     Comment,
+    /// A comment, up to a `\r` that a `\n` may follow.
+    CommentReturn,
     /// An empty line, or a comment, to its end.
     NoRecord,
     /// The beginning of a record.
@@ -275,6 +278,10 @@ impl CsvDecoder {
                 self.seen = Seen::All;
                 return Some(usize::from(bytes.first() == Some(&b'\n')));
             }
+            Seen::CommentReturn => {
+                self.seen = Seen::NoRecord;
+                return Some(usize::from(bytes.first() == Some(&b'\n')));
+            }
             Seen::Nothing => {
                 let first = *bytes.first()?;
                 if matches!(first, b'\n' | b'\r') {
@@ -293,9 +300,16 @@ impl CsvDecoder {
             _ => {}
         }
         if self.seen == Seen::Comment {
-            let end = memchr(b'\n', bytes)?;
+            let end = memchr2(b'\n', b'\r', bytes)?;
             self.seen = Seen::NoRecord;
-            return Some(end + 1);
+            return match bytes.get(end + 1) {
+                Some(b'\n') if bytes[end] == b'\r' => Some(end + 2),
+                None if bytes[end] == b'\r' => {
+                    self.seen = Seen::CommentReturn;
+                    None
+                }
+                _ => Some(end + 1),
+            };
         }
         let mut at = 0;
         // To be shown nothing means the end of the file to the reader.
@@ -339,7 +353,7 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
 
     fn finish(&mut self, _: &[u8]) -> Result<bool, String> {
         match self.seen {
-            Seen::Comment | Seen::Nothing | Seen::NoRecord => Ok(false),
+            Seen::Comment | Seen::CommentReturn | Seen::Nothing | Seen::NoRecord => Ok(false),
             Seen::Return | Seen::All => Ok(true),
             Seen::Some => match Self::scan(self, b"\n") {
                 Some(_) => Ok(true),

@@ -1,8 +1,8 @@
 //! A row's fields as serde reads them: found by the names of their columns, or in order.
 //!
 //! A value of any type (`serde_json::Value`, what serde holds before it knows the type: flattened and untagged) is a number or a truth value only
-//! where that is written just as it stands in the file, and a text otherwise: nothing of a field is lost. An empty field is a text; where that does
-//! not fit it is nothing, as the `None` of a flattened struct.
+//! where that is written just as it stands in the file, and a text otherwise: nothing of a field is lost. An empty field is a text. Where that does
+//! not fit, an empty field is nothing, as the `None` of a flattened struct, and a number is one however it is written, as its `f64`.
 
 use std::fmt::{self, Display};
 
@@ -18,11 +18,16 @@ pub(super) fn read<T: DeserializeOwned>(
     ends: &[usize],
     columns: &[String],
 ) -> Result<T, String> {
-    let row = |empty| Row { text, ends, columns, at: 0, is_inside: false, empty };
-    let mut first = row(Empty::Text);
+    let row = |reading| {
+        let is_odd = false;
+        Row { text, ends, columns, at: 0, is_inside: false, reading, is_odd }
+    };
+    let [strict, others @ ..] = READINGS;
+    let mut first = row(strict);
     let record = match T::deserialize(&mut first) {
-        Err(bad) if first.empty == Empty::WasText => {
-            T::deserialize(&mut row(Empty::Nothing)).map_err(|_| bad)
+        Err(bad) if first.is_odd => {
+            let mut again = others.into_iter().map(|reading| T::deserialize(&mut row(reading)));
+            again.find_map(Result::ok).ok_or(bad)
         }
         record => record,
     };
@@ -53,14 +58,22 @@ impl de::Error for Bad {
     }
 }
 
-/// What an empty field of any type is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Empty {
-    Text,
-    /// The same, and there was one.
-    WasText,
-    Nothing,
+/// What fields of any type are.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// An empty field is nothing, and not a text.
+    empty_is_nothing: bool,
+    /// A number is one however it is written, and not a text.
+    any_number: bool,
 }
+
+/// How a row is read, one after the other until it fits.
+const READINGS: [Reading; 4] = [
+    Reading { empty_is_nothing: false, any_number: false },
+    Reading { empty_is_nothing: true, any_number: false },
+    Reading { empty_is_nothing: false, any_number: true },
+    Reading { empty_is_nothing: true, any_number: true },
+];
 
 struct Row<'de> {
     text: &'de [u8],
@@ -70,7 +83,9 @@ struct Row<'de> {
     at: usize,
     /// Whether a field is read, and not the record.
     is_inside: bool,
-    empty: Empty,
+    reading: Reading,
+    /// Whether there was a field of any type that could be read otherwise.
+    is_odd: bool,
 }
 
 impl<'de> Row<'de> {
@@ -107,28 +122,32 @@ impl<'de> Row<'de> {
     }
 }
 
-/// The field as a value of any type.
-fn any<'de, V: Visitor<'de>>(field: &'de str, visitor: V) -> Result<V::Value, Bad> {
-    let is = |value: &dyn Display| value.to_string() == field;
-    match field.as_bytes().first() {
+/// The field as a value of any type; also whether it is a number that became a text, since it is written in another way.
+fn any<'de, V: Visitor<'de>>(
+    field: &'de str,
+    any_number: bool,
+    visitor: V,
+) -> (Result<V::Value, Bad>, bool) {
+    let is = |value: &dyn Display| any_number || value.to_string() == field;
+    let value = match field.as_bytes().first() {
         Some(b't' | b'f') if matches!(field, "true" | "false") => {
-            visitor.visit_bool(field == "true")
+            return (visitor.visit_bool(field == "true"), false);
         }
-        Some(b'0'..=b'9' | b'-') => {
-            if let Some(value) = field.parse::<u64>().ok().filter(|value| is(value)) {
-                return visitor.visit_u64(value);
-            }
-            if let Some(value) = field.parse::<i64>().ok().filter(|value| is(value)) {
-                return visitor.visit_i64(value);
-            }
-            match field.parse::<f64>() {
-                Ok(value) if value.is_finite() && is(&format_args!("{value:?}")) => {
-                    visitor.visit_f64(value)
-                }
-                _ => visitor.visit_borrowed_str(field),
-            }
+        // So all numbers begin, also those that are none and that are infinite.
+        Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'n' | b'N' | b'i' | b'I') => field.parse::<f64>(),
+        _ => return (visitor.visit_borrowed_str(field), false),
+    };
+    if let Some(value) = field.parse::<u64>().ok().filter(|value| is(value)) {
+        return (visitor.visit_u64(value), false);
+    }
+    if let Some(value) = field.parse::<i64>().ok().filter(|value| is(value)) {
+        return (visitor.visit_i64(value), false);
+    }
+    match value {
+        Ok(value) if any_number || (value.is_finite() && is(&format_args!("{value:?}"))) => {
+            (visitor.visit_f64(value), false)
         }
-        _ => visitor.visit_borrowed_str(field),
+        value => (visitor.visit_borrowed_str(field), value.is_ok()),
     }
 }
 
@@ -181,13 +200,12 @@ impl<'de> Deserializer<'de> for &mut Row<'de> {
             return visitor.visit_map(self);
         }
         let field = self.str()?;
-        if field.is_empty() && self.empty == Empty::Nothing {
+        if field.is_empty() && self.reading.empty_is_nothing {
             return visitor.visit_unit();
         }
-        if field.is_empty() {
-            self.empty = Empty::WasText;
-        }
-        any(field, visitor)
+        let (value, is_odd) = any(field, self.reading.any_number, visitor);
+        self.is_odd |= is_odd || field.is_empty();
+        value
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Bad> {

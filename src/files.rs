@@ -1,6 +1,8 @@
 //! The file system as stores and sinks in directories use it: a seam, so that tests and simulations can fail any call of it, let a
 //! process die at any of them, or take the power away.
 
+#[cfg(unix)]
+mod owner;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod simulated;
 
@@ -61,7 +63,7 @@ pub(crate) trait LockFile: Send {
 }
 
 /// A file system. What is made in it is its owner's alone, to read too, but for what is made public: a user whom the file system lets in
-/// could read state, and hold a lock that a job waits for.
+/// could read state, and hold a lock that a job waits for. A file in a directory that a group shares is the group's too.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Begins a file; fails if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
@@ -100,8 +102,9 @@ pub(crate) trait Files: Send + Sync + 'static {
         self.make_directory(path)
     }
 
-    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Where the
-    /// system does not tell, nothing fails.
+    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Whose it is
+    /// says a file that is made in it, since a file system may give all that is made to one user. One that is shared on purpose is no other's:
+    /// a group of this process may write there, and the rest of the world may not. Where the system does not tell, nothing fails.
     fn check_owner(&self, _directory: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -236,17 +239,31 @@ fn lock_holder(_: &File) -> Option<u64> {
     None
 }
 
-/// Whether a directory of this owner is another's, for a process of this user: `root` is trusted, and trusts.
-fn is_foreign(owner: u32, mine: u32) -> bool {
-    owner != mine && owner != 0 && mine != 0
-}
-
 /// Options that make a file its owner's alone.
 fn private() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Options that make a file at a path its owner's alone; or its group's too, as far as the process's `umask` lets them, in a directory that
+/// is shared with its group: the group's other users could not go on with it.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "there are no modes to look at"))]
+fn private_at(path: &Path) -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
+    let mut options = private();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+        let parent =
+            path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+        let parent = parent.and_then(|dir| fs::metadata(dir).ok());
+        if parent.is_some_and(|parent| owner::is_shared(parent.mode())) {
+            options.mode(0o660);
+        }
+    }
     options
 }
 
@@ -284,7 +301,7 @@ impl LockFile for File {
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(private().write(true).create_new(true).open(path)?))
+        Ok(Box::new(private_at(path).write(true).create_new(true).open(path)?))
     }
 
     fn create_public(&self, path: &Path) -> io::Result<Box<dyn Output>> {
@@ -347,17 +364,7 @@ impl Files for Disk {
 
     #[cfg(unix)]
     fn check_owner(&self, directory: &Path) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        // Whose this process is, where the system shows it as a directory.
-        let Ok(mine) = fs::metadata("/proc/self") else { return Ok(()) };
-        let (owner, mine) = (fs::metadata(directory)?.uid(), mine.uid());
-        if !is_foreign(owner, mine) {
-            return Ok(());
-        }
-        let why = format!(
-            "it belongs to user {owner}, and this process is user {mine}'s: run it as {owner}, or name a directory of its own"
-        );
-        Err(io::Error::new(ErrorKind::PermissionDenied, why))
+        owner::check(directory)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -366,12 +373,12 @@ impl Files for Disk {
 
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {
         // The file is empty and stays so: that it was once there need not be durable.
-        let file = private().write(true).create(true).truncate(false).open(path)?;
+        let file = private_at(path).write(true).create(true).truncate(false).open(path)?;
         Ok(Box::new(file))
     }
 
     fn register(&self, path: &Path, text: &str) -> io::Result<Box<dyn Send>> {
-        let mut file = private().write(true).create_new(true).open(path)?;
+        let mut file = private_at(path).write(true).create_new(true).open(path)?;
         LockFile::lock(&file)?;
         file.write_all(text.as_bytes())?;
         Ok(Box::new(file))
@@ -462,13 +469,21 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_anothers_unless_root_is_one_of_the_two() {
-        for (owner, mine, foreign) in
-            [(1, 1, false), (1, 2, true), (0, 2, false), (2, 0, false), (0, 0, false)]
-        {
-            assert_eq!(is_foreign(owner, mine), foreign, "{owner} {mine}");
-        }
+    fn a_file_in_a_directory_that_a_group_shares_is_the_groups_too() {
         let place = tempfile::tempdir().expect("a directory");
-        Disk.check_owner(place.path()).expect("it is our own");
+        let at = |name: &str| place.path().join(name);
+        let shared = fs::Permissions::from_mode(0o770);
+        fs::set_permissions(place.path(), shared).expect("sets the mode");
+        drop(Disk.create(&at("file")).expect("makes"));
+        drop(Disk.open_lock(&at("lock")).expect("makes"));
+        drop(Disk.register(&at("owner"), "process 1").expect("makes"));
+        Disk.make_directory(&at("directory")).expect("makes");
+        fs::write(at("theirs"), "").expect("writes");
+        let mode = |name: &str| fs::metadata(at(name)).expect("it is there").permissions().mode();
+        for name in ["file", "lock", "owner"] {
+            assert_eq!(mode(name) & 0o777, (0o660 & mode("theirs")) | 0o600, "{name}");
+        }
+        // Who makes a directory shared is its owner.
+        assert_eq!(mode("directory") & 0o077, 0);
     }
 }

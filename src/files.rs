@@ -1,6 +1,7 @@
 //! The file system as stores and sinks in directories use it: a seam, so that tests and simulations can fail any call of it, let a
 //! process die at any of them, or take the power away.
 
+mod locks;
 #[cfg(unix)]
 mod owner;
 #[cfg(any(test, feature = "sim"))]
@@ -10,9 +11,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::process;
-use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicU64, Ordering, nap};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Numbers what one process names, so that no two of its names are alike.
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -50,7 +50,8 @@ pub(crate) trait Input: Read + Seek + Send {
 }
 
 /// A file that is there to be locked. Locks are between processes, and durable in no sense: the system releases them when their holder
-/// lets go of the file, or dies. To wait for one has a limit, [`PATIENCE`]: behind it, the error says who holds it.
+/// lets go of the file, or dies. To wait for one has a limit, [`locks::PATIENCE`], and a longer one while it is this process that holds it: after
+/// it, the error says who does.
 pub(crate) trait LockFile: Send {
     /// Waits until nobody else holds it, and holds it.
     fn lock(&self) -> io::Result<()>;
@@ -188,57 +189,6 @@ impl Input for File {
     }
 }
 
-/// For how long a lock is waited for. It is held for a few writes; a disk that takes longer for them is one to look at.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Tries until it is locked, but not for longer than this.
-fn patiently(
-    file: &File,
-    patience: Duration,
-    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
-) -> io::Result<()> {
-    let begin = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match try_lock(file) {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        if begin.elapsed() >= patience {
-            let who = lock_holder(file).map_or_else(
-                || "another process".to_owned(),
-                |process| format!("process {process}"),
-            );
-            let why = format!("{who} has kept it locked for {} s", patience.as_secs());
-            return Err(io::Error::new(ErrorKind::TimedOut, why));
-        }
-        nap(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-/// The process that holds a lock on a file, where the system says so.
-#[cfg(unix)]
-fn lock_holder(file: &File) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = file.metadata().ok()?.ino().to_string();
-    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let held = words.get(1) == Some(&"FLOCK");
-        let this = words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode);
-        if held && this { words.get(4)?.parse().ok() } else { None }
-    })
-}
-
-#[cfg(not(unix))]
-fn lock_holder(_: &File) -> Option<u64> {
-    None
-}
-
 /// Options that make a file its owner's alone.
 fn private() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
@@ -283,20 +233,6 @@ fn private_directory() -> fs::DirBuilder {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
-}
-
-impl LockFile for File {
-    fn lock(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock)
-    }
-
-    fn lock_shared(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock_shared)
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        Self::unlock(self)
-    }
 }
 
 impl Files for Disk {
@@ -442,24 +378,6 @@ mod tests {
             assert_eq!(mode(name), 0o700 & mode(name), "{name}");
         }
         assert_eq!([mode("public"), mode("shared")], [mode("theirs"), mode("their")]);
-    }
-
-    #[test]
-    fn a_lock_is_not_waited_for_for_ever_and_its_holder_is_named() {
-        let place = tempfile::tempdir().expect("a directory");
-        let path = place.path().join("lock");
-        let _holder = Disk.open_lock(&path).and_then(|file| file.lock().map(|()| file));
-        let file = File::open(&path).expect("it is there");
-        for shared in [false, true] {
-            let try_lock =
-                |file: &File| if shared { file.try_lock_shared() } else { file.try_lock() };
-            let error =
-                patiently(&file, Duration::from_millis(20), try_lock).expect_err("it is held");
-            assert_eq!(error.kind(), ErrorKind::TimedOut);
-            let me = format!("process {}", process::id());
-            let text = error.to_string();
-            assert!(text.contains(&me) || text.contains("another process"), "{text}");
-        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
         make_directories(files, dir, false)?;
     }
     files.check_owner(&layout.own).map_err(ConnectError::io("use the directory", &layout.own))?;
-    let _lock = Lock::alone(layout)?;
+    let lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
     let mut mine = Owner { format: 1, job, operator, place: None };
@@ -73,6 +73,8 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
             place
         }
     };
+    // What follows is slow, and other subtasks do it too: if it fails for one of them, the attempt fails, and the next does it again.
+    drop(lock);
     // Whoever made the directories and the file may have crashed before they were durable, or failed to make them so.
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;

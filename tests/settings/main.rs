@@ -228,6 +228,7 @@ fn lengths_of_time_have_bounds_and_months_are_said() {
             assert!(given.unwrap_err().to_string().contains("100 years at most"));
         }
     }
+    let _ = read("min_pause = '100y'").expect("it is 100 years");
     let warnings = |text: &str| {
         read(text).unwrap().warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
     };

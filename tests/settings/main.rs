@@ -213,6 +213,12 @@ fn variables_of_others_are_ignored_and_listed() {
     assert!(!error.contains("hunter2"), "{error}");
     let error = given("DB_PASSWORD", &[("DB_PASSWORD__MODE", "hunter2")]).unwrap_err().to_string();
     assert!(!error.contains("hunter2"), "{error}");
+    // Services, not secrets: what is wrong is shown.
+    for prefix in ["AUTH", "PASSENGER", "TOKENIZER", "COMPASS"] {
+        let name = format!("{prefix}__MODE");
+        let error = given(prefix, &[(&name, "exact")]).unwrap_err().to_string();
+        assert!(error.contains("\"exact\""), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Locks on the operating system's files, and how long they are waited for.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::process;
 use std::time::{Duration, Instant};
@@ -56,15 +56,26 @@ fn patiently(
 #[cfg(unix)]
 fn lock_holder(file: &File) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    let inode = file.metadata().ok()?.ino().to_string();
+    let found = file.metadata().ok()?;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    holder_in(&locks, found.dev(), found.ino(), process::id().into())
+}
+
+/// The process that holds a lock on a file of this device and number, in what Linux says of all locks. Some file systems call their device
+/// otherwise there (Btrfs): then it is known of none but this process.
+#[cfg(unix)]
+fn holder_in(locks: &str, device: u64, inode: u64, mine: u64) -> Option<u64> {
+    let major = (device >> 8) & 0xfff | (device >> 32) & 0xffff_f000;
+    let minor = device & 0xff | (device >> 12) & 0xffff_ff00;
+    let (inode, file) = (format!(":{inode}"), format!("{major:02x}:{minor:02x}:{inode}"));
     // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
+    let mut holders = locks.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let held = words.get(1) == Some(&"FLOCK");
-        let this = words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode);
-        if held && this { words.get(4)?.parse().ok() } else { None }
-    })
+        let &[_, "FLOCK", _, _, process, id, ..] = &*words else { return None };
+        let process = process.parse().ok()?;
+        (id == file || (id.ends_with(&inode) && process == mine)).then_some(process)
+    });
+    holders.next()
 }
 
 #[cfg(not(unix))]
@@ -123,5 +134,26 @@ mod tests {
         let refused = || Err(TryLockError::WouldBlock);
         let try_lock = |_: &File| if begin.elapsed() < patience * 2 { refused() } else { Ok(()) };
         patiently(&holder, patience, try_lock).expect("it is free in time");
+    }
+
+    #[test]
+    fn the_holder_of_a_file_of_another_device_is_none_of_this_one() {
+        let locks = "\
+            1: POSIX  ADVISORY  WRITE 11 fd:01:1234 0 EOF\n\
+            2: FLOCK  ADVISORY  WRITE 12 08:02:1234 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 13 fd:01:1234 0 EOF\n\
+            3: FLOCK  ADVISORY  WRITE 14 fd:01:11234 0 EOF\n\
+            4: FLOCK  ADVISORY  WRITE 15 fd:01:1234 0 EOF\n\
+            5: FLOCK  ADVISORY  READ 16 103:1ff:1234 0 EOF\n";
+        for (device, mine, holder) in [
+            (0xfd01, 1, Some(15)),
+            (0x0802, 1, Some(12)),
+            (0x0803, 1, None),
+            (0x0803, 16, Some(16)),
+            (0x11_03ff, 1, Some(16)),
+            (0x10_03ff, 1, None),
+        ] {
+            assert_eq!(holder_in(locks, device, 1234, mine), holder, "{device:x} {mine}");
+        }
     }
 }

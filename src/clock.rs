@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 #[cfg(feature = "sim")]
 use crate::sync::{Arc, AtomicU64, Ordering};
 
-/// The longest that anything waits, a hundred years: what is longer is as good as for ever.
-pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The longest that anything waits, a hundred years of 365.25 days: what is longer is as good as for ever.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// So long after an instant, and no longer than [`FOR_EVER`]: not every sum is an instant.
 pub(crate) fn after(then: Instant, by: Duration) -> Instant {

@@ -1,6 +1,9 @@
 //! The file system as stores and sinks in directories use it: a seam, so that tests and simulations can fail any call of it, let a
 //! process die at any of them, or take the power away.
 
+mod locks;
+#[cfg(unix)]
+mod owner;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod simulated;
 
@@ -8,9 +11,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::process;
-use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicU64, Ordering, nap};
+use crate::sync::{AtomicU64, Ordering};
 
 /// Numbers what one process names, so that no two of its names are alike.
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -48,7 +50,8 @@ pub(crate) trait Input: Read + Seek + Send {
 }
 
 /// A file that is there to be locked. Locks are between processes, and durable in no sense: the system releases them when their holder
-/// lets go of the file, or dies. To wait for one has a limit, [`PATIENCE`]: behind it, the error says who holds it.
+/// lets go of the file, or dies. To wait for one has a limit, [`locks::PATIENCE`], and a longer one while it is this process that holds it: after
+/// it, the error says who does.
 pub(crate) trait LockFile: Send {
     /// Waits until nobody else holds it, and holds it.
     fn lock(&self) -> io::Result<()>;
@@ -61,7 +64,7 @@ pub(crate) trait LockFile: Send {
 }
 
 /// A file system. What is made in it is its owner's alone, to read too, but for what is made public: a user whom the file system lets in
-/// could read state, and hold a lock that a job waits for.
+/// could read state, and hold a lock that a job waits for. A file in a directory that a group shares is the group's too.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Begins a file; fails if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
@@ -100,8 +103,9 @@ pub(crate) trait Files: Send + Sync + 'static {
         self.make_directory(path)
     }
 
-    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Where the
-    /// system does not tell, nothing fails.
+    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Whose it is
+    /// says a file that is made in it, since a file system may give all that is made to one user. One that is shared on purpose is no other's:
+    /// a group of this process may write there, and the rest of the world may not. Where the system does not tell, nothing fails.
     fn check_owner(&self, _directory: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -185,68 +189,31 @@ impl Input for File {
     }
 }
 
-/// For how long a lock is waited for. It is held for a few writes; a disk that takes longer for them is one to look at.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Tries until it is locked, but not for longer than this.
-fn patiently(
-    file: &File,
-    patience: Duration,
-    try_lock: impl Fn(&File) -> Result<(), TryLockError>,
-) -> io::Result<()> {
-    let begin = Instant::now();
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match try_lock(file) {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        if begin.elapsed() >= patience {
-            let who = lock_holder(file).map_or_else(
-                || "another process".to_owned(),
-                |process| format!("process {process}"),
-            );
-            let why = format!("{who} has kept it locked for {} s", patience.as_secs());
-            return Err(io::Error::new(ErrorKind::TimedOut, why));
-        }
-        nap(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-/// The process that holds a lock on a file, where the system says so.
-#[cfg(unix)]
-fn lock_holder(file: &File) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = file.metadata().ok()?.ino().to_string();
-    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let held = words.get(1) == Some(&"FLOCK");
-        let this = words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode);
-        if held && this { words.get(4)?.parse().ok() } else { None }
-    })
-}
-
-#[cfg(not(unix))]
-fn lock_holder(_: &File) -> Option<u64> {
-    None
-}
-
-/// Whether a directory of this owner is another's, for a process of this user: `root` is trusted, and trusts.
-fn is_foreign(owner: u32, mine: u32) -> bool {
-    owner != mine && owner != 0 && mine != 0
-}
-
 /// Options that make a file its owner's alone.
 fn private() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Options that make a file at a path its owner's alone; or its group's too, as far as the process's `umask` lets them, in a directory that
+/// is shared with its group: the group's other users could not go on with it.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "there are no modes to look at"))]
+fn private_at(path: &Path) -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
+    let mut options = private();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+        let parent =
+            path.parent().map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+        let parent = parent.and_then(|dir| fs::metadata(dir).ok());
+        if parent.is_some_and(|parent| owner::is_shared(parent.mode())) {
+            options.mode(0o660);
+        }
+    }
     options
 }
 
@@ -268,23 +235,9 @@ fn private_directory() -> fs::DirBuilder {
     builder
 }
 
-impl LockFile for File {
-    fn lock(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock)
-    }
-
-    fn lock_shared(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock_shared)
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        Self::unlock(self)
-    }
-}
-
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(private().write(true).create_new(true).open(path)?))
+        Ok(Box::new(private_at(path).write(true).create_new(true).open(path)?))
     }
 
     fn create_public(&self, path: &Path) -> io::Result<Box<dyn Output>> {
@@ -347,17 +300,7 @@ impl Files for Disk {
 
     #[cfg(unix)]
     fn check_owner(&self, directory: &Path) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        // Whose this process is, where the system shows it as a directory.
-        let Ok(mine) = fs::metadata("/proc/self") else { return Ok(()) };
-        let (owner, mine) = (fs::metadata(directory)?.uid(), mine.uid());
-        if !is_foreign(owner, mine) {
-            return Ok(());
-        }
-        let why = format!(
-            "it belongs to user {owner}, and this process is user {mine}'s: run it as {owner}, or name a directory of its own"
-        );
-        Err(io::Error::new(ErrorKind::PermissionDenied, why))
+        owner::check(directory)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -366,12 +309,12 @@ impl Files for Disk {
 
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {
         // The file is empty and stays so: that it was once there need not be durable.
-        let file = private().write(true).create(true).truncate(false).open(path)?;
+        let file = private_at(path).write(true).create(true).truncate(false).open(path)?;
         Ok(Box::new(file))
     }
 
     fn register(&self, path: &Path, text: &str) -> io::Result<Box<dyn Send>> {
-        let mut file = private().write(true).create_new(true).open(path)?;
+        let mut file = private_at(path).write(true).create_new(true).open(path)?;
         LockFile::lock(&file)?;
         file.write_all(text.as_bytes())?;
         Ok(Box::new(file))
@@ -438,37 +381,27 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_not_waited_for_for_ever_and_its_holder_is_named() {
-        let place = tempfile::tempdir().expect("a directory");
-        let path = place.path().join("lock");
-        let _holder = Disk.open_lock(&path).and_then(|file| file.lock().map(|()| file));
-        let file = File::open(&path).expect("it is there");
-        for shared in [false, true] {
-            let try_lock =
-                |file: &File| if shared { file.try_lock_shared() } else { file.try_lock() };
-            let error =
-                patiently(&file, Duration::from_millis(20), try_lock).expect_err("it is held");
-            assert_eq!(error.kind(), ErrorKind::TimedOut);
-            let me = format!("process {}", process::id());
-            let text = error.to_string();
-            assert!(text.contains(&me) || text.contains("another process"), "{text}");
-        }
-    }
-
-    #[test]
     fn a_device_is_not_read() {
         let error = Disk.open(Path::new("/dev/zero")).err().expect("it has no end");
         assert_eq!(error.to_string(), "it is no plain file");
     }
 
     #[test]
-    fn a_directory_is_anothers_unless_root_is_one_of_the_two() {
-        for (owner, mine, foreign) in
-            [(1, 1, false), (1, 2, true), (0, 2, false), (2, 0, false), (0, 0, false)]
-        {
-            assert_eq!(is_foreign(owner, mine), foreign, "{owner} {mine}");
-        }
+    fn a_file_in_a_directory_that_a_group_shares_is_the_groups_too() {
         let place = tempfile::tempdir().expect("a directory");
-        Disk.check_owner(place.path()).expect("it is our own");
+        let at = |name: &str| place.path().join(name);
+        let shared = fs::Permissions::from_mode(0o770);
+        fs::set_permissions(place.path(), shared).expect("sets the mode");
+        drop(Disk.create(&at("file")).expect("makes"));
+        drop(Disk.open_lock(&at("lock")).expect("makes"));
+        drop(Disk.register(&at("owner"), "process 1").expect("makes"));
+        Disk.make_directory(&at("directory")).expect("makes");
+        fs::write(at("theirs"), "").expect("writes");
+        let mode = |name: &str| fs::metadata(at(name)).expect("it is there").permissions().mode();
+        for name in ["file", "lock", "owner"] {
+            assert_eq!(mode(name) & 0o777, (0o660 & mode("theirs")) | 0o600, "{name}");
+        }
+        // Who makes a directory shared is its owner.
+        assert_eq!(mode("directory") & 0o077, 0);
     }
 }

@@ -237,11 +237,15 @@ fn is_key(name: &str) -> bool {
     KEYS.iter().any(|key| key.name == name)
 }
 
-/// Whether a variable's value is not for the eyes of others.
+/// Whether a variable's value is not for the eyes of others. What is behind the prefix is a setting's name, so it is the prefix that says
+/// so: it may be a service's, such as `AUTH` or `PASSENGER`, whose errors are to be shown.
 fn looks_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let words = ["SECRET", "TOKEN", "PASS", "CREDENTIAL", "PRIVATE", "API_KEY", "APIKEY", "AUTH"];
-    words.iter().any(|word| name.contains(word))
+    let name = format!("_{}_", name.to_ascii_uppercase());
+    let ends =
+        ["SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "API_KEY", "APIKEY"];
+    let ends = ends.iter().flat_map(|end| [format!("{end}_"), format!("{end}S_")]);
+    let words = ["_PASS_", "_PRIVATE_"].map(str::to_owned);
+    ends.chain(words).any(|word| name.contains(&word))
 }
 
 /// The key that a name is likely to stand for.

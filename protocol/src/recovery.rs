@@ -107,6 +107,10 @@ pub enum RecoveryError {
     },
 }
 
+/// The way out where nothing may be left to restore. Output that is committed cannot be taken back.
+const FROM_NOTHING: &str =
+    "; or, to begin from nothing, name another checkpoint directory and another output";
+
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -119,14 +123,26 @@ impl fmt::Display for RecoveryError {
                 "the store's fence holds term {fence}, but this coordinator had raised it to {mine}: the store was replaced or \
                  rolled back; nothing in it can be trusted"
             ),
-            Self::NewestUnusable { checkpoint, health } => write!(
-                f,
-                "the newest checkpoint {checkpoint} cannot be restored ({}); repair it, or allow an older one and accept \
-                 that output committed since is written again",
-                health.what()
-            ),
+            Self::NewestUnusable { checkpoint, health } => {
+                let what = health.what();
+                write!(f, "the newest checkpoint {checkpoint} cannot be restored ({what}); ")?;
+                f.write_str(match health {
+                    Health::Missing => "put its manifest back from a copy",
+                    _ => "repair it",
+                })?;
+                f.write_str(
+                    ", or allow an older one and accept that output committed since is written again",
+                )?;
+                match health {
+                    Health::Missing => f.write_str(FROM_NOTHING),
+                    _ => Ok(()),
+                }
+            }
             Self::NoneUsable { newest } => {
-                write!(f, "no checkpoint up to {newest} can be restored; repair one of them")
+                write!(
+                    f,
+                    "no checkpoint up to {newest} can be restored; repair one of them{FROM_NOTHING}"
+                )
             }
         }
     }

@@ -29,7 +29,7 @@ use crate::engine::{watch, watchdog};
 #[cfg(feature = "metrics")]
 use crate::metrics::Publishing;
 use crate::state::MAX_KEY_GROUPS;
-use crate::store::{Manifest, Store};
+use crate::store::{Manifest, Store, StoreError};
 use crate::sync::Arc;
 use crate::trace::format::{self as trace, Header};
 
@@ -335,25 +335,39 @@ fn workers(topology: &Topology, config: &JobConfig) -> usize {
 }
 
 impl JobSpec {
-    /// Gives operators that were given no number of subtasks as many as they have in the checkpoint that the job goes on with. What keeps it
-    /// from being restored is told when that is tried.
-    fn take_over_parallelism(&mut self, store: &dyn Store) {
+    /// Gives operators that were given no number of subtasks as many as they have in the checkpoint that the job goes on with. A manifest
+    /// that is gone or wrong is passed over: restoring says so.
+    ///
+    /// # Errors
+    /// If the store cannot be read now: with other numbers the job would not be the one that the checkpoint is of.
+    fn take_over_parallelism(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         if self.config.parallelism.is_some() {
-            return;
+            return Ok(());
         }
-        let newest = || store.manifests().unwrap_or_default().into_iter().rev();
-        let manifest = match self.config.resume {
-            Resume::From(checkpoint) => store.manifest(checkpoint).ok(),
+        let resumed = match self.config.resume {
+            Resume::From(checkpoint) => Some(checkpoint),
             Resume::Suspended | Resume::Never => None,
         };
-        let manifest =
-            manifest.or_else(|| newest().find_map(|checkpoint| store.manifest(checkpoint).ok()));
-        let Some(manifest) = manifest.filter(|manifest| manifest.job == self.name) else { return };
+        let mut readable = None;
+        for checkpoint in resumed.into_iter().chain(store.manifests()?.into_iter().rev()) {
+            match store.manifest(checkpoint) {
+                Ok(manifest) => {
+                    readable = Some(manifest);
+                    break;
+                }
+                Err(error) if error.is_verdict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(manifest) = readable.filter(|manifest| manifest.job == self.name) else {
+            return Ok(());
+        };
         let found = manifest.operators.iter().map(|op| (op.name.clone(), op.parallelism)).collect();
         if let Ok(topology) = topology(&self.nodes, &self.edges, &self.config, &found) {
             self.workers = workers(&topology, &self.config);
             self.topology = topology;
         }
+        Ok(())
     }
 }
 
@@ -493,10 +507,8 @@ impl Job {
             let store = store.map_err(JobError::Store)?;
             // Invariant: the job is started once, and its description is not shared before.
             if let Some(spec) = Arc::get_mut(&mut spec) {
-                let taken = asked("reading the newest manifest", || {
-                    spec.take_over_parallelism(&*store);
-                    Ok(())
-                });
+                let taken =
+                    asked("reading the newest manifest", || spec.take_over_parallelism(&*store));
                 taken.map_err(JobError::Store)?;
             }
             #[cfg(feature = "metrics")]

@@ -101,7 +101,8 @@ impl Between {
         match lower <= upper {
             true => Ok(()),
             false => Err(format!(
-                "no record is both {lower} ms or more and {upper} ms or less later than another: an interval join with these bounds joins                  nothing; put the shorter time first"
+                "no record is both {lower} ms or more and {upper} ms or less later than another: an interval join with these bounds joins \
+                 nothing; put the shorter time first"
             )),
         }
     }

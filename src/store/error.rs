@@ -102,6 +102,11 @@ impl StoreError {
         matches!(self, Self::Version { .. } | Self::NotAStore { .. } | Self::ReadOnly { .. })
     }
 
+    /// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
+    pub(crate) const fn is_verdict(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Corrupt { .. } | Self::Version { .. })
+    }
+
     /// An I/O error without effect on what is stored.
     pub(crate) fn io(doing: impl Into<String>, error: io::Error) -> Self {
         Self::Io { doing: doing.into(), error, unknown: false }

@@ -10,14 +10,6 @@ use snapline_protocol::retention::{Inventory, Stored};
 use super::{BlobRef, Manifest, Store, StoreError};
 use crate::engine::watch;
 
-/// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
-const fn is_verdict(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Version { .. }
-    )
-}
-
 /// The newest checkpoint that the store knows to be complete, if its manifest is gone and no newer one is there: with it is lost what the
 /// job has committed since the newest that is left (SPEC 7.6). What it fails with who asks for it. A store that remembers none, as earlier
 /// builds wrote, tells nothing.
@@ -35,7 +27,7 @@ pub fn lost(store: &dyn Store) -> Result<Option<(CheckpointId, StoreError)>, Sto
             Err(error @ StoreError::Missing { .. }) => error,
             Ok(_) => return Ok(None),
             // It is there, and was not when the rest was listed.
-            Err(error) if is_verdict(&error) => return Ok(None),
+            Err(error) if error.is_verdict() => return Ok(None),
             Err(error) => return Err(error),
         };
         // A job that runs may have completed the next, and deleted this one, between the looks.
@@ -73,7 +65,7 @@ pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobR
             // Deleted since the listing.
             Err(StoreError::Missing { .. }) => {}
             // SPEC 8.4
-            Err(error) if is_verdict(&error) => inventory.unreadable.push(checkpoint),
+            Err(error) if error.is_verdict() => inventory.unreadable.push(checkpoint),
             Err(error) => return Err(error),
         }
     }
@@ -94,12 +86,12 @@ pub fn health(
 ) -> Result<(Option<Manifest>, Health, Option<StoreError>), StoreError> {
     let manifest = match store.manifest(checkpoint) {
         Ok(manifest) => manifest,
-        Err(error) if is_verdict(&error) => return Ok((None, Health::Unreadable, Some(error))),
+        Err(error) if error.is_verdict() => return Ok((None, Health::Unreadable, Some(error))),
         Err(error) => return Err(error),
     };
     match verify(store, &manifest) {
         Ok(()) => Ok((Some(manifest), Health::Whole, None)),
-        Err(error) if is_verdict(&error) => Ok((Some(manifest), Health::Damaged, Some(error))),
+        Err(error) if error.is_verdict() => Ok((Some(manifest), Health::Damaged, Some(error))),
         Err(error) => Err(error),
     }
 }

@@ -113,6 +113,9 @@ pub(crate) struct Moods {
     /// How many claims, and manifests, more cannot be written.
     pub(crate) refused_claims: AtomicU32,
     pub(crate) refused_manifests: AtomicU32,
+    /// How many listings of manifests, and manifests, more cannot be read.
+    pub(crate) refused_lists: AtomicU32,
+    pub(crate) refused_reads: AtomicU32,
     /// How many manifests more are written, and then said to be of unknown outcome.
     pub(crate) unknown_manifests: AtomicU32,
 }
@@ -189,10 +192,16 @@ impl Store for Moody {
     }
 
     fn manifest(&self, checkpoint: CheckpointId) -> Result<Manifest, StoreError> {
+        if takes_one(&self.moods.refused_reads) {
+            return Err(refused("read a manifest", false));
+        }
         self.store.manifest(checkpoint)
     }
 
     fn manifests(&self) -> Result<Vec<CheckpointId>, StoreError> {
+        if takes_one(&self.moods.refused_lists) {
+            return Err(refused("list manifests", false));
+        }
         self.store.manifests()
     }
 

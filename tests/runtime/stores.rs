@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use snapline::connect::MemorySink;
+use snapline::connect::{Generator, MemorySink};
 use snapline::store::{StoreError, Takeover};
-use snapline::{Ended, JobError, Storage};
+use snapline::{Dataflow, Ended, JobConfig, JobError, Restart, Storage};
 
 use crate::kit::{Moody, assert_ended, assert_numbers, config, ms, numbers, patient, until, wait};
 
@@ -83,9 +83,8 @@ fn a_directory_is_one_job_s() {
     let sink = MemorySink::new();
     let first = numbers(None, sink.clone(), config().directory(directory.path()));
     until("it has begun", || first.status().completed > 0);
-    let flow = snapline::Dataflow::new("numbers");
-    flow.source("in", snapline::connect::Generator::new(10, |number| number))
-        .sink("out", sink.clone());
+    let flow = Dataflow::new("numbers");
+    flow.source("in", Generator::new(10, |number| number)).sink("out", sink.clone());
     let second = flow.build(config().directory(directory.path())).expect("builds").spawn();
     match second {
         Err(ref error @ JobError::Store(StoreError::InUse { .. })) => {
@@ -115,4 +114,31 @@ fn a_deposed_job_changes_nothing_any_more() {
     }
     assert_ended(wait(second), Ended::Finished);
     assert_numbers(&sink, 20_000);
+}
+
+/// With as many subtasks as the machine has cores it would not be the job that the checkpoint is of.
+#[test]
+fn a_store_that_cannot_be_read_at_the_start_fails_the_job_and_changes_no_parallelism() {
+    let (store, sink) = (Moody::default(), MemorySink::new());
+    let config = || JobConfig::new().checkpoint_interval(ms(5)).storage(store.storage());
+    let handle = numbers(None, sink.clone(), config().parallelism(3));
+    until("a checkpoint is complete", || handle.status().completed > 0);
+    handle.suspend();
+    assert_ended(wait(handle), Ended::Suspended);
+    for refused in [&store.moods.refused_lists, &store.moods.refused_reads] {
+        refused.store(1, Ordering::Relaxed);
+        let flow = Dataflow::new("numbers");
+        flow.source("in", Generator::new(None, |number| number)).sink("out", sink.clone());
+        match flow.build(config().restart(Restart::Never)).expect("builds").spawn() {
+            Err(JobError::Store(error)) => {
+                assert!(error.to_string().contains("the disk is in a mood"), "{error}");
+            }
+            other => panic!("{:?}", other.map(wait)),
+        }
+    }
+    let handle = numbers(None, sink, config().restart(Restart::Never));
+    until("it is restored", || handle.status().restored_from.is_some());
+    assert_eq!(handle.status().tasks.iter().filter(|task| task.operator == "in").count(), 3);
+    handle.cancel();
+    assert_ended(wait(handle), Ended::Cancelled);
 }

@@ -213,6 +213,12 @@ fn variables_of_others_are_ignored_and_listed() {
     assert!(!error.contains("hunter2"), "{error}");
     let error = given("DB_PASSWORD", &[("DB_PASSWORD__MODE", "hunter2")]).unwrap_err().to_string();
     assert!(!error.contains("hunter2"), "{error}");
+    // Services, not secrets: what is wrong is shown.
+    for prefix in ["AUTH", "PASSENGER", "TOKENIZER", "COMPASS"] {
+        let name = format!("{prefix}__MODE");
+        let error = given(prefix, &[(&name, "exact")]).unwrap_err().to_string();
+        assert!(error.contains("\"exact\""), "{error}");
+    }
 }
 
 #[test]
@@ -228,6 +234,7 @@ fn lengths_of_time_have_bounds_and_months_are_said() {
             assert!(given.unwrap_err().to_string().contains("100 years at most"));
         }
     }
+    let _ = read("min_pause = '100y'").expect("it is 100 years");
     let warnings = |text: &str| {
         read(text).unwrap().warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
     };

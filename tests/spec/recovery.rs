@@ -178,7 +178,14 @@ fn spec_7_6_what_is_known_to_be_complete_and_is_missing_is_the_newest() {
     facts.policy.allow_older = true;
     assert_eq!(decide(&facts), Ok(restore(4, None)));
     facts.manifests.pop();
-    assert_eq!(decide(&facts), Err(RecoveryError::NoneUsable { newest: cp(5) }));
+    let none = RecoveryError::NoneUsable { newest: cp(5) };
+    assert_eq!(decide(&facts), Err(none));
+    for error in [unusable, none] {
+        let text = error.to_string();
+        assert!(text.contains("from nothing, name another checkpoint directory"), "{text}");
+    }
+    let damaged = RecoveryError::NewestUnusable { checkpoint: cp(5), health: Health::Damaged };
+    assert!(!damaged.to_string().contains("from nothing"), "it can be repaired: {damaged}");
 }
 
 /// SPEC 7.6

@@ -46,12 +46,13 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let files = &*layout.files;
     let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
     let missing = layout.own.ancestors().filter(|dir| !there(dir)).count();
-    make_directories(files, &layout.dir, true)?;
+    // What jobs of several users share; what is private is within.
+    make_directories(files, layout.own.parent().unwrap_or(&layout.dir), true)?;
     for dir in [&layout.open, &layout.prepared] {
         make_directories(files, dir, false)?;
     }
     files.check_owner(&layout.own).map_err(ConnectError::io("use the directory", &layout.own))?;
-    let _lock = Lock::alone(layout)?;
+    let lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
     let mut mine = Owner { format: 1, job, operator, place: None };
@@ -73,6 +74,8 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
             place
         }
     };
+    // What follows is slow, and other subtasks do it too: if it fails for one of them, the attempt fails, and the next does it again.
+    drop(lock);
     // Whoever made the directories and the file may have crashed before they were durable, or failed to make them so.
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;
@@ -239,4 +242,35 @@ pub(super) fn sync_dir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError
         files.sync_directory(dir).map_err(ConnectError::io("sync the directory", dir))?;
     }
     Ok(())
+}
+
+#[cfg(all(test, unix, not(snapline_loom)))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use snapline_protocol::ids::Term;
+
+    use super::super::super::OpenContext;
+    use super::*;
+    use crate::files::Disk;
+    use crate::sync::Arc;
+
+    #[test]
+    fn what_is_private_is_the_operators_directory_and_not_what_jobs_share() {
+        let place = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| place.path().join(name);
+        let attempt = Attempt { term: Term::new(1), number: 1 };
+        let context = OpenContext::new("job", "one", 0, 1, attempt);
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        let layout = Layout::of(&files, &at("out"), "csv", &context).expect("a layout");
+        claim(&layout).expect("claims");
+        fs::create_dir(at("their")).expect("makes");
+        let mode =
+            |name: &str| fs::metadata(at(name)).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!([mode("out"), mode("out/.snapline")], [mode("their"); 2]);
+        for private in ["out/.snapline/one", "out/.snapline/one/open"] {
+            assert_eq!(mode(private) & 0o077, 0, "{private}");
+        }
+    }
 }

@@ -99,7 +99,6 @@ impl<R: Read + Send> Input for R {}
 
 /// Why a file cannot be decompressed that is not damaged.
 #[cfg(feature = "formats")]
-#[derive(Debug)]
 pub(super) enum Refused {
     /// A zstd file looks back by more than is allowed.
     Window,
@@ -118,7 +117,7 @@ impl fmt::Display for Refused {
 }
 
 #[cfg(feature = "formats")]
-impl std::error::Error for Refused {}
+snapline_protocol::error_in_words!(Refused);
 
 /// Compressed bytes that are read.
 #[cfg(feature = "formats")]

@@ -158,7 +158,6 @@ impl Display for Step {
 }
 
 /// A value that JSON has not.
-#[derive(Debug)]
 struct Found(String);
 
 impl Display for Found {
@@ -167,7 +166,7 @@ impl Display for Found {
     }
 }
 
-impl std::error::Error for Found {}
+snapline_protocol::error_in_words!(Found);
 
 impl ser::Error for Found {
     fn custom<T: Display>(why: T) -> Self {

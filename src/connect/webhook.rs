@@ -5,6 +5,8 @@
 //!   close    the requests are the committable: they are in the checkpoint, and nowhere else
 //!   commit   they are sent, one behind the other; behind a crash all of the transaction again, under the same keys
 //! ```
+//!
+//! Longer than 500 lines: what is written and what is sent are two ends of one contract.
 
 mod address;
 mod error;

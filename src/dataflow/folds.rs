@@ -177,7 +177,7 @@ integers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
 floats!(f32, f64);
 
 /// A sum is beyond its type: the task fails with this.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SumError {
     sum: String,
     added: String,
@@ -201,7 +201,7 @@ impl fmt::Display for SumError {
     }
 }
 
-impl std::error::Error for SumError {}
+snapline_protocol::error_in_words!(SumError);
 
 /// Adds up what a rule says of a key's records.
 #[derive(Clone, Debug)]

@@ -137,6 +137,9 @@ fn seat(
         gauges: Vec::new(),
     };
     // A planted fault is to be found by what it does.
+    #[cfg(not(feature = "sim"))]
+    let forgets = false;
+    #[cfg(feature = "sim")]
     let forgets = planted!(hosting.platform, StartsFromNothing)
         || planted!(hosting.platform, OlderRestored)
         || planted!(hosting.platform, StopsIgnored);

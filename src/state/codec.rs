@@ -85,7 +85,6 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 }
 
 /// Why a value cannot be written, or not be read.
-#[derive(Debug)]
 pub(crate) struct Error(Box<What>);
 
 #[derive(Debug)]
@@ -156,7 +155,7 @@ impl Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+snapline_protocol::error_in_words!(Error);
 
 impl serde::ser::Error for Error {
     #[cold]

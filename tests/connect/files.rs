@@ -321,7 +321,7 @@ fn errors_name_the_file_and_what_the_system_said() {
     let error = typed(FileSink::<u32>::new(place.at("file")).open(&context(0, attempt(1, 1))));
     let text = error.to_string();
     assert!(text.contains("file") && text.contains("cannot make the directory"), "{text}");
-    assert!(std::error::Error::source(&error).is_some());
+    assert!(text.contains("os error"), "{text}");
 }
 
 #[test]

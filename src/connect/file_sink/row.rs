@@ -25,7 +25,6 @@ pub(super) struct Row {
 }
 
 /// Why a record is no row.
-#[derive(Debug)]
 pub(super) struct NotARow {
     pub(super) field: Option<String>,
     pub(super) why: String,
@@ -379,4 +378,4 @@ impl Display for NotARow {
     }
 }
 
-impl std::error::Error for NotARow {}
+snapline_protocol::error_in_words!(NotARow);

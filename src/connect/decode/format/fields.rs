@@ -38,7 +38,6 @@ pub(super) fn read<T: DeserializeOwned>(
 }
 
 /// Why a row is no such record.
-#[derive(Debug)]
 pub(super) struct Bad {
     column: Option<usize>,
     why: String,
@@ -50,7 +49,7 @@ impl Display for Bad {
     }
 }
 
-impl std::error::Error for Bad {}
+snapline_protocol::error_in_words!(Bad);
 
 impl de::Error for Bad {
     fn custom<T: Display>(why: T) -> Self {

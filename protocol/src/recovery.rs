@@ -151,7 +151,7 @@ impl fmt::Display for RecoveryError {
 crate::error_in_words!(RecoveryError);
 
 /// A sink has committed what the checkpoint that is restored does not know of: a newer one was complete, and is lost (SPEC 7.7).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Outrun {
     /// The checkpoint of the newest transaction that the sink has committed.
     pub committed: CheckpointId,
@@ -177,7 +177,7 @@ impl fmt::Display for Outrun {
     }
 }
 
-impl core::error::Error for Outrun {}
+crate::error_in_words!(Outrun);
 
 /// Whether a sink that has committed the output of `committed` may begin from `restored` (SPEC 7.7).
 ///

@@ -443,8 +443,7 @@ fn committed_files_are_for_readers_and_the_rest_is_private() {
     let mut committer = place.committer(attempt(1, 2));
     assert_eq!(committer.commit(one, &committable).expect("answers"), Committed);
     assert_eq!(place.mode(FIRST), place.mode("theirs"));
-    for name in ["", "/out", "/out/open", "/out/prepared", "/out/fence", "/out/LOCK", "/out/owner"]
-    {
+    for name in ["/out", "/out/open", "/out/prepared", "/out/fence", "/out/LOCK", "/out/owner"] {
         let name = format!(".snapline{name}");
         assert_eq!(place.mode(&name) & 0o077, 0, "{name}");
     }

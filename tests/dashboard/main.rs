@@ -20,7 +20,8 @@ use gate::Gate;
 use serde_json::Value;
 use snapline::connect::{Generator, MemorySink};
 use snapline::{
-    BoxError, Dashboard, DashboardServer, Dataflow, Emit, Ended, JobConfig, JobHandle, Restart,
+    BoxError, Dashboard, DashboardServer, Dataflow, Emit, Ended, JobConfig, JobError, JobHandle,
+    Restart,
 };
 
 /// The path of a scratch file of this name.
@@ -505,5 +506,7 @@ fn a_browser_shows_who_is_late() {
     drop(dashboard);
     until(&mut browser, "document.getElementById('why').className === 'gone'");
     handle.cancel();
-    handle.wait().expect("it ends");
+    // It had failed, and perhaps no checkpoint was complete since.
+    let ended = handle.wait();
+    assert!(matches!(ended, Ok(_) | Err(JobError::Interrupted { .. })), "{ended:?}");
 }

@@ -243,7 +243,8 @@ struct After {
 #[test]
 fn a_field_that_was_added_is_its_default() {
     let store = MemoryStore::new();
-    let source = || Generator::new(4_000, |number| (number % 3, number)).rate(20_000);
+    // Slow enough that the job is stopped within its input.
+    let source = || Generator::new(4_000, |number| (number % 3, number)).rate(2_000);
     let (sink, flow) = (MemorySink::new(), Dataflow::new("grown"));
     flow.source("in", source())
         .keyed()

@@ -307,7 +307,7 @@ fn why_checkpoints_fail_is_said_wherever_it_is_told() {
     assert!(status.last_failure.as_deref().is_some_and(|text| text.contains(words)), "{status:?}");
     // It is known that no restart mends it.
     match wait(handle) {
-        Err(error @ JobError::Checkpoints { .. }) => {
+        Err(error @ (JobError::Checkpoints { .. } | JobError::Failed(_))) => {
             let text = error.to_string();
             assert!(text.contains(words) && text.contains("operator `state`"), "{text}");
         }

@@ -40,6 +40,7 @@ pub(crate) trait Output: Send {
     fn sync(&mut self) -> io::Result<()>;
 
     /// Cuts off what is behind so many bytes.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a log is cut"))]
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 

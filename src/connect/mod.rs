@@ -161,7 +161,7 @@ pub struct OpenContext {
     /// Tells it the time.
     pub(crate) clock: Clock,
     /// Which of the values that it stages are read back.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only SQLite stages values"))]
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only SQLite stages values"))]
     pub(crate) verify: VerifyState,
 }
 

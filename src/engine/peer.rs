@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     board: StatusBoard,
     /// Raised to call off a recovery that waits out its pause.
     waiting: Arc<AtomicBool>,
+    /// Whether that recovery has begun, or is called off: whichever came first.
+    begun: Arc<AtomicBool>,
 }
 
 impl Peer {
@@ -42,7 +44,16 @@ impl Peer {
         platform: Platform,
         board: StatusBoard,
     ) -> Self {
-        Self { store, lane, notices, recorder, platform, board, waiting: Arc::default() }
+        Self {
+            store,
+            lane,
+            notices,
+            recorder,
+            platform,
+            board,
+            waiting: Arc::default(),
+            begun: Arc::default(),
+        }
     }
 
     /// Has something done with the store. If that panics, it is told as an error of the store's, by `failed`.
@@ -57,7 +68,11 @@ impl Peer {
         let recorder = self.recorder.clone();
         // A simulation has to see a panic, which is a defect.
         let simulated = self.lane.are_simulated();
+        let begun = (work == Work::Recover).then(|| Arc::clone(&self.begun));
         let job = move || {
+            if begun.is_some_and(|begun| begun.swap(true, Ordering::AcqRel)) {
+                return;
+            }
             let done = match simulated {
                 true => Ok(job(&*store, &recorder)),
                 false => asked(work.doing(), || Ok(job(&*store, &recorder))),
@@ -123,14 +138,18 @@ impl Peer {
         });
     }
 
-    /// Recovers now, though a recovery waits out its pause.
+    /// Recovers now, though a recovery waits out its pause. One that has begun is not made again.
     pub(crate) fn hurry(&mut self, term: Term, policy: Policy) {
+        if self.begun.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.waiting.store(true, Ordering::Release);
         self.waiting = Arc::default();
         self.recover(term, policy, Duration::ZERO);
     }
 
-    pub(crate) fn recover(&self, term: Term, policy: Policy, pause: Duration) {
+    pub(crate) fn recover(&mut self, term: Term, policy: Policy, pause: Duration) {
+        self.begun = Arc::default();
         let nothing = planted!(self.platform, StartsFromNothing);
         let older = planted!(self.platform, OlderRestored);
         let periodic = planted!(self.platform, StopsIgnored);

@@ -54,11 +54,13 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Re
 }
 
 /// Writes values one after the other that are read back later, and notes which of them must be (SPEC 14.9).
+#[cfg(feature = "sqlite")]
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     marks: Marks,
 }
 
+#[cfg(feature = "sqlite")]
 impl Writer {
     /// Appends a value. Says whether its shape was not there before, or it nests so deep that it may be too much for its reader.
     ///

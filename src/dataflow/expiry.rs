@@ -105,13 +105,6 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
         seen: &mut TimeContext<'_, K, bool>,
         out: &mut C,
     ) {
-        // A memory that was shortened over a restore may be over before the watermark goes on. Not for a record from within it, however late.
-        let until = seen.since().map(|since| since + self.memory);
-        let over = until.filter(|until| *until <= seen.watermark().min(seen.timestamp()));
-        if let Some(until) = over {
-            seen.delete_timer(until);
-            **seen = false;
-        }
         if !**seen {
             **seen = true;
             let since = seen.timestamp();

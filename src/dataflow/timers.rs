@@ -291,11 +291,6 @@ impl<K, S> TimeContext<'_, K, S> {
         self.slot.since = Some(since);
     }
 
-    /// What was kept.
-    pub(super) const fn since(&self) -> Option<Timestamp> {
-        self.slot.since
-    }
-
     /// Says that the record came too late and has no effect: it is counted ([`crate::TaskStatus::records_late`]).
     pub const fn drop_late(&mut self) {
         self.late = true;

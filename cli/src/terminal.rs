@@ -73,7 +73,7 @@ impl<'a> Terminal<'a> {
         &mut self.err
     }
 
-    /// Where a line goes that is written over and over: each write may begin with [`CLEAR`].
+    /// Where a line goes that is written over and over: each write may begin with what clears the line.
     pub fn line(&mut self) -> impl Write + use<'_, 'a> {
         Line(&mut self.err)
     }
@@ -104,7 +104,7 @@ impl<'a> Terminal<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Writes a complaint, or a line over the one before if it begins with [`CLEAR`].
+    /// Writes a complaint, or a line over the one before if it begins with what clears the line.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -157,7 +157,7 @@ fn taxi_rides_as_in_flink_s_training() {
 fn orders_by_http_are_counted_once_in_a_database() {
     let text = run("order_service");
     for line in [
-        "the first life ended behind 1 restart",
+        "the first life ended after 1 restart",
         "the second life: Finished, 100 orders accepted",
         "Ada: 20 orders, 2950 cents",
         "(nobody we know): 20 orders, 3030 cents",

@@ -204,11 +204,11 @@ impl Gate {
     }
 }
 
-/// numbers, all with one key -> count -> out, which may be held up. Whoever counts and writes is hosted by another worker than the source.
-fn held(key: u64, count: Option<u64>, gate: &Arc<Gate>) -> JobHandle {
+/// numbers, all with one key -> count -> out, which may be held up.
+fn held(gate: &Arc<Gate>) -> JobHandle {
     let held = Arc::clone(gate);
     let flow = Dataflow::new("held");
-    flow.source("numbers", Generator::new(count, move |number| (key, number)))
+    flow.source("numbers", Generator::new(None, |number| (0_u64, number)))
         .parallelism(1)
         .keyed()
         .count(Emit::EachChange)
@@ -221,24 +221,35 @@ fn held(key: u64, count: Option<u64>, gate: &Arc<Gate>) -> JobHandle {
 #[test]
 fn a_sink_that_is_held_up_is_busy_and_back_pressure_upstream() {
     let gate = Arc::new(Gate::default());
-    // A key of the second subtask.
-    let is_seconds = |key: &u64| {
-        let handle = held(*key, Some(1), &gate);
-        let mut metrics = Prometheus::new();
-        metrics.watch(&handle);
-        wait(handle);
-        let second = [("operator", "count"), ("subtask", "1")];
-        value(&parse(&metrics.render()), "snapline_records_in_total", &second) > 0.0
-    };
-    let key = (0..100).find(is_seconds).expect("half of all keys are");
-    gate.set(true);
-    let handle = held(key, None, &gate);
     let mut metrics = Prometheus::new();
-    metrics.watch(&handle);
+    // Which subtask has the key is drawn with each job: until it is the second, on another worker than the source.
+    let handle = (0..100).find_map(|_| {
+        let handle = held(&gate);
+        metrics = Prometheus::new();
+        metrics.watch(&handle);
+        let running = |lines: &[Line]| value(lines, "snapline_job_running", &[]) == 1.0;
+        until("running", || running(&parse(&metrics.render())));
+        let mut counted = [0.0; 2];
+        until("counting", || {
+            let lines = parse(&metrics.render());
+            counted = ["0", "1"].map(|subtask| {
+                let of = [("operator", "count"), ("subtask", subtask)];
+                value(&lines, "snapline_records_in_total", &of)
+            });
+            counted != [0.0; 2]
+        });
+        if counted[0] == 0.0 {
+            return Some(handle);
+        }
+        handle.cancel();
+        wait(handle);
+        None
+    });
+    let handle = handle.expect("half of all jobs do");
+    gate.set(true);
     let (source, sink) = ([("operator", "numbers")], [("operator", "out"), ("subtask", "1")]);
     let other = [("operator", "out"), ("subtask", "0")];
     let (busy, waited) = ("snapline_busy_ms_per_second", "snapline_backpressured_ms_per_second");
-    until("running", || value(&parse(&metrics.render()), "snapline_job_running", &[]) == 1.0);
     let mut last = Vec::new();
     until("held up", || {
         thread::sleep(Duration::from_millis(200));

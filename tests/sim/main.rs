@@ -146,7 +146,7 @@ fn what_is_being_looked_up_and_is_forgotten_is_missed() {
 fn found(faults: &[(Mutant, &str)]) {
     for &(mutant, name) in faults {
         let pipeline = PIPELINES.iter().find(|it| it.name == name).expect("there is such a one");
-        let hunted = pipeline.simulation().mutant(Some(mutant)).hunt(0..60);
+        let hunted = pipeline.simulation().mutant(Some(mutant)).hunt(0..120);
         let found = hunted.expect("it can be simulated");
         let (seeds, wrong) = found.unwrap_or_else(|| panic!("{mutant:?} is not found by {name}"));
         println!("{mutant:?}, {name}: {seeds} seeds, {wrong}");

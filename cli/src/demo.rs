@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use snapline::trace::{RunTrace, replay};
 
 use crate::args::DemoArgs;
-use crate::table::{Table, grouped};
+use crate::table::{Table, counted, grouped};
 use crate::terminal::CLEAR;
 use crate::{Exit, Failure, Terminal};
 use life::{End, Life};
@@ -146,11 +146,19 @@ fn replayed(dir: &Path, terminal: &mut Terminal<'_>) -> Result<bool, Failure> {
     let traces = traces.map_err(|error| Failure::Damaged(error.to_string()))?;
     match replay(&traces) {
         Ok(replayed) => {
-            writeln!(terminal.out(), "recorded and replayed, {replayed}")?;
+            // The last line of a process that was killed may be torn: no part of its run, and no news here.
+            let runs = counted(replayed.tally.runs, "recorded run");
+            writeln!(
+                terminal.out(),
+                "every step of {runs} was replayed and is what the protocol allows"
+            )?;
             Ok(true)
         }
         Err(difference) => {
-            writeln!(terminal.out(), "recorded and replayed, it is not as the protocol has it:")?;
+            writeln!(
+                terminal.out(),
+                "a step of the recorded runs is not what the protocol allows:"
+            )?;
             writeln!(terminal.out(), "{difference}")?;
             Ok(false)
         }
@@ -192,12 +200,12 @@ fn live(
                 tally.kills += 1;
                 tally.restarts += 1;
                 if !terminal.rewrites() {
-                    let newest = life.report().newest.unwrap_or(0);
                     let (kill, kills) = (tally.kills, args.kills);
                     let read = grouped(tally.read);
+                    let checkpoints = counted(tally.checkpoints, "checkpoint");
                     // Progress that nobody reads is no reason to stop.
                     let _ = terminal.complain(&format!(
-                        "kill {kill} of {kills}: {read} lines read, checkpoint {newest}\n"
+                        "kill {kill} of {kills}: {read} lines read, {checkpoints} completed\n"
                     ));
                 }
             }
@@ -221,12 +229,13 @@ fn show(
     if !terminal.rewrites() {
         return;
     }
-    let (read, checkpoint) = (tally.read + report.read, report.newest.unwrap_or(0));
-    let (read, lines) = (grouped(read), grouped(work.lines));
+    // How many, not their numbers: those leave a gap at each restart, as a process reserves them in blocks.
+    let checkpoints = counted(tally.checkpoints + report.completed, "checkpoint");
+    let (read, lines) = (grouped(tally.read + report.read), grouped(work.lines));
     let (kills, wanted, restarts) = (tally.kills, args.kills, tally.restarts);
     // As above.
     let _ = terminal.complain(&format!(
-        "{CLEAR}{read} lines read of {lines}, checkpoint {checkpoint}, {kills} of {wanted} kills, {restarts} restarts"
+        "{CLEAR}{read} lines read of {lines}, {checkpoints} completed, {kills} of {wanted} kills, {restarts} restarts"
     ));
 }
 

@@ -43,15 +43,23 @@ fn files(dir: &str, of: &str) -> Vec<PathBuf> {
 fn a_word_count_is_killed_and_nothing_is_lost() {
     let run = snapline(&["demo", "--seconds", "2", "--kills", "2", "--seed", "3"]);
     let run = run.is(0, &["kill 1 of 2", "kill 2 of 2", "kills  restarts", "exactly once"]);
+    // How many checkpoints there were, which grows: their numbers would leap by the block of them that each process reserves.
+    let completed: Vec<u64> = run
+        .err
+        .lines()
+        .filter_map(|line| line.strip_suffix(" completed")?.rsplit(", ").next()?.split_once(' '))
+        .map(|(count, _)| count.parse().expect("a number below 1,000"))
+        .collect();
+    assert_eq!(completed.len(), 2, "{}", run.err);
+    assert!(0 < completed[0] && completed[0] < completed[1], "{}", run.err);
+    assert!(completed[1] < 500, "a count, not a number of one: {}", run.err);
     let row: Vec<&str> = run.out.lines().nth(1).expect("a row").split_whitespace().collect();
     assert_eq!((row[0], row[1], row[6], row[7]), ("2", "2", "0", "0"), "{}", run.out);
     assert_ne!(row[4], "0", "after a kill something is read again: {}", run.out);
     assert!(!run.out.contains("checkpoints, output and traces are in"), "{}", run.out);
-    assert!(
-        run.out.contains("recorded and replayed, as the protocol has it: 3 runs"),
-        "{}",
-        run.out
-    );
+    let conforms = "every step of 3 recorded runs was replayed and is what the protocol allows";
+    assert_eq!(run.out.lines().nth(2), Some(conforms), "{}", run.out);
+    assert_eq!(run.out.lines().count(), 3, "nothing else is said: {}", run.out);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A page about a running job, for a browser: what is late and why, checkpoints, records a second, restarts.
+//! A page about a running job, for a browser: what is late and why, restarts and the next try, a graph of operators with their rates and load, the
+//! output delay, checkpoints.
 //!
 //! It reads what [`crate::JobHandle::status`] reads, from a thread of its own, and nothing waits for it. [`view`] has the format of
 //! `/status`, [`why`] the reasoning, [`watch`] what is only seen by looking twice. `page.html` is all there is for the browser.

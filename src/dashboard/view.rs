@@ -5,24 +5,27 @@
 //! | `format`, `version` | `"snapline-status"` and 1 |
 //! | `job`, `guarantee`, `phase` | its name, what it promises, where it stands |
 //! | `warnings` | what there is to think about in its settings, in words: [`crate::Job::warnings`] |
-//! | `attempt`, `restored_from`, `newest_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `recording_failed` | as in [`JobStatus`] |
-//! | `next_try` | the restart that the job waits for: `at`, `pause`, `number`, `of`, `cause`; null if it runs |
+//! | `attempt`, `restored_from`, `newest_checkpoint`, `since_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `failure`, `store_bytes`, `recording_failed` | as in [`JobStatus`] |
+//! | `next_try` | the restart that the job waits for: `at`, `pause`, `number`, `of`, `cause`, and `in`, the time until then; null if it runs |
+//! | `output_delay` | how old the oldest output may be that is not committed: see [`output_delay`] |
 //! | `why` | `late`, `text`, `chain`: which task is late and why, see [`super::why`] |
 //! | `under_way` | checkpoints: `checkpoint`, `kind`, `running`, and `subtasks`: `subtask`, `acknowledged`, `stage`, `since`, `awaited`, `why` |
 //! | `history` | checkpoints that ended, newest first: sums and the slowest of each part, and `subtasks` |
-//! | `operators`, `tasks` | records in and out, in all and a second; of tasks also `worker`, `waits_for_room`, `in_one_step` |
+//! | `operators`, `tasks` | records in and out, in all and a second; `busy_share` and `backpressured_share`, from 0 to 1, over the last seconds, of an operator those of its busiest and its most held up subtask |
+//! | `operators` | also `inputs`: the operators that feed it |
+//! | `tasks` | also `worker`, `waits_for_room`, `in_one_step`, and of sinks `in_doubt`, `commit_failure`, `committed`, `committed_age` |
 //! | `restart_history` | `attempt`, `cause`, `at`, `pause`, newest first |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::Promise;
-use super::watch::Watch;
+use super::watch::{Pace, Watch};
 use super::why::{of_task, why};
 use crate::engine::status::{
-    CheckpointStats, JobStatus, SubtaskStage, SubtaskStats, UnderWayStatus,
+    CheckpointStats, JobPhase, JobStatus, NextTry, SubtaskStage, SubtaskStats, UnderWayStatus,
 };
 
 /// The whole object.
@@ -41,11 +44,15 @@ pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &Watch) -> Stri
         "attempt": status.attempt.map(|attempt| attempt.to_string()),
         "restored_from": status.restored_from.map(|checkpoint| checkpoint.get()),
         "newest_checkpoint": status.newest_checkpoint.map(|checkpoint| checkpoint.get()),
+        "since_checkpoint": status.since_checkpoint.map(ms),
         "completed": status.completed,
         "failed": status.failed,
         "restarts": status.restarts,
         "last_failure": status.last_failure,
-        "next_try": status.next_try,
+        "failure": status.failure,
+        "next_try": status.next_try.as_ref().map(next_try),
+        "output_delay": output_delay(status).map(ms),
+        "store_bytes": status.store_bytes,
         "recording_failed": status.recording_failed,
         "why": { "late": why.late, "text": why.text, "chain": why.chain },
         "under_way": ways.collect::<Vec<_>>(),
@@ -66,8 +73,32 @@ fn date(at: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn share(of: f64) -> f64 {
+    (of * 1e3).round() / 1e3
+}
+
 fn kind(of: impl std::fmt::Debug) -> String {
     format!("{of:?}").to_lowercase()
+}
+
+fn next_try(next: &NextTry) -> Value {
+    let left = next.at.duration_since(SystemTime::now()).unwrap_or_default();
+    json!({
+        "at": date(next.at),
+        "in": ms(left),
+        "pause": ms(next.pause),
+        "number": next.number,
+        "of": next.of,
+        "cause": next.cause,
+    })
+}
+
+/// How old the oldest output may be that is not committed: the time since the barrier of the newest transaction that the slowest sink has
+/// committed or, if it has committed none in this run, since the tasks were first started. `None` for a job that does not run (yet).
+fn output_delay(status: &JobStatus) -> Option<Duration> {
+    let since_start = status.since_start.filter(|_| status.phase != JobPhase::Ended)?;
+    let sinks = status.tasks.iter().filter(|task| task.is_sink);
+    sinks.map(|sink| sink.committed.map_or(since_start, |(_, age)| age)).max()
 }
 
 fn under_way(status: &JobStatus, way: &UnderWayStatus, watch: &Watch) -> Value {
@@ -145,21 +176,31 @@ fn operators(status: &JobStatus, watch: &Watch) -> Vec<Value> {
         }
         subtasks.push(place);
     }
+    let names: BTreeMap<&str, &str> =
+        status.tasks.iter().map(|task| (task.subtask.as_str(), task.operator.as_str())).collect();
     let operator = |name: &str| {
         let subtasks = &members[name];
         let sum = |of: &dyn Fn(usize) -> u64| subtasks.iter().map(|&task| of(task)).sum::<u64>();
-        let rates: Option<Vec<(f64, f64)>> =
-            subtasks.iter().map(|&task| watch.rates(task)).collect();
-        let rate = |of: fn(&(f64, f64)) -> f64| {
-            rates.as_ref().map(|rates| rates.iter().map(of).sum::<f64>().round())
+        let paces: Option<Vec<Pace>> = subtasks.iter().map(|&task| watch.pace(task)).collect();
+        let rate = |of: fn(&Pace) -> f64| {
+            paces.as_ref().map(|paces| paces.iter().map(of).sum::<f64>().round())
         };
+        let most = |of: fn(&Pace) -> f64| {
+            paces.as_ref().map(|paces| share(paces.iter().map(of).fold(0.0, f64::max)))
+        };
+        let feeders = subtasks.iter().flat_map(|&task| &status.tasks[task].inputs);
+        let inputs: BTreeSet<&str> =
+            feeders.filter_map(|feeder| names.get(feeder.as_str()).copied()).collect();
         json!({
             "operator": name,
+            "inputs": inputs,
             "subtasks": subtasks.len(),
             "in": sum(&|task| status.tasks[task].records_in),
             "out": sum(&|task| status.tasks[task].records_out),
-            "in_per_s": rate(|rate| rate.0),
-            "out_per_s": rate(|rate| rate.1),
+            "in_per_s": rate(|pace| pace.records_in),
+            "out_per_s": rate(|pace| pace.records_out),
+            "busy_share": most(|pace| pace.busy),
+            "backpressured_share": most(|pace| pace.backpressured),
         })
     };
     order.into_iter().map(operator).collect()
@@ -167,15 +208,17 @@ fn operators(status: &JobStatus, watch: &Watch) -> Vec<Value> {
 
 fn tasks(status: &JobStatus, watch: &Watch) -> Vec<Value> {
     let tasks = status.tasks.iter().enumerate().map(|(place, task)| {
-        let rates = watch.rates(place);
+        let pace = watch.pace(place);
         json!({
             "subtask": task.subtask,
             "operator": task.operator,
             "worker": task.worker,
             "in": task.records_in,
             "out": task.records_out,
-            "in_per_s": rates.map(|rates| rates.0.round()),
-            "out_per_s": rates.map(|rates| rates.1.round()),
+            "in_per_s": pace.map(|pace| pace.records_in.round()),
+            "out_per_s": pace.map(|pace| pace.records_out.round()),
+            "busy_share": pace.map(|pace| share(pace.busy)),
+            "backpressured_share": pace.map(|pace| share(pace.backpressured)),
             "waits_for_room": task.waits_for_room,
             "in_one_step": ms(watch.in_one_step(place)),
             "malformed": task.records_malformed,

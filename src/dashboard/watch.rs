@@ -1,4 +1,4 @@
-//! What is only seen by looking twice: how many records a second, and which task has been in one step for long.
+//! What is only seen by looking twice: how many records a second, how busy each task is, and which has been in one step for long.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use snapline_protocol::ids::Attempt;
 
 use crate::engine::status::TaskStatus;
 
-/// Over how many looks records a second are counted: five seconds.
+/// Over how many looks the pace of a task is measured: five seconds.
 const LOOKS: usize = 11;
 
 /// What was seen of a task.
@@ -15,6 +15,21 @@ const LOOKS: usize = 11;
 struct Seen {
     records_in: u64,
     records_out: u64,
+    busy: Duration,
+    waited: Duration,
+}
+
+/// What a task did over the last few seconds.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub(super) struct Pace {
+    /// Records a second.
+    pub(super) records_in: f64,
+    /// Records a second.
+    pub(super) records_out: f64,
+    /// The share of the time in which it worked, at most 1.
+    pub(super) busy: f64,
+    /// The share of the time in which its output waited for room, at most 1.
+    pub(super) backpressured: f64,
 }
 
 /// The last few looks at a job's tasks.
@@ -42,19 +57,30 @@ impl Watch {
         if self.looks.len() >= LOOKS {
             self.looks.pop_front();
         }
-        let seen =
-            |task: &TaskStatus| Seen { records_in: task.records_in, records_out: task.records_out };
+        let seen = |task: &TaskStatus| Seen {
+            records_in: task.records_in,
+            records_out: task.records_out,
+            busy: task.busy,
+            waited: task.waited_for_room,
+        };
         self.looks.push_back((now, tasks.iter().map(seen).collect()));
     }
 
-    /// Records a second in and out of a task, over the last few seconds; `None` while there is too little to tell by.
-    pub(super) fn rates(&self, task: usize) -> Option<(f64, f64)> {
+    /// What a task did over the last few seconds; `None` while there is too little to tell by.
+    pub(super) fn pace(&self, task: usize) -> Option<Pace> {
         let ((before, first), (now, last)) = (self.looks.front()?, self.looks.back()?);
         let (first, last) = (first.get(task)?, last.get(task)?);
         let seconds = now.saturating_duration_since(*before).as_secs_f64();
         let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
-        (seconds > 0.0).then(|| {
-            (rate(first.records_in, last.records_in), rate(first.records_out, last.records_out))
+        // The looks and the tasks read the clock at different moments: a share may come out a little too large.
+        let share = |before: Duration, now: Duration| {
+            (now.saturating_sub(before).as_secs_f64() / seconds).min(1.0)
+        };
+        (seconds > 0.0).then(|| Pace {
+            records_in: rate(first.records_in, last.records_in),
+            records_out: rate(first.records_out, last.records_out),
+            busy: share(first.busy, last.busy),
+            backpressured: share(first.waited, last.waited),
         })
     }
 
@@ -86,23 +112,27 @@ mod tests {
             waits_for_room: false,
             records_in,
             records_out: records_in / 2,
+            busy: Duration::from_millis(5 * records_in),
+            waited_for_room: Duration::from_millis(40 * records_in),
             ..TaskStatus::default()
         }
     }
 
     #[test]
-    fn rates_and_long_steps_are_seen_by_looking_twice() {
+    fn pace_and_long_steps_are_seen_by_looking_twice() {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let attempt = Some(Attempt::first(Term::new(1)));
         let look = |watch: &mut Watch, after: u64, steps, records| {
             let now = start + Duration::from_secs(after);
             watch.look(now, attempt, &[task(steps, records)]);
         };
-        assert_eq!((watch.rates(0), watch.in_one_step(0)), (None, Duration::ZERO));
+        assert_eq!((watch.pace(0), watch.in_one_step(0)), (None, Duration::ZERO));
         look(&mut watch, 0, 7, 0);
-        assert_eq!(watch.rates(0), None, "one look tells no rate");
+        assert_eq!(watch.pace(0), None, "one look tells no pace");
         look(&mut watch, 2, 7, 100);
-        assert_eq!(watch.rates(0), Some((50.0, 25.0)));
+        // 0.5 s of 2 s; and 4 s of them, which cannot be.
+        let pace = Pace { records_in: 50.0, records_out: 25.0, busy: 0.25, backpressured: 1.0 };
+        assert_eq!(watch.pace(0), Some(pace));
         assert_eq!(watch.in_one_step(0), Duration::from_secs(2));
         assert_eq!(watch.in_one_step(1), Duration::ZERO, "there is no such task");
         look(&mut watch, 3, 8, 100);
@@ -110,8 +140,8 @@ mod tests {
         for after in 4..100 {
             look(&mut watch, after, 8, 100);
         }
-        assert_eq!(watch.rates(0), Some((0.0, 0.0)), "what was long ago does not count");
+        assert_eq!(watch.pace(0), Some(Pace::default()), "what was long ago does not count");
         watch.look(start, Some(Attempt::first(Term::new(2))), &[task(0, 5)]);
-        assert_eq!(watch.rates(0), None, "another attempt counts anew");
+        assert_eq!(watch.pace(0), None, "another attempt counts anew");
     }
 }

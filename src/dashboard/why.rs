@@ -65,13 +65,18 @@ pub(super) fn why(status: &JobStatus, in_one_step: &dyn Fn(usize) -> Duration) -
                 "The job is starting: it claims its store and reads what to start from.".into(),
             );
         }
-        JobPhase::Ended => return Why::fine("The job has ended.".into()),
-        JobPhase::Restoring => {
-            let cause = match &status.next_try {
-                Some(next) => format!("Next try: {next}"),
-                None => cause.map_or(String::new(), |restart| restart.cause.clone()),
+        JobPhase::Ended => {
+            return match &status.failure {
+                Some(failure) => Why::late(format!("The job has ended by a failure: {failure}")),
+                None => Why::fine("The job has ended.".into()),
             };
-            return Why::late(format!("The job has failed and is being restored. {cause}"));
+        }
+        JobPhase::Restoring => {
+            let (doing, cause) = match &status.next_try {
+                Some(next) => ("waits for its next try", next.cause.as_str()),
+                None => ("is being restored", cause.map_or("", |restart| &restart.cause)),
+            };
+            return Why::late(format!("The job has failed and {doing}: {cause}"));
         }
         JobPhase::Closing => {
             let text = "The last checkpoint is complete; its output is being committed.";
@@ -420,6 +425,15 @@ mod tests {
             asked(&status, Some(2)).late,
             "a step that takes long is told without a checkpoint too"
         );
+    }
+
+    #[test]
+    fn a_failure_is_no_end_like_others() {
+        let mut status = JobStatus { phase: JobPhase::Ended, ..JobStatus::default() };
+        assert_eq!(asked(&status, None), Why::fine("The job has ended.".into()));
+        status.failure = Some("the disk is gone".into());
+        let text = "The job has ended by a failure: the disk is gone";
+        assert_eq!(asked(&status, None), Why::late(text.into()));
     }
 
     #[test]

@@ -358,7 +358,7 @@ impl Driver {
             // Whoever asked may have gone.
             let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
         }
-        self.board.update(|status| (status.phase, status.next_try) = (JobPhase::Ended, None));
+        self.board.over(end.as_ref().err().map(ToString::to_string));
         match &end {
             Ok(ended) => {
                 tracing::info!(target: "snapline::job", job = self.job(), ?ended, "the job has ended");

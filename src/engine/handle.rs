@@ -289,8 +289,9 @@ impl JobHandle {
         self.driver.is_finished()
     }
 
-    /// Serves a page about the job, until what this gives is dropped: what is late and why, checkpoints, records a second, restarts. It only
-    /// shows; nobody can do anything to the job with it. The job does not wait for it, and does not notice if it falls over.
+    /// Serves a page about the job, until what this gives is dropped: what is late and why, restarts and the next try, a graph of operators with
+    /// their rates and load, the output delay, checkpoints. It only shows; nobody can do anything to the job with it. The job does not wait for
+    /// it, and does not notice if it falls over.
     ///
     /// It is a method of the handle, no setting of the job, because the address is only known when it is bound, and because a job that runs
     /// must not fail, or stop, over a port that is taken: that is for you to decide.

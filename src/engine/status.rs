@@ -1,4 +1,6 @@
 //! What a job is doing, for whoever looks.
+//!
+//! Longer than 500 lines: most of it is the public fields and what they mean.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +32,7 @@ pub enum JobPhase {
     Restoring,
     /// The checkpoint that ends it is complete; commits are being finished.
     Closing,
-    /// Over.
+    /// Over. [`JobStatus::failure`] says why, if it has failed.
     Ended,
 }
 
@@ -289,8 +291,10 @@ pub struct JobStatus {
     pub restored_from: Option<CheckpointId>,
     /// How often it was restored after a failure.
     pub restarts: u32,
-    /// The last failure, of a task or of a checkpoint that was given up, in words.
+    /// The last failure, of a task, of a checkpoint that was given up, or of the job, in words.
     pub last_failure: Option<String>,
+    /// Why the job has ended, in words, if it has failed; `None` while it runs, and if it has ended well.
+    pub failure: Option<String>,
     /// The restart that the job waits for; `None` if it runs.
     pub next_try: Option<NextTry>,
     /// The last restarts, oldest first.
@@ -469,6 +473,15 @@ impl StatusBoard {
         let board = lock(&self.0);
         let now = board.clock.now();
         board.tasks.iter().for_each(|task| task.stop(now));
+    }
+
+    /// The job is over, and has failed if there is a failure.
+    pub(super) fn over(&self, failure: Option<String>) {
+        self.update(|status| {
+            (status.phase, status.next_try) = (JobPhase::Ended, None);
+            status.last_failure = failure.clone().or(status.last_failure.take());
+            status.failure = failure;
+        });
     }
 
     pub(super) fn under_way(&self, under_way: Vec<UnderWay>) {

@@ -6,7 +6,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::failure::guarded;
 use super::handle::{JobError, Outcome};
-use super::status::{JobPhase, StatusBoard};
+use super::status::StatusBoard;
 use super::watch::{Watch, every, stood_still};
 use crate::sync::thread;
 
@@ -63,11 +63,7 @@ pub(crate) fn start(
             };
             if let Err(error @ (JobError::Hung { .. } | JobError::Panicked(_))) = &ended {
                 // Who looks at the status must not see a job that runs.
-                let text = error.to_string();
-                board.update(|status| {
-                    status.phase = JobPhase::Ended;
-                    status.last_failure = Some(text);
-                });
+                board.over(Some(error.to_string()));
             }
             return match (starting.take(), ended) {
                 (Some(starting), Err(error)) => {

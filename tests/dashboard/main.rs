@@ -36,8 +36,13 @@ struct Rig {
     dashboard: DashboardServer,
 }
 
-/// numbers -> count (behind a gate) -> out, without an end.
+/// The same, restarted at once.
 fn rig() -> Rig {
+    rig_restarted_after(Duration::from_millis(10))
+}
+
+/// numbers -> count (behind a gate) -> out, without an end.
+fn rig_restarted_after(pause: Duration) -> Rig {
     let (gate, failing) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
     let (held, fails) = (Arc::clone(&gate), Arc::clone(&failing));
     let flow = Dataflow::new("watched <job>");
@@ -58,7 +63,7 @@ fn rig() -> Rig {
         .checkpoint_interval(None)
         // There is none to restore, which is something to think about.
         .allow_older(true)
-        .restart(Restart::Fixed { attempts: 3, pause: Duration::from_millis(10) });
+        .restart(Restart::Fixed { attempts: 3, pause });
     let handle = flow.build(config).expect("it builds").spawn().expect("it starts");
     let dashboard = handle.dashboard(Dashboard::new()).expect("a free port");
     Rig { handle, gate, failing, dashboard }
@@ -135,6 +140,10 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
         .filter_map(|operator| operator["operator"].as_str())
         .collect();
     assert_eq!(operators.len(), 3, "{operators:?}");
+    // What feeds each of them.
+    let fed_by = |place: usize| status["operators"][place]["inputs"].clone();
+    assert_eq!(fed_by(0), Value::Array(Vec::new()));
+    assert_eq!((fed_by(1), fed_by(2)), ([operators[0]].into(), [operators[1]].into()));
     let past = &status["history"][0];
     assert_eq!((&past["checkpoint"], &past["completed"]), (&checkpoint.into(), &true.into()));
     assert_eq!(past["subtasks"].as_array().map(Vec::len), Some(3));
@@ -143,7 +152,224 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
     }
     assert!(past["written"].as_u64() > Some(0));
     assert_eq!(status["why"]["late"], false);
+    assert_eq!((&status["failure"], &status["next_try"]), (&Value::Null, &Value::Null));
+    // Nobody sees what is newer than what the sink has committed; the first checkpoint is all there is in the store.
+    assert_eq!(status["output_delay"], status["tasks"][2]["committed_age"]);
+    let delay = |status: &Value| status["output_delay"].as_f64().expect("a time");
+    let old = rig.until("old", |status| delay(status) > 500.0);
+    rig.handle.checkpoint().expect("it completes");
+    let new = rig.until("committed", |status| delay(status) < delay(&old));
+    assert!(new["since_checkpoint"].as_f64() < old["since_checkpoint"].as_f64(), "{new:#}");
+    let written = new["history"][0]["written"].as_u64().expect("bytes");
+    rig.until("cleaned", |status| status["store_bytes"].as_u64() >= Some(written));
     rig.end();
+}
+
+/// The number of seconds that a text ends in.
+fn seconds_of(text: &str) -> f64 {
+    let number = text.strip_suffix(" s").unwrap_or_else(|| panic!("{text} is in seconds"));
+    number.rsplit(' ').next().expect("a word").parse().expect("a number")
+}
+
+#[test]
+fn the_next_try_is_told_and_a_failed_end_is_no_good_end() {
+    let rig = rig_restarted_after(Duration::from_secs(100));
+    rig.failing.store(true, Ordering::Relaxed);
+    let status = rig.until("failed", |status| !status["next_try"].is_null());
+    let next = &status["next_try"];
+    assert_eq!((&next["number"], &next["of"]), (&1.into(), &3.into()), "{next}");
+    assert_eq!(next["pause"], 100_000.0);
+    assert!(next["in"].as_f64().is_some_and(|left| (1.0..=100_000.0).contains(&left)), "{next}");
+    assert!(next["cause"].as_str().is_some_and(|cause| cause.contains("planned, <b>")), "{next}");
+    assert_eq!((&status["phase"], &status["why"]["late"]), (&"restoring".into(), &true.into()));
+    let why = status["why"]["text"].as_str().expect("a text");
+    assert!(why.contains("waits for its next try: ") && why.contains("planned, <b>"), "{why}");
+
+    let mut browser = browser::Browser::start("dashboard-failing");
+    if let Some(browser) = &mut browser {
+        browser.open(&rig.dashboard.url());
+        until(browser, "document.getElementById('next-try').innerText !== ''");
+        let next = browser.text("next-try");
+        assert!(next.starts_with("Restart 1 of 3 in "), "{next}");
+        assert!((1.0..=100.0).contains(&seconds_of(&next)), "{next}");
+        assert_eq!(browser.text("phase"), "restoring");
+        assert!(browser.text("why-text").contains("planned, <b>loudly</b>"), "a cause is text");
+        assert_eq!(tile(browser, "restarts"), "1");
+        let above = "document.getElementById('restarts').getBoundingClientRect().bottom < \
+                     document.getElementById('graph').getBoundingClientRect().top";
+        assert_eq!(browser.eval(above), true, "restarts are near the top");
+        browser.picture("dashboard-failing.png");
+    }
+
+    rig.handle.cancel();
+    let status = rig.until("ended", |status| status["phase"] == "ended");
+    assert!(status["next_try"].is_null() && status["output_delay"].is_null(), "{status:#}");
+    let failure = status["failure"].as_str().expect("it has failed");
+    assert!(failure.contains("stopped while it was failing"), "{failure}");
+    assert_eq!((&status["last_failure"], &status["why"]["late"]), (&failure.into(), &true.into()));
+    if let Some(browser) = &mut browser {
+        until(browser, "document.getElementById('phase').innerText === 'failed'");
+        assert_eq!(browser.eval("document.getElementById('phase').className"), "bad");
+        assert_eq!(browser.eval("document.getElementById('why').className"), "late");
+        assert!(browser.text("why-text").contains(failure), "{}", browser.text("why-text"));
+        assert_eq!(browser.text("next-try"), "");
+        assert_eq!(tile(browser, "output delay"), "–");
+        assert_eq!(browser.errors, Vec::<String>::new());
+    }
+    let ended = rig.handle.wait();
+    assert!(matches!(ended, Err(JobError::Interrupted { .. })), "{ended:?}");
+}
+
+/// A name longer than any box on the page.
+fn long(end: &str) -> String {
+    format!("an-operator-whose-name-is-much-longer-than-any-box-has-room-for-and-ends-in-{end}")
+}
+
+/// Fourteen operators with long names, one of which takes its time.
+fn many() -> JobHandle {
+    let flow = Dataflow::new(&long("job"));
+    let pairs = || Generator::new(None, |number| (number % 7, number));
+    // Its second subtask has another worker than what is slow, and could go on.
+    let (left, right) = flow.source(&long("orders"), pairs()).parallelism(2).fork();
+    let each = Emit::EachChange;
+    left.keyed()
+        .count(each)
+        .named(&long("1"))
+        .keyed()
+        .count(each)
+        .named(&long("2"))
+        .keyed()
+        .count(each)
+        .named(&long("3"))
+        .keyed()
+        .count(each)
+        .named(&long("4"))
+        .keyed()
+        .count(each)
+        .named(&long("5"))
+        .keyed()
+        .count(each)
+        .named(&long("6"))
+        .keyed()
+        .count(each)
+        .named(&long("7"))
+        .sink(&long("left"), MemorySink::new());
+    right
+        .named(&long("right"))
+        .union(flow.source(&long("customers"), pairs().rate(10)))
+        .map(|pair| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(50) {}
+            pair
+        })
+        .named(&long("slow"))
+        .sink(&long("out"), MemorySink::new());
+    let interval = Duration::from_millis(200);
+    let config = JobConfig::new().parallelism(1).workers(2).checkpoint_interval(interval);
+    flow.build(config).expect("it builds").spawn().expect("it starts")
+}
+
+#[test]
+fn a_browser_shows_many_operators_as_a_graph_and_nothing_overflows() {
+    let Some(mut browser) = browser::Browser::start("dashboard-many") else { return };
+    let handle = many();
+    let dashboard = handle.dashboard(Dashboard::new()).expect("a free port");
+    let busy = |status: &Value, end: &str, of: &str| {
+        let operators = status["operators"].as_array().expect("a list");
+        let found = operators.iter().find(|row| row["operator"] == long(end).as_str());
+        found.expect("it is there")[of].as_f64()
+    };
+    let start = Instant::now();
+    let status = loop {
+        let status: Value =
+            serde_json::from_str(&get(&dashboard.url(), "status").body).expect("JSON");
+        let there = status["completed"].as_u64() > Some(2) && status["store_bytes"].is_u64();
+        if there
+            && busy(&status, "slow", "busy_share") > Some(0.8)
+            && busy(&status, "orders", "backpressured_share") > Some(0.5)
+        {
+            break status;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "what is slow is never busy, or never holds up what feeds it: {status:#}"
+        );
+        thread::sleep(Duration::from_millis(50));
+    };
+    // All of them are shares.
+    for row in
+        status["operators"].as_array().into_iter().chain(status["tasks"].as_array()).flatten()
+    {
+        for of in ["busy_share", "backpressured_share"] {
+            assert!(row[of].as_f64().is_some_and(|it| (0.0..=1.0).contains(&it)), "{of}: {row}");
+        }
+    }
+
+    browser.size(1600, 1200);
+    browser.open(&dashboard.url());
+    until(&mut browser, "document.querySelectorAll('.node.wait').length > 0");
+    let operators = status["operators"].as_array().expect("a list");
+    let edges: usize =
+        operators.iter().filter_map(|row| row["inputs"].as_array()).map(Vec::len).sum();
+    let shown = |browser: &mut browser::Browser, of: &str| {
+        let length = browser.eval(&format!("document.querySelectorAll('{of}').length"));
+        usize::try_from(length.as_u64().expect("a number")).expect("a few")
+    };
+    assert_eq!(operators.len(), 14);
+    assert_eq!(shown(&mut browser, ".node"), operators.len());
+    assert_eq!(shown(&mut browser, "#graph > div > svg > path"), edges);
+    assert!(shown(&mut browser, "#graph > div > svg > path.wait") > 0, "who is held up is seen");
+    let node = |end: &str| {
+        format!(
+            "[...document.querySelectorAll('.node')].find((node) => node.title.startsWith('{}:'))",
+            long(end)
+        )
+    };
+    // Both ends of a long name are read, and figures are those of the job.
+    let slow = browser.eval(&format!("{}.innerText", node("slow")));
+    let slow = slow.as_str().expect("a text");
+    assert!(slow.starts_with("an-") && slow.contains("…") && slow.contains("slow\n"), "{slow}");
+    let percent = slow.lines().last().and_then(|line| line.strip_suffix(" %")).expect(slow);
+    assert!(percent.trim().parse::<u32>().is_ok_and(|busy| (60..=100).contains(&busy)), "{slow}");
+    let out = browser.eval(&format!("{}.innerText", node("out")));
+    assert!(out.as_str().is_some_and(|out| out.contains("writes ") && out.contains("/s")), "{out}");
+    assert!(tile(&mut browser, "records written").ends_with("/s"));
+    let delay = tile(&mut browser, "output delay");
+    assert!(delay.ends_with(" ms") || seconds_of(&delay) < 60.0, "{delay}");
+    assert!(tile(&mut browser, "busiest").ends_with(" %"));
+    assert!(tile(&mut browser, "in the store").ends_with("B"));
+    assert_ne!(tile(&mut browser, "newest checkpoint"), "none");
+    assert!(tile(&mut browser, "state in the last").ends_with("B"));
+    assert_eq!(tile(&mut browser, "checkpoints given up"), "0");
+
+    // No box lies on another, each operator is after those that feed it, and the page is no wider than its window.
+    for (width, height) in
+        [(1600, 1200), (1280, 800), (768, 1024), (412, 915), (390, 844), (375, 667)]
+    {
+        browser.size(width, height);
+        until(&mut browser, "document.querySelectorAll('.node').length === 14");
+        for open in [false, true] {
+            if open {
+                // The tables are made anew by each click.
+                browser.eval("for (let shut; shut = document.querySelector('button[aria-expanded=false]');) shut.click()");
+            }
+            let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
+            assert_eq!(browser.eval(fits), true, "at {width} pixels");
+        }
+        let apart = "(() => { const all = [...document.querySelectorAll('.node')].map((node) => node.getBoundingClientRect()); \
+                     return all.every((a, i) => all.every((b, j) => i === j || a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)); })()";
+        assert_eq!(browser.eval(apart), true, "at {width} pixels");
+        let ahead = format!(
+            "(() => {{ const [a, b] = [{}, {}].map((node) => node.getBoundingClientRect()); return a.right < b.left || a.bottom < b.top; }})()",
+            node("orders"),
+            node("slow")
+        );
+        assert_eq!(browser.eval(&ahead), true, "at {width} pixels");
+        browser.picture(&format!("dashboard-many-{width}.png"));
+    }
+    assert_eq!(browser.errors, Vec::<String>::new());
+    handle.cancel();
+    handle.wait().expect("it did not fail");
 }
 
 #[test]
@@ -443,17 +669,29 @@ fn a_proxy_s_name_is_served_if_it_was_named() {
     rig.end();
 }
 
+/// Waits until an expression is true in the page.
+#[track_caller]
+fn until(browser: &mut browser::Browser, expression: &str) {
+    let start = Instant::now();
+    while browser.eval(expression) != true {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {expression}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The value of the tile whose label begins with this.
+#[track_caller]
+fn tile(browser: &mut browser::Browser, label: &str) -> String {
+    let found = format!(
+        "[...document.querySelectorAll('.tile')].find((tile) => tile.lastChild.textContent.startsWith({label:?})).firstChild.textContent"
+    );
+    browser.eval(&found).as_str().expect("a text").to_owned()
+}
+
 #[test]
 fn a_browser_shows_who_is_late() {
     let Some(mut browser) = browser::Browser::start("dashboard") else { return };
     let rig = rig();
-    let until = |browser: &mut browser::Browser, expression: &str| {
-        let start = Instant::now();
-        while browser.eval(expression) != true {
-            assert!(start.elapsed() < Duration::from_secs(60), "never: {expression}");
-            thread::sleep(Duration::from_millis(50));
-        }
-    };
     rig.handle.checkpoint().expect("it completes");
     let url = rig.dashboard.url();
     browser.open(&url);

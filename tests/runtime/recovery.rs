@@ -5,7 +5,8 @@ use snapline::connect::{FileSink, Generator, MemorySink, read_committed};
 use snapline::protocol::ids::CheckpointId;
 use snapline::store::{LocalStore, MemoryStore, Store};
 use snapline::{
-    Dataflow, Emit, Ended, JobConfig, JobError, JobHandle, Outcome, Restart, Resume, Storage,
+    Dataflow, Emit, Ended, JobConfig, JobError, JobHandle, JobPhase, Outcome, Restart, Resume,
+    Storage,
 };
 
 use crate::kit::{assert_ended, config, in_memory, ms, numbers, until, wait};
@@ -57,6 +58,32 @@ fn a_checkpoint_of_another_shape_is_refused() {
     until("it runs", || handle.status().restored_from.is_some());
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
+}
+
+/// Whatever it failed by: here before any task has begun.
+#[test]
+fn a_failed_end_is_in_the_status() {
+    let (store, sink) = (MemoryStore::new(), Counts::new());
+    suspended(&store, &sink);
+    let run = |parallelism, stop: fn(&JobHandle)| {
+        let config = in_memory(&store).key_groups(16).parallelism(parallelism);
+        let handle = counting(config, "counts", &sink);
+        stop(&handle);
+        until("it is over", || handle.is_over());
+        let status = handle.status();
+        assert_eq!(status.phase, JobPhase::Ended);
+        (status, wait(handle))
+    };
+    let (status, outcome) = run(3, |_| {});
+    let text = Some(mismatch(outcome));
+    assert_eq!((status.failure, status.last_failure), (text.clone(), text));
+
+    let (status, outcome) = run(2, |handle| {
+        until("it runs", || handle.status().restored_from.is_some());
+        handle.cancel();
+    });
+    assert_ended(outcome, Ended::Cancelled);
+    assert_eq!((status.failure, status.last_failure), (None, None));
 }
 
 /// A number of subtasks that is not said is that of the checkpoint, however many cores there are.

@@ -29,10 +29,6 @@ pub(super) struct Report {
     pub(super) read: u64,
     /// Checkpoints completed in this life.
     pub(super) completed: u64,
-    /// The newest complete checkpoint.
-    pub(super) newest: Option<u64>,
-    /// The checkpoint it was restored from.
-    pub(super) restored_from: Option<u64>,
     /// Whether a checkpoint is under way.
     pub(super) under_way: bool,
 }
@@ -43,8 +39,6 @@ impl Report {
         Self {
             read: sources.map(|task| task.records_in).sum(),
             completed: status.completed,
-            newest: status.newest_checkpoint.map(snapline::protocol::ids::CheckpointId::get),
-            restored_from: status.restored_from.map(snapline::protocol::ids::CheckpointId::get),
             under_way: !status.under_way.is_empty(),
         }
     }

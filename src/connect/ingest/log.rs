@@ -136,7 +136,7 @@ pub(super) struct Extent {
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
-    /// What ended the thread that writes, if it is not there any more though it should be.
+    /// What ended the thread that writes or the one that serves, if it is not there any more though it should be.
     pub(super) broken: Option<String>,
     /// From where each of the readers may still be restored; who has not said so may be from its beginning.
     pub(super) needed: HashMap<(String, String, usize), u64>,
@@ -154,6 +154,12 @@ pub(super) struct Shelf {
 impl Shelf {
     pub(super) fn path(&self, first: u64) -> PathBuf {
         self.dir.join(format!("{first:020}.log"))
+    }
+
+    /// Says that nothing is accepted any more though it should be: who reads would wait for ever.
+    pub(super) fn breaks(&self, what: &str) {
+        tracing::error!(directory = %self.dir.display(), %what, "no records are accepted any more");
+        lock(&self.extent).broken.get_or_insert_with(|| what.to_owned());
     }
 
     /// How many bytes are kept.
@@ -840,11 +846,14 @@ impl Cursor {
         loop {
             let (end, ended) = {
                 let extent = lock(&self.shelf.extent);
-                if let Some(what) = &extent.broken {
-                    let error = io::Error::other(what.clone());
-                    return Err(IngestError::io("go on writing to", &self.shelf.dir)(error));
+                match &extent.broken {
+                    // What was accepted is read all the same.
+                    Some(what) if self.next >= extent.next && !extent.ended => {
+                        let error = io::Error::other(what.clone());
+                        return Err(IngestError::io("accept records into", &self.shelf.dir)(error));
+                    }
+                    _ => (extent.next, extent.ended),
                 }
-                (extent.next, extent.ended)
             };
             if self.next >= end {
                 return Ok(if ended { Reached::Ended } else { Reached::All });

@@ -149,6 +149,8 @@ pub(super) struct Shelf {
     /// What tells this log from another that is put in its place.
     pub(super) identity: String,
     pub(super) extent: Mutex<Extent>,
+    /// Held by who removes segments, for as long as the disk takes for it.
+    forgets: Mutex<()>,
 }
 
 impl Shelf {
@@ -167,21 +169,29 @@ impl Shelf {
         lock(&self.extent).segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Removes segments that no reader can be restored into any more. The newest stays.
+    /// Removes segments that no reader can be restored into any more. The newest stays. What is accepted meanwhile does not wait for the disk.
     pub(super) fn forget(&self) {
-        let mut extent = lock(&self.extent);
-        let Some(&needed) = extent.needed.values().min() else { return };
-        while extent.segments.len() > 1 && extent.segments[1].first <= needed {
-            let path = self.path(extent.segments[0].first);
+        let _one_at_a_time = lock(&self.forgets);
+        while let Some(segment) = self.take_unneeded() {
+            let path = self.path(segment.first);
             // What was removed before is so for good, before the next is: with that one there again and this one gone the log would have a hole.
             let synced =
                 self.files.stir(&self.dir).and_then(|()| self.files.sync_directory(&self.dir));
             if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
                 tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
+                // It is there, and is removed the next time.
+                lock(&self.extent).segments.push_front(segment);
                 return;
             }
-            extent.segments.pop_front();
         }
+    }
+
+    /// Takes the oldest segment from the readers, if none of them needs it: before its file is removed, so that none begins in it meanwhile.
+    fn take_unneeded(&self) -> Option<Segment> {
+        let mut extent = lock(&self.extent);
+        let needed = *extent.needed.values().min()?;
+        let following = extent.segments.get(1)?;
+        if following.first <= needed { extent.segments.pop_front() } else { None }
     }
 }
 
@@ -218,8 +228,8 @@ impl Log {
         let (segments, needed) = (VecDeque::new(), HashMap::new());
         let next = firsts.first().copied().unwrap_or(0);
         let extent = Extent { segments, next, ended: false, broken: None, needed };
-        let shelf =
-            Arc::new(Shelf { files, dir: dir.to_owned(), identity, extent: Mutex::new(extent) });
+        let (dir, extent, forgets) = (dir.to_owned(), Mutex::new(extent), Mutex::new(()));
+        let shelf = Arc::new(Shelf { files, dir, identity, extent, forgets });
         let mut log =
             Self { shelf, keys, segment_bytes, out: None, mark: [0; MARK], _owner: owner };
         for (place, &first) in firsts.iter().enumerate() {

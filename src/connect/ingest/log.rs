@@ -18,7 +18,8 @@
 //! the beginning nor before their frames. They are read, and no longer written.
 //!
 //! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
-//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Each life of a process begins a segment of its own, and so does what follows a write that
+//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Then the frames that were
+//! written together at last are written once more, in their place: nothing behind them says that they were durable. Each life of a process begins a segment of its own, and so does what follows a write that
 //! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
 //! but damage, and told.
 //!
@@ -222,7 +223,12 @@ impl Log {
         let owner = own(&*files, dir)?;
         let identity = identity(&*files, dir)?;
         let names = files.list(dir).map_err(IngestError::io("list", dir))?;
-        let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
+        for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {
+            // A file that was being begun. If it stays it is only in the way of its namesake, which says so.
+            let _ = files.remove(&dir.join(name));
+        }
+        let mut firsts: Vec<u64> =
+            names.iter().filter_map(|name| number_of(name, ".log")).collect();
         firsts.sort_unstable();
         let keys = Keys { most: most_keys, known: HashMap::new(), order: VecDeque::new() };
         let (segments, needed) = (VecDeque::new(), HashMap::new());
@@ -236,7 +242,13 @@ impl Log {
             let end = firsts.get(place + 1).copied();
             log.scan(first, end)?;
         }
-        log.begin()?;
+        match log.begin() {
+            // What is there can be read, and removed when it is not needed any more: then there is room again.
+            Err(error) if error.is_for_want_of_room() => {
+                tracing::warn!(%error, "nothing can be accepted until there is room");
+            }
+            begun => begun?,
+        }
         Ok(log)
     }
 
@@ -248,13 +260,6 @@ impl Log {
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
-        // What another life wrote and did not sync is read now, and must be there when it is read again. To open and sync it would not do:
-        // what failed to reach the disk while it was open there may be passed over. Only the newest can be so (see `begin`).
-        if end.is_none() {
-            renew(&*self.shelf.files, &path).map_err(failed("write again"))?;
-            let dir = &self.shelf.dir;
-            self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
-        }
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
             // One that ends too early was told above.
@@ -263,9 +268,13 @@ impl Log {
         }
         let mut frames = Frames::open(&*self.shelf.files, &path)?;
         let (head, mut bytes) = (frames.head() as u64, frames.at);
+        let mut last = Group { at: bytes, durable: 0, frames: Vec::new() };
         while let Some(frame) = frames.next(&path)? {
             if end.is_some_and(|end| frame.first >= end) {
                 break;
+            }
+            if frame.durable > last.durable {
+                last = Group { at: bytes, durable: frame.durable, frames: Vec::new() };
             }
             bytes += frame.bytes.len() as u64 + head;
             match frame.what {
@@ -297,6 +306,7 @@ impl Log {
                     keys.into_iter().for_each(|(key, seen)| self.keys.add(key, seen));
                 }
             }
+            last.frames.push(frame.bytes);
         }
         if frames.claimed(&path, extent.next)? > extent.next {
             let why = format!("record {} was durable, and cannot be read", extent.next);
@@ -306,6 +316,13 @@ impl Log {
             let why =
                 format!("it ends before record {}, and the next file begins at {end}", extent.next);
             return Err(IngestError::Damaged { path, why });
+        }
+        // Only the newest can hold what is not durable (see `begin`).
+        if end.is_none() {
+            last.renew(&*self.shelf.files, &path, frames.mark).map_err(failed("write again"))?;
+            // Its name too. The directory was changed by this life, which took it.
+            let dir = &self.shelf.dir;
+            self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
         }
         if extent.next > first || extent.ended {
             extent.segments.push_back(Segment { first, bytes });
@@ -359,7 +376,6 @@ impl Log {
         }
         files.rename(&new, &path).map_err(failed("name"))?;
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
-        let length = bytes.len() as u64;
         let mut extent = lock(&self.shelf.extent);
         extent.segments.retain(|segment| segment.first != first);
         extent.segments.push_back(Segment { first, bytes: length });
@@ -466,24 +482,28 @@ impl Log {
     }
 }
 
-/// Writes a file again, durably but for its name.
-fn renew(files: &dyn Files, path: &Path) -> io::Result<()> {
-    let new = path.with_extension("new");
-    match files.remove(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let (mut from, mut to) = (files.open(path)?, files.create(&new)?);
-    let mut chunk = vec![0; 256 * 1024];
-    loop {
-        let read = from.read(&mut chunk)?;
-        if read == 0 {
-            break;
+/// The frames of a segment behind what the last of them says was durable before it: those that were written together, at last.
+struct Group {
+    /// Where they begin in the file.
+    at: u64,
+    durable: u64,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Group {
+    /// Makes them durable. What another life wrote and did not sync was read, and must be there when it is read again. To open and sync it would
+    /// not do: what failed to reach the disk while it was open there may be passed over. So the same bytes are written again, in their place,
+    /// which takes no room.
+    fn renew(self, files: &dyn Files, path: &Path, mark: Mark) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for frame in self.frames {
+            bytes.extend(mark.into_iter().flatten());
+            bytes.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(&frame).to_le_bytes());
+            bytes.extend_from_slice(&frame);
         }
-        to.write(&chunk[..read])?;
+        if bytes.is_empty() { Ok(()) } else { files.rewrite(path, self.at, &bytes) }
     }
-    to.sync()?;
-    files.rename(&new, path)
 }
 
 fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
@@ -565,8 +585,9 @@ fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     Ok(text)
 }
 
-fn first_of(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".log").filter(|number| number.len() == 20)?;
+/// The number in the name of a file that ends so.
+fn number_of(name: &str, end: &str) -> Option<u64> {
+    let number = name.strip_suffix(end).filter(|number| number.len() == 20)?;
     number.parse().ok()
 }
 

@@ -52,6 +52,9 @@ const LONGEST: usize = 1 << 30;
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
 
+/// How many keys are in one frame: far fewer than would make it too long to be read.
+const KEYS: usize = 8192;
+
 /// What the frames of a segment begin with: its mark; nothing, in one of version 1.
 type Mark = Option<[u8; MARK]>;
 
@@ -116,10 +119,14 @@ impl Keys {
         }
     }
 
-    fn frame(&self) -> Vec<u8> {
-        let keys: Vec<(&String, Seen)> =
-            self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?))).collect();
-        rmp_serde::to_vec(&keys).expect("texts and numbers can be written")
+    /// The bodies of frames that hold all of them.
+    fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
+        let mut keys = self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?)));
+        std::iter::from_fn(move || {
+            let some: Vec<(&String, Seen)> = keys.by_ref().take(KEYS).collect();
+            let body = || rmp_serde::to_vec(&some).expect("texts and numbers can be written");
+            (!some.is_empty()).then(body)
+        })
     }
 }
 
@@ -369,10 +376,15 @@ impl Log {
         bytes.extend_from_slice(&sum.to_le_bytes());
         // By itself, so that it is there if anything is behind it.
         out.write(&bytes).and_then(|()| out.sync()).map_err(failed("write to"))?;
-        if !self.keys.order.is_empty() {
-            let begin = bytes.len();
-            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &self.keys.frame());
-            out.write(&bytes[begin..]).and_then(|()| out.sync()).map_err(failed("write to"))?;
+        let mut length = bytes.len() as u64;
+        for body in self.keys.bodies() {
+            bytes.clear();
+            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &body);
+            out.write(&bytes).map_err(failed("write to"))?;
+            length += bytes.len() as u64;
+        }
+        if length > BEGIN as u64 {
+            out.sync().map_err(failed("write to"))?;
         }
         files.rename(&new, &path).map_err(failed("name"))?;
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;

@@ -8,7 +8,7 @@ mod owner;
 pub(crate) mod simulated;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process;
 
@@ -77,6 +77,11 @@ pub(crate) trait Files: Send + Sync + 'static {
 
     /// Opens a file that is there, to write behind its end.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>>;
+
+    /// Writes bytes again where a file holds the same, and makes them durable, though they may have failed to be so before. They take no room
+    /// that they have not.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a log is written again"))]
+    fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Opens a file to read it.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>>;
@@ -247,6 +252,13 @@ impl Files for Disk {
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>> {
         Ok(Box::new(OpenOptions::new().append(true).open(path)?))
+    }
+
+    fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>> {

@@ -2,7 +2,7 @@
 //! `connect::HttpIngest`.
 //!
 //! ```text
-//!   accept    a place, or somebody else's, or 503 within a second
+//!   accept    at once: a place, or somebody else's, or a wait of up to a second for one, or 503
 //!   head      5 s, 16 KiB, 64 headers; also between two requests of a connection
 //!   request   one Host, nothing odd in the head; then the server's own rules, its token first; only then is a body read
 //!   answer    15 s to be read by the client
@@ -13,10 +13,14 @@
 //! newcomer gets the place of a peer that has more than its own, or waits for a second. A request whose records are on their way into the log,
 //! or whose page is being made, is never interrupted.
 //!
+//! *Who waits.* Each newcomer waits by itself: none keeps the next from being accepted. As many wait as there are places. If there is one more,
+//! the peer of which most wait loses the one that came last: it gets 503 at once. A place that is left goes to the peer with the fewest, and
+//! there to who came first.
+//!
 //! Longer than 500 lines: one rule for who is served and for how long, and its tests, which are best read beside it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
 use std::future::poll_fn;
@@ -40,6 +44,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::engine::failure::guarded;
 use crate::sync::{Arc, Mutex, lock, thread};
 
 /// How long a client has to say what it wants, and how long a connection may be idle.
@@ -166,38 +171,147 @@ struct Place {
     lost: Arc<Notify>,
 }
 
+/// A connection that waits for a place.
+#[derive(Debug)]
+struct Waiting {
+    peer: IpAddr,
+    /// Says that it is its turn.
+    called: Arc<Notify>,
+}
+
+/// The connections of a server, by their numbers, which are given as they come.
+#[derive(Debug, Default)]
+struct Connections {
+    last: u64,
+    placed: HashMap<u64, Place>,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+impl Connections {
+    /// Who is the next to get a place.
+    fn next(&self) -> Option<u64> {
+        if self.waiting.len() < 2 {
+            return self.waiting.keys().next().copied();
+        }
+        let of = shares(self.placed.values().map(|place| place.peer));
+        let rank = |waiting: &Waiting| of.get(&waiting.peer).copied().unwrap_or(0);
+        let ranks = self.waiting.iter().map(|(number, waiting)| (rank(waiting), *number));
+        ranks.min().map(|(_, number)| number)
+    }
+
+    /// Lets the next one look whether it gets a place.
+    fn call(&self) {
+        if let Some(next) = self.next() {
+            self.waiting[&next].called.notify_one();
+        }
+    }
+
+    /// Takes a place away, if there is one.
+    fn dismiss(&mut self, number: u64) {
+        self.placed.remove(&number).inspect(|place| place.lost.notify_one());
+    }
+}
+
 /// The places of a server.
 #[derive(Debug)]
 struct Places {
     limits: Limits,
-    /// By the connections' numbers.
-    taken: Mutex<(u64, HashMap<u64, Place>)>,
-    /// Says that a place was left.
-    left: Notify,
+    connections: Mutex<Connections>,
 }
 
 impl Places {
-    /// Takes a place, if need be somebody else's.
-    fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Guest> {
-        let mut places = lock(&self.taken);
-        let (number, taken) = &mut *places;
-        if taken.len() >= self.limits.connections.max(1) {
-            let loses = loser(taken, Some(peer), Instant::now())?;
-            taken.remove(&loses).inspect(|place| place.lost.notify_one());
-        }
-        *number += 1;
-        let lost = Arc::new(Notify::new());
-        let place =
-            Place { peer, stage: Stage::Outside, since: Instant::now(), lost: Arc::clone(&lost) };
-        taken.insert(*number, place);
-        Some(Guest { number: *number, places: Arc::clone(self), lost })
+    fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, connections: Mutex::default() })
+    }
+
+    fn arrive(self: &Arc<Self>, peer: IpAddr) -> Newcomer {
+        let mut connections = lock(&self.connections);
+        connections.last += 1;
+        let (number, called) = (connections.last, Arc::new(Notify::new()));
+        connections.waiting.insert(number, Waiting { peer, called: Arc::clone(&called) });
+        Newcomer { number, peer, places: Arc::clone(self), called }
     }
 }
 
-/// Who loses its place to a newcomer; without one, whose body stands still.
-fn loser(taken: &HashMap<u64, Place>, newcomer: Option<IpAddr>, now: Instant) -> Option<u64> {
+/// A connection that was accepted and has no place yet. It waits for none any more when this is dropped.
+#[derive(Debug)]
+struct Newcomer {
+    number: u64,
+    peer: IpAddr,
+    places: Arc<Places>,
+    called: Arc<Notify>,
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.places.connections);
+        connections.waiting.remove(&self.number);
+        // It may have been called: then it is another's turn.
+        connections.call();
+    }
+}
+
+impl Newcomer {
+    /// Takes a place if it is its turn, if need be somebody else's.
+    fn place(&self) -> Option<Guest> {
+        let mut connections = lock(&self.places.connections);
+        if connections.next() != Some(self.number) {
+            return None;
+        }
+        if connections.placed.len() >= self.places.limits.connections.max(1) {
+            let loses = loser(&connections.placed, Some(self.peer), Instant::now())?;
+            connections.dismiss(loses);
+        }
+        connections.waiting.remove(&self.number);
+        let (lost, since) = (Arc::new(Notify::new()), Instant::now());
+        let place =
+            Place { peer: self.peer, stage: Stage::Outside, since, lost: Arc::clone(&lost) };
+        connections.placed.insert(self.number, place);
+        Some(Guest { number: self.number, places: Arc::clone(&self.places), lost })
+    }
+
+    /// Whether it may wait, if need be in somebody else's stead.
+    fn may_wait(&self) -> bool {
+        let waiting = &mut lock(&self.places.connections).waiting;
+        if waiting.len() > self.places.limits.connections.max(1) {
+            let of = shares(waiting.values().map(|waiting| waiting.peer));
+            let ranks = waiting.iter().map(|(number, waiting)| (of[&waiting.peer], *number));
+            let loses = ranks.max().map(|(_, number)| number).filter(|&loses| loses != self.number);
+            let Some(loses) = loses else { return false };
+            waiting.remove(&loses).inspect(|waiting| waiting.called.notify_one());
+        }
+        true
+    }
+
+    /// Whether another waits in its stead.
+    fn is_dismissed(&self) -> bool {
+        !lock(&self.places.connections).waiting.contains_key(&self.number)
+    }
+
+    /// A place, if there is one in time.
+    async fn wait(&self) -> Option<Guest> {
+        let begun = Instant::now();
+        loop {
+            let guest = self.place();
+            if guest.is_some() || self.is_dismissed() || begun.elapsed() >= PLACE_TIME {
+                return guest;
+            }
+            // One may be left meanwhile, or found to be idle.
+            let _ = timeout(LOOK.0, self.called.notified()).await;
+        }
+    }
+}
+
+/// How many of these connections each peer has.
+fn shares(peers: impl Iterator<Item = IpAddr>) -> HashMap<IpAddr, usize> {
     let mut of: HashMap<IpAddr, usize> = HashMap::new();
-    taken.values().for_each(|place| *of.entry(place.peer).or_default() += 1);
+    peers.for_each(|peer| *of.entry(peer).or_default() += 1);
+    of
+}
+
+/// Who loses its place to a newcomer; without one, whose body stands still.
+fn loser(placed: &HashMap<u64, Place>, newcomer: Option<IpAddr>, now: Instant) -> Option<u64> {
+    let of = shares(placed.values().map(|place| place.peer));
     let share = newcomer.map(|peer| of.get(&peer).copied().unwrap_or(0) + 1);
     let rank = |place: &Place| {
         let (many, still) = (of[&place.peer], now.saturating_duration_since(place.since));
@@ -209,7 +323,7 @@ fn loser(taken: &HashMap<u64, Place>, newcomer: Option<IpAddr>, now: Instant) ->
         };
         may.then_some((idle, many, still))
     };
-    let ranks = taken.iter().filter_map(|(number, place)| Some((rank(place)?, *number)));
+    let ranks = placed.iter().filter_map(|(number, place)| Some((rank(place)?, *number)));
     ranks.max().map(|(_, number)| number)
 }
 
@@ -223,22 +337,23 @@ pub(crate) struct Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        lock(&self.places.taken).1.remove(&self.number);
-        self.places.left.notify_one();
+        let mut connections = lock(&self.places.connections);
+        connections.placed.remove(&self.number);
+        connections.call();
     }
 }
 
 impl Guest {
     fn enters(&self, stage: Stage) {
-        if let Some(place) = lock(&self.places.taken).1.get_mut(&self.number) {
+        if let Some(place) = lock(&self.places.connections).placed.get_mut(&self.number) {
             (place.stage, place.since) = (stage, Instant::now());
         }
     }
 
     /// How long the connection may stay as it is; `None` if it may not.
     fn time_left(&self) -> Option<Duration> {
-        let places = lock(&self.places.taken);
-        let place = places.1.get(&self.number)?;
+        let connections = lock(&self.places.connections);
+        let place = connections.placed.get(&self.number)?;
         let limit = match place.stage {
             Stage::Outside => ANSWER_TIME,
             // They have limits of their own.
@@ -259,9 +374,9 @@ impl Guest {
     /// Sends away whose body stands still, and holds what others wait for.
     #[cfg(feature = "http")]
     pub(crate) fn make_room(&self) {
-        let mut places = lock(&self.places.taken);
-        if let Some(loses) = loser(&places.1, None, Instant::now()) {
-            places.1.remove(&loses).inspect(|place| place.lost.notify_one());
+        let mut connections = lock(&self.places.connections);
+        if let Some(loses) = loser(&connections.placed, None, Instant::now()) {
+            connections.dismiss(loses);
         }
     }
 
@@ -281,7 +396,10 @@ impl Guest {
 
     async fn collect(&self, mut body: Incoming, most: usize) -> Result<Vec<u8>, Refusal> {
         let short = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body ended before its end");
-        let (said, mut whole) = (fits(&body, most)?, Vec::new());
+        fits(&body, most)?;
+        // What is not said is as much as it may be: it was counted so, and is not to grow beyond it.
+        let said = body.size_hint().exact().and_then(|said| usize::try_from(said).ok());
+        let (room, mut whole) = (said.unwrap_or(most), Vec::new());
         while let Some(frame) = body.frame().await.transpose().map_err(short)? {
             self.enters(Stage::Body);
             let Ok(piece) = frame.into_data() else { continue };
@@ -289,8 +407,8 @@ impl Guest {
                 return Err(too_long(most));
             }
             if whole.is_empty() {
-                // Not before the first byte is there, and no more than was said.
-                whole.reserve_exact(said.max(piece.len()));
+                // Not before the first byte is there.
+                whole.reserve_exact(room.max(piece.len()));
             }
             whole.extend_from_slice(&piece);
         }
@@ -369,25 +487,52 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Serves what comes, from a thread of this name, which does something else beside it.
+    /// Serves what comes, from a thread of this name, which does something else beside it. `ended` hears why, if that ends before this is
+    /// dropped.
     pub(crate) fn start<A: Answers>(
         name: &str,
         bound: Bound,
         limits: Limits,
         answers: Arc<A>,
         beside: impl Future<Output = ()> + Send + 'static,
+        ended: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let listener = TcpListener::from_std(bound.socket)?;
+        drop(inside);
+        let serving = async move {
+            tokio::spawn(beside);
+            accept(listener, limits, answers).await;
+        };
+        Self::over(name, runtime, serving, ended)
+    }
+
+    fn over(
+        name: &str,
+        runtime: tokio::runtime::Runtime,
+        serving: impl Future<Output = ()> + Send + 'static,
+        ended: impl FnOnce(String) + Send + 'static,
+    ) -> io::Result<Self> {
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let run = move || {
-            runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(bound.socket) else { return };
-                tokio::spawn(beside);
-                tokio::spawn(accept(listener, limits, answers));
-                stopped.notified().await;
-            });
             // What is still connected is dropped with the runtime.
+            let served = guarded(move || {
+                runtime.block_on(async {
+                    let (mut serving, mut stopped) = (pin!(serving), pin!(stopped.notified()));
+                    poll_fn(|context| match stopped.as_mut().poll(context) {
+                        Poll::Ready(()) => Poll::Ready(Ok(())),
+                        Poll::Pending => {
+                            serving.as_mut().poll(context).map(|()| Err("ended".into()))
+                        }
+                    })
+                    .await
+                })
+            });
+            if let Err(what) = served {
+                ended(what.to_string());
+            }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Self { stop, thread: Some(thread) })
@@ -398,28 +543,55 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A server that panicked has nothing left to end.
+            // A panic of what serves was told before.
             let _ = thread.join();
         }
     }
 }
 
 async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<A>) {
-    let taken = Mutex::new((0, HashMap::new()));
-    let places = Arc::new(Places { limits, taken, left: Notify::new() });
+    let places = Places::new(limits);
+    let mut fails = false;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match place(&places, origin(peer.ip())).await {
-                Some(guest) => drop(tokio::spawn(serve(stream, guest, Arc::clone(&answers)))),
-                None => {
-                    // Nothing is waited for: who is not told finds out by itself.
-                    let _ = stream.into_std().and_then(|mut stream| stream.write(NO_PLACE));
+            Ok((stream, peer)) => {
+                fails = false;
+                admit(stream, places.arrive(origin(peer.ip())), Arc::clone(&answers));
+            }
+            // It went away while it waited.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // The process has no file left for it.
+            Err(error) => {
+                if !std::mem::replace(&mut fails, true) {
+                    tracing::warn!(target: "snapline::serve", %error, "connections cannot be accepted");
                 }
-            },
-            // The process has no file left for it, or it went away while it waited.
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
+}
+
+/// Serves a newcomer, or lets it wait, or sends it away; nothing is waited for here.
+fn admit<A: Answers>(stream: TcpStream, newcomer: Newcomer, answers: Arc<A>) {
+    if let Some(guest) = newcomer.place() {
+        tokio::spawn(serve(stream, guest, answers));
+    } else if newcomer.may_wait() {
+        tokio::spawn(async move {
+            let guest = newcomer.wait().await;
+            drop(newcomer);
+            match guest {
+                Some(guest) => serve(stream, guest, answers).await,
+                None => refuse(stream),
+            }
+        });
+    } else {
+        refuse(stream);
+    }
+}
+
+/// Says that there is no place. Nothing is waited for: who is not told finds out by itself.
+fn refuse(stream: TcpStream) {
+    let _ = stream.into_std().and_then(|mut stream| stream.write(NO_PLACE));
 }
 
 /// Who counts as one peer: an address, or the network that a subscriber has where addresses are many.
@@ -430,19 +602,6 @@ fn origin(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::from(network))
         }
         address => address,
-    }
-}
-
-/// A place, if there is one in time.
-async fn place(places: &Arc<Places>, peer: IpAddr) -> Option<Guest> {
-    let begun = Instant::now();
-    loop {
-        let guest = places.take(peer);
-        if guest.is_some() || begun.elapsed() >= PLACE_TIME {
-            return guest;
-        }
-        // One may be left meanwhile, or found to be idle.
-        let _ = timeout(LOOK.0, places.left.notified()).await;
     }
 }
 
@@ -562,6 +721,7 @@ impl AsyncWrite for Paced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::{AtomicUsize, Ordering};
 
     fn at(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -598,6 +758,190 @@ mod tests {
         // For want of memory only bodies that stand still go.
         assert_eq!(loses(&[(1, Outside, 9_000), (1, Body, 900)], None), None);
         assert_eq!(loses(&[(1, Outside, 9_000), (1, Body, 1_900)], None), Some(1));
+    }
+
+    const LIMITS: Limits =
+        Limits { connections: 2, request_time: Duration::from_secs(60), keep_alive: false };
+
+    #[test]
+    fn a_place_that_is_left_goes_to_the_peer_with_the_fewest() {
+        let places = Places::new(LIMITS);
+        let inside = |peer| {
+            let guest = places.arrive(at(peer)).place().expect("there is a place");
+            guest.enters(Stage::Inside);
+            guest
+        };
+        let (one, two) = (inside(1), inside(1));
+        let (third, other, fourth) =
+            (places.arrive(at(1)), places.arrive(at(2)), places.arrive(at(1)));
+        for newcomer in [&third, &other, &fourth] {
+            assert!(newcomer.place().is_none(), "{newcomer:?}: all have something to do");
+        }
+        drop(one);
+        assert!(third.place().is_none(), "it came first, and its peer has a place");
+        assert!(fourth.place().is_none());
+        let guest = other.place().expect("its peer has none");
+        guest.enters(Stage::Inside);
+        drop((two, other));
+        assert!(fourth.place().is_none(), "it came later");
+        drop(third);
+        assert!(fourth.place().is_some(), "nobody waits before it");
+        drop(guest);
+    }
+
+    #[test]
+    fn so_many_wait_and_the_peer_of_which_most_do_makes_room() {
+        let places = Places::new(Limits { connections: 4, ..LIMITS });
+        let taken: Vec<Guest> = (1..=4)
+            .map(|peer| {
+                let guest = places.arrive(at(peer)).place().expect("there is a place");
+                guest.enters(Stage::Inside);
+                guest
+            })
+            .collect();
+        let mut crowd: Vec<Newcomer> = Vec::new();
+        for (peer, may, waiting) in [
+            (5, true, &[5][..]),
+            (5, true, &[5, 5]),
+            (5, true, &[5, 5, 5]),
+            (5, true, &[5, 5, 5, 5]),
+            (5, false, &[5, 5, 5, 5]),
+            (6, true, &[5, 5, 5, 6]),
+            (7, true, &[5, 5, 6, 7]),
+            (7, false, &[5, 5, 6, 7]),
+            (8, true, &[5, 6, 7, 8]),
+            (9, false, &[5, 6, 7, 8]),
+        ] {
+            let newcomer = places.arrive(at(peer));
+            assert_eq!(newcomer.may_wait(), may, "{peer}");
+            crowd.extend(Some(newcomer).filter(|_| may));
+            let wait = crowd.iter().filter(|newcomer| !newcomer.is_dismissed());
+            let waiting: Vec<IpAddr> = waiting.iter().map(|&peer| at(peer)).collect();
+            assert_eq!(wait.map(|newcomer| newcomer.peer).collect::<Vec<_>>(), waiting);
+        }
+        drop(crowd);
+        assert!(places.arrive(at(9)).may_wait(), "who is gone does not wait");
+        drop(taken);
+    }
+
+    /// Pages that are there at once, that are never there until it is said, and that say how much room a body took.
+    #[derive(Default)]
+    struct Pages {
+        slow: Notify,
+        begun: AtomicUsize,
+    }
+
+    impl Answers for Pages {
+        async fn answer(
+            &self,
+            request: Request<Incoming>,
+            guest: &Guest,
+        ) -> Result<Response<Full<Bytes>>, Refusal> {
+            let text = match request.uri().path() {
+                "/slow" => {
+                    self.begun.fetch_add(1, Ordering::Relaxed);
+                    self.slow.notified().await;
+                    String::new()
+                }
+                "/body" => {
+                    let body = guest.body(request.into_body(), 1_000, LIMITS.request_time).await?;
+                    format!("{} in {}", body.len(), body.capacity())
+                }
+                _ => String::new(),
+            };
+            Ok(Response::new(Full::new(Bytes::from(text))))
+        }
+
+        fn dress(&self, _headers: &mut HeaderMap) {}
+    }
+
+    fn serving(pages: &Arc<Pages>) -> (Listener, SocketAddr) {
+        let bound = Bound::new(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let (address, beside) = (bound.address, std::future::ready(()));
+        let ended = |what: String| panic!("it ended: {what}");
+        let listener = Listener::start("test", bound, LIMITS, Arc::clone(pages), beside, ended);
+        (listener.expect("it starts"), address)
+    }
+
+    /// A connection from 127.0.0.`from`, on which this is asked.
+    fn ask(from: u8, address: SocketAddr, request: &str) -> std::net::TcpStream {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let connected = runtime.expect("a runtime").block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from(([127, 0, 0, from], 0)))?;
+            socket.connect(address).await?.into_std()
+        });
+        let mut stream = connected.expect("it is listened");
+        stream.set_nonblocking(false).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+        stream.write_all(request.as_bytes()).expect("it is connected");
+        stream
+    }
+
+    fn answer(stream: &mut std::net::TcpStream) -> String {
+        let mut answer = Vec::new();
+        let _ = io::Read::read_to_end(stream, &mut answer);
+        String::from_utf8(answer).expect("text")
+    }
+
+    /// One peer has all places, and many connections that wait for one: another is accepted all the same, and is the next.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_waits_for_a_place_keeps_nobody_from_being_accepted() {
+        let pages = Arc::new(Pages::default());
+        let (listener, address) = serving(&pages);
+        let get = |path| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let slow: Vec<_> = (0..2).map(|_| ask(1, address, &get("/slow"))).collect();
+        while pages.begun.load(Ordering::Relaxed) < 2 {
+            thread::yield_now();
+        }
+        let begun = std::time::Instant::now();
+        let mut crowd: Vec<_> = (0..20).map(|_| ask(1, address, "")).collect();
+        // The first may wait.
+        assert!(answer(&mut crowd[19]).starts_with("HTTP/1.1 503"));
+        let mut other = ask(2, address, &get("/"));
+        thread::sleep(Duration::from_millis(100));
+        pages.slow.notify_one();
+        let answered = answer(&mut other);
+        let waited = begun.elapsed();
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered:?} after {waited:?}");
+        assert!(waited < Duration::from_secs(5), "{waited:?}");
+        drop((slow, crowd, listener));
+    }
+
+    #[test]
+    fn a_body_whose_length_is_not_said_takes_no_more_than_it_may() {
+        let pages = Arc::new(Pages::default());
+        let (listener, address) = serving(&pages);
+        let head = "POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunks = format!("3a\r\n{}\r\n", "x".repeat(58)).repeat(17);
+        let answered = answer(&mut ask(1, address, &format!("{head}{chunks}0\r\n\r\n")));
+        assert!(answered.ends_with("986 in 1000"), "{answered}");
+        let head = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 58\r\n\r\n";
+        let answered = answer(&mut ask(1, address, &format!("{head}{}", "x".repeat(58))));
+        assert!(answered.ends_with("58 in 58"), "{answered}");
+        drop(listener);
+    }
+
+    #[test]
+    fn a_server_that_ends_by_itself_says_so() {
+        let runtime = || {
+            let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            built.expect("a runtime")
+        };
+        let (say, said) = crossbeam_channel::unbounded();
+        let ended = |say: crossbeam_channel::Sender<String>| {
+            move |what| say.send(what).expect("it is waited for")
+        };
+        let panics = async { panic!("on accepting") };
+        let one = Listener::over("test", runtime(), panics, ended(say.clone()));
+        let soon = || said.recv_timeout(Duration::from_secs(20));
+        assert_eq!(soon().expect("it is told"), "panicked: on accepting");
+        let two = Listener::over("test", runtime(), std::future::ready(()), ended(say.clone()));
+        assert_eq!(soon().expect("it is told"), "ended");
+        let whole = Listener::over("test", runtime(), std::future::pending(), ended(say));
+        drop((one, two, whole));
+        assert!(soon().is_err(), "one that is stopped has nothing to say");
     }
 
     #[test]

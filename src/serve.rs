@@ -140,7 +140,10 @@ impl Server {
         let guard = Guard { hosts, token: token.clone(), open };
         let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
         let ticks = tick(Arc::clone(&desk));
-        let listener = Listener::start(name, bound, LIMITS, desk, ticks)?;
+        let ended = |what| {
+            tracing::error!(target: "snapline::serve", %what, "the server of pages has ended: nothing is served any more");
+        };
+        let listener = Listener::start(name, bound, LIMITS, desk, ticks, ended)?;
         Ok(Self { address, token, _listener: listener })
     }
 

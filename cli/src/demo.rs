@@ -92,9 +92,11 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
     let place = Place::make(args.dir.as_deref())?;
     let began = Instant::now();
     let tally = live(args, &work, &place.dir, terminal);
+    // To read the output and the traces takes its time, and looks at no signal.
+    let stopped = terminal.heed_no_more();
     let tally = match tally {
-        Ok(Some(tally)) => tally,
-        Ok(None) => {
+        Ok(Some(tally)) if !stopped => tally,
+        Ok(_) => {
             place.leave(terminal, false)?;
             terminal.complain("stopped; the process is killed too\n")?;
             return Ok(Exit::Stopped);

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     // Without a handler a signal still ends the process, only less politely. A command that does not look at the flag is ended at once: what it
     // reads may have no end, and what it deletes may be cut short anywhere (SPEC 8.5).
     let _ = ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) || !heeds.load(Ordering::Relaxed) {
+        if raised.swap(true, Ordering::SeqCst) || !heeds.load(Ordering::SeqCst) {
             std::process::exit(i32::from(Exit::Stopped.code()));
         }
     });

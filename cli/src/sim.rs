@@ -225,15 +225,15 @@ fn hunt(
     panic::set_hook(Box::new(|_| {}));
     let mut table = Table::new(&["mutant", "seeds", "runs", "pipeline", "found as"], 1..3);
     let (mut exit, mut found) = (Exit::Good, 0);
-    for &mutant in Mutant::ALL {
-        if terminal.is_stopped() {
-            exit = exit.max(Exit::Stopped);
-            break;
-        }
+    'mutants: for &mutant in Mutant::ALL {
         let mut runs = 0;
         let mut kill = None;
         'seeds: for seed in args.seeds.clone() {
             for pipeline in pipelines {
+                if terminal.is_stopped() {
+                    exit = exit.max(Exit::Stopped);
+                    break 'mutants;
+                }
                 runs += 1;
                 let hunted = pipeline.simulation().mutant(Some(mutant)).hunt([seed]);
                 if let Some((_, wrong)) = hunted.map_err(Failure::Damaged)? {

@@ -84,7 +84,8 @@ impl<'a> Terminal<'a> {
         self.rewrites
     }
 
-    /// Whether the command looks at [`Self::stop`], and ends by itself. One that does not may be ended at any time.
+    /// Whether the command looks at [`Self::stop`], and ends by itself. One that does not may be ended at any time, as may one that does not
+    /// look any more ([`Self::heed_no_more`]).
     #[must_use]
     pub fn heeds(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heeds)
@@ -102,6 +103,15 @@ impl<'a> Terminal<'a> {
     pub fn is_stopped(&self) -> bool {
         self.heeds.store(true, Ordering::Relaxed);
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Says that the command does not look at that for a while: the next Ctrl-C ends it at once. Whether it was pressed since the command
+    /// looked last.
+    #[must_use]
+    pub fn heed_no_more(&self) -> bool {
+        // In this order: one that is pressed in between is seen here, or ends the command.
+        self.heeds.store(false, Ordering::SeqCst);
+        self.stop.load(Ordering::SeqCst)
     }
 
     /// Writes a complaint, or a line over the one before if it begins with what clears the line.
@@ -259,6 +269,22 @@ mod tests {
         // Only whole writes may begin with it, and only there where a line is written over.
         let cleared = "\\r\\u{1b}[2K";
         assert_eq!(text(err), format!("{cleared}{safe}{CLEAR}{safe}"));
+    }
+
+    #[test]
+    fn what_is_heeded_is_not_heeded_for_ever() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let stop = Arc::new(AtomicBool::new(false));
+        let terminal = Terminal::new(&mut out, &mut err, false, Arc::clone(&stop));
+        let heeds = terminal.heeds();
+        assert!(!heeds.load(Ordering::Relaxed));
+        for stopped in [false, true] {
+            stop.store(stopped, Ordering::Relaxed);
+            assert_eq!(terminal.is_stopped(), stopped);
+            assert!(heeds.load(Ordering::Relaxed));
+            assert_eq!(terminal.heed_no_more(), stopped);
+            assert!(!heeds.load(Ordering::Relaxed));
+        }
     }
 
     #[test]

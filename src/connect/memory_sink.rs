@@ -12,6 +12,10 @@ use crate::sync::{Arc, Mutex, lock};
 /// Keeps records in memory, in transactions: those of a committed one can be read, at any time, from any clone of the sink. What was
 /// committed and prepared outlives the job as long as a clone lives; a job that starts anew needs a new sink, as it would a new directory.
 ///
+/// *Order.* Records of one subtask keep their order within a key. Which subtask has a key, and in which order a subtask goes through its keys,
+/// comes of a hash whose seed each job draws when it starts for the first time; subtasks run side by side. So a test compares what two runs gave,
+/// or what was expected, when it has sorted both.
+///
 /// ```
 /// use snapline::connect::MemorySink;
 /// let sink = MemorySink::<u64>::new();
@@ -50,7 +54,8 @@ impl<T> MemorySink<T> {
         Self::default()
     }
 
-    /// The committed records, in the order in which their transactions were committed.
+    /// The committed records, in the order in which their transactions were committed. Of a job with keys or with several subtasks that order
+    /// is another in every run (see [`MemorySink`]): compare them sorted.
     #[must_use]
     pub fn committed(&self) -> Vec<T>
     where

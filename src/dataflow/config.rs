@@ -201,7 +201,8 @@ impl JobConfig {
     }
 
     /// How many subtasks an operator has that was given no number of its own. The job's first checkpoint fixes it. Default: as many as the
-    /// checkpoint has that the job goes on with; at the first start the number of cores, or fewer if the job could not have so many.
+    /// checkpoint has that the job goes on with; at the first start the number of cores, or fewer if the job could not have so many: no more than
+    /// there are key groups, whether it has keys or not, nor than there is room for in a job. A number that is given and cannot be is an error.
     pub fn parallelism(mut self, subtasks: usize) -> Self {
         self.parallelism = Some(subtasks);
         self

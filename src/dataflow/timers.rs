@@ -4,6 +4,7 @@
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -134,17 +135,35 @@ pub(super) struct Slot<S> {
     processing: Vec<Timestamp>,
     /// When the last record came, by the clock: kept if there is a time to live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<Timestamp>,
+    last: Option<Kept>,
     /// The time, of events, that the state is remembered from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
+    since: Option<Kept>,
     /// Read only, from checkpoints that have no `last`: when the state was to be forgotten, and when that was to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    expires: Option<(Timestamp, Timestamp)>,
+    expires: Option<Box<(Timestamp, Timestamp)>>,
     /// When it is looked at whether the state is to be forgotten, if that is not when the last record is old enough: records that come do not
     /// change the agenda.
     #[serde(skip)]
-    look: Option<Timestamp>,
+    look: Option<Kept>,
+}
+
+/// A time that takes no more room where there may be none: a table has some for every key. The earliest of all is a millisecond later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "Timestamp", into = "Timestamp")]
+struct Kept(NonZeroU64);
+
+impl From<Timestamp> for Kept {
+    fn from(time: Timestamp) -> Self {
+        let since_the_earliest = (time.millis() ^ i64::MIN).cast_unsigned();
+        Self(NonZeroU64::new(since_the_earliest).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+impl From<Kept> for Timestamp {
+    fn from(kept: Kept) -> Self {
+        Self::from_millis(kept.0.get().cast_signed() ^ i64::MIN)
+    }
 }
 
 impl<S> Slot<S> {
@@ -159,7 +178,11 @@ impl<S> Slot<S> {
     }
 
     fn looks(&self, after: Duration) -> Option<Timestamp> {
-        Some(self.look.unwrap_or(self.last? + after))
+        self.look.map(Timestamp::from).or_else(|| Some(self.last()? + after))
+    }
+
+    fn last(&self) -> Option<Timestamp> {
+        self.last.map(Timestamp::from)
     }
 
     /// Whether a restore has to say when the last record came (SPEC 16.13).
@@ -169,25 +192,25 @@ impl<S> Slot<S> {
 
     /// Says so: it came when the job is restored, or so long before the end of the time to live that it had.
     fn date(&mut self, now: Timestamp, after: Duration) {
-        let ends = self.expires.take().map(|(until, _)| until - after);
-        self.last = Some(ends.map_or(now, |last| last.min(now)));
+        let ends = self.expires.take().map(|it| it.0 - after);
+        self.last = Some(ends.map_or(now, |last| last.min(now)).into());
     }
 }
 
 impl<S: Default> Slot<S> {
     /// A record has come. State that was to be forgotten before is so now, though nobody has looked yet.
     fn touch(&mut self, now: Timestamp, after: Duration) {
-        self.look = Some(self.looks(after).unwrap_or(now + after));
-        if self.last.is_some_and(|last| last + after <= now) {
+        self.look = Some(self.looks(after).unwrap_or(now + after).into());
+        if self.last().is_some_and(|last| last + after <= now) {
             (self.state, self.live) = (S::default(), false);
         }
-        self.last = Some(now);
+        self.last = Some(now.into());
     }
 
     /// The clock has come to a time: looks whether the state is to be forgotten, and when to look again. What is left at the end of the input
     /// is not forgotten by it.
     fn expire(&mut self, now: Timestamp, after: Duration, ended: bool) {
-        let Some(until) = self.last.map(|last| last + after) else { return };
+        let Some(until) = self.last().map(|last| last + after) else { return };
         if self.looks(after).is_none_or(|look| look > now) {
             return;
         }
@@ -196,7 +219,7 @@ impl<S: Default> Slot<S> {
         } else if until <= now {
             (self.state, self.live, self.last, self.look) = (S::default(), false, None, None);
         } else {
-            self.look = Some(until);
+            self.look = Some(until.into());
         }
     }
 }
@@ -287,8 +310,8 @@ impl<K, S> TimeContext<'_, K, S> {
     }
 
     /// Keeps a time of events with the key, until its state is forgotten.
-    pub(super) const fn remember(&mut self, since: Timestamp) {
-        self.slot.since = Some(since);
+    pub(super) fn remember(&mut self, since: Timestamp) {
+        self.slot.since = Some(since.into());
     }
 
     /// Says that the record came too late and has no effect: it is counted ([`crate::TaskStatus::records_late`]).
@@ -457,7 +480,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
     fn adopt(&mut self, mut table: Table<N::Key, Slot<P::State>>) {
         let (process, after) = (&self.process, self.process.expires());
         let timers = |slot: &Slot<P::State>| {
-            let timers = process.timers(&slot.state, slot.since);
+            let timers = process.timers(&slot.state, slot.since.map(Timestamp::from));
             timers.filter(|timers| *timers != slot.event)
         };
         let changed = |slot: &Slot<P::State>| {
@@ -592,7 +615,9 @@ where
                 let all: Vec<_> = table.drain().collect();
                 for (key, mut slot) in all {
                     match mutant {
-                        Mutant::ExpiryForgotten => slot.last = slot.last.map(|_| Timestamp::MAX),
+                        Mutant::ExpiryForgotten => {
+                            slot.last = slot.last.map(|_| Timestamp::MAX.into())
+                        }
                         _ => slot.state = P::State::default(),
                     }
                     table.insert(context.seed.hash(&key), key, slot);

@@ -366,6 +366,12 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(image)))
     }
 
+    /// Holds the disk: whoever uses it waits until what is returned is dropped.
+    #[cfg(all(test, feature = "http"))]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        lock(&self.0)
+    }
+
     /// Every name in a directory, and what each file holds, as it can be seen.
     #[cfg(feature = "sim")]
     pub(crate) fn content(&self, directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -584,6 +590,18 @@ impl Files for SimFiles {
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>> {
         let number = self.look(|disk| disk.find_file(path))?;
         Ok(self.writer(number))
+    }
+
+    fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(|disk| {
+            let number = disk.find_file(path)?;
+            let (file, at) = (&mut disk.files[number], at as usize);
+            assert_eq!(file.seen[at..at + bytes.len()], *bytes, "the same is written again");
+            // These bytes and no others. What a file that is too short lacks reads as zeros.
+            file.durable.resize(file.durable.len().max(at + bytes.len()), 0);
+            file.durable[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>> {

@@ -35,6 +35,11 @@
 //!
 //! A source is simpler: from each of its positions it has to give what it gave before, see [`source`].
 //!
+//! # Tests of whole jobs
+//! A job under test runs like any other, between [`MemorySource`](crate::connect::MemorySource) and
+//! [`MemorySink`](crate::connect::MemorySink). Its output across keys may come in another order in every run, since each job draws the seed of
+//! its hashes; sort what came and what was expected before they are compared.
+//!
 //! # What it does not see
 //! One thread makes all calls, one after the other: what a sink's own threads do at the same time is not tried. A crash falls between two
 //! calls, never into one; a *killed* life is one whose destructors do not run, in the same process: files that it holds stay open, and locks of

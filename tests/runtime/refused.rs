@@ -360,6 +360,22 @@ fn more_subtasks_than_key_groups_are_refused() {
     assert!(error.to_string().contains("`counts`"), "{error}");
 }
 
+/// However many cores there are: a number that is not said is one that can be, with keys or without.
+#[test]
+fn subtasks_that_are_not_said_are_no_more_than_key_groups() {
+    let config = || JobConfig::new().key_groups(1);
+    let plain = build(config(), |flow| {
+        flow.source("in", pairs()).map(|pair: Pair| pair.0).sink("out", Discard::new());
+    });
+    let keyed = build(config(), |flow| {
+        let counts = flow.source("in", pairs()).keyed().count(Emit::AtEnd).named("counts");
+        counts.sink("out", MemorySink::new());
+    });
+    for (what, built) in [("without keys", plain), ("with keys", keyed)] {
+        assert!(built.is_ok(), "{what}: {:?}", built.err());
+    }
+}
+
 /// A source that forgets what it has read.
 #[derive(Clone)]
 struct Once;

@@ -205,8 +205,8 @@ impl SinkCommitter for FileCommitter {
     }
 
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, FileCommittable)>, BoxError> {
-        let _lock = Lock::alone(&self.layout)?;
-        disk::raise_fence(&self.layout, attempt)?;
+        let lock = Lock::alone(&self.layout)?;
+        let raised_before = disk::raise_fence(&self.layout, attempt)?;
         self.attempt = attempt;
         let OpenContext { index, parallelism, .. } = self.layout.context;
         for (name, path) in disk::names(self.files(), &self.layout.open)? {
@@ -237,6 +237,11 @@ impl SinkCommitter for FileCommitter {
             let place = Some(self.layout.place.clone());
             (txn, FileCommittable { place, ..FileCommittable::of(first, &lengths) })
         };
+        // The other subtasks do not wait for the disk: what was done here is right under any fence.
+        drop(lock);
+        if raised_before {
+            disk::sync_fence(&self.layout)?;
+        }
         Ok(prepared.into_iter().map(named).collect())
     }
 

@@ -133,20 +133,23 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
     }
 }
 
-/// Raises the fence durably; the lock is held alone.
-pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<(), ConnectError> {
+/// Raises the fence durably; the lock is held alone. Whether it was raised already, and is to be made durable ([`sync_fence`]): another subtask
+/// raised it, and may have crashed, or failed, before it was.
+pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, ConnectError> {
     if planted!(layout.files, SinkNotFenced) {
-        return Ok(());
+        return Ok(false);
     }
     match read_fence(layout)? {
         Some(fence) if fence > attempt => Err(fenced(layout, attempt, fence)),
-        // Another subtask raised it, and may have crashed, or failed, before it was durable.
-        Some(fence) if fence == attempt => {
-            stir(&*layout.files, &layout.own)?;
-            sync_dir(&*layout.files, &layout.own)
-        }
-        _ => write_json(&*layout.files, &layout.fence(), &attempt),
+        Some(fence) if fence == attempt => Ok(true),
+        _ => write_json(&*layout.files, &layout.fence(), &attempt).map(|()| false),
     }
+}
+
+/// Makes a fence durable that can be seen. No lock is needed for it.
+pub(super) fn sync_fence(layout: &Layout) -> Result<(), ConnectError> {
+    stir(&*layout.files, &layout.own)?;
+    sync_dir(&*layout.files, &layout.own)
 }
 
 fn fenced(layout: &Layout, attempt: Attempt, fence: Attempt) -> ConnectError {

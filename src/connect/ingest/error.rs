@@ -91,6 +91,12 @@ impl IngestError {
 }
 
 impl IngestError {
+    /// Whether the disk, or what of it this user may have, is full.
+    pub(super) fn is_for_want_of_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.io_kind(), Some(StorageFull | QuotaExceeded))
+    }
+
     /// Whether trying again cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
         matches!(

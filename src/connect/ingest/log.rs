@@ -18,7 +18,8 @@
 //! the beginning nor before their frames. They are read, and no longer written.
 //!
 //! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
-//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Each life of a process begins a segment of its own, and so does what follows a write that
+//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Then the frames that were
+//! written together at last are written once more, in their place: nothing behind them says that they were durable. Each life of a process begins a segment of its own, and so does what follows a write that
 //! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
 //! but damage, and told.
 //!
@@ -50,6 +51,9 @@ const LONGEST: usize = 1 << 30;
 
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
+
+/// How many keys are in one frame: far fewer than would make it too long to be read.
+const KEYS: usize = 8192;
 
 /// What the frames of a segment begin with: its mark; nothing, in one of version 1.
 type Mark = Option<[u8; MARK]>;
@@ -115,10 +119,14 @@ impl Keys {
         }
     }
 
-    fn frame(&self) -> Vec<u8> {
-        let keys: Vec<(&String, Seen)> =
-            self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?))).collect();
-        rmp_serde::to_vec(&keys).expect("texts and numbers can be written")
+    /// The bodies of frames that hold all of them.
+    fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
+        let mut keys = self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?)));
+        std::iter::from_fn(move || {
+            let some: Vec<(&String, Seen)> = keys.by_ref().take(KEYS).collect();
+            let body = || rmp_serde::to_vec(&some).expect("texts and numbers can be written");
+            (!some.is_empty()).then(body)
+        })
     }
 }
 
@@ -136,7 +144,7 @@ pub(super) struct Extent {
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
-    /// What ended the thread that writes, if it is not there any more though it should be.
+    /// What ended the thread that writes or the one that serves, if it is not there any more though it should be.
     pub(super) broken: Option<String>,
     /// From where each of the readers may still be restored; who has not said so may be from its beginning.
     pub(super) needed: HashMap<(String, String, usize), u64>,
@@ -149,6 +157,8 @@ pub(super) struct Shelf {
     /// What tells this log from another that is put in its place.
     pub(super) identity: String,
     pub(super) extent: Mutex<Extent>,
+    /// Held by who removes segments, for as long as the disk takes for it.
+    forgets: Mutex<()>,
 }
 
 impl Shelf {
@@ -156,26 +166,40 @@ impl Shelf {
         self.dir.join(format!("{first:020}.log"))
     }
 
+    /// Says that nothing is accepted any more though it should be: who reads would wait for ever.
+    pub(super) fn breaks(&self, what: &str) {
+        tracing::error!(directory = %self.dir.display(), %what, "no records are accepted any more");
+        lock(&self.extent).broken.get_or_insert_with(|| what.to_owned());
+    }
+
     /// How many bytes are kept.
     pub(super) fn bytes(&self) -> u64 {
         lock(&self.extent).segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Removes segments that no reader can be restored into any more. The newest stays.
+    /// Removes segments that no reader can be restored into any more. The newest stays. What is accepted meanwhile does not wait for the disk.
     pub(super) fn forget(&self) {
-        let mut extent = lock(&self.extent);
-        let Some(&needed) = extent.needed.values().min() else { return };
-        while extent.segments.len() > 1 && extent.segments[1].first <= needed {
-            let path = self.path(extent.segments[0].first);
+        let _one_at_a_time = lock(&self.forgets);
+        while let Some(segment) = self.take_unneeded() {
+            let path = self.path(segment.first);
             // What was removed before is so for good, before the next is: with that one there again and this one gone the log would have a hole.
             let synced =
                 self.files.stir(&self.dir).and_then(|()| self.files.sync_directory(&self.dir));
             if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
                 tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
+                // It is there, and is removed the next time.
+                lock(&self.extent).segments.push_front(segment);
                 return;
             }
-            extent.segments.pop_front();
         }
+    }
+
+    /// Takes the oldest segment from the readers, if none of them needs it: before its file is removed, so that none begins in it meanwhile.
+    fn take_unneeded(&self) -> Option<Segment> {
+        let mut extent = lock(&self.extent);
+        let needed = *extent.needed.values().min()?;
+        let following = extent.segments.get(1)?;
+        if following.first <= needed { extent.segments.pop_front() } else { None }
     }
 }
 
@@ -206,21 +230,32 @@ impl Log {
         let owner = own(&*files, dir)?;
         let identity = identity(&*files, dir)?;
         let names = files.list(dir).map_err(IngestError::io("list", dir))?;
-        let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
+        for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {
+            // A file that was being begun. If it stays it is only in the way of its namesake, which says so.
+            let _ = files.remove(&dir.join(name));
+        }
+        let mut firsts: Vec<u64> =
+            names.iter().filter_map(|name| number_of(name, ".log")).collect();
         firsts.sort_unstable();
         let keys = Keys { most: most_keys, known: HashMap::new(), order: VecDeque::new() };
         let (segments, needed) = (VecDeque::new(), HashMap::new());
         let next = firsts.first().copied().unwrap_or(0);
         let extent = Extent { segments, next, ended: false, broken: None, needed };
-        let shelf =
-            Arc::new(Shelf { files, dir: dir.to_owned(), identity, extent: Mutex::new(extent) });
+        let (dir, extent, forgets) = (dir.to_owned(), Mutex::new(extent), Mutex::new(()));
+        let shelf = Arc::new(Shelf { files, dir, identity, extent, forgets });
         let mut log =
             Self { shelf, keys, segment_bytes, out: None, mark: [0; MARK], _owner: owner };
         for (place, &first) in firsts.iter().enumerate() {
             let end = firsts.get(place + 1).copied();
             log.scan(first, end)?;
         }
-        log.begin()?;
+        match log.begin() {
+            // What is there can be read, and removed when it is not needed any more: then there is room again.
+            Err(error) if error.is_for_want_of_room() => {
+                tracing::warn!(%error, "nothing can be accepted until there is room");
+            }
+            begun => begun?,
+        }
         Ok(log)
     }
 
@@ -232,13 +267,6 @@ impl Log {
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
-        // What another life wrote and did not sync is read now, and must be there when it is read again. To open and sync it would not do:
-        // what failed to reach the disk while it was open there may be passed over. Only the newest can be so (see `begin`).
-        if end.is_none() {
-            renew(&*self.shelf.files, &path).map_err(failed("write again"))?;
-            let dir = &self.shelf.dir;
-            self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
-        }
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
             // One that ends too early was told above.
@@ -247,9 +275,13 @@ impl Log {
         }
         let mut frames = Frames::open(&*self.shelf.files, &path)?;
         let (head, mut bytes) = (frames.head() as u64, frames.at);
+        let mut last = Group { at: bytes, durable: 0, frames: Vec::new() };
         while let Some(frame) = frames.next(&path)? {
             if end.is_some_and(|end| frame.first >= end) {
                 break;
+            }
+            if frame.durable > last.durable {
+                last = Group { at: bytes, durable: frame.durable, frames: Vec::new() };
             }
             bytes += frame.bytes.len() as u64 + head;
             match frame.what {
@@ -281,6 +313,7 @@ impl Log {
                     keys.into_iter().for_each(|(key, seen)| self.keys.add(key, seen));
                 }
             }
+            last.frames.push(frame.bytes);
         }
         if frames.claimed(&path, extent.next)? > extent.next {
             let why = format!("record {} was durable, and cannot be read", extent.next);
@@ -290,6 +323,13 @@ impl Log {
             let why =
                 format!("it ends before record {}, and the next file begins at {end}", extent.next);
             return Err(IngestError::Damaged { path, why });
+        }
+        // Only the newest can hold what is not durable (see `begin`).
+        if end.is_none() {
+            last.renew(&*self.shelf.files, &path, frames.mark).map_err(failed("write again"))?;
+            // Its name too. The directory was changed by this life, which took it.
+            let dir = &self.shelf.dir;
+            self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
         }
         if extent.next > first || extent.ended {
             extent.segments.push_back(Segment { first, bytes });
@@ -336,14 +376,18 @@ impl Log {
         bytes.extend_from_slice(&sum.to_le_bytes());
         // By itself, so that it is there if anything is behind it.
         out.write(&bytes).and_then(|()| out.sync()).map_err(failed("write to"))?;
-        if !self.keys.order.is_empty() {
-            let begin = bytes.len();
-            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &self.keys.frame());
-            out.write(&bytes[begin..]).and_then(|()| out.sync()).map_err(failed("write to"))?;
+        let mut length = bytes.len() as u64;
+        for body in self.keys.bodies() {
+            bytes.clear();
+            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &body);
+            out.write(&bytes).map_err(failed("write to"))?;
+            length += bytes.len() as u64;
+        }
+        if length > BEGIN as u64 {
+            out.sync().map_err(failed("write to"))?;
         }
         files.rename(&new, &path).map_err(failed("name"))?;
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
-        let length = bytes.len() as u64;
         let mut extent = lock(&self.shelf.extent);
         extent.segments.retain(|segment| segment.first != first);
         extent.segments.push_back(Segment { first, bytes: length });
@@ -450,24 +494,28 @@ impl Log {
     }
 }
 
-/// Writes a file again, durably but for its name.
-fn renew(files: &dyn Files, path: &Path) -> io::Result<()> {
-    let new = path.with_extension("new");
-    match files.remove(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let (mut from, mut to) = (files.open(path)?, files.create(&new)?);
-    let mut chunk = vec![0; 256 * 1024];
-    loop {
-        let read = from.read(&mut chunk)?;
-        if read == 0 {
-            break;
+/// The frames of a segment behind what the last of them says was durable before it: those that were written together, at last.
+struct Group {
+    /// Where they begin in the file.
+    at: u64,
+    durable: u64,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Group {
+    /// Makes them durable. What another life wrote and did not sync was read, and must be there when it is read again. To open and sync it would
+    /// not do: what failed to reach the disk while it was open there may be passed over. So the same bytes are written again, in their place,
+    /// which takes no room.
+    fn renew(self, files: &dyn Files, path: &Path, mark: Mark) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for frame in self.frames {
+            bytes.extend(mark.into_iter().flatten());
+            bytes.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(&crc32fast::hash(&frame).to_le_bytes());
+            bytes.extend_from_slice(&frame);
         }
-        to.write(&chunk[..read])?;
+        if bytes.is_empty() { Ok(()) } else { files.rewrite(path, self.at, &bytes) }
     }
-    to.sync()?;
-    files.rename(&new, path)
 }
 
 fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
@@ -549,8 +597,9 @@ fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     Ok(text)
 }
 
-fn first_of(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".log").filter(|number| number.len() == 20)?;
+/// The number in the name of a file that ends so.
+fn number_of(name: &str, end: &str) -> Option<u64> {
+    let number = name.strip_suffix(end).filter(|number| number.len() == 20)?;
     number.parse().ok()
 }
 
@@ -840,11 +889,14 @@ impl Cursor {
         loop {
             let (end, ended) = {
                 let extent = lock(&self.shelf.extent);
-                if let Some(what) = &extent.broken {
-                    let error = io::Error::other(what.clone());
-                    return Err(IngestError::io("go on writing to", &self.shelf.dir)(error));
+                match &extent.broken {
+                    // What was accepted is read all the same.
+                    Some(what) if self.next >= extent.next && !extent.ended => {
+                        let error = io::Error::other(what.clone());
+                        return Err(IngestError::io("accept records into", &self.shelf.dir)(error));
+                    }
+                    _ => (extent.next, extent.ended),
                 }
-                (extent.next, extent.ended)
             };
             if self.next >= end {
                 return Ok(if ended { Reached::Ended } else { Reached::All });

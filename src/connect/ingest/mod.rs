@@ -122,7 +122,8 @@ impl IngestConfig {
     }
 
     /// How many connections are served at once; 256 unless it is said. When there are as many, a newcomer gets the place of one on which nothing
-    /// goes on, of the peer with the most; if there is none, it waits for up to a second and gets 503.
+    /// goes on, of the peer with the most; if there is none, it waits for up to a second and gets 503. As many wait as there are places; if there are
+    /// more, the peer of which most wait loses the last of them, which gets 503 at once. A place that is left goes to the peer with the fewest.
     #[must_use]
     pub fn most_connections(self, connections: usize) -> Self {
         Self { most_connections: connections, ..self }
@@ -215,6 +216,9 @@ impl IngestConfig {
 /// ([`IngestConfig::most_keys`]), across restarts too. A job that is restored must find the log that its checkpoint is of: each has a name of its
 /// own, in its file `identity`, and another log in the directory, or an emptied one, fails the job. The directory has one owner; a second process is refused. What a crash left of a frame
 /// that was not acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
+///
+/// On a full disk it starts all the same: requests get 503, and the job reads what was accepted, after which there is room again. If the server or
+/// the thread that writes the log ends by itself, which only a defect can bring about, the source fails when it has read what was accepted.
 pub struct HttpIngest<T> {
     shelf: Arc<Shelf>,
     server: Server,

@@ -2,6 +2,8 @@
 //!
 //! What is in memory of bodies is bounded in bytes, from before the first byte of a body is read until its records are in the log. A body is
 //! divided into records when they are written: short lines are larger than their text, so few bodies are records at a time.
+//!
+//! Longer than 500 lines: what a request may be, in one place, with its test.
 
 use std::future;
 use std::io::Read;
@@ -21,7 +23,7 @@ use super::{IngestConfig, IngestError};
 use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::engine::failure::guarded;
 use crate::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, fits, too_long};
-use crate::sync::{Arc, lock, thread};
+use crate::sync::{Arc, thread};
 
 /// How long a key may be.
 const LONGEST_KEY: usize = 255;
@@ -102,14 +104,17 @@ impl Server {
                 write(log, &taken);
                 Ok(())
             });
-            // Nothing is accepted any more: who reads must hear of it, or would wait for ever.
-            lock(&read.extent).broken = written.err().map(|what| what.to_string());
+            if let Err(what) = written {
+                read.breaks(&format!("the thread that writes the log {what}"));
+            }
         };
         let writer = writer.spawn(write).map_err(failed)?;
         let mut server =
             Self { address, orders: Some(orders), listener: None, writer: Some(writer), dir };
-        let beside = future::ready(());
-        let listener = Listener::start("snapline-ingest", bound, limits, Arc::new(desk), beside);
+        let (beside, read) = (future::ready(()), Arc::clone(&desk.shelf));
+        let ended = move |what: String| read.breaks(&format!("the server {what}"));
+        let desk = Arc::new(desk);
+        let listener = Listener::start("snapline-ingest", bound, limits, desk, beside, ended);
         server.listener = Some(listener.map_err(failed)?);
         Ok(server)
     }
@@ -416,7 +421,8 @@ fn look(
 }
 
 fn decoded(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
-    let mut decoded = Vec::new();
+    // As much as is counted for it: it grows no further.
+    let mut decoded = Vec::with_capacity(most + 1);
     let mut decoder = MultiGzDecoder::new(body).take(most as u64 + 1);
     match decoder.read_to_end(&mut decoded) {
         Ok(bytes) if bytes > most => Err(too_long(most)),
@@ -484,5 +490,30 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
                 "an idempotency key is one header of 1 to {LONGEST_KEY} visible ASCII characters"
             ),
         ),
+    }
+}
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn what_is_decoded_takes_no_more_than_is_counted() {
+        let gzip = |length: usize| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(&vec![b'x'; length]).expect("a vector");
+            encoder.finish().expect("a vector")
+        };
+        for length in [0, 1, 60_000, 99_999, 100_000] {
+            let decoded = decoded(&gzip(length), 100_000).expect("it is short enough");
+            assert_eq!(decoded.len(), length);
+            assert!(decoded.capacity() <= 100_001, "{length}: {}", decoded.capacity());
+        }
+        assert!(decoded(&gzip(100_001), 100_000).is_err());
     }
 }

@@ -204,7 +204,7 @@ struct Deadlines<S> {
 fn a_checkpoint_that_has_deadlines_is_read_with_the_time_to_live_that_there_is() {
     let old = |slot: &Slot<u64>| {
         // It was written when the time to live was four hours, and the last record an hour old.
-        let until = slot.last.map(|last| last + ms(4 * HOUR));
+        let until = slot.last().map(|last| last + ms(4 * HOUR));
         let old = Deadlines {
             state: slot.state,
             live: slot.live,
@@ -302,4 +302,55 @@ fn a_join_whose_bounds_are_changed_over_a_restore_forgets_by_the_new_ones() {
     longer.watermark(200).record(7, 201, Either::Right(201));
     assert_eq!(longer.out(), [Timed { at: Timestamp::from_millis(201), value: (10, 201) }]);
     assert_eq!((longer.watermark(509).keys(), longer.watermark(510).keys()), (1, 0));
+}
+
+/// A key's slot as it was before its times were packed.
+#[derive(Serialize)]
+struct Wide {
+    state: u64,
+    live: bool,
+    event: Vec<Timestamp>,
+    processing: Vec<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<(Timestamp, Timestamp)>,
+}
+
+#[test]
+fn a_slot_is_small_and_written_as_it_was() {
+    let words = |size: usize| size / size_of::<u64>();
+    assert_eq!(words(size_of::<Wide>()), 15);
+    // The state, whether it lives, two lists, and a word for each of the four times.
+    assert_eq!(words(size_of::<Slot<u64>>()), 12);
+    let times = [None, Some(i64::MIN + 1), Some(-1), Some(0), Some(1_500), Some(i64::MAX)];
+    let times = times.map(|time| time.map(Timestamp::from_millis));
+    for last in times {
+        for since in times {
+            for expires in times.map(|time| time.map(|time| (time, time + ms(1)))) {
+                let event = vec![Timestamp::from_millis(7)];
+                let (state, live, processing) = (3, true, Vec::new());
+                let wide =
+                    Wide { state, live, event: event.clone(), processing, last, since, expires };
+                let slot = Slot {
+                    state,
+                    live,
+                    event,
+                    processing: Vec::new(),
+                    last: last.map(Kept::from),
+                    since: since.map(Kept::from),
+                    expires: expires.map(Box::new),
+                    look: None,
+                };
+                let (mut was, mut is) = (Vec::new(), Vec::new());
+                state::codec::write(&wide, &mut was).expect("it can be written");
+                state::codec::write(&slot, &mut is).expect("it can be written");
+                assert_eq!(was, is);
+                assert_eq!(state::codec::read::<Slot<u64>>(&is).expect("it can be read"), slot);
+            }
+        }
+    }
+    assert_eq!(Timestamp::from(Kept::from(Timestamp::MIN)).millis(), i64::MIN + 1);
 }

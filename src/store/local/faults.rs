@@ -112,6 +112,10 @@ impl Files for Failing {
         Ok(Box::new(FailingFile { file, failing: self.clone() }))
     }
 
+    fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.around(|| Disk.rewrite(path, at, bytes))
+    }
+
     fn length(&self, path: &Path) -> io::Result<Option<u64>> {
         self.around(|| Disk.length(path))
     }

@@ -15,7 +15,7 @@ const ROOM: (usize, usize) = (1024, 32);
 /// Another quote, an escape within quotes, and lines that are comments can be chosen.
 ///
 /// *Empty lines* are passed over where a file has several columns. Where it has one, an empty line is a record with an empty value (but before
-/// the header). Lines end in `\n`, `\r\n` or `\r`.
+/// the header), the last one of the file too: `a\nx\n\n` is a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
 ///
 /// The first record of a file names its columns, and fields of a struct are found by these names; or the file has no such header and
 /// [`columns`](Self::columns) says them. A record that has another number of fields than there are columns is malformed; so is one in which a quote

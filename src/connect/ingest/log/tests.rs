@@ -1,7 +1,10 @@
 //! The log on a disk that fails, in processes that die, and when the power goes: at every change that it makes in turn.
+//!
+//! Longer than 500 lines: one log, and all that can become of it.
 
 use super::*;
 use crate::files::simulated::{Host, Random, SimDisk, Trouble};
+use crate::sync::thread;
 
 const DIR: &str = "/log";
 
@@ -424,4 +427,144 @@ fn what_no_frame_can_hold_is_refused_alone() {
     let answers = log.append(vec![batch(0), long, batch(1)]).expect("nothing fails");
     assert!(matches!(answers[..], [Accepted::New { .. }, Accepted::TooLong, Accepted::New { .. }]));
     assert_eq!(all(&log), [batch(0).records, batch(1).records].concat());
+}
+
+/// What is accepted, and what is asked of the log, does not wait for a disk that takes its time to remove a file.
+#[test]
+fn nothing_waits_for_what_is_removed() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let mut log = open(&disk, &host).expect("opens");
+    live(&mut log, 0..SENT);
+    let shelf = Arc::clone(log.shelf());
+    let segments = |shelf: &Shelf| lock(&shelf.extent).segments.len();
+    let before = segments(&shelf);
+    lock(&shelf.extent).needed.insert(("job".to_owned(), "in".to_owned(), 0), u64::MAX);
+    let held = disk.hold();
+    let (theirs, (say, said)) = (Arc::clone(&shelf), crossbeam_channel::bounded(1));
+    let removing = thread::spawn(move || theirs.forget());
+    let asking = Arc::clone(&shelf);
+    let asks = thread::spawn(move || {
+        while segments(&asking) == before {
+            thread::yield_now();
+        }
+        asking.bytes();
+        // Who waits for it may have given up.
+        let _ = say.send(());
+    });
+    let answered = said.recv_timeout(std::time::Duration::from_secs(10));
+    drop(held);
+    removing.join().expect("no panic");
+    asks.join().expect("no panic");
+    answered.expect("the disk stands still, and the log answers");
+    assert_eq!(lock(&shelf.extent).segments.len(), 1);
+}
+
+/// What was accepted can be read, and removed then, where there is no room for another file.
+#[test]
+fn a_full_disk_is_no_reason_not_to_read() {
+    let (mut opened, mut refused) = (0, 0);
+    for fails in 0.. {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        live(&mut open(&disk, &host).expect("opens"), 0..SENT);
+        host.kill();
+        let second = Host::default();
+        let trouble = Trouble { kind: ErrorKind::StorageFull, late: false };
+        second.fails_after(Some((fails, trouble)));
+        let log = open(&disk, &second);
+        if second.changes().1 == 0 {
+            break;
+        }
+        let Ok(mut log) = log else {
+            refused += 1;
+            continue;
+        };
+        opened += 1;
+        let every: Vec<u64> = (0..SENT).collect();
+        judge(&all(&log), &every, SENT, "before there is room");
+        lock(&log.shelf().extent).needed.insert(("job".into(), "in".into(), 0), u64::MAX);
+        log.shelf().forget();
+        assert_eq!(lock(&log.shelf().extent).segments.len(), 1);
+        // There is room: it accepts, and what it knew it knows.
+        let answers = log.append((0..=SENT).map(batch).collect()).expect("there is room");
+        let again = answers.iter().filter(|it| matches!(it, Accepted::Again { .. })).count();
+        assert_eq!(again as u64, SENT, "{answers:?}");
+    }
+    // To begin a file: make room for it, make it, write and sync it, twice, name it, and make the name durable.
+    assert!(opened == 8 && refused < 6, "{opened}, {refused}");
+}
+
+/// A start writes no more again than what was written together at last, in its place, and leaves nothing half begun.
+#[cfg(unix)]
+#[test]
+fn a_start_copies_no_segment() {
+    use std::os::unix::fs::MetadataExt;
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let open = || Log::open(Arc::new(crate::files::Disk), place.path(), 1 << 20, 100);
+    let segment = place.path().join("00000000000000000000.log");
+    {
+        let mut log = open().expect("opens");
+        live(&mut log, 0..SENT);
+    }
+    let file = || std::fs::metadata(&segment).expect("it is there").ino();
+    // What an earlier version, or a life that died, left of a file that it was about to begin.
+    let left = place.path().join("00000000000000000007.new");
+    std::fs::write(&left, b"snapline ingest 2").expect("it can be written");
+    let (before, bytes) = (file(), std::fs::read(&segment).expect("it is there"));
+    let log = open().expect("opens");
+    assert_eq!((file(), std::fs::read(&segment).expect("it is there")), (before, bytes));
+    judge(&all(&log), &(0..SENT).collect::<Vec<_>>(), SENT, "again");
+    assert!(!left.exists());
+}
+
+/// However many keys are known, no frame of them is longer than what can be read.
+#[test]
+fn very_many_keys_are_in_several_frames() {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let open = |most| Log::open(Arc::new(disk.files(&host)), Path::new(DIR), 1, most);
+    let many = KEYS as u64 * 2 + 1;
+    let batches = || -> Vec<Batch> { (0..many).map(batch).collect() };
+    {
+        let mut log = open(usize::MAX).expect("opens");
+        log.append(batches()).expect("nothing fails");
+        log.append(vec![batch(many)]).expect("nothing fails");
+    }
+    let mut log = open(usize::MAX).expect("opens");
+    let newest = log.shelf().path(lock(&log.shelf().extent).next);
+    let mut frames = Frames::open(&disk.files(&host), &newest).expect("it was begun");
+    let mut lengths = Vec::new();
+    while let Some(frame) = frames.next(&newest).expect("whole") {
+        assert_eq!(frame.what, What::Keys);
+        lengths.push(frame.bytes.len());
+    }
+    assert_eq!(lengths.len(), 3, "{lengths:?}");
+    let answers = log.append(batches()).expect("nothing fails");
+    assert!(answers.iter().all(|answer| matches!(answer, Accepted::Again { .. })));
+}
+
+/// A reader reads what was accepted, and then hears that nothing more can come; or that it is the end, if it is.
+#[test]
+fn who_waits_for_what_is_broken_hears_of_it() {
+    for ended in [false, true] {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        let mut log = open(&disk, &host).expect("opens");
+        live(&mut log, 0..2);
+        if ended {
+            log.end().expect("nothing fails");
+        }
+        log.shelf().breaks("the server panicked: a test");
+        log.shelf().breaks("another");
+        let (mut cursor, mut records) = (Cursor::new(log.shelf(), 0), 0);
+        let reached = cursor.read(|_, _| {
+            records += 1;
+            Ok(true)
+        });
+        assert_eq!(records, batch(0).records.len() + batch(1).records.len());
+        match reached {
+            Ok(reached) => assert!(ended && reached == Reached::Ended),
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!ended && told.contains("the server panicked: a test"), "{told}");
+            }
+        }
+    }
 }

@@ -45,8 +45,8 @@ const FROM_HERE: [&str; 1] = ["theorems"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(snapline_loom)");
-    // The runtime's files name it; the simulation's parts of them are not looked at here.
-    println!("cargo::rustc-check-cfg=cfg(feature, values(\"sim\"))");
+    // The runtime's files name it; their parts of the simulation and of SQLite are not looked at here.
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"sim\", \"sqlite\"))");
     println!("cargo::rerun-if-changed=twins.rs");
     let features = ["CARGO_FEATURE_LOOM", "CARGO_FEATURE_SHUTTLE"];
     if !features.iter().any(|feature| env::var_os(feature).is_some()) {
@@ -71,7 +71,7 @@ fn main() {
 fn tree(folder: &Path) -> String {
     let file = |name: &str| format!("#[path = {:?}]\n", folder.join(name).display().to_string());
     format!(
-        "pub(crate) use crate::{{error, protocol, rig, store}};
+        "pub(crate) use crate::{{clock, error, protocol, rig, store}};
 pub(crate) mod sync {{
     pub(crate) use crate::sync::{{
         Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, PoisonError, UnsafeCell, fence, lock, nap, thread,

@@ -36,6 +36,8 @@ mod sync;
 
 #[path = "../../src/channel/mod.rs"]
 mod channel;
+#[path = "../../src/clock.rs"]
+mod clock;
 #[path = "../../src/state/cow.rs"]
 mod cow;
 #[path = "../../src/engine"]

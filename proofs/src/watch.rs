@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Of a thread that is never found to hang.
 #[derive(Clone, Default)]
-pub(crate) struct Watch;
+pub(crate) struct Watch(());
 
 /// What hangs: nothing.
 #[derive(Debug)]

@@ -300,6 +300,20 @@ mod tests {
         }
     }
 
+    /// Found by the fuzz target `fence`.
+    #[test]
+    fn an_error_quotes_no_control_characters() {
+        let texts = [&b"snapline-fence 1 0 \x1b[2J\n"[..], b"snapline-fence 1 0 \0\n", b"\x07"];
+        let errors = texts.map(|text| decode_fence("it", text).expect_err("it is none"));
+        let operators = vec![OperatorRef { name: "\x1b[2J".to_owned(), parallelism: 999 }];
+        let named = encode_manifest(&Manifest { operators, ..manifest() });
+        let named = decode_manifest("it", manifest().checkpoint, &named);
+        for error in errors.into_iter().chain([named.expect_err("it is none")]) {
+            let text = error.to_string();
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+
     #[test]
     fn a_later_version_is_told_from_damage() {
         let later = seal("store", 2, b"whatever it may hold then");

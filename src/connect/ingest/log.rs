@@ -48,6 +48,10 @@ const MARK: usize = 8;
 /// A frame is never longer: what claims to be is torn, and what would be is not accepted.
 const LONGEST: usize = 1 << 30;
 
+/// Numbers of records are below this: at a billion a second there are none in a hundred years, and what is counted on from one does not
+/// overflow.
+const RECORDS_END: u64 = 1 << 62;
+
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
 
@@ -153,7 +157,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn path(&self, first: u64) -> PathBuf {
-        self.dir.join(format!("{first:020}.log"))
+        self.dir.join(segment_name(first))
     }
 
     /// How many bytes are kept.
@@ -232,6 +236,10 @@ impl Log {
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
+        if first >= RECORDS_END {
+            let why = format!("no log has a record {first}");
+            return Err(IngestError::Damaged { path, why });
+        }
         // What another life wrote and did not sync is read now, and must be there when it is read again. To open and sync it would not do:
         // what failed to reach the disk while it was open there may be passed over. Only the newest can be so (see `begin`).
         if end.is_none() {
@@ -549,9 +557,14 @@ fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     Ok(text)
 }
 
+/// The first record of the segment that has this file name: one that is spelled otherwise is another's.
 fn first_of(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".log").filter(|number| number.len() == 20)?;
-    number.parse().ok()
+    let first = name.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(first) == name).then_some(first)
+}
+
+fn segment_name(first: u64) -> String {
+    format!("{first:020}.log")
 }
 
 fn frame(
@@ -621,7 +634,7 @@ impl Frame {
             };
             (rest, records) = (behind, records + 1);
         }
-        let end = self.first.checked_add(self.count);
+        let end = self.first.checked_add(self.count).filter(|&end| end <= RECORDS_END);
         rest.is_empty() && records == self.count && self.durable <= self.first && end.is_some()
     }
 

@@ -36,7 +36,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -410,7 +410,11 @@ async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match place(&places, origin(peer.ip())).await {
-                Some(guest) => drop(tokio::spawn(serve(stream, guest, Arc::clone(&answers)))),
+                Some(guest) => {
+                    // Answers are short, and a client waits for them.
+                    let _ = stream.set_nodelay(true);
+                    drop(tokio::spawn(serve(stream, guest, Arc::clone(&answers))));
+                }
                 None => {
                     // Nothing is waited for: who is not told finds out by itself.
                     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_PLACE));
@@ -446,9 +450,11 @@ async fn place(places: &Arc<Places>, peer: IpAddr) -> Option<Guest> {
     }
 }
 
-async fn serve<A: Answers>(stream: TcpStream, guest: Guest, answers: Arc<A>) {
-    // Answers are short, and a client waits for them.
-    let _ = stream.set_nodelay(true);
+async fn serve<A, S>(stream: S, guest: Guest, answers: Arc<A>)
+where
+    A: Answers,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let limits = guest.places.limits;
     let service = service_fn(|request| {
         let (answers, guest) = (&*answers, &guest);
@@ -494,15 +500,15 @@ async fn respond<A: Answers>(
 
 /// A stream that is not read while what was written to it is not taken: a client that sends request after request and reads no answer
 /// makes no answers that wait in memory.
-struct Paced {
-    stream: TcpStream,
+struct Paced<S> {
+    stream: S,
     /// Whether nothing more could be written.
     full: bool,
     /// Whether somebody wanted to read meanwhile.
     asked: bool,
 }
 
-impl Paced {
+impl<S> Paced<S> {
     fn written(&mut self, context: &Context<'_>, written: &Poll<io::Result<usize>>) {
         self.full = written.is_pending();
         if !self.full && std::mem::take(&mut self.asked) {
@@ -511,7 +517,7 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -525,7 +531,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -558,6 +564,9 @@ impl AsyncWrite for Paced {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod said;
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,8 @@ mod committer;
 #[cfg(feature = "formats")]
 mod csv;
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod door;
 mod encode;
 mod layout;
 mod marker;

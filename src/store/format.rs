@@ -160,7 +160,7 @@ fn decode<T: DeserializeOwned>(
 }
 
 /// Puts a first line before a text, which covers both (SPEC 13.3).
-fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
     let claim = format!("snapline-{kind} {version} {}", body.len());
     let checksum = checksum(&[claim.as_bytes(), body]);
     [format!("{claim} {checksum:08x}\n").as_bytes(), body].concat()

@@ -9,6 +9,17 @@ use crate::state::StateError;
 /// An error of users' code: a source's, an operator's, a sink's. Any error type converts into it with `?`.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
+/// A text on one line, with nothing in it that a terminal obeys: control characters are escapes.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
+        match c.is_control() {
+            true => plain.extend(c.escape_default()),
+            false => plain.push(c),
+        }
+        plain
+    })
+}
+
 /// An error that no restart mends: a setting that is wrong, a record that can never be processed. The job fails with it at once, whatever its
 /// [`crate::Restart`] strategy says (SPEC 15.4). Any other error may be gone the next time, and the strategy decides.
 ///

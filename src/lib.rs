@@ -119,6 +119,9 @@ mod dataflow;
 mod engine;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 #[cfg(any(feature = "dashboard", feature = "http"))]
 mod listener;

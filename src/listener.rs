@@ -573,6 +573,8 @@ async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<
 
 /// Serves a newcomer, or lets it wait, or sends it away; nothing is waited for here.
 fn admit<A: Answers>(stream: TcpStream, newcomer: Newcomer, answers: Arc<A>) {
+    // Answers are short, and a client waits for them.
+    let _ = stream.set_nodelay(true);
     if let Some(guest) = newcomer.place() {
         tokio::spawn(serve(stream, guest, answers));
     } else if newcomer.may_wait() {
@@ -605,9 +607,11 @@ fn origin(address: IpAddr) -> IpAddr {
     }
 }
 
-async fn serve<A: Answers>(stream: TcpStream, guest: Guest, answers: Arc<A>) {
-    // Answers are short, and a client waits for them.
-    let _ = stream.set_nodelay(true);
+async fn serve<A, S>(stream: S, guest: Guest, answers: Arc<A>)
+where
+    A: Answers,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let limits = guest.places.limits;
     let service = service_fn(|request| {
         let (answers, guest) = (&*answers, &guest);
@@ -653,15 +657,15 @@ async fn respond<A: Answers>(
 
 /// A stream that is not read while what was written to it is not taken: a client that sends request after request and reads no answer
 /// makes no answers that wait in memory.
-struct Paced {
-    stream: TcpStream,
+struct Paced<S> {
+    stream: S,
     /// Whether nothing more could be written.
     full: bool,
     /// Whether somebody wanted to read meanwhile.
     asked: bool,
 }
 
-impl Paced {
+impl<S> Paced<S> {
     fn written(&mut self, context: &Context<'_>, written: &Poll<io::Result<usize>>) {
         self.full = written.is_pending();
         if !self.full && std::mem::take(&mut self.asked) {
@@ -670,7 +674,7 @@ impl Paced {
     }
 }
 
-impl AsyncRead for Paced {
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -684,7 +688,7 @@ impl AsyncRead for Paced {
     }
 }
 
-impl AsyncWrite for Paced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -717,6 +721,9 @@ impl AsyncWrite for Paced {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod said;
 
 #[cfg(test)]
 mod tests {

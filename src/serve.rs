@@ -160,6 +160,17 @@ impl Server {
     }
 }
 
+/// All that a server of this site answers to these bytes, which come so many at a time, if its token is `token` and its address 127.0.0.1:80;
+/// `None` if there is no end to it.
+#[cfg(feature = "fuzzing")]
+#[must_use]
+pub fn answers_to(bytes: &[u8], piece: usize, token: &str, site: impl Site) -> Option<Vec<u8>> {
+    let hosts = hosts(SocketAddr::from(([127, 0, 0, 1], 80)), &[]);
+    let guard = Guard { hosts, token: token.to_owned(), open: vec!["open"] };
+    let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
+    crate::listener::said::answers_to(bytes, piece, LIMITS, desk)
+}
+
 /// 128 bits from the operating system, in a form that a path can hold.
 fn token() -> io::Result<String> {
     let mut bytes = [0_u8; 16];

@@ -77,6 +77,16 @@ pub fn run(args: &ExploreArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     Ok(Exit::Good)
 }
 
+/// The pages of a configuration, of which a search ends at once: for fuzz targets.
+///
+/// # Errors
+/// If the configuration is not known.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub fn site(name: &str) -> Result<impl Site, Failure> {
+    Pages::new(find_scenario(name)?, None, Arc::new(AtomicBool::new(true)))
+}
+
 fn find_mutant(name: &str) -> Result<Mutant, Failure> {
     Mutant::find(name).ok_or_else(|| {
         let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();

@@ -424,6 +424,17 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert!(wrong("records = \n").starts_with("line 1, column 1"));
     }
 
+    /// The most that a file can ask for: it took as long as there are pairs of records to find each by itself.
+    #[test]
+    fn more_records_than_a_tally_holds_are_refused_at_once() {
+        let text = TOPOLOGY.replace("forward", "all-to-all");
+        let text = text.replace("\"source\"", "\"source\"\nparallelism = 255");
+        let begun = std::time::Instant::now();
+        let error = wrong(&format!("records = 255\n{text}"));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(error.starts_with("the model would need 65025 record identities"), "{error}");
+    }
+
     #[test]
     fn a_wrong_topology_is_shown_in_its_file() {
         let text = format!(

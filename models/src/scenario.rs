@@ -228,6 +228,9 @@ pub enum ScenarioError {
 /// Numbers that a scenario counts ids up by, or compares counts with, are not above this: sums of them fit into what holds an id.
 const MAX_NUMBER: u64 = 1 << 32;
 
+/// So many record identities fit into a tally.
+const MAX_FLOWS: usize = 64;
+
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -348,6 +351,11 @@ impl Setup {
     }
 
     fn lay_out_flows(&mut self) -> Result<(), ScenarioError> {
+        // Each record of each source has an identity, and it takes as long as there are to find one.
+        let records = self.topology.sources().len() * usize::from(self.scenario.records);
+        if records > MAX_FLOWS {
+            return Err(ScenarioError::TooManyRecords(records));
+        }
         let mut places = Vec::new();
         for source in self.topology.sources().iter() {
             for seq in 0..self.scenario.records {
@@ -358,8 +366,8 @@ impl Setup {
         }
         let mut visits = Vec::new();
         while let Some((subtask, flow)) = places.pop() {
-            if self.flows.len() > 64 || visits.len() > 4096 {
-                return Err(ScenarioError::TooManyRecords(self.flows.len().max(65)));
+            if self.flows.len() > MAX_FLOWS || visits.len() > 4096 {
+                return Err(ScenarioError::TooManyRecords(self.flows.len().max(MAX_FLOWS + 1)));
             }
             let next = self.next_places(subtask, flow);
             places.extend(

@@ -46,6 +46,13 @@ mod upsert;
 #[cfg(feature = "http")]
 mod webhook;
 
+/// What only fuzz targets reach.
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    pub use super::file_sink::door::{SinkDirectory, sink_file, sink_files};
+    pub use super::ingest::door::{IngestLog, Records};
+}
+
 #[cfg(feature = "formats")]
 pub use decode::{
     Csv, CsvDecoder, Decoded, DecodedPosition, DecodedReader, Decoder, DirectorySource, Fail,

@@ -12,6 +12,7 @@ use super::driver::Driver;
 use super::failure::TaskFailure;
 use super::handle::{Ended, JobError};
 use super::status::{NextTry, RestartStats};
+use crate::error::plain;
 
 /// How often it is said again what a job that is over waits for.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
@@ -54,14 +55,7 @@ impl Driver {
     pub(super) fn say(&self, what: fmt::Arguments<'_>) {
         if self.failing.aloud && !tracing::dispatcher::has_been_set() {
             // On one line, and nothing that a terminal obeys: a cause may have pieces of records and names of files in it.
-            let text = format!("job `{}`: {what}", self.job());
-            let plain = text.chars().fold(String::new(), |mut plain, c| {
-                match c.is_control() {
-                    true => plain.extend(c.escape_default()),
-                    false => plain.push(c),
-                }
-                plain
-            });
+            let plain = plain(&format!("job `{}`: {what}", self.job()));
             // Nothing can be done about a standard error that is closed.
             let _ = writeln!(std::io::stderr(), "snapline: {plain}");
         }

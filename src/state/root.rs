@@ -78,7 +78,7 @@ struct WireEntry(String, String, Kind, u16, Vec<WireSegment>);
 struct WireSegment(u16, u8, u32, u32, u32, u64, u64, u32);
 
 impl Root {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut blobs = BTreeMap::new();
         let sections = self.entries.iter().flat_map(|entry| &entry.segments);
         for segment in sections {

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use snapline_protocol::coordinator::StoreResult;
 use snapline_protocol::fence::Fenced;
 
+use crate::error::plain;
+
 /// What went wrong in a store, with what, and what to do.
 #[non_exhaustive]
 pub enum StoreError {
@@ -117,13 +119,14 @@ impl StoreError {
         Self::Io { doing: doing.into(), error, unknown: true }
     }
 
-    /// Other bytes than expected.
+    /// Other bytes than expected. Pieces of them may be quoted: damage can be any bytes.
     pub(crate) fn corrupt(
         what: impl Into<String>,
-        expected: impl Into<String>,
-        found: impl Into<String>,
+        expected: impl AsRef<str>,
+        found: impl AsRef<str>,
     ) -> Self {
-        Self::Corrupt { what: what.into(), expected: expected.into(), found: found.into() }
+        let (expected, found) = (plain(expected.as_ref()), plain(found.as_ref()));
+        Self::Corrupt { what: what.into(), expected, found }
     }
 }
 

@@ -160,7 +160,7 @@ fn decode<T: DeserializeOwned>(
 }
 
 /// Puts a first line before a text, which covers both (SPEC 13.3).
-fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
     let claim = format!("snapline-{kind} {version} {}", body.len());
     let checksum = checksum(&[claim.as_bytes(), body]);
     [format!("{claim} {checksum:08x}\n").as_bytes(), body].concat()
@@ -297,6 +297,20 @@ mod tests {
                 assert!(!whole(&bytes[..length]), "cut to {length}");
             }
             assert!(!whole(&[&bytes[..], b"\n"].concat()));
+        }
+    }
+
+    /// Found by the fuzz target `fence`.
+    #[test]
+    fn an_error_quotes_no_control_characters() {
+        let texts = [&b"snapline-fence 1 0 \x1b[2J\n"[..], b"snapline-fence 1 0 \0\n", b"\x07"];
+        let errors = texts.map(|text| decode_fence("it", text).expect_err("it is none"));
+        let operators = vec![OperatorRef { name: "\x1b[2J".to_owned(), parallelism: 999 }];
+        let named = encode_manifest(&Manifest { operators, ..manifest() });
+        let named = decode_manifest("it", manifest().checkpoint, &named);
+        for error in errors.into_iter().chain([named.expect_err("it is none")]) {
+            let text = error.to_string();
+            assert!(!text.contains(char::is_control), "{text:?}");
         }
     }
 

@@ -5,7 +5,7 @@
 
 mod error;
 mod facts;
-mod format;
+pub(crate) mod format;
 mod local;
 mod memory;
 mod witness;

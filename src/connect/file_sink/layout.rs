@@ -51,9 +51,7 @@ impl Layout {
         context: &OpenContext,
     ) -> Result<Self, ConnectError> {
         let refuse = |what, name: &str, why| ConnectError::BadName { what, name: name.into(), why };
-        let mut ends = extension.split('.');
-        let fits = |end: &str| !end.is_empty() && end.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !ends.all(fits) || extension.len() > 32 {
+        if !is_extension(extension) || extension.len() > 32 {
             let why = "letters and digits with single dots between them are, up to 32";
             return Err(refuse("the extension", extension, why));
         }
@@ -93,16 +91,14 @@ impl Layout {
     /// What a file is called while it is written; its transaction has no name yet.
     pub(super) fn unnamed(&self, serial: u64) -> PathBuf {
         let OpenContext { index, attempt, .. } = self.context;
-        let (term, number) = (attempt.term, attempt.number);
-        self.open.join(format!("{index:02}-t{term}a{number}-{serial}.open"))
+        self.open.join(unnamed(index, attempt, serial))
     }
 
     /// The name of the file that this subtask closes as `txn`.
     pub(super) fn part(&self, txn: TxnId) -> String {
         let TxnId { checkpoint, attempt, .. } = txn;
-        let (operator, index, end) = (&self.operator, self.context.index, &self.extension);
-        let (checkpoint, term, number) = (checkpoint.get(), attempt.term, attempt.number);
-        format!("part-{operator}-{index:02}-{checkpoint:08}-t{term}a{number}.{end}")
+        let (operator, index) = (self.operator.clone(), self.context.index);
+        Part { operator, index, checkpoint, attempt, roll: 0 }.name(&self.extension)
     }
 
     /// What the names of committed files end as.
@@ -143,6 +139,12 @@ impl Layout {
     }
 }
 
+/// Letters and digits, with single dots between them.
+fn is_extension(text: &str) -> bool {
+    let fits = |end: &str| !end.is_empty() && end.bytes().all(|b| b.is_ascii_alphanumeric());
+    text.split('.').all(fits)
+}
+
 /// Before it is committed a file also names the job's subtask, the one part of a transaction's name that readers have no use for.
 fn hidden_name(txn: TxnId, file: &str) -> String {
     format!("{file}.s{}", txn.subtask.index())
@@ -178,6 +180,10 @@ impl Hidden {
         let (file, subtask) = name.rsplit_once(".s")?;
         let subtask = SubtaskId::new(subtask.parse().ok()?);
         let Part { index, checkpoint, attempt, roll, .. } = Part::parse(file)?;
+        let txn = TxnId { checkpoint, attempt, subtask };
+        if hidden_name(txn, file) != name {
+            return None;
+        }
         let mut first = file.to_owned();
         if roll > 0 {
             let dash = file.rfind('-')?;
@@ -185,14 +191,21 @@ impl Hidden {
             let dot = dash + file[dash..].find('.')?;
             first.replace_range(mark..dot, "");
         }
-        Some(Self { txn: TxnId { checkpoint, attempt, subtask }, index, roll, first })
+        Some(Self { txn, index, roll, first })
     }
+}
+
+fn unnamed(index: usize, attempt: Attempt, serial: u64) -> String {
+    let Attempt { term, number } = attempt;
+    format!("{index:02}-t{term}a{number}-{serial}.open")
 }
 
 /// Whose open file has this name: which subtask's, of which attempt.
 pub(super) fn parse_unnamed(name: &str) -> Option<(usize, Attempt)> {
     let mut pieces = name.strip_suffix(".open")?.splitn(3, '-');
-    Some((pieces.next()?.parse().ok()?, parse_attempt(pieces.next()?)?))
+    let (index, attempt) = (pieces.next()?.parse().ok()?, parse_attempt(pieces.next()?)?);
+    let serial = pieces.next()?.parse().ok()?;
+    (unnamed(index, attempt, serial) == name).then_some((index, attempt))
 }
 
 /// What a committed file's name says. Ordered as its lines are to be read.
@@ -207,10 +220,19 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// The name of a file with this extension.
+    fn name(&self, extension: &str) -> String {
+        let Self { operator, index, checkpoint, attempt: Attempt { term, number }, roll } = self;
+        let roll = if *roll > 0 { format!("r{roll}") } else { String::new() };
+        let checkpoint = checkpoint.get();
+        format!("part-{operator}-{index:02}-{checkpoint:08}-t{term}a{number}{roll}.{extension}")
+    }
+
+    /// What a name says that a sink gave: one that is spelled otherwise is of another.
     pub(super) fn parse(name: &str) -> Option<Self> {
         // From the end: an operator's name may have dashes in it, what comes behind has none.
         let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
-        let (attempt, _extension) = pieces.next()?.split_once('.')?;
+        let (attempt, extension) = pieces.next()?.split_once('.')?;
         let (attempt, roll) = match attempt.split_once('r') {
             Some((attempt, roll)) => (attempt, roll.parse().ok().filter(|&roll: &u32| roll > 0)?),
             None => (attempt, 0),
@@ -219,8 +241,10 @@ impl Part {
         let checkpoint = CheckpointId::new(pieces.next()?.parse().ok()?)?;
         let index = pieces.next()?.parse().ok()?;
         let operator = pieces.next()?;
-        let harmless = !operator.is_empty() && !name.contains(['/', '\\']);
-        harmless.then(|| Self { operator: operator.into(), index, checkpoint, attempt, roll })
+        let escaped = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.%".contains(&byte);
+        let ours = !operator.is_empty() && operator.bytes().all(escaped) && is_extension(extension);
+        let part = Self { operator: operator.into(), index, checkpoint, attempt, roll };
+        (ours && part.name(extension) == name).then_some(part)
     }
 }
 
@@ -300,6 +324,12 @@ mod tests {
     }
 
     #[test]
+    fn lengths_that_others_wrote_into_a_checkpoint_have_a_sum() {
+        let committable = FileCommittable::of("part-a-00-00000001-t1a1.txt".into(), &[u64::MAX, 1]);
+        assert_eq!((committable.bytes(), committable.files().count()), (u64::MAX, 2));
+    }
+
+    #[test]
     fn odd_operators_stay_within_the_directory_and_apart() {
         let names = ["a/b", "..", "a%2Fb", "a b", "zähler", "a-b", "."];
         let mut seen: Vec<_> =
@@ -334,8 +364,27 @@ mod tests {
             "part-a-1-2-t1a1r0.txt",
             "part-a-1-2-t1a1r.txt",
             "part-a-1-2-t1a1r4294967296.txt",
+            // A name has one spelling: another would be read twice, or removed as ours.
+            "part-a-0-00000001-t1a1.txt",
+            "part-a-+1-00000001-t1a1.txt",
+            "part-a-00-1-t1a1.txt",
+            "part-a-00-00000001-t01a1.txt",
+            "part-a-00-00000001-t1a+1.txt",
+            "part-a-00-00000001-t1a1r+1.txt",
+            // What editors leave, and what would be obeyed by a terminal.
+            "part-a-00-00000001-t1a1.txt~",
+            "part-a-00-00000001-t1a1.",
+            "part-a\x1b[2J-00-00000001-t1a1.txt",
         ] {
             assert_eq!(Part::parse(name), None, "{name}");
+        }
+        let first = "part-a-00-00000001-t1a1.txt";
+        assert!(Hidden::parse(&format!("{first}.s7")).is_some());
+        for subtask in ["+7", "07", "", "65536"] {
+            assert_eq!(Hidden::parse(&format!("{first}.s{subtask}")), None, "{subtask}");
+        }
+        for name in ["1-t1a1-0.open", "01-t1a1-00.open", "01-t1a1-x.open", "+1-t1a1-0.open"] {
+            assert_eq!(parse_unnamed(name), None, "{name}");
         }
         let other = FileCommittable::of("part-b-00-00000001-t1a1.txt".into(), &[1]);
         assert!(layout("a", "txt").expect("good").marker(&other).is_err());

@@ -49,6 +49,10 @@ const MARK: usize = 8;
 /// A frame is never longer: what claims to be is torn, and what would be is not accepted.
 const LONGEST: usize = 1 << 30;
 
+/// Numbers of records are below this: at a billion a second there are none in a hundred years, and what is counted on from one does not
+/// overflow.
+const RECORDS_END: u64 = 1 << 62;
+
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
 
@@ -163,7 +167,7 @@ pub(super) struct Shelf {
 
 impl Shelf {
     pub(super) fn path(&self, first: u64) -> PathBuf {
-        self.dir.join(format!("{first:020}.log"))
+        self.dir.join(segment_name(first))
     }
 
     /// Says that nothing is accepted any more though it should be: who reads would wait for ever.
@@ -267,6 +271,10 @@ impl Log {
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
+        if first >= RECORDS_END {
+            let why = format!("no log has a record {first}");
+            return Err(IngestError::Damaged { path, why });
+        }
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
             // One that ends too early was told above.
@@ -597,10 +605,18 @@ fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     Ok(text)
 }
 
-/// The number in the name of a file that ends so.
+/// The number in the name of a file that ends so: one that is spelled otherwise is another's.
 fn number_of(name: &str, end: &str) -> Option<u64> {
-    let number = name.strip_suffix(end).filter(|number| number.len() == 20)?;
-    number.parse().ok()
+    let number = name.strip_suffix(end)?.parse().ok()?;
+    (file_name(number, end) == name).then_some(number)
+}
+
+fn file_name(number: u64, end: &str) -> String {
+    format!("{number:020}{end}")
+}
+
+fn segment_name(first: u64) -> String {
+    file_name(first, ".log")
 }
 
 fn frame(
@@ -670,7 +686,7 @@ impl Frame {
             };
             (rest, records) = (behind, records + 1);
         }
-        let end = self.first.checked_add(self.count);
+        let end = self.first.checked_add(self.count).filter(|&end| end <= RECORDS_END);
         rest.is_empty() && records == self.count && self.durable <= self.first && end.is_some()
     }
 

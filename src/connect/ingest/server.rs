@@ -55,7 +55,7 @@ pub(super) struct Setup {
 }
 
 /// A request's records, as they came.
-struct Came {
+pub(super) struct Came {
     key: Option<String>,
     form: Form,
     body: Vec<u8>,
@@ -66,7 +66,7 @@ struct Came {
 }
 
 /// What the writer is to do.
-enum Order {
+pub(super) enum Order {
     Append(Came, oneshot::Sender<Result<Accepted, Arc<IngestError>>>),
     End(oneshot::Sender<Result<(), IngestError>>),
 }
@@ -88,15 +88,8 @@ impl Server {
         let address = bound.address;
         let dir = log.shelf().dir.clone();
         let (orders, taken) = crossbeam_channel::unbounded();
-        let limits = Limits {
-            connections: setup.config.most_connections,
-            // For room in memory, for the body, and for the log.
-            request_time: setup.config.body_time.saturating_mul(2).saturating_add(LOG_TIME),
-            keep_alive: true,
-        };
-        let shelf = Arc::clone(log.shelf());
-        let memory = Memory::new(&setup.config);
-        let desk = Desk { setup, shelf, orders: orders.clone(), memory };
+        let limits = limits(&setup.config);
+        let desk = Desk::new(setup, &log, orders.clone());
         let writer = thread::Builder::new().name("snapline-ingest-log".to_owned());
         let read = Arc::clone(log.shelf());
         let write = move || {
@@ -146,8 +139,17 @@ impl Drop for Server {
     }
 }
 
+pub(super) fn limits(config: &IngestConfig) -> Limits {
+    Limits {
+        connections: config.most_connections,
+        // For room in memory, for the body, and for the log.
+        request_time: config.body_time.saturating_mul(2).saturating_add(LOG_TIME),
+        keep_alive: true,
+    }
+}
+
 /// Writes what is asked for, as much as there is at a time.
-fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
+pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
         let (mut batches, mut answers, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
@@ -238,7 +240,7 @@ fn pieces(bytes: usize) -> u32 {
 }
 
 /// What all connections share.
-struct Desk {
+pub(super) struct Desk {
     setup: Setup,
     shelf: Arc<Shelf>,
     orders: crossbeam_channel::Sender<Order>,
@@ -299,6 +301,11 @@ impl Answers for Desk {
 }
 
 impl Desk {
+    pub(super) fn new(setup: Setup, log: &Log, orders: crossbeam_channel::Sender<Order>) -> Self {
+        let (shelf, memory) = (Arc::clone(log.shelf()), Memory::new(&setup.config));
+        Self { setup, shelf, orders, memory }
+    }
+
     async fn accept(
         &self,
         request: Request<Incoming>,

@@ -21,11 +21,19 @@ fn batch(number: u64) -> Batch {
 
 /// All records, which are numbered without a gap.
 fn all(log: &Log) -> Vec<Vec<u8>> {
+    all_from(log, 0)
+}
+
+fn all_from(log: &Log, first: u64) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
-    let mut cursor = Cursor::new(log.shelf(), 0);
+    let mut cursor = Cursor::new(log.shelf(), first);
     loop {
         let reached = cursor.read(|number, record| {
-            assert_eq!(number, records.len() as u64, "no number is left out or given twice");
+            assert_eq!(
+                number,
+                first + records.len() as u64,
+                "no number is left out or given twice"
+            );
             records.push(record.to_vec());
             // A few at a time.
             Ok(number % 4 != 3)
@@ -75,6 +83,46 @@ fn changes() -> u64 {
     let mut log = open(&disk, &host).expect("opens");
     assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT);
     host.changes().0
+}
+
+/// A log with files of these names and contents.
+fn with(files: &[(&str, &[u8])]) -> Result<Log, IngestError> {
+    let (disk, host) = (SimDisk::new(), Host::default());
+    let on = disk.files(&host);
+    on.make_directory(Path::new(DIR)).expect("makes");
+    for (name, bytes) in files {
+        let mut file = on.create(&Path::new(DIR).join(name)).expect("makes");
+        file.write(bytes).expect("writes");
+    }
+    open(&disk, &host)
+}
+
+/// Found by the fuzz target `ingest-log`: the next record had a number that is none, and the writer panicked.
+#[test]
+fn a_number_that_no_record_has_is_damage() {
+    for first in [RECORDS_END, u64::MAX] {
+        let error = with(&[(&segment_name(first), b"")]).err().expect("it is damaged");
+        assert!(matches!(error, IngestError::Damaged { .. }), "{error}");
+    }
+    let segment = |count: usize| {
+        let mut bytes = [&MAGIC[..], &[7; MARK]].concat();
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        let first = RECORDS_END - 2;
+        let body = [0; 4].repeat(count);
+        frame(&mut bytes, [7; MARK], What::Records, (first, first), count as u64, "", &body);
+        with(&[(&segment_name(first), &bytes)])
+    };
+    assert_eq!(all_from(&segment(2).expect("they are the last"), RECORDS_END - 2).len(), 2);
+    let error = segment(3).err().expect("one too many");
+    assert!(matches!(error, IngestError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_file_whose_number_is_spelled_otherwise_is_of_another() {
+    for name in ["+0000000000000000000.log", "0.log", "000000000000000000000.log", "7.log"] {
+        let log = with(&[(name, b"of somebody")]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(all(&log), Vec::<Vec<u8>>::new(), "{name}");
+    }
 }
 
 #[test]

@@ -75,7 +75,8 @@ A topology file is TOML: a table [[operator]] for each operator and a table [[ed
                        commit = \"by-name\", \"by-producer\" or \"blind\", fences = true or false
   [faults]             how often each may strike in a run; crashes (1), the others 0 but drops where the sink has a
                        timeout: coordinator-crashes, zombie-tasks, zombie-coordinators, losses, duplicates, delays,
-                       unknown-writes, refused-writes, failed-snapshots, unknown-commits, refused-commits, drops, timeouts
+                       unknown-writes, refused-writes, failed-snapshots, unknown-commits, refused-commits, drops, timeouts,
+                       lost-manifests
   [queued]             true: messages of this kind may arrive late and out of order: triggers (true), aborts, completes,
                        acks, reports (false)
 

@@ -298,6 +298,17 @@ fn failures() -> Vec<Config> {
             "background writes of sources",
             &[ZombieActed, Fenced, Deposed],
         ),
+        config(
+            Scenario {
+                checkpoints: 2,
+                faults: Faults { coordinator_crashes: 2, lost_manifests: 1, ..one },
+                ..Scenario::new("lost-manifest", shape::chain())
+            },
+            313_143,
+            "the newest manifest is lost while no coordinator lives: the job is refused if it was complete, and loses nothing if it was not",
+            "a store that is lost as a whole (7.7)",
+            &[Restored, Guard::MissingReported],
+        ),
     ]
 }
 

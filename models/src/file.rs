@@ -271,7 +271,7 @@ macro_rules! table {
 
 table!(FaultKeys -> Faults: u8 {
     crashes, coordinator_crashes, zombie_tasks, zombie_coordinators, losses, duplicates, delays,
-    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops, timeouts,
+    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops, timeouts, lost_manifests,
 });
 
 table!(QueuedKeys -> Queued: bool { triggers, aborts, completes, acks, reports });

@@ -52,7 +52,7 @@ impl System for Model {
             Prepared::UntilTimeout | Prepared::UntilNewAttempt => true,
             Prepared::Survives | Prepared::InCheckpoint => false,
         };
-        state.finished() || (may_drop && state.data_loss())
+        state.finished() || (may_drop && state.data_loss()) || state.missing_reported(&self.setup)
     }
 
     fn is_fault(&self, action: &Action) -> bool {

@@ -94,6 +94,10 @@ mutants! {
         "Nothing is ever deleted.",
         "orphans for ever: FLINK-30461, FLINK-25511",
         Scenario { checkpoints: 1, ..retaining(chain()) };
+    ClaimNotesNothing, "claim-notes-nothing", NoDuplicates,
+        "A claim does not note the checkpoint that the last owner completed and died before it could note.",
+        "a store that fell back in time, unnoticed",
+        Scenario { faults: Faults { coordinator_crashes: 2, lost_manifests: 1, ..NONE }, ..slow(chain()) };
     CommitAtBarrier, "commit-at-barrier", CommitAfterComplete,
         "A transaction is committed when its barrier comes.",
         "commit at the barrier",
@@ -110,6 +114,14 @@ mutants! {
         "Sinks are told that a checkpoint is complete when all have acknowledged, before its manifest is durable.",
         "FLINK-31077; completion told before the store has it",
         slow(chain());
+    CompletionForgotten, "completion-forgotten", NoDuplicates,
+        "The store does not remember which checkpoint was complete: without its manifest an older one is the newest.",
+        "a checkpoint that cannot be found is passed over silently: FLINK-22502",
+        Scenario { faults: Faults { coordinator_crashes: 1, lost_manifests: 1, ..NONE }, ..slow(chain()) };
+    CompletionNotedEarly, "completion-noted-early", Progress,
+        "The store notes that a checkpoint is complete before its manifest is durable.",
+        "a marker before what it marks: a job that can never start again",
+        Scenario { faults: Faults { coordinator_crashes: 1, ..NONE }, ..slow(chain()) };
     CountBarriers, "count-barriers", CutClean,
         "Barriers are counted, not compared: a newer barrier is taken for the one that is awaited.",
         "barriers counted, not compared; FLINK-20645",
@@ -384,6 +396,7 @@ const NONE: Faults = Faults {
     refused_commits: 0,
     drops: 0,
     timeouts: 0,
+    lost_manifests: 0,
 };
 
 /// Every snapshot is written in the background.

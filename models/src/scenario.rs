@@ -46,6 +46,15 @@ pub struct Faults {
     pub drops: u8,
     /// A timer fires although nothing is stuck.
     pub timeouts: u8,
+    /// The newest manifest is gone when a coordinator starts: deleted by hand, or left behind by a copy (SPEC 7.6).
+    #[serde(skip_serializing_if = "is_none")]
+    pub lost_manifests: u8,
+}
+
+/// Files of scenarios without it stay as they were.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+const fn is_none(count: &u8) -> bool {
+    *count == 0
 }
 
 impl Faults {
@@ -67,6 +76,7 @@ impl Faults {
             refused_commits,
             drops,
             timeouts,
+            lost_manifests,
         } = *self;
         let all = [
             crashes,
@@ -83,6 +93,7 @@ impl Faults {
             refused_commits,
             drops,
             timeouts,
+            lost_manifests,
         ];
         all.into_iter().map(u32::from).sum()
     }

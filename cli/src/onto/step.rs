@@ -182,6 +182,7 @@ impl<'a> Replay<'a> {
             Action::Elect
             | Action::ElectBeside
             | Action::CrashCoordinator { .. }
+            | Action::LoseManifest
             | Action::Strand { .. }
             | Action::ZombieConsume { .. }
             | Action::ZombieWrite { .. }

@@ -256,6 +256,7 @@ pub fn describe_bounds(scenario: &Scenario) -> String {
         refused_commits,
         drops,
         timeouts,
+        lost_manifests,
     } = *faults;
     let before = parts.len();
     for (number, what) in [
@@ -273,6 +274,7 @@ pub fn describe_bounds(scenario: &Scenario) -> String {
         (refused_commits, "refused commit"),
         (drops, "dropped transaction"),
         (timeouts, "early timer"),
+        (lost_manifests, "lost manifest"),
     ] {
         match number {
             0 => {}

@@ -186,6 +186,7 @@ impl<'a> Watch<'a> {
             | Action::CommitUnknown { task, .. }
             | Action::CommitRefused { task } => external(task),
             Action::Drop { sink, .. } => self.storage() + 1 + usize::from(sink),
+            Action::LoseManifest => self.storage(),
             Action::ZombieCommit { zombie } => self.external(old(zombie)),
             Action::ZombieConsume { zombie, .. } => Self::task_lane(old(zombie)),
             Action::Lose { message }
@@ -468,6 +469,7 @@ fn clause(action: Action, sent: &[Arrow]) -> &'static str {
         Action::Commit { .. } | Action::ZombieCommit { .. } => "6.6",
         Action::CommitUnknown { .. } | Action::CommitRefused { .. } => "2.9",
         Action::Drop { .. } => "2.10",
+        Action::LoseManifest => "7.6",
         Action::Store { .. } | Action::ZombieStore { .. } => "4.5",
         Action::StoreUnknown { .. } | Action::StoreRefused { .. } => "2.5",
         Action::Sweep | Action::ZombieSweep => "8.5",

@@ -210,6 +210,11 @@ impl Teller<'_> {
                 let what = super::transaction_name(&transaction.txn);
                 (external(), format!("drops {whose}'s prepared {what}"))
             }
+            Action::LoseManifest => {
+                let lost = self.before.disk.manifests.last().map(|manifest| manifest.checkpoint);
+                let what = lost.map_or_else(String::new, |lost| format!(" of checkpoint {lost}"));
+                (storage(), format!("has lost the manifest{what}"))
+            }
             _ => self.haunting(action),
         }
     }

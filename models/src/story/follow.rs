@@ -167,7 +167,8 @@ impl Teller<'_> {
             }
         }
         for manifest in &before.manifests {
-            if !after.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
+            let kept = after.manifests.iter().chain(&after.lost);
+            if !kept.map(|other| other.checkpoint).any(|other| other == manifest.checkpoint) {
                 clauses.push(format!("checkpoint {} is deleted", manifest.checkpoint));
             }
         }

@@ -8,7 +8,7 @@ use crate::scenario::{Faults, Queued, Scenario};
 pub(super) const RESERVE: u8 = 4;
 
 /// Every kind of fault's budget.
-pub(super) const BUDGETS: [fn(&mut Faults) -> &mut u8; 14] = [
+pub(super) const BUDGETS: [fn(&mut Faults) -> &mut u8; 15] = [
     |f| &mut f.crashes,
     |f| &mut f.coordinator_crashes,
     |f| &mut f.zombie_tasks,
@@ -23,6 +23,7 @@ pub(super) const BUDGETS: [fn(&mut Faults) -> &mut u8; 14] = [
     |f| &mut f.refused_commits,
     |f| &mut f.drops,
     |f| &mut f.timeouts,
+    |f| &mut f.lost_manifests,
 ];
 
 /// Every kind of message that may wait.

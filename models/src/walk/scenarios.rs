@@ -42,21 +42,25 @@ pub fn eight() -> Scenario {
             refused_commits: 2,
             drops: 0,
             timeouts: 2,
+            lost_manifests: 0,
         },
         ..Scenario::new("walk", plan)
     }
 }
 
-/// [`eight`], then the same stopped with drain, suspended, at least once, and with an external system that drops transactions.
+/// [`eight`], then the same stopped with drain, suspended, at least once, with an external system that drops transactions, and with manifests
+/// that are lost.
 #[must_use]
 pub fn variants() -> Vec<Scenario> {
     let named = |name: &str| Scenario { name: name.into(), ..eight() };
     let drops = Faults { drops: 1, ..eight().faults };
+    let lost = Faults { lost_manifests: 1, ..eight().faults };
     vec![
         eight(),
         Scenario { stop: Some(StopKind::Drain), ..named("walk-drain") },
         Scenario { stop: Some(StopKind::Suspend), ..named("walk-suspend") },
         Scenario { mode: Mode::AtLeastOnce, ..named("walk-at-least-once") },
         Scenario { sink: SinkModel::producer_with_timeout(), faults: drops, ..named("walk-drops") },
+        Scenario { faults: lost, ..named("walk-lost-manifest") },
     ]
 }

@@ -70,6 +70,8 @@ pub enum Action {
     CommitRefused { task: u8 },
     /// The external system drops a prepared transaction.
     Drop { sink: u8, transaction: u8 },
+    /// The newest manifest is gone from storage.
+    LoseManifest,
     /// A zombie reads the next item of an input.
     ZombieConsume { zombie: u8, input: u8 },
     /// A zombie's snapshot becomes durable.
@@ -118,6 +120,7 @@ pub const KINDS: &[&str] = &[
     "commit-unknown",
     "commit-refused",
     "drop",
+    "lose-manifest",
     "zombie-consume",
     "zombie-write",
     "zombie-commit",
@@ -161,14 +164,15 @@ impl Action {
             Self::CommitUnknown { .. } => 25,
             Self::CommitRefused { .. } => 26,
             Self::Drop { .. } => 27,
-            Self::ZombieConsume { .. } => 28,
-            Self::ZombieWrite { .. } => 29,
-            Self::ZombieCommit { .. } => 30,
-            Self::ZombieStore { .. } => 31,
-            Self::ZombieSweep => 32,
-            Self::ZombieRead => 33,
-            Self::ZombieConclude => 34,
-            Self::ZombieFire { .. } => 35,
+            Self::LoseManifest => 28,
+            Self::ZombieConsume { .. } => 29,
+            Self::ZombieWrite { .. } => 30,
+            Self::ZombieCommit { .. } => 31,
+            Self::ZombieStore { .. } => 32,
+            Self::ZombieSweep => 33,
+            Self::ZombieRead => 34,
+            Self::ZombieConclude => 35,
+            Self::ZombieFire { .. } => 36,
         }
     }
 

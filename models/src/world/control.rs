@@ -153,6 +153,11 @@ impl Step<'_> {
                 self.world.faults.drops -= 1;
                 self.drop_transaction(index(sink), index(transaction));
             }
+            Action::LoseManifest => {
+                self.world.faults.lost_manifests -= 1;
+                let disk = &mut self.world.disk;
+                disk.lost.extend(disk.manifests.pop());
+            }
             _ => self.haunt(action),
         }
     }
@@ -339,6 +344,9 @@ impl Step<'_> {
                 }
                 Phase::Deposed => self.guard(Guard::Deposed),
                 Phase::FailedDataLoss => self.guard(Guard::LossReported),
+                Phase::FailedRecovery(_) if self.world.missing_reported(self.setup) => {
+                    self.guard(Guard::MissingReported);
+                }
                 _ => {}
             }
         }
@@ -380,6 +388,11 @@ impl Step<'_> {
 
     fn ask_store(&mut self, seat: usize, op: StoreOp) {
         self.world.seats[seat].writes.push(op);
+        if let (StoreOp::Manifest { checkpoint, .. }, true) =
+            (op, self.wrong(Mutant::CompletionNotedEarly))
+        {
+            self.world.disk.fence.complete(checkpoint);
+        }
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
             (op, self.wrong(Mutant::CompleteBeforeStored))
         {

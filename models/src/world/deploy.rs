@@ -242,7 +242,14 @@ impl Step<'_> {
         let writes = core::mem::take(&mut self.world.seats[seat].writes);
         for op in writes {
             if applied {
+                let noted = self.world.disk.fence.completed;
                 let _unheard = self.store_op(seat, op);
+                // SPEC 7.6: it dies before it can note what is complete. Where no manifest is lost that makes no difference.
+                if matches!(op, StoreOp::Manifest { .. })
+                    && self.setup.scenario.faults.lost_manifests > 0
+                {
+                    self.world.disk.fence.completed = noted;
+                }
             } else if let (StoreOp::Manifest { attempt, checkpoint, kind, ended, .. }, true) =
                 (op, self.wrong(Mutant::ManifestTorn))
             {

@@ -53,6 +53,8 @@ pub struct Disk {
     pub fence: Fence,
     /// Completed checkpoints, ascending.
     pub manifests: Vec<Manifest>,
+    /// Those of them whose manifests are lost. Laws read it, and nothing else.
+    pub lost: Vec<Manifest>,
     /// Blobs, ascending.
     pub blobs: Vec<Arc<Blob>>,
 }
@@ -135,6 +137,15 @@ impl World {
             Some(Mutant::StartsFromNothing) => manifests.clear(),
             _ => {}
         }
+        // SPEC 7.6
+        let newest = self.disk.manifests.last().map(|manifest| manifest.checkpoint);
+        let missing = self.disk.fence.completed.filter(|&completed| newest < Some(completed));
+        manifests.extend(missing.map(|checkpoint| Found {
+            checkpoint,
+            kind: CheckpointKind::Periodic,
+            ended: false,
+            health: Health::Missing,
+        }));
         Facts { mine, fence: self.disk.fence.term, manifests, policy: Policy::default() }
     }
 
@@ -190,6 +201,9 @@ impl Step<'_> {
     pub(super) fn store_op(&mut self, seat: usize, op: StoreOp) -> Event {
         let unfenced = self.wrong(Mutant::NoFence);
         let claims_alike = self.wrong(Mutant::ClaimsAlike);
+        let forgets = self.wrong(Mutant::CompletionForgotten);
+        let newest = self.world.disk.manifests.last().map(|manifest| manifest.checkpoint);
+        let notes = newest.filter(|_| !forgets && !self.wrong(Mutant::ClaimNotesNothing));
         let fence = &mut self.world.disk.fence;
         let before = *fence;
         let stored = |result| Event::Stored { op, result };
@@ -199,7 +213,11 @@ impl Step<'_> {
                     fence.claimant = claimant;
                 }
                 match fence.claim(term, claimant, block) {
-                    Ok(first) => Event::Claimed { first, until: fence.until },
+                    Ok(first) => {
+                        // SPEC 7.6: an owner that died may not have noted what it completed.
+                        notes.into_iter().for_each(|newest| fence.complete(newest));
+                        Event::Claimed { first, until: fence.until }
+                    }
                     Err(_) => stored(StoreResult::Fenced),
                 }
             }
@@ -211,6 +229,9 @@ impl Step<'_> {
                 let admitted = fence.admit(term).is_ok();
                 if admitted || unfenced {
                     self.world.witness.unfenced |= !admitted;
+                    if !forgets {
+                        fence.complete(checkpoint);
+                    }
                     self.put_manifest(Manifest { checkpoint, attempt, kind, ended, whole: true });
                     stored(StoreResult::Applied)
                 } else {

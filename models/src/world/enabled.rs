@@ -194,11 +194,17 @@ impl World {
         if self.faults == crate::scenario::Faults::default() {
             return;
         }
-        let over = self.finished() || self.data_loss();
+        let over = self.finished() || self.data_loss() || self.unrecoverable();
         self.message_faults(out);
         if !over {
             self.task_faults(out);
             self.coordinator_faults(out);
+            if self.faults.lost_manifests > 0
+                && self.is_starting()
+                && !self.disk.manifests.is_empty()
+            {
+                out.push(Action::LoseManifest);
+            }
         }
         if self.faults.drops > 0 && setup.scenario.sink.prepared == Prepared::UntilTimeout {
             for (sink, external) in self.external.iter().enumerate() {
@@ -220,11 +226,14 @@ impl World {
         }
     }
 
+    /// Whether no coordinator has decided yet what its attempt begins from.
+    fn is_starting(&self) -> bool {
+        let starts = |phase| matches!(phase, Phase::Claiming | Phase::Recovering);
+        self.seats.last().is_none_or(|seat| starts(seat.machine.phase()))
+    }
+
     fn task_faults(&self, out: &mut Vec<Action>) {
-        let replaced = self
-            .seats
-            .last()
-            .is_none_or(|seat| matches!(seat.machine.phase(), Phase::Claiming | Phase::Recovering));
+        let replaced = self.is_starting();
         for (subtask, task) in self.tasks.iter().enumerate().filter(|(_, task)| task.alive) {
             let index = small(subtask);
             if self.faults.crashes > 0 {

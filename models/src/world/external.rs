@@ -40,9 +40,9 @@ impl World {
         setup.topology.sinks().iter().take_while(|&sink| sink < subtask).count()
     }
 
-    /// Whether a completed checkpoint in storage holds this transaction.
+    /// Whether a completed checkpoint holds this transaction: one in storage, or one whose manifest was lost.
     fn is_held(&self, setup: &crate::scenario::Setup, txn: TxnId) -> bool {
-        self.disk.manifests.iter().any(|manifest| {
+        self.disk.manifests.iter().chain(&self.disk.lost).any(|manifest| {
             manifest.checkpoint >= txn.checkpoint
                 && self.roots_of(setup, manifest).nth(txn.subtask.index()).is_some_and(|id| {
                     self.disk.blob(id).is_some_and(|blob| blob.pending.contains(&txn))

@@ -197,11 +197,13 @@ pub enum Guard {
     SeenTwice,
     /// A source's input was dropped where it needed it no more.
     Forgotten,
+    /// The job failed loudly because the newest complete checkpoint's manifest was gone.
+    MissingReported,
 }
 
 impl Guard {
     /// Every guard, in order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Completed,
         Self::Aborted,
         Self::Held,
@@ -224,6 +226,7 @@ impl Guard {
         Self::Stopped,
         Self::SeenTwice,
         Self::Forgotten,
+        Self::MissingReported,
     ];
 
     /// Its number among the marks of a run, behind the arms.

@@ -262,6 +262,19 @@ impl World {
         self.coordinator().is_some_and(|c| c.phase() == coordinator::Phase::FailedDataLoss)
     }
 
+    /// Whether a newest coordinator says that it cannot go on from what it found.
+    #[must_use]
+    pub fn unrecoverable(&self) -> bool {
+        let phase = self.coordinator().map(Coordinator::phase);
+        matches!(phase, Some(coordinator::Phase::FailedRecovery(_)))
+    }
+
+    /// Whether it says so because a manifest is gone, and one is.
+    #[must_use]
+    pub fn missing_reported(&self, setup: &Setup) -> bool {
+        self.faults.lost_manifests < setup.scenario.faults.lost_manifests && self.unrecoverable()
+    }
+
     /// Whether anything may be decided about messages before anything else.
     fn deciding(&self) -> bool {
         !self.sent.is_empty()

@@ -339,7 +339,15 @@ where
             let said = said.filter(|_| context.mutant != Some(Mutant::WatermarkForgotten));
             logic.open(context, restored)?;
             output.resume(said);
-            let body = Box::new(SourceBody { operator, reader, stood, logic, output, read: 0 });
+            let body = Box::new(SourceBody {
+                operator,
+                reader,
+                stood,
+                logic,
+                output,
+                read: 0,
+                in_hand: 0,
+            });
             Ok(Opened { body, pending: Vec::new() })
         })
     }

@@ -122,8 +122,13 @@ pub(crate) trait Body: Send {
         Vec::new()
     }
 
-    /// Where it is, to say where it failed: of a source, the records it has read so far; of others, the records of the batch in hand.
+    /// Records that it works on, to say where it failed: those of the batch, or as many as are to be read at most.
     fn in_hand(&self) -> u64 {
+        0
+    }
+
+    /// Records that a source has read before those in hand.
+    fn read_before(&self) -> u64 {
         0
     }
 
@@ -195,8 +200,11 @@ pub(crate) struct SourceBody<R: SourceReader, L, X> {
     pub(crate) stood: Stood<R::Position>,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
-    /// Records read so far, the one included that the chain panicked with.
+    /// Records read before those in hand.
     pub(crate) read: u64,
+    /// Records that may be read now; none between two reads. One that is read is counted nowhere else before the read is over: a count that a
+    /// panic finds would be kept in memory for each of them.
+    pub(crate) in_hand: usize,
 }
 
 /// Pushes through a chain into the output.
@@ -204,14 +212,6 @@ struct Through<'a, L, X> {
     logic: &'a mut L,
     output: &'a mut Output<X>,
     records: usize,
-    /// Where they are counted when the read is over, in whichever way.
-    read: &'a mut u64,
-}
-
-impl<L, X> Drop for Through<'_, L, X> {
-    fn drop(&mut self) {
-        *self.read += self.records as u64;
-    }
 }
 
 impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, L, X> {
@@ -241,12 +241,12 @@ where
     }
 
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
-        let (logic, output, read) = (&mut self.logic, &mut self.output, &mut self.read);
-        let mut through = Through { logic, output, records: 0, read };
+        self.in_hand = limit;
+        let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
         let progress = self.reader.read(limit, &mut through)?;
         let records = through.records;
-        drop(through);
         self.output.check()?;
+        (self.read, self.in_hand) = (self.read + records as u64, 0);
         Ok((records, progress))
     }
 
@@ -297,6 +297,10 @@ where
     }
 
     fn in_hand(&self) -> u64 {
+        self.in_hand as u64
+    }
+
+    fn read_before(&self) -> u64 {
         self.read
     }
 

@@ -20,7 +20,7 @@ impl Task {
         let in_hand = self.body.in_hand();
         match self.looking_at {
             _ if self.inputs() == 0 => {
-                FailedAt { input: None, after: in_hand.saturating_sub(1), among: 1 }
+                FailedAt { input: None, after: self.body.read_before(), among: in_hand.max(1) }
             }
             Some(input) => {
                 FailedAt { input: Some(input), after: self.taken[input], among: in_hand }

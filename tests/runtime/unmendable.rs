@@ -65,8 +65,9 @@ fn the_same_panic_at_the_same_record_needs_no_third_try() {
                 assert!(text.contains("failed twice at the same record"), "{text}");
                 assert!(text.contains("3000 is poison"), "{text}");
                 let range = text.split("one of records ").nth(1).expect("it says where");
-                let mut bounds = range.split([' ', ')']).filter_map(|word| word.parse().ok());
-                let (first, last): (u64, u64) = (bounds.next().unwrap(), bounds.next().unwrap());
+                let bounds: Vec<u64> =
+                    range.split([' ', ')']).filter_map(|word| word.parse().ok()).collect();
+                let &[first, last] = &bounds[..] else { panic!("two bounds: {text}") };
                 assert!(exchange || (first..=last).contains(&3001), "{text}");
             }
             other => panic!("{other:?}"),

@@ -80,10 +80,17 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;
     }
+    // A relative one of a single name is in the current directory.
+    let named =
+        |dir: &Path| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() };
+    if let Some(above) = layout.dir.parent().filter(|_| missing == 0) {
+        // It may not be ours to write to: then nobody of ours has made the directory in it.
+        let _ = files.stir(&named(above));
+    }
     sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
-        // Up to the one that the sink's directory is in; a relative one of a single name is in the current directory.
-        sync_dir(files, if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
+        // Up to the one that the sink's directory is in.
+        sync_dir(files, &named(dir))?;
     }
     Ok(place)
 }

@@ -381,6 +381,8 @@ fn a_record_that_is_a_whole_frame_does_no_harm() {
         let mut forged = vec![framed(None, (far, far), 0, &[])];
         assert_eq!(forged[0].len(), 31);
         forged.push(framed(None, (1, far), 0, &[]));
+        // Nothing is wrong with it, but that so many records have no room before it.
+        forged.push(framed(None, (1 << 40, 1 << 40), 0, &[]));
         if mark.is_some() {
             // Of version 1, what could be true cannot be told from what is.
             forged.push(framed(None, (2, 2), 1, &[b"b"]));
@@ -463,8 +465,7 @@ fn a_whole_frame_that_says_what_cannot_be_is_told() {
 /// A megabyte that begins a frame at every chance, each of which says that it is as long as there is room for.
 #[test]
 fn what_looks_like_very_many_frames_is_read_in_time() {
-    let size = 1 << 20;
-    for mark in [None, Some(OURS)] {
+    let took = |mark: Mark, size: usize| {
         let mut bytes = [beginning(mark), framed(mark, (0, 0), 1, &[b"a"])].concat();
         let begin = bytes.len();
         while bytes.len() < begin + size {
@@ -473,8 +474,17 @@ fn what_looks_like_very_many_frames_is_read_in_time() {
             bytes.extend_from_slice(&left.to_le_bytes());
             bytes.extend_from_slice(&[0; 4 + FIXED]);
         }
+        let begun = cpu_time::ThreadTime::now();
         let (_place, log) = opened(&bytes);
+        let took = begun.elapsed();
         assert_eq!(all(&log.expect("all of that is torn")), [b"a"]);
+        took
+    };
+    for mark in [None, Some(OURS)] {
+        // Four times as much takes four times as long, and not sixteen times.
+        let (short, long) = (took(mark, 1 << 18), took(mark, 1 << 20));
+        let most = short * 8 + std::time::Duration::from_millis(50);
+        assert!(long < most, "{mark:?}: {short:?}, {long:?}");
     }
 }
 

@@ -138,6 +138,30 @@ fn what_is_asked_for_again_is_made_durable_anew() {
     assert!(failed > 10, "{failed} changes failed");
 }
 
+/// Each change of the making fails in turn; the store that is made then is durable, with all that leads to it.
+#[test]
+fn a_store_that_is_made_after_a_failure_is_durable_from_its_name_on() {
+    let mut failed = 0;
+    for nth in 0.. {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        let kind = io::ErrorKind::Other;
+        host.fails_after(Some((nth, Trouble { kind, late: false })));
+        let store = open(&disk, &host).or_else(|_| open(&disk, &host));
+        let store = store.expect("nothing fails any more");
+        let failures = host.changes().1;
+        host.fails_after(None);
+        store.claim(term(1), Claimant(1), 8).expect("it is free");
+        drop(store);
+        let fence = reopen(&disk.worst()).fence().expect("it is whole");
+        assert_eq!(fence.term, term(1), "after {nth}");
+        failed += failures;
+        if failures == 0 {
+            break;
+        }
+    }
+    assert!(failed > 20, "{failed} changes failed");
+}
+
 #[test]
 fn a_store_is_made_whole_or_made_again() {
     let mut finished = false;

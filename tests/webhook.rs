@@ -481,6 +481,24 @@ fn the_bound_is_of_one_transaction() {
     }
 }
 
+/// JSON has no number for it, and `null` would be another value.
+#[test]
+fn what_json_has_not_is_refused_with_its_record_and_field() {
+    #[derive(serde::Serialize)]
+    struct Price {
+        cents: f64,
+    }
+    let first = Attempt { term: Term::new(1), number: 1 };
+    let context = OpenContext::new("job", "out", 0, 1, first);
+    for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let sink = WebhookSink::<Price>::new("http://127.0.0.1:1/").unwrap();
+        let (mut writer, _) = sink.open(&context).unwrap();
+        let mut prices = [1.0, wrong].map(|cents| Price { cents }).into();
+        let error = writer.write(&mut prices).unwrap_err().to_string();
+        assert!(error.contains("record 2: field `cents`: "), "{error}");
+    }
+}
+
 fn txn(checkpoint: u64, attempt: Attempt) -> TxnId {
     let checkpoint = CheckpointId::new(checkpoint).unwrap();
     TxnId { checkpoint, attempt, subtask: SubtaskId::new(1) }

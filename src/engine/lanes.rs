@@ -282,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_ends_no_lane() {
+        let lanes = Lanes::start(1).expect("threads");
+        let done = Arc::new(AtomicBool::new(false));
+        lanes.submit(0, Job::new(Work::Mark, || panic!("planned")));
+        let raise = Arc::clone(&done);
+        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        let begun = Instant::now();
+        while !done.load(Ordering::Acquire) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its thread is gone");
+            nap(NAP);
+        }
+    }
+
+    #[test]
     fn what_nobody_wants_any_more_is_not_begun() {
         let lanes = Lanes::start(1).expect("threads");
         let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));

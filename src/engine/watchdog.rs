@@ -91,3 +91,60 @@ fn tell(to: Option<Sender<Result<(), JobError>>>, what: Result<(), JobError>) {
         let _ = to.send(what);
     }
 }
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::status::JobPhase;
+    use crate::engine::watch;
+
+    /// What comes of a coordinator that does this, and what is seen of it.
+    fn ended(
+        run: impl FnOnce(&dyn Fn()) -> Result<Outcome, JobError> + Send + 'static,
+    ) -> (JobError, StatusBoard) {
+        let board = StatusBoard::default();
+        let error = match start(board.clone(), Duration::from_millis(50), run) {
+            Ok(watchdog) => watchdog.join().expect("it watches to the end").expect_err("it fails"),
+            Err(error) => error,
+        };
+        (error, board)
+    }
+
+    #[test]
+    fn a_coordinator_that_panics_ends_the_job_and_is_quoted() {
+        for starts in [false, true] {
+            let (error, board) = ended(move |started| {
+                if starts {
+                    started();
+                }
+                panic!("planned");
+            });
+            assert!(matches!(&error, JobError::Panicked(what) if what == "panicked: planned"));
+            let status = board.read();
+            assert_eq!((status.phase, status.failure), (JobPhase::Ended, Some(error.to_string())));
+        }
+    }
+
+    #[test]
+    fn a_coordinator_that_hangs_ends_the_job_and_is_left() {
+        for starts in [false, true] {
+            let (error, board) = ended(move |started| {
+                if starts {
+                    started();
+                }
+                watch::begin("coordinating the job", None);
+                loop {
+                    thread::park();
+                }
+            });
+            match &error {
+                JobError::Hung { waiting_for, .. } => {
+                    assert_eq!(waiting_for, "the coordinator, coordinating the job");
+                }
+                other => panic!("{other}"),
+            }
+            let status = board.read();
+            assert_eq!((status.phase, status.failure), (JobPhase::Ended, Some(error.to_string())));
+        }
+    }
+}

@@ -664,11 +664,23 @@ impl Files for SimFiles {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.change(|disk| {
-            disk.find(path)?;
-            disk.sync_names(path);
-            Ok(())
-        })
+        let fate = self.host.change();
+        let mut disk = lock(&self.disk.0);
+        match fate {
+            Fate::Done => {
+                disk.find(path)?;
+                disk.sync_names(path);
+                Ok(())
+            }
+            Fate::Fails(Trouble { kind, late }) => {
+                match late {
+                    true => disk.sync_names(path),
+                    false => _ = disk.dropped.insert(path.to_owned()),
+                }
+                Err(kind.into())
+            }
+            Fate::Dead => Err(dead()),
+        }
     }
 
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {

@@ -208,6 +208,20 @@ fn files_whose_length_is_not_known_are_refused() {
         let error = typed(all(&FileSource::path(page)));
         assert!(matches!(error, ConnectError::NoLength { .. }), "{error}");
     }
+    // Nor are those that are found in a directory.
+    let coming = |dir: &str| {
+        let coming = DirectorySource::path(dir).every(Duration::ZERO);
+        typed(all(&coming.decode::<String, _>(Lines::new())))
+    };
+    for (dir, said) in
+        [("/proc/sys/kernel/random", 0), ("/sys/kernel/mm/transparent_hugepage", 4096)]
+    {
+        if Path::new(dir).exists() {
+            let error = coming(dir);
+            let named = matches!(error, ConnectError::NoLength { said: it, .. } if it == said);
+            assert!(named, "{error}");
+        }
+    }
     // Holes are no lie.
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("holes");
@@ -227,6 +241,12 @@ fn a_line_without_end_is_not_taken_into_memory() {
         assert!(named && error.to_string().contains("max_line_bytes"), "{error}");
     }
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    // The most that this process, with all its other tests, has ever had in memory.
+    if let Ok(status) = fs::read_to_string("/proc/self/status") {
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let most = most.and_then(|kib| kib.trim().split(' ').next()?.parse::<u64>().ok());
+        assert!(most.is_none_or(|kib| kib < 1 << 20), "{most:?} KiB");
+    }
     let path = dir.path().join("lines");
     fs::write(&path, "abc\nabcd\r\nab\nabcd").expect("writes");
     let long = |limit| FileSource::path(&path).max_line_bytes(limit);

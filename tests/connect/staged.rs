@@ -204,6 +204,15 @@ fn what_is_staged_comes_back_as_it_was_or_is_refused_before_it_is_prepared() {
     let one = writer.close(name).expect("closes");
     let error = committer.prepare(name, &one).expect_err("it cannot be read").to_string();
     assert!(error.contains("Lossy") && error.contains("missing field `name`"), "{error}");
+    // Also one among many that can be read, neither of the first nor a sample: it has a shape of its own.
+    let lossy = |number: u32| Lossy { name: if number == 30 { "" } else { "some" }.to_owned() };
+    let name = txn(2, attempt(1, 1), 0);
+    let (mut writer, mut committer) =
+        SqliteSink::new(&path, nothing).open(&context(0, attempt(1, 1))).expect("opens");
+    writer.write(&mut (0..60).map(lossy).collect()).expect("writes");
+    let one = writer.close(name).expect("closes");
+    let error = committer.prepare(name, &one).expect_err("it cannot be read").to_string();
+    assert!(error.contains("Lossy") && error.contains("missing field `name`"), "{error}");
 }
 
 #[test]

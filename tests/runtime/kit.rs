@@ -106,6 +106,8 @@ pub(crate) struct Moody {
 pub(crate) struct Moods {
     /// How many blobs more cannot be written.
     pub(crate) refused_blobs: AtomicU32,
+    /// How many blobs more cannot be written, nor ever will be.
+    pub(crate) read_only_blobs: AtomicU32,
     /// Milliseconds that the blobs of the last subtask take.
     pub(crate) slow_blobs: AtomicU64,
     /// How many of those are being waited for.
@@ -165,6 +167,9 @@ impl Store for Moody {
             self.moods.being_slow.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(ms(self.moods.slow_blobs.load(Ordering::Relaxed)));
             self.moods.being_slow.fetch_sub(1, Ordering::Relaxed);
+        }
+        if takes_one(&self.moods.read_only_blobs) {
+            return Err(StoreError::ReadOnly { store: self.describe() });
         }
         if takes_one(&self.moods.refused_blobs) {
             return Err(refused("begin a blob", false));

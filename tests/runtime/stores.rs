@@ -20,6 +20,9 @@ fn a_checkpoint_that_takes_too_long_is_given_up() {
     let given_up = status.history.iter().find(|stats| !stats.completed).expect("in the history");
     assert!(given_up.missing.contains(&"in.1".to_owned()), "{given_up:?}");
     assert!(!given_up.acknowledged.iter().any(|stats| stats.subtask == "in.1"), "{given_up:?}");
+    let why = "it was not complete within 20ms (`checkpoint_timeout`)";
+    assert_eq!(given_up.cause.as_deref(), Some(why));
+    assert!(status.last_failure.is_some_and(|text| text.contains(why)));
     store.moods.slow_blobs.store(0, Ordering::Relaxed);
     let outcome = assert_ended(wait(handle), Ended::Finished);
     assert_eq!(outcome.status.restarts, 0, "the job goes on");
@@ -49,6 +52,22 @@ fn too_many_failed_checkpoints_fail_a_job_that_is_not_restarted() {
                 cause.as_ref().is_some_and(|cause| cause.contains("the disk is in a mood")),
                 "{error}"
             );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn checkpoints_that_can_never_be_written_cost_no_restarts() {
+    let store = Moody::default();
+    store.moods.read_only_blobs.store(u32::MAX, Ordering::Relaxed);
+    let restart = Restart::Fixed { attempts: 10, pause: ms(36_000_000) };
+    let config = config().storage(store.storage()).tolerable_failures(2).restart(restart);
+    let handle = numbers(None, MemorySink::new(), config);
+    match wait(handle) {
+        Err(ref error @ JobError::Checkpoints { ref cause, .. }) => {
+            let cause = cause.as_deref().unwrap_or_default();
+            assert!(cause.contains("could not write its snapshot"), "{error}");
         }
         other => panic!("{other:?}"),
     }

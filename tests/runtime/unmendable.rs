@@ -162,6 +162,78 @@ fn a_stop_during_the_pause_ends_the_job_at_once() {
     }
 }
 
+#[test]
+fn a_pause_without_end_can_be_cancelled() {
+    let handle = failing(config().restart(Restart::Fixed { attempts: 10, pause: Duration::MAX }));
+    until("it waits", || handle.status().next_try.is_some() || handle.is_over());
+    handle.cancel();
+    match wait(handle) {
+        Err(JobError::Interrupted { failure, .. }) => {
+            assert!(failure.contains("the service is down"), "{failure}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What was the matter with it is forgotten with the next checkpoint that is complete.
+#[test]
+fn a_job_that_is_mended_is_cancelled_without_an_error() {
+    let (flow, once) = (Dataflow::new("mended"), AtomicBool::new(true));
+    let once = Arc::new(once);
+    flow.source("in", Generator::new(None, |number| number).rate(20_000))
+        .try_map(move |number| match number == 100 && once.swap(false, Ordering::Relaxed) {
+            true => Err::<u64, BoxError>("once".into()),
+            false => Ok(number),
+        })
+        .sink("out", MemorySink::new());
+    let config = config().parallelism(1).restart(soon(10));
+    let handle = flow.build(config).expect("builds").spawn().expect("starts");
+    until("a checkpoint is complete behind the failure", || {
+        let status = handle.status();
+        let attempt = status.attempt.filter(|_| status.restarts > 0);
+        status.history.iter().any(|it| it.completed && Some(it.attempt) == attempt)
+    });
+    handle.cancel();
+    assert_ended(wait(handle), Ended::Cancelled);
+}
+
+/// A sink that can be opened once.
+#[derive(Clone)]
+struct Shut(MemorySink<u64>, Arc<AtomicBool>);
+
+impl TwoPhaseSink for Shut {
+    type Record = u64;
+    type Committable = TxnId;
+    type Writer = <MemorySink<u64> as TwoPhaseSink>::Writer;
+    type Committer = <MemorySink<u64> as TwoPhaseSink>::Committer;
+
+    fn open(&self, at: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError> {
+        match self.1.swap(true, Ordering::Relaxed) {
+            true => Err("the door is shut".into()),
+            false => self.0.open(at),
+        }
+    }
+}
+
+/// One try at once, and if that fails too the job ends: its next pause is not waited for.
+#[test]
+fn a_job_that_is_stopped_and_fails_again_is_not_restarted() {
+    let flow = Dataflow::new("shut");
+    flow.source("in", Generator::new(None, |number| number).rate(1_000))
+        .try_map(|_| Err::<u64, BoxError>("the service is down".into()))
+        .sink("out", Shut(MemorySink::new(), Arc::default()));
+    let config = config().parallelism(1).checkpoint_interval(None).restart(HOURS);
+    let handle = flow.build(config).expect("builds").spawn().expect("starts");
+    until("it waits", || handle.status().next_try.is_some());
+    handle.suspend();
+    match wait(handle) {
+        Err(error @ JobError::Interrupted { .. }) => {
+            assert!(error.to_string().contains("the door is shut"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What is mended by then is stopped as it always is.
 #[test]
 fn a_stop_during_the_pause_is_granted_if_the_job_can_be_restored() {
@@ -377,7 +449,7 @@ fn child() {
         .try_map(move |_| {
             let tries = tries.fetch_add(1, Ordering::Relaxed);
             Err::<u64, BoxError>(match tries {
-                0 => "the service is down".into(),
+                0 => "the service is down\n\u{1b}[2J".into(),
                 _ => snapline::Permanent::new("for good").into(),
             })
         })
@@ -418,7 +490,9 @@ fn a_process_without_a_subscriber_says_its_restarts_on_standard_error() {
         ),
         "{stderr}"
     );
-    assert!(line.ends_with("the service is down"), "{line}");
+    // On one line, and nothing that the terminal obeys.
+    assert!(line.ends_with("the service is down\\n\\u{1b}[2J"), "{line}");
+    assert!(!stderr.contains('\u{1b}'), "{stderr}");
     assert_eq!(
         error,
         "the job failed and is not restarted: operator `in`, subtask 0, attempt 1.2, processing records: for good"

@@ -188,7 +188,7 @@ fn variables_of_others_are_ignored_and_listed() {
     };
     let mut variables = BESIDE_A_SERVICE.to_vec();
     variables.extend([
-        ("ORDERS__CHECKPOINT_INTERVAL", "5s"),
+        ("ORDERS__CHECKPOINT_INTERVAL", "7s"),
         ("ORDERS_CHECKPOINT_INTERVAL", "9s"),
         ("ORDERS_PARALLELISM", "3"),
         ("ORDERS_CHECKPOINT_INTERVALL", "1s"),
@@ -204,7 +204,7 @@ fn variables_of_others_are_ignored_and_listed() {
     assert!(!text.contains("hunter2") && !text.contains("10.0.0.7"), "{text}");
     let config = format!("{config:?}");
     assert!(
-        config.contains("parallelism: Some(3)") && config.contains("interval: Some(5s)"),
+        config.contains("parallelism: Some(3)") && config.contains(" interval: Some(7s)"),
         "{config}"
     );
 

@@ -58,6 +58,63 @@ fn what_it_makes_is_its_owners_alone() {
     assert_eq!(seen, 12);
 }
 
+/// Where a test of another user's directories runs, for the child.
+#[cfg(unix)]
+const PLACE: &str = "SNAPLINE_TEST_OWNERS";
+
+/// No test, but for the child: what comes of using directories that are another user's.
+#[cfg(unix)]
+#[test]
+fn child_of_another_user() {
+    use snapline::connect::{FileSink, HttpIngest, IngestConfig, OpenContext, TwoPhaseSink};
+    use snapline::protocol::ids::Attempt;
+    let Some(place) = std::env::var_os(PLACE).map(std::path::PathBuf::from) else { return };
+    let attempt = Attempt::first(snapline::protocol::ids::Term::new(1));
+    let context = OpenContext::new("job", "out", 0, 1, attempt);
+    let sink = FileSink::<u64>::new(place.join("sink"));
+    let said = [
+        LocalStore::open(place.join("store"), Takeover::Refuse).err().map(|it| it.to_string()),
+        sink.open(&context).err().map(|it| it.to_string()),
+        HttpIngest::lines(place.join("log"), IngestConfig::new()).err().map(|it| it.to_string()),
+    ];
+    let said: Vec<String> = said.into_iter().map(Option::unwrap_or_default).collect();
+    fs::write(place.join("said"), said.join("\n")).expect("writable");
+}
+
+/// Only `root` can give a directory to another user and be a third: without it nothing is tested here.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_of_another_user_is_not_used() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    if fs::metadata("/proc/self").map_or(1, |it| it.uid()) != 0 {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory for the test");
+    let open = |dir: &Path| {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    };
+    open(place.path());
+    for name in ["store", "log", "sink", "sink/.snapline", "sink/.snapline/out"] {
+        let dir = place.path().join(name);
+        fs::create_dir(&dir).expect("writable");
+        open(&dir);
+        chown(&dir, Some(4_001), Some(4_001)).expect("root may");
+    }
+    // Where this executable is, another user may not look.
+    let me = place.path().join("me");
+    fs::copy(std::env::current_exe().expect("this test runs"), &me).expect("writable");
+    let mut child = std::process::Command::new(&me);
+    child.args(["directory::child_of_another_user", "--exact"]);
+    child.env(PLACE, place.path()).current_dir("/").uid(4_002).gid(4_002);
+    let output = child.output().expect("it can be started");
+    let said = fs::read_to_string(place.path().join("said")).unwrap_or_default();
+    assert_eq!(said.lines().count(), 3, "{said}: {output:?}");
+    for said in said.lines() {
+        assert!(said.contains("belongs to user 4001"), "{said}");
+    }
+}
+
 #[test]
 fn opened_again_it_has_everything() {
     let place = tempfile::tempdir().expect("a directory for the test");

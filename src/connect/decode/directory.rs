@@ -413,3 +413,26 @@ impl Coming {
         Ok((there, last))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use snapline_protocol::ids::{Attempt, Term};
+
+    use super::*;
+
+    /// It was listed, and is removed before it is compared with what was read.
+    #[test]
+    fn a_file_that_goes_before_it_is_looked_into_is_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a");
+        fs::write(&path, "1\n").expect("writes");
+        let context = OpenContext::new("job", "in", 0, 1, Attempt::first(Term::new(1)));
+        let coming = DirectorySource::path(dir.path()).open(&context).expect("it is there");
+        let data = fs::metadata(&path).expect("it is there");
+        let piece = Piece::whole(path.to_str().expect("UTF-8").to_owned(), &data);
+        let known = Known { modified: 7, ..Known::of(&piece) };
+        fs::remove_file(&path).expect("removes");
+        let found = coming.look_again(&piece, Some(known)).expect("it is passed over");
+        assert!(found.is_some_and(|found| found.modified == 7));
+    }
+}

@@ -420,10 +420,11 @@ mod tests {
     #[test]
     fn what_is_answered_for_is_durable_whichever_sync_fails() {
         let mut failed = 0;
-        for late in [false, true] {
+        for (late, dir) in [(false, "/out"), (true, "/out"), (false, "/some/more/out")] {
+            let at = |name: &str| format!("{dir}{name}");
             for nth in 0.. {
                 let (disk, host) = (SimDisk::new(), Host::default());
-                let sink = FileSink::<u64>::new("/out").roll_bytes(1);
+                let sink = FileSink::<u64>::new(dir).roll_bytes(1);
                 let sink = FileSink { files: Arc::new(disk.files(&host)), ..sink };
                 let context = OpenContext::new("job", "out", 0, 1, life(1));
                 host.fails_after(Some((nth, Trouble { kind: ErrorKind::Other, late })));
@@ -434,7 +435,7 @@ mod tests {
                 let (mut writer, mut committer) = opened.expect("opens, once nothing fails");
                 while committer.fence(life(1)).is_err() {}
                 let fence = disk.worst().files(&Host::default());
-                let fence = disk::read(&fence, Path::new("/out/.snapline/out/fence"));
+                let fence = disk::read(&fence, Path::new(&at("/.snapline/out/fence")));
                 assert!(fence.expect("readable").is_some(), "it fenced after {nth}");
                 let written = (0..12).try_for_each(|number| writer.write(&mut vec![number]));
                 let Ok(one) = written.and_then(|()| writer.close(txn(1))) else { continue };
@@ -442,7 +443,7 @@ mod tests {
                 if let Ok(()) =
                     committer.prepare(txn(1), &one).or_else(|_| committer.prepare(txn(1), &one))
                 {
-                    let found = left(&disk, "/out/.snapline/out/prepared");
+                    let found = left(&disk, &at("/.snapline/out/prepared"));
                     assert_eq!(found.len(), 12, "prepared after {nth}, {late}");
                     assert!(found.iter().all(|file| !file.is_empty()), "after {nth}, {late}");
                     loop {
@@ -452,10 +453,10 @@ mod tests {
                             _ => {}
                         }
                     }
-                    let found = left(&disk, "/out");
+                    let found = left(&disk, dir);
                     assert_eq!(found.len(), 12, "committed after {nth}, {late}");
                     assert!(found.iter().all(|file| !file.is_empty()), "after {nth}, {late}");
-                    assert!(left(&disk, "/out/.snapline/out/prepared").is_empty());
+                    assert!(left(&disk, &at("/.snapline/out/prepared")).is_empty());
                 }
                 let failures = host.changes().1;
                 failed += failures;

@@ -80,15 +80,25 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;
     }
+    if let Some(above) = layout.dir.parent().filter(|_| missing == 0) {
+        // It may not be ours to write to: then nobody of ours has made the directory in it.
+        let _ = files.stir(named(above));
+    }
     sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
-        // Up to the one that the sink's directory is in; a relative one of a single name is in the current directory.
-        sync_dir(files, if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
+        // Up to the one that the sink's directory is in.
+        sync_dir(files, named(dir))?;
     }
     Ok(place)
 }
 
-/// Makes a directory and those that lead to it, as far as they are not there: for others to read, or for the sink alone.
+/// A relative directory of a single name is in the current one.
+fn named(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
+}
+
+/// Makes a directory and those that lead to it, as far as they are not there: for others to read, or for the sink alone. The name of each
+/// is durable before the next is made in it.
 fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), ConnectError> {
     let failed = ConnectError::io("make the directory", dir);
     if dir.as_os_str().is_empty() {
@@ -99,14 +109,19 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
         Ok(_) => {}
         Err(error) => return Err(failed(error)),
     }
-    if let Some(parent) = dir.parent() {
+    let parent = named(dir.parent().unwrap_or(dir));
+    if let (Ok(Kind::Directory), Some(above)) = (files.kind(parent), parent.parent()) {
+        // Whoever made it may have failed to make its name durable. It may have been there before, and not be ours.
+        let _ = files.stir(named(above)).and_then(|()| files.sync_directory(named(above)));
+    }
+    if parent != dir {
         make_directories(files, parent, public)?;
     }
     let made = if public { files.make_public_directory(dir) } else { files.make_directory(dir) };
     match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
         // Another made it meanwhile; or a file is there, which the next to use it will say.
-        _ => Ok(()),
+        _ => sync_dir(files, parent),
     }
 }
 

@@ -533,6 +533,8 @@ fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
         Kind::Directory if dir.parent().is_none() => return Ok(()),
         // Whoever made it may have died before its name was durable.
         Kind::Directory => {
+            // Or failed to make it so. It may not be ours to write to.
+            let _ = files.stir(above);
             return match files.sync_directory(above) {
                 // Somebody else's directory, and the name not ours to make.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),

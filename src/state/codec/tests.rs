@@ -700,6 +700,22 @@ fn what_nests_too_deep_is_refused_when_it_is_written() {
     assert!(read::<Peano>(&[7]).is_err());
 }
 
+/// However much stack there is: what is written is not deeper than what is read, in any build.
+#[test]
+fn depth_has_a_limit_of_its_own() {
+    let mut guard = Guard::new(3, usize::MAX);
+    for _ in 0..2 {
+        for _ in 0..3 {
+            guard.enter().unwrap();
+        }
+        let error = guard.enter().expect_err("one more than there may be").to_string();
+        assert!(error.contains("more than 3 lists, maps and structs"), "{error}");
+        (0..4).for_each(|_| guard.leave());
+    }
+    assert_eq!(guard.deepest, 3);
+    const { assert!(WRITTEN_DEPTH < READ_DEPTH && WRITTEN_STACK < READ_STACK) };
+}
+
 #[test]
 fn a_length_that_is_not_announced_is_refused() {
     struct Wrong(usize);

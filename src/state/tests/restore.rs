@@ -298,6 +298,48 @@ fn one_value_in_very_many_that_cannot_be_read_is_refused_by_name() {
     assert!(refused(VerifyState::Off, 12_345).is_none());
 }
 
+/// SPEC 14.9: a key must be found again, by what it is and by its hash.
+#[test]
+fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
+    /// It is read as the key before it.
+    #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+    struct Earlier(u32);
+    impl<'de> Deserialize<'de> for Earlier {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            u32::deserialize(from).map(|number| Self(number.saturating_sub(1)))
+        }
+    }
+    /// What is not written counts in its hash.
+    #[derive(Clone, Eq, Serialize, Deserialize)]
+    struct Noted(u32, #[serde(skip)] u32);
+    impl PartialEq for Noted {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Hash for Noted {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            (self.0, self.1).hash(state);
+        }
+    }
+    fn refused<K: Key>(key: K) -> String {
+        let writer = Memory::default().create_blob(crate::protocol::ids::BlobId {
+            checkpoint: crate::protocol::ids::CheckpointId::FIRST,
+            attempt: crate::protocol::ids::Attempt::first(crate::protocol::ids::Term::new(1)),
+            subtask: crate::protocol::ids::SubtaskId::new(0),
+        });
+        let images = vec![named("counts", table([(key, 7u64)]).freeze())];
+        let mut checks = Checks::new(VerifyState::Samples);
+        let written =
+            crate::state::write(images, None, &mut checks, writer.expect("memory takes blobs"));
+        let error = written.err().expect("it would not be found again");
+        assert!(matches!(error, StateError::Unreadable { .. }), "{error}");
+        error.to_string()
+    }
+    assert!(refused(Earlier(5)).contains("read as another key"));
+    assert!(refused(Noted(5, 1)).contains("read as a key with another hash"));
+}
+
 #[test]
 fn what_json_does_not_have_is_shown_as_what_it_is() {
     let shown = |value: &dyn Fn() -> Named| {

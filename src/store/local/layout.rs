@@ -115,6 +115,10 @@ impl Layout {
     fn make_with_ancestors(&self, path: &Path) -> Result<(), StoreError> {
         let parent = path.parent().unwrap_or(path);
         if parent != path && self.kind(path)? == Kind::Nothing {
+            if let (Kind::Directory, Some(above)) = (self.kind(parent)?, parent.parent()) {
+                // Whoever made it may have failed to make its name durable. It may have been there before, and not be ours.
+                let _ = self.files.stir(above).and_then(|()| self.files.sync_directory(above));
+            }
             self.make_with_ancestors(parent)?;
         }
         match self.make(path)? {

@@ -4,7 +4,7 @@ use snapline_protocol::recovery::{Decision, Health, Policy, decide};
 
 use super::faults::{blob_id, checkpoint, id, snapshot, term};
 use super::*;
-use crate::files::simulated::{Host, SimDisk};
+use crate::files::simulated::{Host, SimDisk, Trouble};
 use crate::store::{health, recovery_facts};
 
 const DIR: &str = "/data/store";
@@ -110,6 +110,56 @@ fn what_recovery_has_built_on_survives_the_power() {
         assert_eq!(found.fence().expect("it is whole").completed, restored, "after {moments}");
     }
     assert!(unsynced > 0, "it died between naming a manifest and syncing the name");
+}
+
+/// Each change fails in turn, with and without effect, and a sync that is called again does nothing. What is answered in the end is durable.
+#[test]
+fn what_is_asked_for_again_is_made_durable_anew() {
+    let mut failed = 0;
+    for late in [false, true] {
+        for nth in 0.. {
+            let (disk, host) = (SimDisk::new(), Host::default());
+            let store = open(&disk, &host).expect("nothing fails yet");
+            store.claim(term(1), Claimant(1), 8).expect("nothing fails yet");
+            let manifest = snapshot(&store, 1).expect("nothing fails yet");
+            let kind = io::ErrorKind::Other;
+            host.fails_after(Some((nth, Trouble { kind, late })));
+            while store.put_manifest(term(1), &manifest).is_err() {}
+            let failures = host.changes().1;
+            host.fails_after(None);
+            drop(store);
+            assert_eq!(manifests(&disk.worst()), [id(1)], "after {nth}, {late}");
+            failed += failures;
+            if failures == 0 {
+                break;
+            }
+        }
+    }
+    assert!(failed > 10, "{failed} changes failed");
+}
+
+/// Each change of the making fails in turn; the store that is made then is durable, with all that leads to it.
+#[test]
+fn a_store_that_is_made_after_a_failure_is_durable_from_its_name_on() {
+    let mut failed = 0;
+    for nth in 0.. {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        let kind = io::ErrorKind::Other;
+        host.fails_after(Some((nth, Trouble { kind, late: false })));
+        let store = open(&disk, &host).or_else(|_| open(&disk, &host));
+        let store = store.expect("nothing fails any more");
+        let failures = host.changes().1;
+        host.fails_after(None);
+        store.claim(term(1), Claimant(1), 8).expect("it is free");
+        drop(store);
+        let fence = reopen(&disk.worst()).fence().expect("it is whole");
+        assert_eq!(fence.term, term(1), "after {nth}");
+        failed += failures;
+        if failures == 0 {
+            break;
+        }
+    }
+    assert!(failed > 20, "{failed} changes failed");
 }
 
 #[test]

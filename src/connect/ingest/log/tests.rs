@@ -206,6 +206,31 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
     assert!(refused > 10, "only {refused} requests were refused");
 }
 
+/// A log that could not be opened at first is durable when it is, with all that leads to it.
+#[test]
+fn what_is_opened_after_a_failure_is_durable_from_its_name_on() {
+    let mut failed = 0;
+    for nth in 0.. {
+        let (disk, host) = (SimDisk::new(), Host::default());
+        host.fails_after(Some((nth, Trouble { kind: ErrorKind::Other, late: false })));
+        let mut log = match open(&disk, &host) {
+            Ok(log) => log,
+            Err(_) => open(&disk, &host).expect("nothing fails any more"),
+        };
+        let failures = host.changes().1;
+        host.fails_after(None);
+        let acknowledged = live(&mut log, 0..2);
+        drop(log);
+        let worst = open(&disk.worst(), &Host::default()).expect("opens");
+        judge(&all(&worst), &acknowledged, 2, &format!("after {nth}"));
+        failed += failures;
+        if failures == 0 {
+            break;
+        }
+    }
+    assert!(failed > 10, "{failed} changes failed");
+}
+
 #[test]
 fn only_what_nobody_needs_is_removed() {
     let (disk, host) = (SimDisk::new(), Host::default());
@@ -356,6 +381,8 @@ fn a_record_that_is_a_whole_frame_does_no_harm() {
         let mut forged = vec![framed(None, (far, far), 0, &[])];
         assert_eq!(forged[0].len(), 31);
         forged.push(framed(None, (1, far), 0, &[]));
+        // Nothing is wrong with it, but that so many records have no room before it.
+        forged.push(framed(None, (1 << 40, 1 << 40), 0, &[]));
         if mark.is_some() {
             // Of version 1, what could be true cannot be told from what is.
             forged.push(framed(None, (2, 2), 1, &[b"b"]));
@@ -438,8 +465,7 @@ fn a_whole_frame_that_says_what_cannot_be_is_told() {
 /// A megabyte that begins a frame at every chance, each of which says that it is as long as there is room for.
 #[test]
 fn what_looks_like_very_many_frames_is_read_in_time() {
-    let size = 1 << 20;
-    for mark in [None, Some(OURS)] {
+    let took = |mark: Mark, size: usize| {
         let mut bytes = [beginning(mark), framed(mark, (0, 0), 1, &[b"a"])].concat();
         let begin = bytes.len();
         while bytes.len() < begin + size {
@@ -448,8 +474,17 @@ fn what_looks_like_very_many_frames_is_read_in_time() {
             bytes.extend_from_slice(&left.to_le_bytes());
             bytes.extend_from_slice(&[0; 4 + FIXED]);
         }
+        let begun = cpu_time::ThreadTime::now();
         let (_place, log) = opened(&bytes);
+        let took = begun.elapsed();
         assert_eq!(all(&log.expect("all of that is torn")), [b"a"]);
+        took
+    };
+    for mark in [None, Some(OURS)] {
+        // Four times as much takes four times as long, and not sixteen times.
+        let (short, long) = (took(mark, 1 << 18), took(mark, 1 << 20));
+        let most = short * 8 + std::time::Duration::from_millis(50);
+        assert!(long < most, "{mark:?}: {short:?}, {long:?}");
     }
 }
 
@@ -537,8 +572,9 @@ fn a_full_disk_is_no_reason_not_to_read() {
         let again = answers.iter().filter(|it| matches!(it, Accepted::Again { .. })).count();
         assert_eq!(again as u64, SENT, "{answers:?}");
     }
-    // To begin a file: make room for it, make it, write and sync it, twice, name it, and make the name durable.
-    assert!(opened == 8 && refused < 6, "{opened}, {refused}");
+    // To change the directory that the log is in: make a name and remove it. To begin a file: make room for it, make it, write and sync it,
+    // twice, name it, and make the name durable.
+    assert!(opened == 2 + 8 && refused < 6, "{opened}, {refused}");
 }
 
 /// A start writes no more again than what was written together at last, in its place, and leaves nothing half begun.

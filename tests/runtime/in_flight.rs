@@ -198,10 +198,10 @@ fn who_waits_to_be_asked_is_not_too_late() {
         Ok(*number)
     };
     let (flow, out) = (Dataflow::new("in turn"), MemorySink::new());
-    flow.source("in", MemorySource::new((0..20_u64).collect()))
-        .lookup(Lookup::ordered(slow).in_flight(1).timeout(ms(1_200)))
+    flow.source("in", MemorySource::new((0..40_u64).collect()))
+        .lookup(Lookup::ordered(slow).in_flight(1).timeout(ms(3_000)))
         .sink("out", out.clone());
     let job = flow.build(config().parallelism(1)).expect("builds");
     assert_ended(wait(job.spawn().expect("starts")), Ended::Finished);
-    assert_eq!(out.committed_count(), 20);
+    assert_eq!(out.committed_count(), 40);
 }

@@ -16,7 +16,7 @@ use snapline::{BoxError, Dataflow, Ended, JobConfig, JobError, Outcome, Restart,
 use crate::kit::{FOR_EVER, ms, until};
 
 /// How long anything may hang in these tests.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Harm {

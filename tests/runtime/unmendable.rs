@@ -1,4 +1,6 @@
 //! What no restart mends costs no restarts; what is stopped while it fails ends, and says why; what is waited for is named.
+//!
+//! Longer than 500 lines: one subject, whose tests share their jobs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -192,7 +192,8 @@ impl<'de> Visitor<'de> for All<'_> {
     fn visit_map<A: de::MapAccess<'de>>(self, mut from: A) -> Result<Vec<Shape>, A::Error> {
         let mut read = Vec::new();
         while let Some(place) = from.next_key_seed(Name)? {
-            read.push(from.next_value_seed(Like(&self.0[place]))?);
+            let shape = self.0.get(place).ok_or_else(|| de::Error::custom("another's name"))?;
+            read.push(from.next_value_seed(Like(shape))?);
         }
         Ok(read)
     }

@@ -332,7 +332,7 @@ fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
         let mut checks = Checks::new(VerifyState::Samples);
         let written =
             crate::state::write(images, None, &mut checks, writer.expect("memory takes blobs"));
-        let error = written.err().expect("it would not be found again");
+        let error = written.expect_err("it would not be found again");
         assert!(matches!(error, StateError::Unreadable { .. }), "{error}");
         error.to_string()
     }

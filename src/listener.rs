@@ -2,7 +2,7 @@
 //! `connect::HttpIngest`.
 //!
 //! ```text
-//!   accept    at once: a place, or somebody else's, or a wait of up to a second for one, or 503
+//!   accept    at once: a place, or another's, or a wait of up to a second for one, or 503
 //!   head      5 s, 16 KiB, 64 headers; also between two requests of a connection
 //!   request   one Host, nothing odd in the head; then the server's own rules, its token first; only then is a body read
 //!   answer    15 s to be read by the client
@@ -252,7 +252,7 @@ impl Drop for Newcomer {
 }
 
 impl Newcomer {
-    /// Takes a place if it is its turn, if need be somebody else's.
+    /// Takes a place if it is its turn, if need be another's.
     fn place(&self) -> Option<Guest> {
         let mut connections = lock(&self.places.connections);
         if connections.next() != Some(self.number) {
@@ -270,7 +270,7 @@ impl Newcomer {
         Some(Guest { number: self.number, places: Arc::clone(&self.places), lost })
     }
 
-    /// Whether it may wait, if need be in somebody else's stead.
+    /// Whether it may wait, if need be in another's stead.
     fn may_wait(&self) -> bool {
         let waiting = &mut lock(&self.places.connections).waiting;
         if waiting.len() > self.places.limits.connections.max(1) {
@@ -543,7 +543,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic of what serves was told before.
+            // A panic of what serves was reported before.
             let _ = thread.join();
         }
     }
@@ -591,7 +591,7 @@ fn admit<A: Answers>(stream: TcpStream, newcomer: Newcomer, answers: Arc<A>) {
     }
 }
 
-/// Says that there is no place. Nothing is waited for: who is not told finds out by itself.
+/// Says that there is no place. Nothing is waited for: a client that does not read it finds out by itself.
 fn refuse(stream: TcpStream) {
     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_PLACE));
 }

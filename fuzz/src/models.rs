@@ -212,7 +212,7 @@ pub fn some_settings() -> Vec<Vec<u8>> {
         "parallelism = 4\ncheckpoint_interval = \"5s\"\n\0JOB__WORKERS=2\nJOB_PARALLELISM=1\nJOB_PORT=80\n",
         "restart = \"fixed\"\nrestart_attempts = 5\nrestart_pause = \"10ms\"\n",
         "restart = \"exponential\"\n",
-        "checkpoint_interval = \"never\"\ndirectory = \"/tmp/d\"\nkey_groups = 16\nretained = 2\n",
+        "checkpoint_interval = \"never\"\ndirectory = \"kept/d\"\nkey_groups = 16\nretained = 2\n",
         "# nothing\n",
     ]
     .map(|text| seed(0, text.as_bytes()))

@@ -46,7 +46,7 @@ pub struct Faults {
     pub drops: u8,
     /// A timer fires although nothing is stuck.
     pub timeouts: u8,
-    /// The newest manifest is gone when a coordinator starts: deleted by hand, or left behind by a copy (SPEC 7.6).
+    /// The newest manifest is gone when a coordinator starts: deleted by hand, or left out of a copy (SPEC 7.6).
     #[serde(skip_serializing_if = "is_none")]
     pub lost_manifests: u8,
 }

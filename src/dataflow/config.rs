@@ -310,7 +310,7 @@ impl JobConfig {
     }
 
     /// Restarts a job, as its [`Restart`] strategy says, also after a failure that no restart is known to mend (SPEC 15.4): an error that is
-    /// permanent, or a panic that came twice at the same record. Default: no, the job fails at once.
+    /// permanent, or a panic that came twice in the same words with the same records in hand. Default: no, the job fails at once.
     pub fn retry_anyway(mut self, retry: bool) -> Self {
         self.retry_anyway = retry;
         self

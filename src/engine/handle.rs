@@ -118,7 +118,7 @@ impl fmt::Display for JobError {
         match self {
             Self::Failed(failure) => write!(f, "the job failed and is not restarted: {failure}"),
             Self::Repeated(failure) => {
-                write!(f, "the job failed and is not restarted, as it failed twice at the same record: {failure}")?;
+                write!(f, "the job failed and is not restarted, as it panicked twice in the same words, with the same records in hand: {failure}")?;
                 if let Some(FailedAt { input, after, among, .. }) = failure.at {
                     let (first, last) = (after + 1, after + among.max(1));
                     f.write_str(" (")?;

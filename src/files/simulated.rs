@@ -366,7 +366,7 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(image)))
     }
 
-    /// Holds the disk: whoever uses it waits until what is returned is dropped.
+    /// Holds the disk: every other use of it waits until what is returned is dropped.
     #[cfg(all(test, feature = "http"))]
     pub(crate) fn hold(&self) -> impl Sized + '_ {
         lock(&self.0)

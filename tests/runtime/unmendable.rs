@@ -64,7 +64,7 @@ fn the_same_panic_at_the_same_record_needs_no_third_try() {
         match wait(handle) {
             Err(error @ JobError::Repeated(_)) => {
                 let text = error.to_string();
-                assert!(text.contains("failed twice at the same record"), "{text}");
+                assert!(text.contains("panicked twice in the same words"), "{text}");
                 assert!(text.contains("3000 is poison"), "{text}");
                 let range = text.split("one of records ").nth(1).expect("it says where");
                 let bounds: Vec<u64> =
@@ -190,7 +190,7 @@ fn a_job_that_is_mended_is_cancelled_without_an_error() {
         .sink("out", MemorySink::new());
     let config = config().parallelism(1).restart(soon(10));
     let handle = flow.build(config).expect("builds").spawn().expect("starts");
-    until("a checkpoint is complete behind the failure", || {
+    until("a checkpoint is complete after the failure", || {
         let status = handle.status();
         let attempt = status.attempt.filter(|_| status.restarts > 0);
         status.history.iter().any(|it| it.completed && Some(it.attempt) == attempt)

@@ -81,7 +81,7 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
         stir(files, dir)?;
     }
     if let Some(above) = layout.dir.parent().filter(|_| missing == 0) {
-        // It may not be ours to write to: then nobody of ours has made the directory in it.
+        // It may not be ours to write to: then no run of ours has made the directory in it.
         let _ = files.stir(named(above));
     }
     sync_dir(files, &layout.own)?;
@@ -111,7 +111,7 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
     }
     let parent = named(dir.parent().unwrap_or(dir));
     if let (Ok(Kind::Directory), Some(above)) = (files.kind(parent), parent.parent()) {
-        // Whoever made it may have failed to make its name durable. It may have been there before, and not be ours.
+        // An earlier start may have made it and failed to make its name durable. It may have been there before, and not be ours.
         let _ = files.stir(named(above)).and_then(|()| files.sync_directory(named(above)));
     }
     if parent != dir {

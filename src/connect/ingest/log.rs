@@ -19,7 +19,7 @@
 //!
 //! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
 //! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Then the frames that were
-//! written together at last are written once more, in their place: nothing behind them says that they were durable. Each life of a process begins a segment of its own, and so does what follows a write that
+//! written together at last are written once more, in their place: nothing after them says that they were durable. Each life of a process begins a segment of its own, and so does what follows a write that
 //! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
 //! but damage, and told.
 //!
@@ -502,7 +502,7 @@ impl Log {
     }
 }
 
-/// The frames of a segment behind what the last of them says was durable before it: those that were written together, at last.
+/// The last frames of a segment that were written together: those after what the last of them says was durable before it.
 struct Group {
     /// Where they begin in the file.
     at: u64,

@@ -116,7 +116,7 @@ impl Layout {
         let parent = path.parent().unwrap_or(path);
         if parent != path && self.kind(path)? == Kind::Nothing {
             if let (Kind::Directory, Some(above)) = (self.kind(parent)?, parent.parent()) {
-                // Whoever made it may have failed to make its name durable. It may have been there before, and not be ours.
+                // An earlier start may have made it and failed to make its name durable. It may have been there before, and not be ours.
                 let _ = self.files.stir(above).and_then(|()| self.files.sync_directory(above));
             }
             self.make_with_ancestors(parent)?;

@@ -40,7 +40,7 @@ mod twins {
 
 /// What the crate is made of, from the runtime and from here.
 const FROM_THE_RUNTIME: [&str; 5] =
-    ["channel", "engine/lanes.rs", "engine/turn.rs", "state", "sync"];
+    ["base/sync", "channel", "executor/io_pool.rs", "executor/run_loop.rs", "state"];
 const FROM_HERE: [&str; 1] = ["theorems"];
 
 fn main() {
@@ -71,10 +71,15 @@ fn main() {
 fn tree(folder: &Path) -> String {
     let file = |name: &str| format!("#[path = {:?}]\n", folder.join(name).display().to_string());
     format!(
-        "pub(crate) use crate::{{clock, error, protocol, rig, store}};
+        "pub(crate) use crate::{{protocol, rig, store}};
+pub(crate) mod base {{
+    pub(crate) use super::sync;
+    pub(crate) use crate::base::{{clock, error, watch}};
+}}
 pub(crate) mod sync {{
     pub(crate) use crate::sync::{{
-        Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, PoisonError, UnsafeCell, fence, lock, nap, thread,
+        Arc, AtomicBool, AtomicU8, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, PoisonError,
+        UnsafeCell, fence, lock, nap, thread,
     }};
     {}mod mailbox;
     {}mod parking;
@@ -83,21 +88,20 @@ pub(crate) mod sync {{
 }}
 {}mod channel;
 {}mod cow;
-mod engine {{
-    {}pub(crate) mod lanes;
-    {}pub(crate) mod turn;
-    pub(crate) use crate::watch;
+mod executor {{
+    {}pub(crate) mod io_pool;
+    {}pub(crate) mod run_loop;
 }}
 {}mod ring;
 {}mod state;
 {}pub(crate) mod theorems;
 ",
-        file("sync/mailbox.rs"),
-        file("sync/parking.rs"),
+        file("base/sync/mailbox.rs"),
+        file("base/sync/parking.rs"),
         file("channel/mod.rs"),
         file("state/cow.rs"),
-        file("engine/lanes.rs"),
-        file("engine/turn.rs"),
+        file("executor/io_pool.rs"),
+        file("executor/run_loop.rs"),
         file("channel/ring.rs"),
         file("state/mod.rs"),
         file("theorems/mod.rs"),

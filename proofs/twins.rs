@@ -24,12 +24,12 @@ pub(crate) const UNEQUAL: &[&str] = &["assertion `left == right` failed"];
 
 pub(crate) const RING: &str = "channel/ring.rs";
 pub(crate) const CHANNEL: &str = "channel/mod.rs";
-pub(crate) const PARKING: &str = "sync/parking.rs";
-pub(crate) const MAILBOX: &str = "sync/mailbox.rs";
+pub(crate) const PARKING: &str = "base/sync/parking.rs";
+pub(crate) const MAILBOX: &str = "base/sync/mailbox.rs";
 pub(crate) const COW: &str = "state/cow.rs";
 pub(crate) const COLLECTIONS: &str = "state/collections.rs";
-pub(crate) const LANES: &str = "engine/lanes.rs";
-pub(crate) const TURN: &str = "engine/turn.rs";
+pub(crate) const LANES: &str = "executor/io_pool.rs";
+pub(crate) const TURN: &str = "executor/run_loop.rs";
 
 pub(crate) const TWINS: &[Twin] = &[
     Twin {
@@ -411,7 +411,7 @@ pub(crate) const TWINS: &[Twin] = &[
             find: "let version = clock.tick();
         if",
             with: "let version = clock.tick();
-        if ON && Arc::get_mut(&mut self.0).is_none() { crate::sync::Parker::new().park(); }
+        if ON && Arc::get_mut(&mut self.0).is_none() { crate::base::sync::Parker::new().park(); }
         if",
         }],
     },
@@ -467,25 +467,25 @@ pub(crate) const SPARE: &[Spare] = &[
         why: "the last owner of an `Arc` has seen all that the others did",
     },
     Spare {
-        file: "src/engine/lanes.rs",
+        file: "src/executor/io_pool.rs",
         line: "let unwanted = || closing.load(Ordering::Acquire) || job.is_over();",
         to: "Relaxed",
         why: "it passes nothing on: a job that is done all the same is waited for",
     },
     Spare {
-        file: "src/engine/lanes.rs",
+        file: "src/executor/io_pool.rs",
         line: "self.closing.store(true, Ordering::Release);",
         to: "Relaxed",
         why: "as its load",
     },
     Spare {
-        file: "src/engine/turn.rs",
+        file: "src/executor/run_loop.rs",
         line: "while !over.load(Ordering::Acquire) {",
         to: "Relaxed",
         why: "who is woken by the token has seen the flag by it",
     },
     Spare {
-        file: "src/engine/turn.rs",
+        file: "src/executor/run_loop.rs",
         line: "over.store(true, Ordering::Release);",
         to: "Relaxed",
         why: "as its load",

@@ -110,47 +110,55 @@
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 //! | [`guide`] | what is there, for those who know Apache Flink |
 
+mod base;
 mod channel;
-mod clock;
 pub mod connect;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod dataflow;
-mod engine;
-mod error;
-mod files;
+mod executor;
+mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guide;
 #[cfg(any(feature = "dashboard", feature = "http"))]
-mod listener;
+#[doc(hidden)]
+pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-#[cfg(feature = "dashboard")]
-#[doc(hidden)]
-pub mod serve;
+mod operator;
+mod plan;
+mod runtime;
 #[cfg(feature = "settings")]
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod state;
 pub mod store;
-mod sync;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod trace;
 
+pub use base::either::Either;
+pub use base::error::{BoxError, Permanent};
+pub use connect::lookup::{LookupClient, LookupError, LookupSource};
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, DashboardServer};
 pub use dataflow::*;
-pub use engine::failure::{FailedAt, TaskFailure};
-pub use engine::handle::{CheckpointFailed, Ended, JobError, JobHandle, Outcome};
-pub use engine::status::{
+pub use operator::key::Keyer;
+pub use operator::logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
+pub use operator::time::{Timed, Timestamp};
+pub use plan::config::{JobConfig, Mode, Restart, Resume, Storage};
+pub use plan::guarantee::{Guarantee, Level};
+pub use plan::spec::BuildError;
+pub use plan::warnings::{Needed, SettingWarning};
+pub use runtime::failure::{FailedAt, TaskFailure};
+pub use runtime::handle::{CheckpointFailed, Ended, JobError, JobHandle, Outcome};
+pub use runtime::status::{
     CheckpointStats, JobPhase, JobStatus, NextTry, RestartStats, SubtaskStage, SubtaskStats,
     TaskStatus, UnderWayStatus,
 };
-pub use error::{BoxError, Permanent};
 pub use snapline_protocol as protocol;
 
 /// The README's Rust blocks, as tests of the documentation. One of them simulates.

@@ -1,5 +1,6 @@
 //! The walls between the rooms, and a few habits, checked by reading the sources.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -139,15 +140,15 @@ fn permits_come_from_nowhere_else() {
 fn one_file_names_threads_and_locks() {
     let mut others = sources(&["src"]);
     let before = others.len();
-    others.retain(|(file, _)| file != "src/sync.rs");
-    assert_eq!(others.len() + 1, before, "src/sync.rs was not found");
+    others.retain(|(file, _)| file != "src/base/sync/mod.rs");
+    assert_eq!(others.len() + 1, before, "src/base/sync/mod.rs was not found");
     // `std::{` too: a list of imports would hide what is in it.
     let words =
         ["std::sync", "core::sync", "alloc::sync", "std::thread", "cell::UnsafeCell", "std::{"];
     assert_none(
         &others,
         &words,
-        "it comes from src/sync.rs, where a model checker for concurrent code can take its place",
+        "it comes from src/base/sync/, where a model checker for concurrent code can take its place",
     );
 }
 
@@ -226,6 +227,79 @@ fn names_behind<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     text.split(word).skip(1).map(name).filter(|name| !name.is_empty()).collect()
 }
 
+/// The rows of a table of rooms in ARCHITECTURE.md: each room of `src/`, and those that it may use.
+fn allowed_edges() -> Vec<(String, Vec<String>)> {
+    let text =
+        fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let (_, rest) = text.split_once("<!-- rooms -->").expect("the table of rooms begins");
+    let (table, _) = rest.split_once("<!-- /rooms -->").expect("and ends");
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = |row: &str| row.split('|').map(str::to_owned).collect::<Vec<_>>();
+    rows.map(|row| {
+        let cells = cells(row);
+        let names = |cell: &str| quoted(cell).iter().map(|name| (*name).to_owned()).collect();
+        let mut room: Vec<String> = names(&cells[1]);
+        (room.remove(0), names(&cells[3]))
+    })
+    .collect()
+}
+
+/// The rooms that a file of `src/` names, apart from its own. What is not a room is public at the front, `lib.rs`.
+fn rooms_named<'a>(rooms: &'a [String], room: &str, text: &str) -> Vec<&'a str> {
+    let mut named = Vec::new();
+    for line in text.lines() {
+        let code = line.split("//").next().unwrap_or("");
+        let paths = names_behind(code, "crate::").into_iter();
+        let listed = code.split("crate::{").skip(1).flat_map(names_in);
+        for name in paths.chain(listed) {
+            let found = rooms.iter().find(|room| *room == name).map_or("lib", String::as_str);
+            if found != room && !named.contains(&found) {
+                named.push(found);
+            }
+        }
+    }
+    named
+}
+
+/// ARCHITECTURE.md has a table of the rooms of `src/`, from the ground up. A room uses only what its row names, its row names only rooms that
+/// it uses, and those stand in rows above it: so there are no circles.
+#[test]
+fn rooms_use_only_what_the_table_allows() {
+    let allowed = allowed_edges();
+    let rooms: Vec<String> = allowed.iter().map(|(room, _)| room.clone()).collect();
+    let mut used: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    let files = sources(&["src"]);
+    for (file, text) in &files {
+        let inside = file.trim_start_matches("src/");
+        let room = inside.split(['/', '.']).next().unwrap_or("");
+        assert!(room == "lib" || rooms.iter().any(|it| it == room), "{file} is in no room");
+        let Some(room) = rooms.iter().find(|it| *it == room) else { continue };
+        for named in rooms_named(&rooms, room, text) {
+            used.entry(room).or_default().entry(named).or_insert_with(|| file.clone());
+        }
+    }
+    let mut wrong = Vec::new();
+    for (floor, (room, uses)) in allowed.iter().enumerate() {
+        let below = &rooms[..floor];
+        let used = used.remove(room.as_str()).unwrap_or_default();
+        for (named, file) in &used {
+            if !uses.iter().any(|it| it == named) {
+                wrong.push(format!("{file}: `{room}` uses `{named}`"));
+            }
+        }
+        for named in uses {
+            if !used.contains_key(named.as_str()) {
+                wrong.push(format!("the table lets `{room}` use `{named}`, and it does not"));
+            }
+            if named != "lib" && !below.contains(named) {
+                wrong.push(format!("`{named}` does not stand above `{room}` in the table"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "see ARCHITECTURE.md:\n{}", wrong.join("\n"));
+    assert!(allowed.len() > 15 && files.len() > 150, "the rooms were not found");
+}
+
 /// `tests/operators.md` says where each operator is tried: it is there, and none is missing.
 #[test]
 fn every_operator_is_in_the_three_suites() {
@@ -260,10 +334,12 @@ fn every_operator_is_in_the_three_suites() {
         }
         written.extend(tokens);
     }
-    let (timed, watermarks) = (read("src/dataflow/timed.rs"), read("src/dataflow/watermarks.rs"));
+    let (timed, watermarks) =
+        (read("src/dataflow/time/timed.rs"), read("src/dataflow/time/watermarks.rs"));
     let (_, keyed) = timed.split_once("impl<T, P, N> TimedKeyedStream").expect("it is there");
     let (_, strategies) = watermarks.split_once("impl Watermarks {").expect("it is there");
-    let (window, trigger) = (read("src/dataflow/window.rs"), read("src/dataflow/trigger.rs"));
+    let (window, trigger) =
+        (read("src/dataflow/window/mod.rs"), read("src/dataflow/window/trigger.rs"));
     let mut operators = names_behind(keyed, "    pub fn ");
     operators.extend(names_behind(strategies, "    pub const fn "));
     operators.extend(names_behind(strategies, "    pub fn "));

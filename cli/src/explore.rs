@@ -2,7 +2,7 @@
 //!
 //! The server keeps nothing but the configuration: each request brings the steps so far, and what is to be done behind them; the answer
 //! shows where that leads. So going back is sending fewer steps, two windows do not disturb each other, and a path that cannot be is refused.
-//! The guard (loopback, token, Host, limits) is that of the dashboard, see [`snapline::serve`].
+//! The guard (loopback, token, Host, limits) is that of the dashboard, see [`snapline::http::pages`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use snapline::serve::{Answer, Listen, Server, Site, Verb};
+use snapline::http::pages::{Answer, Listen, Server, Site, Verb};
 use snapline_models::check::describe_stop;
 use snapline_models::configs;
 use snapline_models::explore::Bounds;

@@ -34,7 +34,7 @@ pub mod table;
 use std::fmt;
 
 use snapline::sim::stage::{Limits, Script};
-use snapline::sim::{Env, Mutant as Planted};
+use snapline::sim::{Env, Mutation as Planted};
 use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, kill};

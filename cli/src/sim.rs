@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use snapline::sim::pipelines::{PIPELINES, Pipeline};
-use snapline::sim::{Fault, Mutant, Simulation};
+use snapline::sim::{Fault, Mutation, Simulation};
 
 use crate::args::SimArgs;
 use crate::table::{Table, counted, grouped};
@@ -225,7 +225,7 @@ fn hunt(
     panic::set_hook(Box::new(|_| {}));
     let mut table = Table::new(&["mutant", "seeds", "runs", "pipeline", "found as"], 1..3);
     let (mut exit, mut found) = (Exit::Good, 0);
-    'mutants: for &mutant in Mutant::ALL {
+    'mutants: for &mutant in Mutation::ALL {
         let mut runs = 0;
         let mut kill = None;
         'seeds: for seed in args.seeds.clone() {
@@ -253,7 +253,7 @@ fn hunt(
         table.row(vec![mutant.name().into(), seeds, runs.to_string(), pipeline.into(), wrong]);
     }
     panic::set_hook(hook);
-    if exit == Exit::Good && found < args.at_least.unwrap_or(Mutant::ALL.len()) {
+    if exit == Exit::Good && found < args.at_least.unwrap_or(Mutation::ALL.len()) {
         exit = Exit::Bad;
     }
     let out = terminal.out();
@@ -261,7 +261,7 @@ fn hunt(
     writeln!(
         out,
         "found: {found} of {}, each within {}",
-        Mutant::ALL.len(),
+        Mutation::ALL.len(),
         counted(args.seeds.end - args.seeds.start, "seed")
     )?;
     Ok(exit)
@@ -278,7 +278,9 @@ fn list(terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
     table.write(out)?;
     writeln!(out)?;
     let mut table = Table::new(&["mutant", "what it does wrong"], 2..2);
-    Mutant::ALL.iter().for_each(|it| table.row(vec![it.name().into(), it.breaks().trim().into()]));
+    Mutation::ALL
+        .iter()
+        .for_each(|it| table.row(vec![it.name().into(), it.breaks().trim().into()]));
     table.write(out)?;
     Ok(Exit::Good)
 }
@@ -291,9 +293,9 @@ fn pipelines(args: &SimArgs) -> Result<Vec<Pipeline>, Failure> {
     }
 }
 
-fn mutant(name: &str) -> Result<Mutant, Failure> {
-    let found = Mutant::ALL.iter().find(|it| it.name() == name).copied();
-    found.ok_or_else(|| unknown("mutant", name, Mutant::ALL.iter().map(|it| it.name())))
+fn mutant(name: &str) -> Result<Mutation, Failure> {
+    let found = Mutation::ALL.iter().find(|it| it.name() == name).copied();
+    found.ok_or_else(|| unknown("mutant", name, Mutation::ALL.iter().map(|it| it.name())))
 }
 
 fn faults(args: &SimArgs) -> Result<Option<Vec<Fault>>, Failure> {

@@ -1,6 +1,6 @@
 //! Counterexamples of the model, replayed on production.
 
-use snapline::sim::Mutant as Planted;
+use snapline::sim::Mutation as Planted;
 use snapline_cli::onto::{JUDGED, RULES, Unmapped, play, replay, replay_under};
 use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;

@@ -4,14 +4,14 @@ mod common;
 
 use common::{scratch, snapline};
 use snapline::sim::pipelines::PIPELINES;
-use snapline::sim::{Fault, Mutant};
+use snapline::sim::{Fault, Mutation};
 
 #[test]
 fn pipelines_faults_and_planted_faults_are_listed() {
     let run = snapline(&["sim", "--list"]).is(0, &[]);
     let pipelines = PIPELINES.iter().map(|it| it.name);
     let faults = Fault::ALL.iter().map(|it| it.name());
-    for name in pipelines.chain(faults).chain(Mutant::ALL.iter().map(|it| it.name())) {
+    for name in pipelines.chain(faults).chain(Mutation::ALL.iter().map(|it| it.name())) {
         let listed = run.out.lines().any(|line| line.split(' ').next() == Some(name));
         assert!(listed, "{name} is not listed");
     }

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use serde_json::Value;
 use snapline::fuzzing::IngestLog;
-use snapline::serve::{Answer, Site, Verb, answers_to};
+use snapline::http::pages::{Answer, Site, Verb, answers_to};
 use snapline_cli::explore;
 use snapline_models::configs;
 

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `theorems` | what is promised: closures that a checker runs again and again |
 //! | `rig` | what a theorem is, and values whose accesses are seen |
-//! | `sync` | the runtime's `src/sync.rs`, in the checker's types; each use can be weakened |
+//! | `sync` | the runtime's `src/base/sync/`, in the checker's types; each use can be weakened |
 //! | `broken` | the same files with the changes of `twins.rs`, made by the build script |
 //! | `runner` | runs all, each in a process of its own, and counts |
 #![cfg(snapline_loom)]
@@ -27,8 +27,11 @@
 
 pub(crate) use snapline::{protocol, store};
 
-pub(crate) mod error {
-    pub(crate) use snapline::BoxError;
+pub(crate) mod base {
+    pub(crate) mod error {
+        pub(crate) use snapline::BoxError;
+    }
+    pub(crate) use crate::{clock, sync, watch};
 }
 
 mod rig;
@@ -36,15 +39,14 @@ mod sync;
 
 #[path = "../../src/channel/mod.rs"]
 mod channel;
-#[path = "../../src/clock.rs"]
+#[path = "../../src/base/clock.rs"]
 mod clock;
 #[path = "../../src/state/cow.rs"]
 mod cow;
-#[path = "../../src/engine"]
-mod engine {
-    pub(crate) mod lanes;
-    pub(crate) mod turn;
-    pub(crate) use crate::watch;
+#[path = "../../src/executor"]
+mod executor {
+    pub(crate) mod io_pool;
+    pub(crate) mod run_loop;
 }
 #[path = "../../src/channel/ring.rs"]
 mod ring;

@@ -1,4 +1,4 @@
-//! What the runtime's `src/sync.rs` gives, in a checker's types. Every use of an atomic or a fence in a file of the runtime is noted with
+//! What the runtime's `src/base/sync/` gives, in a checker's types. Every use of an atomic or a fence in a file of the runtime is noted with
 //! its place, and one of them can be weakened: so it is found out which orderings matter.
 
 use std::cell::RefCell;
@@ -10,9 +10,9 @@ use loom as checker;
 #[cfg(not(feature = "loom"))]
 use shuttle as checker;
 
-#[path = "../../src/sync/mailbox.rs"]
+#[path = "../../src/base/sync/mailbox.rs"]
 mod mailbox;
-#[path = "../../src/sync/parking.rs"]
+#[path = "../../src/base/sync/parking.rs"]
 mod parking;
 
 pub(crate) use checker::sync::{Arc, Condvar, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The runtime's `src/engine/watch.rs` as far as lanes use it: no checker knows of time, so nothing hangs.
+//! The runtime's `src/base/watch.rs` as far as lanes use it: no checker knows of time, so nothing hangs.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ mod ring;
 
 use snapline_protocol::message::Barrier;
 
-use crate::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
+use crate::base::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
 pub(crate) use filling::Filling;
 use ring::{Consumer, Producer, ring};
 
@@ -131,7 +131,7 @@ impl<T: Send> Receiver<T> {
 #[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::{Parker, thread};
+    use crate::base::sync::{Parker, thread};
 
     #[test]
     fn buffers_travel_back() {

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+use crate::base::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
 struct Ring<T> {
     /// A power of two of them. Slot `i & mask` holds the `i`-th message while `head <= i < tail`, and nothing otherwise.
@@ -118,7 +118,7 @@ impl<T> Drop for Ring<T> {
 #[cfg(all(test, not(snapline_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::thread;
+    use crate::base::sync::thread;
 
     #[test]
     fn what_is_put_is_taken_in_order_and_no_more_fits_than_was_asked_for() {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
-use crate::clock::Clock;
-use crate::error::BoxError;
+use crate::base::clock::Clock;
+use crate::base::error::BoxError;
 
 /// Computes record i of the stream from the number i. Subtask `i % parallelism` reads record i.
 ///

@@ -6,8 +6,8 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, lock};
 
 /// Keeps records in memory, in transactions: those of a committed one can be read, at any time, from any clone of the sink. What was
 /// committed and prepared outlives the job as long as a clone lives; a job that starts anew needs a new sink, as it would a new directory.

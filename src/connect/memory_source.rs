@@ -2,8 +2,8 @@
 
 use super::generator::Turn;
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
-use crate::error::BoxError;
-use crate::sync::Arc;
+use crate::base::error::BoxError;
+use crate::base::sync::Arc;
 
 /// Reads a vector. Subtask `i % parallelism` reads record i. Clones share the records.
 #[derive(Debug)]

@@ -35,6 +35,7 @@ mod ingest;
 #[cfg(any(feature = "formats", feature = "http"))]
 mod json;
 mod line_sources;
+pub(crate) mod lookup;
 mod memory_sink;
 mod memory_source;
 mod plain;
@@ -97,8 +98,8 @@ pub use webhook::{
 pub use snapline_protocol::committer::CommitOutcome;
 pub use snapline_protocol::ids::{Attempt, TxnId};
 
-use crate::clock::Clock;
-use crate::error::BoxError;
+use crate::base::clock::Clock;
+use crate::base::error::BoxError;
 use crate::state::VerifyState;
 
 /// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.

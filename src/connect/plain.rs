@@ -9,7 +9,7 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
+use crate::base::error::BoxError;
 
 /// Calls a function for each record, as it comes: after a failure it sees records again. Every subtask calls a clone of its own.
 ///
@@ -296,7 +296,7 @@ mod tests {
     use snapline_protocol::ids::Term;
 
     use super::*;
-    use crate::sync::{Arc, Mutex, lock};
+    use crate::base::sync::{Arc, Mutex, lock};
 
     fn context() -> OpenContext {
         OpenContext::new("job", "out", 0, 1, Attempt::first(Term::new(1)))

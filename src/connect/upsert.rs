@@ -14,8 +14,8 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// How many records a writer may be ahead of a flush that is under way before it waits for it.
 const FAR_AHEAD: usize = 1 << 16;

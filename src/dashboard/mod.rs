@@ -12,9 +12,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::dataflow::{Guarantee, SettingWarning};
-use crate::engine::status::StatusBoard;
-use crate::serve::{Answer, Listen, Server, Site, Verb};
+use crate::http::pages::{Answer, Listen, Server, Site, Verb};
+use crate::plan::guarantee::Guarantee;
+use crate::plan::warnings::SettingWarning;
+use crate::runtime::handle::JobHandle;
+use crate::runtime::status::StatusBoard;
 use watch::Watch;
 
 const PAGE: &str = include_str!("page.html");
@@ -165,5 +167,36 @@ impl Site for Pages {
     fn tick(&mut self) {
         let (attempt, tasks) = self.board.tasks();
         self.watch.look(Instant::now(), attempt, &tasks);
+    }
+}
+
+impl JobHandle {
+    /// Serves a page about the job, until what this gives is dropped: what is late and why, restarts and the next try, a graph of operators with
+    /// their rates and load, the output delay, checkpoints. It only shows; nobody can do anything to the job with it. The job does not wait for
+    /// it, and does not notice if it falls over.
+    ///
+    /// It is a method of the handle, no setting of the job, because the address is only known when it is bound, and because a job that runs
+    /// must not fail, or stop, over a port that is taken: that is for you to decide.
+    ///
+    /// ```
+    /// # use snapline::connect::{Generator, MemorySink};
+    /// # use snapline::{Dashboard, Dataflow, JobConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (flow, sink) = (Dataflow::new("for-ever"), MemorySink::new());
+    /// # flow.source("numbers", Generator::new(None, |number| number).rate(1_000)).sink("out", sink.clone());
+    /// # let job = flow.build(JobConfig::new())?;
+    /// let handle = job.spawn()?;
+    /// let dashboard = handle.dashboard(Dashboard::new())?;
+    /// println!("{}", dashboard.url()); // http://127.0.0.1:49152/ec3c0a.../
+    /// # handle.cancel();
+    /// # handle.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If the address cannot be bound, or the operating system gives no thread or no randomness. The job runs on.
+    pub fn dashboard(&self, dashboard: Dashboard) -> io::Result<DashboardServer> {
+        dashboard.serve(&self.name, &self.guarantee, &self.warnings, self.board.clone())
     }
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::Promise;
 use super::watch::{Pace, Watch};
 use super::why::{of_task, why};
-use crate::engine::status::{
+use crate::runtime::status::{
     CheckpointStats, JobPhase, JobStatus, NextTry, SubtaskStage, SubtaskStats, UnderWayStatus,
 };
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use snapline_protocol::ids::Attempt;
 
-use crate::engine::status::TaskStatus;
+use crate::runtime::status::TaskStatus;
 
 /// Over how many looks the pace of a task is measured: five seconds.
 const LOOKS: usize = 11;

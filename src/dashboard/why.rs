@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::engine::status::{JobPhase, JobStatus, SubtaskStage, TaskStatus, UnderWayStatus};
+use crate::runtime::status::{JobPhase, JobStatus, SubtaskStage, TaskStatus, UnderWayStatus};
 
 /// A step that takes longer than this is one to tell of.
 const LONG_STEP: Duration = Duration::from_secs(1);

@@ -2,10 +2,12 @@
 
 use std::marker::PhantomData;
 
-use super::keyed::{KeyState, Keyer};
-use super::logic::{Ending, Flow, Logic, TaskContext};
-use super::time::Either;
+use super::keyed::KeyState;
+use crate::base::either::Either;
+use crate::base::fault::Mutation;
 use crate::connect::Collect;
+use crate::operator::key::Keyer;
+use crate::operator::logic::{Ending, Flow, Logic, TaskContext};
 use crate::state::{self, HashSeed, Named, Restored, StateError, StateValue, Table};
 
 /// A function of a key's records that knows what is told to all: rules, prices, settings. Each subtask keeps a copy of what was told, which is
@@ -220,8 +222,7 @@ where
         if let Some(restored) = restored {
             table.restore(restored, &self.operator, KEYED)?;
             self.shared = restored.single(&self.operator, SHARED)?.unwrap_or_default();
-            #[cfg(feature = "sim")]
-            if place.index > 0 && context.mutant == Some(crate::sim::Mutant::ToldOneOnly) {
+            if place.index > 0 && context.faults.is_active(Mutation::ToldOneOnly) {
                 self.shared = P::Shared::default();
             }
         }

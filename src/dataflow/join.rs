@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed::Keyer;
-use super::logic::{Ending, Flow, Logic, TaskContext};
-use super::time::{Either, Timed, Timestamp, millis};
-use super::timers::{CoProcess, TimeContext};
+use crate::base::either::Either;
 use crate::connect::Collect;
+use crate::dataflow::time::timers::{CoProcess, TimeContext};
+use crate::operator::key::Keyer;
+use crate::operator::logic::{Ending, Flow, Logic, TaskContext};
+use crate::operator::time::{Timed, Timestamp, millis};
 use crate::state::{HashSeed, Key, Map, Named, Restored, StateError, StateValue};
 
 /// Keys the records of two streams, each by its own rule.

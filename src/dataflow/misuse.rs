@@ -31,9 +31,10 @@
 
 use std::time::Duration;
 
-use super::keyed::{Emit, Keyer};
+use super::keyed::Emit;
 use super::stream::{KeyedStream, Pipe, Stream};
-use super::timed::TimedStream;
+use crate::dataflow::time::timed::TimedStream;
+use crate::operator::key::Keyer;
 
 /// What nothing has: a time and a key.
 #[doc(hidden)]

@@ -1,65 +1,51 @@
 //! What users type: a dataflow of streams, built into a job.
 
-mod agenda;
 mod broadcast;
-pub(crate) mod config;
-mod expiry;
-mod folds;
-mod graph;
-pub(crate) mod guarantee;
 mod job;
 mod join;
 mod keyed;
-mod logic;
 mod lookup;
 mod misuse;
 mod stream;
 mod time;
-mod timed;
-mod timers;
-mod trigger;
-mod warnings;
-mod watermarks;
 mod window;
-mod windowing;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use broadcast::{BroadcastProcess, Broadcasting};
-pub use config::{JobConfig, Mode, Restart, Resume, Storage};
-pub use expiry::{Distinct, Expiring, Highest};
-pub use folds::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum, SumError};
-pub(crate) use graph::{Open, Sizing};
-pub use guarantee::{Guarantee, Level};
-pub(crate) use job::JobSpec;
-pub use job::{BuildError, Job};
+pub use job::Job;
 pub use join::{Between, EitherKeyer, IntervalJoin, Restamp};
-pub use keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer};
-pub(crate) use logic::{Ending, TaskContext};
-pub use logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
-pub use lookup::{LookingUp, Lookup, LookupClient, LookupError, LookupSource, OfTimed};
+pub use keyed::aggregates::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum, SumError};
+pub use keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess};
+pub use lookup::{LookingUp, Lookup, OfTimed};
 pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
-pub use time::{Either, Timed, Timestamp};
-pub use timed::{ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream};
-pub use timers::{Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess};
-pub use trigger::{
-    AtEventTime, AtProcessingTime, EveryEventTime, EveryProcessingTime, EveryRecords, Firing,
-    NoTrigger, Now, Purging, Trigger,
+pub use time::expiry::{Distinct, Expiring, Highest};
+pub use time::timed::{
+    ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream,
 };
-pub use warnings::{Needed, SettingWarning};
-pub use watermarks::{
+pub use time::timers::{
+    Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess,
+};
+pub use time::watermarks::{
     AssignTimestamps, AtEnd, Bounded, Idle, Punctuated, Stamped, Stepwise, WatermarkStrategy,
     Watermarks,
+};
+pub use window::operator::{DropLate, KeepLate, LateRule, Windows};
+pub use window::trigger::{
+    AtEventTime, AtProcessingTime, EveryEventTime, EveryProcessingTime, EveryRecords, Firing,
+    NoTrigger, Now, Purging, Trigger,
 };
 pub use window::{
     ByProcessingTime, CountWindow, FoldWindow, GlobalWindows, ProcessWindow, ReduceWindow, Session,
     Sliding, TimeDomain, Tumbling, Unmerged, Window, WindowAssigner, WindowFunction, Windowed,
 };
-pub use windowing::{DropLate, KeepLate, LateRule, Windows};
 
 use crate::connect::Source;
-use graph::Graph;
+use crate::operator::logic::Identity;
+use crate::plan::config::JobConfig;
+use crate::plan::graph::Graph;
+use crate::plan::spec::BuildError;
 
 /// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate) for one.
 ///

@@ -14,25 +14,28 @@ use std::rc::Rc;
 use snapline_protocol::topology::Role;
 
 use super::broadcast::{BroadcastProcess, Broadcasting, OrAll};
-use super::folds::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum};
-use super::graph::{
+use super::join::OnValue;
+use super::keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess};
+use super::lookup::{LookingUp, Lookup};
+use crate::base::either::Either;
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex};
+use crate::connect::lookup::LookupSource;
+use crate::connect::{Source, TwoPhaseSink};
+use crate::dataflow::keyed::aggregates::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum};
+use crate::dataflow::time::timed::TimedStream;
+use crate::dataflow::time::timers::{KeyedTimers, TimedProcess};
+use crate::dataflow::time::watermarks::{AssignTimestamps, WatermarkStrategy};
+use crate::operator::key::Keyer;
+use crate::operator::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
+use crate::operator::route::Sided;
+use crate::operator::time::{Timed, Timestamp};
+use crate::plan::graph::{
     Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
     MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
 };
-use super::job::BuildError;
-use super::join::OnValue;
-use super::keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess, Keyer};
-use super::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
-use super::lookup::{LookingUp, Lookup, LookupSource};
-use super::time::{Either, Timed, Timestamp};
-use super::timed::TimedStream;
-use super::timers::{KeyedTimers, TimedProcess};
-use super::watermarks::{AssignTimestamps, WatermarkStrategy};
-use crate::connect::{Source, TwoPhaseSink};
-use crate::engine::outbox::Sided;
-use crate::error::BoxError;
+use crate::plan::spec::BuildError;
 use crate::state::{Key, StateValue};
-use crate::sync::{Arc, Mutex};
 
 /// What a stream comes from: a source or inputs, and the chain of operators behind it that will be one task. Users meet it as
 /// `impl Pipe<Out = T>`.
@@ -117,7 +120,7 @@ impl<L: Logic> Pipe for FromInputs<L> {
 pub(super) struct Loose {
     from: usize,
     keyed: bool,
-    edge: Arc<dyn super::graph::Connect>,
+    edge: Arc<dyn crate::plan::graph::Connect>,
 }
 
 /// A stream of records, not yet gone anywhere. It ends in a [`Stream::sink`]; operators up to the next exchange, union or fork are compiled

@@ -70,7 +70,7 @@ pub use prometheus::Prometheus;
 pub(crate) use publish::Publishing;
 
 #[cfg(doc)]
-use crate::JobConfig;
+use crate::plan::config::JobConfig;
 
 /// All figures, as a table in Markdown.
 #[must_use]

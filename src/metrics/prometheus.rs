@@ -6,8 +6,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 
 use super::figures;
 use super::publish::Sampler;
-use crate::JobHandle;
-use crate::engine::status::StatusBoard;
+use crate::runtime::handle::JobHandle;
+use crate::runtime::status::StatusBoard;
 
 /// Bounds of a checkpoint's duration, in seconds.
 const BOUNDS: [f64; 14] =

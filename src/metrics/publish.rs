@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 
 use super::figures::{self, FIGURES, Figure, Kind};
-use crate::clock;
-use crate::engine::failure::guarded;
-use crate::engine::gauges::Done;
-use crate::engine::status::{CheckpointStats, JobPhase, JobStatus, StatusBoard, TaskStatus};
-use crate::engine::watch;
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, nap, thread};
+use crate::base::clock;
+use crate::base::panic::guarded;
+use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, nap, thread};
+use crate::base::watch;
+use crate::runtime::status::{CheckpointStats, JobPhase, JobStatus, StatusBoard, TaskStatus};
+use crate::runtime::task_metrics::Done;
 
 /// How long the last figures of a job may take.
 const LAST: Duration = Duration::from_secs(10);

@@ -6,7 +6,8 @@ use std::time::Duration;
 use snapline_protocol::ids::CheckpointId;
 
 use super::value::{Count, Factor, Flag, Given, Or, Span};
-use crate::dataflow::{JobConfig, Level, Mode, Restart, Resume, Storage};
+use crate::plan::config::{JobConfig, Mode, Restart, Resume, Storage};
+use crate::plan::guarantee::Level;
 use crate::state::VerifyState;
 use crate::store::Takeover;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::de::value::{Error, StrDeserializer};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, Visitor};
 
-use crate::clock::FOR_EVER;
+use crate::base::clock::FOR_EVER;
 
 /// A value as it was given.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use snapline_protocol::coordinator::{Stop, Timer};
 
-use crate::files::simulated::Trouble;
+use crate::fs::simulated::Trouble;
 
 /// Which lanes of a process: its coordinator's, or its tasks'.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -6,10 +6,10 @@ use std::fmt;
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, lock};
 use crate::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
-use crate::files::simulated::{Fate, Host, Trouble};
-use crate::sync::{Arc, Mutex, lock};
+use crate::fs::simulated::{Fate, Host, Trouble};
 
 /// What all processes of a run write to.
 #[derive(Clone, Debug, Default)]

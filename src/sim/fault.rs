@@ -1,6 +1,6 @@
 //! What may go wrong in a simulated world, and how often in one run.
 
-use crate::files::simulated::Random;
+use crate::fs::simulated::Random;
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {

@@ -9,12 +9,12 @@ use snapline_protocol::recovery::Health;
 
 use super::external::{Batch, Systems};
 use super::world::{Marks, STORE, Violation};
+use crate::base::sync::{Arc, Mutex, lock};
 use crate::connect::{file_sink_checkpoint, is_file_of};
-use crate::dataflow::Level;
-use crate::engine::handle::Ended;
-use crate::files::simulated::{Host, SimDisk};
+use crate::fs::simulated::{Host, SimDisk};
+use crate::plan::guarantee::Level;
+use crate::runtime::handle::Ended;
 use crate::store::{LocalStore, Store, health, manifest_checkpoint};
-use crate::sync::{Arc, Mutex, lock};
 use crate::trace::format::{Line, What};
 
 /// How often each record is in each sink.

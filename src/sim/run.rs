@@ -2,12 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Build;
 use super::fault::{Fault, Plan};
 use super::oracle::Reference;
 use super::world::{Marks, Setup, Violation, World};
-use super::{Build, Mutant};
-use crate::engine::failure::panicked;
-use crate::files::simulated::Random;
+use crate::base::fault::Mutation;
+use crate::base::panic::panicked;
+use crate::fs::simulated::Random;
 use crate::trace::{MemoryTrace, RunTrace, replay};
 
 /// Steps after which a run that has not finished never will.
@@ -121,7 +122,7 @@ pub(crate) fn run(build: Build<'_>, setup: &Setup, reference: &Reference) -> Ran
 }
 
 /// The setup of a seed.
-pub(crate) fn setup(seed: u64, allowed: &[Fault], mutant: Option<Mutant>) -> Setup {
+pub(crate) fn setup(seed: u64, allowed: &[Fault], mutant: Option<Mutation>) -> Setup {
     let mut random = Random::new(seed ^ 0x5eed);
     let plan = Plan::draw(&mut random, allowed);
     Setup { plan, mutant, ..Setup::calm(seed) }

@@ -7,16 +7,18 @@ use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, SubtaskId};
 use snapline_protocol::message::ToTask;
 
-use super::Mutant;
-use crate::clock::Clock;
-use crate::engine::lanes::{Job, Work};
-use crate::engine::worker::{Address, Worker};
-use crate::sync::{Arc, AtomicBool, Mutex, lock};
+use crate::base::clock::Clock;
+use crate::base::fault::Mutation;
+use crate::base::sync::{Arc, AtomicBool, Mutex, lock};
+use crate::executor::io_pool::{Job, Work};
+use crate::executor::io_pool::{JobQueue, Lanes};
+use crate::executor::platform::SimHooks;
+use crate::runtime::attempt::Stage;
+use crate::runtime::worker::{Address, Worker};
 
 /// One process's part of the seam.
 pub(crate) struct Seam {
     clock: Clock,
-    mutant: Option<Mutant>,
     life: u64,
     inner: Mutex<Inner>,
 }
@@ -45,33 +47,12 @@ pub(crate) struct Seated {
 
 impl Seam {
     /// `life` numbers the processes of a run: no two of them have the same.
-    pub(crate) fn new(clock: Clock, mutant: Option<Mutant>, life: u64) -> Arc<Self> {
-        let fresh = mutant != Some(Mutant::ClaimantNotFresh);
+    pub(crate) fn new(clock: Clock, mutant: Option<Mutation>, life: u64) -> Arc<Self> {
+        let fresh = mutant != Some(Mutation::ClaimantNotFresh);
         let claimant = if fresh { life << 8 } else { 7 };
         let (queues, posted, seated) = (Vec::new(), Vec::new(), Vec::new());
         let inner = Mutex::new(Inner { claimant, queues, posted, seated });
-        Arc::new(Self { clock, mutant, life, inner })
-    }
-
-    pub(crate) fn plays(&self, mutant: Mutant) -> bool {
-        self.mutant == Some(mutant)
-    }
-
-    pub(crate) fn claimant(&self) -> Claimant {
-        Claimant(lock(&self.inner).claimant)
-    }
-
-    /// Another for each process: one that does not take on what its checkpoint has looks for keys where they are not.
-    pub(crate) fn hash_seed(&self) -> u64 {
-        self.life
-    }
-
-    /// Queues for so many lanes.
-    pub(crate) fn queues(&self, count: usize) -> Arc<Queues> {
-        let lanes = (0..count.max(1)).map(|_| VecDeque::new()).collect();
-        let queues = Arc::new(Queues { clock: self.clock.clone(), lanes: Mutex::new(lanes) });
-        lock(&self.inner).queues.push(Arc::clone(&queues));
-        queues
+        Arc::new(Self { clock, life, inner })
     }
 
     /// All queues, the coordinator's first.
@@ -79,20 +60,40 @@ impl Seam {
         lock(&self.inner).queues.clone()
     }
 
-    pub(crate) fn post(&self, subtask: SubtaskId, address: Address, message: ToTask) {
-        lock(&self.inner).posted.push(Posted { subtask, address, message });
-    }
-
     pub(crate) fn take_posted(&self) -> Vec<Posted> {
         std::mem::take(&mut lock(&self.inner).posted)
     }
 
-    pub(crate) fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>) {
+    pub(crate) fn take_seated(&self) -> Vec<Seated> {
+        std::mem::take(&mut lock(&self.inner).seated)
+    }
+}
+
+impl SimHooks for Seam {
+    fn lanes(&self, count: usize) -> Lanes {
+        let lanes = (0..count.max(1)).map(|_| VecDeque::new()).collect();
+        let queues = Arc::new(Queues { clock: self.clock.clone(), lanes: Mutex::new(lanes) });
+        lock(&self.inner).queues.push(Arc::clone(&queues));
+        Lanes::queued(queues)
+    }
+
+    fn claimant(&self) -> Claimant {
+        Claimant(lock(&self.inner).claimant)
+    }
+
+    /// Another for each process: one that does not take on what its checkpoint has looks for keys where they are not.
+    fn hash_seed(&self) -> u64 {
+        self.life
+    }
+}
+
+impl Stage for Seam {
+    fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>) {
         lock(&self.inner).seated.push(Seated { attempt, over, workers });
     }
 
-    pub(crate) fn take_seated(&self) -> Vec<Seated> {
-        std::mem::take(&mut lock(&self.inner).seated)
+    fn post(&self, subtask: SubtaskId, address: Address, message: ToTask) {
+        lock(&self.inner).posted.push(Posted { subtask, address, message });
     }
 }
 
@@ -122,13 +123,6 @@ pub(crate) struct Front {
 }
 
 impl Queues {
-    pub(crate) fn push(&self, subtask: usize, job: Job) {
-        let mut lanes = lock(&self.lanes);
-        let lane = subtask % lanes.len();
-        let due = self.clock.now() + job.pause;
-        lanes[lane].push_back(Queued { job, due, begun: false });
-    }
-
     /// The next job of each lane.
     pub(crate) fn fronts(&self) -> Vec<Option<Front>> {
         let lanes = lock(&self.lanes);
@@ -178,5 +172,14 @@ impl Queues {
     pub(crate) fn clear(&self) {
         let left: Vec<_> = lock(&self.lanes).iter_mut().map(std::mem::take).collect();
         drop(left);
+    }
+}
+
+impl JobQueue for Queues {
+    fn push(&self, subtask: usize, job: Job) {
+        let mut lanes = lock(&self.lanes);
+        let lane = subtask % lanes.len();
+        let due = self.clock.now() + job.pause;
+        lanes[lane].push_back(Queued { job, due, begun: false });
     }
 }

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::sync::Arc;
+use crate::base::sync::Arc;
 
 /// The content, for writing: copied first if an image shares it.
 #[inline]

@@ -25,7 +25,7 @@
 
 use std::mem::ManuallyDrop;
 
-use crate::sync::Arc;
+use crate::base::sync::Arc;
 
 /// Numbers the nodes of one table.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::StateError;
-use crate::protocol::ids::BlobId;
 use crate::store::Section;
+use snapline_protocol::ids::BlobId;
 
 /// The version of what is written here: 2, since values may have a `Some` around nothing (SPEC 14.8), which builds that know 1 take for
 /// malformed. A reader refuses versions from before the first and after this one.

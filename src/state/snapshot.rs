@@ -12,9 +12,9 @@ use super::entry::Entry;
 use super::group::Group;
 use super::root::{Kind, Root, RootEntry, SegmentRef};
 use super::{Key, StateError, StateValue};
-use crate::protocol::ids::BlobId;
+use crate::base::sync::thread;
 use crate::store::{BlobRef, BlobWriter, Section};
-use crate::sync::thread;
+use snapline_protocol::ids::BlobId;
 
 /// In how many blobs a snapshot's bytes are at most (SPEC 14.7).
 const MAX_BLOBS: usize = 16;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use snapline_protocol::coordinator::StoreResult;
 use snapline_protocol::fence::Fenced;
 
-use crate::error::plain;
+use crate::base::error::plain;
 
 /// What went wrong in a store, with what, and what to do.
 #[non_exhaustive]

@@ -8,7 +8,7 @@ use snapline_protocol::recovery::{Facts, Found, Health, Policy};
 use snapline_protocol::retention::{Inventory, Stored};
 
 use super::{BlobRef, Manifest, Store, StoreError};
-use crate::engine::watch;
+use crate::base::watch;
 
 /// The newest checkpoint that the store knows to be complete, if its manifest is gone and no newer one is there: with it is lost what the
 /// job has committed since the newest that is left (SPEC 7.6). What it fails with who asks for it. A store that remembers none, as earlier

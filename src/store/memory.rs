@@ -10,7 +10,7 @@ use snapline_protocol::ids::{BlobId, CheckpointId, Term};
 
 use super::format::{self, blob};
 use super::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError};
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::sync::{Arc, Mutex, lock};
 
 /// A store in memory. Clones share it; with the last of them its content is gone.
 ///

@@ -4,10 +4,10 @@ use snapline_protocol::ids::BlobId;
 use snapline_protocol::message::Persisted;
 
 use super::{BlobWriter, Section, Store, StoreError};
-use crate::engine::platform::{Platform, planted};
-use crate::engine::watch;
-use crate::error::BoxError;
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::base::error::BoxError;
+use crate::base::fault::{Faults, Mutation};
+use crate::base::sync::{Arc, AtomicBool, Ordering};
+use crate::base::watch;
 
 /// Writes one blob, and attests that it is durable: only if its writer was finished, and the store said that it is (SPEC 3.5).
 ///
@@ -16,11 +16,11 @@ use crate::sync::{Arc, AtomicBool, Ordering};
 pub(crate) fn write_snapshot<R>(
     store: &dyn Store,
     id: BlobId,
-    platform: &Platform,
+    faults: Faults,
     write: impl FnOnce(Box<dyn BlobWriter>) -> Result<R, BoxError>,
 ) -> Result<(R, Persisted), BoxError> {
     let finished = Arc::new(AtomicBool::new(false));
-    let lenient = planted!(platform, WriteErrorSwallowed);
+    let lenient = faults.is_active(Mutation::WriteErrorSwallowed);
     let writer = store.create_blob(id)?;
     let witness = Witness { writer, finished: Arc::clone(&finished), lenient, length: 0 };
     let result = write(Box::new(witness))?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use snapline_protocol::ids::{Attempt, Term};
 
 use super::laws::{Law, Report, Violation};
+use crate::base::error::BoxError;
+use crate::base::panic::panicked;
 use crate::connect::{OpenContext, Progress, Source, SourceReader};
-use crate::engine::failure::panicked;
 
 /// How many records the reads ask for, one after the other.
 const LIMITS: [usize; 5] = [1, 3, 2, 17, 5];
@@ -147,7 +148,7 @@ where
             None => format!("open subtask {index} of {parallelism} at the beginning"),
             Some(_) => format!("open subtask {index} of {parallelism} behind record {at}"),
         });
-        let failed = |error: crate::BoxError| (Law::CallsReturn, error.to_string());
+        let failed = |error: BoxError| (Law::CallsReturn, error.to_string());
         let mut reader = self.source.open(&context, position).map_err(failed)?;
         let mut waits = 0;
         for limit in LIMITS.iter().copied().cycle() {
@@ -177,7 +178,7 @@ where
                             format!("{WAITS} times in a row it said that nothing is there now");
                         return Err((Law::CallsReturn, seen));
                     }
-                    crate::sync::thread::sleep(pause.min(Duration::from_millis(10)));
+                    crate::base::sync::thread::sleep(pause.min(Duration::from_millis(10)));
                 }
                 Progress::End => break,
             }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use snapline_protocol::ids::{Attempt, SubtaskId};
 
 use super::format::{Header, Line, What};
-use crate::files;
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::sync::{Arc, Mutex, lock};
+use crate::fs;
 
 /// Where a job's runs are recorded ([`crate::JobConfig::record`]).
 #[derive(Clone, Debug)]
@@ -55,7 +55,6 @@ pub struct MemoryTrace(Arc<Mutex<Memory>>);
 struct Memory {
     files: BTreeMap<String, Vec<u8>>,
     /// What sinks did since somebody looked, if somebody does.
-    #[cfg(feature = "sim")]
     sinks: Option<Vec<Line>>,
 }
 
@@ -70,19 +69,6 @@ impl MemoryTrace {
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         lock(&self.0).files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
-    }
-
-    /// From now on what sinks do with external systems is kept, for [`Self::of_sinks`].
-    #[cfg(feature = "sim")]
-    pub(crate) fn watch_sinks(&self) {
-        lock(&self.0).sinks.get_or_insert_default();
-    }
-
-    /// Lines that tell what a sink did with its external system, since they were last asked for; in the order in which it happened, over all
-    /// runs.
-    #[cfg(feature = "sim")]
-    pub(crate) fn of_sinks(&self) -> Vec<Line> {
-        lock(&self.0).sinks.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
@@ -102,10 +88,10 @@ impl Place {
     fn open(recording: &Recording, name: String) -> io::Result<Self> {
         match recording {
             Recording::Directory(directory) => {
-                files::make_private_directories(directory)?;
+                fs::make_private_directories(directory)?;
                 let path = directory.join(name);
                 // Its name is its own; one that is there is not ours to write to.
-                Ok(Self::File(files::create_private(&path)?))
+                Ok(Self::File(fs::create_private(&path)?))
             }
             Recording::Memory(memory) => Ok(Self::Memory(memory.clone(), name)),
         }
@@ -123,7 +109,6 @@ impl Place {
     }
 
     /// For who looks at once at what sinks do.
-    #[cfg(feature = "sim")]
     fn show(&self, line: Line) {
         let of_sink = matches!(
             line.what,
@@ -204,7 +189,6 @@ impl Recorder {
         out.at += 1;
         let line = Line { at: out.at, attempt, task, what };
         out.write(&line);
-        #[cfg(feature = "sim")]
         out.place.show(line);
     }
 
@@ -221,5 +205,20 @@ impl Recorder {
     /// The store did something for the coordinator.
     pub(crate) fn store(&self, what: impl FnOnce() -> What) {
         self.note(None, None, what);
+    }
+}
+
+/// What the simulator asks of a trace.
+#[cfg(feature = "sim")]
+impl MemoryTrace {
+    /// From now on what sinks do with external systems is kept, for [`Self::of_sinks`].
+    pub(crate) fn watch_sinks(&self) {
+        lock(&self.0).sinks.get_or_insert_default();
+    }
+
+    /// Lines that tell what a sink did with its external system, since they were last asked for; in the order in which it happened, over all
+    /// runs.
+    pub(crate) fn of_sinks(&self) -> Vec<Line> {
+        lock(&self.0).sinks.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use snapline::connect::{Collect, Generator, MemorySource};
-use snapline::sim::{Env, Mutant, Simulation};
+use snapline::sim::{Env, Mutation, Simulation};
 use snapline::state::{Key, StateValue};
 use snapline::{
     BuildError, Dataflow, Emitter, EveryProcessingTime, EveryRecords, Firing, GlobalWindows, Job,
@@ -125,8 +125,8 @@ fn what_windows_without_end_may_forget_is_found() {
         let (seeds, wrong) = found.expect("it can be simulated").expect("it is found");
         println!("{mutant:?}: {seeds} seeds, {wrong}");
     };
-    hunt(by_the_clock, Mutant::TimersForgotten);
-    hunt(by_count, Mutant::FiringForgotten);
-    hunt(by_our_own, Mutant::FiringForgotten);
-    hunt(by_count, Mutant::HeldForgotten);
+    hunt(by_the_clock, Mutation::TimersForgotten);
+    hunt(by_count, Mutation::FiringForgotten);
+    hunt(by_our_own, Mutation::FiringForgotten);
+    hunt(by_count, Mutation::HeldForgotten);
 }

@@ -6,7 +6,7 @@ mod examples;
 
 use snapline::connect::MemorySource;
 use snapline::sim::pipelines::PIPELINES;
-use snapline::sim::{self, Env, Fault, Mutant, Simulation};
+use snapline::sim::{self, Env, Fault, Mutation, Simulation};
 use snapline::trace::{RunTrace, replay};
 use snapline::{BuildError, Dataflow, Job, JobConfig};
 
@@ -108,25 +108,25 @@ fn runs_do_the_same_whether_they_are_replayed_or_not() {
 #[test]
 fn what_operators_may_forget_is_found() {
     let faults = [
-        (Mutant::WatermarkForgotten, "late-windows"),
-        (Mutant::AnyWatermark, "event-time"),
-        (Mutant::TimersForgotten, "event-time"),
-        (Mutant::FiringForgotten, "late-windows"),
-        (Mutant::LateSwallowed, "late-windows"),
-        (Mutant::ClockTimersForgotten, "clock-timers"),
-        (Mutant::ClockTimersForgotten, "clock-windows"),
-        (Mutant::ExpiryForgotten, "expiring"),
-        (Mutant::IdleForEver, "idle"),
-        (Mutant::ToldOneOnly, "told-to-all"),
-        (Mutant::TimersForgotten, "highest"),
-        (Mutant::HeldForgotten, "highest"),
-        (Mutant::HeldForgotten, "paired"),
-        (Mutant::HeldForgotten, "fired-again"),
-        (Mutant::FiringForgotten, "fired-again"),
-        (Mutant::ClockTimersForgotten, "clock-sliding"),
-        (Mutant::KeyStateForgotten, "joined"),
-        (Mutant::KeyStateForgotten, "paired"),
-        (Mutant::KeyStateForgotten, "highest"),
+        (Mutation::WatermarkForgotten, "late-windows"),
+        (Mutation::AnyWatermark, "event-time"),
+        (Mutation::TimersForgotten, "event-time"),
+        (Mutation::FiringForgotten, "late-windows"),
+        (Mutation::LateSwallowed, "late-windows"),
+        (Mutation::ClockTimersForgotten, "clock-timers"),
+        (Mutation::ClockTimersForgotten, "clock-windows"),
+        (Mutation::ExpiryForgotten, "expiring"),
+        (Mutation::IdleForEver, "idle"),
+        (Mutation::ToldOneOnly, "told-to-all"),
+        (Mutation::TimersForgotten, "highest"),
+        (Mutation::HeldForgotten, "highest"),
+        (Mutation::HeldForgotten, "paired"),
+        (Mutation::HeldForgotten, "fired-again"),
+        (Mutation::FiringForgotten, "fired-again"),
+        (Mutation::ClockTimersForgotten, "clock-sliding"),
+        (Mutation::KeyStateForgotten, "joined"),
+        (Mutation::KeyStateForgotten, "paired"),
+        (Mutation::KeyStateForgotten, "highest"),
     ];
     found(&faults);
 }
@@ -135,15 +135,15 @@ fn what_operators_may_forget_is_found() {
 #[test]
 fn what_is_being_looked_up_and_is_forgotten_is_missed() {
     found(&[
-        (Mutant::InFlightForgotten, "looked-up"),
-        (Mutant::AnsweredForgotten, "looked-up-in-time"),
-        (Mutant::AnswersOvertake, "looked-up"),
-        (Mutant::MarkOvertakes, "looked-up-in-time"),
+        (Mutation::InFlightForgotten, "looked-up"),
+        (Mutation::AnsweredForgotten, "looked-up-in-time"),
+        (Mutation::AnswersOvertake, "looked-up"),
+        (Mutation::MarkOvertakes, "looked-up-in-time"),
     ]);
 }
 
 /// Each fault is found by the pipeline.
-fn found(faults: &[(Mutant, &str)]) {
+fn found(faults: &[(Mutation, &str)]) {
     for &(mutant, name) in faults {
         let pipeline = PIPELINES.iter().find(|it| it.name == name).expect("there is such a one");
         let hunted = pipeline.simulation().mutant(Some(mutant)).hunt(0..120);

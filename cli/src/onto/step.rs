@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use snapline::sim::Mutant as Planted;
+use snapline::sim::Mutation as Planted;
 use snapline::sim::stage::{Errand, Fate, Message, Place, Refusal, Script, Stage, Told};
 use snapline_models::explore::Marks;
 use snapline_models::laws::Law;

@@ -1,9 +1,9 @@
 //! Channels between two parked threads: src/channel/mod.rs.
 
+use crate::base::sync::{Arc, Parker, thread};
 use crate::channel::{Message, Receiver, Sender, channel};
 use crate::protocol::ids::CheckpointId;
 use crate::protocol::message::{Barrier, CheckpointKind};
-use crate::sync::{Arc, Parker, thread};
 
 fn barrier(checkpoint: usize) -> Barrier {
     let checkpoint = CheckpointId::new(checkpoint as u64).expect("it is not zero");

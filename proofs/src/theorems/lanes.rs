@@ -1,8 +1,8 @@
 //! Lanes: src/engine/lanes.rs.
 
-use crate::engine::lanes::{Job, Lanes, Work};
+use crate::base::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
+use crate::executor::io_pool::{Job, Lanes, Work};
 use crate::rig::Tracked;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
 /// What was handed over for one subtask is done in that order, and all of it when the lanes have settled (SPEC 6.2, 8.6).
 pub(super) fn settle(count: usize) {

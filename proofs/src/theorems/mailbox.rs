@@ -1,6 +1,6 @@
 //! Mailboxes: src/sync/mailbox.rs.
 
-use crate::sync::{Arc, Mailbox, Post, thread};
+use crate::base::sync::{Arc, Mailbox, Post, thread};
 
 /// Two senders; a reader that polls and sleeps, as a worker does. Everything arrives, and what one sender left in the order in which it
 /// left it.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, thread};
+use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 
 /// Several threads do something and then leave a token. Who parks until it has seen all of it, by loads that wait for nothing, comes to
 /// an end: no token is lost, and with a token comes what was done before it and before those that it fell together with.

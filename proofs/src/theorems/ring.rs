@@ -1,8 +1,8 @@
 //! The ring by itself: src/channel/ring.rs.
 
+use crate::base::sync::{Arc, thread};
 use crate::rig::{panic_here, that_panics};
 use crate::ring::{Producer, ring};
-use crate::sync::{Arc, thread};
 
 /// What is put is taken, in order, once; and no slot is used by both sides at a time (which loom sees).
 pub(super) fn order(count: usize) {

@@ -3,10 +3,10 @@
 //! The owner freezes and goes on writing; an uploader per image reads it, on a thread of its own, and lets it go. That no image changes is
 //! asserted; that no write meets a read is seen by loom, which tracks each access to a [`Tracked`].
 
+use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 use crate::cow::{Clock, Fork, Node};
 use crate::rig::Tracked;
 use crate::state::{Checks, Image, List, Table, VerifyState, hash};
-use crate::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 
 struct Leaf(Tracked);
 

@@ -1,8 +1,10 @@
 //! A worker's turns, and its end: src/engine/turn.rs.
 
+use crate::base::sync::{
+    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Unparker, thread,
+};
 use crate::channel::{Message, Receiver, Sender, channel};
-use crate::engine::turn::{Hosted, Step, end, turn};
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Unparker, thread};
+use crate::executor::run_loop::{Hosted, Step, end, turn};
 
 /// What came to a task.
 #[derive(Clone)]

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
 use super::{Csv, Decoded, Format, Inputs, JsonLines};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::watch::beat;
 use crate::connect::file_source::Resume;
 use crate::connect::fingerprint::Fingerprint;
 use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
-use crate::engine::watch::beat;
 
 /// How often it is looked for new files, unless it is said.
 const EVERY: Duration = Duration::from_secs(1);

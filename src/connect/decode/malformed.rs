@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::either::Either;
 use crate::connect::ConnectError;
-use crate::dataflow::Either;
 
 /// A record that cannot be read, where it is, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -9,9 +9,9 @@ use super::frames::{Frame, Frames};
 use super::malformed::{Malformed, OnMalformed};
 use super::piece::{Opens, Piece};
 use super::{DecodedPosition, Fail};
+use crate::base::error::BoxError;
 use crate::connect::compress::Compression;
 use crate::connect::{Collect, ConnectError, OpenContext, Progress, SourceReader};
-use crate::error::BoxError;
 
 /// Of the malformed records that are passed over, so many are told, and then each whose number is a power of ten.
 const TOLD: u64 = 10;

@@ -16,10 +16,10 @@ use super::disk::{self, Lock};
 use super::layout::{Hidden, Layout, MOST_FILES, parse_unnamed};
 use super::marker::{Durable, Marker};
 use super::writer::Closed;
-use crate::engine::platform::planted;
-use crate::error::BoxError;
-use crate::files::Files;
-use crate::sync::lock;
+use crate::base::error::BoxError;
+use crate::base::fault::Mutation;
+use crate::base::sync::lock;
+use crate::fs::Files;
 
 /// Prepares and commits one subtask's transactions for a [`FileSink`](super::FileSink).
 pub struct FileCommitter {
@@ -86,7 +86,7 @@ impl FileCommitter {
             return Ok(true);
         };
         if let Some(mut output) = unsynced
-            && !planted!(self.layout.files, PreparedUnsynced)
+            && !self.layout.files.faults().is_active(Mutation::PreparedUnsynced)
             && let Err(error) = output.sync()
         {
             // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
@@ -179,7 +179,7 @@ impl FileCommitter {
         for (file, _) in committable.files() {
             lock(&self.closed).remove(&self.layout.closed_file(txn, &file));
         }
-        if planted!(self.layout.files, CommittedUnsynced) {
+        if self.layout.files.faults().is_active(Mutation::CommittedUnsynced) {
             return Ok(outcome);
         }
         // First the name that must be there, then the one that must not.
@@ -345,8 +345,8 @@ mod tests {
     use super::super::super::{FileSink, OpenContext, SinkWriter, TwoPhaseSink};
     use super::super::read_committed;
     use super::*;
-    use crate::files::simulated::{Host, SimDisk, Trouble};
-    use crate::sync::{Arc, thread};
+    use crate::base::sync::{Arc, thread};
+    use crate::fs::simulated::{Host, SimDisk, Trouble};
 
     fn broken(_: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
         Err(ConnectError::io("sync the directory", dir)(io::Error::other("no luck")))

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::row::{Name, NotARow, Row};
 use super::{EncodeFile, FileEncoder};
+use crate::base::error::BoxError;
 use crate::connect::ConnectError;
 use crate::connect::decode::Csv;
 use crate::connect::text::MARK;
-use crate::error::BoxError;
 
 impl<T: Serialize + 'static> EncodeFile<T> for Csv {
     type Encoder = CsvEncoder;

@@ -8,8 +8,8 @@ use snapline_protocol::ids::Attempt;
 
 use super::super::ConnectError;
 use super::layout::Layout;
-use crate::engine::platform::planted;
-use crate::files::{Files, Kind, LockFile};
+use crate::base::fault::Mutation;
+use crate::fs::{Files, Kind, LockFile};
 
 /// Held until dropped. Every call opens the file anew, so that threads of one process keep each other out too.
 pub(super) struct Lock {
@@ -151,7 +151,7 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
 /// Raises the fence durably; the lock is held alone. Whether it was raised already, and is to be made durable ([`sync_fence`]): another subtask
 /// raised it, and may have crashed, or failed, before it was.
 pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, ConnectError> {
-    if planted!(layout.files, SinkNotFenced) {
+    if layout.files.faults().is_active(Mutation::SinkNotFenced) {
         return Ok(false);
     }
     match read_fence(layout)? {
@@ -271,8 +271,8 @@ mod tests {
 
     use super::super::super::OpenContext;
     use super::*;
-    use crate::files::Disk;
-    use crate::sync::Arc;
+    use crate::base::sync::Arc;
+    use crate::fs::Disk;
 
     #[test]
     fn what_is_private_is_the_operators_directory_and_not_what_jobs_share() {

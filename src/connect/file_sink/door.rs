@@ -8,10 +8,10 @@ use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::FileSink;
 use super::layout::{self, Hidden, Layout, Part, parse_unnamed};
+use crate::base::sync::Arc;
 use crate::connect::OpenContext;
-use crate::files::Files;
-use crate::files::simulated::{Host, SimDisk, SimFiles};
-use crate::sync::Arc;
+use crate::fs::Files;
+use crate::fs::simulated::{Host, SimDisk, SimFiles};
 
 const DIR: &str = "/out";
 

@@ -7,13 +7,13 @@ use std::marker::PhantomData;
 #[cfg(feature = "formats")]
 use serde::Serialize;
 
+use crate::base::error::BoxError;
 #[cfg(feature = "formats")]
 use crate::connect::ConnectError;
 #[cfg(feature = "formats")]
 use crate::connect::decode::JsonLines;
 #[cfg(feature = "formats")]
 use crate::connect::json::{self, NotJson};
-use crate::error::BoxError;
 
 /// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
 pub trait Encode<T> {

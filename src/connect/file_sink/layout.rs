@@ -7,8 +7,8 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::super::{ConnectError, OpenContext};
 use super::FileCommittable;
-use crate::files::Files;
-use crate::sync::Arc;
+use crate::base::sync::Arc;
+use crate::fs::Files;
 
 /// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
@@ -277,7 +277,7 @@ mod tests {
 
     fn layout(operator: &str, extension: &str) -> Result<Layout, ConnectError> {
         let context = OpenContext::new("job", operator, 1, 2, Attempt::first(Term::new(3)));
-        let files: Arc<dyn Files> = Arc::new(crate::files::Disk);
+        let files: Arc<dyn Files> = Arc::new(crate::fs::Disk);
         Layout::of(&files, Path::new("out"), extension, &context)
     }
 

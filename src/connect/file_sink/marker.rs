@@ -11,8 +11,8 @@ use snapline_protocol::ids::TxnId;
 
 use super::super::ConnectError;
 use super::disk;
-use crate::files::Files;
-use crate::sync::Arc;
+use crate::base::sync::Arc;
+use crate::fs::Files;
 
 /// Longer records are written anew.
 const LONG: u64 = 16 * 1024;
@@ -116,7 +116,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::Disk;
+    use crate::fs::Disk;
 
     fn read(path: PathBuf) -> Result<Marker, ConnectError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
@@ -175,7 +175,7 @@ mod tests {
     /// A line that was seen and not synced is gone when the power is, and what failed to sync with it.
     #[test]
     fn what_may_not_be_durable_is_written_again_and_not_believed() {
-        use crate::files::simulated::{Host, SimDisk, Trouble};
+        use crate::fs::simulated::{Host, SimDisk, Trouble};
         let path = Path::new("/committed-00");
         for late in [false, true] {
             // Of a change that fails: creating, writing, syncing, renaming, and syncing the directory; later appending and syncing.

@@ -7,9 +7,9 @@ use parquet::record::RecordWriter;
 use parquet::schema::types::TypePtr;
 
 use super::{EncodeFile, FileEncoder, FileSink};
+use crate::base::error::BoxError;
+use crate::base::sync::Arc;
 use crate::connect::ConnectError;
-use crate::error::BoxError;
-use crate::sync::Arc;
 
 /// Records in a row group, unless it is said.
 const ROWS: usize = 64 * 1024;

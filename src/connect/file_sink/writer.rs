@@ -13,9 +13,9 @@ use super::super::{ConnectError, SinkWriter};
 use super::encode::FileEncoder;
 use super::layout::{Layout, MOST_FILES};
 use super::{FileCommittable, disk};
-use crate::error::BoxError;
-use crate::files::Output;
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, lock};
+use crate::fs::Output;
 
 /// So many bytes are gathered before the file is written to.
 const GATHER: usize = 128 * 1024;

@@ -8,7 +8,7 @@ use super::super::ConnectError;
 use super::super::fingerprint::Fingerprint;
 use super::super::plain_file;
 use super::split::Split;
-use crate::engine::watch::beat;
+use crate::base::watch::beat;
 
 /// How a source takes up a position that names files.
 #[derive(Clone, Default, Debug)]

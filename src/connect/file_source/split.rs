@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::fingerprint::Fingerprint;
 use super::super::plain_file::{self, Found};
 use super::super::{ConnectError, OpenContext};
-use crate::engine::watch::beat;
+use crate::base::watch::beat;
 
 /// Pieces are not smaller, unless asked for: opening a file costs too.
 const SMALLEST: u64 = 64 * 1024;
@@ -241,7 +241,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::engine::watch::{self, Watch};
+    use crate::base::watch;
+    use crate::base::watch::Watch;
 
     /// However many files there are, the thread that lists them is seen to come further.
     #[test]

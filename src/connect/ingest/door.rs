@@ -6,10 +6,10 @@ use std::path::Path;
 use super::log::{Cursor, Log, Reached};
 use super::server::{Desk, Setup, limits, write};
 use super::{IngestConfig, IngestError, checked};
-use crate::files::Files;
-use crate::files::simulated::{Host, SimDisk};
-use crate::listener::said::answers_to;
-use crate::sync::{Arc, lock, thread};
+use crate::base::sync::{Arc, lock, thread};
+use crate::fs::Files;
+use crate::fs::simulated::{Host, SimDisk};
+use crate::http::listener::said::answers_to;
 
 const DIR: &str = "/log";
 

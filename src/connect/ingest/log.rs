@@ -30,9 +30,9 @@ use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::IngestError;
-use crate::engine::platform::random;
-use crate::files::{Files, Input, Kind, Output};
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::random::random;
+use crate::base::sync::{Arc, Mutex, lock};
+use crate::fs::{Files, Input, Kind, Output};
 
 /// How a segment begins.
 const MAGIC: &[u8; 18] = b"snapline ingest 2\n";

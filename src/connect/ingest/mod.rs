@@ -19,9 +19,9 @@ use self::log::{Cursor, Log, Reached, Shelf};
 use self::server::{Server, Setup};
 use super::json;
 use super::{Collect, OpenContext, Progress, Source, SourceReader};
-use crate::error::BoxError;
-use crate::files::Disk;
-use crate::sync::{Arc, lock};
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, lock};
+use crate::fs::Disk;
 
 /// No body is longer: as a frame of the log it must be one that can be read.
 const LONGEST_BODY: usize = 256 << 20;

@@ -20,10 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::log::{Accepted, Batch, Log, Shelf};
 use super::{IngestConfig, IngestError};
+use crate::base::panic::guarded;
+use crate::base::sync::{Arc, thread};
 use crate::connect::text::{MARK, UTF_16, is_utf16};
-use crate::engine::failure::guarded;
-use crate::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, fits, too_long};
-use crate::sync::{Arc, thread};
+use crate::http::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, fits, too_long};
 
 /// How long a key may be.
 const LONGEST_KEY: usize = 255;

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::Said;
+use crate::base::panic::guarded;
+use crate::base::sync::{
+    Arc, AtomicBool, Condvar, Mutex, Ordering, PoisonError, lock, nap, thread,
+};
 use crate::connect::ConnectError;
 use crate::connect::text::{MARK, UTF_16, is_utf16};
-use crate::engine::failure::guarded;
-use crate::sync::{Arc, AtomicBool, Condvar, Mutex, Ordering, PoisonError, lock, nap, thread};
 
 /// So many lines wait to be read, and so many bytes of them; a line that is longer waits alone.
 const QUEUE: (usize, usize) = (1024, 16 << 20);

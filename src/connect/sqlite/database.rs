@@ -18,8 +18,8 @@ use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::super::{ConnectError, OpenContext};
 use super::SqliteError;
-use crate::error::BoxError;
-use crate::files::random_identity;
+use crate::base::error::BoxError;
+use crate::fs::random_identity;
 
 /// The version of the tables below.
 const VERSION: i64 = 1;

@@ -12,10 +12,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql};
 use super::super::OpenContext;
 use super::SqliteError;
 use super::database::{PATIENCE, connect};
-use crate::clock::Clock;
-use crate::dataflow::{LookupClient, LookupSource};
-use crate::error::BoxError;
-use crate::sync::{Arc, Mutex, lock};
+use crate::base::clock::Clock;
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, lock};
+use crate::connect::lookup::{LookupClient, LookupSource};
 
 /// Looks records up in an SQLite database: a query with one parameter, the record's key, and what is made of the first row; `None` if there is
 /// none. For [`Lookup`](crate::Lookup). Every thread has a connection of its own, which only reads.

@@ -26,11 +26,11 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use super::SqliteError;
 use super::database::{Database, PATIENCE, Piece, Within};
-use crate::engine::watch;
-use crate::error::BoxError;
+use crate::base::error::BoxError;
+use crate::base::sync::{Arc, Mutex, lock};
+use crate::base::watch;
 use crate::state::codec::{self, read_back};
 use crate::state::{Checks, StateError};
-use crate::sync::{Arc, Mutex, lock};
 
 /// A piece of a transaction is about this long.
 const PIECE: usize = 1 << 20;

@@ -18,10 +18,10 @@ use super::super::{Collect, OpenContext, Progress, Source, SourceReader};
 use super::SqliteError;
 use super::database::{PATIENCE, connect};
 use super::row::{Key, MalformedRow, key, literal};
-use crate::clock::Clock;
-use crate::dataflow::Either;
-use crate::error::BoxError;
-use crate::sync::Arc;
+use crate::base::clock::Clock;
+use crate::base::either::Either;
+use crate::base::error::BoxError;
+use crate::base::sync::Arc;
 
 /// How long a reader waits before it looks again whether the database is free.
 const PAUSE: Duration = Duration::from_millis(5);

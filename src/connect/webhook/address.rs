@@ -8,7 +8,7 @@ use hyper::http::uri::Authority;
 use percent_encoding::percent_decode_str;
 
 use super::WebhookError;
-use crate::listener::is_host;
+use crate::http::listener::is_host;
 
 /// Of an answer's body so much is kept, for people.
 const EXCERPT: usize = 300;

@@ -3,10 +3,10 @@
 use std::io;
 
 use super::*;
+use crate::base::fault::Faults;
 use crate::connect::Collect;
-use crate::engine::helpers::Host;
-use crate::engine::lanes::Lanes;
-use crate::engine::worker::Seat;
+use crate::executor::call_pool::Host;
+use crate::executor::io_pool::Lanes;
 use snapline_protocol::ids::{Attempt, Term};
 
 /// What it has failed with.
@@ -40,7 +40,7 @@ fn restored() -> LookingUp<u64, Tenfold> {
     let place = OpenContext::new("job", "lookup", 0, 1, Attempt::first(Term::new(1)));
     let host = Host {
         lanes: Arc::new(Lanes::start(1).expect("threads of the test's own")),
-        me: Seat::new().next_task(),
+        wake: Arc::new(|| {}),
         over: Arc::default(),
         subtask: 0,
         begin: none_left,
@@ -52,8 +52,7 @@ fn restored() -> LookingUp<u64, Tenfold> {
         retained: 1,
         host,
         clocks: std::cell::Cell::default(),
-        #[cfg(feature = "sim")]
-        mutant: None,
+        faults: Faults::default(),
     };
     looking.open(&context, None).expect("there is nothing to restore");
     looking.enqueue(7);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Env, ms};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::connect::{Collect, OpenContext, Progress, Source, SourceReader};
 use crate::{
     BoxError, BuildError, Dataflow, Emitter, EveryProcessingTime, Expiring, GlobalWindows, Input,

@@ -9,11 +9,11 @@ mod thinning;
 
 use std::collections::BTreeMap;
 
-use crate::protocol::fence::{Claimant, Fence};
-use crate::protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
+use crate::base::sync::{Arc, Mutex, lock};
 use crate::state::{Checks, Image, Locations, Named, VerifyState, Written, write};
 use crate::store::{BlobRef, BlobWriter, Manifest, Section, SnapshotRef, Store, StoreError};
-use crate::sync::{Arc, Mutex, lock};
+use snapline_protocol::fence::{Claimant, Fence};
+use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
 
 type Blobs = Arc<Mutex<BTreeMap<BlobId, Vec<u8>>>>;
 

@@ -191,7 +191,7 @@ fn segments_that_do_not_fit_together_are_refused() {
     for spoil in spoil {
         let mut root = good.clone();
         spoil(&mut root);
-        let id = crate::protocol::ids::BlobId {
+        let id = snapline_protocol::ids::BlobId {
             checkpoint: written.root.blob.checkpoint.plus(1),
             ..written.root.blob
         };
@@ -205,14 +205,14 @@ fn segments_that_do_not_fit_together_are_refused() {
         let refusal = table.restore(&mut restored, "count", "counts").expect_err("it is spoilt");
         let typed = matches!(refusal, StateError::Malformed { .. } | StateError::Hash { .. });
         assert!(typed, "{refusal:?}");
-        crate::sync::lock(&store.0).remove(&id);
+        crate::base::sync::lock(&store.0).remove(&id);
     }
 }
 
 #[test]
 fn a_blob_that_is_missing_is_an_error_of_the_store() {
     let (store, written) = write([(1u64, 1u64)]);
-    crate::sync::lock(&store.0).clear();
+    crate::base::sync::lock(&store.0).clear();
     let refusal = read::<u64, u64>(&store, &written).err().expect("it is gone");
     assert!(matches!(refusal, StateError::Store(StoreError::Missing { .. })), "{refusal:?}");
 }
@@ -278,10 +278,10 @@ fn one_value_in_very_many_that_cannot_be_read_is_refused_by_name() {
         let entries = (0..20_000u64).map(|key| (key, Lossy { last: (key != bad).then_some(key) }));
         let images = vec![named("counts", table(entries).freeze())];
         let (store, mut checks) = (Memory::default(), Checks::new(which));
-        let id = crate::protocol::ids::BlobId {
-            checkpoint: crate::protocol::ids::CheckpointId::FIRST,
-            attempt: crate::protocol::ids::Attempt::first(crate::protocol::ids::Term::new(1)),
-            subtask: crate::protocol::ids::SubtaskId::new(0),
+        let id = snapline_protocol::ids::BlobId {
+            checkpoint: snapline_protocol::ids::CheckpointId::FIRST,
+            attempt: snapline_protocol::ids::Attempt::first(snapline_protocol::ids::Term::new(1)),
+            subtask: snapline_protocol::ids::SubtaskId::new(0),
         };
         let writer = store.create_blob(id).expect("memory takes blobs");
         crate::state::write(images, None, &mut checks, writer).err()
@@ -323,10 +323,10 @@ fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
         }
     }
     fn refused<K: Key>(key: K) -> String {
-        let writer = Memory::default().create_blob(crate::protocol::ids::BlobId {
-            checkpoint: crate::protocol::ids::CheckpointId::FIRST,
-            attempt: crate::protocol::ids::Attempt::first(crate::protocol::ids::Term::new(1)),
-            subtask: crate::protocol::ids::SubtaskId::new(0),
+        let writer = Memory::default().create_blob(snapline_protocol::ids::BlobId {
+            checkpoint: snapline_protocol::ids::CheckpointId::FIRST,
+            attempt: snapline_protocol::ids::Attempt::first(snapline_protocol::ids::Term::new(1)),
+            subtask: snapline_protocol::ids::SubtaskId::new(0),
         });
         let images = vec![named("counts", table([(key, 7u64)]).freeze())];
         let mut checks = Checks::new(VerifyState::Samples);

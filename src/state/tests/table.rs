@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Memory, named, snapshot};
+use crate::base::sync::thread;
 use crate::state::{Image, Locations, Restored, Table, Written, group_of, hash};
-use crate::sync::thread;
 
 /// Large, so that few of them fill a segment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

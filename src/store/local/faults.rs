@@ -10,9 +10,9 @@ use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Health;
 
 use super::*;
-use crate::files::{Input, LockFile, Output};
+use crate::base::sync::{AtomicU64, Ordering};
+use crate::fs::{Input, LockFile, Output};
 use crate::store::{BlobRef, OperatorRef, SnapshotRef, health};
-use crate::sync::{AtomicU64, Ordering};
 
 /// The disk, but for one call, counted from when it is armed.
 #[derive(Clone)]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use snapline_protocol::fence::Fence;
 use snapline_protocol::ids::{BlobId, CheckpointId};
 
-use crate::engine::platform::planted;
-use crate::files::{self, Files, Kind};
+use crate::base::fault::Mutation;
+use crate::fs;
+use crate::fs::{Files, Kind};
 use crate::store::{StoreError, format};
 
 /// The marker: a directory with it is a store.
@@ -89,7 +90,7 @@ impl Layout {
         for name in self.list(&self.dir)? {
             let ours = [FENCE, LOCK, OWNERS, BLOBS, CHECKPOINTS, TMP].contains(&name.as_str());
             // A file system of its own has the one at its root; the other is of a sync that was cut short.
-            if !ours && name != "lost+found" && name != files::STIR {
+            if !ours && name != "lost+found" && name != fs::STIR {
                 let found = format!("no {FORMAT} in it, but {name:?}");
                 return Err(StoreError::NotAStore { what, found });
             }
@@ -176,10 +177,7 @@ impl Layout {
     }
 
     /// Begins an unfinished file; gives its path.
-    pub(super) fn begin(
-        &self,
-        name: &str,
-    ) -> Result<(PathBuf, Box<dyn files::Output>), StoreError> {
+    pub(super) fn begin(&self, name: &str) -> Result<(PathBuf, Box<dyn fs::Output>), StoreError> {
         loop {
             let path = self.tmp().join(format!("{name}.{}{UNFINISHED}", self.files.unique()));
             match self.files.create(&path) {
@@ -199,7 +197,7 @@ impl Layout {
         let (unfinished, mut output) = self.begin(&name)?;
         let written = output
             .write(bytes)
-            .and_then(|()| match planted!(self.files, RenameBeforeSync) {
+            .and_then(|()| match self.files.faults().is_active(Mutation::RenameBeforeSync) {
                 true => Ok(()),
                 false => output.sync(),
             })
@@ -211,7 +209,7 @@ impl Layout {
             let _ = self.files.remove(&unfinished);
         }
         put?;
-        if planted!(self.files, NameNotSynced) {
+        if self.files.faults().is_active(Mutation::NameNotSynced) {
             return Ok(());
         }
         let directory = path.parent().unwrap_or(&self.dir);
@@ -274,7 +272,7 @@ impl Layout {
     }
 
     /// Opens a file to read it. One that is missing is told from a directory that is.
-    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn files::Input>, StoreError> {
+    pub(super) fn open(&self, path: &Path) -> Result<Box<dyn fs::Input>, StoreError> {
         self.files.open(path).map_err(|error| {
             let gone = error.kind() == ErrorKind::NotFound;
             let directory = path.parent().unwrap_or(&self.dir);

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use snapline_protocol::ids::Term;
 
-use crate::files::{Files, LockFile};
+use crate::base::sync::{Mutex, MutexGuard, lock};
+use crate::fs::{Files, LockFile};
 use crate::store::StoreError;
-use crate::sync::{Mutex, MutexGuard, lock};
 
 /// Begins the name of one who has the store open and has not claimed it.
 const OPEN: &str = "open-";

@@ -4,7 +4,7 @@ use snapline_protocol::recovery::{Decision, Health, Policy, decide};
 
 use super::faults::{blob_id, checkpoint, id, snapshot, term};
 use super::*;
-use crate::files::simulated::{Host, SimDisk, Trouble};
+use crate::fs::simulated::{Host, SimDisk, Trouble};
 use crate::store::{health, recovery_facts};
 
 const DIR: &str = "/data/store";

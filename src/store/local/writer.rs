@@ -7,11 +7,11 @@ use snapline_protocol::ids::BlobId;
 
 use super::Inner;
 use super::layout::behind_the_effect;
-use crate::engine::platform::planted;
-use crate::files::{Kind, Output};
+use crate::base::fault::Mutation;
+use crate::base::sync::Arc;
+use crate::fs::{Kind, Output};
 use crate::store::format::{self, blob};
 use crate::store::{BlobWriter, Section, StoreError};
-use crate::sync::Arc;
 
 /// Small sections are gathered up to this many bytes.
 const GATHER: usize = 256 * 1024;
@@ -78,7 +78,7 @@ impl BlobWriter for Writer {
         let (trailer, length) = self.take()?.finish();
         self.write(&trailer)?;
         self.flush()?;
-        if !planted!(self.store.layout.files, AckBeforeSync) {
+        if !self.store.layout.files.faults().is_active(Mutation::AckBeforeSync) {
             self.output.sync().map_err(|error| self.failed(error))?;
         }
         let store = Arc::clone(&self.store);

@@ -7,8 +7,8 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::SinkUnderTest;
 use super::plan::{Broken, Crash, Plan, Schedule, Stop, broken};
+use crate::base::error::BoxError;
 use crate::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
-use crate::error::BoxError;
 use crate::testkit::laws::{Law, Report, Violation};
 
 /// How often a commit may say that it does not know, or that it did not come about.

@@ -22,7 +22,7 @@ use snapline_protocol::{Machine, Out, Verdict};
 
 use super::format::{Line, What, spell, spell_all};
 use super::read::{Run, RunTrace};
-use crate::engine::failure::guarded;
+use crate::base::panic::guarded;
 use history::{Ahead, History};
 use life::Life;
 pub use rule::Rule;

@@ -6,8 +6,8 @@ use memchr::memchr;
 use serde::de::DeserializeOwned;
 
 use super::{Decoder, Format};
+use crate::base::error::BoxError;
 use crate::connect::json;
-use crate::error::BoxError;
 
 /// Where the line ends: behind `\n`.
 fn line_end(bytes: &[u8]) -> Option<usize> {

@@ -3,8 +3,8 @@
 //! Longer than 500 lines: one log, and all that can become of it.
 
 use super::*;
-use crate::files::simulated::{Host, Random, SimDisk, Trouble};
-use crate::sync::thread;
+use crate::base::sync::thread;
+use crate::fs::simulated::{Host, Random, SimDisk, Trouble};
 
 const DIR: &str = "/log";
 
@@ -347,7 +347,7 @@ fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Log, IngestError>) {
     let place = tempfile::tempdir().expect("a directory for the test");
     let path = place.path().join("00000000000000000000.log");
     std::fs::write(path, bytes).expect("it can be written");
-    let log = Log::open(Arc::new(crate::files::Disk), place.path(), 1 << 20, 100);
+    let log = Log::open(Arc::new(crate::fs::Disk), place.path(), 1 << 20, 100);
     (place, log)
 }
 
@@ -583,7 +583,7 @@ fn a_full_disk_is_no_reason_not_to_read() {
 fn a_start_copies_no_segment() {
     use std::os::unix::fs::MetadataExt;
     let place = tempfile::tempdir().expect("a directory for the test");
-    let open = || Log::open(Arc::new(crate::files::Disk), place.path(), 1 << 20, 100);
+    let open = || Log::open(Arc::new(crate::fs::Disk), place.path(), 1 << 20, 100);
     let segment = place.path().join("00000000000000000000.log");
     {
         let mut log = open().expect("opens");

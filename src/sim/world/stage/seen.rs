@@ -6,9 +6,9 @@ use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term, Txn
 use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Health;
 
-use crate::engine::body::POSITION;
-use crate::engine::handle::Ended;
-use crate::engine::sink::COMMITTABLES;
+use crate::operator::body::POSITION;
+use crate::operator::sink::COMMITTABLES;
+use crate::runtime::handle::Ended;
 use crate::state::Restored;
 use crate::store::{LocalStore, StoreError, health};
 

@@ -1,0 +1,99 @@
+//! The time: the one place of the crate, beside lanes, parking, tests and what people are told of owners, that asks for it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::base::sync::{Arc, Mutex, lock};
+
+/// The longest that anything waits, a hundred years of 365.25 days: what is longer is as good as for ever.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 31_557_600);
+
+/// So long after an instant, and no longer than [`FOR_EVER`]: not every sum is an instant.
+pub(crate) fn after(then: Instant, by: Duration) -> Instant {
+    then + by.min(FOR_EVER)
+}
+
+/// Tells the time to everything that waits or measures. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock {
+    /// `None`: the operating system's.
+    simulated: Option<Arc<Simulated>>,
+}
+
+/// A time that goes when it is told to.
+#[derive(Debug)]
+struct Simulated {
+    /// An instant has no other origin than one that was asked for. Only differences from it count.
+    origin: Instant,
+    moved: Mutex<Duration>,
+}
+
+impl Simulated {
+    fn elapsed(&self) -> Duration {
+        *lock(&self.moved)
+    }
+}
+
+impl Clock {
+    /// Now, to measure and to wait by.
+    pub(crate) fn now(&self) -> Instant {
+        match &self.simulated {
+            Some(simulated) => simulated.origin + simulated.elapsed(),
+            None => Instant::now(),
+        }
+    }
+
+    /// Now, for people.
+    pub(crate) fn date(&self) -> SystemTime {
+        match &self.simulated {
+            Some(simulated) => SystemTime::UNIX_EPOCH + simulated.elapsed(),
+            None => SystemTime::now(),
+        }
+    }
+
+    /// How long ago that was.
+    pub(crate) fn since(&self, then: Instant) -> Duration {
+        self.now().saturating_duration_since(then)
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Clock {
+    /// A clock that stands still until it is moved.
+    pub(crate) fn simulated() -> Self {
+        let simulated = Simulated { origin: Instant::now(), moved: Mutex::new(Duration::ZERO) };
+        Self { simulated: Some(Arc::new(simulated)) }
+    }
+
+    /// How far it was moved.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.simulated.as_deref().map_or(Duration::ZERO, Simulated::elapsed)
+    }
+
+    /// Moves it on.
+    pub(crate) fn advance(&self, by: Duration) {
+        if let Some(clock) = &self.simulated {
+            *lock(&clock.moved) += by;
+        }
+    }
+}
+
+/// A place is the same whatever clock is on its wall.
+impl PartialEq for Clock {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Clock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_longer_than_for_ever_is_for_ever() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+        assert_eq!(after(now, Duration::MAX), now + FOR_EVER);
+    }
+}

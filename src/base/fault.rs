@@ -1,0 +1,244 @@
+//! Faults that are planted in production code, to show that a simulation finds them.
+//!
+//! [`Faults`] is the one carrier. Without the feature `sim` it has no size, no fault is ever active, and the compiler drops the code
+//! that asks.
+
+pub(crate) use carrier::{Aside, Faults};
+
+#[cfg(feature = "sim")]
+mod carrier {
+    use super::Mutation;
+
+    /// The fault that is planted, if one is.
+    #[derive(Clone, Copy, Default, Debug)]
+    pub(crate) struct Faults(Option<Mutation>);
+
+    impl Faults {
+        /// Plants a fault, or none.
+        pub(crate) const fn plant(mutation: Option<Mutation>) -> Self {
+            Self(mutation)
+        }
+
+        /// Whether the code at this place is to do this wrong.
+        #[inline]
+        pub(crate) fn is_active(self, mutation: Mutation) -> bool {
+            self.0 == Some(mutation)
+        }
+    }
+
+    /// What a planted fault keeps beside production's state.
+    #[derive(Clone, Default, Debug)]
+    pub(crate) struct Aside<T>(T);
+
+    impl<T> Aside<T> {
+        /// What is kept.
+        #[inline]
+        pub(crate) const fn get(&mut self) -> Option<&mut T> {
+            Some(&mut self.0)
+        }
+    }
+}
+
+#[cfg(not(feature = "sim"))]
+mod carrier {
+    use std::marker::PhantomData;
+
+    use super::Mutation;
+
+    /// No fault is planted.
+    #[derive(Clone, Copy, Default, Debug)]
+    pub(crate) struct Faults;
+
+    impl Faults {
+        /// No.
+        #[inline]
+        pub(crate) const fn is_active(self, _: Mutation) -> bool {
+            false
+        }
+    }
+
+    /// Nothing is kept beside production's state.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Aside<T>(PhantomData<T>);
+
+    impl<T> Default for Aside<T> {
+        fn default() -> Self {
+            Self(PhantomData)
+        }
+    }
+
+    impl<T> Aside<T> {
+        /// Nothing.
+        #[inline]
+        pub(crate) const fn get(&mut self) -> Option<&mut T> {
+            None
+        }
+    }
+}
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+ ; $($(#[doc = $why:literal])+ $rule:ident = $called:literal,)+) => {
+        /// A thing that the glue between the machines and the world does wrong. Each is one line of production code done otherwise; the
+        /// machines of the protocol stay as they are. `snapline sim --mutants` hunts them.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Mutation {
+            $($(#[doc = $doc])+ $name,)+
+            $($(#[doc = $why])+ $rule,)+
+        }
+
+        impl Mutation {
+            /// Those that seeds find.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Wrong rules of the model's mutants, found by replaying their counterexamples ([`crate::sim::stage`]).
+            pub const RULES: &[Self] = &[$(Self::$rule),+];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ $(Self::$rule => $called,)+ }
+            }
+
+            /// What it does wrong, and against which rule.
+            #[must_use]
+            pub const fn breaks(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ $(Self::$rule => concat!($($why),+),)+ }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A blob is named without having been synced, and its snapshot acknowledged (SPEC 3.5, 13.7).
+    AckBeforeSync = "ack-before-sync",
+    /// A manifest or a fence is named before its bytes are synced (SPEC 13.7).
+    RenameBeforeSync = "rename-before-sync",
+    /// The directory in which a manifest got its name is not synced (SPEC 4.5, 13.7).
+    NameNotSynced = "name-not-synced",
+    /// What an earlier process left visible is built on before it is synced (SPEC 13.7).
+    ClaimWithoutSync = "claim-without-sync",
+    /// Blobs are deleted before the manifests that need them (SPEC 8.5).
+    BlobsDeletedFirst = "blobs-deleted-first",
+    /// A blob whose writing failed is attested to be durable (SPEC 3.5).
+    WriteErrorSwallowed = "write-error-swallowed",
+    /// A snapshot is taken first and the transaction closed second, so that the snapshot misses its committable (SPEC 6.2).
+    EffectsOutOfOrder = "effects-out-of-order",
+    /// A source's position in a snapshot is the one before its last read (SPEC 5.4).
+    OffsetsBeforeSnapshot = "offsets-before-snapshot",
+    /// A barrier overtakes the records that wait in a partial batch of the first output (SPEC 5.4).
+    PartialFanOut = "partial-fan-out",
+    /// Of two batches that wait for room the later one goes first (SPEC 15.2).
+    BatchesSwapped = "batches-swapped",
+    /// A barrier goes to every output but the last (SPEC 5.4).
+    BarrierSkipsOutput = "barrier-skips-output",
+    /// An acknowledgement carries the oldest snapshot written, which may be one of an aborted checkpoint (SPEC 4.5).
+    AbortedUploadAcked = "aborted-upload-acked",
+    /// A snapshot shares blobs with the newest one written, complete or not (SPEC 8.3).
+    BaseNotComplete = "base-not-complete",
+    /// A transaction is prepared on another lane than its snapshot is written on, so that neither waits for the other (SPEC 6.2).
+    PrepareNotAwaited = "prepare-not-awaited",
+    /// The orphans of earlier attempts are not rolled back (SPEC 6.4).
+    OrphansForgotten = "orphans-forgotten",
+    /// A commit that is to be tried again, or of which nobody knows, counts as done (SPEC 6.6).
+    CommitSwallowed = "commit-swallowed",
+    /// A commit call that failed counts as done (SPEC 6.6).
+    CommitErrorSwallowed = "commit-error-swallowed",
+    /// A transaction's committable is forgotten as soon as it is closed and in one snapshot (SPEC 6.3).
+    CommittableForgotten = "committable-forgotten",
+    /// A store operation of unknown outcome counts as done (SPEC 4.5).
+    UnknownTakenForDone = "unknown-taken-for-done",
+    /// A manifest of unknown outcome counts as not written (SPEC 4.5, 8.4).
+    UnknownTakenForRefused = "unknown-taken-for-refused",
+    /// Every coordinator draws the same claimant (SPEC 2.13).
+    ClaimantNotFresh = "claimant-not-fresh",
+    /// Behind a restart the driver sends to the tasks of the first attempt (SPEC 3.2).
+    StaleHandle = "stale-handle",
+    /// The timer of resending is armed once and never again (SPEC 6.6).
+    TimerNotRearmed = "timer-not-rearmed",
+    /// A checkpoint's timeout is not armed (SPEC 4.3).
+    TimeoutForgotten = "timeout-forgotten",
+    /// News are left in a worker's mailbox, and the worker is not woken (SPEC 15.1).
+    NewsWithoutWaking = "news-without-waking",
+    /// Records are put into a channel, and the worker of the consumer is not woken (SPEC 15.2).
+    RecordsWithoutWaking = "records-without-waking",
+    /// Room is made in a full channel, and the worker of the producer is not woken (SPEC 15.2).
+    RoomWithoutWaking = "room-without-waking",
+    /// A failed task ends, and nobody is told (SPEC 2.11).
+    FailureSwallowed = "failure-swallowed",
+    /// The end of the job does not wait for what is being written (SPEC 8.6).
+    ConcludedEarly = "concluded-early",
+    /// What is to be kept is found out once, and not again for later deletions (SPEC 8.1).
+    StaleRoots = "stale-roots",
+    /// An operator passes its end on before what the end brings (SPEC 5.7).
+    EndBeforeResults = "end-before-results",
+    /// A task that is restored behind its end emits what the end brings once more (SPEC 5.7).
+    EndRepeated = "end-repeated",
+    /// A file sink prepares a file without syncing it (SPEC 6.2).
+    PreparedUnsynced = "prepared-unsynced",
+    /// A file sink says that a file is committed before that is durable (SPEC 6.6).
+    CommittedUnsynced = "committed-unsynced",
+    /// A file sink of a new attempt does not fence the earlier ones off (SPEC 6.4).
+    SinkNotFenced = "sink-not-fenced",
+    /// A restored operator does not know what the watermark was (SPEC 16.4).
+    WatermarkForgotten = "watermark-forgotten",
+    /// The watermark of an operator is the newest of any input, not the least (SPEC 16.3).
+    AnyWatermark = "any-watermark",
+    /// Timers, and the ends of windows, are not found again when state is restored (SPEC 16.6).
+    TimersForgotten = "timers-forgotten",
+    /// What a window's trigger remembers is not restored, so that it fires again (SPEC 16.9).
+    FiringForgotten = "firing-forgotten",
+    /// What a window holds is not restored, so that it fires without that, or not at all (SPEC 16.8).
+    HeldForgotten = "held-forgotten",
+    /// What a function with timers, or one of two streams, keeps of a key is not restored; its timers are (SPEC 16.6, 16.12).
+    KeyStateForgotten = "key-state-forgotten",
+    /// A record that is too late for its windows is neither counted nor sent to the side (SPEC 16.10).
+    LateSwallowed = "late-swallowed",
+    /// Records that are being looked up are not in the snapshot (SPEC 15.10).
+    InFlightForgotten = "in-flight-forgotten",
+    /// Records that were answered, and wait for those before them, are not in the snapshot (SPEC 15.10).
+    AnsweredForgotten = "answered-forgotten",
+    /// Answers that are to go on in order go on as they come (SPEC 15.10).
+    AnswersOvertake = "answers-overtake",
+    /// A watermark goes on past records that are being looked up (SPEC 15.10).
+    MarkOvertakes = "mark-overtakes",
+    /// Timers by the clock, and windows by the clock, are not found again when state is restored (SPEC 16.7).
+    ClockTimersForgotten = "clock-timers-forgotten",
+    /// When state is to be forgotten is not restored (SPEC 16.13).
+    ExpiryForgotten = "expiry-forgotten",
+    /// An input that was idle once never counts again (SPEC 16.3).
+    IdleForEver = "idle-for-ever",
+    /// What all subtasks were told is restored in the first of them only (SPEC 16.13).
+    ToldOneOnly = "told-one-only",
+    ;
+    /// A snapshot is acknowledged when its write begins (SPEC 3.5).
+    AckBeforeWritten = "ack-before-written",
+    /// A transaction is committed as soon as it is prepared (SPEC 6.6).
+    CommitAtBarrier = "commit-at-barrier",
+    /// A manifest counts as stored as soon as it is asked for (SPEC 4.5).
+    CompleteBeforeStored = "complete-before-stored",
+    /// A restored sink does not know the transactions that its checkpoint holds (SPEC 6.4).
+    InDoubtForgotten = "in-doubt-forgotten",
+    /// A new attempt rolls back every prepared transaction (SPEC 6.4).
+    HeldRolledBack = "held-rolled-back",
+    /// Recovery does not see any checkpoint (SPEC 7.2).
+    StartsFromNothing = "starts-from-nothing",
+    /// Recovery takes the checkpoint before the newest (SPEC 7.2).
+    OlderRestored = "older-restored",
+    /// A transaction is prepared when it is to be committed, and not before (SPEC 6.2).
+    PrepareAfterAck = "prepare-after-ack",
+    /// Of several transactions that may be committed the newest goes first (SPEC 6.6).
+    NewestCommittedFirst = "newest-committed-first",
+    /// Recovery does not see the checkpoint that stopped the job (SPEC 7.4).
+    StopsIgnored = "stops-ignored",
+    /// A suspended source goes on reading (SPEC 4.8).
+    SuspendedReadsOn = "suspended-reads-on",
+    /// Behind a restore snapshots have no positions (SPEC 5.4).
+    OffsetEmpty = "offset-empty",
+    /// A commit whose transaction is gone counts as committed (SPEC 6.5).
+    LossSwallowed = "loss-swallowed",
+    /// Nothing is ever deleted (SPEC 8.1).
+    NothingCollected = "nothing-collected",
+    /// A completion notice that was lost is not repeated (SPEC 6.6).
+    ResendForgotten = "resend-forgotten",
+}

@@ -1,0 +1,91 @@
+//! What a look-up asks: a client for each thread, opened by a source.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::base::error::{BoxError, Whole};
+use crate::connect::OpenContext;
+
+/// Opens what looks records up. A closure that looks one up is one: each thread gets a clone.
+pub trait LookupSource<T>: Clone + Send + Sync + 'static {
+    /// What is found.
+    type Found: Send + 'static;
+    /// What looks up, on one thread.
+    type Client: LookupClient<T, Found = Self::Found> + 'static;
+
+    /// Opens a client, on the thread that will use it.
+    ///
+    /// # Errors
+    /// Any: the request that it was opened for has failed with it.
+    fn open(&self, context: &OpenContext) -> Result<Self::Client, BoxError>;
+}
+
+/// Looks records up.
+pub trait LookupClient<T> {
+    /// What is found.
+    type Found;
+
+    /// Looks a record up. May block.
+    ///
+    /// # Errors
+    /// Any: the request has failed with it, and is made again or given up as [`Lookup`] says.
+    fn look_up(&mut self, record: &T) -> Result<Self::Found, BoxError>;
+}
+
+impl<T, A, F> LookupSource<T> for F
+where
+    A: Send + 'static,
+    F: FnMut(&T) -> Result<A, BoxError> + Clone + Send + Sync + 'static,
+{
+    type Found = A;
+    type Client = F;
+
+    fn open(&self, _: &OpenContext) -> Result<F, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+impl<T, A, F: FnMut(&T) -> Result<A, BoxError>> LookupClient<T> for F {
+    type Found = A;
+
+    fn look_up(&mut self, record: &T) -> Result<A, BoxError> {
+        self(record)
+    }
+}
+
+/// Why a request was given up.
+#[non_exhaustive]
+pub enum LookupError {
+    /// No answer came in time.
+    TimedOut {
+        /// How long was waited, the last time.
+        after: Duration,
+        /// How often it was asked.
+        tries: u32,
+    },
+    /// The call failed, or panicked.
+    Failed {
+        /// How often it was asked.
+        tries: u32,
+        /// What it said, the last time.
+        cause: BoxError,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { after, tries } => write!(
+                f,
+                "a record was looked up {tries} times, and no answer came within {after:?}; wait longer (`timeout`), or say what \
+                 stands for an answer (`otherwise`)"
+            ),
+            Self::Failed { tries, cause } => {
+                let cause = Whole(&**cause);
+                write!(f, "a record was looked up {tries} times, the last of them: {cause}")
+            }
+        }
+    }
+}
+
+snapline_protocol::error_in_words!(LookupError);

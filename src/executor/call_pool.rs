@@ -1,0 +1,178 @@
+//! Threads for calls of one subtask that may wait: several at a time, in any order. A simulator makes the calls on its lanes instead.
+
+use crate::base::error::BoxError;
+use crate::base::panic::guarded;
+use crate::base::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, thread};
+use crate::executor::io_pool::{Job, Lanes, Work};
+
+/// Begins a thread of this name that runs this.
+pub(crate) type Begin = fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<()>;
+
+/// Lets a subtask know that it has answers.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// What a subtask's helpers need of the engine.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) lanes: Arc<Lanes>,
+    /// Wakes the subtask: there are answers.
+    pub(crate) wake: Wake,
+    /// Raised when the attempt is over: calls that were not begun are not made.
+    pub(crate) over: Arc<AtomicBool>,
+    /// Which of the job's subtasks.
+    pub(crate) subtask: usize,
+    /// Begins a thread: [`begin`], but where there is to be none.
+    pub(crate) begin: Begin,
+}
+
+/// Begins a thread of this name.
+///
+/// # Errors
+/// If the operating system has none.
+pub(crate) fn begin(name: String, run: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    thread::Builder::new().name(name).spawn(run).map(drop)
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("subtask", &self.subtask).finish_non_exhaustive()
+    }
+}
+
+/// Opens what calls are made with.
+type OpenClient<C> = Arc<dyn Fn() -> Result<C, BoxError> + Send + Sync>;
+
+/// What is asked, with what it was asked as; and whether somebody still wants to know.
+struct Question<Q> {
+    number: (u64, u32),
+    ask: Q,
+    unwanted: Arc<AtomicBool>,
+}
+
+/// What came of a question: its number, and the answer.
+pub(crate) type Answer<A> = ((u64, u32), Result<A, BoxError>);
+
+/// Makes calls with clients of type `C`, each of which belongs to one thread.
+pub(crate) struct Helpers<Q, A, C> {
+    host: Host,
+    open: OpenClient<C>,
+    call: fn(&mut C, &Q) -> Result<A, BoxError>,
+    answers: Arc<Mutex<Vec<Answer<A>>>>,
+    /// Calls wait here for a thread. Threads end when the sender is gone.
+    questions: (crossbeam_channel::Sender<Question<Q>>, crossbeam_channel::Receiver<Question<Q>>),
+    /// Threads that wait for a question, less the questions that wait for one of them.
+    idle: Arc<AtomicUsize>,
+    threads: usize,
+    most: usize,
+}
+
+impl<Q, A, C> Helpers<Q, A, C>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    C: 'static,
+{
+    /// At most so many threads, each started when it is needed.
+    pub(crate) fn new(
+        host: Host,
+        most: usize,
+        open: OpenClient<C>,
+        call: fn(&mut C, &Q) -> Result<A, BoxError>,
+    ) -> Self {
+        let (answers, questions) = (Arc::default(), crossbeam_channel::unbounded());
+        let (idle, threads) = (Arc::new(AtomicUsize::new(0)), 0);
+        Self { host, open, call, answers, questions, idle, threads, most }
+    }
+
+    /// Has a question asked. What it is given back can be raised: then nobody wants the answer any more.
+    ///
+    /// # Errors
+    /// If there is no thread for it, nor can one be had.
+    pub(crate) fn ask(&mut self, number: (u64, u32), ask: Q) -> std::io::Result<Arc<AtomicBool>> {
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let question = Question { number, ask, unwanted: Arc::clone(&unwanted) };
+        let helper = Helper {
+            wake: Arc::clone(&self.host.wake),
+            over: Arc::clone(&self.host.over),
+            open: Arc::clone(&self.open),
+            call: self.call,
+            answers: Arc::clone(&self.answers),
+        };
+        if self.host.lanes.are_simulated() {
+            // On several lanes, so that answers come in another order than the questions.
+            let lane = self.host.subtask + (number.0 as usize) * 3;
+            let over = Arc::clone(&self.host.over);
+            let run = move || helper.answer(&mut None, question);
+            self.host.lanes.submit(lane, Job::new(Work::LookUp, run).unless(&over));
+            return Ok(unwanted);
+        }
+        let free = |idle: usize| idle.checked_sub(1);
+        let waits = self.idle.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_ok();
+        if !waits && self.threads < self.most {
+            let (questions, idle) = (self.questions.1.clone(), Arc::clone(&self.idle));
+            let name = format!("snapline-look-up-{}", self.host.subtask);
+            let run = move || helper.run(&questions, &idle);
+            match (self.host.begin)(name, Box::new(run)) {
+                Ok(()) => self.threads += 1,
+                Err(error) if self.threads == 0 => return Err(error),
+                // Those that there are will come to it.
+                Err(_) => {}
+            }
+        }
+        // The receiver is in `self` too, so that the channel is open.
+        let _ = self.questions.0.send(question);
+        Ok(unwanted)
+    }
+
+    /// The answers that have come.
+    pub(crate) fn answers(&self) -> Vec<Answer<A>> {
+        std::mem::take(&mut *lock(&self.answers))
+    }
+}
+
+/// What a call needs. It holds nothing of the engine's but how to reach the task, since it may outlive the job: the lanes are joined when
+/// their last owner is gone, and a job is over when they are.
+struct Helper<Q, A, C> {
+    wake: Wake,
+    over: Arc<AtomicBool>,
+    open: OpenClient<C>,
+    call: fn(&mut C, &Q) -> Result<A, BoxError>,
+    answers: Arc<Mutex<Vec<Answer<A>>>>,
+}
+
+impl<Q, A, C> Helper<Q, A, C> {
+    /// On a thread of its own. Nobody waits for its end: a call may take for ever.
+    fn run(self, questions: &crossbeam_channel::Receiver<Question<Q>>, idle: &AtomicUsize) {
+        let mut client = None;
+        while let Ok(question) = questions.recv() {
+            if !self.over.load(Ordering::Acquire) {
+                self.answer(&mut client, question);
+            }
+            idle.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn answer(&self, client: &mut Option<C>, question: Question<Q>) {
+        let Question { number, ask, unwanted } = question;
+        if unwanted.load(Ordering::Acquire) {
+            return;
+        }
+        let answer = guarded(|| {
+            // Taken out, so that one whose code panicked is not used again.
+            let mut one = match client.take() {
+                Some(one) => one,
+                None => (self.open)()?,
+            };
+            let answer = (self.call)(&mut one, &ask);
+            *client = Some(one);
+            answer
+        });
+        let mut answers = lock(&self.answers);
+        answers.push((number, answer));
+        // Whoever is told of the first takes the others in too.
+        if answers.len() == 1 {
+            drop(answers);
+            (self.wake)();
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Threads for what may wait: writing snapshots, preparing and committing transactions, the coordinator's use of the store.
+
+use std::time::{Duration, Instant};
+
+use crate::base::clock;
+use crate::base::sync::{
+    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, nap, thread,
+};
+use crate::base::watch;
+use crate::base::watch::{Hung, Watch};
+
+/// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
+const NAP: Duration = Duration::from_millis(5);
+
+/// What is done on a lane.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Work {
+    /// A snapshot's bytes are written.
+    Snapshot,
+    /// Orphans are rolled back (SPEC 6.4).
+    RollBack,
+    /// A transaction is prepared (SPEC 6.2).
+    Prepare,
+    /// A transaction is committed (SPEC 6.6).
+    Commit,
+    /// The store is claimed (SPEC 4.1).
+    Claim,
+    /// Ids are reserved (SPEC 4.2).
+    Reserve,
+    /// A manifest is put (SPEC 4.5).
+    Manifest,
+    /// Garbage is deleted (SPEC 8.5).
+    Collect,
+    /// The facts are read (SPEC 7.1).
+    Recover,
+    /// The lanes of the tasks are waited for (SPEC 8.6).
+    Conclude,
+    /// A record is looked up (SPEC 15.10): in a simulation only.
+    LookUp,
+    /// Nothing: a mark between what comes before and behind.
+    Mark,
+}
+
+impl Work {
+    /// In words.
+    pub(crate) const fn doing(self) -> &'static str {
+        match self {
+            Self::Snapshot => "writing a snapshot",
+            Self::RollBack => "rolling back what earlier attempts prepared",
+            Self::Prepare => "preparing a transaction",
+            Self::Commit => "committing a transaction",
+            Self::Claim => "claiming the store",
+            Self::Reserve => "reserving ids",
+            Self::Manifest => "putting a manifest",
+            Self::Collect => "deleting garbage",
+            Self::Recover => "reading the facts",
+            Self::Conclude => "waiting for what is being written",
+            Self::LookUp => "looking a record up",
+            Self::Mark => "nothing",
+        }
+    }
+}
+
+/// Something to be done on another thread.
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    /// How long to wait first.
+    pub(crate) pause: Duration,
+    /// Raised when nobody wants it any more: what was not begun by then is not done.
+    pub(crate) over: Option<Arc<AtomicBool>>,
+    pub(crate) run: Box<dyn FnOnce() + Send>,
+}
+
+impl Job {
+    /// To be done at once, whatever happens.
+    pub(crate) fn new(work: Work, run: impl FnOnce() + Send + 'static) -> Self {
+        Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
+    }
+
+    /// Not before this time has passed.
+    pub(crate) fn after(self, pause: Duration) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// Only as long as this is not raised.
+    pub(crate) fn unless(self, over: &Arc<AtomicBool>) -> Self {
+        Self { over: Some(Arc::clone(over)), ..self }
+    }
+
+    /// Whether nobody wants it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.load(Ordering::Acquire))
+    }
+}
+
+/// One of the threads, and its queue.
+struct Lane {
+    post: Post<(usize, Job)>,
+    handle: Option<thread::JoinHandle<()>>,
+    watch: Watch,
+}
+
+/// A simulator's queues: it does what is put into them itself.
+pub(crate) trait JobQueue: Send + Sync {
+    /// Puts a job after all that were put in for this subtask.
+    fn push(&self, subtask: usize, job: Job);
+}
+
+/// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
+/// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    closing: Arc<AtomicBool>,
+    /// How long a lane may take for one thing before it hangs (SPEC 15.13).
+    limit: Duration,
+    /// Jobs go here instead: a simulator does them.
+    queue: Option<Arc<dyn JobQueue>>,
+}
+
+impl Lanes {
+    /// # Errors
+    /// If the operating system gives no thread.
+    pub(crate) fn start(count: usize) -> std::io::Result<Self> {
+        let closing = Arc::new(AtomicBool::new(false));
+        // Complete from the start: if a thread cannot be had, those that were started are ended.
+        let mut started = Self::none(Arc::clone(&closing));
+        for number in 0..count.max(1) {
+            let jobs = Mailbox::<(usize, Job)>::new();
+            let post = jobs.post();
+            let (closing, watch) = (Arc::clone(&closing), Watch::default());
+            let watched = watch.clone();
+            let run = move || {
+                watched.over(|| {
+                    while let Some((subtask, job)) = jobs.wait() {
+                        carry_out(subtask, job, &closing);
+                    }
+                });
+            };
+            let name = format!("snapline-io-{number}");
+            let handle = Some(thread::Builder::new().name(name).spawn(run)?);
+            started.lanes.push(Lane { post, handle, watch });
+        }
+        Ok(started)
+    }
+
+    const fn none(closing: Arc<AtomicBool>) -> Self {
+        Self { lanes: Vec::new(), closing, limit: Duration::MAX, queue: None }
+    }
+
+    /// With a limit to what one thing may take: at their end, a lane that hangs is left.
+    pub(crate) const fn limited(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The process stood still: what lanes do is given its time again.
+    pub(crate) fn thaw(&self) {
+        self.lanes.iter().for_each(|lane| lane.watch.thaw());
+    }
+
+    /// A lane that hangs.
+    pub(crate) fn hung(&self) -> Option<Hung> {
+        self.lanes.iter().find_map(|lane| lane.watch.hung(self.limit))
+    }
+
+    /// Ends the lanes: what was not begun is not done. Gives one that hangs, if one does: it is left.
+    pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
+        self.closing.store(true, Ordering::Release);
+        self.lanes.iter().for_each(|lane| lane.post.close());
+        self.lanes.iter().fold(None, |hung, lane| hung.or(lane.watch.gone(limit).err()))
+    }
+
+    /// Lanes without threads.
+    #[cfg(feature = "sim")]
+    pub(crate) fn queued(queue: Arc<dyn JobQueue>) -> Self {
+        let mut lanes = Self::none(Arc::default());
+        lanes.queue = Some(queue);
+        lanes
+    }
+
+    /// Whether a simulator does what is handed over.
+    pub(crate) const fn are_simulated(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Hands a job over, behind all that were handed over for this subtask.
+    pub(crate) fn submit(&self, subtask: usize, job: Job) {
+        if let Some(queue) = &self.queue {
+            return queue.push(subtask, job);
+        }
+        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job's panic does not end it.
+        let _ = self.lanes[subtask % self.lanes.len()].post.send((subtask, job));
+    }
+
+    /// Waits until everything handed over so far is done.
+    pub(crate) fn settle(&self) {
+        // A simulator comes to who waits when there is nothing left to wait for.
+        if self.queue.is_some() {
+            return;
+        }
+        let parker = Parker::new();
+        let left = Arc::new(AtomicUsize::new(self.lanes.len()));
+        for lane in 0..self.lanes.len() {
+            let marker = Marker { left: Arc::clone(&left), waiter: parker.unparker().clone() };
+            self.submit(lane, Job::new(Work::Mark, move || drop(marker)));
+        }
+        while left.load(Ordering::Acquire) > 0 {
+            parker.park();
+        }
+    }
+}
+
+/// Tells who waits that a lane has come this far. When it is dropped: a lane that is closing drops its jobs.
+struct Marker {
+    left: Arc<AtomicUsize>,
+    waiter: Unparker,
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        // A release will do: the waiter's load reads from the last of a row of these, and so sees what went before each of them.
+        if self.left.fetch_sub(1, Ordering::Release) == 1 {
+            self.waiter.unpark();
+        }
+    }
+}
+
+/// On a lane's thread.
+fn carry_out(subtask: usize, job: Job, closing: &AtomicBool) {
+    // What is still queued when the job is over would have been lost in a crash too.
+    let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
+    let until = clock::after(Instant::now(), job.pause);
+    while !job.pause.is_zero() && Instant::now() < until && !unwanted() {
+        nap(NAP.min(until.saturating_duration_since(Instant::now())));
+    }
+    if !unwanted() {
+        tracing::trace!(target: "snapline::lane", doing = job.work.doing());
+        watch::begin(job.work.doing(), Some(subtask));
+        watch::guard(job.work.doing(), job.run);
+        watch::wait();
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        for Lane { post, handle, watch } in self.lanes.drain(..) {
+            post.close();
+            // One that hangs is left.
+            let handle = handle.filter(|_| watch.gone(self.limit).is_ok());
+            if let Some(handle) = handle {
+                // A lane that panicked has reported it through the task that handed over the job.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(snapline_loom)))]
+mod tests {
+    use super::*;
+    use crate::base::sync::{Mutex, lock};
+
+    #[test]
+    fn jobs_of_one_subtask_keep_their_order() {
+        let lanes = Lanes::start(2).expect("threads");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..100 {
+            let seen = Arc::clone(&seen);
+            let pause = Duration::from_micros(100 - number);
+            let job = Job::new(Work::Mark, move || lock(&seen).push(number));
+            lanes.submit(3, job.after(pause));
+        }
+        lanes.settle();
+        assert_eq!(*lock(&seen), (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panic_ends_no_lane() {
+        let lanes = Lanes::start(1).expect("threads");
+        let done = Arc::new(AtomicBool::new(false));
+        lanes.submit(0, Job::new(Work::Mark, || panic!("planned")));
+        let raise = Arc::clone(&done);
+        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        let begun = Instant::now();
+        while !done.load(Ordering::Acquire) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its thread is gone");
+            nap(NAP);
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_begun() {
+        let lanes = Lanes::start(1).expect("threads");
+        let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let raise = Arc::clone(&over);
+        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        let late = Arc::clone(&done);
+        let job = Job::new(Work::Mark, move || late.store(true, Ordering::Release));
+        lanes.submit(0, job.after(Duration::from_secs(3600)).unless(&over));
+        lanes.settle();
+        assert!(!done.load(Ordering::Acquire), "an hour was not waited, and nothing done");
+    }
+}

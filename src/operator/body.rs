@@ -1,0 +1,458 @@
+//! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
+//! [`crate::runtime::task`], which knows a body only through [`Body`], a call a batch.
+
+use std::collections::VecDeque;
+
+use snapline_protocol::ids::{CheckpointId, TxnId};
+use snapline_protocol::message::Barrier;
+use snapline_protocol::retention::Stood;
+
+use crate::base::error::BoxError;
+use crate::channel::{Mark, Message, Receiver};
+use crate::connect::{Progress, SourceReader};
+use crate::operator::logic::{Ending, Logic};
+use crate::operator::output::Output;
+use crate::operator::route::Route;
+use crate::operator::time::Timestamp;
+use crate::operator::watermark_merger::{Standing, Valve};
+use crate::state::{Named, Restored, StateError};
+
+/// Name of a source's position in a snapshot.
+pub(crate) const POSITION: &str = "position";
+
+/// What an input had to give.
+pub(crate) enum Taken {
+    /// Nothing now.
+    Nothing,
+    /// Records, this many; they are processed.
+    Records(usize),
+    /// What event time has come to; what that brings is begun.
+    Mark,
+    /// A barrier.
+    Barrier(Barrier),
+    /// No more records.
+    End,
+}
+
+/// The records' side of a task.
+pub(crate) trait Body: Send {
+    /// Reads some records from outside and processes them. For sources only.
+    fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError>;
+
+    /// Takes one message from an input, and processes it if it is records.
+    fn take(&mut self, input: usize) -> Result<Taken, BoxError>;
+
+    /// Goes on with what a mark has brought; whether there is more. Nothing is taken before that is done.
+    fn fire(&mut self) -> Result<bool, BoxError> {
+        Ok(false)
+    }
+
+    /// Whether a mark has brought more than is done.
+    fn is_firing(&self) -> bool {
+        false
+    }
+
+    /// Takes in what helpers have answered; whether there was anything.
+    fn answer(&mut self) -> Result<bool, BoxError> {
+        Ok(false)
+    }
+
+    /// Whether it takes nothing before it has been answered.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// When it wants to be called though nothing comes.
+    fn wake(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// It is as late as it asked for.
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        let _ = now;
+        Ok(())
+    }
+
+    /// How many records came too late and were dropped.
+    fn late(&self) -> u64 {
+        0
+    }
+
+    /// How many records a source could not read and has passed over.
+    fn malformed(&self) -> u64 {
+        0
+    }
+
+    /// Emits part of what the end of the input brings.
+    fn finish(&mut self) -> Result<Ending, BoxError>;
+
+    /// Passes the end on.
+    fn end(&mut self);
+
+    /// Passes a barrier on.
+    fn forward(&mut self, barrier: Barrier);
+
+    /// Sends partial batches.
+    fn flush(&mut self);
+
+    /// Moves output that waits for room; whether none waits any more.
+    fn drain(&mut self) -> bool;
+
+    /// Takes the state as it is now.
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError>;
+
+    /// How many bytes a source has read, or a sink has written, so far; `None` if nobody counts them. Records between tasks are no bytes.
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// How far event time has come here, in milliseconds; `None` if nothing was said of it.
+    fn watermark(&self) -> Option<i64> {
+        None
+    }
+
+    /// The state was taken for a checkpoint; the base is known to be complete. For sources only.
+    fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
+        let _ = (checkpoint, base);
+    }
+
+    /// How many records were emitted so far.
+    fn emitted(&self) -> u64;
+
+    /// How many records were emitted so far on each output channel, in the topology's order.
+    fn by_channel(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Records that it works on, to say where it failed: those of the batch, or as many as are to be read at most.
+    fn in_hand(&self) -> u64 {
+        0
+    }
+
+    /// Records that a source has read before those in hand.
+    fn read_before(&self) -> u64 {
+        0
+    }
+
+    /// A sink's transactions; `None` for every other task.
+    fn transactions(&mut self) -> Option<&mut dyn Transactions> {
+        None
+    }
+}
+
+/// A job for another thread, done behind those of the same task that were handed over before.
+pub(crate) type Deed<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
+
+/// Whether a prepared transaction is to be rolled back.
+pub(crate) type IsOrphan = Box<dyn Fn(&TxnId) -> bool + Send>;
+
+/// Whether a sink that has committed this transaction may begin.
+pub(crate) type KeepsUp = Box<dyn Fn(Option<TxnId>) -> Result<(), BoxError> + Send>;
+
+/// A sink's side of two-phase commit, without the types of its committables.
+pub(crate) trait Transactions: Send {
+    /// Fences off earlier attempts and rolls back each prepared transaction that the first rule names (SPEC 6.4); nothing if the second
+    /// refuses what was committed (SPEC 7.7).
+    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> Deed<()>;
+
+    /// Ends the open transaction; the deed prepares it.
+    fn close(&mut self, txn: TxnId) -> Result<Deed<()>, BoxError>;
+
+    /// Commits.
+    fn commit(&mut self, txn: TxnId) -> Deed<snapline_protocol::committer::CommitOutcome>;
+
+    /// Forgets every committable but these (SPEC 6.3).
+    fn retain(&mut self, pending: &[TxnId]);
+
+    /// Why the last commit is to be made again, in words; `None` if it is not, or if the sink does not say.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// Name under which a snapshot has what a task has heard and said of event time.
+const TIME: &str = "time";
+
+/// Puts what was heard and said of event time into a snapshot, if anything was (SPEC 16.4).
+fn freeze_time(
+    operator: &str,
+    heard: Option<Standing>,
+    said: Option<Standing>,
+    images: &mut Vec<Named>,
+) -> Result<(), StateError> {
+    if heard.is_some() || said.is_some() {
+        images.push(Named::single(operator, TIME, &(heard, said))?);
+    }
+    Ok(())
+}
+
+/// What was heard and said of event time in a checkpoint.
+pub(crate) fn restore_time(
+    operator: &str,
+    restored: Option<&mut Restored<'_>>,
+) -> Result<(Option<Standing>, Option<Standing>), StateError> {
+    match restored {
+        Some(restored) => Ok(restored.single(operator, TIME)?.unwrap_or_default()),
+        None => Ok((None, None)),
+    }
+}
+
+/// A source and the chain behind it.
+pub(crate) struct SourceBody<R: SourceReader, L, X> {
+    pub(crate) operator: String,
+    pub(crate) reader: R,
+    pub(crate) stood: Stood<R::Position>,
+    pub(crate) logic: L,
+    pub(crate) output: Output<X>,
+    /// Records read before those in hand.
+    pub(crate) read: u64,
+    /// Records that may be read now; none between two reads. One that is read is counted nowhere else before the read is over: a count that a
+    /// panic finds would be kept in memory for each of them.
+    pub(crate) in_hand: usize,
+}
+
+/// Pushes through a chain into the output.
+struct Through<'a, L, X> {
+    logic: &'a mut L,
+    output: &'a mut Output<X>,
+    records: usize,
+}
+
+impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, L, X> {
+    #[inline]
+    fn push(&mut self, record: L::In) {
+        self.records += 1;
+        self.logic.push(record, self.output);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        crate::connect::Collect::<L::Out>::fail(self.output, error);
+    }
+}
+
+impl<R, L, X> Body for SourceBody<R, L, X>
+where
+    R: SourceReader<Record = L::In>,
+    R::Position: serde::Serialize + serde::de::DeserializeOwned + Send,
+    L: Logic,
+    X: Route<L::Out>,
+{
+    fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
+        let position = self.reader.position();
+        if let Some(position) = self.stood.taken(checkpoint, base, position) {
+            self.reader.kept_from(position);
+        }
+    }
+
+    fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
+        self.in_hand = limit;
+        let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
+        let progress = self.reader.read(limit, &mut through)?;
+        let records = through.records;
+        self.output.check()?;
+        (self.read, self.in_hand) = (self.read + records as u64, 0);
+        Ok((records, progress))
+    }
+
+    fn take(&mut self, _input: usize) -> Result<Taken, BoxError> {
+        Ok(Taken::Nothing)
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.logic.wake()
+    }
+
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        self.logic.due(now, &mut self.output);
+        self.output.check()
+    }
+
+    fn finish(&mut self) -> Result<Ending, BoxError> {
+        let ending = self.logic.end(&mut self.output);
+        self.output.check()?;
+        Ok(ending)
+    }
+
+    fn end(&mut self) {
+        self.output.end();
+    }
+
+    fn forward(&mut self, barrier: Barrier) {
+        self.output.barrier(barrier);
+    }
+
+    fn flush(&mut self) {
+        self.logic.flush(&mut self.output);
+        self.output.flush();
+    }
+
+    fn drain(&mut self) -> bool {
+        self.output.drain()
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+        images.push(Named::single(&self.operator, POSITION, &self.reader.position())?);
+        freeze_time(&self.operator, None, self.output.standing(), images)?;
+        Ok(self.logic.freeze(images)?)
+    }
+
+    fn malformed(&self) -> u64 {
+        self.reader.malformed()
+    }
+
+    fn in_hand(&self) -> u64 {
+        self.in_hand as u64
+    }
+
+    fn read_before(&self) -> u64 {
+        self.read
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        self.reader.bytes_read()
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.output.standing().map(|standing| standing.watermark)
+    }
+
+    fn emitted(&self) -> u64 {
+        self.output.sent()
+    }
+
+    fn by_channel(&mut self) -> Vec<u64> {
+        self.output.by_channel()
+    }
+}
+
+/// A chain of operators with inputs.
+pub(crate) struct OperatorBody<L: Logic, X> {
+    pub(crate) operator: String,
+    pub(crate) inputs: Vec<Receiver<L::In>>,
+    pub(crate) valve: Valve,
+    /// What the valve has told and the logic has not taken in yet: it is not done with the mark before.
+    pub(crate) marks: VecDeque<Mark>,
+    pub(crate) firing: bool,
+    pub(crate) logic: L,
+    pub(crate) output: Output<X>,
+    /// Records of the batch in hand.
+    pub(crate) in_hand: usize,
+}
+
+impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
+    /// Gives the logic what the valve has told.
+    fn marked(&mut self) -> Result<(), BoxError> {
+        while !self.firing
+            && let Some(mark) = self.marks.pop_front()
+        {
+            self.firing = self.logic.mark(mark, &mut self.output) == Ending::More;
+        }
+        self.output.check()
+    }
+}
+
+impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
+    fn in_hand(&self) -> u64 {
+        self.in_hand as u64
+    }
+
+    fn read(&mut self, _limit: usize) -> Result<(usize, Progress), BoxError> {
+        Ok((0, Progress::End))
+    }
+
+    fn take(&mut self, input: usize) -> Result<Taken, BoxError> {
+        Ok(match self.inputs[input].receive() {
+            None => Taken::Nothing,
+            Some(Message::Batch(mut batch)) => {
+                let records = batch.len();
+                self.in_hand = records;
+                self.logic.push_all(batch.drain(..), &mut self.output);
+                self.inputs[input].give_back(batch);
+                self.output.check()?;
+                Taken::Records(records)
+            }
+            Some(Message::Mark(mark)) => {
+                self.marks.extend(self.valve.take(input, mark));
+                self.marked()?;
+                Taken::Mark
+            }
+            Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
+            Some(Message::End) => {
+                self.marks.extend(self.valve.end(input));
+                self.marked()?;
+                Taken::End
+            }
+        })
+    }
+
+    fn fire(&mut self) -> Result<bool, BoxError> {
+        self.firing = self.logic.fire(&mut self.output) == Ending::More;
+        self.marked()?;
+        Ok(self.firing)
+    }
+
+    fn is_firing(&self) -> bool {
+        self.firing
+    }
+
+    fn answer(&mut self) -> Result<bool, BoxError> {
+        let any = self.logic.answer(&mut self.output);
+        self.output.check()?;
+        Ok(any)
+    }
+
+    fn is_full(&self) -> bool {
+        self.logic.is_full()
+    }
+
+    fn wake(&self) -> Option<Timestamp> {
+        self.logic.wake()
+    }
+
+    fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
+        self.logic.due(now, &mut self.output);
+        self.output.check()
+    }
+
+    fn late(&self) -> u64 {
+        self.logic.late()
+    }
+
+    fn finish(&mut self) -> Result<Ending, BoxError> {
+        let ending = self.logic.end(&mut self.output);
+        self.output.check()?;
+        Ok(ending)
+    }
+
+    fn end(&mut self) {
+        self.output.end();
+    }
+
+    fn forward(&mut self, barrier: Barrier) {
+        self.output.barrier(barrier);
+    }
+
+    fn flush(&mut self) {
+        self.logic.flush(&mut self.output);
+        self.output.flush();
+    }
+
+    fn drain(&mut self) -> bool {
+        self.output.drain()
+    }
+
+    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+        freeze_time(&self.operator, self.valve.standing(), self.output.standing(), images)?;
+        Ok(self.logic.freeze(images)?)
+    }
+
+    fn watermark(&self) -> Option<i64> {
+        self.valve.standing().map(|standing| standing.watermark)
+    }
+
+    fn emitted(&self) -> u64 {
+        self.output.sent()
+    }
+
+    fn by_channel(&mut self) -> Vec<u64> {
+        self.output.by_channel()
+    }
+}

@@ -1,0 +1,20 @@
+//! What records pass through: the contracts of operators, and the part of a task that sees records.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`logic`] | a chain of operators, compiled as one loop |
+//! | [`key`] | how records are keyed |
+//! | [`time`] | event time: timestamps, records with one |
+//! | [`body`], [`sink`] | the part of a task that sees records: a source's, an operator's, a sink's |
+//! | [`output`] | a task's output, in batches |
+//! | [`route`] | which of its outputs a record takes |
+//! | [`watermark_merger`] | the watermark of a task, out of those of its inputs |
+
+pub(crate) mod body;
+pub(crate) mod key;
+pub(crate) mod logic;
+pub(crate) mod output;
+pub(crate) mod route;
+pub(crate) mod sink;
+pub(crate) mod time;
+pub(crate) mod watermark_merger;

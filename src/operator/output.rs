@@ -1,0 +1,272 @@
+//! A task's outputs: where a record goes, in batches, behind what went before.
+
+use std::collections::VecDeque;
+
+use snapline_protocol::message::Barrier;
+
+use crate::base::error::BoxError;
+use crate::base::fault::{Faults, Mutation};
+use crate::channel::{Filling, Mark, Message, Sender};
+use crate::connect::Collect;
+use crate::operator::logic::Flow;
+use crate::operator::route::Route;
+use crate::operator::watermark_merger::Standing;
+
+/// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
+const BATCH_BYTES: usize = 8 * 1024;
+
+/// How many records a batch of `T` holds.
+pub(super) fn batch_records<T>() -> usize {
+    (BATCH_BYTES / size_of::<T>().max(1)).clamp(64, 1024)
+}
+
+/// One output channel with the batch that is being filled, and what did not fit into the channel.
+pub(crate) struct Outbox<T> {
+    batch: Filling<T>,
+    /// How many records make a batch.
+    full: usize,
+    channel: Sender<T>,
+    /// Which of the topology's edges the channel is of.
+    edge: usize,
+    /// Behind the channel, before the batch. One input batch may make any number of output batches; the task takes no further input
+    /// before they are gone.
+    waiting: VecDeque<Message<T>>,
+    /// Records sent so far.
+    pub(super) sent: u64,
+    pub(crate) faults: Faults,
+}
+
+impl<T: Send> Outbox<T> {
+    pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>, edge: usize) -> Self {
+        let full = batch.unwrap_or_else(batch_records::<T>);
+        Self {
+            batch: Filling::new(channel.buffer(full), full),
+            full,
+            channel,
+            edge,
+            waiting: VecDeque::new(),
+            sent: 0,
+            faults: Faults::default(),
+        }
+    }
+
+    /// Adds a record; says whether that made the batch full and sent it.
+    #[inline]
+    pub(super) fn push(&mut self, record: T) -> bool {
+        match self.batch.push(record) {
+            Ok(()) => false,
+            Err(last) => {
+                self.ship_full(last);
+                true
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn ship_full(&mut self, last: T) {
+        self.send_batch(Some(last));
+    }
+
+    pub(super) fn ship_batch(&mut self) {
+        if self.batch.len() > 0 {
+            self.send_batch(None);
+        }
+    }
+
+    fn send_batch(&mut self, last: Option<T>) {
+        let next = self.channel.buffer(self.full);
+        let batch = self.batch.finish(last, next);
+        self.sent += batch.len() as u64;
+        self.put(Message::Batch(batch));
+    }
+
+    fn put(&mut self, message: Message<T>) {
+        if self.faults.is_active(Mutation::BatchesSwapped)
+            && let (Message::Batch(_), Some(Message::Batch(_))) = (&message, self.waiting.back())
+        {
+            return self.waiting.insert(self.waiting.len() - 1, message);
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(message);
+        } else if let Err(message) = self.channel.send(message) {
+            self.waiting.push_back(message);
+        }
+    }
+}
+
+/// What is put into a channel between records.
+#[derive(Clone, Copy, Debug)]
+pub enum Sign {
+    Barrier(Barrier),
+    Mark(Mark),
+    End,
+}
+
+/// An output channel, whatever its records are.
+pub trait Port {
+    /// Sends the partial batch.
+    fn ship(&mut self);
+
+    /// Moves what waits into the channel as far as there is room; says whether nothing waits any more.
+    fn drain(&mut self) -> bool;
+
+    /// Puts something behind all that was emitted so far.
+    fn in_band(&mut self, sign: Sign);
+
+    /// Which of the topology's edges it is of, and how many records were emitted on it.
+    fn emitted(&self) -> (usize, u64);
+}
+
+impl<T: Send> Port for Outbox<T> {
+    fn ship(&mut self) {
+        self.ship_batch();
+    }
+
+    fn drain(&mut self) -> bool {
+        while let Some(message) = self.waiting.pop_front() {
+            if let Err(message) = self.channel.send(message) {
+                self.waiting.push_front(message);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn in_band(&mut self, sign: Sign) {
+        let message = match sign {
+            Sign::Barrier(barrier) => Message::Barrier(barrier),
+            Sign::Mark(mark) => Message::Mark(mark),
+            Sign::End => Message::End,
+        };
+        if matches!(sign, Sign::Barrier(_)) {
+            if self.faults.is_active(Mutation::PartialFanOut) {
+                return self.put(message);
+            }
+            if self.faults.is_active(Mutation::BarrierSkipsOutput) {
+                return;
+            }
+        }
+        self.ship_batch();
+        self.put(message);
+    }
+
+    fn emitted(&self) -> (usize, u64) {
+        (self.edge, self.sent + self.batch.len() as u64)
+    }
+}
+
+/// A route as operators see it, with a memory for the error of one of them, and for what was said of event time.
+pub(crate) struct Output<X> {
+    route: X,
+    failed: Option<BoxError>,
+    /// `None` as long as nothing was said.
+    standing: Option<Standing>,
+}
+
+impl<X> Output<X> {
+    pub(crate) const fn new(route: X) -> Self {
+        Self { route, failed: None, standing: None }
+    }
+
+    /// How many records were sent, to all consumers together.
+    pub(crate) fn sent<T: Send>(&self) -> u64
+    where
+        X: Route<T>,
+    {
+        let mut sent = 0;
+        self.route.count(&mut sent);
+        sent
+    }
+
+    /// The first error an operator reported.
+    ///
+    /// # Errors
+    /// That error.
+    pub(crate) fn check(&mut self) -> Result<(), BoxError> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Sends partial batches, so that nobody waits for records that were emitted.
+    pub(crate) fn flush<T: Send>(&mut self)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut |port| port.ship());
+    }
+
+    /// Moves what waits for room; says whether nothing waits any more.
+    pub(crate) fn drain<T: Send>(&mut self) -> bool
+    where
+        X: Route<T>,
+    {
+        let mut all = true;
+        self.route.each(&mut |port| all &= port.drain());
+        all
+    }
+
+    /// How many records were emitted so far on each channel, in the topology's order: by edge, then by consumer.
+    pub(crate) fn by_channel<T: Send>(&mut self) -> Vec<u64>
+    where
+        X: Route<T>,
+    {
+        let mut counts = Vec::new();
+        self.route.each(&mut |port| counts.push(port.emitted()));
+        // Branches of a fork are in the order of their making, edges in that of their consumers'. The sort is stable.
+        counts.sort_by_key(|&(edge, _)| edge);
+        counts.into_iter().map(|(_, count)| count).collect()
+    }
+
+    /// Puts a barrier on every channel, behind everything emitted so far (SPEC 5.4).
+    pub(crate) fn barrier<T: Send>(&mut self, barrier: Barrier)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut |port| port.in_band(Sign::Barrier(barrier)));
+    }
+
+    /// Puts the end of input on every channel, behind everything emitted so far (SPEC 5.7).
+    pub(crate) fn end<T: Send>(&mut self)
+    where
+        X: Route<T>,
+    {
+        self.route.each(&mut |port| port.in_band(Sign::End));
+    }
+
+    /// What was said of event time.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        self.standing
+    }
+
+    /// Says again what had been said in the checkpoint that the task is restored from (SPEC 16.4).
+    pub(crate) fn resume<T: Send>(&mut self, standing: Option<Standing>)
+    where
+        X: Route<T>,
+    {
+        self.standing = standing;
+        for mark in standing.iter().flat_map(Standing::marks) {
+            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+        }
+    }
+}
+
+impl<T: Send, X: Route<T>> Flow<T> for Output<X> {
+    fn mark(&mut self, mark: Mark) {
+        let mut standing = self.standing.unwrap_or_default();
+        if standing.note(mark) {
+            // Not before: who has said nothing says nothing again when it is restored.
+            self.standing = Some(standing);
+            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+        }
+    }
+}
+
+impl<T, X: Route<T>> Collect<T> for Output<X> {
+    #[inline]
+    fn push(&mut self, record: T) {
+        self.route.push(record);
+    }
+
+    fn fail(&mut self, error: BoxError) {
+        self.failed.get_or_insert(error);
+    }
+}

@@ -1,0 +1,283 @@
+//! What the inputs of a task together say of event time (SPEC 16.3).
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::fault::{Faults, Mutation};
+use crate::channel::Mark;
+
+/// What has been said of event time, on a channel or by a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// In milliseconds; the least there is as long as there was none.
+    pub(crate) watermark: i64,
+    pub(crate) idle: bool,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { watermark: i64::MIN, idle: false }
+    }
+}
+
+impl Standing {
+    /// Takes in what is said; whether that is news. A watermark never goes back.
+    pub(crate) fn note(&mut self, mark: Mark) -> bool {
+        let before = *self;
+        match mark {
+            Mark::Watermark(watermark) => self.watermark = self.watermark.max(watermark),
+            Mark::Idle => self.idle = true,
+            Mark::Active => self.idle = false,
+        }
+        *self != before
+    }
+
+    /// How to say all this to somebody who knows nothing. Who is idle says that first, so that the watermark counts for nothing.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> + use<> {
+        let watermark = (self.watermark > i64::MIN).then_some(Mark::Watermark(self.watermark));
+        let idle = self.idle.then_some(Mark::Idle);
+        let active = (!self.idle).then_some(Mark::Active);
+        idle.into_iter().chain(watermark).chain(active)
+    }
+}
+
+/// One input.
+#[derive(Clone, Copy, Debug)]
+struct Input {
+    standing: Standing,
+    /// It has caught up with the task, so that its watermark counts. One that was idle may be behind when it comes back.
+    counts: bool,
+    ended: bool,
+}
+
+/// The watermark of a task: the least of its inputs', and never less than it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Valve {
+    inputs: Vec<Input>,
+    /// `None` as long as nothing was said.
+    standing: Option<Standing>,
+    faults: Faults,
+}
+
+impl Valve {
+    pub(crate) fn new(inputs: usize, faults: Faults) -> Self {
+        let input = Input { standing: Standing::default(), counts: true, ended: false };
+        Self { inputs: vec![input; inputs], standing: None, faults }
+    }
+
+    /// What it has come to.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        self.standing
+    }
+
+    /// Goes on from there. The inputs say again where they stand (SPEC 16.4); until then they hold the watermark back.
+    pub(crate) const fn resume(&mut self, standing: Option<Standing>) {
+        self.standing = standing;
+    }
+
+    fn now(&self) -> Standing {
+        self.standing.unwrap_or_default()
+    }
+
+    /// Takes in what an input says; tells what follows for the task.
+    pub(crate) fn take(&mut self, input: usize, mark: Mark) -> impl Iterator<Item = Mark> + use<> {
+        let before = self.now();
+        if let (true, Mark::Watermark(watermark)) =
+            (self.faults.is_active(Mutation::AnyWatermark), mark)
+        {
+            self.advance(watermark);
+            return said(before, self.now());
+        }
+        let at = &mut self.inputs[input];
+        if self.faults.is_active(Mutation::IdleForEver) && at.standing.idle {
+            return said(before, before);
+        }
+        at.standing.note(mark);
+        let watermark = at.standing.watermark;
+        match mark {
+            Mark::Watermark(_) if at.standing.idle => {}
+            Mark::Watermark(_) => {
+                at.counts |= watermark >= before.watermark;
+                // It speaks, and is not idle: then the task is not. Without a restart that was heard before (16.4); but a task that is restored
+                // may have other inputs than it had (15.6).
+                if let Some(standing) = &mut self.standing {
+                    standing.idle = false;
+                }
+                self.least();
+            }
+            Mark::Active => {
+                at.counts = watermark >= before.watermark;
+                self.standing.get_or_insert_default().idle = false;
+                self.least();
+            }
+            Mark::Idle => {
+                at.counts = false;
+                self.without(watermark == before.watermark);
+            }
+        }
+        said(before, self.now())
+    }
+
+    /// An input has ended: nobody waits for it any more. If all have, the task's end is next, and this says nothing.
+    pub(crate) fn end(&mut self, input: usize) -> impl Iterator<Item = Mark> + use<> {
+        let before = self.now();
+        let at = &mut self.inputs[input];
+        let held = at.counts && !at.ended;
+        (at.ended, at.counts) = (true, false);
+        // Who never heard of event time is told nothing of it.
+        let timed = self.standing.is_some()
+            || self.inputs.iter().any(|input| input.standing != Standing::default());
+        if timed && self.inputs.iter().any(|input| !input.ended) {
+            self.without(held);
+        }
+        said(before, self.now())
+    }
+
+    /// An input does not count any more, which may have held the others back.
+    fn without(&mut self, held: bool) {
+        let live = |input: &&Input| !input.ended;
+        if self.inputs.iter().filter(live).any(|input| !input.standing.idle) {
+            if held {
+                self.least();
+            }
+            return;
+        }
+        if held {
+            let most = self.inputs.iter().filter(live).map(|input| input.standing.watermark).max();
+            self.advance(most.unwrap_or(i64::MIN));
+        }
+        self.standing.get_or_insert_default().idle = true;
+    }
+
+    fn least(&mut self) {
+        let counting = self.inputs.iter().filter(|input| input.counts && !input.ended);
+        if let Some(least) = counting.map(|input| input.standing.watermark).min() {
+            self.advance(least);
+        }
+    }
+
+    fn advance(&mut self, watermark: i64) {
+        self.standing.get_or_insert_default().note(Mark::Watermark(watermark));
+    }
+}
+
+/// What has changed, as marks: first the watermark.
+fn said(before: Standing, now: Standing) -> impl Iterator<Item = Mark> + use<> {
+    let watermark = (now.watermark > before.watermark).then_some(Mark::Watermark(now.watermark));
+    let status = (now.idle != before.idle).then_some(match now.idle {
+        true => Mark::Idle,
+        false => Mark::Active,
+    });
+    watermark.into_iter().chain(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Mark::{Active, Idle, Watermark};
+
+    fn told(valve: &mut Valve, input: usize, mark: Mark) -> Vec<Mark> {
+        valve.take(input, mark).collect()
+    }
+
+    /// SPEC 16.3
+    #[test]
+    fn the_watermark_is_the_least_of_the_inputs() {
+        let mut valve = Valve::new(2, Faults::default());
+        assert_eq!(told(&mut valve, 0, Watermark(10)), []);
+        assert_eq!(told(&mut valve, 1, Watermark(5)), [Watermark(5)]);
+        assert_eq!(told(&mut valve, 1, Watermark(20)), [Watermark(10)]);
+        assert_eq!(told(&mut valve, 1, Watermark(15)), [], "it never goes back");
+        assert_eq!(valve.end(0).collect::<Vec<_>>(), [Watermark(20)]);
+        assert_eq!(valve.end(1).collect::<Vec<_>>(), [], "the task's end is next");
+    }
+
+    /// SPEC 16.3
+    #[test]
+    fn idle_inputs_hold_nothing_back_and_count_again_when_they_have_caught_up() {
+        let mut valve = Valve::new(2, Faults::default());
+        told(&mut valve, 0, Watermark(10));
+        assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
+        assert_eq!(told(&mut valve, 1, Active), []);
+        assert_eq!(told(&mut valve, 1, Watermark(3)), [], "it is behind, and does not count");
+        assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
+        assert_eq!(told(&mut valve, 1, Watermark(12)), []);
+        assert_eq!(told(&mut valve, 0, Watermark(30)), [], "it counts again");
+        // All idle: the one that held back goes last, and the furthest counts.
+        assert_eq!(told(&mut valve, 0, Idle), []);
+        assert_eq!(told(&mut valve, 1, Idle), [Watermark(30), Idle]);
+        assert_eq!(told(&mut valve, 0, Active), [Active]);
+    }
+
+    /// SPEC 16.3: an input that has ended says nothing about the others.
+    #[test]
+    fn an_end_is_no_watermark_where_others_are_idle() {
+        let mut valve = Valve::new(2, Faults::default());
+        told(&mut valve, 0, Watermark(10));
+        told(&mut valve, 1, Watermark(4));
+        assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
+        assert_eq!(valve.end(0).collect::<Vec<_>>(), [Idle]);
+        assert_eq!(valve.standing(), Some(Standing { watermark: 10, idle: true }));
+    }
+
+    /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is not when that input speaks.
+    #[test]
+    fn a_restored_valve_hears_an_input_that_it_did_not_have_before() {
+        let mut valve = Valve::new(1, Faults::default());
+        valve.resume(Some(Standing { watermark: 10, idle: true }));
+        assert_eq!(told(&mut valve, 0, Watermark(5)), [Active]);
+        assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
+    }
+
+    /// SPEC 16.1
+    #[test]
+    fn who_never_heard_of_event_time_is_told_nothing() {
+        let mut valve = Valve::new(2, Faults::default());
+        assert_eq!(valve.end(0).collect::<Vec<_>>(), []);
+        assert_eq!(valve.end(1).collect::<Vec<_>>(), []);
+        assert_eq!(valve.standing(), None);
+    }
+
+    /// SPEC 16.4: whatever was said, a valve that is restored and told again where its inputs stand goes on as the one before.
+    #[test]
+    fn a_restored_valve_goes_on_as_the_one_before() {
+        use proptest::prelude::*;
+        let mark = prop_oneof![
+            3 => (0i64..40).prop_map(Watermark),
+            1 => Just(Idle),
+            1 => Just(Active),
+        ];
+        let said = || proptest::collection::vec((0usize..3, mark.clone()), 0..40);
+        proptest!(|(before in said(), after in said())| {
+            let mut valve = Valve::new(3, Faults::default());
+            let mut producers: [Option<Standing>; 3] = [None; 3];
+            // A producer says what is news, and while it is idle no watermark.
+            let news = |producer: &mut Option<Standing>, mark| {
+                let mut standing = producer.unwrap_or_default();
+                let news = !(standing.idle && matches!(mark, Watermark(_))) && standing.note(mark);
+                if news {
+                    *producer = Some(standing);
+                }
+                news
+            };
+            for (input, mark) in before {
+                if news(&mut producers[input], mark) {
+                    told(&mut valve, input, mark);
+                }
+            }
+            let mut restored = Valve::new(3, Faults::default());
+            restored.resume(valve.standing());
+            for (input, standing) in producers.iter().enumerate() {
+                for mark in standing.iter().flat_map(Standing::marks) {
+                    prop_assert_eq!(told(&mut restored, input, mark), [], "nothing new is said");
+                }
+            }
+            prop_assert_eq!(restored.standing(), valve.standing());
+            for (input, mark) in after {
+                if news(&mut producers[input], mark) {
+                    let (one, other) = (told(&mut valve, input, mark), told(&mut restored, input, mark));
+                    prop_assert_eq!(one, other, "{:?} {:?}", valve, restored);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,389 @@
+//! One life of a job's tasks: their channels, their threads, what they start from.
+
+use std::time::{Duration, Instant};
+
+use snapline_protocol::Out;
+use snapline_protocol::aligner::{self, Aligner};
+use snapline_protocol::committer::{self, Committer};
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
+use snapline_protocol::message::{CommitPermit, ToTask};
+use snapline_protocol::recovery::{Decision, Policy};
+use snapline_protocol::topology::Role;
+
+use crate::base::error::{BoxError, Permanent};
+use crate::base::fault::Mutation;
+use crate::base::panic::guarded;
+use crate::base::sync::{Arc, AtomicBool, Mutex, Parker, Unparker, thread};
+use crate::base::watch::Watch;
+use crate::connect::OpenContext;
+use crate::executor::call_pool;
+use crate::executor::call_pool::Host;
+use crate::executor::io_pool::Lanes;
+use crate::executor::platform::Platform;
+use crate::executor::run_loop;
+use crate::operator::logic::TaskContext;
+use crate::plan::graph::Open;
+use crate::plan::spec::JobSpec;
+use crate::runtime::events::Notice;
+use crate::runtime::failure::{OPENING, TaskFailure};
+use crate::runtime::task::{Identity, Links, News, Start, TASK_STATE, Task};
+use crate::runtime::task_metrics::Gauges;
+use crate::runtime::worker::{Address, OpenTask, Seat, Worker};
+use crate::state::{Checks, HashSeed, Keys, Locations, Restored};
+use crate::store::{Manifest, SnapshotRef, Store};
+use crate::trace::Recorder;
+
+/// What every task of an attempt starts from.
+#[derive(Clone, Copy)]
+struct From {
+    restored: Option<CommitPermit>,
+    /// The job is over but for its commits (SPEC 7.4).
+    at_rest: bool,
+}
+
+/// The tasks of an attempt, running.
+pub(crate) struct Running {
+    over: Arc<AtomicBool>,
+    workers: Vec<(thread::JoinHandle<()>, Watch)>,
+    wakers: Vec<Unparker>,
+    /// By subtask.
+    pub(crate) addresses: Vec<Address>,
+    /// By subtask.
+    pub(crate) gauges: Vec<Arc<Gauges>>,
+}
+
+/// What tasks share across attempts.
+#[derive(Clone)]
+pub(crate) struct Hosting {
+    pub(crate) spec: Arc<JobSpec>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) platform: Platform,
+    pub(crate) stage: Option<Arc<dyn Stage>>,
+    pub(crate) recorder: Recorder,
+}
+
+/// A simulator, which takes the place of the threads of workers and of the way of a message to a task.
+pub(crate) trait Stage: Send + Sync {
+    /// Takes the workers of an attempt, to let them step itself until this is raised.
+    fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>);
+
+    /// Takes a message of the coordinator that is on its way to a task.
+    fn post(&self, subtask: SubtaskId, address: Address, message: ToTask);
+}
+
+/// Starts the tasks of an attempt on threads of their own.
+///
+/// # Errors
+/// If the operating system gives no thread.
+pub(crate) fn deploy(
+    hosting: &Hosting,
+    attempt: Attempt,
+    decision: Decision,
+    manifest: Option<&Manifest>,
+    seed: HashSeed,
+) -> std::io::Result<Running> {
+    let (mut running, workers) = seat(hosting, attempt, decision, manifest, seed);
+    if let Some(stage) = &hosting.stage {
+        stage.seated(attempt, Arc::clone(&running.over), workers);
+        return Ok(running);
+    }
+    for (number, worker) in workers.into_iter().enumerate() {
+        let (over, coordinator) = (Arc::clone(&running.over), hosting.coordinator.clone());
+        let (platform, watch) = (hosting.platform.clone(), Watch::default());
+        let watched = watch.clone();
+        let run = move || {
+            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
+            let worked = watched.over(|| guarded(|| Ok(worker.run(&over))));
+            let failed = worked.unwrap_or_else(|cause| {
+                let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
+                Err(TaskFailure { operator, subtask: number, attempt, doing, cause, at: None })
+            });
+            if let Err(failure) = failed {
+                report(&platform, &coordinator, failure);
+            }
+        };
+        let name = format!("snapline-{number}");
+        running.workers.push((thread::Builder::new().name(name).spawn(run)?, watch));
+    }
+    Ok(running)
+}
+
+/// Tells the coordinator that a worker has ended, and why (SPEC 2.11).
+pub(crate) fn report(
+    platform: &Platform,
+    coordinator: &crossbeam_channel::Sender<Notice>,
+    failure: TaskFailure,
+) {
+    if platform.faults.is_active(Mutation::FailureSwallowed) {
+        return;
+    }
+    // A coordinator that is gone needs no report.
+    let _ = coordinator.send(Notice::Failed(Box::new(failure)));
+}
+
+/// The workers of an attempt, connected, with their tasks to open, and what reaches and ends them.
+fn seat(
+    hosting: &Hosting,
+    attempt: Attempt,
+    decision: Decision,
+    manifest: Option<&Manifest>,
+    seed: HashSeed,
+) -> (Running, Vec<Worker>) {
+    let spec = &hosting.spec;
+    let keys = Keys { groups: spec.config.key_groups, seed };
+    let from = match decision {
+        Decision::Fresh => From { restored: None, at_rest: false },
+        Decision::Restore { permit, terminal } => {
+            From { restored: Some(permit), at_rest: terminal.is_some() }
+        }
+    };
+    let mut seats: Vec<Seat> = (0..spec.workers).map(|_| Seat::new()).collect();
+    let wakers: Vec<Unparker> = seats.iter().map(Seat::unparker).collect();
+    connect(spec, &wakers, &hosting.platform);
+    let over = Arc::new(AtomicBool::new(false));
+    let mut running = Running {
+        over: Arc::clone(&over),
+        workers: Vec::new(),
+        wakers,
+        addresses: Vec::new(),
+        gauges: Vec::new(),
+    };
+    // A planted fault is to be found by what it does.
+    let forgets = hosting.platform.faults.is_active(Mutation::StartsFromNothing)
+        || hosting.platform.faults.is_active(Mutation::OlderRestored)
+        || hosting.platform.faults.is_active(Mutation::StopsIgnored);
+    let mut opens: Vec<Vec<OpenTask>> = seats.iter().map(|_| Vec::new()).collect();
+    for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
+        let worker = subtask.index % seats.len();
+        let me = seats[worker].next_task();
+        let me = match hosting.platform.faults.is_active(Mutation::NewsWithoutWaking) {
+            true => me.silenced(),
+            false => me,
+        };
+        running.addresses.push(me.clone());
+        // The topology's limit of 256 subtasks fits a u16.
+        let id = SubtaskId::new(number as u16);
+        let channels = spec.topology.channels();
+        let feeders = subtask.inputs.iter().map(|&channel| channels[channel].from.index());
+        let operator = spec.nodes[subtask.operator].name.clone();
+        let name = spec.topology.name(id);
+        let now = hosting.platform.clock.now();
+        let mut gauges = Gauges::new(name, operator, worker, feeders.collect(), now);
+        gauges.sink = spec.topology.role(id) == Role::Sink;
+        let gauges = Arc::new(gauges);
+        running.gauges.push(Arc::clone(&gauges));
+        let opening = TaskOpening {
+            identity: Identity {
+                job: spec.name.clone(),
+                subtask: id,
+                attempt,
+                operator: spec.nodes[subtask.operator].name.clone(),
+                index: subtask.index,
+            },
+            context: TaskContext {
+                place: OpenContext {
+                    job: spec.name.clone(),
+                    operator: spec.nodes[subtask.operator].name.clone(),
+                    index: subtask.index,
+                    parallelism: spec.topology.operators()[subtask.operator].parallelism,
+                    attempt,
+                    clock: hosting.platform.clock.clone(),
+                    verify: spec.config.verify_state,
+                },
+                key_groups: spec.config.key_groups,
+                seed,
+                retained: spec.config.retained,
+                host: Host {
+                    lanes: Arc::clone(&hosting.lanes),
+                    wake: {
+                        let me = me.clone();
+                        Arc::new(move || me.tell(News::Answered))
+                    },
+                    over: Arc::clone(&over),
+                    subtask: number,
+                    begin: call_pool::begin,
+                },
+                clocks: std::cell::Cell::default(),
+                faults: spec.sizing.faults,
+            },
+            aligner: aligner::Config {
+                subtask: id,
+                mode: spec.config.mode,
+                inputs: subtask.inputs.len(),
+            },
+            is_sink: spec.topology.role(id) == Role::Sink,
+            from,
+            snapshot: manifest.and_then(|manifest| manifest.snapshots.get(number).cloned()),
+            open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
+            links: Links {
+                lanes: Arc::clone(&hosting.lanes),
+                store: Arc::clone(&hosting.store),
+                coordinator: hosting.coordinator.clone(),
+                recorder: hosting.recorder.clone(),
+                me,
+                over: Arc::clone(&over),
+                platform: hosting.platform.clone(),
+                sizing: spec.sizing,
+                policy: Policy {
+                    allow_older: spec.config.allow_older || forgets,
+                    resume_from: None,
+                },
+                checks: Arc::new(Mutex::new(Checks::new(spec.config.verify_state))),
+            },
+            gauges,
+        };
+        opens[worker].push(Box::new(move || opening.start()));
+    }
+    let workers = seats.into_iter().zip(opens).map(|(seat, opens)| seat.take(opens)).collect();
+    (running, workers)
+}
+
+/// Makes all channels anew: nothing of an earlier attempt is ever read (SPEC 2.2).
+fn connect(spec: &JobSpec, wakers: &[Unparker], platform: &Platform) {
+    for (place, edge) in spec.edges.iter().enumerate() {
+        let hosts = |node: usize| -> Vec<Unparker> {
+            let subtasks = spec.topology.operators()[node].parallelism;
+            (0..subtasks).map(|index| wakers[index % wakers.len()].clone()).collect()
+        };
+        let wiring = spec.topology.edges()[place].wiring;
+        let (mut producers, mut consumers) = (hosts(edge.from), hosts(edge.to));
+        if platform.faults.is_active(Mutation::RoomWithoutWaking) {
+            producers.fill(Parker::new().unparker().clone());
+        }
+        if platform.faults.is_active(Mutation::RecordsWithoutWaking) {
+            consumers.fill(Parker::new().unparker().clone());
+        }
+        edge.edge.connect(place, wiring, spec.sizing, &producers, &consumers);
+    }
+}
+
+/// All that a task needs to be opened on its worker's thread.
+struct TaskOpening {
+    identity: Identity,
+    context: TaskContext,
+    aligner: aligner::Config,
+    is_sink: bool,
+    from: From,
+    snapshot: Option<SnapshotRef>,
+    open: Open,
+    links: Links,
+    gauges: Arc<Gauges>,
+}
+
+impl TaskOpening {
+    fn start(self) -> Result<Task, TaskFailure> {
+        let Identity { operator, index, attempt, .. } = self.identity.clone();
+        let failure = |doing, cause| TaskFailure {
+            operator,
+            subtask: index,
+            attempt,
+            doing,
+            cause,
+            at: None,
+        };
+        let gauges = Arc::clone(&self.gauges);
+        gauges.step();
+        let started = match guarded(|| self.open()) {
+            Ok(start) => Task::start(start),
+            Err(cause) => Err(failure(OPENING, cause)),
+        };
+        gauges.step();
+        started
+    }
+
+    fn open(self) -> Result<Start, BoxError> {
+        let Self { identity, context, aligner, is_sink, from, snapshot, open, links, gauges } =
+            self;
+        let store = Arc::clone(&links.store);
+        let mut restored = match &snapshot {
+            Some(snapshot) => Some(Restored::read(&*store, snapshot)?),
+            None => None,
+        };
+        let flushed = match &mut restored {
+            Some(restored) => restored.single(&identity.operator, TASK_STATE)?.unwrap_or(false),
+            None => false,
+        };
+        let opened = open(&context, restored.as_mut())?;
+        let restored = claimed(restored, from.restored)?;
+        let machine = match from.at_rest {
+            true => Aligner::at_rest(&aligner, identity.attempt),
+            false => Aligner::new(&aligner, identity.attempt),
+        };
+        let committer = is_sink.then(|| {
+            let config = committer::Config { subtask: identity.subtask };
+            let pending = match links.platform.faults.is_active(Mutation::InDoubtForgotten) {
+                true => Vec::new(),
+                false => opened.pending,
+            };
+            let restored = from.restored.map(|permit| (pending, permit));
+            let mut out = Out::new();
+            let machine = Committer::start(&config, identity.attempt, restored, &mut out);
+            (config, machine, out)
+        });
+        // What a source ended is found out again by reading; what an operator flushed is not flushed again (SPEC 5.7).
+        let flushed = flushed && aligner.inputs > 0;
+        let (body, aligner) = (opened.body, (aligner, machine));
+        Ok(Start { identity, aligner, committer, body, flushed, restored, links, gauges })
+    }
+}
+
+/// Where the restored segments are; everything in the snapshot must have been taken by somebody.
+fn claimed(
+    restored: Option<Restored<'_>>,
+    permit: Option<CommitPermit>,
+) -> Result<Option<(CheckpointId, Locations)>, BoxError> {
+    let (Some(restored), Some(permit)) = (restored, permit) else { return Ok(None) };
+    if let Some((operator, state)) = restored.unclaimed().into_iter().next() {
+        return Err(Permanent::new(format!(
+            "checkpoint {} holds state `{state}` of operator `{operator}`, which the operator has no use for any more: restoring \
+             would drop it; run the job that wrote it, or begin in another directory",
+            permit.checkpoint()
+        ))
+        .into());
+    }
+    Ok(Some((permit.checkpoint(), restored.into_locations())))
+}
+
+impl Running {
+    /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
+    ///
+    /// # Errors
+    /// What hangs, if a thread has not ended when it had this long to: it is left, as it cannot be ended from outside.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), String> {
+        run_loop::end(&self.over, &self.wakers);
+        let begun = Instant::now();
+        for (number, (worker, watch)) in self.workers.drain(..).enumerate() {
+            if watch.gone_by(begun, limit).is_err() {
+                return Err(busy_on(&self.gauges, number));
+            }
+            // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
+            if let Err(payload) = worker.join() {
+                let what = crate::base::panic::panicked(&*payload);
+                tracing::error!(target: "snapline::job", %what, "a worker panicked");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whoever lets go of them, by a panic too, ends them.
+impl Drop for Running {
+    fn drop(&mut self) {
+        run_loop::end(&self.over, &self.wakers);
+    }
+}
+
+/// In words, what a worker is doing: the task that it is in the midst of, or all that it hosts.
+fn busy_on(gauges: &[Arc<Gauges>], worker: usize) -> String {
+    let mine = || gauges.iter().filter(|gauges| gauges.worker == worker);
+    let names = |of: Vec<&Arc<Gauges>>| {
+        of.iter().map(|gauges| format!("`{}`", gauges.name)).collect::<Vec<_>>().join(", ")
+    };
+    let busy: Vec<_> = mine().filter(|gauges| gauges.is_stepping()).collect();
+    match busy.is_empty() {
+        true => format!("a worker of {}", names(mine().collect())),
+        false => format!("code of {}, called by a worker", names(busy)),
+    }
+}

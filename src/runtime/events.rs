@@ -1,0 +1,79 @@
+//! What reaches the driver of the coordinator.
+
+use std::time::{Duration, Instant};
+
+use snapline_protocol::coordinator::{Stop, StoreOp, StoreResult};
+use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
+use snapline_protocol::message::ToCoordinator;
+use snapline_protocol::recovery::{Decision, RecoveryError};
+
+use crate::runtime::failure::TaskFailure;
+use crate::runtime::handle::CheckpointFailed;
+use crate::store::{SnapshotRef, StoreError};
+
+/// What goes with an acknowledgement, beside the protocol: what the manifest lists, and when it happened.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) snapshot: SnapshotRef,
+    pub(crate) first_barrier: Instant,
+    pub(crate) taken: Instant,
+    pub(crate) sync: Duration,
+    pub(crate) writing: Duration,
+}
+
+/// Why a checkpoint did not come to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    /// Whether a restart is known not to mend it.
+    pub(crate) permanent: bool,
+}
+
+impl Cause {
+    /// One that may be gone the next time.
+    pub(crate) const fn passing(text: String) -> Self {
+        Self { text, permanent: false }
+    }
+}
+
+/// What goes with a task's message, beside the protocol.
+#[derive(Clone, Debug)]
+pub(crate) enum Beside {
+    Nothing,
+    /// With an acknowledgement.
+    Part(Box<Part>),
+    /// With a decline.
+    Cause(Cause),
+}
+
+/// What reaches the coordinator's driver.
+pub(crate) enum Notice {
+    /// A message of a task.
+    Report(ToCoordinator, Beside),
+    /// A task failed.
+    Failed(Box<TaskFailure>),
+    /// A source has no more records.
+    SourceEnded { attempt: Attempt, subtask: SubtaskId },
+    /// A write came back.
+    Stored { op: StoreOp, result: StoreResult, error: Option<StoreError> },
+    /// The claim was let through: ids from the first up to the second.
+    Claimed(CheckpointId, CheckpointId),
+    /// The facts were read.
+    Recovered(Result<Decision, RecoveryError>, Vec<(CheckpointId, StoreError)>),
+    /// The facts could not be read.
+    Unread(StoreError),
+    /// The tasks of an attempt have ended, and their writes with them.
+    Concluded(Attempt),
+    /// A user's wish.
+    Wish(Wish),
+}
+
+/// What a user asks of a running job.
+pub(crate) enum Wish {
+    /// Take a checkpoint now.
+    Checkpoint(crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>),
+    /// Stop.
+    Stop(Stop),
+    /// End with no further checkpoint.
+    Cancel,
+}

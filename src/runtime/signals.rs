@@ -1,0 +1,49 @@
+//! Ctrl-C and SIGTERM: every job that asked for it is suspended, cleanly; a second signal cancels.
+
+use snapline_protocol::coordinator::Stop;
+
+use crate::base::sync::{Mutex, OnceLock, lock};
+use crate::runtime::events::{Notice, Wish};
+
+/// A job that wants to hear of signals.
+struct Listener {
+    wishes: crossbeam_channel::Sender<Notice>,
+    heard: bool,
+}
+
+static LISTENERS: OnceLock<Mutex<Vec<(u64, Listener)>>> = OnceLock::new();
+
+/// For as long as it lives, signals reach a job.
+pub(crate) struct Listening(u64);
+
+/// Has signals reach a job. If the process has a handler of its own already, they go on reaching that one alone.
+pub(crate) fn listen(wishes: crossbeam_channel::Sender<Notice>) -> Listening {
+    let listeners = LISTENERS.get_or_init(|| {
+        if let Err(error) = ctrlc::set_handler(signalled) {
+            tracing::warn!(target: "snapline::job", %error, "signals do not stop the job");
+        }
+        Mutex::default()
+    });
+    let mut listeners = lock(listeners);
+    let number = listeners.last().map_or(0, |(number, _)| number + 1);
+    listeners.push((number, Listener { wishes, heard: false }));
+    Listening(number)
+}
+
+fn signalled() {
+    let Some(listeners) = LISTENERS.get() else { return };
+    for (_, listener) in lock(listeners).iter_mut() {
+        let wish = if listener.heard { Wish::Cancel } else { Wish::Stop(Stop::Suspend) };
+        listener.heard = true;
+        // A job that is over needs no signal.
+        let _ = listener.wishes.send(Notice::Wish(wish));
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(listeners) = LISTENERS.get() {
+            lock(listeners).retain(|(number, _)| *number != self.0);
+        }
+    }
+}

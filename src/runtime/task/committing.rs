@@ -1,0 +1,209 @@
+//! A sink's task and its committer: transactions are prepared, committed and rolled back on the task's lane (SPEC 6).
+
+use std::time::Duration;
+
+use snapline_protocol::committer::{self, CommitOutcome};
+use snapline_protocol::ids::TxnId;
+use snapline_protocol::recovery::keeps_up;
+use snapline_protocol::{Machine, Out};
+
+use crate::base::error::{BoxError, Permanent};
+use crate::base::fault::Mutation;
+use crate::base::panic::guarded;
+use crate::base::sync::{Arc, Ordering};
+use crate::executor::io_pool::{Job, Work};
+use crate::operator::body::{Body, Deed, Transactions};
+use crate::runtime::task::{Identity, Links, News, Task};
+use crate::trace::What;
+
+/// The pause before a commit is tried again: doubled from the first to the last.
+const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl Task {
+    pub(crate) fn commit(&mut self, event: committer::Event) -> Result<(), BoxError> {
+        let Some((config, committer)) = &mut self.committer else { return Ok(()) };
+        let mut out = Out::new();
+        let verdict = committer.handle(config, event, &mut out);
+        tracing::trace!(target: "snapline::machine", subtask = ?self.identity.subtask, ?event, ?verdict);
+        self.note(|task| {
+            let records = matches!(event, committer::Event::Barrier(_)).then(|| task.received());
+            What::committer(&event, verdict, out.as_slice(), records)
+        });
+        self.committer_effects(out)
+    }
+
+    pub(crate) fn committer_effects(
+        &mut self,
+        mut out: Out<committer::Effect>,
+    ) -> Result<(), BoxError> {
+        for effect in out.drain() {
+            match effect {
+                committer::Effect::RollBackOrphans
+                    if self.links.platform.faults.is_active(Mutation::OrphansForgotten) => {}
+                committer::Effect::RollBackOrphans => self.roll_back_orphans(),
+                committer::Effect::PreCommit(txn) => {
+                    let close = transactions(&mut self.body).close(txn)?;
+                    let note = self.noting();
+                    let mut prepare: Deed<()> = Box::new(move || {
+                        close()?;
+                        note(What::Prepared { txn });
+                        Ok(())
+                    });
+                    if self.links.platform.faults.is_active(Mutation::CommitAtBarrier) {
+                        let commit = transactions(&mut self.body).commit(txn);
+                        prepare = Box::new(move || prepare().and_then(|()| commit().map(|_| ())));
+                    } else if self.links.platform.faults.is_active(Mutation::PrepareAfterAck)
+                        && let Some(late) = self.late.get()
+                    {
+                        late.insert(txn, prepare);
+                        prepare = Box::new(|| Ok(()));
+                    }
+                    self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
+                }
+                committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
+                committer::Effect::Send(message) => self.send(message),
+            }
+        }
+        if let Some((_, committer)) = &self.committer {
+            let pending = committer.pending();
+            self.gauges.doubts(pending.len());
+            let kept = match self.links.platform.faults.is_active(Mutation::CommittableForgotten) {
+                true => &pending[pending.len().saturating_sub(1)..],
+                false => pending,
+            };
+            transactions(&mut self.body).retain(kept);
+        }
+        Ok(())
+    }
+
+    fn roll_back_orphans(&mut self) {
+        let Some((config, committer)) = &self.committer else { return };
+        let (config, committer) = (*config, committer.clone());
+        let restored = committer.permitted();
+        let all = self.links.platform.faults.is_active(Mutation::HeldRolledBack);
+        let (note, noted) = (self.noting(), self.noting());
+        let is_orphan = Box::new(move |txn: &TxnId| {
+            let orphan = all || committer.is_orphan(&config, txn);
+            noted(What::Found { txn: *txn, orphan });
+            orphan
+        });
+        let policy = self.links.policy;
+        let keeps_up = Box::new(move |committed: Option<TxnId>| {
+            let committed = committed.map(|txn| txn.checkpoint);
+            Ok(keeps_up(restored, committed, policy).map_err(Permanent::new)?)
+        });
+        let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan, keeps_up);
+        let deed = Box::new(move || {
+            roll_back()?;
+            note(What::Fenced {});
+            Ok(())
+        });
+        self.hand_over(Work::RollBack, Duration::ZERO, deed, |()| None);
+    }
+
+    fn commit_call(&mut self, txn: TxnId) {
+        let tries = if self.tries.0 == Some(txn) { self.tries.1 } else { 0 };
+        self.tries = (Some(txn), tries + 1);
+        let pause = match tries {
+            0 => Duration::ZERO,
+            tries => COMMIT_PAUSE.0.saturating_mul(1 << (tries - 1).min(7)).min(COMMIT_PAUSE.1),
+        };
+        let mut called = txn;
+        if self.links.platform.faults.is_active(Mutation::NewestCommittedFirst)
+            && let Some((_, committer)) = &self.committer
+        {
+            called = committer.pending().last().copied().unwrap_or(txn);
+        }
+        let (call, note) = (transactions(&mut self.body).commit(called), self.noting());
+        let mut commit: Deed<CommitOutcome> = Box::new(move || {
+            note(What::CommitCall { txn });
+            let outcome = call()?;
+            note(What::CommitReturned { txn, outcome });
+            Ok(outcome)
+        });
+        if let Some(prepare) = self.late.get().and_then(|late| late.remove(&txn)) {
+            commit = Box::new(move || prepare().and_then(|()| commit()));
+        }
+        if self.links.platform.faults.is_active(Mutation::LossSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Lost => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        }
+        if self.links.platform.faults.is_active(Mutation::CommitSwallowed) {
+            commit = Box::new(move || match commit()? {
+                CommitOutcome::Retry | CommitOutcome::Unknown => Ok(CommitOutcome::Committed),
+                outcome => Ok(outcome),
+            });
+        }
+        if self.links.platform.faults.is_active(Mutation::CommitErrorSwallowed) {
+            commit = Box::new(move || Ok(commit().unwrap_or(CommitOutcome::Committed)));
+        }
+        self.hand_over(Work::Commit, pause, commit, move |outcome| {
+            Some(News::Commit { txn, result: Ok(outcome) })
+        });
+    }
+
+    /// Says why a commit is to be made again, each time that it has been made twice as often.
+    pub(crate) fn say_trouble(&mut self, txn: TxnId, outcome: CommitOutcome) {
+        let trouble = match outcome {
+            CommitOutcome::Retry | CommitOutcome::Unknown => Some(
+                transactions(&mut self.body)
+                    .trouble()
+                    .unwrap_or_else(|| format!("the sink answered {outcome:?} and said no more")),
+            ),
+            CommitOutcome::Committed | CommitOutcome::AlreadyCommitted | CommitOutcome::Lost => {
+                None
+            }
+        };
+        if let Some(cause) = &trouble
+            && self.tries.1.is_power_of_two()
+        {
+            let (Identity { job, operator, index, attempt, .. }, tries) =
+                (&self.identity, self.tries.1);
+            tracing::warn!(
+                target: "snapline::checkpoint",
+                job, checkpoint = txn.checkpoint.get(), operator, subtask = index, %attempt, tries, cause,
+                "a commit is made again"
+            );
+        }
+        self.gauges.troubles(trouble);
+    }
+
+    /// Has something done on this task's lane; what comes of it is news.
+    fn hand_over<R: 'static>(
+        &self,
+        work: Work,
+        pause: Duration,
+        deed: Deed<R>,
+        news: impl FnOnce(R) -> Option<News> + Send + 'static,
+    ) {
+        let Links { me, over, lanes, .. } = self.links.clone();
+        let broken = Arc::clone(&self.broken);
+        let job = move || {
+            if broken.load(Ordering::Acquire) {
+                return;
+            }
+            match guarded(deed) {
+                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
+                Err(cause) => {
+                    // Before the attempt is over: a sink that could not fence commits nothing, one that could not prepare acknowledges nothing.
+                    broken.store(true, Ordering::Release);
+                    me.tell(News::Failed { doing: work.doing(), cause });
+                }
+            }
+        };
+        let apart = work == Work::Prepare
+            && self.links.platform.faults.is_active(Mutation::PrepareNotAwaited);
+        lanes.submit(
+            self.identity.subtask.index() + usize::from(apart),
+            Job::new(work, job).after(pause).unless(&over),
+        );
+    }
+}
+
+/// A sink's transactions.
+fn transactions(body: &mut Box<dyn Body>) -> &mut dyn Transactions {
+    // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
+    body.transactions().expect("only a sink has a committer")
+}

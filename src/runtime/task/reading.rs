@@ -1,0 +1,128 @@
+//! How much a source reads in a step.
+
+use std::time::{Duration, Instant};
+
+/// A step that is shorter costs more than it must.
+const SHORT: Duration = Duration::from_micros(50);
+/// A step that is longer keeps news, and the tasks of the same worker, waiting.
+const LONG: Duration = Duration::from_micros(200);
+const LEAST: usize = 16;
+const MOST: usize = 4096;
+
+/// How many records a source reads in a step: as many as take some time, and not much. What is behind the source in its chain may take a
+/// nanosecond for a record, or a second.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    limit: usize,
+    /// Whether there was as much to read the last time. A step that was short because there was little says nothing.
+    filled: bool,
+    /// When the turn began that is under way.
+    begun: Option<Instant>,
+}
+
+impl Reading {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { limit, filled: false, begun: None }
+    }
+
+    /// Reads, by what is given how many records to read at most and says how many it has read.
+    ///
+    /// # Errors
+    /// Its error.
+    pub(crate) fn read<P, E>(
+        &mut self,
+        read: impl FnOnce(usize) -> Result<(usize, P), E>,
+    ) -> Result<(usize, P), E> {
+        let (records, progress) = read(self.limit)?;
+        self.filled = records >= self.limit;
+        Ok((records, progress))
+    }
+
+    /// A turn begins.
+    pub(crate) const fn begins(&mut self, now: Instant) {
+        self.begun = Some(now);
+    }
+
+    /// It ends, and something was done.
+    pub(crate) fn ends(&mut self, now: Instant) {
+        let Some(begun) = self.begun.take() else { return };
+        match now.saturating_duration_since(begun) {
+            took if took < SHORT && self.filled => {
+                self.limit = (self.limit * 2).min(MOST.max(self.limit));
+            }
+            took if took > LONG => self.shrink(LEAST),
+            _ => {}
+        }
+    }
+
+    /// There is no room for what was read: reading more at a time would only let more of it wait.
+    pub(crate) fn waits(&mut self, usual: usize) {
+        self.shrink(usual);
+    }
+
+    fn shrink(&mut self, least: usize) {
+        self.limit = (self.limit / 2).max(least.min(self.limit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(reading: &mut Reading, took: Duration) -> usize {
+        turn_of(reading, took, usize::MAX)
+    }
+
+    /// A turn in which there are so many records.
+    fn turn_of(reading: &mut Reading, took: Duration, records: usize) -> usize {
+        let now = Instant::now();
+        reading.begins(now);
+        let read = reading.read(|limit| Ok::<_, ()>((limit.min(records), ())));
+        assert!(read.is_ok_and(|(read, ())| read <= records));
+        reading.ends(now + took);
+        reading.limit
+    }
+
+    #[test]
+    fn little_to_read_is_no_reason_to_read_more() {
+        let mut reading = Reading::new(1024);
+        assert_eq!(
+            [0, 1, 1023].map(|records| turn_of(&mut reading, SHORT / 2, records)),
+            [1024; 3]
+        );
+        assert_eq!(turn_of(&mut reading, SHORT / 2, 1024), 2048);
+        assert_eq!(turn_of(&mut reading, LONG * 2, 1), 1024);
+    }
+
+    #[test]
+    fn steps_are_neither_short_nor_long() {
+        let mut reading = Reading::new(1024);
+        let (short, right, long) = (SHORT / 2, SHORT * 2, LONG * 2);
+        assert_eq!(turn(&mut reading, right), 1024);
+        assert_eq!([short; 3].map(|took| turn(&mut reading, took)), [2048, MOST, MOST]);
+        assert_eq!([long, right, long].map(|took| turn(&mut reading, took)), [2048, 2048, 1024]);
+        for _ in 0..20 {
+            turn(&mut reading, long);
+        }
+        assert_eq!(reading.limit, LEAST);
+        assert_eq!(turn(&mut reading, short), 2 * LEAST);
+    }
+
+    #[test]
+    fn what_waits_for_room_makes_it_small_as_usual_and_no_smaller() {
+        let mut reading = Reading::new(MOST);
+        for expected in [2048, 1024, 1000, 1000] {
+            reading.waits(1000);
+            assert_eq!(reading.limit, expected);
+        }
+        let mut reading = Reading::new(16);
+        reading.waits(1000);
+        assert_eq!(reading.limit, 16, "it is no reason to read more");
+    }
+
+    #[test]
+    fn more_than_the_most_at_the_beginning_stays() {
+        assert_eq!(turn(&mut Reading::new(10_000), SHORT / 2), 10_000);
+        assert_eq!(turn(&mut Reading::new(3), LONG * 2), 3);
+    }
+}

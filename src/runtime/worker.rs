@@ -1,0 +1,155 @@
+//! A worker: one thread that hosts some subtasks and lets them step in turn.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::base::sync::{AtomicBool, Mailbox, Ordering, Post, Unparker};
+use crate::executor::run_loop::{Hosted, turn};
+use crate::runtime::failure::TaskFailure;
+use crate::runtime::task::{News, Step, Task};
+
+/// Opens a task, on the thread of its worker.
+pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
+
+/// Where news for one task of a worker go.
+#[derive(Clone)]
+pub(crate) struct Address {
+    /// Which of the worker's tasks.
+    slot: usize,
+    worker: Post<(usize, News)>,
+}
+
+impl Address {
+    /// Leaves news and wakes the worker. A worker that is gone needs none.
+    pub(crate) fn tell(&self, news: News) {
+        let _ = self.worker.send((self.slot, news));
+    }
+}
+
+impl Address {
+    /// A planted fault: who leaves news does not wake the worker.
+    pub(crate) fn silenced(self) -> Self {
+        Self { worker: self.worker.silenced(), ..self }
+    }
+}
+
+impl Hosted for Task {
+    type News = News;
+    type Failure = TaskFailure;
+
+    fn hear(&mut self, news: News) -> Result<(), TaskFailure> {
+        Self::hear(self, news)
+    }
+
+    fn step(&mut self) -> Result<Step, TaskFailure> {
+        Self::step(self)
+    }
+
+    fn clock(&self) -> Option<Instant> {
+        Some(self.now())
+    }
+
+    fn turn_begins(&mut self, now: Instant) {
+        self.gauges.turn_begins(now);
+        self.reading.begins(now);
+    }
+
+    fn turn_ends(&mut self, now: Instant, worked: bool) {
+        self.gauges.turn_ends(now, worked);
+        if worked {
+            self.reading.ends(now);
+        }
+    }
+
+    fn steps_in_a_row(&self) -> u32 {
+        // What has been read goes first: a source that runs ahead of what follows it fills the channels, and the caches with them.
+        if self.inputs() == 0 { 1 } else { 16 }
+    }
+}
+
+/// A worker before it runs: its channels and mailboxes can be made.
+pub(crate) struct Seat {
+    mailbox: Mailbox<(usize, News)>,
+    tasks: usize,
+}
+
+impl Seat {
+    pub(crate) fn new() -> Self {
+        Self { mailbox: Mailbox::new(), tasks: 0 }
+    }
+
+    /// What wakes the worker.
+    pub(crate) fn unparker(&self) -> Unparker {
+        self.mailbox.unparker().clone()
+    }
+
+    /// The address of the worker's next task.
+    pub(crate) fn next_task(&mut self) -> Address {
+        let slot = self.tasks;
+        self.tasks += 1;
+        Address { slot, worker: self.mailbox.post() }
+    }
+
+    /// Takes the seat: what is left is to open its tasks, in the order of their addresses.
+    pub(crate) fn take(self, open: Vec<OpenTask>) -> Worker {
+        let tasks = Vec::with_capacity(open.len());
+        Worker { mailbox: self.mailbox, open: open.into(), tasks }
+    }
+}
+
+/// A worker: its tasks, opened and to be opened.
+pub(crate) struct Worker {
+    mailbox: Mailbox<(usize, News)>,
+    open: VecDeque<OpenTask>,
+    tasks: Vec<Task>,
+}
+
+impl Worker {
+    /// Opens the next task; says whether there was one.
+    pub(crate) fn open_next(&mut self) -> Result<bool, TaskFailure> {
+        let Some(open) = self.open.pop_front() else { return Ok(false) };
+        self.tasks.push(open()?);
+        Ok(true)
+    }
+
+    /// Works until the attempt is over or one of the tasks fails.
+    ///
+    /// # Errors
+    /// The failure of a task; the others take no further step.
+    pub(crate) fn run(mut self, over: &AtomicBool) -> Result<(), TaskFailure> {
+        while !over.load(Ordering::Acquire) && self.open_next()? {}
+        turn(&self.mailbox, &mut self.tasks, over)
+    }
+}
+
+/// What the simulator asks of a worker that it runs itself.
+#[cfg(feature = "sim")]
+impl Worker {
+    /// Its mailbox.
+    pub(crate) const fn mailbox(&self) -> &Mailbox<(usize, News)> {
+        &self.mailbox
+    }
+
+    /// Its tasks that are open.
+    pub(crate) fn tasks(&mut self) -> &mut [Task] {
+        &mut self.tasks
+    }
+
+    /// Its tasks that are open, to look at.
+    pub(crate) fn open_tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// How many tasks are still to be opened.
+    pub(crate) fn unopened(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes in the oldest of the news, if there are any.
+    pub(crate) fn hear_next(&mut self) -> Result<(), TaskFailure> {
+        match self.mailbox.take() {
+            Some((slot, news)) => self.tasks[slot].hear(news),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! A stage: the simulated world with nobody who picks. Whoever replays a run of something else (the model of the protocol) says what
+//! happens, by what it is about; the stage finds the choice that is that, or says that production does not offer it.
+//!
+//! What follows of itself in production and is no step of its own elsewhere, the stage does: a worker that was called wakes, and takes in its
+//! news. Looking ([`Stage::observe`]) asks no machine: it reads the durable image of the disk, and the external systems.
+//!
+//! Longer than 500 lines: a method for each thing that may happen on a stage, all on one type.
+
+mod seen;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use snapline_protocol::coordinator::{Stop, Timer};
+use snapline_protocol::ids::{Attempt, CheckpointId, IndexSet, SubtaskId, TxnId};
+use snapline_protocol::message::{ToCoordinator, ToTask};
+
+use self::seen::kept;
+pub use self::seen::{Kept, Observation, Written};
+use super::{Letter, Posted, STORE, SUSPENDED, Setup, Tuning, Violation, World};
+use crate::base::fault::Faults;
+use crate::base::fault::Mutation;
+use crate::base::panic::panicked;
+use crate::dataflow::Job;
+use crate::executor::io_pool::Work;
+use crate::fs::simulated::{Host, Random, Trouble};
+use crate::plan::graph::Sizing;
+use crate::plan::spec::BuildError;
+use crate::runtime::events::Notice;
+use crate::sim::choice::{Choice, Lane};
+use crate::sim::oracle::Reference;
+use crate::sim::{Env, run};
+use crate::store::{LocalStore, Store};
+
+/// Steps after which a job that is left alone and has not finished never will.
+const LONGEST: u64 = 60_000;
+
+/// Lanes of the tasks: more than a scenario has subtasks, so that each has one of its own.
+const LANES: usize = 32;
+
+/// A change of the disk, in the order in which a manifest is put: its file is made, written, synced and named, the name is synced.
+const NAMED: u64 = 3;
+const NAME_SYNCED: u64 = 4;
+
+/// The limits that a job runs under on a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Checkpoints under way at once.
+    pub concurrent: usize,
+    /// Checkpoints that may fail in a row.
+    pub tolerable: u32,
+    /// Checkpoints kept.
+    pub retained: usize,
+}
+
+/// What builds the job, for each process that runs it.
+type Builds<'a> = dyn Fn(&Env) -> Result<Job, BuildError> + 'a;
+
+/// A job that can be put on stages.
+pub struct Script<'a> {
+    build: Box<Builds<'a>>,
+    limits: Limits,
+    reference: Reference,
+}
+
+impl fmt::Debug for Script<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Script<'a> {
+    /// Runs the job once without any failure, to know what it should commit.
+    ///
+    /// # Errors
+    /// In words, what is wrong with the job.
+    pub fn new(
+        build: impl Fn(&Env) -> Result<Job, BuildError> + 'a,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let reference = run::reference(&build, 1).map_err(|violation| violation.0)?;
+        Ok(Self { build: Box::new(build), limits, reference })
+    }
+
+    /// Starts the job, with a fault planted in production or with none. A sound one is watched by the simulator's own oracle too.
+    ///
+    /// # Errors
+    /// [`Refusal::Broken`] if it cannot be started.
+    pub fn begin(&self, mutant: Option<Mutation>) -> Result<Stage<'_>, Refusal> {
+        let setup = Setup { mutant, ..Setup::calm(1) };
+        let mut world = World::new(&*self.build, setup, Some(&self.reference));
+        world.watched = mutant.is_none();
+        // Batches of one record, read one by one, so that each is a step; room for all, since who waits for room is the model's business.
+        let sizing = Sizing {
+            channel: 64,
+            batch: Some(1),
+            read: 1,
+            flush_every: 1,
+            faults: Faults::plant(mutant),
+        };
+        world.tuning = Tuning {
+            sizing,
+            workers: 1,
+            lanes: LANES,
+            concurrent: self.limits.concurrent,
+            tolerable: self.limits.tolerable,
+            retained: self.limits.retained,
+            interval: Duration::from_millis(10),
+            attention: 1,
+        };
+        let mut stage = Stage { world };
+        stage.apply(Choice::Start)?;
+        Ok(stage)
+    }
+}
+
+/// Why something did not happen on the stage.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Production does not offer it. Says what it offers.
+    NotOffered(String),
+    /// The simulator found something wrong behind it, or production panicked. Says what.
+    Broken(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOffered(what) => write!(f, "production offers {what}"),
+            Self::Broken(what) => write!(f, "production broke: {what}"),
+        }
+    }
+}
+
+snapline_protocol::error_in_words!(Refusal);
+
+/// A message of the control network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// To a task.
+    Order(SubtaskId, ToTask),
+    /// To the coordinator.
+    Report(ToCoordinator),
+}
+
+/// Whose lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The coordinator's, to the store.
+    Store,
+    /// A subtask's.
+    Task(SubtaskId),
+}
+
+/// What a lane does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "named by the clauses of the SPEC: 3.5, 4, 6, 7.1, 8.5")]
+pub enum Errand {
+    Snapshot,
+    RollBack,
+    Prepare,
+    Commit,
+    Claim,
+    Reserve,
+    Manifest,
+    Collect,
+    Recover,
+    Conclude,
+    /// Nothing.
+    Mark,
+}
+
+impl From<Work> for Errand {
+    fn from(work: Work) -> Self {
+        match work {
+            Work::Snapshot => Self::Snapshot,
+            Work::RollBack => Self::RollBack,
+            Work::Prepare => Self::Prepare,
+            Work::Commit => Self::Commit,
+            Work::Claim => Self::Claim,
+            Work::Reserve => Self::Reserve,
+            Work::Manifest => Self::Manifest,
+            Work::Collect => Self::Collect,
+            Work::Recover => Self::Recover,
+            Work::Conclude => Self::Conclude,
+            Work::LookUp | Work::Mark => Self::Mark,
+        }
+    }
+}
+
+/// How an errand ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Well.
+    Done,
+    /// It is refused, and changes nothing.
+    Refused,
+    /// Nobody knows; it was done, or not.
+    Unknown {
+        /// Which.
+        applied: bool,
+    },
+}
+
+/// The oldest of what the coordinator has been told by its own process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// A task failed.
+    Failed,
+    /// A source has ended.
+    SourceEnded,
+    /// An answer of the store.
+    Answer,
+}
+
+/// A job, stopped at each choice.
+pub struct Stage<'a> {
+    world: World<'a>,
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage").field("choices", &self.world.steps).finish_non_exhaustive()
+    }
+}
+
+impl Stage<'_> {
+    /// How many choices were made.
+    #[must_use]
+    pub const fn choices(&self) -> u64 {
+        self.world.steps
+    }
+
+    /// What production offers, in words.
+    #[must_use]
+    pub fn offers(&self) -> String {
+        self.world.waiting().trim_start().to_owned()
+    }
+
+    fn refuse<T>(&self, why: &str) -> Result<T, Refusal> {
+        Err(Refusal::NotOffered(format!("{why}: {}", self.offers())))
+    }
+
+    fn apply(&mut self, choice: Choice) -> Result<(), Refusal> {
+        match catch_unwind(AssertUnwindSafe(|| self.world.apply(choice))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(violation)) => Err(Refusal::Broken(violation.0)),
+            Err(payload) => Err(Refusal::Broken(panicked(&*payload).to_string())),
+        }
+    }
+
+    /// The process that runs the job.
+    fn process(&self) -> Result<usize, Refusal> {
+        match self.world.processes.len().checked_sub(1) {
+            Some(process) => Ok(process),
+            None => Err(Refusal::NotOffered("nothing: no process runs the job".into())),
+        }
+    }
+
+    /// Workers open their tasks, wake when they were called, and take in their news.
+    fn hear_news(&mut self) -> Result<(), Refusal> {
+        loop {
+            let mut next = None;
+            for (process, it) in self.world.processes.iter().enumerate() {
+                for (worker, hand) in it.hands.iter().enumerate() {
+                    let mailbox = hand.worker.mailbox();
+                    if hand.worker.unopened() > 0 {
+                        next = Some(Choice::Open { process, worker });
+                    } else if hand.asleep && mailbox.parker().is_called() {
+                        next = Some(Choice::Wake { process, worker });
+                    } else if !hand.asleep && mailbox.has_any() {
+                        next = Some(Choice::Hear { process, worker });
+                    }
+                }
+            }
+            match next {
+                Some(choice) => self.apply(choice)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Where a subtask of the running attempt is: its worker, and its place there.
+    fn find(&self, subtask: SubtaskId) -> Option<(usize, usize)> {
+        let it = self.world.processes.last()?;
+        let newest = it.hands.iter().map(|hand| hand.attempt).max()?;
+        it.hands.iter().enumerate().filter(|(_, hand)| hand.attempt == newest).find_map(
+            |(worker, hand)| {
+                let tasks = hand.worker.open_tasks();
+                let task = tasks.iter().position(|task| task.identity().subtask == subtask)?;
+                Some((worker, task))
+            },
+        )
+    }
+
+    /// A task steps, looking at this input first.
+    ///
+    /// # Errors
+    /// [`Refusal`]; also if it found nothing to do.
+    pub fn step(&mut self, subtask: SubtaskId, input: usize) -> Result<(), Refusal> {
+        let process = self.process()?;
+        let Some((worker, task)) = self.find(subtask) else {
+            return self.refuse("no such task lives");
+        };
+        if self.world.processes[process].hands[worker].asleep {
+            return self.refuse("the task's worker sleeps, and nobody has called it");
+        }
+        self.apply(Choice::Step { process, worker, task, input })?;
+        match self.find(subtask) {
+            None => return self.refuse("the task failed"),
+            Some((worker, task)) if self.world.processes[process].hands[worker].idle[task] => {
+                return self.refuse("the task found nothing to do");
+            }
+            Some(_) => {}
+        }
+        self.hear_news()
+    }
+
+    /// Whether a task still has to emit what its end brings.
+    #[must_use]
+    pub fn is_finishing(&self, subtask: SubtaskId) -> bool {
+        let (Some(it), Some((worker, task))) = (self.world.processes.last(), self.find(subtask))
+        else {
+            return false;
+        };
+        it.hands[worker].worker.open_tasks()[task].is_finishing()
+    }
+
+    /// The messages that are on their way.
+    #[must_use]
+    pub fn letters(&self) -> Vec<Message> {
+        let letters = self.world.processes.last().map(|it| it.letters.iter());
+        let message = |letter: &Letter| match letter {
+            Letter::Order(Posted { subtask, message, .. }) => Message::Order(*subtask, *message),
+            Letter::Report(message, _) => Message::Report(*message),
+        };
+        letters.into_iter().flatten().map(message).collect()
+    }
+
+    fn letter(&self, message: Message) -> Result<(usize, usize), Refusal> {
+        let process = self.process()?;
+        match self.letters().into_iter().position(|letter| letter == message) {
+            Some(letter) => Ok((process, letter)),
+            None => {
+                let letters = self.letters();
+                Err(Refusal::NotOffered(format!("no such message, but {letters:?}")))
+            }
+        }
+    }
+
+    /// A message arrives.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn deliver(&mut self, message: Message) -> Result<(), Refusal> {
+        let (process, letter) = self.letter(message)?;
+        self.apply(Choice::Deliver { process, letter })?;
+        self.hear_news()
+    }
+
+    /// A message is lost.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn lose(&mut self, message: Message) -> Result<(), Refusal> {
+        let (process, letter) = self.letter(message)?;
+        self.apply(Choice::Lose { process, letter })
+    }
+
+    /// A message arrives, and will once more.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn duplicate(&mut self, message: Message) -> Result<(), Refusal> {
+        let (process, letter) = self.letter(message)?;
+        self.apply(Choice::Duplicate { process, letter })?;
+        self.hear_news()
+    }
+
+    fn lane(place: Place) -> Lane {
+        match place {
+            Place::Store => Lane::Store,
+            Place::Task(subtask) => Lane::Task(subtask.index() % LANES),
+        }
+    }
+
+    /// What a lane does next.
+    #[must_use]
+    pub fn errand(&self, place: Place) -> Option<Errand> {
+        let it = self.world.processes.last()?;
+        let (queues, lane) = it.queues(Self::lane(place));
+        queues.fronts()[lane].map(|front| Errand::from(front.work))
+    }
+
+    /// Whether nobody wants any more what a lane does next: it will be dropped.
+    #[must_use]
+    pub fn is_stale(&self, place: Place) -> bool {
+        let Some(it) = self.world.processes.last() else { return false };
+        let (queues, lane) = it.queues(Self::lane(place));
+        queues.fronts()[lane].is_some_and(|front| front.over)
+    }
+
+    /// A lane does what is next on it; the time goes on until it may. What nobody wants any more is dropped instead.
+    ///
+    /// # Errors
+    /// [`Refusal`]; also if nothing on the disk ends like this.
+    pub fn run(&mut self, place: Place, fate: Fate) -> Result<(), Refusal> {
+        let process = self.process()?;
+        let lane = Self::lane(place);
+        let (queues, number) = self.world.processes[process].queues(lane);
+        let Some(front) = queues.fronts()[number] else { return self.refuse("an idle lane") };
+        let now = self.world.clock.now();
+        self.world.clock.advance(front.due.saturating_duration_since(now));
+        let refused = Trouble { kind: ErrorKind::StorageFull, late: false };
+        let unknown = |late| Trouble { kind: ErrorKind::Other, late };
+        let trouble = match (fate, front.work) {
+            (Fate::Done, _) => None,
+            (Fate::Refused, _) => Some((0, refused)),
+            (Fate::Unknown { applied }, Work::Commit) => Some((0, unknown(applied))),
+            (Fate::Unknown { applied: false }, Work::Manifest) => Some((NAMED, unknown(false))),
+            (Fate::Unknown { applied: true }, Work::Manifest) => Some((NAME_SYNCED, unknown(true))),
+            (Fate::Unknown { .. }, work) => {
+                let why = format!("no unknown outcome of {}", work.doing());
+                return self.refuse(&why);
+            }
+        };
+        let troubles = self.world.processes[process].host.changes().1;
+        self.apply(Choice::Finish { process, lane, trouble })?;
+        let struck = self.world.processes.get(process).map(|it| it.host.changes().1 > troubles);
+        if trouble.is_some() && struck == Some(false) {
+            return self.refuse("fewer changes of the disk than the fault was to strike behind");
+        }
+        self.hear_news()
+    }
+
+    /// What the coordinator is told next by its own process.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        self.world.processes.last()?.notices.front().map(|notice| match notice {
+            Notice::Failed(_) => Told::Failed,
+            Notice::SourceEnded { .. } => Told::SourceEnded,
+            _ => Told::Answer,
+        })
+    }
+
+    /// The coordinator takes that in.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn hear(&mut self) -> Result<(), Refusal> {
+        let process = self.process()?;
+        self.apply(Choice::Notice { process })?;
+        self.hear_news()
+    }
+
+    /// Whether a timer of the coordinator is armed.
+    #[must_use]
+    pub fn is_armed(&self, timer: Timer) -> bool {
+        let driver = self.world.processes.last().and_then(|it| it.driver.as_ref());
+        driver.is_some_and(|driver| driver.armed().any(|(armed, _)| armed == timer))
+    }
+
+    /// A timer of the coordinator fires.
+    ///
+    /// # Errors
+    /// [`Refusal`]; also if it is not armed.
+    pub fn fire(&mut self, timer: Timer) -> Result<(), Refusal> {
+        let process = self.process()?;
+        if !self.is_armed(timer) {
+            return self.refuse("no such timer");
+        }
+        self.apply(Choice::Fire { process, timer })?;
+        self.hear_news()
+    }
+
+    /// The worker that hosts a subtask dies, and all its tasks with it.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn crash(&mut self, subtask: SubtaskId) -> Result<(), Refusal> {
+        let process = self.process()?;
+        match self.find(subtask) {
+            Some((worker, _)) => self.apply(Choice::CrashTask { process, worker }),
+            None => self.refuse("no such task lives"),
+        }
+    }
+
+    /// The user stops the job.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub fn stop(&mut self, stop: Stop) -> Result<(), Refusal> {
+        let process = self.process()?;
+        self.apply(Choice::Stop { process, stop })?;
+        self.hear_news()
+    }
+
+    /// An external system drops a prepared transaction.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it has not prepared it.
+    pub fn drop_prepared(&mut self, system: &str, txn: TxnId) -> Result<(), Refusal> {
+        match self.world.systems.drop_prepared(system, txn) {
+            true => {
+                self.world.dropped = true;
+                Ok(())
+            }
+            false => self.refuse("no such transaction"),
+        }
+    }
+
+    /// The checkpoints under way, and who has acknowledged each.
+    #[must_use]
+    pub fn under_way(&self) -> BTreeMap<CheckpointId, IndexSet> {
+        let driver = self.world.processes.last().and_then(|it| it.driver.as_ref());
+        driver.map_or_else(BTreeMap::new, |driver| driver.machine().under_way().collect())
+    }
+
+    /// The attempt that runs.
+    #[must_use]
+    pub fn attempt(&self) -> Option<Attempt> {
+        self.world.processes.last()?.hands.iter().map(|hand| hand.attempt).max()
+    }
+
+    /// Looks at the durable image of the disk, and at the external systems.
+    ///
+    /// # Errors
+    /// [`Refusal::Broken`] if the store cannot be read at all.
+    pub fn observe(&self) -> Result<Observation, Refusal> {
+        let systems = &self.world.systems;
+        let mut observation = Observation {
+            visible: (systems.committed_since(&BTreeMap::new()).into_iter())
+                .map(|(name, txn, batch)| (name, txn, batch.records))
+                .collect(),
+            prepared: systems.prepared_records(),
+            ended: self.world.over,
+            data_loss: self.world.lossy,
+            ..Observation::default()
+        };
+        let files = Box::new(self.world.disk.worst().files(&Host::default()));
+        let broken = |error: &dyn fmt::Display| Refusal::Broken(format!("the store: {error}"));
+        let store = LocalStore::inspect_on(files, Path::new(STORE)).map_err(|e| broken(&e))?;
+        for checkpoint in store.manifests().map_err(|error| broken(&error))? {
+            let kept = kept(&store, checkpoint).map_err(|error| broken(&error))?;
+            observation.checkpoints.push(kept);
+        }
+        let blobs = store.blobs().map_err(|error| broken(&error))?;
+        observation.blobs = blobs.into_iter().map(|blob| blob.id).collect();
+        Ok(observation)
+    }
+
+    /// Leaves the job alone, nothing goes wrong any more, until it has ended or was suspended; says whether it was suspended, and will go on.
+    ///
+    /// # Errors
+    /// What is wrong, in words: that it never ends, or what the oracle of the simulator says.
+    pub fn rest(&mut self) -> Result<bool, String> {
+        let suspended = |world: &World<'_>| world.marks.contains_key(SUSPENDED);
+        self.leave_alone(|world| world.is_over() || world.lossy || suspended(world))?;
+        Ok(suspended(&self.world) && !self.world.is_over())
+    }
+
+    /// Leaves the job alone until it has ended. A job without a planted fault is then looked through, and run once more.
+    ///
+    /// # Errors
+    /// As [`Self::rest`].
+    pub fn finish(&mut self) -> Result<(), String> {
+        self.leave_alone(|world| world.is_over() || world.lossy)?;
+        if !self.world.watched || self.world.lossy {
+            return Ok(());
+        }
+        let limit = self.world.steps + LONGEST;
+        self.guarded(|world| world.close(limit))
+    }
+
+    fn leave_alone(&mut self, done: impl Fn(&World<'_>) -> bool) -> Result<(), String> {
+        let mut random = Random::new(1);
+        let limit = self.world.steps + LONGEST;
+        self.guarded(|world| {
+            let mut choices = Vec::new();
+            while !done(world) {
+                world.enabled(&mut choices);
+                if choices.is_empty() || world.steps >= limit {
+                    let waiting = world.waiting();
+                    return Err(Violation(format!("left alone, the job never ends: {waiting}")));
+                }
+                world.apply(choices[random.below(choices.len())])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn guarded(
+        &mut self,
+        act: impl FnOnce(&mut World<'_>) -> Result<(), Violation>,
+    ) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| act(&mut self.world))) {
+            Ok(result) => result.map_err(|violation| violation.0),
+            Err(payload) => Err(panicked(&*payload).to_string()),
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 #[allow(dead_code, reason = "the runner uses the rest")]
 mod twins {
-    include!("twins.rs");
+    include!("mutated_sources.rs");
 
     pub(crate) fn edit(file: &str, mut text: String) -> String {
         for twin in TWINS {
@@ -47,7 +47,7 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(snapline_loom)");
     // The runtime's files name it; their parts of the simulation and of SQLite are not looked at here.
     println!("cargo::rustc-check-cfg=cfg(feature, values(\"sim\", \"sqlite\"))");
-    println!("cargo::rerun-if-changed=twins.rs");
+    println!("cargo::rerun-if-changed=mutated_sources.rs");
     let features = ["CARGO_FEATURE_LOOM", "CARGO_FEATURE_SHUTTLE"];
     if !features.iter().any(|feature| env::var_os(feature).is_some()) {
         return;
@@ -83,7 +83,7 @@ pub(crate) mod sync {{
     }};
     {}mod mailbox;
     {}mod parking;
-    pub(crate) use mailbox::{{Mailbox, Post}};
+    pub(crate) use mailbox::{{Mailbox, MailboxSender}};
     pub(crate) use parking::{{Parker, Unparker}};
 }}
 {}mod channel;

@@ -146,8 +146,10 @@ pub use connect::lookup::{LookupClient, LookupError, LookupSource};
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, DashboardServer};
 pub use dataflow::*;
+pub use operator::chain::{
+    Filter, FlatMap, Flow, Identity, Inspect, Map, OperatorChain, Then, TryMap,
+};
 pub use operator::key::Keyer;
-pub use operator::logic::{Filter, FlatMap, Flow, Identity, Inspect, Logic, Map, Then, TryMap};
 pub use operator::time::{Timed, Timestamp};
 pub use plan::config::{JobConfig, Mode, Restart, Resume, Storage};
 pub use plan::guarantee::{Guarantee, Level};

@@ -11,7 +11,7 @@ use snapline::fuzzing::{
     read_fence, read_manifest, read_marker, read_section, read_value, seal, store_file,
     verify_blob, write_blob, write_contents, write_fence, write_manifest, write_value,
 };
-use snapline::state::{Checks, Kind, List, Map, Named, Restored, Root, RootEntry, SegmentRef};
+use snapline::state::{Checks, Kind, List, Map, NamedImage, Restored, Root, RootEntry, SegmentRef};
 use snapline::state::{Table, VerifyState, hash, to_json, write};
 use snapline::store::{
     BlobRef, Manifest, MemoryStore, OperatorRef, Section, SnapshotRef, Store, health, inventory,
@@ -327,7 +327,7 @@ enum Shape {
     Nothing,
     One(i128),
     Two(String, Option<Option<()>>),
-    Named {
+    NamedImage {
         letter: char,
         #[serde(default)]
         inner: Vec<Shape>,
@@ -391,7 +391,7 @@ fn segment<V: snapline::state::StateValue + Debug>(bytes: &[u8]) {
         assert!(table.get(hash(&key), &key).is_some(), "what is there is found");
     }
     let image = table.freeze();
-    let named = Named { operator: "count".into(), state: "words".into(), image };
+    let named = NamedImage { operator: "count".into(), state: "words".into(), image };
     let writer = store.create_blob(blob_id(1)).expect("memory takes it");
     match write(vec![named], None, &mut Checks::new(VerifyState::All), writer) {
         Ok(written) => {
@@ -425,7 +425,7 @@ pub fn states() -> Vec<Vec<u8>> {
         seed(mode, &write_value(value).expect("it can be written"))
     }
     let two = Shape::Two("two".into(), Some(None));
-    let shape = Shape::Named { letter: 'x', inner: vec![Shape::Nothing, Shape::One(-5), two] };
+    let shape = Shape::NamedImage { letter: 'x', inner: vec![Shape::Nothing, Shape::One(-5), two] };
     let words: BTreeMap<_, List<_>> = BTreeMap::from([("a".to_owned(), vec![1, 500].into())]);
     let counted =
         Counted { count: 300, last: Some(0.5), words: words.into(), ..Counted::default() };

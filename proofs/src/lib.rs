@@ -13,7 +13,7 @@
 //! | `theorems` | what is promised: closures that a checker runs again and again |
 //! | `rig` | what a theorem is, and values whose accesses are seen |
 //! | `sync` | the runtime's `src/base/sync/`, in the checker's types; each use can be weakened |
-//! | `broken` | the same files with the changes of `twins.rs`, made by the build script |
+//! | `broken` | the same files with the changes of `mutated_sources.rs`, made by the build script |
 //! | `runner` | runs all, each in a process of its own, and counts |
 #![cfg(snapline_loom)]
 #![allow(
@@ -61,9 +61,9 @@ mod watch;
 
 pub use runner::main;
 
-/// What the runner includes of `twins.rs`.
+/// What the runner includes of `mutated_sources.rs`.
 mod twins {
-    include!("../twins.rs");
+    include!("../mutated_sources.rs");
 
     pub(crate) fn find(name: &str) -> Option<&'static Twin> {
         TWINS.iter().find(|twin| twin.name == name)

@@ -20,7 +20,7 @@ pub(crate) use checker::thread;
 pub(crate) use std::sync::PoisonError;
 pub(crate) use std::sync::atomic::Ordering;
 
-pub(crate) use mailbox::{Mailbox, Post};
+pub(crate) use mailbox::{Mailbox, MailboxSender};
 pub(crate) use parking::{Parker, Unparker};
 
 #[cfg(feature = "loom")]

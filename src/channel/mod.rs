@@ -7,15 +7,15 @@
 //! # No wake-up is lost
 //! Whoever finds nothing to do looks once more *after* having said that it wants to be woken, and the other side looks at that wish *after*
 //! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
-//! consumer the wish is the token of its worker's parker; for the producer it is `starved`.
+//! consumer the wish is the token of its worker's parker; for the producer it is `producer_waiting`.
 
-mod filling;
+mod batch_builder;
 mod ring;
 
 use snapline_protocol::message::Barrier;
 
 use crate::base::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
-pub(crate) use filling::Filling;
+pub(crate) use batch_builder::BatchBuilder;
 use ring::{Consumer, Producer, ring};
 
 /// What a channel says of event time, in order with its records (SPEC 16.2).
@@ -48,7 +48,7 @@ pub(crate) struct Sender<T> {
     spent: Consumer<Vec<T>>,
     /// Spent buffers that have come back; the last is the one used last, and most likely still in a cache.
     spare: Vec<Vec<T>>,
-    starved: Arc<AtomicBool>,
+    producer_waiting: Arc<AtomicBool>,
     /// Wakes the worker that hosts the consumer.
     consumer: Unparker,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Sender<T> {
 pub(crate) struct Receiver<T> {
     messages: Consumer<Message<T>>,
     spent: Producer<Vec<T>>,
-    starved: Arc<AtomicBool>,
+    producer_waiting: Arc<AtomicBool>,
     /// Wakes the worker that hosts the producer.
     producer: Unparker,
 }
@@ -71,10 +71,16 @@ pub(crate) fn channel<T: Send>(
     let (put, taken) = ring(capacity);
     // One more than can be under way: one being filled, one being emptied.
     let (give_back, spent) = ring(capacity + 2);
-    let starved = Arc::new(AtomicBool::new(false));
+    let producer_waiting = Arc::new(AtomicBool::new(false));
     (
-        Sender { messages: put, spent, spare: Vec::new(), starved: Arc::clone(&starved), consumer },
-        Receiver { messages: taken, spent: give_back, starved, producer },
+        Sender {
+            messages: put,
+            spent,
+            spare: Vec::new(),
+            producer_waiting: Arc::clone(&producer_waiting),
+            consumer,
+        },
+        Receiver { messages: taken, spent: give_back, producer_waiting, producer },
     )
 }
 
@@ -91,10 +97,10 @@ impl<T: Send> Sender<T> {
             }
             Err(message) => message,
         };
-        self.starved.store(true, Ordering::Relaxed);
+        self.producer_waiting.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.messages.push(message).map(|()| {
-            self.starved.store(false, Ordering::Relaxed);
+            self.producer_waiting.store(false, Ordering::Relaxed);
             self.consumer.unpark();
         })
     }
@@ -113,8 +119,8 @@ impl<T: Send> Receiver<T> {
     pub(crate) fn receive(&mut self) -> Option<Message<T>> {
         let message = self.messages.pop()?;
         fence(Ordering::SeqCst);
-        if self.starved.load(Ordering::Relaxed) {
-            self.starved.store(false, Ordering::Relaxed);
+        if self.producer_waiting.load(Ordering::Relaxed) {
+            self.producer_waiting.store(false, Ordering::Relaxed);
             self.producer.unpark();
         }
         Some(message)

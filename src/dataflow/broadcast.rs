@@ -6,9 +6,9 @@ use super::keyed::KeyState;
 use crate::base::either::Either;
 use crate::base::fault::Mutation;
 use crate::connect::Collect;
+use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Ending, Flow, Logic, TaskContext};
-use crate::state::{self, HashSeed, Named, Restored, StateError, StateValue, Table};
+use crate::state::{self, HashSeed, NamedImage, Restored, StateError, StateValue, Table};
 
 /// A function of a key's records that knows what is told to all: rules, prices, settings. Each subtask keeps a copy of what was told, which is
 /// in every checkpoint. When a record and something told meet is open, but nothing told is lost.
@@ -169,7 +169,7 @@ where
 const KEYED: &str = "keyed";
 const SHARED: &str = "broadcast";
 
-impl<T, B, N, P> Logic for Broadcasting<T, B, N, P>
+impl<T, B, N, P> OperatorChain for Broadcasting<T, B, N, P>
 where
     T: Send + 'static,
     B: Send + 'static,
@@ -230,13 +230,13 @@ where
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
-        images.push(Named {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
+        images.push(NamedImage {
             operator: self.operator.clone(),
             state: KEYED.into(),
             image: self.table.freeze(),
         });
-        images.push(Named::single(self.operator.clone(), SHARED, &self.shared)?);
+        images.push(NamedImage::single(self.operator.clone(), SHARED, &self.shared)?);
         Ok(())
     }
 }

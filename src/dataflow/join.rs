@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::either::Either;
 use crate::connect::Collect;
 use crate::dataflow::time::timers::{CoProcess, TimeContext};
+use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Ending, Flow, Logic, TaskContext};
 use crate::operator::time::{Timed, Timestamp, millis};
-use crate::state::{HashSeed, Key, Map, Named, Restored, StateError, StateValue};
+use crate::state::{HashSeed, Key, Map, NamedImage, Restored, StateError, StateValue};
 
 /// Keys the records of two streams, each by its own rule.
 #[derive(Clone, Debug)]
@@ -265,7 +265,7 @@ impl<O> Clone for Restamp<O> {
     }
 }
 
-impl<O: Send + 'static> Logic for Restamp<O> {
+impl<O: Send + 'static> OperatorChain for Restamp<O> {
     type In = Timed<Timed<O>>;
     type Out = Timed<O>;
 
@@ -282,7 +282,7 @@ impl<O: Send + 'static> Logic for Restamp<O> {
         Ok(())
     }
 
-    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, _images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         Ok(())
     }
 }

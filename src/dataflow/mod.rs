@@ -19,10 +19,10 @@ pub use join::{Between, EitherKeyer, IntervalJoin, Restamp};
 pub use keyed::aggregates::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum, SumError};
 pub use keyed::{ByFirst, ByFn, Closure, Emit, Emitter, KeyState, Keyed, KeyedProcess};
 pub use lookup::{LookingUp, Lookup, OfTimed};
-pub use stream::{Behind, FromInputs, FromSource, KeyedStream, Pipe, Stream};
+pub use stream::{FromInputs, FromSource, KeyedOutput, KeyedStream, Pipe, Stream};
 pub use time::expiry::{Distinct, Expiring, Highest};
 pub use time::timed::{
-    ConnectedStreams, TimedBehind, TimedKeyedStream, TimedStream, WindowedStream,
+    ConnectedStreams, TimedKeyedOutput, TimedKeyedStream, TimedStream, WindowedStream,
 };
 pub use time::timers::{
     Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess,
@@ -42,7 +42,7 @@ pub use window::{
 };
 
 use crate::connect::Source;
-use crate::operator::logic::Identity;
+use crate::operator::chain::Identity;
 use crate::plan::config::JobConfig;
 use crate::plan::graph::Graph;
 use crate::plan::spec::BuildError;

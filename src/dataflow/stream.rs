@@ -26,13 +26,15 @@ use crate::dataflow::keyed::aggregates::{Aggregate, Average, Count, Extreme, Num
 use crate::dataflow::time::timed::TimedStream;
 use crate::dataflow::time::timers::{KeyedTimers, TimedProcess};
 use crate::dataflow::time::watermarks::{AssignTimestamps, WatermarkStrategy};
+use crate::operator::chain::{
+    Filter, FlatMap, Identity, Inspect, Map, OperatorChain, Then, TryMap,
+};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
-use crate::operator::route::Sided;
+use crate::operator::route::SplitRecord;
 use crate::operator::time::{Timed, Timestamp};
 use crate::plan::graph::{
-    Edge, EdgeSpec, Graph, MakeBody, MakeBroadcast, MakeExchange, MakeFork, MakeOperator,
-    MakePlain, MakeRoute, MakeSink, MakeSource, MakeSplit, Node,
+    Edge, EdgeSpec, Graph, MakeBroadcast, MakeExchange, MakeFork, MakeOperator, MakeRoundRobin,
+    MakeRoute, MakeSink, MakeSource, MakeSplit, Node, OperatorFactory,
 };
 use crate::plan::spec::BuildError;
 use crate::state::{Key, StateValue};
@@ -41,10 +43,10 @@ use crate::state::{Key, StateValue};
 /// `impl Pipe<Out = T>`.
 pub trait Pipe: sealed::Sealed {
     /// The same with one more operator.
-    type Then<L: Logic<In = Self::Out>>: Pipe<Out = L::Out>;
+    type Then<L: OperatorChain<In = Self::Out>>: Pipe<Out = L::Out>;
 
     /// Adds an operator.
-    fn then<L: Logic<In = Self::Out>>(self, next: L) -> Self::Then<L>;
+    fn then<L: OperatorChain<In = Self::Out>>(self, next: L) -> Self::Then<L>;
 }
 
 mod sealed {
@@ -55,7 +57,7 @@ mod sealed {
         type Out: Send + 'static;
 
         /// Makes the bodies of the task.
-        fn make<M: MakeRoute<Self::Out>>(self, route: M) -> Arc<dyn MakeBody>;
+        fn make<M: MakeRoute<Self::Out>>(self, route: M) -> Arc<dyn OperatorFactory>;
     }
 }
 
@@ -71,53 +73,53 @@ impl<S, L> std::fmt::Debug for FromSource<S, L> {
     }
 }
 
-impl<S: Source, L: Logic<In = S::Record>> sealed::Sealed for FromSource<S, L> {
+impl<S: Source, L: OperatorChain<In = S::Record>> sealed::Sealed for FromSource<S, L> {
     type Out = L::Out;
 
-    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn MakeBody> {
+    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn OperatorFactory> {
         let (source, logic) = (Mutex::new(self.source), Mutex::new(self.logic));
         Arc::new(MakeSource { source, logic, route })
     }
 }
 
-impl<S: Source, L: Logic<In = S::Record>> Pipe for FromSource<S, L> {
-    type Then<N: Logic<In = L::Out>> = FromSource<S, Then<L, N>>;
+impl<S: Source, L: OperatorChain<In = S::Record>> Pipe for FromSource<S, L> {
+    type Then<N: OperatorChain<In = L::Out>> = FromSource<S, Then<L, N>>;
 
-    fn then<N: Logic<In = L::Out>>(self, next: N) -> Self::Then<N> {
+    fn then<N: OperatorChain<In = L::Out>>(self, next: N) -> Self::Then<N> {
         FromSource { source: self.source, logic: Then::new(self.logic, next) }
     }
 }
 
 /// Inputs and a chain of operators.
-pub struct FromInputs<L: Logic> {
+pub struct FromInputs<L: OperatorChain> {
     inputs: Vec<Arc<Edge<L::In>>>,
     logic: L,
 }
 
-impl<L: Logic> std::fmt::Debug for FromInputs<L> {
+impl<L: OperatorChain> std::fmt::Debug for FromInputs<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("FromInputs")
     }
 }
 
-impl<L: Logic> sealed::Sealed for FromInputs<L> {
+impl<L: OperatorChain> sealed::Sealed for FromInputs<L> {
     type Out = L::Out;
 
-    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn MakeBody> {
+    fn make<M: MakeRoute<L::Out>>(self, route: M) -> Arc<dyn OperatorFactory> {
         Arc::new(MakeOperator { inputs: self.inputs, logic: Mutex::new(self.logic), route })
     }
 }
 
-impl<L: Logic> Pipe for FromInputs<L> {
-    type Then<N: Logic<In = L::Out>> = FromInputs<Then<L, N>>;
+impl<L: OperatorChain> Pipe for FromInputs<L> {
+    type Then<N: OperatorChain<In = L::Out>> = FromInputs<Then<L, N>>;
 
-    fn then<N: Logic<In = L::Out>>(self, next: N) -> Self::Then<N> {
+    fn then<N: OperatorChain<In = L::Out>>(self, next: N) -> Self::Then<N> {
         FromInputs { inputs: self.inputs, logic: Then::new(self.logic, next) }
     }
 }
 
 /// An edge that waits for its consumer.
-pub(super) struct Loose {
+pub(super) struct OpenEdge {
     from: usize,
     keyed: bool,
     edge: Arc<dyn crate::plan::graph::Connect>,
@@ -136,7 +138,7 @@ pub struct Stream<P: Pipe> {
     parallelism: Option<usize>,
     /// Of a source: whether it is replayable, and its place among the graph's sources.
     replayable: Option<(bool, usize)>,
-    inputs: Vec<Loose>,
+    inputs: Vec<OpenEdge>,
 }
 
 impl<P: Pipe> std::fmt::Debug for Stream<P> {
@@ -257,7 +259,7 @@ impl<P: Pipe> Stream<P> {
         self.then(Inspect::new(rule))
     }
 
-    pub(super) fn then<L: Logic<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
+    pub(super) fn then<L: OperatorChain<In = P::Out>>(self, next: L) -> Stream<P::Then<L>> {
         let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let pipe = pipe.then(next);
         Stream { graph, pipe, name, named, role, parallelism, replayable, inputs }
@@ -457,11 +459,11 @@ impl<P: Pipe> Stream<P> {
     pub(super) fn sides(
         self,
     ) -> (
-        Stream<FromInputs<Identity<<P::Out as Sided>::Left>>>,
-        Stream<FromInputs<Identity<<P::Out as Sided>::Right>>>,
+        Stream<FromInputs<Identity<<P::Out as SplitRecord>::Left>>>,
+        Stream<FromInputs<Identity<<P::Out as SplitRecord>::Right>>>,
     )
     where
-        P::Out: Sided,
+        P::Out: SplitRecord,
     {
         let graph = Rc::clone(&self.graph);
         let (left, right) = (Edge::new(), Edge::new());
@@ -579,16 +581,16 @@ impl<P: Pipe> Stream<P> {
     }
 
     /// Ends the stream in an edge by key.
-    pub(super) fn close_keyed<N: Keyer<P::Out>>(self, keyer: N) -> (Arc<Edge<P::Out>>, Loose) {
+    pub(super) fn close_keyed<N: Keyer<P::Out>>(self, keyer: N) -> (Arc<Edge<P::Out>>, OpenEdge) {
         let edge = Edge::new();
         let from = self.close(MakeExchange { edge: Arc::clone(&edge), keyer }, 1);
-        (Arc::clone(&edge), Loose { from, keyed: true, edge })
+        (Arc::clone(&edge), OpenEdge { from, keyed: true, edge })
     }
 
-    fn close_plain(self) -> (Arc<Edge<P::Out>>, Loose) {
+    fn close_plain(self) -> (Arc<Edge<P::Out>>, OpenEdge) {
         let edge = Edge::new();
-        let from = self.close(MakePlain(Arc::clone(&edge)), 1);
-        (Arc::clone(&edge), Loose { from, keyed: false, edge })
+        let from = self.close(MakeRoundRobin(Arc::clone(&edge)), 1);
+        (Arc::clone(&edge), OpenEdge { from, keyed: false, edge })
     }
 
     /// Makes a node of what the stream has come to, with so many outputs.
@@ -621,27 +623,27 @@ fn branch<T: Send + 'static>(
     from: usize,
     edge: Arc<Edge<T>>,
 ) -> Stream<FromInputs<Identity<T>>> {
-    let loose = Loose { from, keyed: false, edge: Arc::clone(&edge) as _ };
+    let loose = OpenEdge { from, keyed: false, edge: Arc::clone(&edge) as _ };
     let name = format!("{name}-{which}");
     Stream::behind(Rc::clone(graph), name, vec![edge], vec![loose], Identity::new())
 }
 
-fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<Loose>) -> usize {
+fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<OpenEdge>) -> usize {
     let mut graph = graph.borrow_mut();
     let to = graph.nodes.len();
     graph.nodes.push(node);
-    for Loose { from, keyed, edge } in inputs {
+    for OpenEdge { from, keyed, edge } in inputs {
         graph.edges.push(EdgeSpec { from, to, keyed, edge });
     }
     to
 }
 
-impl<L: Logic> Stream<FromInputs<L>> {
+impl<L: OperatorChain> Stream<FromInputs<L>> {
     pub(super) fn behind(
         graph: Rc<RefCell<Graph>>,
         name: String,
         edges: Vec<Arc<Edge<L::In>>>,
-        inputs: Vec<Loose>,
+        inputs: Vec<OpenEdge>,
         logic: L,
     ) -> Self {
         let pipe = FromInputs { inputs: edges, logic };
@@ -665,11 +667,11 @@ impl<P: Pipe, N> std::fmt::Debug for KeyedStream<P, N> {
 }
 
 /// A stream behind a keyed operator.
-pub type Behind<T, N, R> = Stream<FromInputs<Keyed<T, N, R>>>;
+pub type KeyedOutput<T, N, R> = Stream<FromInputs<Keyed<T, N, R>>>;
 
 impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     /// Counts the records of each key.
-    pub fn count(self, emit: Emit) -> Behind<P::Out, N, Count> {
+    pub fn count(self, emit: Emit) -> KeyedOutput<P::Out, N, Count> {
         self.operator("count", Count(emit))
     }
 
@@ -678,7 +680,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self,
         emit: Emit,
         fold: F,
-    ) -> Behind<P::Out, N, Aggregate<A, N::Value, F>>
+    ) -> KeyedOutput<P::Out, N, Aggregate<A, N::Value, F>>
     where
         A: StateValue + Default,
         N::Value: 'static,
@@ -688,7 +690,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     }
 
     /// Joins the values of each key, two at a time, in the order they come.
-    pub fn reduce<F>(self, emit: Emit, join: F) -> Behind<P::Out, N, Reduce<F>>
+    pub fn reduce<F>(self, emit: Emit, join: F) -> KeyedOutput<P::Out, N, Reduce<F>>
     where
         N::Value: StateValue,
         F: FnMut(N::Value, N::Value) -> N::Value + Clone + Send + 'static,
@@ -712,7 +714,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn sum<A, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Sum<F>>
+    pub fn sum<A, F>(self, emit: Emit, of: F) -> KeyedOutput<P::Out, N, Sum<F>>
     where
         A: Number,
         F: FnMut(&N::Value) -> A + Clone + Send + 'static,
@@ -736,7 +738,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn average<A, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Average<F>>
+    pub fn average<A, F>(self, emit: Emit, of: F) -> KeyedOutput<P::Out, N, Average<F>>
     where
         A: Number,
         F: FnMut(&N::Value) -> A + Clone + Send + 'static,
@@ -760,7 +762,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn min<R, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Extreme<F>>
+    pub fn min<R, F>(self, emit: Emit, of: F) -> KeyedOutput<P::Out, N, Extreme<F>>
     where
         R: StateValue + Ord,
         F: FnMut(&N::Value) -> R + Clone + Send + 'static,
@@ -784,7 +786,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn max<R, F>(self, emit: Emit, of: F) -> Behind<P::Out, N, Extreme<F>>
+    pub fn max<R, F>(self, emit: Emit, of: F) -> KeyedOutput<P::Out, N, Extreme<F>>
     where
         R: StateValue + Ord,
         F: FnMut(&N::Value) -> R + Clone + Send + 'static,
@@ -836,7 +838,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     }
 
     /// Gives each record to a closure, with its key's state and what to emit into.
-    pub fn process<S, O, F>(self, closure: F) -> Behind<P::Out, N, Closure<S, O, F>>
+    pub fn process<S, O, F>(self, closure: F) -> KeyedOutput<P::Out, N, Closure<S, O, F>>
     where
         S: StateValue + Default,
         O: Send + 'static,
@@ -846,7 +848,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
     }
 
     /// Gives each record to a keyed process function.
-    pub fn process_with<R>(self, process: R) -> Behind<P::Out, N, R>
+    pub fn process_with<R>(self, process: R) -> KeyedOutput<P::Out, N, R>
     where
         R: KeyedProcess<N::Key, N::Value>,
     {
@@ -870,7 +872,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         let edge = Edge::new();
         let told = told.then(Map::new(Either::<P::Out, Q::Out>::Right));
         let from = told.close(MakeBroadcast(Arc::clone(&edge)), 1);
-        let from_told = Loose { from, keyed: true, edge: Arc::clone(&edge) as _ };
+        let from_told = OpenEdge { from, keyed: true, edge: Arc::clone(&edge) as _ };
         let (edges, inputs) = (vec![records, edge], vec![from_records, from_told]);
         let logic = Broadcasting::new(self.keyer, process);
         Stream::behind(graph, "broadcast".to_owned(), edges, inputs, logic)
@@ -880,7 +882,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self,
         name: &str,
         process: R,
-    ) -> Behind<P::Out, N, R> {
+    ) -> KeyedOutput<P::Out, N, R> {
         let graph = Rc::clone(&self.stream.graph);
         let (edge, loose) = self.stream.close_keyed(self.keyer.clone());
         Stream::behind(

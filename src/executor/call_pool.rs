@@ -3,7 +3,7 @@
 use crate::base::error::BoxError;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, thread};
-use crate::executor::io_pool::{Job, Lanes, Work};
+use crate::executor::io_pool::{IoKind, IoPool, IoRequest};
 
 /// Begins a thread of this name that runs this.
 pub(crate) type Begin = fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<()>;
@@ -13,8 +13,8 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// What a subtask's helpers need of the engine.
 #[derive(Clone)]
-pub(crate) struct Host {
-    pub(crate) lanes: Arc<Lanes>,
+pub(crate) struct CallHost {
+    pub(crate) lanes: Arc<IoPool>,
     /// Wakes the subtask: there are answers.
     pub(crate) wake: Wake,
     /// Raised when the attempt is over: calls that were not begun are not made.
@@ -33,9 +33,9 @@ pub(crate) fn begin(name: String, run: Box<dyn FnOnce() + Send>) -> std::io::Res
     thread::Builder::new().name(name).spawn(run).map(drop)
 }
 
-impl std::fmt::Debug for Host {
+impl std::fmt::Debug for CallHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("subtask", &self.subtask).finish_non_exhaustive()
+        f.debug_struct("CallHost").field("subtask", &self.subtask).finish_non_exhaustive()
     }
 }
 
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Host {
 type OpenClient<C> = Arc<dyn Fn() -> Result<C, BoxError> + Send + Sync>;
 
 /// What is asked, with what it was asked as; and whether somebody still wants to know.
-struct Question<Q> {
+struct CallRequest<Q> {
     number: (u64, u32),
     ask: Q,
     unwanted: Arc<AtomicBool>,
@@ -53,20 +53,21 @@ struct Question<Q> {
 pub(crate) type Answer<A> = ((u64, u32), Result<A, BoxError>);
 
 /// Makes calls with clients of type `C`, each of which belongs to one thread.
-pub(crate) struct Helpers<Q, A, C> {
-    host: Host,
+pub(crate) struct CallPool<Q, A, C> {
+    host: CallHost,
     open: OpenClient<C>,
     call: fn(&mut C, &Q) -> Result<A, BoxError>,
     answers: Arc<Mutex<Vec<Answer<A>>>>,
     /// Calls wait here for a thread. Threads end when the sender is gone.
-    questions: (crossbeam_channel::Sender<Question<Q>>, crossbeam_channel::Receiver<Question<Q>>),
+    questions:
+        (crossbeam_channel::Sender<CallRequest<Q>>, crossbeam_channel::Receiver<CallRequest<Q>>),
     /// Threads that wait for a question, less the questions that wait for one of them.
     idle: Arc<AtomicUsize>,
     threads: usize,
     most: usize,
 }
 
-impl<Q, A, C> Helpers<Q, A, C>
+impl<Q, A, C> CallPool<Q, A, C>
 where
     Q: Send + 'static,
     A: Send + 'static,
@@ -74,7 +75,7 @@ where
 {
     /// At most so many threads, each started when it is needed.
     pub(crate) fn new(
-        host: Host,
+        host: CallHost,
         most: usize,
         open: OpenClient<C>,
         call: fn(&mut C, &Q) -> Result<A, BoxError>,
@@ -90,8 +91,8 @@ where
     /// If there is no thread for it, nor can one be had.
     pub(crate) fn ask(&mut self, number: (u64, u32), ask: Q) -> std::io::Result<Arc<AtomicBool>> {
         let unwanted = Arc::new(AtomicBool::new(false));
-        let question = Question { number, ask, unwanted: Arc::clone(&unwanted) };
-        let helper = Helper {
+        let question = CallRequest { number, ask, unwanted: Arc::clone(&unwanted) };
+        let helper = Caller {
             wake: Arc::clone(&self.host.wake),
             over: Arc::clone(&self.host.over),
             open: Arc::clone(&self.open),
@@ -103,7 +104,7 @@ where
             let lane = self.host.subtask + (number.0 as usize) * 3;
             let over = Arc::clone(&self.host.over);
             let run = move || helper.answer(&mut None, question);
-            self.host.lanes.submit(lane, Job::new(Work::LookUp, run).unless(&over));
+            self.host.lanes.submit(lane, IoRequest::new(IoKind::LookUp, run).unless(&over));
             return Ok(unwanted);
         }
         let free = |idle: usize| idle.checked_sub(1);
@@ -132,7 +133,7 @@ where
 
 /// What a call needs. It holds nothing of the engine's but how to reach the task, since it may outlive the job: the lanes are joined when
 /// their last owner is gone, and a job is over when they are.
-struct Helper<Q, A, C> {
+struct Caller<Q, A, C> {
     wake: Wake,
     over: Arc<AtomicBool>,
     open: OpenClient<C>,
@@ -140,9 +141,9 @@ struct Helper<Q, A, C> {
     answers: Arc<Mutex<Vec<Answer<A>>>>,
 }
 
-impl<Q, A, C> Helper<Q, A, C> {
+impl<Q, A, C> Caller<Q, A, C> {
     /// On a thread of its own. Nobody waits for its end: a call may take for ever.
-    fn run(self, questions: &crossbeam_channel::Receiver<Question<Q>>, idle: &AtomicUsize) {
+    fn run(self, questions: &crossbeam_channel::Receiver<CallRequest<Q>>, idle: &AtomicUsize) {
         let mut client = None;
         while let Ok(question) = questions.recv() {
             if !self.over.load(Ordering::Acquire) {
@@ -152,8 +153,8 @@ impl<Q, A, C> Helper<Q, A, C> {
         }
     }
 
-    fn answer(&self, client: &mut Option<C>, question: Question<Q>) {
-        let Question { number, ask, unwanted } = question;
+    fn answer(&self, client: &mut Option<C>, question: CallRequest<Q>) {
+        let CallRequest { number, ask, unwanted } = question;
         if unwanted.load(Ordering::Acquire) {
             return;
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock;
 use crate::base::sync::{
-    Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Post, Unparker, nap, thread,
+    Arc, AtomicBool, AtomicUsize, Mailbox, MailboxSender, Ordering, Parker, Unparker, nap, thread,
 };
 use crate::base::watch;
 use crate::base::watch::{Hung, Watch};
@@ -14,7 +14,7 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// What is done on a lane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Work {
+pub(crate) enum IoKind {
     /// A snapshot's bytes are written.
     Snapshot,
     /// Orphans are rolled back (SPEC 6.4).
@@ -41,7 +41,7 @@ pub(crate) enum Work {
     Mark,
 }
 
-impl Work {
+impl IoKind {
     /// In words.
     pub(crate) const fn doing(self) -> &'static str {
         match self {
@@ -62,8 +62,8 @@ impl Work {
 }
 
 /// Something to be done on another thread.
-pub(crate) struct Job {
-    pub(crate) work: Work,
+pub(crate) struct IoRequest {
+    pub(crate) work: IoKind,
     /// How long to wait first.
     pub(crate) pause: Duration,
     /// Raised when nobody wants it any more: what was not begun by then is not done.
@@ -71,9 +71,9 @@ pub(crate) struct Job {
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
-impl Job {
+impl IoRequest {
     /// To be done at once, whatever happens.
-    pub(crate) fn new(work: Work, run: impl FnOnce() + Send + 'static) -> Self {
+    pub(crate) fn new(work: IoKind, run: impl FnOnce() + Send + 'static) -> Self {
         Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
     }
 
@@ -95,7 +95,7 @@ impl Job {
 
 /// One of the threads, and its queue.
 struct Lane {
-    post: Post<(usize, Job)>,
+    post: MailboxSender<(usize, IoRequest)>,
     handle: Option<thread::JoinHandle<()>>,
     watch: Watch,
 }
@@ -103,12 +103,12 @@ struct Lane {
 /// A simulator's queues: it does what is put into them itself.
 pub(crate) trait JobQueue: Send + Sync {
     /// Puts a job after all that were put in for this subtask.
-    fn push(&self, subtask: usize, job: Job);
+    fn push(&self, subtask: usize, job: IoRequest);
 }
 
 /// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
 /// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
-pub(crate) struct Lanes {
+pub(crate) struct IoPool {
     lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,
     /// How long a lane may take for one thing before it hangs (SPEC 15.13).
@@ -117,7 +117,7 @@ pub(crate) struct Lanes {
     queue: Option<Arc<dyn JobQueue>>,
 }
 
-impl Lanes {
+impl IoPool {
     /// # Errors
     /// If the operating system gives no thread.
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
@@ -125,7 +125,7 @@ impl Lanes {
         // Complete from the start: if a thread cannot be had, those that were started are ended.
         let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
-            let jobs = Mailbox::<(usize, Job)>::new();
+            let jobs = Mailbox::<(usize, IoRequest)>::new();
             let post = jobs.post();
             let (closing, watch) = (Arc::clone(&closing), Watch::default());
             let watched = watch.clone();
@@ -184,7 +184,7 @@ impl Lanes {
     }
 
     /// Hands a job over, behind all that were handed over for this subtask.
-    pub(crate) fn submit(&self, subtask: usize, job: Job) {
+    pub(crate) fn submit(&self, subtask: usize, job: IoRequest) {
         if let Some(queue) = &self.queue {
             return queue.push(subtask, job);
         }
@@ -202,7 +202,7 @@ impl Lanes {
         let left = Arc::new(AtomicUsize::new(self.lanes.len()));
         for lane in 0..self.lanes.len() {
             let marker = Marker { left: Arc::clone(&left), waiter: parker.unparker().clone() };
-            self.submit(lane, Job::new(Work::Mark, move || drop(marker)));
+            self.submit(lane, IoRequest::new(IoKind::Mark, move || drop(marker)));
         }
         while left.load(Ordering::Acquire) > 0 {
             parker.park();
@@ -226,7 +226,7 @@ impl Drop for Marker {
 }
 
 /// On a lane's thread.
-fn carry_out(subtask: usize, job: Job, closing: &AtomicBool) {
+fn carry_out(subtask: usize, job: IoRequest, closing: &AtomicBool) {
     // What is still queued when the job is over would have been lost in a crash too.
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
     let until = clock::after(Instant::now(), job.pause);
@@ -241,7 +241,7 @@ fn carry_out(subtask: usize, job: Job, closing: &AtomicBool) {
     }
 }
 
-impl Drop for Lanes {
+impl Drop for IoPool {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
         for Lane { post, handle, watch } in self.lanes.drain(..) {
@@ -263,12 +263,12 @@ mod tests {
 
     #[test]
     fn jobs_of_one_subtask_keep_their_order() {
-        let lanes = Lanes::start(2).expect("threads");
+        let lanes = IoPool::start(2).expect("threads");
         let seen = Arc::new(Mutex::new(Vec::new()));
         for number in 0..100 {
             let seen = Arc::clone(&seen);
             let pause = Duration::from_micros(100 - number);
-            let job = Job::new(Work::Mark, move || lock(&seen).push(number));
+            let job = IoRequest::new(IoKind::Mark, move || lock(&seen).push(number));
             lanes.submit(3, job.after(pause));
         }
         lanes.settle();
@@ -277,11 +277,11 @@ mod tests {
 
     #[test]
     fn a_panic_ends_no_lane() {
-        let lanes = Lanes::start(1).expect("threads");
+        let lanes = IoPool::start(1).expect("threads");
         let done = Arc::new(AtomicBool::new(false));
-        lanes.submit(0, Job::new(Work::Mark, || panic!("planned")));
+        lanes.submit(0, IoRequest::new(IoKind::Mark, || panic!("planned")));
         let raise = Arc::clone(&done);
-        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        lanes.submit(0, IoRequest::new(IoKind::Mark, move || raise.store(true, Ordering::Release)));
         let begun = Instant::now();
         while !done.load(Ordering::Acquire) {
             assert!(begun.elapsed() < Duration::from_secs(10), "its thread is gone");
@@ -291,12 +291,12 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_any_more_is_not_begun() {
-        let lanes = Lanes::start(1).expect("threads");
+        let lanes = IoPool::start(1).expect("threads");
         let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let raise = Arc::clone(&over);
-        lanes.submit(0, Job::new(Work::Mark, move || raise.store(true, Ordering::Release)));
+        lanes.submit(0, IoRequest::new(IoKind::Mark, move || raise.store(true, Ordering::Release)));
         let late = Arc::clone(&done);
-        let job = Job::new(Work::Mark, move || late.store(true, Ordering::Release));
+        let job = IoRequest::new(IoKind::Mark, move || late.store(true, Ordering::Release));
         lanes.submit(0, job.after(Duration::from_secs(3600)).unless(&over));
         lanes.settle();
         assert!(!done.load(Ordering::Acquire), "an hour was not waited, and nothing done");

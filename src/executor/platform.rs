@@ -8,12 +8,12 @@ use crate::base::clock::Clock;
 use crate::base::fault::Faults;
 use crate::base::random::random;
 use crate::base::sync::Arc;
-use crate::executor::io_pool::Lanes;
+use crate::executor::io_pool::IoPool;
 
 /// A simulator, which takes the place of the operating system.
 pub(crate) trait SimHooks: Send + Sync {
     /// Where what lanes would do is left.
-    fn lanes(&self, count: usize) -> Lanes;
+    fn lanes(&self, count: usize) -> IoPool;
 
     /// The number of a coordinator.
     fn claimant(&self) -> Claimant;
@@ -36,10 +36,10 @@ impl Platform {
     ///
     /// # Errors
     /// If the operating system gives no thread.
-    pub(crate) fn lanes(&self, count: usize, limit: Duration) -> std::io::Result<Lanes> {
+    pub(crate) fn lanes(&self, count: usize, limit: Duration) -> std::io::Result<IoPool> {
         match &self.hooks {
             Some(hooks) => Ok(hooks.lanes(count)),
-            None => Ok(Lanes::start(count)?.limited(limit)),
+            None => Ok(IoPool::start(count)?.limited(limit)),
         }
     }
 

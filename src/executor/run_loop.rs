@@ -22,14 +22,14 @@ pub(crate) enum Step {
 }
 
 /// What a worker hosts: a task.
-pub(crate) trait Hosted {
+pub(crate) trait HostedTask {
     /// What comes for it from beside its channels.
-    type News;
+    type Event;
     /// Why it ends before it is told to.
     type Failure;
 
     /// Takes news in.
-    fn hear(&mut self, news: Self::News) -> Result<(), Self::Failure>;
+    fn on_event(&mut self, news: Self::Event) -> Result<(), Self::Failure>;
 
     /// How many steps it may take before the next has its turn.
     fn steps_in_a_row(&self) -> u32;
@@ -57,8 +57,8 @@ pub(crate) trait Hosted {
 ///
 /// # Errors
 /// The first failure of a task.
-pub(crate) fn turn<T: Hosted>(
-    mailbox: &Mailbox<(usize, T::News)>,
+pub(crate) fn turn<T: HostedTask>(
+    mailbox: &Mailbox<(usize, T::Event)>,
     tasks: &mut [T],
     over: &AtomicBool,
 ) -> Result<(), T::Failure> {
@@ -68,12 +68,12 @@ pub(crate) fn turn<T: Hosted>(
     while !over.load(Ordering::Acquire) {
         let mut worked = false;
         while let Some((slot, news)) = mailbox.take() {
-            tasks[slot].hear(news)?;
+            tasks[slot].on_event(news)?;
             worked = true;
         }
         let mut wake: Option<Instant> = None;
         if worked || clock.is_none() {
-            clock = tasks.first().and_then(Hosted::clock);
+            clock = tasks.first().and_then(HostedTask::clock);
         }
         for task in tasks.iter_mut() {
             let mut busy = false;

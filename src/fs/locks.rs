@@ -10,7 +10,7 @@ use crate::fs::LockFile;
 
 /// For how long a lock is waited for that another process holds. It is held for a few writes; a disk that takes longer for them is one to
 /// look at.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// So many times as long it is waited for while this process holds it: many subtasks take it in turn, and whether one hangs is watched.
 const OURS: u32 = 20;
@@ -85,11 +85,11 @@ fn lock_holder(_: &File) -> Option<u64> {
 
 impl LockFile for File {
     fn lock(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock)
+        patiently(self, LOCK_TIMEOUT, Self::try_lock)
     }
 
     fn lock_shared(&self) -> io::Result<()> {
-        patiently(self, PATIENCE, Self::try_lock_shared)
+        patiently(self, LOCK_TIMEOUT, Self::try_lock_shared)
     }
 
     fn unlock(&self) -> io::Result<()> {

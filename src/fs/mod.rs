@@ -52,7 +52,7 @@ pub(crate) trait Input: Read + Seek + Send {
 }
 
 /// A file that is there to be locked. Locks are between processes, and durable in no sense: the system releases them when their holder
-/// lets go of the file, or dies. To wait for one has a limit, [`locks::PATIENCE`], and a longer one while it is this process that holds it: after
+/// lets go of the file, or dies. To wait for one has a limit, [`locks::LOCK_TIMEOUT`], and a longer one while it is this process that holds it: after
 /// it, the error says who does.
 pub(crate) trait LockFile: Send {
     /// Waits until nobody else holds it, and holds it.

@@ -138,7 +138,7 @@ impl Server {
         let (address, token) = (bound.address, token()?);
         let (hosts, open) = (hosts(address, &listen.hosts), listen.open.clone());
         let guard = Guard { hosts, token: token.clone(), open };
-        let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
+        let desk = Arc::new(RequestHandler { guard, site: Mutex::new(site) });
         let ticks = tick(Arc::clone(&desk));
         let ended = |what| {
             tracing::error!(target: "snapline::serve", %what, "the server of pages has ended: nothing is served any more");
@@ -167,7 +167,7 @@ impl Server {
 pub fn answers_to(bytes: &[u8], piece: usize, token: &str, site: impl Site) -> Option<Vec<u8>> {
     let hosts = hosts(SocketAddr::from(([127, 0, 0, 1], 80)), &[]);
     let guard = Guard { hosts, token: token.to_owned(), open: vec!["open"] };
-    let desk = Arc::new(Desk { guard, site: Mutex::new(site) });
+    let desk = Arc::new(RequestHandler { guard, site: Mutex::new(site) });
     crate::http::listener::said::answers_to(bytes, piece, LIMITS, desk)
 }
 
@@ -260,12 +260,12 @@ impl Guard {
 }
 
 /// What all connections share.
-struct Desk<S> {
+struct RequestHandler<S> {
     guard: Guard,
     site: Mutex<S>,
 }
 
-impl<S: Site> Answers for Desk<S> {
+impl<S: Site> Answers for RequestHandler<S> {
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -323,7 +323,7 @@ impl<S: Site> Answers for Desk<S> {
     }
 }
 
-async fn tick<S: Site>(desk: Arc<Desk<S>>) {
+async fn tick<S: Site>(desk: Arc<RequestHandler<S>>) {
     loop {
         let ticked = guarded(|| {
             lock(&desk.site).tick();

@@ -1,5 +1,5 @@
 //! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
-//! [`crate::runtime::task`], which knows a body only through [`Body`], a call a batch.
+//! [`crate::runtime::task`], which knows a body only through [`TaskOperator`], a call a batch.
 
 use std::collections::VecDeque;
 
@@ -10,18 +10,18 @@ use snapline_protocol::retention::Stood;
 use crate::base::error::BoxError;
 use crate::channel::{Mark, Message, Receiver};
 use crate::connect::{Progress, SourceReader};
-use crate::operator::logic::{Ending, Logic};
+use crate::operator::chain::{Ending, OperatorChain};
 use crate::operator::output::Output;
 use crate::operator::route::Route;
 use crate::operator::time::Timestamp;
-use crate::operator::watermark_merger::{Standing, Valve};
-use crate::state::{Named, Restored, StateError};
+use crate::operator::watermark_merger::{WatermarkMerger, WatermarkStatus};
+use crate::state::{NamedImage, Restored, StateError};
 
 /// Name of a source's position in a snapshot.
 pub(crate) const POSITION: &str = "position";
 
 /// What an input had to give.
-pub(crate) enum Taken {
+pub(crate) enum InputItem {
     /// Nothing now.
     Nothing,
     /// Records, this many; they are processed.
@@ -35,12 +35,12 @@ pub(crate) enum Taken {
 }
 
 /// The records' side of a task.
-pub(crate) trait Body: Send {
+pub(crate) trait TaskOperator: Send {
     /// Reads some records from outside and processes them. For sources only.
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError>;
 
     /// Takes one message from an input, and processes it if it is records.
-    fn take(&mut self, input: usize) -> Result<Taken, BoxError>;
+    fn take(&mut self, input: usize) -> Result<InputItem, BoxError>;
 
     /// Goes on with what a mark has brought; whether there is more. Nothing is taken before that is done.
     fn fire(&mut self) -> Result<bool, BoxError> {
@@ -99,7 +99,7 @@ pub(crate) trait Body: Send {
     fn drain(&mut self) -> bool;
 
     /// Takes the state as it is now.
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError>;
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError>;
 
     /// How many bytes a source has read, or a sink has written, so far; `None` if nobody counts them. Records between tasks are no bytes.
     fn bytes(&self) -> Option<u64> {
@@ -141,7 +141,7 @@ pub(crate) trait Body: Send {
 }
 
 /// A job for another thread, done behind those of the same task that were handed over before.
-pub(crate) type Deed<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
+pub(crate) type IoAction<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
 
 /// Whether a prepared transaction is to be rolled back.
 pub(crate) type IsOrphan = Box<dyn Fn(&TxnId) -> bool + Send>;
@@ -153,13 +153,13 @@ pub(crate) type KeepsUp = Box<dyn Fn(Option<TxnId>) -> Result<(), BoxError> + Se
 pub(crate) trait Transactions: Send {
     /// Fences off earlier attempts and rolls back each prepared transaction that the first rule names (SPEC 6.4); nothing if the second
     /// refuses what was committed (SPEC 7.7).
-    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> Deed<()>;
+    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> IoAction<()>;
 
     /// Ends the open transaction; the deed prepares it.
-    fn close(&mut self, txn: TxnId) -> Result<Deed<()>, BoxError>;
+    fn close(&mut self, txn: TxnId) -> Result<IoAction<()>, BoxError>;
 
     /// Commits.
-    fn commit(&mut self, txn: TxnId) -> Deed<snapline_protocol::committer::CommitOutcome>;
+    fn commit(&mut self, txn: TxnId) -> IoAction<snapline_protocol::committer::CommitOutcome>;
 
     /// Forgets every committable but these (SPEC 6.3).
     fn retain(&mut self, pending: &[TxnId]);
@@ -174,12 +174,12 @@ const TIME: &str = "time";
 /// Puts what was heard and said of event time into a snapshot, if anything was (SPEC 16.4).
 fn freeze_time(
     operator: &str,
-    heard: Option<Standing>,
-    said: Option<Standing>,
-    images: &mut Vec<Named>,
+    heard: Option<WatermarkStatus>,
+    said: Option<WatermarkStatus>,
+    images: &mut Vec<NamedImage>,
 ) -> Result<(), StateError> {
     if heard.is_some() || said.is_some() {
-        images.push(Named::single(operator, TIME, &(heard, said))?);
+        images.push(NamedImage::single(operator, TIME, &(heard, said))?);
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ fn freeze_time(
 pub(crate) fn restore_time(
     operator: &str,
     restored: Option<&mut Restored<'_>>,
-) -> Result<(Option<Standing>, Option<Standing>), StateError> {
+) -> Result<(Option<WatermarkStatus>, Option<WatermarkStatus>), StateError> {
     match restored {
         Some(restored) => Ok(restored.single(operator, TIME)?.unwrap_or_default()),
         None => Ok((None, None)),
@@ -196,7 +196,7 @@ pub(crate) fn restore_time(
 }
 
 /// A source and the chain behind it.
-pub(crate) struct SourceBody<R: SourceReader, L, X> {
+pub(crate) struct SourceOperator<R: SourceReader, L, X> {
     pub(crate) operator: String,
     pub(crate) reader: R,
     pub(crate) stood: Stood<R::Position>,
@@ -210,13 +210,15 @@ pub(crate) struct SourceBody<R: SourceReader, L, X> {
 }
 
 /// Pushes through a chain into the output.
-struct Through<'a, L, X> {
+struct ChainCollector<'a, L, X> {
     logic: &'a mut L,
     output: &'a mut Output<X>,
     records: usize,
 }
 
-impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, L, X> {
+impl<L: OperatorChain, X: Route<L::Out>> crate::connect::Collect<L::In>
+    for ChainCollector<'_, L, X>
+{
     #[inline]
     fn push(&mut self, record: L::In) {
         self.records += 1;
@@ -228,11 +230,11 @@ impl<L: Logic, X: Route<L::Out>> crate::connect::Collect<L::In> for Through<'_, 
     }
 }
 
-impl<R, L, X> Body for SourceBody<R, L, X>
+impl<R, L, X> TaskOperator for SourceOperator<R, L, X>
 where
     R: SourceReader<Record = L::In>,
     R::Position: serde::Serialize + serde::de::DeserializeOwned + Send,
-    L: Logic,
+    L: OperatorChain,
     X: Route<L::Out>,
 {
     fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
@@ -244,7 +246,8 @@ where
 
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError> {
         self.in_hand = limit;
-        let mut through = Through { logic: &mut self.logic, output: &mut self.output, records: 0 };
+        let mut through =
+            ChainCollector { logic: &mut self.logic, output: &mut self.output, records: 0 };
         let progress = self.reader.read(limit, &mut through)?;
         let records = through.records;
         self.output.check()?;
@@ -252,8 +255,8 @@ where
         Ok((records, progress))
     }
 
-    fn take(&mut self, _input: usize) -> Result<Taken, BoxError> {
-        Ok(Taken::Nothing)
+    fn take(&mut self, _input: usize) -> Result<InputItem, BoxError> {
+        Ok(InputItem::Nothing)
     }
 
     fn wake(&self) -> Option<Timestamp> {
@@ -288,8 +291,8 @@ where
         self.output.drain()
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
-        images.push(Named::single(&self.operator, POSITION, &self.reader.position())?);
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError> {
+        images.push(NamedImage::single(&self.operator, POSITION, &self.reader.position())?);
         freeze_time(&self.operator, None, self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }
@@ -324,10 +327,10 @@ where
 }
 
 /// A chain of operators with inputs.
-pub(crate) struct OperatorBody<L: Logic, X> {
+pub(crate) struct ChainOperator<L: OperatorChain, X> {
     pub(crate) operator: String,
     pub(crate) inputs: Vec<Receiver<L::In>>,
-    pub(crate) valve: Valve,
+    pub(crate) valve: WatermarkMerger,
     /// What the valve has told and the logic has not taken in yet: it is not done with the mark before.
     pub(crate) marks: VecDeque<Mark>,
     pub(crate) firing: bool,
@@ -337,7 +340,7 @@ pub(crate) struct OperatorBody<L: Logic, X> {
     pub(crate) in_hand: usize,
 }
 
-impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
+impl<L: OperatorChain, X: Route<L::Out>> ChainOperator<L, X> {
     /// Gives the logic what the valve has told.
     fn marked(&mut self) -> Result<(), BoxError> {
         while !self.firing
@@ -349,7 +352,7 @@ impl<L: Logic, X: Route<L::Out>> OperatorBody<L, X> {
     }
 }
 
-impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
+impl<L: OperatorChain, X: Route<L::Out>> TaskOperator for ChainOperator<L, X> {
     fn in_hand(&self) -> u64 {
         self.in_hand as u64
     }
@@ -358,27 +361,27 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
         Ok((0, Progress::End))
     }
 
-    fn take(&mut self, input: usize) -> Result<Taken, BoxError> {
+    fn take(&mut self, input: usize) -> Result<InputItem, BoxError> {
         Ok(match self.inputs[input].receive() {
-            None => Taken::Nothing,
+            None => InputItem::Nothing,
             Some(Message::Batch(mut batch)) => {
                 let records = batch.len();
                 self.in_hand = records;
                 self.logic.push_all(batch.drain(..), &mut self.output);
                 self.inputs[input].give_back(batch);
                 self.output.check()?;
-                Taken::Records(records)
+                InputItem::Records(records)
             }
             Some(Message::Mark(mark)) => {
                 self.marks.extend(self.valve.take(input, mark));
                 self.marked()?;
-                Taken::Mark
+                InputItem::Mark
             }
-            Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
+            Some(Message::Barrier(barrier)) => InputItem::Barrier(barrier),
             Some(Message::End) => {
                 self.marks.extend(self.valve.end(input));
                 self.marked()?;
-                Taken::End
+                InputItem::End
             }
         })
     }
@@ -439,7 +442,7 @@ impl<L: Logic, X: Route<L::Out>> Body for OperatorBody<L, X> {
         self.output.drain()
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError> {
         freeze_time(&self.operator, self.valve.standing(), self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`logic`] | a chain of operators, compiled as one loop |
+//! | [`chain`] | a chain of operators, compiled as one loop |
 //! | [`key`] | how records are keyed |
 //! | [`time`] | event time: timestamps, records with one |
 //! | [`body`], [`sink`] | the part of a task that sees records: a source's, an operator's, a sink's |
@@ -11,8 +11,8 @@
 //! | [`watermark_merger`] | the watermark of a task, out of those of its inputs |
 
 pub(crate) mod body;
+pub(crate) mod chain;
 pub(crate) mod key;
-pub(crate) mod logic;
 pub(crate) mod output;
 pub(crate) mod route;
 pub(crate) mod sink;

@@ -6,11 +6,11 @@ use snapline_protocol::message::Barrier;
 
 use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
-use crate::channel::{Filling, Mark, Message, Sender};
+use crate::channel::{BatchBuilder, Mark, Message, Sender};
 use crate::connect::Collect;
-use crate::operator::logic::Flow;
+use crate::operator::chain::Flow;
 use crate::operator::route::Route;
-use crate::operator::watermark_merger::Standing;
+use crate::operator::watermark_merger::WatermarkStatus;
 
 /// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
 const BATCH_BYTES: usize = 8 * 1024;
@@ -21,8 +21,8 @@ pub(super) fn batch_records<T>() -> usize {
 }
 
 /// One output channel with the batch that is being filled, and what did not fit into the channel.
-pub(crate) struct Outbox<T> {
-    batch: Filling<T>,
+pub(crate) struct OutputChannel<T> {
+    batch: BatchBuilder<T>,
     /// How many records make a batch.
     full: usize,
     channel: Sender<T>,
@@ -36,11 +36,11 @@ pub(crate) struct Outbox<T> {
     pub(crate) faults: Faults,
 }
 
-impl<T: Send> Outbox<T> {
+impl<T: Send> OutputChannel<T> {
     pub(crate) fn new(mut channel: Sender<T>, batch: Option<usize>, edge: usize) -> Self {
         let full = batch.unwrap_or_else(batch_records::<T>);
         Self {
-            batch: Filling::new(channel.buffer(full), full),
+            batch: BatchBuilder::new(channel.buffer(full), full),
             full,
             channel,
             edge,
@@ -56,18 +56,18 @@ impl<T: Send> Outbox<T> {
         match self.batch.push(record) {
             Ok(()) => false,
             Err(last) => {
-                self.ship_full(last);
+                self.flush_full(last);
                 true
             }
         }
     }
 
     #[inline(never)]
-    fn ship_full(&mut self, last: T) {
+    fn flush_full(&mut self, last: T) {
         self.send_batch(Some(last));
     }
 
-    pub(super) fn ship_batch(&mut self) {
+    pub(super) fn flush_batch(&mut self) {
         if self.batch.len() > 0 {
             self.send_batch(None);
         }
@@ -96,7 +96,7 @@ impl<T: Send> Outbox<T> {
 
 /// What is put into a channel between records.
 #[derive(Clone, Copy, Debug)]
-pub enum Sign {
+pub enum Control {
     Barrier(Barrier),
     Mark(Mark),
     End,
@@ -105,21 +105,21 @@ pub enum Sign {
 /// An output channel, whatever its records are.
 pub trait Port {
     /// Sends the partial batch.
-    fn ship(&mut self);
+    fn flush_all(&mut self);
 
     /// Moves what waits into the channel as far as there is room; says whether nothing waits any more.
     fn drain(&mut self) -> bool;
 
     /// Puts something behind all that was emitted so far.
-    fn in_band(&mut self, sign: Sign);
+    fn in_band(&mut self, sign: Control);
 
     /// Which of the topology's edges it is of, and how many records were emitted on it.
     fn emitted(&self) -> (usize, u64);
 }
 
-impl<T: Send> Port for Outbox<T> {
-    fn ship(&mut self) {
-        self.ship_batch();
+impl<T: Send> Port for OutputChannel<T> {
+    fn flush_all(&mut self) {
+        self.flush_batch();
     }
 
     fn drain(&mut self) -> bool {
@@ -132,13 +132,13 @@ impl<T: Send> Port for Outbox<T> {
         true
     }
 
-    fn in_band(&mut self, sign: Sign) {
+    fn in_band(&mut self, sign: Control) {
         let message = match sign {
-            Sign::Barrier(barrier) => Message::Barrier(barrier),
-            Sign::Mark(mark) => Message::Mark(mark),
-            Sign::End => Message::End,
+            Control::Barrier(barrier) => Message::Barrier(barrier),
+            Control::Mark(mark) => Message::Mark(mark),
+            Control::End => Message::End,
         };
-        if matches!(sign, Sign::Barrier(_)) {
+        if matches!(sign, Control::Barrier(_)) {
             if self.faults.is_active(Mutation::PartialFanOut) {
                 return self.put(message);
             }
@@ -146,7 +146,7 @@ impl<T: Send> Port for Outbox<T> {
                 return;
             }
         }
-        self.ship_batch();
+        self.flush_batch();
         self.put(message);
     }
 
@@ -160,7 +160,7 @@ pub(crate) struct Output<X> {
     route: X,
     failed: Option<BoxError>,
     /// `None` as long as nothing was said.
-    standing: Option<Standing>,
+    standing: Option<WatermarkStatus>,
 }
 
 impl<X> Output<X> {
@@ -191,7 +191,7 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut |port| port.ship());
+        self.route.each(&mut |port| port.flush_all());
     }
 
     /// Moves what waits for room; says whether nothing waits any more.
@@ -221,7 +221,7 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut |port| port.in_band(Sign::Barrier(barrier)));
+        self.route.each(&mut |port| port.in_band(Control::Barrier(barrier)));
     }
 
     /// Puts the end of input on every channel, behind everything emitted so far (SPEC 5.7).
@@ -229,22 +229,22 @@ impl<X> Output<X> {
     where
         X: Route<T>,
     {
-        self.route.each(&mut |port| port.in_band(Sign::End));
+        self.route.each(&mut |port| port.in_band(Control::End));
     }
 
     /// What was said of event time.
-    pub(crate) const fn standing(&self) -> Option<Standing> {
+    pub(crate) const fn standing(&self) -> Option<WatermarkStatus> {
         self.standing
     }
 
     /// Says again what had been said in the checkpoint that the task is restored from (SPEC 16.4).
-    pub(crate) fn resume<T: Send>(&mut self, standing: Option<Standing>)
+    pub(crate) fn resume<T: Send>(&mut self, standing: Option<WatermarkStatus>)
     where
         X: Route<T>,
     {
         self.standing = standing;
-        for mark in standing.iter().flat_map(Standing::marks) {
-            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+        for mark in standing.iter().flat_map(WatermarkStatus::marks) {
+            self.route.each(&mut |port| port.in_band(Control::Mark(mark)));
         }
     }
 }
@@ -255,7 +255,7 @@ impl<T: Send, X: Route<T>> Flow<T> for Output<X> {
         if standing.note(mark) {
             // Not before: who has said nothing says nothing again when it is restored.
             self.standing = Some(standing);
-            self.route.each(&mut |port| port.in_band(Sign::Mark(mark)));
+            self.route.each(&mut |port| port.in_band(Control::Mark(mark)));
         }
     }
 }

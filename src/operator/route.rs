@@ -2,7 +2,7 @@
 
 use crate::base::either::Either;
 use crate::operator::key::Keyer;
-use crate::operator::output::{Outbox, Port, batch_records};
+use crate::operator::output::{OutputChannel, Port, batch_records};
 use crate::operator::time::Timed;
 use crate::state::{self, Keys};
 
@@ -19,18 +19,18 @@ pub trait Route<T>: Send + 'static {
 }
 
 /// To the one consumer there is, or to several in turn: a record has no place of its own there.
-pub(crate) struct Plain<T> {
-    outboxes: Vec<Outbox<T>>,
+pub(crate) struct RoundRobin<T> {
+    outboxes: Vec<OutputChannel<T>>,
     next: usize,
 }
 
-impl<T> Plain<T> {
-    pub(crate) const fn new(outboxes: Vec<Outbox<T>>) -> Self {
+impl<T> RoundRobin<T> {
+    pub(crate) const fn new(outboxes: Vec<OutputChannel<T>>) -> Self {
         Self { outboxes, next: 0 }
     }
 }
 
-impl<T: Send + 'static> Route<T> for Plain<T> {
+impl<T: Send + 'static> Route<T> for RoundRobin<T> {
     #[inline]
     fn push(&mut self, record: T) {
         if self.outboxes[self.next].push(record) {
@@ -53,11 +53,11 @@ pub(crate) struct Exchange<T, K> {
     keys: Keys,
     /// The owner of each key group, as a place in `outboxes`.
     owner: Box<[u16]>,
-    outboxes: Vec<Outbox<T>>,
+    outboxes: Vec<OutputChannel<T>>,
 }
 
 impl<T: Send, K> Exchange<T, K> {
-    pub(crate) fn new(keyer: K, keys: Keys, outboxes: Vec<Outbox<T>>) -> Self {
+    pub(crate) fn new(keyer: K, keys: Keys, outboxes: Vec<OutputChannel<T>>) -> Self {
         // The topology's limit of 256 subtasks fits a u16.
         let owner = |group| state::subtask_of(group, outboxes.len(), keys.groups) as u16;
         Self { keyer, keys, owner: (0..keys.groups).map(owner).collect(), outboxes }
@@ -84,11 +84,11 @@ impl<T: Send + 'static, K: Keyer<T>> Route<T> for Exchange<T, K> {
 
 /// To every subtask, a copy each.
 pub(crate) struct Broadcast<T> {
-    outboxes: Vec<Outbox<T>>,
+    outboxes: Vec<OutputChannel<T>>,
 }
 
 impl<T> Broadcast<T> {
-    pub(crate) const fn new(outboxes: Vec<Outbox<T>>) -> Self {
+    pub(crate) const fn new(outboxes: Vec<OutputChannel<T>>) -> Self {
         Self { outboxes }
     }
 }
@@ -136,9 +136,9 @@ pub(crate) trait Branch<T>: Send {
 }
 
 /// A route as a branch.
-pub(crate) struct Cloning<X>(pub(crate) X);
+pub(crate) struct CloneRoute<X>(pub(crate) X);
 
-impl<T: Clone, X: Route<T>> Branch<T> for Cloning<X> {
+impl<T: Clone, X: Route<T>> Branch<T> for CloneRoute<X> {
     fn push_all(&mut self, records: &[T]) {
         for record in records {
             self.0.push(record.clone());
@@ -186,7 +186,7 @@ impl<T: Send + 'static> Route<T> for Fork<T> {
 }
 
 /// Which of two routes a record takes.
-pub(crate) trait Sided: Send + 'static {
+pub(crate) trait SplitRecord: Send + 'static {
     /// What goes left.
     type Left: Send + 'static;
     /// What goes right.
@@ -196,7 +196,7 @@ pub(crate) trait Sided: Send + 'static {
     fn side(self) -> Either<Self::Left, Self::Right>;
 }
 
-impl<L: Send + 'static, R: Send + 'static> Sided for Either<L, R> {
+impl<L: Send + 'static, R: Send + 'static> SplitRecord for Either<L, R> {
     type Left = L;
     type Right = R;
 
@@ -206,7 +206,7 @@ impl<L: Send + 'static, R: Send + 'static> Sided for Either<L, R> {
     }
 }
 
-impl<L: Send + 'static, R: Send + 'static> Sided for Timed<Either<L, R>> {
+impl<L: Send + 'static, R: Send + 'static> SplitRecord for Timed<Either<L, R>> {
     type Left = Timed<L>;
     type Right = Timed<R>;
 
@@ -232,7 +232,7 @@ impl<L, R> Split<L, R> {
     }
 }
 
-impl<T: Sided, L: Route<T::Left>, R: Route<T::Right>> Route<T> for Split<L, R> {
+impl<T: SplitRecord, L: Route<T::Left>, R: Route<T::Right>> Route<T> for Split<L, R> {
     #[inline]
     fn push(&mut self, record: T) {
         match record.side() {

@@ -10,15 +10,15 @@ use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::channel::{Message, Receiver};
 use crate::connect::{Progress, SinkCommitter, SinkWriter};
-use crate::operator::body::{Body, Deed, IsOrphan, KeepsUp, Taken, Transactions};
-use crate::operator::logic::Ending;
-use crate::state::Named;
+use crate::operator::body::{InputItem, IoAction, IsOrphan, KeepsUp, TaskOperator, Transactions};
+use crate::operator::chain::Ending;
+use crate::state::NamedImage;
 
 /// Name under which a sink's committables are in its snapshot.
 pub(crate) const COMMITTABLES: &str = "committables";
 
 /// A sink.
-pub(crate) struct SinkBody<W: SinkWriter, C> {
+pub(crate) struct SinkOperator<W: SinkWriter, C> {
     pub(crate) operator: String,
     pub(crate) attempt: Attempt,
     pub(crate) inputs: Vec<Receiver<W::Record>>,
@@ -34,7 +34,7 @@ pub(crate) struct SinkBody<W: SinkWriter, C> {
     pub(crate) trouble: Arc<Mutex<Option<String>>>,
 }
 
-impl<W, C> Body for SinkBody<W, C>
+impl<W, C> TaskOperator for SinkOperator<W, C>
 where
     W: SinkWriter,
     W::Record: Send,
@@ -45,21 +45,21 @@ where
         Ok((0, Progress::End))
     }
 
-    fn take(&mut self, input: usize) -> Result<Taken, BoxError> {
+    fn take(&mut self, input: usize) -> Result<InputItem, BoxError> {
         Ok(match self.inputs[input].receive() {
-            None => Taken::Nothing,
+            None => InputItem::Nothing,
             Some(Message::Batch(mut batch)) => {
                 let records = batch.len();
                 self.in_hand = records;
                 self.writer.write(&mut batch)?;
                 self.inputs[input].give_back(batch);
                 self.written += records as u64;
-                Taken::Records(records)
+                InputItem::Records(records)
             }
             // What is written has no use for event time.
-            Some(Message::Mark(_)) => Taken::Mark,
-            Some(Message::Barrier(barrier)) => Taken::Barrier(barrier),
-            Some(Message::End) => Taken::End,
+            Some(Message::Mark(_)) => InputItem::Mark,
+            Some(Message::Barrier(barrier)) => InputItem::Barrier(barrier),
+            Some(Message::End) => InputItem::End,
         })
     }
 
@@ -77,9 +77,9 @@ where
         true
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), BoxError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError> {
         let committables: Vec<_> = self.committables.iter().collect();
-        images.push(Named::single_as::<Vec<(TxnId, W::Committable)>>(
+        images.push(NamedImage::single_as::<Vec<(TxnId, W::Committable)>>(
             &self.operator,
             COMMITTABLES,
             &committables,
@@ -104,14 +104,14 @@ where
     }
 }
 
-impl<W, C> Transactions for SinkBody<W, C>
+impl<W, C> Transactions for SinkOperator<W, C>
 where
     W: SinkWriter,
     W::Record: Send,
     W::Committable: Clone + Send + 'static,
     C: SinkCommitter<Committable = W::Committable>,
 {
-    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> Deed<()> {
+    fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> IoAction<()> {
         let (committer, attempt) = (Arc::clone(&self.committer), self.attempt);
         Box::new(move || {
             let mut committer = lock(&committer);
@@ -126,14 +126,14 @@ where
         })
     }
 
-    fn close(&mut self, txn: TxnId) -> Result<Deed<()>, BoxError> {
+    fn close(&mut self, txn: TxnId) -> Result<IoAction<()>, BoxError> {
         let committable = self.writer.close(txn)?;
         self.committables.insert(txn, committable.clone());
         let committer = Arc::clone(&self.committer);
         Ok(Box::new(move || lock(&committer).prepare(txn, &committable)))
     }
 
-    fn commit(&mut self, txn: TxnId) -> Deed<CommitOutcome> {
+    fn commit(&mut self, txn: TxnId) -> IoAction<CommitOutcome> {
         let committer = Arc::clone(&self.committer);
         let committable = self.committables.get(&txn).cloned();
         let trouble = Arc::clone(&self.trouble);

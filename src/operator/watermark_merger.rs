@@ -7,19 +7,19 @@ use crate::channel::Mark;
 
 /// What has been said of event time, on a channel or by a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Standing {
+pub(crate) struct WatermarkStatus {
     /// In milliseconds; the least there is as long as there was none.
     pub(crate) watermark: i64,
     pub(crate) idle: bool,
 }
 
-impl Default for Standing {
+impl Default for WatermarkStatus {
     fn default() -> Self {
         Self { watermark: i64::MIN, idle: false }
     }
 }
 
-impl Standing {
+impl WatermarkStatus {
     /// Takes in what is said; whether that is news. A watermark never goes back.
     pub(crate) fn note(&mut self, mark: Mark) -> bool {
         let before = *self;
@@ -43,7 +43,7 @@ impl Standing {
 /// One input.
 #[derive(Clone, Copy, Debug)]
 struct Input {
-    standing: Standing,
+    standing: WatermarkStatus,
     /// It has caught up with the task, so that its watermark counts. One that was idle may be behind when it comes back.
     counts: bool,
     ended: bool,
@@ -51,30 +51,30 @@ struct Input {
 
 /// The watermark of a task: the least of its inputs', and never less than it was.
 #[derive(Clone, Debug)]
-pub(crate) struct Valve {
+pub(crate) struct WatermarkMerger {
     inputs: Vec<Input>,
     /// `None` as long as nothing was said.
-    standing: Option<Standing>,
+    standing: Option<WatermarkStatus>,
     faults: Faults,
 }
 
-impl Valve {
+impl WatermarkMerger {
     pub(crate) fn new(inputs: usize, faults: Faults) -> Self {
-        let input = Input { standing: Standing::default(), counts: true, ended: false };
+        let input = Input { standing: WatermarkStatus::default(), counts: true, ended: false };
         Self { inputs: vec![input; inputs], standing: None, faults }
     }
 
     /// What it has come to.
-    pub(crate) const fn standing(&self) -> Option<Standing> {
+    pub(crate) const fn standing(&self) -> Option<WatermarkStatus> {
         self.standing
     }
 
     /// Goes on from there. The inputs say again where they stand (SPEC 16.4); until then they hold the watermark back.
-    pub(crate) const fn resume(&mut self, standing: Option<Standing>) {
+    pub(crate) const fn resume(&mut self, standing: Option<WatermarkStatus>) {
         self.standing = standing;
     }
 
-    fn now(&self) -> Standing {
+    fn now(&self) -> WatermarkStatus {
         self.standing.unwrap_or_default()
     }
 
@@ -125,7 +125,7 @@ impl Valve {
         (at.ended, at.counts) = (true, false);
         // Who never heard of event time is told nothing of it.
         let timed = self.standing.is_some()
-            || self.inputs.iter().any(|input| input.standing != Standing::default());
+            || self.inputs.iter().any(|input| input.standing != WatermarkStatus::default());
         if timed && self.inputs.iter().any(|input| !input.ended) {
             self.without(held);
         }
@@ -161,7 +161,7 @@ impl Valve {
 }
 
 /// What has changed, as marks: first the watermark.
-fn said(before: Standing, now: Standing) -> impl Iterator<Item = Mark> + use<> {
+fn said(before: WatermarkStatus, now: WatermarkStatus) -> impl Iterator<Item = Mark> + use<> {
     let watermark = (now.watermark > before.watermark).then_some(Mark::Watermark(now.watermark));
     let status = (now.idle != before.idle).then_some(match now.idle {
         true => Mark::Idle,
@@ -175,14 +175,14 @@ mod tests {
     use super::*;
     use Mark::{Active, Idle, Watermark};
 
-    fn told(valve: &mut Valve, input: usize, mark: Mark) -> Vec<Mark> {
+    fn told(valve: &mut WatermarkMerger, input: usize, mark: Mark) -> Vec<Mark> {
         valve.take(input, mark).collect()
     }
 
     /// SPEC 16.3
     #[test]
     fn the_watermark_is_the_least_of_the_inputs() {
-        let mut valve = Valve::new(2, Faults::default());
+        let mut valve = WatermarkMerger::new(2, Faults::default());
         assert_eq!(told(&mut valve, 0, Watermark(10)), []);
         assert_eq!(told(&mut valve, 1, Watermark(5)), [Watermark(5)]);
         assert_eq!(told(&mut valve, 1, Watermark(20)), [Watermark(10)]);
@@ -194,7 +194,7 @@ mod tests {
     /// SPEC 16.3
     #[test]
     fn idle_inputs_hold_nothing_back_and_count_again_when_they_have_caught_up() {
-        let mut valve = Valve::new(2, Faults::default());
+        let mut valve = WatermarkMerger::new(2, Faults::default());
         told(&mut valve, 0, Watermark(10));
         assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
         assert_eq!(told(&mut valve, 1, Active), []);
@@ -211,19 +211,19 @@ mod tests {
     /// SPEC 16.3: an input that has ended says nothing about the others.
     #[test]
     fn an_end_is_no_watermark_where_others_are_idle() {
-        let mut valve = Valve::new(2, Faults::default());
+        let mut valve = WatermarkMerger::new(2, Faults::default());
         told(&mut valve, 0, Watermark(10));
         told(&mut valve, 1, Watermark(4));
         assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
         assert_eq!(valve.end(0).collect::<Vec<_>>(), [Idle]);
-        assert_eq!(valve.standing(), Some(Standing { watermark: 10, idle: true }));
+        assert_eq!(valve.standing(), Some(WatermarkStatus { watermark: 10, idle: true }));
     }
 
     /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is not when that input speaks.
     #[test]
     fn a_restored_valve_hears_an_input_that_it_did_not_have_before() {
-        let mut valve = Valve::new(1, Faults::default());
-        valve.resume(Some(Standing { watermark: 10, idle: true }));
+        let mut valve = WatermarkMerger::new(1, Faults::default());
+        valve.resume(Some(WatermarkStatus { watermark: 10, idle: true }));
         assert_eq!(told(&mut valve, 0, Watermark(5)), [Active]);
         assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
     }
@@ -231,7 +231,7 @@ mod tests {
     /// SPEC 16.1
     #[test]
     fn who_never_heard_of_event_time_is_told_nothing() {
-        let mut valve = Valve::new(2, Faults::default());
+        let mut valve = WatermarkMerger::new(2, Faults::default());
         assert_eq!(valve.end(0).collect::<Vec<_>>(), []);
         assert_eq!(valve.end(1).collect::<Vec<_>>(), []);
         assert_eq!(valve.standing(), None);
@@ -248,10 +248,10 @@ mod tests {
         ];
         let said = || proptest::collection::vec((0usize..3, mark.clone()), 0..40);
         proptest!(|(before in said(), after in said())| {
-            let mut valve = Valve::new(3, Faults::default());
-            let mut producers: [Option<Standing>; 3] = [None; 3];
+            let mut valve = WatermarkMerger::new(3, Faults::default());
+            let mut producers: [Option<WatermarkStatus>; 3] = [None; 3];
             // A producer says what is news, and while it is idle no watermark.
-            let news = |producer: &mut Option<Standing>, mark| {
+            let news = |producer: &mut Option<WatermarkStatus>, mark| {
                 let mut standing = producer.unwrap_or_default();
                 let news = !(standing.idle && matches!(mark, Watermark(_))) && standing.note(mark);
                 if news {
@@ -264,10 +264,10 @@ mod tests {
                     told(&mut valve, input, mark);
                 }
             }
-            let mut restored = Valve::new(3, Faults::default());
+            let mut restored = WatermarkMerger::new(3, Faults::default());
             restored.resume(valve.standing());
             for (input, standing) in producers.iter().enumerate() {
-                for mark in standing.iter().flat_map(Standing::marks) {
+                for mark in standing.iter().flat_map(WatermarkStatus::marks) {
                     prop_assert_eq!(told(&mut restored, input, mark), [], "nothing new is said");
                 }
             }

@@ -11,22 +11,22 @@ use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, Mutex, Unparker, lock};
 use crate::channel::{Receiver, Sender, channel};
 use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
-use crate::operator::body::{Body, OperatorBody, POSITION, SourceBody, restore_time};
+use crate::operator::body::{ChainOperator, POSITION, SourceOperator, TaskOperator, restore_time};
+use crate::operator::chain::{OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Logic, TaskContext};
-use crate::operator::output::{Outbox, Output};
+use crate::operator::output::{Output, OutputChannel};
 use crate::operator::route::{
-    Branch, Broadcast, Cloning, Exchange, Fork, Plain, Route, Sided, Split,
+    Branch, Broadcast, CloneRoute, Exchange, Fork, RoundRobin, Route, Split, SplitRecord,
 };
-use crate::operator::sink::{COMMITTABLES, SinkBody};
+use crate::operator::sink::{COMMITTABLES, SinkOperator};
 use crate::operator::time::Timestamp;
-use crate::operator::watermark_merger::Valve;
+use crate::operator::watermark_merger::WatermarkMerger;
 use crate::plan::spec::BuildError;
 use crate::state::{Keys, Restored};
 
 /// How much is done, or waits, at a time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizing {
+pub(crate) struct BufferSizes {
     /// Messages a channel holds: enough for a burst of small batches, little enough that a barrier is never far behind.
     pub(crate) channel: usize,
     /// Records in a batch; `None`: by their size.
@@ -38,7 +38,7 @@ pub(crate) struct Sizing {
     pub(crate) faults: Faults,
 }
 
-impl Default for Sizing {
+impl Default for BufferSizes {
     fn default() -> Self {
         Self { channel: 16, batch: None, read: 1024, flush_every: 64, faults: Faults::default() }
     }
@@ -46,7 +46,7 @@ impl Default for Sizing {
 
 /// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
 struct Ends<T> {
-    sizing: Sizing,
+    sizing: BufferSizes,
     /// Which of the topology's edges it is.
     edge: usize,
     senders: Vec<Vec<Sender<T>>>,
@@ -58,16 +58,16 @@ pub(crate) struct Edge<T>(Mutex<Ends<T>>);
 
 impl<T: Send> Edge<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let (sizing, senders, receivers) = (Sizing::default(), Vec::new(), Vec::new());
+        let (sizing, senders, receivers) = (BufferSizes::default(), Vec::new(), Vec::new());
         Arc::new(Self(Mutex::new(Ends { sizing, edge: 0, senders, receivers })))
     }
 
-    fn outboxes(&self, producer: usize) -> Vec<Outbox<T>> {
+    fn outboxes(&self, producer: usize) -> Vec<OutputChannel<T>> {
         let mut ends = lock(&self.0);
         let (batch, edge) = (ends.sizing.batch, ends.edge);
         let senders = std::mem::take(&mut ends.senders[producer]);
         let mut outboxes: Vec<_> =
-            senders.into_iter().map(|sender| Outbox::new(sender, batch, edge)).collect();
+            senders.into_iter().map(|sender| OutputChannel::new(sender, batch, edge)).collect();
         let faults = ends.sizing.faults;
         let last = outboxes.len().saturating_sub(1);
         for (place, outbox) in outboxes.iter_mut().enumerate() {
@@ -93,7 +93,7 @@ pub(crate) trait Connect: Send + Sync {
         &self,
         edge: usize,
         wiring: Wiring,
-        sizing: Sizing,
+        sizing: BufferSizes,
         producers: &[Unparker],
         consumers: &[Unparker],
     );
@@ -104,7 +104,7 @@ impl<T: Send> Connect for Edge<T> {
         &self,
         edge: usize,
         wiring: Wiring,
-        sizing: Sizing,
+        sizing: BufferSizes,
         producers: &[Unparker],
         consumers: &[Unparker],
     ) {
@@ -136,7 +136,7 @@ pub(crate) struct EdgeSpec {
 
 /// A body ready to step.
 pub struct Opened {
-    pub(crate) body: Box<dyn Body>,
+    pub(crate) body: Box<dyn TaskOperator>,
     /// A sink's committables in the checkpoint it is restored from, ascending.
     pub(crate) pending: Vec<TxnId>,
 }
@@ -146,7 +146,7 @@ pub(crate) type Open =
     Box<dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<Opened, BoxError> + Send>;
 
 /// Makes the bodies of a node's subtasks.
-pub trait MakeBody: Send + Sync {
+pub trait OperatorFactory: Send + Sync {
     /// Takes the ends of a subtask's channels.
     fn make(&self, index: usize, keys: Keys) -> Open;
 }
@@ -156,7 +156,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) parallelism: Option<usize>,
-    pub(crate) make: Arc<dyn MakeBody>,
+    pub(crate) make: Arc<dyn OperatorFactory>,
     /// How many edges must go out of it: each branch of a fork is one.
     pub(crate) outputs: usize,
     /// A source: whether it is replayable.
@@ -203,19 +203,19 @@ pub trait MakeRoute<T>: Clone + Send + Sync + 'static {
 }
 
 /// Makes plain routes.
-pub(crate) struct MakePlain<T>(pub(crate) Arc<Edge<T>>);
+pub(crate) struct MakeRoundRobin<T>(pub(crate) Arc<Edge<T>>);
 
-impl<T> Clone for MakePlain<T> {
+impl<T> Clone for MakeRoundRobin<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T: Send + 'static> MakeRoute<T> for MakePlain<T> {
-    type Route = Plain<T>;
+impl<T: Send + 'static> MakeRoute<T> for MakeRoundRobin<T> {
+    type Route = RoundRobin<T>;
 
-    fn make(&self, producer: usize, _keys: Keys) -> Plain<T> {
-        Plain::new(self.0.outboxes(producer))
+    fn make(&self, producer: usize, _keys: Keys) -> RoundRobin<T> {
+        RoundRobin::new(self.0.outboxes(producer))
     }
 }
 
@@ -253,7 +253,7 @@ impl<T: Clone + Send + 'static> MakeRoute<T> for MakeFork<T> {
 
     fn make(&self, producer: usize, _keys: Keys) -> Fork<T> {
         let branch = |edge: &Arc<Edge<T>>| {
-            Box::new(Cloning(Plain::new(edge.outboxes(producer)))) as Box<dyn Branch<T>>
+            Box::new(CloneRoute(RoundRobin::new(edge.outboxes(producer)))) as Box<dyn Branch<T>>
         };
         let batch = self.0.first().and_then(|edge| lock(&edge.0).sizing.batch);
         Fork::new(self.0.iter().map(branch).collect(), batch)
@@ -286,12 +286,12 @@ impl<L, R> Clone for MakeSplit<L, R> {
     }
 }
 
-impl<T: Sided> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
-    type Route = Split<Plain<T::Left>, Plain<T::Right>>;
+impl<T: SplitRecord> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
+    type Route = Split<RoundRobin<T::Left>, RoundRobin<T::Right>>;
 
     fn make(&self, producer: usize, _keys: Keys) -> Self::Route {
         let (left, right) = (self.0.outboxes(producer), self.1.outboxes(producer));
-        Split::new(Plain::new(left), Plain::new(right))
+        Split::new(RoundRobin::new(left), RoundRobin::new(right))
     }
 }
 
@@ -302,11 +302,11 @@ pub(crate) struct MakeSource<S, L, M> {
     pub(crate) route: M,
 }
 
-impl<S, L, M> MakeBody for MakeSource<S, L, M>
+impl<S, L, M> OperatorFactory for MakeSource<S, L, M>
 where
     S: Source,
     S::Reader: SourceReader<Record = L::In, Position = S::Position>,
-    L: Logic<In = S::Record>,
+    L: OperatorChain<In = S::Record>,
     M: MakeRoute<L::Out>,
 {
     fn make(&self, index: usize, keys: Keys) -> Open {
@@ -325,7 +325,7 @@ where
             let said = said.filter(|_| !context.faults.is_active(Mutation::WatermarkForgotten));
             logic.open(context, restored)?;
             output.resume(said);
-            let body = Box::new(SourceBody {
+            let body = Box::new(SourceOperator {
                 operator,
                 reader,
                 stood,
@@ -340,13 +340,13 @@ where
 }
 
 /// Makes the bodies of an operator with inputs.
-pub(crate) struct MakeOperator<L: Logic, M> {
+pub(crate) struct MakeOperator<L: OperatorChain, M> {
     pub(crate) inputs: Vec<Arc<Edge<L::In>>>,
     pub(crate) logic: Mutex<L>,
     pub(crate) route: M,
 }
 
-impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
+impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L, M> {
     fn make(&self, index: usize, keys: Keys) -> Open {
         let mut logic = lock(&self.logic).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
@@ -354,7 +354,7 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
         Box::new(move |context, mut restored| {
             let operator = context.place.operator.clone();
             let inputs: Vec<_> = inputs;
-            let mut valve = Valve::new(inputs.len(), context.faults);
+            let mut valve = WatermarkMerger::new(inputs.len(), context.faults);
             let (heard, said) = restore_time(&operator, restored.as_deref_mut())?;
             let (heard, said) = match context.faults.is_active(Mutation::WatermarkForgotten) {
                 true => (None, None),
@@ -368,7 +368,7 @@ impl<L: Logic, M: MakeRoute<L::Out>> MakeBody for MakeOperator<L, M> {
             output.resume(said);
             let (marks, firing, in_hand) = (VecDeque::new(), false, 0);
             let body =
-                OperatorBody { operator, inputs, valve, marks, firing, logic, output, in_hand };
+                ChainOperator { operator, inputs, valve, marks, firing, logic, output, in_hand };
             Ok(Opened { body: Box::new(body), pending: Vec::new() })
         })
     }
@@ -380,7 +380,7 @@ pub(crate) struct MakeSink<S: TwoPhaseSink> {
     pub(crate) sink: Mutex<S>,
 }
 
-impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
+impl<S: TwoPhaseSink> OperatorFactory for MakeSink<S> {
     fn make(&self, index: usize, _keys: Keys) -> Open {
         let sink = lock(&self.sink).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
@@ -394,7 +394,7 @@ impl<S: TwoPhaseSink> MakeBody for MakeSink<S> {
             let committables: std::collections::BTreeMap<_, _> =
                 committables.into_iter().flatten().collect();
             let pending = committables.keys().copied().collect();
-            let body = SinkBody {
+            let body = SinkOperator {
                 operator,
                 attempt: context.place.attempt,
                 inputs,

@@ -13,7 +13,7 @@ use snapline_protocol::topology::{
 
 use crate::connect::Delivery;
 use crate::plan::config::{JobConfig, Restart, Resume, Storage, cores};
-use crate::plan::graph::{EdgeSpec, Graph, Node, Sizing};
+use crate::plan::graph::{BufferSizes, EdgeSpec, Graph, Node};
 use crate::plan::guarantee::{Facts, Guarantee, Level};
 use crate::plan::warnings::SettingWarning;
 use crate::state::MAX_KEY_GROUPS;
@@ -29,7 +29,7 @@ pub(crate) struct JobSpec {
     pub(crate) config: JobConfig,
     pub(crate) guarantee: Guarantee,
     pub(crate) workers: usize,
-    pub(crate) sizing: Sizing,
+    pub(crate) sizing: BufferSizes,
 }
 
 impl JobSpec {
@@ -70,7 +70,7 @@ impl JobSpec {
             }
             _ => {}
         }
-        let sizing = Sizing::default();
+        let sizing = BufferSizes::default();
         Ok(Self { name, nodes, edges, topology, config, guarantee, workers, sizing })
     }
 

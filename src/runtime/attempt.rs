@@ -17,32 +17,32 @@ use crate::base::sync::{Arc, AtomicBool, Mutex, Parker, Unparker, thread};
 use crate::base::watch::Watch;
 use crate::connect::OpenContext;
 use crate::executor::call_pool;
-use crate::executor::call_pool::Host;
-use crate::executor::io_pool::Lanes;
+use crate::executor::call_pool::CallHost;
+use crate::executor::io_pool::IoPool;
 use crate::executor::platform::Platform;
 use crate::executor::run_loop;
-use crate::operator::logic::TaskContext;
+use crate::operator::chain::TaskContext;
 use crate::plan::graph::Open;
 use crate::plan::spec::JobSpec;
-use crate::runtime::events::Notice;
+use crate::runtime::events::DriverEvent;
 use crate::runtime::failure::{OPENING, TaskFailure};
-use crate::runtime::task::{Identity, Links, News, Start, TASK_STATE, Task};
+use crate::runtime::task::{Identity, Links, Start, TASK_STATE, Task, TaskEvent};
 use crate::runtime::task_metrics::Gauges;
-use crate::runtime::worker::{Address, OpenTask, Seat, Worker};
-use crate::state::{Checks, HashSeed, Keys, Locations, Restored};
+use crate::runtime::worker::{Address, OpenTask, Worker, WorkerBuilder};
+use crate::state::{Checks, HashSeed, Keys, Restored, SegmentLocations};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::trace::Recorder;
 
 /// What every task of an attempt starts from.
 #[derive(Clone, Copy)]
-struct From {
+struct RestoreSpec {
     restored: Option<CommitPermit>,
     /// The job is over but for its commits (SPEC 7.4).
     at_rest: bool,
 }
 
 /// The tasks of an attempt, running.
-pub(crate) struct Running {
+pub(crate) struct RunningAttempt {
     over: Arc<AtomicBool>,
     workers: Vec<(thread::JoinHandle<()>, Watch)>,
     wakers: Vec<Unparker>,
@@ -54,11 +54,11 @@ pub(crate) struct Running {
 
 /// What tasks share across attempts.
 #[derive(Clone)]
-pub(crate) struct Hosting {
+pub(crate) struct AttemptContext {
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) lanes: Arc<Lanes>,
-    pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) lanes: Arc<IoPool>,
+    pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
     pub(crate) platform: Platform,
     pub(crate) stage: Option<Arc<dyn Stage>>,
     pub(crate) recorder: Recorder,
@@ -78,13 +78,13 @@ pub(crate) trait Stage: Send + Sync {
 /// # Errors
 /// If the operating system gives no thread.
 pub(crate) fn deploy(
-    hosting: &Hosting,
+    hosting: &AttemptContext,
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
     seed: HashSeed,
-) -> std::io::Result<Running> {
-    let (mut running, workers) = seat(hosting, attempt, decision, manifest, seed);
+) -> std::io::Result<RunningAttempt> {
+    let (mut running, workers) = build_workers(hosting, attempt, decision, manifest, seed);
     if let Some(stage) = &hosting.stage {
         stage.seated(attempt, Arc::clone(&running.over), workers);
         return Ok(running);
@@ -113,37 +113,38 @@ pub(crate) fn deploy(
 /// Tells the coordinator that a worker has ended, and why (SPEC 2.11).
 pub(crate) fn report(
     platform: &Platform,
-    coordinator: &crossbeam_channel::Sender<Notice>,
+    coordinator: &crossbeam_channel::Sender<DriverEvent>,
     failure: TaskFailure,
 ) {
     if platform.faults.is_active(Mutation::FailureSwallowed) {
         return;
     }
     // A coordinator that is gone needs no report.
-    let _ = coordinator.send(Notice::Failed(Box::new(failure)));
+    let _ = coordinator.send(DriverEvent::Failed(Box::new(failure)));
 }
 
 /// The workers of an attempt, connected, with their tasks to open, and what reaches and ends them.
-fn seat(
-    hosting: &Hosting,
+fn build_workers(
+    hosting: &AttemptContext,
     attempt: Attempt,
     decision: Decision,
     manifest: Option<&Manifest>,
     seed: HashSeed,
-) -> (Running, Vec<Worker>) {
+) -> (RunningAttempt, Vec<Worker>) {
     let spec = &hosting.spec;
     let keys = Keys { groups: spec.config.key_groups, seed };
     let from = match decision {
-        Decision::Fresh => From { restored: None, at_rest: false },
+        Decision::Fresh => RestoreSpec { restored: None, at_rest: false },
         Decision::Restore { permit, terminal } => {
-            From { restored: Some(permit), at_rest: terminal.is_some() }
+            RestoreSpec { restored: Some(permit), at_rest: terminal.is_some() }
         }
     };
-    let mut seats: Vec<Seat> = (0..spec.workers).map(|_| Seat::new()).collect();
-    let wakers: Vec<Unparker> = seats.iter().map(Seat::unparker).collect();
+    let mut builders: Vec<WorkerBuilder> =
+        (0..spec.workers).map(|_| WorkerBuilder::new()).collect();
+    let wakers: Vec<Unparker> = builders.iter().map(WorkerBuilder::unparker).collect();
     connect(spec, &wakers, &hosting.platform);
     let over = Arc::new(AtomicBool::new(false));
-    let mut running = Running {
+    let mut running = RunningAttempt {
         over: Arc::clone(&over),
         workers: Vec::new(),
         wakers,
@@ -154,10 +155,10 @@ fn seat(
     let forgets = hosting.platform.faults.is_active(Mutation::StartsFromNothing)
         || hosting.platform.faults.is_active(Mutation::OlderRestored)
         || hosting.platform.faults.is_active(Mutation::StopsIgnored);
-    let mut opens: Vec<Vec<OpenTask>> = seats.iter().map(|_| Vec::new()).collect();
+    let mut opens: Vec<Vec<OpenTask>> = builders.iter().map(|_| Vec::new()).collect();
     for (number, subtask) in spec.topology.subtasks().iter().enumerate() {
-        let worker = subtask.index % seats.len();
-        let me = seats[worker].next_task();
+        let worker = subtask.index % builders.len();
+        let me = builders[worker].next_task();
         let me = match hosting.platform.faults.is_active(Mutation::NewsWithoutWaking) {
             true => me.silenced(),
             false => me,
@@ -195,11 +196,11 @@ fn seat(
                 key_groups: spec.config.key_groups,
                 seed,
                 retained: spec.config.retained,
-                host: Host {
+                host: CallHost {
                     lanes: Arc::clone(&hosting.lanes),
                     wake: {
                         let me = me.clone();
-                        Arc::new(move || me.tell(News::Answered))
+                        Arc::new(move || me.send(TaskEvent::Answered))
                     },
                     over: Arc::clone(&over),
                     subtask: number,
@@ -236,7 +237,11 @@ fn seat(
         };
         opens[worker].push(Box::new(move || opening.start()));
     }
-    let workers = seats.into_iter().zip(opens).map(|(seat, opens)| seat.take(opens)).collect();
+    let workers = builders
+        .into_iter()
+        .zip(opens)
+        .map(|(build_workers, opens)| build_workers.take(opens))
+        .collect();
     (running, workers)
 }
 
@@ -265,7 +270,7 @@ struct TaskOpening {
     context: TaskContext,
     aligner: aligner::Config,
     is_sink: bool,
-    from: From,
+    from: RestoreSpec,
     snapshot: Option<SnapshotRef>,
     open: Open,
     links: Links,
@@ -333,7 +338,7 @@ impl TaskOpening {
 fn claimed(
     restored: Option<Restored<'_>>,
     permit: Option<CommitPermit>,
-) -> Result<Option<(CheckpointId, Locations)>, BoxError> {
+) -> Result<Option<(CheckpointId, SegmentLocations)>, BoxError> {
     let (Some(restored), Some(permit)) = (restored, permit) else { return Ok(None) };
     if let Some((operator, state)) = restored.unclaimed().into_iter().next() {
         return Err(Permanent::new(format!(
@@ -346,7 +351,7 @@ fn claimed(
     Ok(Some((permit.checkpoint(), restored.into_locations())))
 }
 
-impl Running {
+impl RunningAttempt {
     /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
     ///
     /// # Errors
@@ -369,7 +374,7 @@ impl Running {
 }
 
 /// Whoever lets go of them, by a panic too, ends them.
-impl Drop for Running {
+impl Drop for RunningAttempt {
     fn drop(&mut self) {
         run_loop::end(&self.over, &self.wakers);
     }

@@ -13,7 +13,7 @@ use crate::store::{SnapshotRef, StoreError};
 
 /// What goes with an acknowledgement, beside the protocol: what the manifest lists, and when it happened.
 #[derive(Clone, Debug)]
-pub(crate) struct Part {
+pub(crate) struct AckDetails {
     pub(crate) snapshot: SnapshotRef,
     pub(crate) first_barrier: Instant,
     pub(crate) taken: Instant,
@@ -41,13 +41,13 @@ impl Cause {
 pub(crate) enum Beside {
     Nothing,
     /// With an acknowledgement.
-    Part(Box<Part>),
+    AckDetails(Box<AckDetails>),
     /// With a decline.
     Cause(Cause),
 }
 
 /// What reaches the coordinator's driver.
-pub(crate) enum Notice {
+pub(crate) enum DriverEvent {
     /// A message of a task.
     Report(ToCoordinator, Beside),
     /// A task failed.
@@ -65,11 +65,11 @@ pub(crate) enum Notice {
     /// The tasks of an attempt have ended, and their writes with them.
     Concluded(Attempt),
     /// A user's wish.
-    Wish(Wish),
+    UserCommand(UserCommand),
 }
 
 /// What a user asks of a running job.
-pub(crate) enum Wish {
+pub(crate) enum UserCommand {
     /// Take a checkpoint now.
     Checkpoint(crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>),
     /// Stop.

@@ -9,7 +9,7 @@ use snapline_protocol::ids::CheckpointId;
 use crate::base::sync::thread;
 use crate::plan::guarantee::Guarantee;
 use crate::plan::warnings::SettingWarning;
-use crate::runtime::events::{Notice, Wish};
+use crate::runtime::events::{DriverEvent, UserCommand};
 use crate::runtime::failure::{FailedAt, TaskFailure};
 use crate::runtime::status::{JobStatus, StatusBoard};
 use crate::store::StoreError;
@@ -252,16 +252,16 @@ snapline_protocol::error_in_words!(CheckpointFailed);
 pub struct JobHandle {
     #[cfg(any(feature = "dashboard", feature = "prometheus"))]
     pub(crate) name: String,
-    pub(crate) wishes: crossbeam_channel::Sender<Notice>,
+    pub(crate) wishes: crossbeam_channel::Sender<DriverEvent>,
     pub(crate) board: StatusBoard,
     pub(crate) guarantee: Guarantee,
     pub(crate) warnings: Vec<SettingWarning>,
     pub(crate) driver: thread::JoinHandle<Result<Outcome, JobError>>,
 }
 
-impl fmt::Debug for Notice {
+impl fmt::Debug for DriverEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Notice")
+        f.write_str("DriverEvent")
     }
 }
 
@@ -296,7 +296,7 @@ impl JobHandle {
     /// [`CheckpointFailed`]: it was given up, or the job ended first.
     pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.wish(Wish::Checkpoint(reply));
+        self.wish(UserCommand::Checkpoint(reply));
         loop {
             match answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
@@ -309,23 +309,23 @@ impl JobHandle {
 
     /// Ends the input, processes what was read, commits everything, and ends the job. Returns at once; [`Self::wait`] waits.
     pub fn drain(&self) {
-        self.wish(Wish::Stop(Stop::Drain));
+        self.wish(UserCommand::Stop(Stop::Drain));
     }
 
     /// Commits everything up to one last checkpoint and ends the job; the next run goes on behind it. Returns at once.
     pub fn suspend(&self) {
-        self.wish(Wish::Stop(Stop::Suspend));
+        self.wish(UserCommand::Stop(Stop::Suspend));
     }
 
     /// Ends the job as a crash would: nothing after the last complete checkpoint counts. Returns at once. If the job was failing it ends with
     /// [`JobError::Interrupted`].
     pub fn cancel(&self) {
-        self.wish(Wish::Cancel);
+        self.wish(UserCommand::Cancel);
     }
 
-    fn wish(&self, wish: Wish) {
+    fn wish(&self, wish: UserCommand) {
         // A job that is over grants no wish.
-        let _ = self.wishes.send(Notice::Wish(wish));
+        let _ = self.wishes.send(DriverEvent::UserCommand(wish));
     }
 
     /// Waits for the end of the job. Blocks: see [`JobHandle`] for async code.

@@ -3,11 +3,11 @@
 use snapline_protocol::coordinator::Stop;
 
 use crate::base::sync::{Mutex, OnceLock, lock};
-use crate::runtime::events::{Notice, Wish};
+use crate::runtime::events::{DriverEvent, UserCommand};
 
 /// A job that wants to hear of signals.
 struct Listener {
-    wishes: crossbeam_channel::Sender<Notice>,
+    wishes: crossbeam_channel::Sender<DriverEvent>,
     heard: bool,
 }
 
@@ -17,7 +17,7 @@ static LISTENERS: OnceLock<Mutex<Vec<(u64, Listener)>>> = OnceLock::new();
 pub(crate) struct Listening(u64);
 
 /// Has signals reach a job. If the process has a handler of its own already, they go on reaching that one alone.
-pub(crate) fn listen(wishes: crossbeam_channel::Sender<Notice>) -> Listening {
+pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> Listening {
     let listeners = LISTENERS.get_or_init(|| {
         if let Err(error) = ctrlc::set_handler(signalled) {
             tracing::warn!(target: "snapline::job", %error, "signals do not stop the job");
@@ -33,10 +33,11 @@ pub(crate) fn listen(wishes: crossbeam_channel::Sender<Notice>) -> Listening {
 fn signalled() {
     let Some(listeners) = LISTENERS.get() else { return };
     for (_, listener) in lock(listeners).iter_mut() {
-        let wish = if listener.heard { Wish::Cancel } else { Wish::Stop(Stop::Suspend) };
+        let wish =
+            if listener.heard { UserCommand::Cancel } else { UserCommand::Stop(Stop::Suspend) };
         listener.heard = true;
         // A job that is over needs no signal.
-        let _ = listener.wishes.send(Notice::Wish(wish));
+        let _ = listener.wishes.send(DriverEvent::UserCommand(wish));
     }
 }
 

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 16;
 
 /// A task's part in a checkpoint, so far.
 #[derive(Clone, Debug, Default)]
-struct Part {
+struct AckDetails {
     /// When the first barrier, or a source's trigger, came.
     begun: Option<Instant>,
     /// The inputs whose barrier has come.
@@ -60,7 +60,7 @@ pub(crate) struct Gauges {
     trouble: Mutex<Option<String>>,
     /// When it was made: what lapses are measured from.
     origin: Option<Instant>,
-    parts: Mutex<BTreeMap<CheckpointId, Part>>,
+    parts: Mutex<BTreeMap<CheckpointId, AckDetails>>,
 }
 
 /// A time that adds up while something is so. One writer. Both are in nanoseconds.
@@ -264,7 +264,7 @@ impl Gauges {
         }
     }
 
-    fn part(&self, checkpoint: CheckpointId, change: impl FnOnce(&mut Part)) {
+    fn part(&self, checkpoint: CheckpointId, change: impl FnOnce(&mut AckDetails)) {
         let mut parts = lock(&self.parts);
         change(parts.entry(checkpoint).or_default());
         while parts.len() > REMEMBERED {
@@ -300,17 +300,21 @@ impl Gauges {
         let part = lock(&self.parts).get(&checkpoint).cloned().unwrap_or_default();
         let ago = |then: Instant| -> Duration { now.saturating_duration_since(then) };
         match part {
-            Part { written: Some((then, true)), .. } => SubtaskStage::Written { since: ago(then) },
-            Part { written: Some((then, false)), .. } => SubtaskStage::Failed { since: ago(then) },
-            Part { taken: Some(then), .. } => SubtaskStage::Writing { since: ago(then) },
-            Part { begun: Some(then), arrived, .. } => {
+            AckDetails { written: Some((then, true)), .. } => {
+                SubtaskStage::Written { since: ago(then) }
+            }
+            AckDetails { written: Some((then, false)), .. } => {
+                SubtaskStage::Failed { since: ago(then) }
+            }
+            AckDetails { taken: Some(then), .. } => SubtaskStage::Writing { since: ago(then) },
+            AckDetails { begun: Some(then), arrived, .. } => {
                 let awaited = self.feeders.iter().enumerate();
                 let awaited = awaited.filter(|(input, _)| !arrived.contains(input));
                 let mut awaited: Vec<String> = awaited.map(|(_, &feeder)| name(feeder)).collect();
                 awaited.dedup();
                 SubtaskStage::Aligning { since: ago(then), awaited }
             }
-            Part { .. } => SubtaskStage::Waiting,
+            AckDetails { .. } => SubtaskStage::Waiting,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::base::sync::{AtomicBool, Mailbox, Ordering, Post, Unparker};
-use crate::executor::run_loop::{Hosted, turn};
+use crate::base::sync::{AtomicBool, Mailbox, MailboxSender, Ordering, Unparker};
+use crate::executor::run_loop::{HostedTask, turn};
 use crate::runtime::failure::TaskFailure;
-use crate::runtime::task::{News, Step, Task};
+use crate::runtime::task::{Step, Task, TaskEvent};
 
 /// Opens a task, on the thread of its worker.
 pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
@@ -16,13 +16,13 @@ pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>
 pub(crate) struct Address {
     /// Which of the worker's tasks.
     slot: usize,
-    worker: Post<(usize, News)>,
+    worker: MailboxSender<(usize, TaskEvent)>,
 }
 
 impl Address {
     /// Leaves news and wakes the worker. A worker that is gone needs none.
-    pub(crate) fn tell(&self, news: News) {
-        let _ = self.worker.send((self.slot, news));
+    pub(crate) fn send(&self, event: TaskEvent) {
+        let _ = self.worker.send((self.slot, event));
     }
 }
 
@@ -33,12 +33,12 @@ impl Address {
     }
 }
 
-impl Hosted for Task {
-    type News = News;
+impl HostedTask for Task {
+    type Event = TaskEvent;
     type Failure = TaskFailure;
 
-    fn hear(&mut self, news: News) -> Result<(), TaskFailure> {
-        Self::hear(self, news)
+    fn on_event(&mut self, news: TaskEvent) -> Result<(), TaskFailure> {
+        Self::on_event(self, news)
     }
 
     fn step(&mut self) -> Result<Step, TaskFailure> {
@@ -68,12 +68,12 @@ impl Hosted for Task {
 }
 
 /// A worker before it runs: its channels and mailboxes can be made.
-pub(crate) struct Seat {
-    mailbox: Mailbox<(usize, News)>,
+pub(crate) struct WorkerBuilder {
+    mailbox: Mailbox<(usize, TaskEvent)>,
     tasks: usize,
 }
 
-impl Seat {
+impl WorkerBuilder {
     pub(crate) fn new() -> Self {
         Self { mailbox: Mailbox::new(), tasks: 0 }
     }
@@ -99,7 +99,7 @@ impl Seat {
 
 /// A worker: its tasks, opened and to be opened.
 pub(crate) struct Worker {
-    mailbox: Mailbox<(usize, News)>,
+    mailbox: Mailbox<(usize, TaskEvent)>,
     open: VecDeque<OpenTask>,
     tasks: Vec<Task>,
 }
@@ -126,7 +126,7 @@ impl Worker {
 #[cfg(feature = "sim")]
 impl Worker {
     /// Its mailbox.
-    pub(crate) const fn mailbox(&self) -> &Mailbox<(usize, News)> {
+    pub(crate) const fn mailbox(&self) -> &Mailbox<(usize, TaskEvent)> {
         &self.mailbox
     }
 
@@ -146,9 +146,9 @@ impl Worker {
     }
 
     /// Takes in the oldest of the news, if there are any.
-    pub(crate) fn hear_next(&mut self) -> Result<(), TaskFailure> {
+    pub(crate) fn take_next_event(&mut self) -> Result<(), TaskFailure> {
         match self.mailbox.take() {
-            Some((slot, news)) => self.tasks[slot].hear(news),
+            Some((slot, news)) => self.tasks[slot].on_event(news),
             None => Ok(()),
         }
     }

@@ -41,10 +41,10 @@
 mod choice;
 mod external;
 mod fault;
+mod hooks;
 mod oracle;
 pub mod pipelines;
 mod run;
-mod seam;
 mod world;
 pub use world::stage;
 

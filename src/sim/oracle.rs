@@ -93,7 +93,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// What sinks say that they did with their external systems, as soon as they say it.
-    pub(crate) fn hear(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Violation> {
+    pub(crate) fn on_event(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Violation> {
         for Line { attempt, task, what, .. } in lines {
             let (Some(attempt), Some(subtask)) = (*attempt, *task) else { continue };
             let Some((sink, index)) = self.sinks.get(&subtask) else { continue };

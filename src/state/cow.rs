@@ -1,6 +1,6 @@
 //! Shared until written: the nodes that a table and its images have in common.
 //!
-//! A [`Node`] is an `Arc` with the number of its creation, its *version*, from the [`Clock`] of the table that owns it. The clock's
+//! A [`Node`] is an `Arc` with the number of its creation, its *version*, from the [`VersionCounter`] of the table that owns it. The clock's
 //! *floor* is what it stood at when the table was last frozen. A node with a version below the floor may be shared with an image, and is
 //! copied before the first write (or taken back, if the image is gone by then); one at or above it was created since, is reachable
 //! from the table alone, and is written in place. So a write costs a comparison of two numbers, where `Arc::get_mut` would cost atomic
@@ -12,7 +12,7 @@
 //! 3. A node is written with the clock that numbered it, which is why both are private fields of one table, and a clock cannot be
 //!    cloned.
 //!
-//! 4. A [`Hot`] handle is made of a node that is owned, and is forgotten before that node leaves its place in the table.
+//! 4. A [`SegmentPtr`] handle is made of a node that is owned, and is forgotten before that node leaves its place in the table.
 //!
 //! By these a node whose version is not below the floor has exactly one `Arc`: it had one when it was created, and none was made since.
 //! No `Weak` is ever made. A node within a node (a segment in a group) is reached for writing through its parent's `write` only, so that
@@ -29,12 +29,12 @@ use crate::base::sync::Arc;
 
 /// Numbers the nodes of one table.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct VersionCounter {
     next: u64,
     floor: u64,
 }
 
-impl Clock {
+impl VersionCounter {
     pub(super) fn new() -> Self {
         // No version is 0, which stands for none.
         Self { next: 1, floor: 1 }
@@ -54,7 +54,7 @@ impl Clock {
 
 /// A copy of what may be shared; nodes within are forked.
 pub(super) trait Fork {
-    fn fork(&self, clock: &Clock) -> Self;
+    fn fork(&self, clock: &VersionCounter) -> Self;
 }
 
 /// On a cache line of its own, behind the counts: what is looked up first is at the front of it.
@@ -67,7 +67,7 @@ struct Numbered<T> {
 pub(super) struct Node<T>(Arc<Numbered<T>>);
 
 impl<T> Node<T> {
-    pub(super) fn new(value: T, clock: &mut Clock) -> Self {
+    pub(super) fn new(value: T, clock: &mut VersionCounter) -> Self {
         Self(Arc::new(Numbered { version: clock.tick(), value }))
     }
 
@@ -82,14 +82,14 @@ impl<T> Node<T> {
 
     /// Whether a write would change it in place.
     #[inline(always)]
-    pub(super) fn is_owned(&self, clock: &Clock) -> bool {
+    pub(super) fn is_owned(&self, clock: &VersionCounter) -> bool {
         self.0.version >= clock.floor
     }
 }
 
 impl<T: Fork> Node<T> {
     #[inline(always)]
-    pub(super) fn write(&mut self, clock: &mut Clock) -> &mut T {
+    pub(super) fn write(&mut self, clock: &mut VersionCounter) -> &mut T {
         if !self.is_owned(clock) {
             self.own(clock);
         }
@@ -101,7 +101,7 @@ impl<T: Fork> Node<T> {
 
     #[cold]
     #[inline(never)]
-    fn own(&mut self, clock: &mut Clock) {
+    fn own(&mut self, clock: &mut VersionCounter) {
         let version = clock.tick();
         if let Some(alone) = Arc::get_mut(&mut self.0) {
             alone.version = version;
@@ -115,13 +115,13 @@ impl<T: Fork> Node<T> {
     ///
     /// # Panics
     /// If the node is not below the floor; it would be written while shared.
-    pub(super) fn fork(&self, clock: &Clock) -> Self {
+    pub(super) fn fork(&self, clock: &VersionCounter) -> Self {
         assert!(!self.is_owned(clock), "only what is below the floor is shared");
         Self(Arc::clone(&self.0))
     }
 
     /// What is in it: moved out if nobody shares it, else a copy.
-    pub(super) fn take(self, clock: &Clock) -> T {
+    pub(super) fn take(self, clock: &VersionCounter) -> T {
         match Arc::try_unwrap(self.0) {
             Ok(alone) => alone.value,
             Err(shared) => shared.value.fork(clock),
@@ -130,26 +130,26 @@ impl<T: Fork> Node<T> {
 }
 
 /// A way to a node that is written to often, past the nodes that it is in.
-pub(super) struct Hot<T> {
+pub(super) struct SegmentPtr<T> {
     version: u64,
     at: *mut Numbered<T>,
 }
 
 // SAFETY: it is used as a reference to what is behind the pointer would be, shared from `&self` and exclusive from `&mut self`, and moves
 // together with the table that owns the node. The node's `Arc` may be used from other threads too, hence both bounds.
-unsafe impl<T: Send + Sync> Send for Hot<T> {}
+unsafe impl<T: Send + Sync> Send for SegmentPtr<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Hot<T> {}
+unsafe impl<T: Send + Sync> Sync for SegmentPtr<T> {}
 
-impl<T> Clone for Hot<T> {
+impl<T> Clone for SegmentPtr<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Hot<T> {}
+impl<T> Copy for SegmentPtr<T> {}
 
-impl<T> Hot<T> {
+impl<T> SegmentPtr<T> {
     /// Leads nowhere: its version is below every floor.
     pub(super) const NONE: Self = Self { version: 0, at: std::ptr::null_mut() };
 
@@ -163,7 +163,7 @@ impl<T> Hot<T> {
     /// Unless the clock was raised since the handle was made, its node is where it was then; and nothing else refers to its content for as
     /// long as the result is used, which is not longer than the table is borrowed.
     #[inline(always)]
-    pub(super) unsafe fn get<'a>(self, clock: &Clock) -> Option<&'a mut T> {
+    pub(super) unsafe fn get<'a>(self, clock: &VersionCounter) -> Option<&'a mut T> {
         if self.version < clock.floor {
             return None;
         }

@@ -53,17 +53,17 @@ impl<K: Clone, V: Clone> Clone for Entry<K, V> {
 }
 
 /// Where a key's entry may be, looked up before it is needed: nothing waits for the memory that it is in.
-pub(super) struct Ahead<K, V>(*const Entry<K, V>);
+pub(super) struct PrefetchedEntry<K, V>(*const Entry<K, V>);
 
-impl<K, V> Clone for Ahead<K, V> {
+impl<K, V> Clone for PrefetchedEntry<K, V> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<K, V> Copy for Ahead<K, V> {}
+impl<K, V> Copy for PrefetchedEntry<K, V> {}
 
-impl<K, V> Ahead<K, V> {
+impl<K, V> PrefetchedEntry<K, V> {
     /// Nowhere.
     pub(super) const NONE: Self = Self(std::ptr::null());
 

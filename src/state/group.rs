@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
-use super::cow::{Clock, Fork, Node};
+use super::cow::{Fork, Node, VersionCounter};
 use super::entry::Entry;
 use super::hash::{HashSeed, MAX_DEPTH, prefix_of, within};
 use super::{Key, StateValue};
@@ -82,7 +82,7 @@ impl<K: Key, V: StateValue> Segment<K, V> {
 }
 
 impl<K: Key, V: StateValue> Fork for Segment<K, V> {
-    fn fork(&self, _: &Clock) -> Self {
+    fn fork(&self, _: &VersionCounter) -> Self {
         let Self { entries, limit, depth, prefix } = self;
         Self { entries: entries.clone(), limit: *limit, depth: *depth, prefix: *prefix }
     }
@@ -102,7 +102,7 @@ pub(super) struct Group<K, V> {
 }
 
 impl<K: Key, V: StateValue> Fork for Group<K, V> {
-    fn fork(&self, clock: &Clock) -> Self {
+    fn fork(&self, clock: &VersionCounter) -> Self {
         let Self { key_groups, seed, depth, deepest, index, segments } = self;
         let segments = segments.iter().map(|segment| segment.fork(clock)).collect();
         let (index, key_groups, seed) = (index.clone(), *key_groups, *seed);
@@ -117,7 +117,7 @@ fn slots(index_depth: u8, depth: u8, prefix: u32) -> Range<usize> {
 }
 
 impl<K: Key, V: StateValue> Group<K, V> {
-    pub(super) fn new(key_groups: u16, seed: HashSeed, clock: &mut Clock) -> Self {
+    pub(super) fn new(key_groups: u16, seed: HashSeed, clock: &mut VersionCounter) -> Self {
         let segment = Node::new(Segment::new(0, 0, HashTable::new()), clock);
         Self { key_groups, seed, depth: 0, deepest: 1, index: vec![0], segments: vec![segment] }
     }
@@ -126,7 +126,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
     pub(super) fn of(
         (key_groups, seed): (u16, HashSeed),
         segments: Vec<Segment<K, V>>,
-        clock: &mut Clock,
+        clock: &mut VersionCounter,
     ) -> Option<Self> {
         let depth = segments.iter().map(|segment| segment.depth).max()?;
         if depth > MAX_DEPTH {
@@ -182,7 +182,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
     /// Makes room for an entry in the segment of this hash.
     #[cold]
     #[inline(never)]
-    pub(super) fn divide(&mut self, hash: u64, clock: &mut Clock) {
+    pub(super) fn divide(&mut self, hash: u64, clock: &mut VersionCounter) {
         loop {
             let place = self.place(hash);
             let segment = self.segments[place].write(clock);
@@ -198,7 +198,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         }
     }
 
-    fn divide_one(&mut self, place: usize, clock: &mut Clock) {
+    fn divide_one(&mut self, place: usize, clock: &mut VersionCounter) {
         let (key_groups, seed) = (self.key_groups, self.seed);
         let segment = self.segments[place].write(clock);
         let depth = segment.depth + 1;
@@ -235,7 +235,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
 
     /// Gives back room that the segment of this hash has and does not need. It becomes one with its sibling if both have few entries, and that
     /// one with its own.
-    pub(super) fn condense(&mut self, hash: u64, clock: &mut Clock) {
+    pub(super) fn condense(&mut self, hash: u64, clock: &mut VersionCounter) {
         let mut place = self.place(hash);
         while let Some(sibling) = self.sibling(place) {
             place = self.join(place, sibling, clock);
@@ -244,7 +244,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
     }
 
     /// The same for all segments that have room to give back.
-    pub(super) fn condense_all(&mut self, clock: &mut Clock) {
+    pub(super) fn condense_all(&mut self, clock: &mut VersionCounter) {
         let mut place = 0;
         while place < self.segments.len() {
             match self.sibling(place) {
@@ -275,7 +275,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
     }
 
     /// Makes one segment of two siblings, and tells its place.
-    fn join(&mut self, place: usize, sibling: usize, clock: &mut Clock) -> usize {
+    fn join(&mut self, place: usize, sibling: usize, clock: &mut VersionCounter) -> usize {
         let other = self.segments.swap_remove(sibling).take(clock);
         if let Some(moved) = self.segments.get(sibling) {
             let Segment { depth, prefix, .. } = moved.get();

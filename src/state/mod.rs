@@ -17,11 +17,11 @@ mod hash;
 mod json;
 mod restore;
 mod root;
+mod segment_directory;
 mod snapshot;
 mod table;
 #[cfg(all(test, not(snapline_loom)))]
 mod tests;
-mod ways;
 
 use std::hash::Hash;
 
@@ -35,7 +35,7 @@ pub use hash::{HashSeed, Keys, MAX_KEY_GROUPS, group_of, groups_of, hash, subtas
 pub use json::to_json;
 pub use restore::Restored;
 pub use root::{Kind, Root, RootEntry, SegmentRef};
-pub use snapshot::{Encode, Image, Locations, Named, SegmentImage, Written, write};
+pub use snapshot::{Encode, Image, NamedImage, SegmentImage, SegmentLocations, Written, write};
 pub use table::Table;
 
 /// Which values are read back when they are written into a checkpoint, to find types whose `Serialize` and `Deserialize` do not agree before

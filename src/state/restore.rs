@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::group::{Group, Segment, rehash};
 use super::hash::{HashSeed, MAX_DEPTH, group_of, prefix_of, within};
 use super::root::{Kind, Root, RootEntry, SegmentRef};
-use super::snapshot::Locations;
+use super::snapshot::SegmentLocations;
 use super::{Key, StateError, StateValue, Table};
 use crate::store::{Section, SnapshotRef, Store};
 
@@ -23,7 +23,7 @@ pub struct Restored<'a> {
     store: &'a dyn Store,
     root: Root,
     claimed: BTreeSet<(String, String)>,
-    locations: Locations,
+    locations: SegmentLocations,
 }
 
 impl<'a> Restored<'a> {
@@ -33,7 +33,7 @@ impl<'a> Restored<'a> {
     /// [`StateError`] if it cannot be read.
     pub fn read(store: &'a dyn Store, snapshot: &SnapshotRef) -> Result<Self, StateError> {
         let root = Root::decode(&store.read(&snapshot.root)?)?;
-        let mut locations = Locations::default();
+        let mut locations = SegmentLocations::default();
         snapshot.blobs.iter().for_each(|blob| locations.put_blob(*blob));
         Ok(Self { store, root, claimed: BTreeSet::new(), locations })
     }
@@ -71,7 +71,7 @@ impl<'a> Restored<'a> {
     }
 
     /// Where the restored tables' segments are: the base of the first snapshot behind the restore.
-    pub fn into_locations(self) -> Locations {
+    pub fn into_locations(self) -> SegmentLocations {
         self.locations
     }
 

@@ -190,7 +190,7 @@ impl Image for Single {
 }
 
 /// An image, and whose it is.
-pub struct Named {
+pub struct NamedImage {
     /// The operator's name, unique in the job.
     pub operator: String,
     /// The state's name, unique in the operator.
@@ -199,7 +199,7 @@ pub struct Named {
     pub image: Box<dyn Image>,
 }
 
-impl Named {
+impl NamedImage {
     /// A small value that has no keys: a source's position, what a subtask has heard of time. It is encoded at once.
     ///
     /// # Errors
@@ -236,14 +236,14 @@ impl Named {
 /// Where the segments of one checkpoint's snapshot are, by their versions: what a later snapshot with that checkpoint as its base can
 /// share. It is of use only together with the very tables it is about.
 #[derive(Clone, Default, Debug)]
-pub struct Locations {
+pub struct SegmentLocations {
     /// By operator and state; ascending by version.
     tables: BTreeMap<(String, String), Vec<(u64, Section)>>,
     /// The lengths of the blobs they are in.
     blobs: BTreeMap<BlobId, u64>,
 }
 
-impl Locations {
+impl SegmentLocations {
     pub(super) fn find(&self, operator: &str, state: &str) -> Option<&[(u64, Section)]> {
         // Keys are looked up once per table and snapshot; a borrowed pair is not worth its trouble.
         self.tables.get(&(operator.to_owned(), state.to_owned())).map(Vec::as_slice)
@@ -267,7 +267,7 @@ pub struct Written {
     /// Every blob it needs, the new one included.
     pub blobs: Vec<BlobRef>,
     /// Where its segments are, for a snapshot with this one's checkpoint as its base.
-    pub locations: Locations,
+    pub locations: SegmentLocations,
     /// Bytes of state written.
     pub written: u64,
     /// Bytes of state shared with the base.
@@ -282,8 +282,8 @@ pub struct Written {
 /// # Errors
 /// [`StateError::Encode`], [`StateError::Unreadable`] or [`StateError::Store`]; then the blob is not there, unless the store says that this is unknown.
 pub fn write(
-    images: Vec<Named>,
-    base: Option<&Locations>,
+    images: Vec<NamedImage>,
+    base: Option<&SegmentLocations>,
     checks: &mut Checks,
     mut writer: Box<dyn BlobWriter>,
 ) -> Result<Written, StateError> {
@@ -292,10 +292,10 @@ pub fn write(
         None => Shared::default(),
     };
     let mut root = Root::default();
-    let mut locations = Locations::default();
+    let mut locations = SegmentLocations::default();
     let (mut written, mut reused) = (0, 0);
     let mut bytes = Vec::new();
-    for Named { operator, state, image } in images {
+    for NamedImage { operator, state, image } in images {
         let mut segments = Vec::new();
         let mut found = Vec::new();
         let known = base.and_then(|base| base.find(&operator, &state));
@@ -350,9 +350,9 @@ struct Shared {
 impl Shared {
     /// Leaves out blobs of which little is still needed, and if too many are left, those of which the least is. What is left out is
     /// written again, so that neither the space that a checkpoint takes nor the number of its blobs grows with the age of the job.
-    fn plan(images: &[Named], base: &Locations) -> Result<Self, StateError> {
+    fn plan(images: &[NamedImage], base: &SegmentLocations) -> Result<Self, StateError> {
         let mut live: BTreeMap<BlobId, u64> = BTreeMap::new();
-        for Named { operator, state, image } in images {
+        for NamedImage { operator, state, image } in images {
             let known = base.find(operator, state);
             image.segments(&mut |segment| {
                 if let Some(section) = locate(known, segment.version) {

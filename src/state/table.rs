@@ -4,12 +4,12 @@ use std::borrow::Borrow;
 use std::ops::Range;
 use std::vec::Drain;
 
-use super::cow::{Clock, Hot, Node};
-use super::entry::{Ahead, Entry};
+use super::cow::{Node, SegmentPtr, VersionCounter};
+use super::entry::{Entry, PrefetchedEntry};
 use super::group::{Group, Segment, rehash};
 use super::hash::{HashSeed, MAX_KEY_GROUPS, group_of, within};
+use super::segment_directory::SegmentDirectory;
 use super::snapshot::{Image, TableImage};
-use super::ways::Ways;
 use super::{Key, StateValue};
 
 /// How many records are looked ahead. More than a processor works at of itself, and few enough for their entries to stay in the nearest cache.
@@ -27,9 +27,9 @@ pub struct Table<K, V> {
     pub(super) key_groups: u16,
     pub(super) seed: HashSeed,
     pub(super) groups: Vec<Node<Group<K, V>>>,
-    pub(super) clock: Clock,
+    pub(super) clock: VersionCounter,
     pub(super) len: usize,
-    pub(super) ways: Ways<Segment<K, V>>,
+    pub(super) ways: SegmentDirectory<Segment<K, V>>,
 }
 
 impl<K: Key, V: StateValue> Table<K, V> {
@@ -48,12 +48,12 @@ impl<K: Key, V: StateValue> Table<K, V> {
     pub fn seeded(groups: Range<u16>, key_groups: u16, seed: HashSeed) -> Self {
         assert!((1..=MAX_KEY_GROUPS).contains(&key_groups), "{key_groups} key groups");
         assert!(groups.end <= key_groups, "key groups {groups:?} of {key_groups}");
-        let mut clock = Clock::new();
+        let mut clock = VersionCounter::new();
         let (first, range) = (groups.start, groups.clone());
         let groups: Vec<_> = groups
             .map(|_| Node::new(Group::new(key_groups, seed, &mut clock), &mut clock))
             .collect();
-        let ways = Ways::new(range, key_groups);
+        let ways = SegmentDirectory::new(range, key_groups);
         Self { first, key_groups, seed, groups, clock, len: 0, ways }
     }
 
@@ -187,7 +187,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
 
     /// A key's entry, put in if it is not there: the key as it is stored, and its value to be changed.
     #[inline]
-    #[allow(unsafe_code, reason = "see the contract of `Ahead`")]
+    #[allow(unsafe_code, reason = "see the contract of `PrefetchedEntry`")]
     pub fn entry_pair(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
         let found = self.find(hash, &key);
         // SAFETY: it was found a moment ago, and `self` is borrowed for as long as the pair.
@@ -202,7 +202,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
     ///
     /// It looks ahead: while one record is processed, the memory that the next ones need is on its way.
     #[inline]
-    #[allow(unsafe_code, reason = "see the contract of `Ahead`")]
+    #[allow(unsafe_code, reason = "see the contract of `PrefetchedEntry`")]
     pub fn each_entry<T, U>(
         &mut self,
         records: &mut Drain<'_, T>,
@@ -212,7 +212,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         mut act: impl FnMut(&K, &mut V, U) -> bool,
     ) {
         while records.len() > 0 {
-            let mut ahead = [Ahead::NONE; AHEAD];
+            let mut ahead = [PrefetchedEntry::NONE; AHEAD];
             for (ahead, record) in ahead.iter_mut().zip(records.as_slice()) {
                 *ahead = self.candidate(of(record));
             }
@@ -231,7 +231,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
                         let (key, state) = match unsafe { found.get() } {
                             Some((key, state)) => (&*key, state),
                             None => {
-                                ahead = [Ahead::NONE; AHEAD];
+                                ahead = [PrefetchedEntry::NONE; AHEAD];
                                 self.new_entry(hash, key, &default)
                             }
                         };
@@ -239,7 +239,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
                     }
                 };
                 if let Some(key) = dropped {
-                    ahead = [Ahead::NONE; AHEAD];
+                    ahead = [PrefetchedEntry::NONE; AHEAD];
                     self.remove(self.seed.hash(&key), &key);
                 }
             }
@@ -248,24 +248,24 @@ impl<K: Key, V: StateValue> Table<K, V> {
 
     /// A key's entry, if it is in a segment that is being written to.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
-    fn find(&mut self, hash: u64, key: &K) -> Ahead<K, V> {
+    #[allow(unsafe_code, reason = "see the contract of `SegmentPtr`")]
+    fn find(&mut self, hash: u64, key: &K) -> PrefetchedEntry<K, V> {
         // SAFETY: as for `segment_with_room`.
         let segment = unsafe { self.ways.get(hash).get(&self.clock) };
         let found = segment
             .and_then(|segment| segment.entries.find(within(hash), |entry| entry.key() == key));
-        found.map_or(Ahead::NONE, Ahead::at)
+        found.map_or(PrefetchedEntry::NONE, PrefetchedEntry::at)
     }
 
     /// Where the entry of a key with this hash would be found first; most likely, but not for certain, it is that key's. The entry itself is
     /// not looked at.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
-    fn candidate(&mut self, hash: u64) -> Ahead<K, V> {
+    #[allow(unsafe_code, reason = "see the contract of `SegmentPtr`")]
+    fn candidate(&mut self, hash: u64) -> PrefetchedEntry<K, V> {
         // SAFETY: as for `segment_with_room`.
         let segment = unsafe { self.ways.get(hash).get(&self.clock) };
         let found = segment.and_then(|segment| segment.entries.find(within(hash), |_| true));
-        found.map_or(Ahead::NONE, Ahead::soon)
+        found.map_or(PrefetchedEntry::NONE, PrefetchedEntry::soon)
     }
 
     /// [`Table::entry_pair`] of a key that is not there, or not in a segment that is being written to.
@@ -353,7 +353,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         let Self { groups, clock, ways, .. } = self;
         let group = groups[place].write(clock);
         if group.is_joinable(hash) {
-            // Segments leave their places (the contract of `Hot`).
+            // Segments leave their places (the contract of `SegmentPtr`).
             ways.forget(place);
         }
         group.condense(hash, clock);
@@ -423,12 +423,12 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// The segment that this hash belongs to, to be written; it can take one more entry. Past the group in the common case that it was
     /// written to before, since the table was last frozen.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "see the contract of `Hot`")]
+    #[allow(unsafe_code, reason = "see the contract of `SegmentPtr`")]
     fn segment_with_room(&mut self, hash: u64) -> (&mut Segment<K, V>, &mut usize) {
         // The way of a hash that is not the table's may be another's.
         let way = match self.place(hash) < self.groups.len() {
             true => self.ways.get(hash),
-            false => Hot::NONE,
+            false => SegmentPtr::NONE,
         };
         // SAFETY: who takes a node out of a group forgets the group's ways; and `self` is borrowed for as long as the segment.
         match unsafe { way.get(&self.clock) } {
@@ -452,7 +452,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         }
         let node = group.segment_mut(hash);
         let depth = node.write(clock).depth;
-        ways.put(hash, depth, Hot::of(node));
+        ways.put(hash, depth, SegmentPtr::of(node));
         (node.write(clock), len)
     }
 

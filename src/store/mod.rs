@@ -3,13 +3,14 @@
 //! A [`Store`] is a peer of the protocol: it keeps what it is given and decides nothing. Which checkpoint is restored is
 //! [`snapline_protocol::recovery`]'s to say, and what may be deleted [`snapline_protocol::retention`]'s.
 
+mod durable_writer;
 mod error;
 mod facts;
 pub(crate) mod format;
 mod local;
 mod memory;
-mod witness;
 
+pub(crate) use durable_writer::write_snapshot;
 pub use error::StoreError;
 pub(crate) use facts::sized_inventory;
 pub use facts::{found, health, inventory, lost, recovery_facts};
@@ -17,7 +18,6 @@ pub use facts::{found, health, inventory, lost, recovery_facts};
 pub(crate) use format::parse_manifest_name as manifest_checkpoint;
 pub use local::{LocalStore, Takeover};
 pub use memory::MemoryStore;
-pub(crate) use witness::write_snapshot;
 
 use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};

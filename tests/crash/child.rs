@@ -15,7 +15,7 @@ use snapline::{
     Timestamp, Tumbling, Watermarks,
 };
 
-use crate::mortal::{self, Mortal, MortalStore};
+use crate::kill_points::{self, Mortal, MortalStore};
 use crate::plan::{JobPlan, Shape};
 
 /// How many records each source has.
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs the job that `text` describes. Whatever is wrong is a panic: the parent reads it.
 pub(crate) fn run(text: &str, kill_at: Option<&str>) {
-    mortal::arm(kill_at);
+    kill_points::arm(kill_at);
     let (plan, dir) = JobPlan::from_text(text);
     let flow = Dataflow::new("crash");
     match plan.shape {
@@ -41,7 +41,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         Shape::Wide => wide(&flow, &dir),
         Shape::Timed => timed(&flow, &dir),
         Shape::Database => database(&flow, &dir),
-        Shape::Told => crate::told::told(&flow, &dir),
+        Shape::Told => crate::broadcast::told(&flow, &dir),
         Shape::Joined => crate::joined::joined(&flow, &dir),
         Shape::Ranked => crate::ranked::ranked(&flow, &dir),
         Shape::Fired => crate::fired::fired(&flow, &dir),
@@ -49,10 +49,10 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         #[cfg(feature = "formats")]
         Shape::Files => files::files(&flow, &dir),
     }
-    mortal::point("store-open-before");
+    kill_points::point("store-open-before");
     let store = LocalStore::open(crate::checkpoints(&dir), Takeover::Refuse);
     let store = store.expect("the one before is dead");
-    mortal::point("store-open-after");
+    kill_points::point("store-open-after");
     let parallelism = if plan.shape == Shape::Single { 1 } else { 2 };
     let config = JobConfig::new()
         .parallelism(parallelism)

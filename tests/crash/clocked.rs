@@ -13,7 +13,7 @@ use snapline::{
 };
 
 use crate::child::Numbers;
-use crate::mortal::Mortal;
+use crate::kill_points::Mortal;
 use crate::noted::{Kind, Noted, Times};
 
 /// How many records the first source has: one each millisecond of event time.

@@ -15,7 +15,7 @@ use snapline::{
 };
 
 use crate::child::Numbers;
-use crate::mortal::Mortal;
+use crate::kill_points::Mortal;
 
 /// How many records there are.
 const ALL: u64 = 6_000;

@@ -11,7 +11,7 @@ use snapline::{
 };
 
 use crate::child::{KEYS, Numbers};
-use crate::mortal::Mortal;
+use crate::kill_points::Mortal;
 
 /// How many records each side has.
 const EACH: u64 = 6_000;

@@ -30,7 +30,7 @@ use snapline::store::{LocalStore, Takeover};
 use snapline::{Dataflow, Emitter, Ended, JobConfig, KeyState, Lookup, Storage};
 
 use crate::child::Numbers;
-use crate::mortal::{Mortal, MortalStore, place};
+use crate::kill_points::{Mortal, MortalStore, place};
 use crate::plan::{JobPlan, Life, Shape};
 use crate::{custom_sink, live, verify};
 

@@ -10,6 +10,7 @@
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "the suite says what came of it")]
 
+mod broadcast;
 mod child;
 mod clocked;
 #[allow(dead_code, reason = "its main is not run here")]
@@ -19,12 +20,11 @@ mod fired;
 mod joined;
 #[cfg(all(feature = "formats", feature = "http", feature = "parquet", feature = "sqlite"))]
 mod kept;
-mod mortal;
+mod kill_points;
 #[path = "../pipelines/noted.rs"]
 mod noted;
 mod plan;
 mod ranked;
-mod told;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mortal::POINTS;
+use kill_points::POINTS;
 use plan::{Life, Plan, Plans, Shape};
 use verify::Verdict;
 
@@ -88,7 +88,7 @@ fn child() {
     if let Ok(job) = std::env::var(CHILD) {
         #[cfg(all(feature = "formats", feature = "http", feature = "parquet", feature = "sqlite"))]
         if let Some(kept) = job.strip_prefix(kept::KEPT) {
-            mortal::arm(std::env::var(KILL_AT).ok().as_deref());
+            kill_points::arm(std::env::var(KILL_AT).ok().as_deref());
             return kept::run(kept);
         }
         child::run(&job, std::env::var(KILL_AT).ok().as_deref());

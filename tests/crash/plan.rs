@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::mortal::{POINTS, place};
+use crate::kill_points::{POINTS, place};
 
 /// A job.
 #[derive(Clone, PartialEq, Eq, Debug)]

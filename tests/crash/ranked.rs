@@ -15,7 +15,7 @@ use snapline::{
 };
 
 use crate::child::Numbers;
-use crate::mortal::{self, Mortal};
+use crate::kill_points::{self, Mortal};
 
 /// How many records there are: one each millisecond of event time.
 const ALL: u64 = 6_000;
@@ -50,11 +50,11 @@ const fn found(n: u64) -> u64 {
 
 /// The process may die while somebody waits for an answer, and when it was given.
 fn ask(n: &u64) -> Result<u64, BoxError> {
-    mortal::point("look-up-before");
+    kill_points::point("look-up-before");
     if [88, 89].contains(&(n % GULP)) {
         std::thread::sleep(ms(1));
     }
-    mortal::point("look-up-after");
+    kill_points::point("look-up-after");
     Ok(found(*n))
 }
 

@@ -23,7 +23,7 @@ fn raw(ingest: &HttpIngest<String>, request: &[u8]) -> String {
 #[test]
 fn a_body_in_chunks_is_no_longer_than_another() {
     let dir = tempfile::tempdir().unwrap();
-    let config = IngestConfig::new().most_body(100);
+    let config = IngestConfig::new().max_body_bytes(100);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
     let chunks = |chunks: &[usize]| {
         let mut request = String::from(

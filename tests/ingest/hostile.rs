@@ -93,7 +93,7 @@ fn who_says_nothing_keeps_nobody_out() {
 fn who_never_sends_its_body_keeps_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
     let time = Duration::from_secs(600);
-    let config = IngestConfig::new().most_connections(4).body_time(time);
+    let config = IngestConfig::new().most_connections(4).body_timeout(time);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
     let stalled: Vec<TcpStream> = (0..4)
         .map(|_| {
@@ -162,15 +162,15 @@ fn what_no_request_can_have_is_refused_when_it_is_begun() {
         assert!(matches!(refused, Err(IngestError::Config { .. })), "{path:?}: {refused:?}");
     }
     for body in [0, usize::MAX, 1 << 30] {
-        let refused = HttpIngest::lines(dir.path(), IngestConfig::new().most_body(body));
+        let refused = HttpIngest::lines(dir.path(), IngestConfig::new().max_body_bytes(body));
         assert!(matches!(refused, Err(IngestError::Config { .. })), "{body}: {refused:?}");
     }
     // The longest and the shortest times can be waited for.
     for time in [Duration::MAX, Duration::from_secs(1 << 40)] {
-        let ingest = HttpIngest::lines(dir.path(), IngestConfig::new().body_time(time)).unwrap();
+        let ingest = HttpIngest::lines(dir.path(), IngestConfig::new().body_timeout(time)).unwrap();
         assert_eq!(post(&ingest, "a").status, 200);
     }
-    let refused = HttpIngest::lines(dir.path(), IngestConfig::new().body_time(Duration::ZERO));
+    let refused = HttpIngest::lines(dir.path(), IngestConfig::new().body_timeout(Duration::ZERO));
     assert!(matches!(refused, Err(IngestError::Config { .. })), "{refused:?}");
 }
 
@@ -183,7 +183,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn gzip_is_decoded_within_the_limit_and_other_encodings_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let config = IngestConfig::new().most_body(100_000);
+    let config = IngestConfig::new().max_body_bytes(100_000);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
     let send = |encoding: &str, body: &[u8]| {
         let headers = [("Content-Encoding", encoding)];
@@ -347,7 +347,7 @@ fn most_memory() -> u64 {
 fn takes_many_long_bodies_of_short_lines() {
     let Ok(dir) = std::env::var(COUNTED) else { return };
     // It may take as long as it takes.
-    let config = IngestConfig::new().body_time(Duration::from_secs(600));
+    let config = IngestConfig::new().body_timeout(Duration::from_secs(600));
     let ingest = HttpIngest::lines(Path::new(&dir), config).unwrap();
     let body = "a\n".repeat(1 << 19);
     let before = most_memory();
@@ -380,8 +380,9 @@ fn long_bodies_of_short_lines_take_little_memory() {
 #[test]
 fn bodies_in_memory_are_bounded_together() {
     let dir = tempfile::tempdir().unwrap();
-    let config = IngestConfig::new().most_body(1 << 20).most_in_memory(1 << 20);
-    let ingest = HttpIngest::lines(dir.path(), config.body_time(Duration::from_secs(600))).unwrap();
+    let config = IngestConfig::new().max_body_bytes(1 << 20).most_in_memory(1 << 20);
+    let ingest =
+        HttpIngest::lines(dir.path(), config.body_timeout(Duration::from_secs(600))).unwrap();
     let mut stalled = connect(ingest.address());
     let head = format!("{POST}\r\nContent-Length: 1000000\r\n\r\nx");
     stalled.write_all(head.as_bytes()).unwrap();

@@ -171,7 +171,7 @@ fn json_that_is_no_record_is_refused_before_it_is_in_the_log() {
 #[test]
 fn what_nobody_may_send_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let config = IngestConfig::new().path("/orders").bearer("s3cret").most_body(100);
+    let config = IngestConfig::new().path("/orders").bearer("s3cret").max_body_bytes(100);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
     let address = ingest.address();
     let send = |method, path, headers: &[(&str, &str)], body: &str| {
@@ -203,7 +203,7 @@ fn what_nobody_may_send_is_refused() {
 #[test]
 fn a_slow_client_keeps_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
-    let config = IngestConfig::new().body_time(ms(2_000));
+    let config = IngestConfig::new().body_timeout(ms(2_000));
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
     let mut slow = TcpStream::connect(ingest.address()).unwrap();
     slow.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").unwrap();

@@ -16,8 +16,8 @@ use snapline::{
 };
 
 use crate::noted::{Before, Kind, Noted, Times};
+use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 use crate::shape::{Leg, Record, Tree};
-use crate::wild::{Faults, Place, WildSink, WildSource};
 use crate::{Mode, World, case, config, counted, plain};
 
 /// What goes by the clock.

@@ -13,9 +13,9 @@ use snapline::{
     TimedStream, Timestamp, Tumbling, WatermarkStrategy, Watermarks, Window,
 };
 
+use crate::planned_failures::{Faults, Place, WildSource};
 use crate::shape::{Asking, Record};
 use crate::timed::{Reading, SLACK, halves, ms, often_struck, readings, wild};
-use crate::wild::{Faults, Place, WildSource};
 use crate::{Mode, World, config, counted};
 
 /// Where watermarks come from.

@@ -12,9 +12,9 @@ use snapline::{
     Now, Timestamp, Trigger, Tumbling, Watermarks, Window,
 };
 
+use crate::planned_failures::{Place, WildSource};
 use crate::shape::Record;
 use crate::timed::{Reading, SLACK, ms, often_struck, readings, sources, wild};
-use crate::wild::{Place, WildSource};
 use crate::{Mode, World, config, counted};
 
 /// What is computed.

@@ -1,13 +1,13 @@
 //! Random pipelines under random failures and interruptions, against a sequential reference.
 
+mod broadcast;
 mod clock;
 mod connected;
 mod global;
 mod noted;
+mod planned_failures;
 mod shape;
 mod timed;
-mod told;
-mod wild;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use snapline::{
     Dataflow, Emit, Ended, JobConfig, JobError, JobHandle, Level, Mode, Outcome, Restart, Storage,
 };
 
+use planned_failures::{Faults, How, Place, Planned, quiet};
 use shape::{Input, Leg, Record, Segment, Tree, build, compute, leg, stateless_leg};
-use wild::{Faults, How, Place, Planned, quiet};
 
 /// Longer than any of these jobs takes, on any machine.
 const FOR_EVER: Duration = Duration::from_secs(60);
@@ -325,7 +325,7 @@ proptest! {
         let run = |end: Option<(Stop, u64)>| {
             let flow = Dataflow::new("ordered");
             let input = &world.case.inputs[0];
-            let source = wild::WildSource {
+            let source = planned_failures::WildSource {
                 records: snapline::connect::MemorySource::new(input.records.clone()),
                 chunk: input.chunk,
                 pause: input.pause,
@@ -338,7 +338,7 @@ proptest! {
                 .aggregate(Emit::EachChange, append)
                 .map(|(key, list)| (key, list.last().copied().unwrap_or(-1)))
                 .parallelism(subtasks)
-                .sink("out", wild::WildSink { sink: sink.clone(), faults: world.faults.clone() });
+                .sink("out", planned_failures::WildSink { sink: sink.clone(), faults: world.faults.clone() });
             let config = JobConfig::new()
                 .parallelism(subtasks)
                 .workers(world.case.workers)

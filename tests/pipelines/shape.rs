@@ -12,7 +12,7 @@ use snapline::{
     Pipe, Stream,
 };
 
-use crate::wild::{Faults, Place, WildSink, WildSource};
+use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 
 /// What flows: a key and a value.
 pub(crate) type Record = (u64, i64);

@@ -18,8 +18,8 @@ use snapline::{
     Watermarks, Window,
 };
 
+use crate::planned_failures::{Faults, How, Place, Planned, WildSink, WildSource};
 use crate::shape::{Input, Leg, Record, Tree};
-use crate::wild::{Faults, How, Place, Planned, WildSink, WildSource};
 use crate::{Case, Mode, World, case, config, counted, plain};
 
 /// A key, a time and a value.

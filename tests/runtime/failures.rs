@@ -11,7 +11,7 @@ use snapline::{
 };
 
 use crate::kit::{assert_ended, config, ms, patient, wait};
-use crate::wild::{Faults, How, Place, Planned, WildSink, WildSource, quiet};
+use crate::planned_failures::{Faults, How, Place, Planned, WildSink, WildSource, quiet};
 
 /// A job that meets every place where users' code can fail, with operators named by what they are.
 fn run(

@@ -100,7 +100,7 @@ fn a_panic_is_a_failed_call() {
         assert_ne!(*number, 3, "planned");
         Ok(number * 10)
     };
-    crate::wild::quiet();
+    crate::planned_failures::quiet();
     let instead = Lookup::ordered(panics).otherwise(|_, error| match error {
         LookupError::Failed { cause, .. } if cause.to_string().contains("planned") => Ok(7),
         other => Err(other.into()),
@@ -425,7 +425,7 @@ impl LookupClient<u64> for FragileClient {
 
 #[test]
 fn who_has_panicked_is_not_asked_again_and_who_could_not_be_opened_is() {
-    crate::wild::quiet();
+    crate::planned_failures::quiet();
     let opened = Arc::new(AtomicUsize::new(0));
     let lookup = Lookup::ordered(Fragile(Arc::clone(&opened))).in_flight(1).tries(2, ms(1));
     let (found, outcome) = run(9, lookup, config());

@@ -7,6 +7,9 @@ mod hangs;
 mod in_flight;
 mod kit;
 mod lookups;
+#[path = "../pipelines/planned_failures.rs"]
+#[allow(dead_code, reason = "random pipelines use all of it")]
+mod planned_failures;
 mod recovery;
 mod refused;
 #[cfg(all(unix, feature = "signals"))]
@@ -14,7 +17,4 @@ mod signals;
 mod small;
 mod stores;
 mod unmendable;
-#[path = "../pipelines/wild.rs"]
-#[allow(dead_code, reason = "random pipelines use all of it")]
-mod wild;
 mod wiring;

@@ -22,7 +22,7 @@ use snapline::{
 };
 
 use crate::kit::{FOR_EVER, assert_ended, config, in_memory, ms, numbers, until, wait};
-use crate::wild::quiet;
+use crate::planned_failures::quiet;
 
 /// Longer than a test waits.
 const HOURS: Restart = Restart::Fixed { attempts: 10, pause: Duration::from_secs(36_000) };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use snapline::sim::Mutation as Planted;
-use snapline::sim::stage::{Errand, Fate, Message, Place, Refusal, Script, Stage, Told};
+use snapline::sim::stage::{Fate, Message, Place, Refusal, Script, SimIo, Stage, Told};
 use snapline_models::explore::Marks;
 use snapline_models::laws::Law;
 use snapline_models::scenario::Setup;
@@ -159,14 +159,14 @@ impl<'a> Replay<'a> {
             }
             // Production's deletion was whole when it was done.
             Action::Sweep => {}
-            Action::Read => self.on_store(Errand::Recover, Fate::Done)?,
-            Action::Conclude => self.on_store(Errand::Conclude, Fate::Done)?,
+            Action::Read => self.on_store(SimIo::Recover, Fate::Done)?,
+            Action::Conclude => self.on_store(SimIo::Conclude, Fate::Done)?,
             Action::Fire { timer } | Action::FireEarly { timer } => self.fire(timer, after)?,
             Action::Detect => {
                 while self.stage.told().is_some_and(|told| told != Told::Failed) {
-                    self.stage.hear()?;
+                    self.stage.on_event()?;
                 }
-                self.stage.hear()?;
+                self.stage.on_event()?;
             }
             Action::Stop => match self.setup.scenario.stop {
                 Some(kind) => self.stage.stop(kind.into())?,
@@ -229,12 +229,12 @@ impl<'a> Replay<'a> {
             let front = self.writing.entry(index).or_default().front().copied();
             let last = front == Some(checkpoint);
             let errand = self.stage.errand(Place::Task(subtask(task)));
-            let fate = if last && errand == Some(Errand::Snapshot) { fate } else { Fate::Done };
+            let fate = if last && errand == Some(SimIo::Snapshot) { fate } else { Fate::Done };
             match errand {
-                Some(Errand::Prepare | Errand::RollBack) => {}
+                Some(SimIo::Prepare | SimIo::RollBack) => {}
                 // Of a checkpoint that is complete; whether it shows anything that the model does not is compared.
-                Some(Errand::Commit) => *self.called.entry(index).or_default() += 1,
-                Some(Errand::Snapshot) => {
+                Some(SimIo::Commit) => *self.called.entry(index).or_default() += 1,
+                Some(SimIo::Snapshot) => {
                     let queue = self.writing.entry(index).or_default();
                     if let (Some(front), false) = (queue.pop_front(), last) {
                         self.written.insert((index, front));
@@ -245,7 +245,7 @@ impl<'a> Replay<'a> {
                 }
             }
             self.stage.run(Place::Task(subtask(task)), fate)?;
-            if last && errand == Some(Errand::Snapshot) {
+            if last && errand == Some(SimIo::Snapshot) {
                 return Ok(());
             }
         }
@@ -262,9 +262,9 @@ impl<'a> Replay<'a> {
         }
         loop {
             match self.stage.errand(place) {
-                Some(Errand::Commit) => return Ok(self.stage.run(place, fate)?),
-                Some(Errand::Prepare | Errand::RollBack) => {}
-                Some(Errand::Snapshot) => {
+                Some(SimIo::Commit) => return Ok(self.stage.run(place, fate)?),
+                Some(SimIo::Prepare | SimIo::RollBack) => {}
+                Some(SimIo::Snapshot) => {
                     let front = self.writing.entry(index).or_default().pop_front();
                     self.written.extend(front.map(|front| (index, front)));
                 }
@@ -278,32 +278,32 @@ impl<'a> Replay<'a> {
 
     fn store(&mut self, op: StoreOp, fate: Fate) -> Result<(), Stop> {
         let errand = match op {
-            StoreOp::Claim { .. } => Errand::Claim,
+            StoreOp::Claim { .. } => SimIo::Claim,
             StoreOp::Reserve { .. } => {
                 return Err(Stop::NoCounterpart(
                     "production reserves so many ids at a time that a scenario never needs more",
                 ));
             }
-            StoreOp::Manifest { .. } => Errand::Manifest,
-            StoreOp::Collect { .. } => Errand::Collect,
+            StoreOp::Manifest { .. } => SimIo::Manifest,
+            StoreOp::Collect { .. } => SimIo::Collect,
         };
         self.on_store(errand, fate)
     }
 
     /// The coordinator's lane works until it has done this; deletions in front are done first.
-    fn on_store(&mut self, wanted: Errand, fate: Fate) -> Result<(), Stop> {
+    fn on_store(&mut self, wanted: SimIo, fate: Fate) -> Result<(), Stop> {
         loop {
             match self.stage.errand(Place::Store) {
                 Some(errand) if errand == wanted => {
                     self.stage.run(Place::Store, fate)?;
                     break;
                 }
-                Some(Errand::Collect) => {
+                Some(SimIo::Collect) => {
                     self.stage.run(Place::Store, Fate::Done)?;
                     self.hear_answers()?;
                 }
                 // One that was in front was done before the model came to it.
-                _ if wanted == Errand::Collect => break,
+                _ if wanted == SimIo::Collect => break,
                 other => {
                     return Err(Stop::Differs(format!(
                         "production's lane to the store offers {other:?}"
@@ -313,14 +313,14 @@ impl<'a> Replay<'a> {
         }
         // Its answer, and what was told before that.
         while self.stage.told().is_some() {
-            self.stage.hear()?;
+            self.stage.on_event()?;
         }
         Ok(())
     }
 
     fn hear_answers(&mut self) -> Result<(), Stop> {
         while self.stage.told() == Some(Told::Answer) {
-            self.stage.hear()?;
+            self.stage.on_event()?;
         }
         Ok(())
     }
@@ -329,7 +329,7 @@ impl<'a> Replay<'a> {
         if timer == Timer::Interval {
             // That a source has ended, the driver knows at once; the model learns of it when a checkpoint is due.
             while matches!(self.stage.told(), Some(Told::SourceEnded | Told::Answer)) {
-                self.stage.hear()?;
+                self.stage.on_event()?;
             }
             let begun = after.coordinator().and_then(|c| c.under_way().map(|(id, _)| id).max());
             if begun.is_some() && begun == self.stage.under_way().keys().max().copied() {
@@ -368,7 +368,7 @@ impl<'a> Replay<'a> {
         for task in subtasks {
             let place = Place::Task(task);
             let errand = self.stage.errand(place);
-            let at_once = matches!(errand, Some(Errand::Prepare | Errand::RollBack));
+            let at_once = matches!(errand, Some(SimIo::Prepare | SimIo::RollBack));
             if at_once || self.stage.is_stale(place) {
                 self.stage.run(place, Fate::Done)?;
                 return Ok(true);
@@ -379,12 +379,12 @@ impl<'a> Replay<'a> {
             }
         }
         if self.stage.told() == Some(Told::Answer) {
-            self.stage.hear()?;
+            self.stage.on_event()?;
             return Ok(true);
         }
         // The model of a job that keeps all deletes nothing.
         if self.setup.scenario.retained.is_none()
-            && self.stage.errand(Place::Store) == Some(Errand::Collect)
+            && self.stage.errand(Place::Store) == Some(SimIo::Collect)
         {
             self.stage.run(Place::Store, Fate::Done)?;
             return Ok(true);

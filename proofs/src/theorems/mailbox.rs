@@ -1,6 +1,6 @@
 //! Mailboxes: src/sync/mailbox.rs.
 
-use crate::base::sync::{Arc, Mailbox, Post, thread};
+use crate::base::sync::{Arc, Mailbox, MailboxSender, thread};
 
 /// Two senders; a reader that polls and sleeps, as a worker does. Everything arrives, and what one sender left in the order in which it
 /// left it.
@@ -34,7 +34,7 @@ pub(super) fn order(count: usize) {
 
 /// A message that holds what sends to the very mailbox.
 struct Parting {
-    post: Post<Parting>,
+    post: MailboxSender<Parting>,
     _value: Arc<()>,
 }
 

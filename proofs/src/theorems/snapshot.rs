@@ -4,21 +4,21 @@
 //! asserted; that no write meets a read is seen by loom, which tracks each access to a [`Tracked`].
 
 use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, thread};
-use crate::cow::{Clock, Fork, Node};
+use crate::cow::{Fork, Node, VersionCounter};
 use crate::rig::Tracked;
 use crate::state::{Checks, Image, List, Table, VerifyState, hash};
 
 struct Leaf(Tracked);
 
 impl Fork for Leaf {
-    fn fork(&self, _: &Clock) -> Self {
+    fn fork(&self, _: &VersionCounter) -> Self {
         Self(self.0.clone())
     }
 }
 
 /// One node, frozen and written by turns.
 pub(super) fn node(rounds: usize) {
-    let mut clock = Clock::new();
+    let mut clock = VersionCounter::new();
     let mut node = Node::new(Leaf(Tracked::new(0)), &mut clock);
     let (mut uploaders, mut versions) = (Vec::new(), Vec::new());
     for round in 1..=rounds as u32 {
@@ -48,14 +48,14 @@ pub(super) fn node(rounds: usize) {
 struct Branch([Node<Leaf>; 2]);
 
 impl Fork for Branch {
-    fn fork(&self, clock: &Clock) -> Self {
+    fn fork(&self, clock: &VersionCounter) -> Self {
         Self([0, 1].map(|place: usize| self.0[place].fork(clock)))
     }
 }
 
 /// Nodes within a node, as segments are in a group: one is written, both are in the image.
 pub(super) fn nested(rounds: usize) {
-    let mut clock = Clock::new();
+    let mut clock = VersionCounter::new();
     let leaves = [1, 2].map(|value| Node::new(Leaf(Tracked::new(value)), &mut clock));
     let mut branch = Node::new(Branch(leaves), &mut clock);
     let read = |branch: &Branch| branch.0.each_ref().map(|leaf| leaf.get().0.get());

@@ -4,7 +4,7 @@ use crate::base::sync::{
     Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Unparker, thread,
 };
 use crate::channel::{Message, Receiver, Sender, channel};
-use crate::executor::run_loop::{Hosted, Step, end, turn};
+use crate::executor::run_loop::{HostedTask, Step, end, turn};
 
 /// What came to a task.
 #[derive(Clone)]
@@ -22,11 +22,11 @@ struct Guest {
     warm: bool,
 }
 
-impl Hosted for Guest {
-    type News = Arc<()>;
+impl HostedTask for Guest {
+    type Event = Arc<()>;
     type Failure = ();
 
-    fn hear(&mut self, _: Arc<()>) -> Result<(), ()> {
+    fn on_event(&mut self, _: Arc<()>) -> Result<(), ()> {
         self.seen.news.fetch_add(1, Ordering::Relaxed);
         self.seen.looker.unpark();
         Ok(())
@@ -112,11 +112,11 @@ struct Source {
     value: Arc<()>,
 }
 
-impl Hosted for Source {
-    type News = Arc<()>;
+impl HostedTask for Source {
+    type Event = Arc<()>;
     type Failure = ();
 
-    fn hear(&mut self, _: Arc<()>) -> Result<(), ()> {
+    fn on_event(&mut self, _: Arc<()>) -> Result<(), ()> {
         Ok(())
     }
 

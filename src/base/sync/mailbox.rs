@@ -25,18 +25,18 @@ pub(crate) struct Mailbox<M> {
 }
 
 /// A sender's end.
-pub(crate) struct Post<M> {
+pub(crate) struct MailboxSender<M> {
     shared: Arc<Shared<M>>,
     reader: Unparker,
 }
 
-impl<M> Clone for Post<M> {
+impl<M> Clone for MailboxSender<M> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), reader: self.reader.clone() }
     }
 }
 
-impl<M> Post<M> {
+impl<M> MailboxSender<M> {
     /// Leaves a message and wakes the reader.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl<M> Post<M> {
     }
 }
 
-impl<M> Post<M> {
+impl<M> MailboxSender<M> {
     /// One that wakes nobody: a fault, for a simulation to find.
     pub(crate) fn silenced(self) -> Self {
         Self { reader: Parker::new().unparker().clone(), ..self }
@@ -75,8 +75,8 @@ impl<M> Mailbox<M> {
     }
 
     /// A sender's end.
-    pub(crate) fn post(&self) -> Post<M> {
-        Post { shared: Arc::clone(&self.shared), reader: self.parker.unparker().clone() }
+    pub(crate) fn post(&self) -> MailboxSender<M> {
+        MailboxSender { shared: Arc::clone(&self.shared), reader: self.parker.unparker().clone() }
     }
 
     /// What wakes the reader.
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_dropped_though_it_sends_to_the_very_box() {
-        struct Parting(Post<Option<Parting>>);
+        struct Parting(MailboxSender<Option<Parting>>);
         impl Drop for Parting {
             fn drop(&mut self) {
                 assert!(self.0.send(None).is_err(), "nobody reads it any more");

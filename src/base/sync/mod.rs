@@ -11,7 +11,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
 pub(crate) use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub(crate) use std::thread;
 
-pub(crate) use mailbox::{Mailbox, Post};
+pub(crate) use mailbox::{Mailbox, MailboxSender};
 pub(crate) use parking::{Parker, Unparker};
 
 /// Memory that two threads use by turns. The standard library's, in the shape that a model checker needs to see each access.

@@ -35,13 +35,13 @@ pub struct IngestConfig {
     address: SocketAddr,
     path: String,
     token: Option<String>,
-    most_body: usize,
+    max_body_bytes: usize,
     most_bytes: u64,
     segment_bytes: u64,
     most_keys: usize,
     most_connections: usize,
     most_in_memory: usize,
-    body_time: Duration,
+    body_timeout: Duration,
 }
 
 impl fmt::Debug for IngestConfig {
@@ -62,13 +62,13 @@ impl Default for IngestConfig {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             path: "/".into(),
             token: None,
-            most_body: 1 << 20,
+            max_body_bytes: 1 << 20,
             most_bytes: 1 << 30,
             segment_bytes: 64 << 20,
             most_keys: 100_000,
             most_connections: 256,
             most_in_memory: 64 << 20,
-            body_time: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -101,8 +101,8 @@ impl IngestConfig {
 
     /// The longest body of a request, in bytes, also of what gzip is decoded to; 1 MiB unless it is said, at most 256 MiB. A longer one gets 413.
     #[must_use]
-    pub fn most_body(self, bytes: usize) -> Self {
-        Self { most_body: bytes, ..self }
+    pub fn max_body_bytes(self, bytes: usize) -> Self {
+        Self { max_body_bytes: bytes, ..self }
     }
 
     /// How long the log may become, in bytes; 1 GiB unless it is said. While it is longer, requests get 503.
@@ -140,8 +140,8 @@ impl IngestConfig {
 
     /// How long a client may take to send a body; 10 s unless it is said. A slower one gets 408.
     #[must_use]
-    pub fn body_time(self, time: Duration) -> Self {
-        Self { body_time: time, ..self }
+    pub fn body_timeout(self, time: Duration) -> Self {
+        Self { body_timeout: time, ..self }
     }
 
     /// Refuses what no request could meet, or every one.
@@ -170,14 +170,14 @@ impl IngestConfig {
                 path.escape_debug()
             ));
         }
-        if self.most_body == 0 || self.most_body > LONGEST_BODY {
+        if self.max_body_bytes == 0 || self.max_body_bytes > LONGEST_BODY {
             return refuse(format!(
-                "a body has 1 to {LONGEST_BODY} bytes, and not up to {} (`most_body`)",
-                self.most_body
+                "a body has 1 to {LONGEST_BODY} bytes, and not up to {} (`max_body_bytes`)",
+                self.max_body_bytes
             ));
         }
-        if self.body_time.is_zero() {
-            return refuse("a body takes some time (`body_time`)".into());
+        if self.body_timeout.is_zero() {
+            return refuse("a body takes some time (`body_timeout`)".into());
         }
         Ok(())
     }

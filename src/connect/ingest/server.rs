@@ -89,7 +89,7 @@ impl Server {
         let dir = log.shelf().dir.clone();
         let (orders, taken) = crossbeam_channel::unbounded();
         let limits = limits(&setup.config);
-        let desk = Desk::new(setup, &log, orders.clone());
+        let desk = RequestHandler::new(setup, &log, orders.clone());
         let writer = thread::Builder::new().name("snapline-ingest-log".to_owned());
         let read = Arc::clone(log.shelf());
         let write = move || {
@@ -143,7 +143,7 @@ pub(super) fn limits(config: &IngestConfig) -> Limits {
     Limits {
         connections: config.most_connections,
         // For room in memory, for the body, and for the log.
-        request_time: config.body_time.saturating_mul(2).saturating_add(LOG_TIME),
+        request_time: config.body_timeout.saturating_mul(2).saturating_add(LOG_TIME),
         keep_alive: true,
     }
 }
@@ -203,7 +203,7 @@ struct Memory {
 impl Memory {
     fn new(config: &IngestConfig) -> Self {
         // One body has room, with what it is decoded to.
-        let all = pieces(config.most_in_memory.max(config.most_body.saturating_mul(2)));
+        let all = pieces(config.most_in_memory.max(config.max_body_bytes.saturating_mul(2)));
         Self { pieces: Arc::new(Semaphore::new(all as usize)), all }
     }
 
@@ -240,7 +240,7 @@ fn pieces(bytes: usize) -> u32 {
 }
 
 /// What all connections share.
-pub(super) struct Desk {
+pub(super) struct RequestHandler {
     setup: Setup,
     shelf: Arc<Shelf>,
     orders: crossbeam_channel::Sender<Order>,
@@ -281,7 +281,7 @@ impl Came {
     }
 }
 
-impl Answers for Desk {
+impl Answers for RequestHandler {
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -300,7 +300,7 @@ impl Answers for Desk {
     }
 }
 
-impl Desk {
+impl RequestHandler {
     pub(super) fn new(setup: Setup, log: &Log, orders: crossbeam_channel::Sender<Order>) -> Self {
         let (shelf, memory) = (Arc::clone(log.shelf()), Memory::new(&setup.config));
         Self { setup, shelf, orders, memory }
@@ -324,7 +324,7 @@ impl Desk {
         let (form, ascii) = form(&head.headers)?;
         let gzip = is_gzip(&head.headers)?;
         let key = key(&head.headers)?;
-        let (said, most) = (fits(&body, config.most_body)?, config.most_body);
+        let (said, most) = (fits(&body, config.max_body_bytes)?, config.max_body_bytes);
         if self.shelf.bytes() > config.most_bytes {
             return refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -334,8 +334,8 @@ impl Desk {
         // What is not known is as much as it may be.
         let known = body_is_known(&head.headers);
         let bytes = if known { said } else { most } + if gzip { most } else { 0 };
-        let room = self.memory.room(bytes, config.body_time, guest).await?;
-        let body = guest.body(body, most, config.body_time).await?;
+        let room = self.memory.room(bytes, config.body_timeout, guest).await?;
+        let body = guest.body(body, most, config.body_timeout).await?;
         let check = Arc::clone(&self.setup.check);
         // With its room: a client that goes away does not take the body out of memory.
         let look = move || (look(form, ascii, gzip, body, most, &check), room);

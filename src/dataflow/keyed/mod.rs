@@ -7,9 +7,9 @@ use std::vec::Drain;
 
 use crate::base::error::BoxError;
 use crate::connect::Collect;
+use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Ending, Flow, Logic, TaskContext};
-use crate::state::{self, HashSeed, Key, Named, Restored, StateError, StateValue, Table};
+use crate::state::{self, HashSeed, Key, NamedImage, Restored, StateError, StateValue, Table};
 
 /// Keys by a function; the whole record is the value.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> Clone for Keyed<T, N, P>
 /// Name of a keyed operator's state in a snapshot.
 const KEYED: &str = "keyed";
 
-impl<T, N, P> Logic for Keyed<T, N, P>
+impl<T, N, P> OperatorChain for Keyed<T, N, P>
 where
     T: Send + 'static,
     N: Keyer<T>,
@@ -282,8 +282,8 @@ where
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
-        images.push(Named {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
+        images.push(NamedImage {
             operator: self.operator.clone(),
             state: KEYED.into(),
             image: self.table.freeze(),

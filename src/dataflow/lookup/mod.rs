@@ -22,10 +22,10 @@ use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, AtomicBool, Ordering};
 use crate::connect::OpenContext;
 use crate::connect::lookup::{LookupClient, LookupError, LookupSource};
-use crate::executor::call_pool::Helpers;
-use crate::operator::logic::{Ending, Flow, Logic, Mark, TaskContext};
+use crate::executor::call_pool::CallPool;
+use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp};
-use crate::state::{Named, Restored, StateError, StateValue};
+use crate::state::{NamedImage, Restored, StateError, StateValue};
 
 /// What stands for the answer to a request that was given up, or why the task is to fail.
 type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;
@@ -216,7 +216,7 @@ struct Entry<T, A> {
 /// The operator.
 pub struct LookingUp<T, S: LookupSource<T>> {
     lookup: Lookup<T, S>,
-    helpers: Option<Helpers<T, S::Found, S::Client>>,
+    helpers: Option<CallPool<T, S::Found, S::Client>>,
     clock: Clock,
     operator: String,
     /// In the order in which they came.
@@ -426,7 +426,7 @@ fn find<T, A>(queue: &mut VecDeque<Entry<T, A>>, number: u64) -> Option<&mut Ent
     queue.get_mut(place)
 }
 
-impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
+impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
     type In = T;
     type Out = (T, S::Found);
 
@@ -511,7 +511,7 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         self.operator.clone_from(&place.operator);
         self.clock = place.clock.clone();
         let source = self.lookup.source.clone();
-        self.helpers = Some(Helpers::new(
+        self.helpers = Some(CallPool::new(
             context.host.clone(),
             self.lookup.in_flight,
             Arc::new(move || source.open(&place)),
@@ -538,7 +538,7 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         let saved = |entry: &Entry<T, S::Found>| match &entry.what {
             What::Record { record, .. } => Saved::Record(record.clone()),
             What::Mark(Mark::Watermark(time)) => Saved::Watermark(*time),
@@ -554,7 +554,7 @@ impl<T: StateValue, S: LookupSource<T>> Logic for LookingUp<T, S> {
         let queue = queue
             .filter(|entry| !matches!(&entry.what, What::Record { stage, .. } if forgets(stage)));
         let waiting: Vec<Saved<T>> = queue.map(saved).collect();
-        images.push(Named::single(&self.operator, WAITING, &waiting)?);
+        images.push(NamedImage::single(&self.operator, WAITING, &waiting)?);
         Ok(())
     }
 }

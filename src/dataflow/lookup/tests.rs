@@ -5,8 +5,8 @@ use std::io;
 use super::*;
 use crate::base::fault::Faults;
 use crate::connect::Collect;
-use crate::executor::call_pool::Host;
-use crate::executor::io_pool::Lanes;
+use crate::executor::call_pool::CallHost;
+use crate::executor::io_pool::IoPool;
 use snapline_protocol::ids::{Attempt, Term};
 
 /// What it has failed with.
@@ -38,8 +38,8 @@ fn restored() -> LookingUp<u64, Tenfold> {
     let tenfold: Tenfold = |number| Ok(number * 10);
     let mut looking = LookingUp::new(Lookup::ordered(tenfold));
     let place = OpenContext::new("job", "lookup", 0, 1, Attempt::first(Term::new(1)));
-    let host = Host {
-        lanes: Arc::new(Lanes::start(1).expect("threads of the test's own")),
+    let host = CallHost {
+        lanes: Arc::new(IoPool::start(1).expect("threads of the test's own")),
         wake: Arc::new(|| {}),
         over: Arc::default(),
         subtask: 0,

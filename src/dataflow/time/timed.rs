@@ -18,7 +18,7 @@ use crate::connect::lookup::LookupSource;
 use crate::dataflow::join::{Between, EitherKeyer, IntervalJoin, OnValue, Restamp};
 use crate::dataflow::keyed::{ByFirst, ByFn, Emitter};
 use crate::dataflow::lookup::Lookup;
-use crate::dataflow::stream::{FromInputs, Loose, Pipe, Stream};
+use crate::dataflow::stream::{FromInputs, OpenEdge, Pipe, Stream};
 use crate::dataflow::time::expiry::{Distinct, Highest};
 use crate::dataflow::time::timers::{
     Both, CoProcess, Input, KeyedTimers, TimeContext, TimedClosure, TimedProcess,
@@ -30,8 +30,10 @@ use crate::dataflow::window::{
     CountWindow, FoldWindow, GlobalWindows, ProcessWindow, ReduceWindow, Unmerged, Window,
     WindowAssigner, WindowFunction,
 };
+use crate::operator::chain::{
+    Filter, FlatMap, Identity, Inspect, Map, OperatorChain, Then, TryMap,
+};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Filter, FlatMap, Identity, Inspect, Logic, Map, Then, TryMap};
 use crate::operator::time::Timed;
 use crate::state::{Key, StateValue};
 
@@ -119,7 +121,7 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         TimedStream(found.map(pair))
     }
 
-    fn then<L: Logic<In = T>>(self, next: L) -> TimedStream<P::Then<Stamped<L>>> {
+    fn then<L: OperatorChain<In = T>>(self, next: L) -> TimedStream<P::Then<Stamped<L>>> {
         TimedStream(self.0.then(Stamped::new(next)))
     }
 
@@ -204,7 +206,7 @@ impl<P: Pipe, N> std::fmt::Debug for TimedKeyedStream<P, N> {
 }
 
 /// A stream behind a keyed operator with timers.
-pub type TimedBehind<T, N, R> = TimedStream<FromInputs<KeyedTimers<T, N, R>>>;
+pub type TimedKeyedOutput<T, N, R> = TimedStream<FromInputs<KeyedTimers<T, N, R>>>;
 
 impl<T, P, N> TimedKeyedStream<P, N>
 where
@@ -213,7 +215,7 @@ where
     N: Keyer<T>,
 {
     /// Gives each record and each timer to a closure, with its key's state and timers, and what to emit into.
-    pub fn process<S, O, F>(self, closure: F) -> TimedBehind<T, N, TimedClosure<S, O, F>>
+    pub fn process<S, O, F>(self, closure: F) -> TimedKeyedOutput<T, N, TimedClosure<S, O, F>>
     where
         S: StateValue + Default,
         O: Send + 'static,
@@ -226,7 +228,7 @@ where
     }
 
     /// Gives each record and each timer to a function.
-    pub fn process_with<R>(self, process: R) -> TimedBehind<T, N, R>
+    pub fn process_with<R>(self, process: R) -> TimedKeyedOutput<T, N, R>
     where
         R: TimedProcess<N::Key, N::Value>,
     {
@@ -253,7 +255,7 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn distinct(self, memory: Duration) -> TimedBehind<T, N, Distinct>
+    pub fn distinct(self, memory: Duration) -> TimedKeyedOutput<T, N, Distinct>
     where
         N::Value: Send + 'static,
     {
@@ -368,7 +370,11 @@ where
         TimedStream(joined.0.then(Restamp(PhantomData)))
     }
 
-    fn operator<L: Logic<In = Timed<T>>>(self, name: &str, logic: L) -> TimedStream<FromInputs<L>> {
+    fn operator<L: OperatorChain<In = Timed<T>>>(
+        self,
+        name: &str,
+        logic: L,
+    ) -> TimedStream<FromInputs<L>> {
         let graph = Rc::clone(&self.stream.graph);
         let (edge, loose) = self.stream.close_keyed(OnValue(self.keyer));
         TimedStream(Stream::behind(graph, name.to_owned(), vec![edge], vec![loose], logic))
@@ -401,7 +407,7 @@ where
     pub fn process_with<R>(
         self,
         process: R,
-    ) -> TimedBehind<Either<T, U>, EitherKeyer<N, M>, Both<R>>
+    ) -> TimedKeyedOutput<Either<T, U>, EitherKeyer<N, M>, Both<R>>
     where
         R: CoProcess<N::Key, N::Value, M::Value>,
     {
@@ -414,7 +420,7 @@ where
         self,
         assigner: W,
         mut join: F,
-    ) -> TimedStream<FromInputs<impl Logic<In = Timed<Either<T, U>>, Out = Timed<O>>>>
+    ) -> TimedStream<FromInputs<impl OperatorChain<In = Timed<Either<T, U>>, Out = Timed<O>>>>
     where
         W: WindowAssigner<Trigger: Trigger>,
         N::Value: StateValue,
@@ -442,7 +448,7 @@ where
         self.operator("window-join", windows)
     }
 
-    fn operator<L: Logic<In = Timed<Either<T, U>>>>(
+    fn operator<L: OperatorChain<In = Timed<Either<T, U>>>>(
         self,
         name: &str,
         logic: L,
@@ -450,7 +456,7 @@ where
         let Self { left, right } = self;
         let graph = Rc::clone(&left.stream.graph);
         let keyer = OnValue(EitherKeyer(left.keyer, right.keyer));
-        let close = |(edge, loose): (_, Loose)| (edge, loose);
+        let close = |(edge, loose): (_, OpenEdge)| (edge, loose);
         let left = left.stream.then(Stamped::new(Map::new(Either::<T, U>::Left)));
         let right = right.stream.then(Stamped::new(Map::new(Either::<T, U>::Right)));
         let (left, from_left) = close(left.close_keyed(keyer.clone()));

@@ -7,18 +7,18 @@ use crate::operator::time::Timestamp;
 /// Keys by the earliest time at which they have something to do. Not state itself: what it holds follows from the state of the keys, and is
 /// found again when that is restored.
 #[derive(Debug)]
-pub(crate) struct Agenda<K>(
+pub(crate) struct TimerQueue<K>(
     /// By time, then by hash, so that the order does not depend on history; hashes seldom collide.
     BTreeMap<(Timestamp, u64), Vec<K>>,
 );
 
-impl<K> Default for Agenda<K> {
+impl<K> Default for TimerQueue<K> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<K: Eq + Clone> Agenda<K> {
+impl<K: Eq + Clone> TimerQueue<K> {
     /// A key's earliest time has changed.
     #[inline]
     pub(crate) fn change(
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_earliest_comes_first_and_a_change_replaces() {
         let at = Timestamp::from_millis;
-        let mut agenda = Agenda::default();
+        let mut agenda = TimerQueue::default();
         agenda.change(1, &"a", None, Some(at(5)));
         agenda.change(2, &"b", None, Some(at(3)));
         agenda.change(2, &"c", None, Some(at(3)));

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::connect::Collect;
-use crate::operator::logic::{Ending, Flow, Logic, Mark, TaskContext};
+use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp, millis};
-use crate::state::{Named, Restored, StateError, StateValue};
+use crate::state::{NamedImage, Restored, StateError, StateValue};
 
 /// What says how far event time has come, from the records of one subtask. Its state is in every checkpoint, so that a restored job goes on
 /// with the watermarks that it had (SPEC 16.4).
@@ -306,7 +306,7 @@ impl<T, S: WatermarkStrategy<T>, F: Clone> Clone for AssignTimestamps<T, S, F> {
     }
 }
 
-impl<T, S, F> Logic for AssignTimestamps<T, S, F>
+impl<T, S, F> OperatorChain for AssignTimestamps<T, S, F>
 where
     T: Send + 'static,
     S: WatermarkStrategy<T>,
@@ -379,9 +379,9 @@ where
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         let (operator, name) = self.named.clone();
-        images.push(Named::single(operator, name, &self.state)?);
+        images.push(NamedImage::single(operator, name, &self.state)?);
         Ok(())
     }
 }
@@ -419,7 +419,7 @@ impl<T, C: Flow<Timed<T>>> Flow<T> for At<'_, C> {
     }
 }
 
-impl<L: Logic> Logic for Stamped<L> {
+impl<L: OperatorChain> OperatorChain for Stamped<L> {
     type In = Timed<L::In>;
     type Out = Timed<L::Out>;
 
@@ -440,7 +440,7 @@ impl<L: Logic> Logic for Stamped<L> {
         self.0.open(context, restored)
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         self.0.freeze(images)
     }
 }

@@ -27,18 +27,18 @@ use crate::base::watch::Hung;
 use crate::executor::platform::Platform;
 use crate::plan::spec::JobSpec;
 use crate::runtime::attempt::Stage;
-use crate::runtime::attempt::{Hosting, Running, deploy};
+use crate::runtime::attempt::{AttemptContext, RunningAttempt, deploy};
 use crate::runtime::coordinator::failing::Failing;
 use crate::runtime::coordinator::reporting::Spans;
-use crate::runtime::coordinator::store_client::Peer;
+use crate::runtime::coordinator::store_client::StoreClient;
 use crate::runtime::coordinator::store_client::asked;
 use crate::runtime::coordinator::store_ops::policy;
-use crate::runtime::events::{Beside, Cause, Notice, Part, Wish};
+use crate::runtime::events::{AckDetails, Beside, Cause, DriverEvent, UserCommand};
 use crate::runtime::failure::TaskFailure;
 use crate::runtime::handle::{CheckpointFailed, Ended, JobError, Outcome};
 use crate::runtime::restart::Restarts;
 use crate::runtime::status::{CheckpointStats, JobPhase, StatusBoard};
-use crate::runtime::task::News;
+use crate::runtime::task::TaskEvent;
 use crate::runtime::worker::Address;
 use crate::state::HashSeed;
 use crate::store::{Manifest, Store, StoreError};
@@ -49,8 +49,8 @@ use snapline_protocol::retention::Roots;
 const RESEND: Duration = Duration::from_secs(1);
 
 /// Parts of a checkpoint that have come in.
-pub(crate) struct Gathered {
-    pub(crate) parts: BTreeMap<SubtaskId, Part>,
+pub(crate) struct PendingCheckpoint {
+    pub(crate) parts: BTreeMap<SubtaskId, AckDetails>,
     pub(crate) triggered: Option<Instant>,
     pub(crate) acked: IndexSet,
     pub(crate) kind: Option<CheckpointKind>,
@@ -60,7 +60,7 @@ pub(crate) struct Gathered {
     pub(crate) cause: Option<Cause>,
 }
 
-impl Default for Gathered {
+impl Default for PendingCheckpoint {
     fn default() -> Self {
         let (parts, acked, span) = (BTreeMap::new(), IndexSet::EMPTY, tracing::Span::none());
         Self { parts, triggered: None, acked, kind: None, span, cause: None }
@@ -81,15 +81,15 @@ struct Waiter {
 }
 
 pub(crate) struct Driver {
-    pub(crate) hosting: Hosting,
+    pub(crate) hosting: AttemptContext,
     pub(crate) config: Config,
     pub(crate) machine: Coordinator,
     pub(crate) host: Host,
     pub(crate) policy: Policy,
-    notices: crossbeam_channel::Receiver<Notice>,
-    pub(crate) peer: Peer,
+    notices: crossbeam_channel::Receiver<DriverEvent>,
+    pub(crate) peer: StoreClient,
     timers: BTreeMap<Timer, Instant>,
-    running: Option<Running>,
+    running: Option<RunningAttempt>,
     /// That of the attempt, and before it that of the recovery that leads to it.
     pub(crate) spans: Spans,
     pub(crate) restarts: Restarts,
@@ -104,7 +104,7 @@ pub(crate) struct Driver {
     /// What the last checkpoint that was given up was missing.
     pub(crate) missing: Vec<String>,
     /// Checkpoints under way.
-    pub(crate) gathered: BTreeMap<CheckpointId, Gathered>,
+    pub(crate) gathered: BTreeMap<CheckpointId, PendingCheckpoint>,
     pub(crate) manifests: BTreeMap<CheckpointId, Manifest>,
     /// Sources of this attempt that have ended.
     ended: IndexSet,
@@ -139,7 +139,10 @@ impl Driver {
         spec: Arc<JobSpec>,
         store: Arc<dyn Store>,
         board: StatusBoard,
-        (sender, notices): (crossbeam_channel::Sender<Notice>, crossbeam_channel::Receiver<Notice>),
+        (sender, notices): (
+            crossbeam_channel::Sender<DriverEvent>,
+            crossbeam_channel::Receiver<DriverEvent>,
+        ),
         platform: Platform,
         stage: Option<Arc<dyn Stage>>,
         aloud: bool,
@@ -168,14 +171,14 @@ impl Driver {
         });
         let (lane, told) = (lanes(1)?, sender.clone());
         let shared = (recorder.clone(), platform.clone(), board.clone());
-        let peer = Peer::new(Arc::clone(&store), lane, told, shared.0, shared.1, shared.2);
+        let peer = StoreClient::new(Arc::clone(&store), lane, told, shared.0, shared.1, shared.2);
         let lanes = Arc::new(lanes(settings.upload_threads)?);
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
         let machine = Coordinator::start(&config, term, claimant, &mut out);
         recorder.coordinator(machine.attempt(), || What::started(out.as_slice()));
         let coordinator = sender;
-        let hosting = Hosting { spec, store, lanes, coordinator, platform, stage, recorder };
+        let hosting = AttemptContext { spec, store, lanes, coordinator, platform, stage, recorder };
         let mut driver = Self {
             hosting,
             config,
@@ -287,9 +290,9 @@ impl Driver {
     }
 
     /// Takes in a notice, and does all that follows from it at once.
-    pub(crate) fn take(&mut self, notice: Notice) {
-        self.hear(notice);
-        self.settle();
+    pub(crate) fn take(&mut self, notice: DriverEvent) {
+        self.on_event(notice);
+        self.after_event();
     }
 
     /// Fires a timer, and does all that follows from it at once.
@@ -299,12 +302,12 @@ impl Driver {
             Some(later) if timer == Timer::Interval => _ = self.timers.insert(timer, later),
             _ => self.handle(Event::Fired(timer)),
         }
-        self.settle();
+        self.after_event();
     }
 
     /// What is behind every event: checkpoints that need no timer, and what is told to those who look and those who asked.
-    fn settle(&mut self) {
-        self.nudge();
+    fn after_event(&mut self) {
+        self.trigger_if_due();
         self.mind_the_end();
         self.publish();
         for (reply, answer) in self.answers.drain(..) {
@@ -366,7 +369,7 @@ impl Driver {
     }
 
     /// Checkpoints that need no timer: to stop, to end a job whose input has ended, and those asked for.
-    fn nudge(&mut self) {
+    fn trigger_if_due(&mut self) {
         if self.machine.phase() != Phase::Running || self.machine.is_over() || self.end.is_some() {
             return;
         }
@@ -378,15 +381,15 @@ impl Driver {
         }
     }
 
-    fn hear(&mut self, notice: Notice) {
+    fn on_event(&mut self, notice: DriverEvent) {
         match notice {
-            Notice::Report(message, beside) => {
+            DriverEvent::Report(message, beside) => {
                 if message.attempt == self.machine.attempt() {
                     self.gather(message.report, beside);
                 }
                 self.handle(Event::Report(message));
             }
-            Notice::Failed(failure) => {
+            DriverEvent::Failed(failure) => {
                 let TaskFailure { attempt, operator, subtask, .. } = &*failure;
                 self.spans.attempt.in_scope(|| {
                     tracing::warn!(
@@ -402,14 +405,14 @@ impl Driver {
                 }
                 self.handle(Event::TaskFailed { attempt });
             }
-            Notice::SourceEnded { attempt, subtask } => {
+            DriverEvent::SourceEnded { attempt, subtask } => {
                 if attempt == self.machine.attempt() {
                     self.ended.insert(subtask.index());
                 }
             }
-            Notice::Stored { op, result, error } => self.stored(op, result, error),
-            Notice::Claimed(first, until) => self.handle(Event::Claimed { first, until }),
-            Notice::Recovered(decision, unreadable) => {
+            DriverEvent::Stored { op, result, error } => self.stored(op, result, error),
+            DriverEvent::Claimed(first, until) => self.handle(Event::Claimed { first, until }),
+            DriverEvent::Recovered(decision, unreadable) => {
                 self.store_tries = 0;
                 for (checkpoint, error) in &unreadable {
                     tracing::error!(
@@ -420,25 +423,27 @@ impl Driver {
                 self.unreadable = unreadable;
                 self.handle(Event::Recovered(decision));
             }
-            Notice::Unread(error) => match self.retry_pause().filter(|_| !self.is_stopping()) {
-                Some(pause) => {
-                    tracing::warn!(
-                        target: "snapline::store",
-                        job = self.job(), %error, "the store cannot be read; trying again"
-                    );
-                    self.peer.recover(self.machine.term(), self.policy, pause);
+            DriverEvent::Unread(error) => {
+                match self.retry_pause().filter(|_| !self.is_stopping()) {
+                    Some(pause) => {
+                        tracing::warn!(
+                            target: "snapline::store",
+                            job = self.job(), %error, "the store cannot be read; trying again"
+                        );
+                        self.peer.recover(self.machine.term(), self.policy, pause);
+                    }
+                    None => self.end = Some(Err(JobError::Store(error))),
                 }
-                None => self.end = Some(Err(JobError::Store(error))),
-            },
-            Notice::Concluded(attempt) => self.handle(Event::Concluded { attempt }),
-            Notice::Wish(wish) => self.grant(wish),
+            }
+            DriverEvent::Concluded(attempt) => self.handle(Event::Concluded { attempt }),
+            DriverEvent::UserCommand(wish) => self.on_command(wish),
         }
     }
 
     /// Keeps what came with a task's message.
     fn gather(&mut self, report: Report, beside: Beside) {
         match (report, beside) {
-            (Report::Ack(ack), Beside::Part(part)) => {
+            (Report::Ack(ack), Beside::AckDetails(part)) => {
                 if let Some(gathered) = self.gathered.get_mut(&ack.checkpoint()) {
                     gathered.parts.insert(ack.subtask(), *part);
                 }
@@ -452,16 +457,16 @@ impl Driver {
         }
     }
 
-    fn grant(&mut self, wish: Wish) {
+    fn on_command(&mut self, wish: UserCommand) {
         match wish {
-            Wish::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
-            Wish::Stop(stop) => {
+            UserCommand::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
+            UserCommand::Stop(stop) => {
                 let gauges = self.running.iter().flat_map(|running| &running.gauges);
                 self.stopped = Some((Instant::now(), gauges.map(|task| task.steps()).collect()));
                 self.asked_to_stop(stop);
                 self.handle(Event::Stop(stop));
             }
-            Wish::Cancel => self.end = Some(self.cancelled()),
+            UserCommand::Cancel => self.end = Some(self.cancelled()),
         }
     }
 
@@ -578,7 +583,7 @@ impl Driver {
                         };
                         match &self.hosting.stage {
                             Some(stage) => stage.post(subtask, address.clone(), message),
-                            None => address.tell(News::Control(message)),
+                            None => address.send(TaskEvent::Control(message)),
                         }
                     }
                 }
@@ -753,7 +758,7 @@ impl Driver {
 #[cfg(feature = "sim")]
 impl Driver {
     /// The next notice that has come.
-    pub(crate) fn next_notice(&self) -> Option<Notice> {
+    pub(crate) fn next_notice(&self) -> Option<DriverEvent> {
         self.notices.try_recv().ok()
     }
 

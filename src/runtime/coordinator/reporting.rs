@@ -8,7 +8,7 @@ use snapline_protocol::message::CheckpointKind;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::runtime::coordinator::{Driver, Gathered};
+use crate::runtime::coordinator::{Driver, PendingCheckpoint};
 use crate::runtime::events::Cause;
 use crate::runtime::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
 
@@ -71,7 +71,7 @@ impl Driver {
     pub(crate) fn publish(&self) {
         let name = |place: usize| self.name(place);
         let all: BTreeSet<usize> = (0..self.subtasks()).collect();
-        let way = |(&checkpoint, gathered): (&CheckpointId, &Gathered)| UnderWay {
+        let way = |(&checkpoint, gathered): (&CheckpointId, &PendingCheckpoint)| UnderWay {
             triggered: gathered.triggered,
             status: UnderWayStatus {
                 checkpoint,

@@ -15,19 +15,19 @@ use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, Ordering};
 use crate::base::watch;
 use crate::base::watch::Hung;
-use crate::executor::io_pool::{Job, Lanes, Work};
+use crate::executor::io_pool::{IoKind, IoPool, IoRequest};
 use crate::executor::platform::Platform;
-use crate::runtime::events::Notice;
+use crate::runtime::events::DriverEvent;
 use crate::runtime::status::StatusBoard;
 use crate::store::{Manifest, Store, StoreError, found, recovery_facts, sized_inventory};
 use crate::trace::{Recorder, What};
 
 /// The store, and the thread that uses it for the coordinator.
-pub(crate) struct Peer {
+pub(crate) struct StoreClient {
     store: Arc<dyn Store>,
     /// Dropped with the driver: nobody waits out a pause any more.
-    lane: Lanes,
-    notices: crossbeam_channel::Sender<Notice>,
+    lane: IoPool,
+    notices: crossbeam_channel::Sender<DriverEvent>,
     recorder: Recorder,
     platform: Platform,
     board: StatusBoard,
@@ -37,11 +37,11 @@ pub(crate) struct Peer {
     begun: Arc<AtomicBool>,
 }
 
-impl Peer {
+impl StoreClient {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        lane: Lanes,
-        notices: crossbeam_channel::Sender<Notice>,
+        lane: IoPool,
+        notices: crossbeam_channel::Sender<DriverEvent>,
         recorder: Recorder,
         platform: Platform,
         board: StatusBoard,
@@ -61,16 +61,16 @@ impl Peer {
     /// Has something done with the store. If that panics, it is told as an error of the store's, by `failed`.
     fn submit(
         &self,
-        work: Work,
+        work: IoKind,
         pause: Duration,
-        failed: impl FnOnce(StoreError, &Recorder) -> Notice + Send + 'static,
-        job: impl FnOnce(&dyn Store, &Recorder) -> Notice + Send + 'static,
+        failed: impl FnOnce(StoreError, &Recorder) -> DriverEvent + Send + 'static,
+        job: impl FnOnce(&dyn Store, &Recorder) -> DriverEvent + Send + 'static,
     ) {
         let (store, notices) = (Arc::clone(&self.store), self.notices.clone());
         let recorder = self.recorder.clone();
         // A simulation has to see a panic, which is a defect.
         let simulated = self.lane.are_simulated();
-        let begun = (work == Work::Recover).then(|| Arc::clone(&self.begun));
+        let begun = (work == IoKind::Recover).then(|| Arc::clone(&self.begun));
         let job = move || {
             if begun.is_some_and(|begun| begun.swap(true, Ordering::AcqRel)) {
                 return;
@@ -82,20 +82,20 @@ impl Peer {
             // A driver that is gone needs no answer.
             let _ = notices.send(done.unwrap_or_else(|error| failed(error, &recorder)));
         };
-        let job = Job::new(work, job).after(pause);
+        let job = IoRequest::new(work, job).after(pause);
         // A recovery may be called off; nothing else is.
-        let job = if work == Work::Recover { job.unless(&self.waiting) } else { job };
+        let job = if work == IoKind::Recover { job.unless(&self.waiting) } else { job };
         self.lane.submit(0, job);
     }
 
     pub(crate) fn claim(&self, op: StoreOp, term: Term, claimant: Claimant, block: u64) {
         let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
-        self.submit(Work::Claim, Duration::ZERO, failed, move |store, recorder| {
+        self.submit(IoKind::Claim, Duration::ZERO, failed, move |store, recorder| {
             match store.claim(term, claimant, block) {
                 Ok(first) => {
                     let (result, first_id) = (StoreResult::Applied, Some(first));
                     recorder.store(|| What::Store { op, result, first: first_id });
-                    Notice::Claimed(first, first.plus(block))
+                    DriverEvent::Claimed(first, first.plus(block))
                 }
                 Err(error) => stored(op, Err(error), recorder),
             }
@@ -104,14 +104,14 @@ impl Peer {
 
     pub(crate) fn reserve(&self, op: StoreOp, term: Term, until: CheckpointId, pause: Duration) {
         let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
-        self.submit(Work::Reserve, pause, failed, move |store, recorder| {
+        self.submit(IoKind::Reserve, pause, failed, move |store, recorder| {
             stored(op, store.reserve(term, until), recorder)
         });
     }
 
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
         let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
-        self.submit(Work::Manifest, pause, failed, move |store, recorder| {
+        self.submit(IoKind::Manifest, pause, failed, move |store, recorder| {
             stored(op, store.put_manifest(term, &manifest), recorder)
         });
     }
@@ -121,7 +121,7 @@ impl Peer {
         let nothing = self.platform.faults.is_active(Mutation::NothingCollected);
         let board = self.board.clone();
         let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
-        self.submit(Work::Collect, pause, failed, move |store, recorder| {
+        self.submit(IoKind::Collect, pause, failed, move |store, recorder| {
             let collected = sized_inventory(store).and_then(|(inventory, blobs)| {
                 let plan = if nothing { Plan::default() } else { plan(&roots, &inventory) };
                 tracing::debug!(
@@ -155,8 +155,8 @@ impl Peer {
         let nothing = self.platform.faults.is_active(Mutation::StartsFromNothing);
         let older = self.platform.faults.is_active(Mutation::OlderRestored);
         let periodic = self.platform.faults.is_active(Mutation::StopsIgnored);
-        let failed = |error, _: &Recorder| Notice::Unread(error);
-        self.submit(Work::Recover, pause, failed, move |store, recorder| {
+        let failed = |error, _: &Recorder| DriverEvent::Unread(error);
+        self.submit(IoKind::Recover, pause, failed, move |store, recorder| {
             match recovery_facts(store, term, policy) {
                 Ok((mut facts, wrong)) => {
                     if periodic {
@@ -169,9 +169,9 @@ impl Peer {
                     }
                     let decision = decide(&facts);
                     recorder.store(|| What::facts(facts, &decision));
-                    Notice::Recovered(decision, wrong)
+                    DriverEvent::Recovered(decision, wrong)
                 }
-                Err(error) => Notice::Unread(error),
+                Err(error) => DriverEvent::Unread(error),
             }
         });
     }
@@ -183,7 +183,7 @@ impl Peer {
 
     /// What hangs: the store. That what is being written is waited for is not its doing.
     pub(crate) fn hung(&self) -> Option<Hung> {
-        self.lane.hung().filter(|hung| hung.doing != Work::Conclude.doing())
+        self.lane.hung().filter(|hung| hung.doing != IoKind::Conclude.doing())
     }
 
     /// Ends the lane; gives what hangs.
@@ -192,11 +192,11 @@ impl Peer {
     }
 
     /// Says when everything that was handed to these lanes has ended (SPEC 8.6).
-    pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<Lanes>) {
-        let failed = |error, _: &Recorder| Notice::Unread(error);
-        self.submit(Work::Conclude, Duration::ZERO, failed, move |_, _| {
+    pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<IoPool>) {
+        let failed = |error, _: &Recorder| DriverEvent::Unread(error);
+        self.submit(IoKind::Conclude, Duration::ZERO, failed, move |_, _| {
             lanes.settle();
-            Notice::Concluded(attempt)
+            DriverEvent::Concluded(attempt)
         });
     }
 }
@@ -212,9 +212,9 @@ pub(crate) fn asked<R>(
     })
 }
 
-fn stored(op: StoreOp, result: Result<(), StoreError>, recorder: &Recorder) -> Notice {
+fn stored(op: StoreOp, result: Result<(), StoreError>, recorder: &Recorder) -> DriverEvent {
     let error = result.err();
     let result = error.as_ref().map_or(StoreResult::Applied, StoreError::result);
     recorder.store(|| What::Store { op, result, first: None });
-    Notice::Stored { op, result, error }
+    DriverEvent::Stored { op, result, error }
 }

@@ -11,9 +11,9 @@ use crate::base::error::{BoxError, Permanent};
 use crate::base::fault::Mutation;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, Ordering};
-use crate::executor::io_pool::{Job, Work};
-use crate::operator::body::{Body, Deed, Transactions};
-use crate::runtime::task::{Identity, Links, News, Task};
+use crate::executor::io_pool::{IoKind, IoRequest};
+use crate::operator::body::{IoAction, TaskOperator, Transactions};
+use crate::runtime::task::{Identity, Links, Task, TaskEvent};
 use crate::trace::What;
 
 /// The pause before a commit is tried again: doubled from the first to the last.
@@ -44,7 +44,7 @@ impl Task {
                 committer::Effect::PreCommit(txn) => {
                     let close = transactions(&mut self.body).close(txn)?;
                     let note = self.noting();
-                    let mut prepare: Deed<()> = Box::new(move || {
+                    let mut prepare: IoAction<()> = Box::new(move || {
                         close()?;
                         note(What::Prepared { txn });
                         Ok(())
@@ -58,7 +58,7 @@ impl Task {
                         late.insert(txn, prepare);
                         prepare = Box::new(|| Ok(()));
                     }
-                    self.hand_over(Work::Prepare, Duration::ZERO, prepare, |()| None);
+                    self.hand_over(IoKind::Prepare, Duration::ZERO, prepare, |()| None);
                 }
                 committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
                 committer::Effect::Send(message) => self.send(message),
@@ -98,7 +98,7 @@ impl Task {
             note(What::Fenced {});
             Ok(())
         });
-        self.hand_over(Work::RollBack, Duration::ZERO, deed, |()| None);
+        self.hand_over(IoKind::RollBack, Duration::ZERO, deed, |()| None);
     }
 
     fn commit_call(&mut self, txn: TxnId) {
@@ -115,7 +115,7 @@ impl Task {
             called = committer.pending().last().copied().unwrap_or(txn);
         }
         let (call, note) = (transactions(&mut self.body).commit(called), self.noting());
-        let mut commit: Deed<CommitOutcome> = Box::new(move || {
+        let mut commit: IoAction<CommitOutcome> = Box::new(move || {
             note(What::CommitCall { txn });
             let outcome = call()?;
             note(What::CommitReturned { txn, outcome });
@@ -139,8 +139,8 @@ impl Task {
         if self.links.platform.faults.is_active(Mutation::CommitErrorSwallowed) {
             commit = Box::new(move || Ok(commit().unwrap_or(CommitOutcome::Committed)));
         }
-        self.hand_over(Work::Commit, pause, commit, move |outcome| {
-            Some(News::Commit { txn, result: Ok(outcome) })
+        self.hand_over(IoKind::Commit, pause, commit, move |outcome| {
+            Some(TaskEvent::Commit { txn, result: Ok(outcome) })
         });
     }
 
@@ -173,10 +173,10 @@ impl Task {
     /// Has something done on this task's lane; what comes of it is news.
     fn hand_over<R: 'static>(
         &self,
-        work: Work,
+        work: IoKind,
         pause: Duration,
-        deed: Deed<R>,
-        news: impl FnOnce(R) -> Option<News> + Send + 'static,
+        deed: IoAction<R>,
+        news: impl FnOnce(R) -> Option<TaskEvent> + Send + 'static,
     ) {
         let Links { me, over, lanes, .. } = self.links.clone();
         let broken = Arc::clone(&self.broken);
@@ -185,25 +185,25 @@ impl Task {
                 return;
             }
             match guarded(deed) {
-                Ok(result) => news(result).into_iter().for_each(|news| me.tell(news)),
+                Ok(result) => news(result).into_iter().for_each(|news| me.send(news)),
                 Err(cause) => {
                     // Before the attempt is over: a sink that could not fence commits nothing, one that could not prepare acknowledges nothing.
                     broken.store(true, Ordering::Release);
-                    me.tell(News::Failed { doing: work.doing(), cause });
+                    me.send(TaskEvent::Failed { doing: work.doing(), cause });
                 }
             }
         };
-        let apart = work == Work::Prepare
+        let apart = work == IoKind::Prepare
             && self.links.platform.faults.is_active(Mutation::PrepareNotAwaited);
         lanes.submit(
             self.identity.subtask.index() + usize::from(apart),
-            Job::new(work, job).after(pause).unless(&over),
+            IoRequest::new(work, job).after(pause).unless(&over),
         );
     }
 }
 
 /// A sink's transactions.
-fn transactions(body: &mut Box<dyn Body>) -> &mut dyn Transactions {
+fn transactions(body: &mut Box<dyn TaskOperator>) -> &mut dyn Transactions {
     // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
     body.transactions().expect("only a sink has a committer")
 }

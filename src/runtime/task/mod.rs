@@ -1,4 +1,4 @@
-//! One subtask: a step function that never waits. Between its records (a [`Body`]) and the machines of the protocol, whose effects it
+//! One subtask: a step function that never waits. Between its records (a [`TaskOperator`]) and the machines of the protocol, whose effects it
 //! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
 //!
 //! Longer than 500 lines: one value, and what it does with each of its inputs.
@@ -26,19 +26,19 @@ use crate::base::fault::Mutation;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, Mutex};
 use crate::connect::Progress;
-use crate::executor::io_pool::Lanes;
+use crate::executor::io_pool::IoPool;
 use crate::executor::platform::Platform;
 pub(crate) use crate::executor::run_loop::Step;
-use crate::operator::body::{Body, Taken};
-use crate::operator::body::{Deed, POSITION};
-use crate::operator::logic::Ending;
-use crate::plan::graph::Sizing;
-use crate::runtime::events::{Cause, Notice, Part};
+use crate::operator::body::{InputItem, TaskOperator};
+use crate::operator::body::{IoAction, POSITION};
+use crate::operator::chain::Ending;
+use crate::plan::graph::BufferSizes;
+use crate::runtime::events::{AckDetails, Cause, DriverEvent};
 use crate::runtime::failure::TaskFailure;
 use crate::runtime::task_metrics::Gauges;
 use crate::runtime::worker::Address;
-use crate::state::Named;
-use crate::state::{Checks, Locations, Written};
+use crate::state::NamedImage;
+use crate::state::{Checks, SegmentLocations, Written};
 use crate::store::Store;
 use crate::trace::{Marker, Recorder, What};
 
@@ -46,7 +46,7 @@ use crate::trace::{Marker, Recorder, What};
 pub(crate) const TASK_STATE: &str = "task";
 
 /// What reaches a task from beside its channels.
-pub(crate) enum News {
+pub(crate) enum TaskEvent {
     /// A message of the coordinator.
     Control(ToTask),
     /// A snapshot was written, or could not be.
@@ -62,15 +62,15 @@ pub(crate) enum News {
 /// What a task works with and shares with others.
 #[derive(Clone)]
 pub(crate) struct Links {
-    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) lanes: Arc<IoPool>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) coordinator: crossbeam_channel::Sender<Notice>,
+    pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
     /// Where this task's news go.
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
     pub(crate) platform: Platform,
-    pub(crate) sizing: Sizing,
+    pub(crate) sizing: BufferSizes,
     /// Which of the values that it writes are read back. Used by its lane.
     pub(crate) checks: Arc<Mutex<Checks>>,
     pub(crate) recorder: Recorder,
@@ -102,11 +102,11 @@ pub(crate) struct Start {
     pub(crate) identity: Identity,
     pub(crate) aligner: (aligner::Config, Aligner),
     pub(crate) committer: Option<(committer::Config, Committer, Out<committer::Effect>)>,
-    pub(crate) body: Box<dyn Body>,
+    pub(crate) body: Box<dyn TaskOperator>,
     /// Whether its end of input had been processed in the checkpoint it is restored from (SPEC 5.7).
     pub(crate) flushed: bool,
     /// Where the segments of the checkpoint it is restored from are.
-    pub(crate) restored: Option<(CheckpointId, Locations)>,
+    pub(crate) restored: Option<(CheckpointId, SegmentLocations)>,
     pub(crate) links: Links,
     pub(crate) gauges: Arc<Gauges>,
 }
@@ -116,7 +116,7 @@ pub(crate) struct Task {
     aligner_config: aligner::Config,
     aligner: Aligner,
     pub(crate) committer: Option<(committer::Config, Committer)>,
-    pub(crate) body: Box<dyn Body>,
+    pub(crate) body: Box<dyn TaskOperator>,
     /// Records taken from each input.
     taken: Vec<u64>,
     /// The input to look at next.
@@ -132,13 +132,13 @@ pub(crate) struct Task {
     pub(crate) reading: Reading,
     steps: u32,
     /// Where the segments of past snapshots are, for those that build on them (SPEC 8.3).
-    past: BTreeMap<CheckpointId, Arc<Locations>>,
+    past: BTreeMap<CheckpointId, Arc<SegmentLocations>>,
     /// First barriers of checkpoints not taken yet.
     arrived: BTreeMap<CheckpointId, Instant>,
     /// Snapshots being written.
     timing: BTreeMap<CheckpointId, Timing>,
     /// What goes with the next acknowledgement.
-    parts: BTreeMap<CheckpointId, Box<Part>>,
+    parts: BTreeMap<CheckpointId, Box<AckDetails>>,
     /// Why a checkpoint is declined: its snapshot could not be written.
     unwritten: Option<(CheckpointId, Cause)>,
     /// Something done for this task on its lane has failed: what it had handed over behind that is not begun (SPEC 6.2, 6.4).
@@ -148,9 +148,9 @@ pub(crate) struct Task {
     pub(crate) links: Links,
     pub(crate) gauges: Arc<Gauges>,
     /// A planted fault: the position before the last read.
-    stale_position: Aside<Option<Named>>,
+    stale_position: Aside<Option<NamedImage>>,
     /// A planted fault: what is to be prepared later.
-    pub(crate) late: Aside<BTreeMap<TxnId, Deed<()>>>,
+    pub(crate) late: Aside<BTreeMap<TxnId, IoAction<()>>>,
 }
 
 impl Task {
@@ -328,18 +328,18 @@ impl Task {
             }
             self.looking_at = Some(input);
             match self.body.take(input)? {
-                Taken::Nothing => continue,
-                Taken::Records(records) => {
+                InputItem::Nothing => continue,
+                InputItem::Records(records) => {
                     self.flushed = false;
                     self.taken[input] += records as u64;
                     self.count(records);
                 }
-                Taken::Mark => self.count(0),
-                Taken::Barrier(barrier) => {
+                InputItem::Mark => self.count(0),
+                InputItem::Barrier(barrier) => {
                     self.arrives(barrier.checkpoint, Some(input));
                     self.align(aligner::Event::Barrier { channel: input, barrier })?;
                 }
-                Taken::End => self.align(aligner::Event::EndOfInput { channel: input })?,
+                InputItem::End => self.align(aligner::Event::EndOfInput { channel: input })?,
             }
             return Ok(Step::Worked);
         }
@@ -371,12 +371,12 @@ impl Task {
     }
 
     /// Takes in what came from beside the channels.
-    pub(crate) fn hear(&mut self, news: News) -> Result<(), TaskFailure> {
+    pub(crate) fn on_event(&mut self, news: TaskEvent) -> Result<(), TaskFailure> {
         let doing = match &news {
-            News::Commit { .. } => "committing a transaction",
-            News::Failed { doing, .. } => doing,
-            News::Answered => "looking records up",
-            News::Control(_) | News::Written { .. } => "taking a snapshot",
+            TaskEvent::Commit { .. } => "committing a transaction",
+            TaskEvent::Failed { doing, .. } => doing,
+            TaskEvent::Answered => "looking records up",
+            TaskEvent::Control(_) | TaskEvent::Written { .. } => "taking a snapshot",
         };
         self.gauges.step();
         let heard = guarded(|| self.try_hear(news));
@@ -384,17 +384,17 @@ impl Task {
         heard.map_err(|cause| self.failure(doing, cause))
     }
 
-    fn try_hear(&mut self, news: News) -> Result<(), BoxError> {
+    fn try_hear(&mut self, news: TaskEvent) -> Result<(), BoxError> {
         match news {
-            News::Control(message) => {
+            TaskEvent::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {
                     self.arrives(barrier.checkpoint, None);
                 }
                 self.align(aligner::Event::Control(message))?;
                 self.commit(committer::Event::Control(message))
             }
-            News::Written { checkpoint, result } => self.written(checkpoint, result),
-            News::Commit { txn, result } => {
+            TaskEvent::Written { checkpoint, result } => self.written(checkpoint, result),
+            TaskEvent::Commit { txn, result } => {
                 let outcome = result?;
                 if let CommitOutcome::Committed | CommitOutcome::AlreadyCommitted = outcome {
                     self.gauges.commits(txn.checkpoint, self.now());
@@ -402,8 +402,8 @@ impl Task {
                 self.say_trouble(txn, outcome);
                 self.commit(committer::Event::Outcome { txn, outcome })
             }
-            News::Answered => Ok(()),
-            News::Failed { cause, .. } => Err(cause),
+            TaskEvent::Answered => Ok(()),
+            TaskEvent::Failed { cause, .. } => Err(cause),
         }
     }
 
@@ -481,7 +481,7 @@ impl Task {
         self.flushed = true;
         self.pass_end();
         let Identity { attempt, subtask, .. } = self.identity;
-        self.notify(Notice::SourceEnded { attempt, subtask });
+        self.notify(DriverEvent::SourceEnded { attempt, subtask });
         Ok(())
     }
 }

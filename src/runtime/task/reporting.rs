@@ -4,7 +4,7 @@ use snapline_protocol::message::{Report, ToCoordinator};
 
 use crate::base::error::BoxError;
 use crate::base::fault::Mutation;
-use crate::runtime::events::{Beside, Cause, Notice, Part};
+use crate::runtime::events::{AckDetails, Beside, Cause, DriverEvent};
 use crate::runtime::failure::{FailedAt, TaskFailure};
 use crate::runtime::task::{Identity, Task};
 
@@ -30,7 +30,7 @@ impl Task {
     }
 
     pub(in crate::runtime) fn send(&mut self, message: ToCoordinator) {
-        let part = |part: Option<Box<Part>>| part.map_or(Beside::Nothing, Beside::Part);
+        let part = |part: Option<Box<AckDetails>>| part.map_or(Beside::Nothing, Beside::AckDetails);
         let beside = match message.report {
             Report::Ack(_)
                 if self.links.platform.faults.is_active(Mutation::AbortedUploadAcked) =>
@@ -48,10 +48,10 @@ impl Task {
             }
             Report::Resolved { .. } => Beside::Nothing,
         };
-        self.notify(Notice::Report(message, beside));
+        self.notify(DriverEvent::Report(message, beside));
     }
 
-    pub(crate) fn notify(&self, notice: Notice) {
+    pub(crate) fn notify(&self, notice: DriverEvent) {
         // A coordinator that is gone has ended this attempt, or is about to.
         let _ = self.links.coordinator.send(notice);
     }

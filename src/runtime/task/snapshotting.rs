@@ -12,12 +12,12 @@ use crate::base::error::{BoxError, Whole};
 use crate::base::fault::Mutation;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, Ordering, lock};
-use crate::executor::io_pool::{Job, Work};
+use crate::executor::io_pool::{IoKind, IoRequest};
 use crate::operator::body::POSITION;
-use crate::runtime::events::{Cause, Part};
+use crate::runtime::events::{AckDetails, Cause};
 use crate::runtime::failure::is_permanent;
-use crate::runtime::task::{Identity, Links, News, TASK_STATE, Task, Timing};
-use crate::state::{self, Named, StateError, Written};
+use crate::runtime::task::{Identity, Links, TASK_STATE, Task, TaskEvent, Timing};
+use crate::state::{self, NamedImage, StateError, Written};
 use crate::store::{self, SnapshotRef};
 use crate::trace::What;
 
@@ -41,7 +41,8 @@ impl Task {
                         reused: written.reused,
                     };
                     let Timing { first_barrier, snapshot: taken, sync } = timing;
-                    let part = Part { snapshot, first_barrier, taken, sync, writing: duration };
+                    let part =
+                        AckDetails { snapshot, first_barrier, taken, sync, writing: duration };
                     self.parts.insert(checkpoint, Box::new(part));
                 }
                 self.align(aligner::Event::Durable(persisted))
@@ -75,7 +76,8 @@ impl Task {
         if !late {
             self.commit(committer::Event::Barrier(checkpoint))?;
         }
-        let mut images = vec![Named::single(&self.identity.operator, TASK_STATE, &self.flushed)?];
+        let mut images =
+            vec![NamedImage::single(&self.identity.operator, TASK_STATE, &self.flushed)?];
         self.body.freeze(&mut images)?;
         self.body.taken(checkpoint, barrier.base);
         if late {
@@ -124,7 +126,7 @@ impl Task {
                 needs: needs.iter().map(|blob| blob.id).collect(),
                 durable: result.is_ok(),
             });
-            me.tell(News::Written { checkpoint, result });
+            me.send(TaskEvent::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
         // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
@@ -132,7 +134,7 @@ impl Task {
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         self.gauges.taken(checkpoint, began);
-        lanes.submit(subtask.index(), Job::new(Work::Snapshot, write).unless(&over));
+        lanes.submit(subtask.index(), IoRequest::new(IoKind::Snapshot, write).unless(&over));
         if self.links.platform.faults.is_active(Mutation::AckBeforeWritten) {
             // In memory all is written at once.
             let mut images = Vec::new();

@@ -1,7 +1,7 @@
 //! Pipelines to simulate, for those who have none of their own at hand.
 
+mod broadcast;
 mod clock;
-mod told;
 mod windows;
 
 use std::time::Duration;
@@ -168,13 +168,13 @@ pub const PIPELINES: &[Pipeline] = &[
     Pipeline {
         name: "told-to-all",
         about: "records that wait for a rule, and rules that all subtasks are told",
-        build: told::told_to_all,
+        build: broadcast::told_to_all,
         drains: false,
     },
     Pipeline {
         name: "highest",
         about: "the highest records of windows, of those that were not there a while ago",
-        build: told::highest,
+        build: broadcast::highest,
         drains: false,
     },
 ];

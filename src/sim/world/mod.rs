@@ -18,26 +18,26 @@ use snapline_protocol::recovery::Decision;
 use super::choice::{Choice, Lane};
 use super::external::Systems;
 use super::fault::{Fault, Plan};
+use super::hooks::{Hooks, Posted, Queues};
 use super::oracle::{Oracle, Reference};
-use super::seam::{Posted, Queues, Seam};
 use super::{Build, Env};
 use crate::base::clock::Clock;
 use crate::base::fault::Faults;
 use crate::base::fault::Mutation;
 use crate::base::sync::{Arc, AtomicBool, Ordering};
-use crate::executor::io_pool::Work;
+use crate::executor::io_pool::IoKind;
 use crate::executor::platform::Platform;
 use crate::executor::platform::SimHooks;
 use crate::fs::simulated::{Host, Random, SimDisk, Trouble};
 use crate::plan::config::Restart;
-use crate::plan::graph::Sizing;
+use crate::plan::graph::BufferSizes;
 use crate::runtime::attempt::report;
 use crate::runtime::coordinator::Driver;
-use crate::runtime::events::{Beside, Notice, Wish};
+use crate::runtime::events::{Beside, DriverEvent, UserCommand};
 use crate::runtime::failure::TaskFailure;
 use crate::runtime::handle::{Ended, JobError};
 use crate::runtime::status::StatusBoard;
-use crate::runtime::task::{News, Step};
+use crate::runtime::task::{Step, TaskEvent};
 use crate::runtime::worker::{Address, Worker};
 use crate::store::{LocalStore, Store, StoreError, Takeover};
 use crate::trace::MemoryTrace;
@@ -78,7 +78,7 @@ impl Setup {
 /// How the job is configured in a run, drawn by its seed: none of it may make a difference to the output.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
-    sizing: Sizing,
+    sizing: BufferSizes,
     workers: usize,
     lanes: usize,
     concurrent: usize,
@@ -91,7 +91,7 @@ struct Tuning {
 
 impl Tuning {
     fn draw(random: &mut Random, mutant: Option<Mutation>) -> Self {
-        let sizing = Sizing {
+        let sizing = BufferSizes {
             channel: [1, 2, 4][random.below(3)],
             batch: Some([1, 2, 5][random.below(3)]),
             read: [1, 2, 7][random.below(3)],
@@ -140,11 +140,11 @@ struct Process {
     number: u64,
     host: Host,
     platform: Platform,
-    seam: Arc<Seam>,
+    seam: Arc<Hooks>,
     driver: Option<Driver>,
-    coordinator: crossbeam_channel::Sender<Notice>,
+    coordinator: crossbeam_channel::Sender<DriverEvent>,
     hands: Vec<Hand>,
-    notices: VecDeque<Notice>,
+    notices: VecDeque<DriverEvent>,
     letters: Vec<Letter>,
     /// Where tasks of the latest attempt were last written to.
     addresses: BTreeMap<SubtaskId, (Attempt, Address)>,
@@ -324,11 +324,13 @@ impl<'a> World<'a> {
             for (lane, front) in queues.fronts().into_iter().enumerate() {
                 let Some(front) = front.filter(|front| front.due <= now) else { continue };
                 let lane = if place == 0 { Lane::Store } else { Lane::Task(lane) };
-                if front.work == Work::Conclude && !self.is_settled(it) {
+                if front.work == IoKind::Conclude && !self.is_settled(it) {
                     continue;
                 }
                 choices.push(Choice::Finish { process, lane, trouble: None });
-                if !front.begun && self.setup.plan.has(Fault::Slow) && front.work != Work::Conclude
+                if !front.begun
+                    && self.setup.plan.has(Fault::Slow)
+                    && front.work != IoKind::Conclude
                 {
                     choices.push(Choice::Begin { process, lane, pause: Duration::ZERO });
                 }
@@ -354,7 +356,7 @@ impl<'a> World<'a> {
             }
             for queues in it.seam.all_queues() {
                 for front in queues.fronts().into_iter().flatten() {
-                    if front.work != Work::Conclude {
+                    if front.work != IoKind::Conclude {
                         soonest(front.due);
                     }
                 }
@@ -456,11 +458,11 @@ impl<'a> World<'a> {
         let (queues, number) = self.processes[process].queues(lane);
         let work = queues.fronts()[number].map(|front| front.work);
         let rarely = match work {
-            Some(Work::Manifest) => 4,
+            Some(IoKind::Manifest) => 4,
             // Most deletions have nothing to delete.
-            Some(Work::Collect) if self.oracle.kept() > self.tuning.retained => 2,
-            Some(Work::Commit) => 6,
-            Some(Work::Collect) => 12,
+            Some(IoKind::Collect) if self.oracle.kept() > self.tuning.retained => 2,
+            Some(IoKind::Commit) => 6,
+            Some(IoKind::Collect) => 12,
             _ => return None,
         };
         if self.faults >= plan.most || !random.once_in(rarely) {
@@ -476,7 +478,7 @@ impl<'a> World<'a> {
         let span = if random.once_in(2) { 6 } else { 24 };
         let mut after = random.below(span) as u64;
         // A manifest is named with the fourth change, and the name made durable with the fifth: between them nobody knows whether it is there.
-        if work == Some(Work::Manifest) && random.once_in(2) {
+        if work == Some(IoKind::Manifest) && random.once_in(2) {
             after = 3 + random.below(2) as u64;
         }
         let (lane, way) = (Some(lane), ways[random.below(ways.len())]);
@@ -487,7 +489,7 @@ impl<'a> World<'a> {
         let kinds =
             [(StorageFull, false), (PermissionDenied, false), (Other, false), (Other, true)];
         let (kind, late) = kinds[random.below(kinds.len())];
-        let at = if work != Some(Work::Manifest) && random.once_in(2) { 0 } else { after };
+        let at = if work != Some(IoKind::Manifest) && random.once_in(2) { 0 } else { after };
         let trouble = Some((at, Trouble { kind, late }));
         lane.map(|lane| Choice::Finish { process, lane, trouble })
     }
@@ -501,8 +503,8 @@ impl<'a> World<'a> {
                 let Some(front) = front.filter(|front| front.due <= now) else { continue };
                 let lane = if place == 0 { Lane::Store } else { Lane::Task(lane) };
                 match front.work {
-                    Work::Conclude => {}
-                    Work::Manifest | Work::Commit | Work::Collect => {
+                    IoKind::Conclude => {}
+                    IoKind::Manifest | IoKind::Commit | IoKind::Collect => {
                         weighty.push(lane);
                         due.push(lane);
                     }
@@ -560,7 +562,7 @@ impl<'a> World<'a> {
             Choice::Hear { process, worker } => self.work(process, worker, |hand| {
                 hand.idle.fill(false);
                 hand.until = None;
-                hand.worker.hear_next()
+                hand.worker.take_next_event()
             }),
             Choice::Step { process, worker, task, input } => {
                 self.work(process, worker, |hand| step(hand, task, input));
@@ -648,7 +650,7 @@ impl<'a> World<'a> {
             Choice::Stop { process, stop } => {
                 self.fault(if stop == Stop::Drain { "drains" } else { "suspensions" });
                 if let Some(driver) = &mut self.processes[process].driver {
-                    driver.take(Notice::Wish(Wish::Stop(stop)));
+                    driver.take(DriverEvent::UserCommand(UserCommand::Stop(stop)));
                 }
             }
         }
@@ -682,13 +684,15 @@ impl<'a> World<'a> {
                 format!(": `{}` {} of {}", identity.operator, identity.index, identity.attempt)
             }
             Choice::Notice { process } => match self.processes[process].notices.front() {
-                Some(Notice::Stored { op, result, .. }) => format!(": {op:?} {result:?}"),
-                Some(Notice::Failed(failure)) => format!(": {failure}"),
-                Some(Notice::SourceEnded { subtask, .. }) => format!(": {subtask:?} has ended"),
-                Some(Notice::Claimed(first, _)) => format!(": claimed from {first:?}"),
-                Some(Notice::Recovered(decision, _)) => format!(": {decision:?}"),
-                Some(Notice::Unread(error)) => format!(": {error}"),
-                Some(Notice::Concluded(attempt)) => format!(": {attempt} concluded"),
+                Some(DriverEvent::Stored { op, result, .. }) => format!(": {op:?} {result:?}"),
+                Some(DriverEvent::Failed(failure)) => format!(": {failure}"),
+                Some(DriverEvent::SourceEnded { subtask, .. }) => {
+                    format!(": {subtask:?} has ended")
+                }
+                Some(DriverEvent::Claimed(first, _)) => format!(": claimed from {first:?}"),
+                Some(DriverEvent::Recovered(decision, _)) => format!(": {decision:?}"),
+                Some(DriverEvent::Unread(error)) => format!(": {error}"),
+                Some(DriverEvent::Concluded(attempt)) => format!(": {attempt} concluded"),
                 _ => String::new(),
             },
             _ => String::new(),
@@ -733,7 +737,7 @@ impl<'a> World<'a> {
             Ok(store) => Arc::new(store),
             Err(error) => return self.broken(&error),
         };
-        let seam = Seam::new(self.clock.clone(), self.setup.mutant, self.lives);
+        let seam = Hooks::new(self.clock.clone(), self.setup.mutant, self.lives);
         let hooks: Arc<dyn SimHooks> = Arc::clone(&seam) as _;
         let faults = Faults::plant(self.setup.mutant);
         let platform = Platform { clock: self.clock.clone(), hooks: Some(hooks), faults };
@@ -819,22 +823,22 @@ impl<'a> World<'a> {
         queues.finish(lane);
         host.fails_after(None);
         match work {
-            Some(Work::Snapshot) => self.mark("snapshots written"),
-            Some(Work::Manifest) => self.mark("manifests put"),
-            Some(Work::Commit) => self.mark("commit calls"),
-            Some(Work::Collect) => self.mark("deletions"),
-            Some(Work::RollBack) => self.mark("sinks fenced"),
+            Some(IoKind::Snapshot) => self.mark("snapshots written"),
+            Some(IoKind::Manifest) => self.mark("manifests put"),
+            Some(IoKind::Commit) => self.mark("commit calls"),
+            Some(IoKind::Collect) => self.mark("deletions"),
+            Some(IoKind::RollBack) => self.mark("sinks fenced"),
             _ => {}
         }
         if host.changes().1 > before {
             self.fault(match work {
-                Some(Work::Snapshot) => "troubles of snapshots",
-                Some(Work::Prepare) => "troubles of preparations",
-                Some(Work::Commit) => "troubles of commits",
-                Some(Work::RollBack) => "troubles of roll-backs",
-                Some(Work::Manifest) => "troubles of manifests",
-                Some(Work::Claim) => "troubles of claims",
-                Some(Work::Collect) => "troubles of deletions",
+                Some(IoKind::Snapshot) => "troubles of snapshots",
+                Some(IoKind::Prepare) => "troubles of preparations",
+                Some(IoKind::Commit) => "troubles of commits",
+                Some(IoKind::RollBack) => "troubles of roll-backs",
+                Some(IoKind::Manifest) => "troubles of manifests",
+                Some(IoKind::Claim) => "troubles of claims",
+                Some(IoKind::Collect) => "troubles of deletions",
                 _ => "other troubles",
             });
         }
@@ -846,14 +850,14 @@ impl<'a> World<'a> {
             return Ok(());
         };
         let mut wrong = None;
-        if let Notice::Failed(failure) = &notice {
+        if let DriverEvent::Failed(failure) = &notice {
             let cause = failure.to_string();
             if cause.contains("panicked") || self.faults == 0 {
                 wrong = Some(Violation(format!("a task failed: {cause}")));
             }
         }
-        let recovered = matches!(&notice, Notice::Recovered(Ok(_), _));
-        if let Notice::Recovered(Ok(Decision::Restore { permit, .. }), _) = &notice
+        let recovered = matches!(&notice, DriverEvent::Recovered(Ok(_), _));
+        if let DriverEvent::Recovered(Ok(Decision::Restore { permit, .. }), _) = &notice
             && !self.oracle.is_durable(&self.disk, permit.checkpoint())
         {
             wrong = Some(Violation(format!(
@@ -875,16 +879,16 @@ impl<'a> World<'a> {
                 // One that comes late comes to the tasks of a later attempt.
                 match it.addresses.get(&subtask) {
                     Some((attempt, latest)) if *attempt > message.attempt => {
-                        latest.tell(News::Control(message));
+                        latest.send(TaskEvent::Control(message));
                         self.mark("orders of an earlier attempt");
                     }
-                    _ => address.tell(News::Control(message)),
+                    _ => address.send(TaskEvent::Control(message)),
                 }
             }
             Letter::Report(message, part) => {
                 let Some(driver) = &mut it.driver else { return };
                 let late = message.attempt != driver.machine().attempt();
-                driver.take(Notice::Report(message, part));
+                driver.take(DriverEvent::Report(message, part));
                 if late {
                     self.mark("reports of an earlier attempt");
                 } else if matches!(message.report, Report::Decline { .. }) {
@@ -950,13 +954,15 @@ impl<'a> World<'a> {
             }
             while let Some(notice) = it.driver.as_ref().and_then(Driver::next_notice) {
                 match notice {
-                    Notice::Report(message, part) => it.letters.push(Letter::Report(message, part)),
+                    DriverEvent::Report(message, part) => {
+                        it.letters.push(Letter::Report(message, part))
+                    }
                     notice => it.notices.push_back(notice),
                 }
             }
         }
         if self.watched {
-            self.oracle.hear(&self.disk, &self.recorded.of_sinks())?;
+            self.oracle.on_event(&self.disk, &self.recorded.of_sinks())?;
             self.oracle.look(&self.disk, &self.systems, &mut self.marks)?;
         }
         while let Some(process) =

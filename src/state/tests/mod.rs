@@ -10,7 +10,7 @@ mod thinning;
 use std::collections::BTreeMap;
 
 use crate::base::sync::{Arc, Mutex, lock};
-use crate::state::{Checks, Image, Locations, Named, VerifyState, Written, write};
+use crate::state::{Checks, Image, NamedImage, SegmentLocations, VerifyState, Written, write};
 use crate::store::{BlobRef, BlobWriter, Manifest, Section, SnapshotRef, Store, StoreError};
 use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
@@ -103,7 +103,7 @@ impl Store for Memory {
 
 impl Memory {
     /// Writes images as the snapshot of the next checkpoint.
-    fn write(&self, images: Vec<Named>, base: Option<&Locations>) -> Written {
+    fn write(&self, images: Vec<NamedImage>, base: Option<&SegmentLocations>) -> Written {
         let last = lock(&self.0).keys().next_back().map_or(0, |id| id.checkpoint.get());
         let number = last + 1;
         let id = BlobId {
@@ -124,8 +124,8 @@ impl Memory {
     }
 }
 
-fn named(state: &str, image: Box<dyn Image>) -> Named {
-    Named { operator: "count".into(), state: state.into(), image }
+fn named(state: &str, image: Box<dyn Image>) -> NamedImage {
+    NamedImage { operator: "count".into(), state: state.into(), image }
 }
 
 fn snapshot(written: &Written) -> SnapshotRef {

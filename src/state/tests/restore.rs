@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Memory, named, snapshot};
 use crate::state::{
-    Checks, HashSeed, Key, Kind, List, Map, Named, Restored, Root, StateError, StateValue, Table,
-    VerifyState, Written, hash, to_json,
+    Checks, HashSeed, Key, Kind, List, Map, NamedImage, Restored, Root, StateError, StateValue,
+    Table, VerifyState, Written, hash, to_json,
 };
 use crate::store::{SnapshotRef, Store, StoreError};
 
@@ -119,8 +119,8 @@ fn what_nobody_asks_for_is_noticed() {
     let store = Memory::default();
     let images = vec![
         named("counts", table([(1u64, 1u64)]).freeze()),
-        Named::single("source", "position", &17u64).expect("a number can be encoded"),
-        Named::single("count", "flag", &true).expect("a flag can be encoded"),
+        NamedImage::single("source", "position", &17u64).expect("a number can be encoded"),
+        NamedImage::single("count", "flag", &true).expect("a flag can be encoded"),
     ];
     let written = store.write(images, None);
     let reference = snapshot(&written);
@@ -141,7 +141,7 @@ fn an_error_names_the_state_that_cannot_be_written() {
             Err(serde::ser::Error::custom("not today"))
         }
     }
-    let error = Named::single_as::<u8>("count", "odd", &Refuses).err().expect("it refuses");
+    let error = NamedImage::single_as::<u8>("count", "odd", &Refuses).err().expect("it refuses");
     assert!(error.to_string().contains("`odd` of operator `count` cannot be written"));
 }
 
@@ -342,7 +342,7 @@ fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
 
 #[test]
 fn what_json_does_not_have_is_shown_as_what_it_is() {
-    let shown = |value: &dyn Fn() -> Named| {
+    let shown = |value: &dyn Fn() -> NamedImage| {
         let store = Memory::default();
         let written = store.write(vec![value()], None);
         let bytes = store.read(&written.root).expect("it is there");
@@ -357,7 +357,7 @@ fn what_json_does_not_have_is_shown_as_what_it_is() {
     };
     macro_rules! shown {
         ($value:expr) => {
-            shown(&|| Named::single("count", "value", &$value).expect("it can be written"))
+            shown(&|| NamedImage::single("count", "value", &$value).expect("it can be written"))
         };
     }
     assert_eq!(shown!(None::<Option<u8>>), json!(null));
@@ -401,7 +401,7 @@ fn state_is_shown_without_its_types() {
     let store = Memory::default();
     let images = vec![
         named("seen", table([("k".to_owned(), value)]).freeze()),
-        Named::single("count", "position", &(7, f64::NAN)).expect("numbers can be encoded"),
+        NamedImage::single("count", "position", &(7, f64::NAN)).expect("numbers can be encoded"),
     ];
     let written = store.write(images, None);
     let root = Root::decode(&store.read(&written.root).expect("it is there")).expect("it is one");

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Memory, named, snapshot};
 use crate::base::sync::thread;
-use crate::state::{Image, Locations, Restored, Table, Written, group_of, hash};
+use crate::state::{Image, Restored, SegmentLocations, Table, Written, group_of, hash};
 
 /// Large, so that few of them fill a segment.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ fn content(table: &Table<u32, Large>) -> Model {
     content
 }
 
-fn restored(store: &Memory, written: &Written) -> (Table<u32, Large>, Locations) {
+fn restored(store: &Memory, written: &Written) -> (Table<u32, Large>, SegmentLocations) {
     let reference = snapshot(written);
     let mut restored = Restored::read(store, &reference).expect("it is there");
     let mut table = new();
@@ -120,7 +120,7 @@ struct Run {
     store: Memory,
     frozen: Vec<(Box<dyn Image>, Model)>,
     /// Of this life of the table.
-    bases: Vec<Locations>,
+    bases: Vec<SegmentLocations>,
     written: Vec<(Written, Model)>,
 }
 

@@ -14,12 +14,12 @@ use crate::base::either::Either;
 use crate::base::fault::Mutation;
 use crate::connect::Collect;
 use crate::dataflow::keyed::Emitter;
-use crate::dataflow::time::timer_queue::Agenda;
+use crate::dataflow::time::timer_queue::TimerQueue;
 use crate::dataflow::time::watermarks::At;
+use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Ending, Flow, Logic, Mark, TaskContext};
 use crate::operator::time::{Timed, Timestamp};
-use crate::state::{self, Key, Named, Restored, StateError, StateValue, Table};
+use crate::state::{self, Key, NamedImage, Restored, StateError, StateValue, Table};
 
 /// How many timers fire in one step.
 pub(crate) const FIRED_AT_ONCE: usize = 256;
@@ -349,8 +349,8 @@ pub struct KeyedTimers<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> {
     process: P,
     /// For no key at all in the description that subtasks are cloned from.
     table: Table<N::Key, Slot<P::State>>,
-    event: Agenda<N::Key>,
-    processing: Agenda<N::Key>,
+    event: TimerQueue<N::Key>,
+    processing: TimerQueue<N::Key>,
     watermark: Timestamp,
     ended: bool,
     late: u64,
@@ -387,8 +387,8 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
             keyer,
             process,
             table: Table::new(0..0, 1),
-            event: Agenda::default(),
-            processing: Agenda::default(),
+            event: TimerQueue::default(),
+            processing: TimerQueue::default(),
             watermark: Timestamp::MIN,
             ended: false,
             late: 0,
@@ -532,7 +532,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
     }
 }
 
-impl<T, N, P> Logic for KeyedTimers<T, N, P>
+impl<T, N, P> OperatorChain for KeyedTimers<T, N, P>
 where
     T: Send + 'static,
     N: Keyer<T>,
@@ -623,13 +623,13 @@ where
         }
         self.adopt(table);
         if context.faults.is_active(Mutation::ClockTimersForgotten) {
-            self.processing = Agenda::default();
+            self.processing = TimerQueue::default();
         }
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
-        images.push(Named {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
+        images.push(NamedImage {
             operator: self.operator.clone(),
             state: TIMERS.into(),
             image: self.table.freeze(),

@@ -12,14 +12,14 @@ use crate::base::either::Either;
 use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
 use crate::connect::Collect;
-use crate::dataflow::time::timer_queue::Agenda;
+use crate::dataflow::time::timer_queue::TimerQueue;
 use crate::dataflow::time::timers::FIRED_AT_ONCE;
 use crate::dataflow::window::trigger::{Firing, Now, Trigger};
 use crate::dataflow::window::{TimeDomain, Window, WindowAssigner, WindowFunction};
+use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
-use crate::operator::logic::{Ending, Flow, Logic, Mark, TaskContext};
 use crate::operator::time::{Timed, Timestamp};
-use crate::state::{self, Named, Restored, StateError, Table};
+use crate::state::{self, NamedImage, Restored, StateError, Table};
 
 /// What becomes of records that come too late for all of their windows.
 pub trait LateRule<K, V, R>: Clone + Send + 'static {
@@ -196,8 +196,8 @@ where
     lateness: Duration,
     /// For no key at all in the description that subtasks are cloned from.
     table: Table<N::Key, Panes<F::Held, G::State>>,
-    event: Agenda<N::Key>,
-    processing: Agenda<N::Key>,
+    event: TimerQueue<N::Key>,
+    processing: TimerQueue<N::Key>,
     watermark: Timestamp,
     /// What is left by the clock fires, for the last time.
     ended: bool,
@@ -285,8 +285,8 @@ where
             rules: Rules { trigger, function, late: PhantomData },
             lateness,
             table: Table::new(0..0, 1),
-            event: Agenda::default(),
-            processing: Agenda::default(),
+            event: TimerQueue::default(),
+            processing: TimerQueue::default(),
             watermark: Timestamp::MIN,
             ended: false,
             late: 0,
@@ -482,7 +482,7 @@ where
     (&mut all[first], true)
 }
 
-impl<T, N, W, G, F, L> Logic for Windows<T, N, W, G, F, L>
+impl<T, N, W, G, F, L> OperatorChain for Windows<T, N, W, G, F, L>
 where
     T: Send + 'static,
     N: Keyer<T>,
@@ -639,13 +639,13 @@ where
         }
         self.adopt(table);
         if self.faults.is_active(Mutation::ClockTimersForgotten) {
-            self.processing = Agenda::default();
+            self.processing = TimerQueue::default();
         }
         Ok(())
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
-        images.push(Named {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
+        images.push(NamedImage {
             operator: self.operator.clone(),
             state: WINDOWS.into(),
             image: self.table.freeze(),

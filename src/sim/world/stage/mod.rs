@@ -26,11 +26,11 @@ use crate::base::fault::Faults;
 use crate::base::fault::Mutation;
 use crate::base::panic::panicked;
 use crate::dataflow::Job;
-use crate::executor::io_pool::Work;
+use crate::executor::io_pool::IoKind;
 use crate::fs::simulated::{Host, Random, Trouble};
-use crate::plan::graph::Sizing;
+use crate::plan::graph::BufferSizes;
 use crate::plan::spec::BuildError;
-use crate::runtime::events::Notice;
+use crate::runtime::events::DriverEvent;
 use crate::sim::choice::{Choice, Lane};
 use crate::sim::oracle::Reference;
 use crate::sim::{Env, run};
@@ -95,7 +95,7 @@ impl<'a> Script<'a> {
         let mut world = World::new(&*self.build, setup, Some(&self.reference));
         world.watched = mutant.is_none();
         // Batches of one record, read one by one, so that each is a step; room for all, since who waits for room is the model's business.
-        let sizing = Sizing {
+        let sizing = BufferSizes {
             channel: 64,
             batch: Some(1),
             read: 1,
@@ -159,7 +159,7 @@ pub enum Place {
 /// What a lane does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "named by the clauses of the SPEC: 3.5, 4, 6, 7.1, 8.5")]
-pub enum Errand {
+pub enum SimIo {
     Snapshot,
     RollBack,
     Prepare,
@@ -174,20 +174,20 @@ pub enum Errand {
     Mark,
 }
 
-impl From<Work> for Errand {
-    fn from(work: Work) -> Self {
+impl From<IoKind> for SimIo {
+    fn from(work: IoKind) -> Self {
         match work {
-            Work::Snapshot => Self::Snapshot,
-            Work::RollBack => Self::RollBack,
-            Work::Prepare => Self::Prepare,
-            Work::Commit => Self::Commit,
-            Work::Claim => Self::Claim,
-            Work::Reserve => Self::Reserve,
-            Work::Manifest => Self::Manifest,
-            Work::Collect => Self::Collect,
-            Work::Recover => Self::Recover,
-            Work::Conclude => Self::Conclude,
-            Work::LookUp | Work::Mark => Self::Mark,
+            IoKind::Snapshot => Self::Snapshot,
+            IoKind::RollBack => Self::RollBack,
+            IoKind::Prepare => Self::Prepare,
+            IoKind::Commit => Self::Commit,
+            IoKind::Claim => Self::Claim,
+            IoKind::Reserve => Self::Reserve,
+            IoKind::Manifest => Self::Manifest,
+            IoKind::Collect => Self::Collect,
+            IoKind::Recover => Self::Recover,
+            IoKind::Conclude => Self::Conclude,
+            IoKind::LookUp | IoKind::Mark => Self::Mark,
         }
     }
 }
@@ -390,10 +390,10 @@ impl Stage<'_> {
 
     /// What a lane does next.
     #[must_use]
-    pub fn errand(&self, place: Place) -> Option<Errand> {
+    pub fn errand(&self, place: Place) -> Option<SimIo> {
         let it = self.world.processes.last()?;
         let (queues, lane) = it.queues(Self::lane(place));
-        queues.fronts()[lane].map(|front| Errand::from(front.work))
+        queues.fronts()[lane].map(|front| SimIo::from(front.work))
     }
 
     /// Whether nobody wants any more what a lane does next: it will be dropped.
@@ -420,9 +420,11 @@ impl Stage<'_> {
         let trouble = match (fate, front.work) {
             (Fate::Done, _) => None,
             (Fate::Refused, _) => Some((0, refused)),
-            (Fate::Unknown { applied }, Work::Commit) => Some((0, unknown(applied))),
-            (Fate::Unknown { applied: false }, Work::Manifest) => Some((NAMED, unknown(false))),
-            (Fate::Unknown { applied: true }, Work::Manifest) => Some((NAME_SYNCED, unknown(true))),
+            (Fate::Unknown { applied }, IoKind::Commit) => Some((0, unknown(applied))),
+            (Fate::Unknown { applied: false }, IoKind::Manifest) => Some((NAMED, unknown(false))),
+            (Fate::Unknown { applied: true }, IoKind::Manifest) => {
+                Some((NAME_SYNCED, unknown(true)))
+            }
             (Fate::Unknown { .. }, work) => {
                 let why = format!("no unknown outcome of {}", work.doing());
                 return self.refuse(&why);
@@ -441,8 +443,8 @@ impl Stage<'_> {
     #[must_use]
     pub fn told(&self) -> Option<Told> {
         self.world.processes.last()?.notices.front().map(|notice| match notice {
-            Notice::Failed(_) => Told::Failed,
-            Notice::SourceEnded { .. } => Told::SourceEnded,
+            DriverEvent::Failed(_) => Told::Failed,
+            DriverEvent::SourceEnded { .. } => Told::SourceEnded,
             _ => Told::Answer,
         })
     }
@@ -451,7 +453,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// [`Refusal`]
-    pub fn hear(&mut self) -> Result<(), Refusal> {
+    pub fn on_event(&mut self) -> Result<(), Refusal> {
         let process = self.process()?;
         self.apply(Choice::Notice { process })?;
         self.hear_news()

@@ -4,13 +4,13 @@
 #![allow(unsafe_code)]
 
 /// A batch that is being filled.
-pub(crate) struct Filling<T> {
+pub(crate) struct BatchBuilder<T> {
     records: Vec<T>,
     /// How many records make it full. Invariant: no more than `records` has room for.
     full: usize,
 }
 
-impl<T> Filling<T> {
+impl<T> BatchBuilder<T> {
     /// An empty batch in this buffer, full with so many records; at least one.
     pub(crate) fn new(mut records: Vec<T>, full: usize) -> Self {
         records.clear();
@@ -22,7 +22,7 @@ impl<T> Filling<T> {
     /// Adds a record, if the batch is not full with it.
     ///
     /// # Errors
-    /// Gives the record back if it is the last one: [`Filling::finish`].
+    /// Gives the record back if it is the last one: [`BatchBuilder::finish`].
     #[inline(always)]
     pub(crate) fn push(&mut self, record: T) -> Result<(), T> {
         let place = self.records.len();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn the_last_record_comes_back() {
-        let mut batch = Filling::new(Vec::new(), 3);
+        let mut batch = BatchBuilder::new(Vec::new(), 3);
         let record = |number: u32| number.to_string();
         assert_eq!((batch.push(record(1)), batch.push(record(2))), (Ok(()), Ok(())));
         assert_eq!(batch.push(record(3)), Err(record(3)));
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_batch_of_one_is_full_at_once() {
         for full in [0, 1] {
-            let mut batch = Filling::new(Vec::new(), full);
+            let mut batch = BatchBuilder::new(Vec::new(), full);
             assert_eq!(batch.push(7), Err(7));
             assert_eq!(batch.finish(Some(7), Vec::new()), [7]);
         }

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::cow::Hot;
+use super::cow::SegmentPtr;
 use super::hash::portion;
 
 /// How many ways there may be at most, for each segment that there is.
@@ -16,9 +16,9 @@ const SPARSE: usize = 8;
 
 /// From a hash straight to its segment, for those that are being written to: one directory of equal depth for all groups, which is as
 /// good as each group's own where hashes are spread evenly, and saves the steps from group to index to segment.
-pub(super) struct Ways<T> {
+pub(super) struct SegmentDirectory<T> {
     /// For each group in turn, one for each prefix of the depth; by the lowest bits of their number in the job.
-    ways: Vec<Hot<T>>,
+    ways: Vec<SegmentPtr<T>>,
     mask: usize,
     depth: u8,
     /// How many ways all key groups of the job would have.
@@ -28,7 +28,7 @@ pub(super) struct Ways<T> {
     segments: usize,
 }
 
-impl<T> Ways<T> {
+impl<T> SegmentDirectory<T> {
     pub(super) fn new(groups: Range<u16>, key_groups: u16) -> Self {
         let mut new =
             Self { ways: Vec::new(), mask: 0, depth: 0, all: 0, segments: groups.len(), groups };
@@ -39,14 +39,14 @@ impl<T> Ways<T> {
     /// None, but room for those of this depth.
     fn lay_out(&mut self, depth: u8, all: u64) {
         let places = (self.groups.len() << depth).next_power_of_two();
-        (self.ways, self.mask) = (vec![Hot::NONE; places], places - 1);
+        (self.ways, self.mask) = (vec![SegmentPtr::NONE; places], places - 1);
         (self.depth, self.all) = (depth, all);
     }
 
     /// The way of a hash whose group is the table's. For another hash it is some other's, or none: good enough to look for a key there,
     /// which then is not found, and not to put one in.
     #[inline(always)]
-    pub(super) fn get(&self, hash: u64) -> Hot<T> {
+    pub(super) fn get(&self, hash: u64) -> SegmentPtr<T> {
         let place = self.number(hash) & self.mask;
         debug_assert_eq!(self.ways.len(), self.mask + 1);
         // SAFETY: no more than `mask`, hence below the length, by the first invariant.
@@ -67,7 +67,7 @@ impl<T> Ways<T> {
     }
 
     /// Notes the way to a segment of this depth, if there is one for it alone. The hash's group is the table's.
-    pub(super) fn put(&mut self, hash: u64, depth: u8, way: Hot<T>) {
+    pub(super) fn put(&mut self, hash: u64, depth: u8, way: SegmentPtr<T>) {
         if depth <= self.depth {
             let place = self.number(hash) & self.mask;
             self.ways[place] = way;
@@ -77,7 +77,7 @@ impl<T> Ways<T> {
     /// There are no ways any more to the group at this place.
     pub(super) fn forget(&mut self, place: usize) {
         for way in self.places(place) {
-            self.ways[way] = Hot::NONE;
+            self.ways[way] = SegmentPtr::NONE;
         }
     }
 

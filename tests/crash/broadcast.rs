@@ -11,7 +11,7 @@ use snapline::{
 };
 
 use crate::child::{KEYS, Numbers};
-use crate::mortal::Mortal;
+use crate::kill_points::Mortal;
 
 /// Of each rule's records.
 const RULED: u64 = 500;

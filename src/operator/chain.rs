@@ -7,8 +7,8 @@ use crate::base::error::BoxError;
 use crate::base::fault::Faults;
 pub(crate) use crate::channel::Mark;
 use crate::connect::{Collect, OpenContext};
-use crate::executor::call_pool::Host;
-use crate::state::{HashSeed, Named, Restored, StateError};
+use crate::executor::call_pool::CallHost;
+use crate::state::{HashSeed, NamedImage, Restored, StateError};
 
 use crate::operator::time::Timestamp;
 
@@ -20,7 +20,7 @@ pub trait Flow<T>: Collect<T> {
 
 /// A chain of operators, fused: records pushed into it come out of the collector, with no call in between that the compiler cannot see
 /// through. Users name it as little as the type of an iterator chain.
-pub trait Logic: Clone + Send + 'static {
+pub trait OperatorChain: Clone + Send + 'static {
     /// What goes in.
     type In: Send + 'static;
     /// What comes out.
@@ -38,7 +38,7 @@ pub trait Logic: Clone + Send + 'static {
     }
 
     /// Takes in what event time has come to, and passes it on behind what that brings. If there is more than is done at a time it says so:
-    /// [`Logic::fire`] is called until there is no more, and nothing else before that.
+    /// [`OperatorChain::fire`] is called until there is no more, and nothing else before that.
     fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
         out.mark(mark);
         Ending::Done
@@ -104,7 +104,7 @@ pub trait Logic: Clone + Send + 'static {
     ///
     /// # Errors
     /// If a value cannot be encoded.
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError>;
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError>;
 }
 
 /// Whether the end of the input brings more.
@@ -130,7 +130,7 @@ pub struct TaskContext {
     /// How many complete checkpoints are kept.
     pub(crate) retained: usize,
     /// Where threads that help it come from.
-    pub(crate) host: Host,
+    pub(crate) host: CallHost,
     /// How many operators of the chain have kept the time so far; they are told apart by that.
     pub(crate) clocks: std::cell::Cell<u32>,
     /// A planted fault.
@@ -153,7 +153,7 @@ impl<T> Clone for Identity<T> {
     }
 }
 
-impl<T: Send + 'static> Logic for Identity<T> {
+impl<T: Send + 'static> OperatorChain for Identity<T> {
     type In = T;
     type Out = T;
 
@@ -170,7 +170,7 @@ impl<T: Send + 'static> Logic for Identity<T> {
         Ok(())
     }
 
-    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, _images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         Ok(())
     }
 }
@@ -191,12 +191,12 @@ impl<A, B> Then<A, B> {
 }
 
 /// Passes what one operator emits to the next.
-struct Into2<'a, B, C> {
+struct ChainOutput<'a, B, C> {
     next: &'a mut B,
     out: &'a mut C,
 }
 
-impl<B: Logic, C: Flow<B::Out>> Collect<B::In> for Into2<'_, B, C> {
+impl<B: OperatorChain, C: Flow<B::Out>> Collect<B::In> for ChainOutput<'_, B, C> {
     #[inline]
     fn push(&mut self, record: B::In) {
         self.next.push(record, self.out);
@@ -207,37 +207,37 @@ impl<B: Logic, C: Flow<B::Out>> Collect<B::In> for Into2<'_, B, C> {
     }
 }
 
-impl<B: Logic, C: Flow<B::Out>> Flow<B::In> for Into2<'_, B, C> {
+impl<B: OperatorChain, C: Flow<B::Out>> Flow<B::In> for ChainOutput<'_, B, C> {
     fn mark(&mut self, mark: Mark) {
         // Only an operator that begins a task has more to do than it does at a time.
         let _ = self.next.mark(mark, self.out);
     }
 }
 
-impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
+impl<A: OperatorChain, B: OperatorChain<In = A::Out>> OperatorChain for Then<A, B> {
     type In = A::In;
     type Out = B::Out;
 
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C) {
-        self.first.push(record, &mut Into2 { next: &mut self.second, out });
+        self.first.push(record, &mut ChainOutput { next: &mut self.second, out });
     }
 
     #[inline]
     fn push_all<C: Flow<Self::Out>>(&mut self, records: Drain<'_, Self::In>, out: &mut C) {
-        self.first.push_all(records, &mut Into2 { next: &mut self.second, out });
+        self.first.push_all(records, &mut ChainOutput { next: &mut self.second, out });
     }
 
     fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
-        self.first.mark(mark, &mut Into2 { next: &mut self.second, out })
+        self.first.mark(mark, &mut ChainOutput { next: &mut self.second, out })
     }
 
     fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
-        self.first.fire(&mut Into2 { next: &mut self.second, out })
+        self.first.fire(&mut ChainOutput { next: &mut self.second, out })
     }
 
     fn answer<C: Flow<Self::Out>>(&mut self, out: &mut C) -> bool {
-        self.first.answer(&mut Into2 { next: &mut self.second, out })
+        self.first.answer(&mut ChainOutput { next: &mut self.second, out })
     }
 
     fn is_full(&self) -> bool {
@@ -245,7 +245,7 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
     }
 
     fn flush<C: Flow<Self::Out>>(&mut self, out: &mut C) {
-        self.first.flush(&mut Into2 { next: &mut self.second, out });
+        self.first.flush(&mut ChainOutput { next: &mut self.second, out });
         self.second.flush(out);
     }
 
@@ -255,7 +255,7 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
     }
 
     fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
-        self.first.due(now, &mut Into2 { next: &mut self.second, out });
+        self.first.due(now, &mut ChainOutput { next: &mut self.second, out });
         self.second.due(now, out);
     }
 
@@ -269,7 +269,7 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
 
     fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
         if !self.first_ended {
-            let ending = self.first.end(&mut Into2 { next: &mut self.second, out });
+            let ending = self.first.end(&mut ChainOutput { next: &mut self.second, out });
             self.first_ended = ending == Ending::Done;
             return if ending == Ending::Waiting { ending } else { Ending::More };
         }
@@ -289,7 +289,7 @@ impl<A: Logic, B: Logic<In = A::Out>> Logic for Then<A, B> {
         self.second.open(context, restored)
     }
 
-    fn freeze(&mut self, images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         self.first.freeze(images)?;
         self.second.freeze(images)
     }
@@ -320,7 +320,7 @@ macro_rules! stateless {
             }
         }
 
-        impl<$in: Send + 'static, $out: Send + 'static, $f> Logic for $name<$in, $out, $f>
+        impl<$in: Send + 'static, $out: Send + 'static, $f> OperatorChain for $name<$in, $out, $f>
         where
             $f: Clone + Send + 'static,
             $($bound)*
@@ -341,7 +341,7 @@ macro_rules! stateless {
                 Ok(())
             }
 
-            fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+            fn freeze(&mut self, _images: &mut Vec<NamedImage>) -> Result<(), StateError> {
                 Ok(())
             }
         }
@@ -396,7 +396,7 @@ impl<I, O, F> std::fmt::Debug for FlatMap<I, O, F> {
     }
 }
 
-impl<I, O, F> Logic for FlatMap<I, O, F>
+impl<I, O, F> OperatorChain for FlatMap<I, O, F>
 where
     I: Send + 'static,
     O: IntoIterator + 'static,
@@ -421,7 +421,7 @@ where
         Ok(())
     }
 
-    fn freeze(&mut self, _images: &mut Vec<Named>) -> Result<(), StateError> {
+    fn freeze(&mut self, _images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         Ok(())
     }
 }

@@ -10,8 +10,8 @@ use snapline::connect::{Collect, MemorySource};
 use snapline::state::Map;
 use snapline::{BroadcastProcess, Dataflow, KeyState};
 
+use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 use crate::shape::{Input, Leg, Record, Tree};
-use crate::wild::{Faults, Place, WildSink, WildSource};
 use crate::{Mode, World, case, config, counted, plain};
 
 /// Its number, and what it says.

@@ -22,7 +22,7 @@ pub(crate) fn write_snapshot<R>(
     let finished = Arc::new(AtomicBool::new(false));
     let lenient = faults.is_active(Mutation::WriteErrorSwallowed);
     let writer = store.create_blob(id)?;
-    let witness = Witness { writer, finished: Arc::clone(&finished), lenient, length: 0 };
+    let witness = DurableWriter { writer, finished: Arc::clone(&finished), lenient, length: 0 };
     let result = write(Box::new(witness))?;
     if !finished.load(Ordering::Relaxed) {
         return Err("the snapshot's blob was not finished".into());
@@ -31,7 +31,7 @@ pub(crate) fn write_snapshot<R>(
 }
 
 /// A writer that remembers whether it was finished.
-struct Witness {
+struct DurableWriter {
     writer: Box<dyn BlobWriter>,
     finished: Arc<AtomicBool>,
     /// A planted fault: an error is no error.
@@ -40,7 +40,7 @@ struct Witness {
     length: u64,
 }
 
-impl BlobWriter for Witness {
+impl BlobWriter for DurableWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError> {
         self.length += bytes.len() as u64;
         watch::beat();

@@ -108,8 +108,8 @@ pub(crate) const TWINS: &[Twin] = &[
         says: LOST_WAKE_UP,
         edits: &[Edit {
             file: CHANNEL,
-            find: "self.starved.store(true, Ordering::Relaxed);",
-            with: "if !ON { self.starved.store(true, Ordering::Relaxed); }",
+            find: "self.producer_waiting.store(true, Ordering::Relaxed);",
+            with: "if !ON { self.producer_waiting.store(true, Ordering::Relaxed); }",
         }],
     },
     Twin {
@@ -124,7 +124,7 @@ pub(crate) const TWINS: &[Twin] = &[
         };
         if ON {
             let sent = self.messages.push(message).map(|()| self.consumer.unpark());
-            return sent.inspect_err(|_| self.starved.store(true, Ordering::Relaxed));
+            return sent.inspect_err(|_| self.producer_waiting.store(true, Ordering::Relaxed));
         }",
         }],
     },

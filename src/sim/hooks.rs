@@ -10,14 +10,14 @@ use snapline_protocol::message::ToTask;
 use crate::base::clock::Clock;
 use crate::base::fault::Mutation;
 use crate::base::sync::{Arc, AtomicBool, Mutex, lock};
-use crate::executor::io_pool::{Job, Work};
-use crate::executor::io_pool::{JobQueue, Lanes};
+use crate::executor::io_pool::{IoKind, IoRequest};
+use crate::executor::io_pool::{IoPool, JobQueue};
 use crate::executor::platform::SimHooks;
 use crate::runtime::attempt::Stage;
 use crate::runtime::worker::{Address, Worker};
 
 /// One process's part of the seam.
-pub(crate) struct Seam {
+pub(crate) struct Hooks {
     clock: Clock,
     life: u64,
     inner: Mutex<Inner>,
@@ -45,7 +45,7 @@ pub(crate) struct Seated {
     pub(crate) workers: Vec<Worker>,
 }
 
-impl Seam {
+impl Hooks {
     /// `life` numbers the processes of a run: no two of them have the same.
     pub(crate) fn new(clock: Clock, mutant: Option<Mutation>, life: u64) -> Arc<Self> {
         let fresh = mutant != Some(Mutation::ClaimantNotFresh);
@@ -69,12 +69,12 @@ impl Seam {
     }
 }
 
-impl SimHooks for Seam {
-    fn lanes(&self, count: usize) -> Lanes {
+impl SimHooks for Hooks {
+    fn lanes(&self, count: usize) -> IoPool {
         let lanes = (0..count.max(1)).map(|_| VecDeque::new()).collect();
         let queues = Arc::new(Queues { clock: self.clock.clone(), lanes: Mutex::new(lanes) });
         lock(&self.inner).queues.push(Arc::clone(&queues));
-        Lanes::queued(queues)
+        IoPool::queued(queues)
     }
 
     fn claimant(&self) -> Claimant {
@@ -87,7 +87,7 @@ impl SimHooks for Seam {
     }
 }
 
-impl Stage for Seam {
+impl Stage for Hooks {
     fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>) {
         lock(&self.inner).seated.push(Seated { attempt, over, workers });
     }
@@ -105,7 +105,7 @@ pub(crate) struct Queues {
 
 /// A job in a lane's queue.
 struct Queued {
-    job: Job,
+    job: IoRequest,
     /// Not before then.
     due: Instant,
     /// Its lane has come to it: it is done even if nobody wants it any more.
@@ -115,7 +115,7 @@ struct Queued {
 /// What a lane's next job is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Front {
-    pub(crate) work: Work,
+    pub(crate) work: IoKind,
     pub(crate) due: Instant,
     pub(crate) begun: bool,
     /// Nobody wants it any more.
@@ -176,7 +176,7 @@ impl Queues {
 }
 
 impl JobQueue for Queues {
-    fn push(&self, subtask: usize, job: Job) {
+    fn push(&self, subtask: usize, job: IoRequest) {
         let mut lanes = lock(&self.lanes);
         let lane = subtask % lanes.len();
         let due = self.clock.now() + job.pause;

@@ -2,9 +2,9 @@
 
 use crate::explore::{Marks, System};
 use crate::laws;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError, Setup};
 use crate::sink::Prepared;
+use crate::world::rule::WrongRule;
 use crate::world::{Action, KINDS, World};
 
 /// A scenario, with or without a wrong rule, ready to be explored.
@@ -21,7 +21,7 @@ impl Model {
     ///
     /// # Errors
     /// If the scenario is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         Ok(Self { setup: Setup::new(scenario, mutant)?, laws: u64::MAX })
     }
 }

@@ -6,8 +6,8 @@ use crate::configs::Config;
 use crate::explore::{self, Bounds, Outcome, Progress, StopReason, Verdict, Violation};
 use crate::laws::Law;
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::world::rule::WrongRule;
 use crate::world::{Action, Guard};
 
 /// Which explorer runs.
@@ -51,7 +51,7 @@ pub struct Report {
     /// The scenario that was explored.
     pub scenario: Scenario,
     /// The wrong rule that was switched on, if any.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<WrongRule>,
     /// What it came to.
     pub judgement: Judgement,
     /// The explorer's figures.
@@ -72,7 +72,7 @@ impl Report {
 /// If the scenario is wrong.
 pub fn explore(
     scenario: Scenario,
-    mutant: Option<Mutant>,
+    mutant: Option<WrongRule>,
     engine: Engine,
     bounds: &Bounds,
     guards: &[Guard],

@@ -9,8 +9,8 @@ use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::topology::{Plan, Topology, TopologyError, Wiring};
 use snapline_protocol::{aligner, committer, coordinator};
 
-use crate::mutants::Mutant;
 use crate::sink::SinkModel;
+use crate::world::rule::WrongRule;
 
 /// How often each kind of failure may strike in one run. Zero switches it off.
 #[derive(
@@ -284,7 +284,7 @@ pub struct Setup {
     /// Its topology.
     pub topology: Topology,
     /// The wrong rule that is switched on, if any.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<WrongRule>,
     pub(crate) coordinator: coordinator::Config,
     pub(crate) aligners: Vec<aligner::Config>,
     pub(crate) committers: Vec<committer::Config>,
@@ -305,7 +305,7 @@ impl Setup {
     ///
     /// # Errors
     /// [`ScenarioError`], naming what is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         let topology = scenario.plan.clone().build()?;
         // A topology file and a trace say these numbers: they are bounded before anything is computed with them.
         for (what, value) in [

@@ -265,8 +265,7 @@ pub fn scene(setup: &Setup, trace: &Trace) -> Scene {
     let ending = crate::story::ending(setup, &before, shown.map(|(law, _)| law));
     let mut scene = watch.end(ending);
     scene.title.clone_from(&trace.scenario.name);
-    let about = trace.mutant.map(|mutant| [mutant.name().to_owned(), mutant.about().rule.into()]);
-    scene.wrong_rule = about;
+    scene.wrong_rule = trace.mutant.map(|rule| [rule.name().to_owned(), rule.sentence().into()]);
     scene.broken = broken;
     scene
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::explore::{Marks, System};
 use crate::laws::{Law, broken};
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::story::story;
+use crate::world::rule::WrongRule;
 use crate::world::{Action, World};
 
 /// What the first field of a trace says.
@@ -25,7 +25,7 @@ pub struct Trace {
     /// What the World is built from.
     pub scenario: Scenario,
     /// The wrong rule that is switched on, if any.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<WrongRule>,
     /// The law that the last state breaks, if any; [`Law::Progress`]: the job can never finish from there.
     pub law: Option<Law>,
     /// What happened, in order.
@@ -139,7 +139,7 @@ impl fmt::Display for TraceError {
             Self::UnknownMutant(found) => write!(
                 f,
                 "there is no mutant `{found}`; write null for none, or one of: {}",
-                list(Mutant::ALL.iter().map(|mutant| mutant.name()))
+                list(WrongRule::ALL.iter().map(|mutant| mutant.name()))
             ),
             Self::UnknownLaw(found) => write!(
                 f,
@@ -238,7 +238,7 @@ impl Trace {
             format: FORMAT,
             version: VERSION,
             scenario: &self.scenario,
-            mutant: self.mutant.map(Mutant::name),
+            mutant: self.mutant.map(WrongRule::name),
             law: self.law.map(Law::name),
             steps: self.steps.iter().map(|action| Step { action, story: tell() }).collect(),
         };
@@ -269,7 +269,7 @@ impl Trace {
         let parts: Parts = serde_json::from_value(value).map_err(malformed)?;
         let mutant = match parts.mutant {
             None => None,
-            Some(name) => Some(Mutant::find(&name).ok_or(TraceError::UnknownMutant(name))?),
+            Some(name) => Some(WrongRule::find(&name).ok_or(TraceError::UnknownMutant(name))?),
         };
         let law = match parts.law {
             None => None,

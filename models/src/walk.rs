@@ -25,9 +25,9 @@ pub use scenarios::{eight, variants};
 use crate::explore::Marks;
 use crate::laws::Law;
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::trace::Trace;
+use crate::world::rule::WrongRule;
 use crate::world::{Action, KINDS};
 
 use episode::{End, Episode};
@@ -39,7 +39,7 @@ pub struct Walk {
     /// What is walked on; episodes take turns. Bounds and budgets are maxima. See [`variants`].
     pub scenarios: Vec<Scenario>,
     /// The wrong rule that is switched on, if any.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<WrongRule>,
     /// Where all its chances come from.
     pub seed: u64,
     /// How many steps it takes, if no law is broken.

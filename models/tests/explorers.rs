@@ -5,6 +5,7 @@ use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, kill};
 use snapline_models::run::{Engine, Judgement, explore, run};
+use snapline_models::world::rule::WrongRule;
 
 const SMALL: u64 = 40_000;
 
@@ -38,8 +39,8 @@ fn exact_states_and_fingerprints_count_alike() {
 /// What one explorer finds the others find, in as few steps.
 #[test]
 fn a_counterexample_is_as_short_whoever_finds_it() {
-    for mutant in [Mutant::CommitAtBarrier, Mutant::AckBeforeDurable, Mutant::NoResend] {
-        let scenario = (mutant.about().scenario)();
+    for mutant in [WrongRule::CommitAtBarrier, WrongRule::AckBeforeDurable, WrongRule::NoResend] {
+        let scenario = (Mutant::of(mutant).scenario)();
         let steps = [Engine::Exact, Engine::Hunt, Engine::Stateright].map(|engine| {
             let bounds = Bounds { threads: 2, ..Bounds::default() };
             let report =
@@ -88,10 +89,10 @@ fn vacuous_and_changed_are_not_green() {
 /// Masks work: with the killing law left out of the set, `commit-at-barrier` is caught by nothing sooner than a state that shows it.
 #[test]
 fn a_law_left_out_is_not_judged() {
-    let with = kill(Mutant::CommitAtBarrier, &Bounds::default());
+    let with = kill(WrongRule::CommitAtBarrier, &Bounds::default());
     assert!(matches!(with.judgement, Judgement::Violated { law: Law::CommitAfterComplete, .. }));
     let bounds = Bounds { laws: !Law::CommitAfterComplete.bit(), ..Bounds::default() };
-    let without = kill(Mutant::CommitAtBarrier, &bounds);
+    let without = kill(WrongRule::CommitAtBarrier, &bounds);
     assert!(
         !matches!(without.judgement, Judgement::Violated { law: Law::CommitAfterComplete, .. }),
         "{:?}",

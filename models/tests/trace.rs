@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use snapline_models::laws::Law;
 use snapline_models::model::Model;
-use snapline_models::mutants::Mutant;
 use snapline_models::scenario::{Faults, Scenario, Setup};
 use snapline_models::story::{ending, render, story};
 use snapline_models::topologies::{chain, shuffle};
 use snapline_models::trace::{Claim, Trace, TraceError};
+use snapline_models::world::rule::WrongRule;
 use snapline_models::world::{Action, World};
 use snapline_protocol::coordinator::Timer;
 
@@ -16,7 +16,7 @@ use snapline_protocol::coordinator::Timer;
 fn caught() -> Trace {
     Trace {
         scenario: Scenario { records: 1, ..Scenario::new("caught", chain()) },
-        mutant: Some(Mutant::CommitAtBarrier),
+        mutant: Some(WrongRule::CommitAtBarrier),
         law: Some(Law::CommitAfterComplete),
         steps: vec![
             Action::Store { write: 0 },

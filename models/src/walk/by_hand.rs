@@ -5,10 +5,10 @@ use super::random::Random;
 use crate::explore::{Bounds, Marks, StopReason, System, Verdict, Violation, hunt};
 use crate::laws::{Law, broken};
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError, Setup};
 use crate::story::{Line, line};
 use crate::trace::{Trace, TraceError};
+use crate::world::rule::WrongRule;
 use crate::world::{Action, World};
 
 /// A fault strikes in a random walk once in so many steps, if one may.
@@ -100,7 +100,7 @@ impl ByHand {
     ///
     /// # Errors
     /// If the scenario is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         let model = Model::new(scenario, mutant)?;
         let world = model.initial();
         Ok(Self { model, steps: Vec::new(), world })
@@ -112,7 +112,7 @@ impl ByHand {
     /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not possible.
     pub fn behind(
         scenario: Scenario,
-        mutant: Option<Mutant>,
+        mutant: Option<WrongRule>,
         steps: &[Action],
     ) -> Result<Self, TraceError> {
         let mut walk = Self::new(scenario, mutant)?;
@@ -256,6 +256,7 @@ impl ByHand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::Mutant;
     use crate::scenario::Faults;
     use crate::topologies::chain;
     use crate::trace::Claim;
@@ -289,8 +290,8 @@ mod tests {
 
     #[test]
     fn a_hunt_goes_on_from_here_and_its_path_replays() {
-        let mutant = Mutant::find("ack-before-durable").expect("it is there");
-        let mut walk = ByHand::new((mutant.about().scenario)(), Some(mutant)).expect("it is right");
+        let mutant = Mutant::of(WrongRule::AckBeforeDurable);
+        let mut walk = ByHand::new((mutant.scenario)(), Some(mutant.rule)).expect("it is right");
         walk.wander(1, 3);
         let begun = walk.steps().to_vec();
         let hunted = walk.hunt(&Bounds::default());

@@ -14,9 +14,9 @@ use super::random::Random;
 use crate::explore::{Marks, System};
 use crate::laws::Law;
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::Scenario;
 use crate::trace::{Claim, Trace, TraceError};
+use crate::world::rule::WrongRule;
 use crate::world::{Action, Message, World};
 
 /// Steps that shrinking may take for one topology.
@@ -74,7 +74,7 @@ pub(super) fn shrink(model: &Model, law: Law, path: Vec<Action>) -> Trace {
 }
 
 /// Looks for the same law in another topology.
-fn walk_narrow(scenario: &Scenario, mutant: Option<Mutant>, law: Law) -> Option<Trace> {
+fn walk_narrow(scenario: &Scenario, mutant: Option<WrongRule>, law: Law) -> Option<Trace> {
     let mut report = WalkReport::new(0);
     while report.steps < NARROW {
         let mut random = Random::new(0).fork(report.episodes);
@@ -119,7 +119,7 @@ pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
 ///
 /// # Errors
 /// [`TraceError`], if the trace cannot be replayed.
-pub fn under(trace: &Trace, mutant: Option<Mutant>) -> Result<(Trace, Vec<usize>), TraceError> {
+pub fn under(trace: &Trace, mutant: Option<WrongRule>) -> Result<(Trace, Vec<usize>), TraceError> {
     trace.replay()?;
     let model = Model::new(trace.scenario.clone(), trace.mutant)?;
     let (meant, _) = meanings(&model, &trace.steps);

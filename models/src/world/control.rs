@@ -9,8 +9,8 @@ use snapline_protocol::message::{
 use snapline_protocol::recovery::decide;
 use snapline_protocol::{Machine, Out};
 
+use super::rule::WrongRule;
 use super::{Action, Guard, Message, Place, Step, guards};
-use crate::mutants::Mutant;
 use crate::scenario::Queued;
 
 impl Message {
@@ -57,7 +57,7 @@ impl Step<'_> {
             Action::Conclude => self.conclude(newest),
             Action::Detect => {
                 let attempt = self.world.seats[newest].machine.attempt();
-                if self.wrong(Mutant::FailsOverDuringWrite) {
+                if self.wrong(WrongRule::FailsOverDuringWrite) {
                     self.forget_writes(newest);
                 }
                 self.conduct(newest, Event::TaskFailed { attempt });
@@ -120,10 +120,10 @@ impl Step<'_> {
                     self.world.seats[newest].writes.remove(index(write));
                 }
                 let result = match (op, self.setup.mutant) {
-                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsApplied)) => {
+                    (StoreOp::Manifest { .. }, Some(WrongRule::UnknownIsApplied)) => {
                         StoreResult::Applied
                     }
-                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsNotApplied)) => {
+                    (StoreOp::Manifest { .. }, Some(WrongRule::UnknownIsNotApplied)) => {
                         StoreResult::NotApplied
                     }
                     _ => StoreResult::Unknown,
@@ -260,7 +260,7 @@ impl Step<'_> {
     /// Wrong: a source that has ended takes part in nothing more.
     fn ignores_triggers(&mut self, place: Place) -> bool {
         let config = self.setup.aligners[self.subtask(place)];
-        self.wrong(Mutant::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
+        self.wrong(WrongRule::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
     }
 
     /// A report goes to the coordinator of its sender's attempt while that lives, else to the newest.
@@ -272,8 +272,8 @@ impl Step<'_> {
     }
 
     fn report_as_heard(&self, mut report: ToCoordinator) -> ToCoordinator {
-        if let (Mutant::OneEndedIsAll, Report::Ack(ack)) =
-            (self.setup.mutant.unwrap_or(Mutant::NoFence), report.report)
+        if let (WrongRule::OneEndedIsAll, Report::Ack(ack)) =
+            (self.setup.mutant.unwrap_or(WrongRule::NoFence), report.report)
         {
             let sources = self.setup.topology.sources();
             let ended = |source: usize| {
@@ -354,7 +354,7 @@ impl Step<'_> {
     }
 
     pub(super) fn carry_out(&mut self, seat: usize, mut out: Out<Effect>) {
-        let swallow_abort_arm = self.wrong(Mutant::TimerNotRearmed) && self.aborting(&out);
+        let swallow_abort_arm = self.wrong(WrongRule::TimerNotRearmed) && self.aborting(&out);
         for effect in out.drain() {
             match effect {
                 Effect::Store(op) => self.ask_store(seat, op),
@@ -389,12 +389,12 @@ impl Step<'_> {
     fn ask_store(&mut self, seat: usize, op: StoreOp) {
         self.world.seats[seat].writes.push(op);
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
-            (op, self.wrong(Mutant::CompletionNotedEarly))
+            (op, self.wrong(WrongRule::CompletionNotedEarly))
         {
             self.world.disk.fence.complete(checkpoint);
         }
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
-            (op, self.wrong(Mutant::CompleteBeforeStored))
+            (op, self.wrong(WrongRule::CompleteBeforeStored))
         {
             // Wrong: sinks are told as soon as all have acknowledged.
             let attempt = self.world.seats[seat].machine.attempt();
@@ -411,13 +411,13 @@ impl Step<'_> {
             let bit = 1_u64 << (checkpoint.get() % 64);
             self.world.witness.reused |= self.world.witness.issued & bit != 0;
             self.world.witness.issued |= bit;
-            if self.wrong(Mutant::WaitsForPayloadOnly) {
+            if self.wrong(WrongRule::WaitsForPayloadOnly) {
                 self.forge_idle_acks(seat, checkpoint);
             }
         }
         let never = match timer {
-            Timer::Timeout(_) => self.wrong(Mutant::NoTimeout),
-            Timer::Resend => self.wrong(Mutant::NoResend),
+            Timer::Timeout(_) => self.wrong(WrongRule::NoTimeout),
+            Timer::Resend => self.wrong(WrongRule::NoResend),
             Timer::Interval => false,
         };
         let timers = &mut self.world.seats[seat].timers;

@@ -5,8 +5,8 @@ use snapline_protocol::committer;
 use snapline_protocol::ids::BlobId;
 use snapline_protocol::message::{Barrier, Persisted};
 
+use super::rule::WrongRule;
 use super::{Blob, Guard, Item, Past, Place, Step, World, Write};
-use crate::mutants::Mutant;
 use crate::scenario::Setup;
 
 impl World {
@@ -83,7 +83,7 @@ impl Step<'_> {
 
     fn barrier_as_read(&mut self, place: Place, barrier: Barrier) -> Barrier {
         // Wrong: the n-th barrier of an input is taken for the n-th checkpoint seen on the others.
-        if self.wrong(Mutant::CountBarriers) {
+        if self.wrong(WrongRule::CountBarriers) {
             let config = &self.setup.aligners[self.subtask(place)];
             let task = self.task(place);
             if let Some(aligning) = task.aligner.aligning().next()
@@ -97,7 +97,8 @@ impl Step<'_> {
     }
 
     fn process(&mut self, place: Place, record: u8) {
-        let leaks = self.wrong(Mutant::SnapshotNotCopied) && self.task(place).committer.is_none();
+        let leaks =
+            self.wrong(WrongRule::SnapshotNotCopied) && self.task(place).committer.is_none();
         let task = self.task(place);
         task.tally.add(record);
         if task.committer.is_some() {
@@ -122,8 +123,8 @@ impl Step<'_> {
         let last = outputs.len().saturating_sub(1);
         for (place, channel) in outputs.into_iter().enumerate() {
             self.put(channel, Item::Barrier(barrier));
-            let overtakes = self.wrong(Mutant::BarrierOvertakes)
-                || (self.wrong(Mutant::PartialFanOut) && last > 0 && place == last);
+            let overtakes = self.wrong(WrongRule::BarrierOvertakes)
+                || (self.wrong(WrongRule::PartialFanOut) && last > 0 && place == last);
             let queue = &mut self.world.channels[channel];
             if overtakes && queue.len() > 1 {
                 let place = queue.len() - 1;
@@ -154,7 +155,7 @@ impl Step<'_> {
             return;
         }
         self.task(place).writes.push(Write { checkpoint: barrier.checkpoint, blob });
-        if self.wrong(Mutant::AckBeforeDurable) {
+        if self.wrong(WrongRule::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
             let _taken = self.align(place, event);
         } else if self.setup.scenario.prompt_writes && !is_sink {
@@ -166,7 +167,7 @@ impl Step<'_> {
     /// A source says from where on it needs its input, and what is before is dropped (SPEC 15.11).
     fn forget(&mut self, place: Place, barrier: Barrier, position: u8) {
         // Wrong: its own checkpoint is thought to be complete already.
-        let base = match self.wrong(Mutant::ForgetsIncomplete) {
+        let base = match self.wrong(WrongRule::ForgetsIncomplete) {
             true => Some(barrier.checkpoint),
             false => barrier.base,
         };
@@ -181,7 +182,7 @@ impl Step<'_> {
 
     /// Wrong: what is empty need not be written, so it is acknowledged at once.
     fn skips_write(&mut self, place: Place) -> bool {
-        self.wrong(Mutant::EmptyNotWritten)
+        self.wrong(WrongRule::EmptyNotWritten)
             && self.task(place).committer.is_some()
             && self.task(place).open.is_empty()
     }
@@ -189,9 +190,10 @@ impl Step<'_> {
     fn take_blob(&mut self, place: Place, barrier: Barrier) -> Blob {
         let subtask = self.subtask(place);
         let shared = self.setup.scenario.shared;
-        let unconfirmed = self.wrong(Mutant::BaseUnconfirmed);
-        let (after, before) = (self.wrong(Mutant::OffsetAfter), self.wrong(Mutant::OffsetEmpty));
-        let hole = self.wrong(Mutant::StateHole);
+        let unconfirmed = self.wrong(WrongRule::BaseUnconfirmed);
+        let (after, before) =
+            (self.wrong(WrongRule::OffsetAfter), self.wrong(WrongRule::OffsetEmpty));
+        let hole = self.wrong(WrongRule::StateHole);
         let records = self.setup.scenario.records;
         let attempt = self.task(place).aligner.attempt();
         let id = BlobId {
@@ -242,7 +244,7 @@ impl Step<'_> {
         let write = self.task(place).writes.remove(write);
         let attempt = self.task(place).aligner.attempt();
         self.put_blob(write.blob);
-        if told && !self.wrong(Mutant::AckBeforeDurable) {
+        if told && !self.wrong(WrongRule::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, write.checkpoint));
             let _taken = self.align(place, event);
         }
@@ -269,7 +271,7 @@ impl Step<'_> {
     ) -> bool {
         let config = &setup.aligners[subtask];
         let held = task.aligner.held(config, input)
-            && !(setup.mutant == Some(Mutant::NoAlignment) && config.mode == Mode::ExactlyOnce);
+            && !(setup.mutant == Some(WrongRule::NoAlignment) && config.mode == Mode::ExactlyOnce);
         task.alive && !held && task.committer.as_ref().is_none_or(|c| c.may_read())
     }
 }

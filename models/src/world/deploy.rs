@@ -14,8 +14,8 @@ use snapline_protocol::retention::Stood;
 use snapline_protocol::topology::Role;
 
 use super::disk::blob_name;
+use super::rule::WrongRule;
 use super::{Guard, Past, Place, Seat, Step, Task, Zombie};
-use crate::mutants::Mutant;
 use crate::tally::Tally;
 
 impl Step<'_> {
@@ -27,7 +27,7 @@ impl Step<'_> {
         let claimant = Claimant(u64::from(self.world.terms));
         let mut out = Out::new();
         let machine = Coordinator::start(&self.setup.coordinator, term, claimant, &mut out);
-        let too_early = self.wrong(Mutant::FactsBeforeFence).then(|| {
+        let too_early = self.wrong(WrongRule::FactsBeforeFence).then(|| {
             let mut facts = self.world.facts(self.setup, term);
             facts.fence = term;
             decide(&facts).unwrap_or(Decision::Fresh)
@@ -114,10 +114,10 @@ impl Step<'_> {
             && let Some(retained) = self.setup.scenario.retained
         {
             // Wrong: older ones that are kept are not thought of.
-            let retained = if self.wrong(Mutant::ForgetsKept) { 1 } else { retained };
+            let retained = if self.wrong(WrongRule::ForgetsKept) { 1 } else { retained };
             task.stood = Some(Stood::new(retained));
         }
-        if self.wrong(Mutant::NotResetBeforeFirst) && restored.is_none() {
+        if self.wrong(WrongRule::NotResetBeforeFirst) && restored.is_none() {
             task.position = before.map_or(0, |before| before.position);
         }
         if let (true, Some(restored)) = (self.setup.scenario.shared, &restored) {
@@ -148,8 +148,11 @@ impl Step<'_> {
         let restored = match decision {
             Decision::Fresh => None,
             Decision::Restore { permit, .. } => {
-                let pending =
-                    if self.wrong(Mutant::InDoubtForgotten) { Vec::new() } else { pending.clone() };
+                let pending = if self.wrong(WrongRule::InDoubtForgotten) {
+                    Vec::new()
+                } else {
+                    pending.clone()
+                };
                 Some((pending, permit))
             }
         };
@@ -157,7 +160,7 @@ impl Step<'_> {
         let committer = Committer::start(&config, attempt, restored, &mut out);
         self.task(place).committer = Some(committer);
         self.committer_effects(place, out);
-        if self.wrong(Mutant::OutrunsRecommit) && !pending.is_empty() {
+        if self.wrong(WrongRule::OutrunsRecommit) && !pending.is_empty() {
             // Wrong: the replayed commit is somebody else's business; the sink goes on without it.
             let mut out = Out::new();
             self.task(place).committer = Some(Committer::start(&config, attempt, None, &mut out));
@@ -207,7 +210,9 @@ impl Step<'_> {
                 self.put_blob(write.blob);
             }
         }
-        if self.wrong(Mutant::RollsBackOnFailure) && self.world.tasks[subtask].committer.is_some() {
+        if self.wrong(WrongRule::RollsBackOnFailure)
+            && self.world.tasks[subtask].committer.is_some()
+        {
             let place = super::World::external_of(self.setup, subtask);
             self.world.external[place].prepared.clear();
         }
@@ -218,7 +223,7 @@ impl Step<'_> {
         let attempt = self.world.tasks[subtask].aligner.attempt();
         let position = self.world.tasks[subtask].position;
         let position =
-            if self.setup.mutant == Some(Mutant::NotResetBeforeFirst) { position } else { 0 };
+            if self.setup.mutant == Some(WrongRule::NotResetBeforeFirst) { position } else { 0 };
         // One dead task is like another: nothing of it is left to tell them apart.
         self.world.tasks[subtask] = Arc::new(Task {
             alive: false,
@@ -251,7 +256,7 @@ impl Step<'_> {
                     self.world.disk.fence.completed = noted;
                 }
             } else if let (StoreOp::Manifest { attempt, checkpoint, kind, ended, .. }, true) =
-                (op, self.wrong(Mutant::ManifestTorn))
+                (op, self.wrong(WrongRule::ManifestTorn))
             {
                 // Wrong: renamed into place before its bytes were synced.
                 let manifest = super::Manifest { checkpoint, attempt, kind, ended, whole: false };

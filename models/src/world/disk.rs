@@ -9,8 +9,8 @@ use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::{Facts, Found, Health, Policy};
 use snapline_protocol::retention::{self, Inventory, Stored};
 
+use super::rule::WrongRule;
 use super::{Guard, Step, World};
-use crate::mutants::Mutant;
 use crate::scenario::Setup;
 use crate::tally::Tally;
 
@@ -89,7 +89,7 @@ impl Disk {
 pub(crate) fn blob_name(setup: &Setup, id: BlobId) -> BlobId {
     match setup.mutant {
         // A counter of the writer's own, which each attempt takes up where its restored snapshot left it.
-        Some(Mutant::LocalNamesKept | Mutant::LocalNamesOverwritten) => {
+        Some(WrongRule::LocalNamesKept | WrongRule::LocalNamesOverwritten) => {
             let later = u64::from(id.attempt.number.saturating_sub(1));
             let number = id.checkpoint.get().saturating_sub(later).max(1);
             let checkpoint = CheckpointId::new(number).unwrap_or(id.checkpoint);
@@ -130,11 +130,11 @@ impl World {
         };
         let mut manifests: Vec<Found> = self.disk.manifests.iter().map(found).collect();
         match setup.mutant {
-            Some(Mutant::RestoreOlder) if manifests.len() > 1 => _ = manifests.pop(),
-            Some(Mutant::StopNotInStore) => {
+            Some(WrongRule::RestoreOlder) if manifests.len() > 1 => _ = manifests.pop(),
+            Some(WrongRule::StopNotInStore) => {
                 manifests.retain(|found| found.kind == CheckpointKind::Periodic);
             }
-            Some(Mutant::StartsFromNothing) => manifests.clear(),
+            Some(WrongRule::StartsFromNothing) => manifests.clear(),
             _ => {}
         }
         // SPEC 7.6
@@ -178,7 +178,7 @@ impl Step<'_> {
             Ok(place) => {
                 self.world.witness.overwritten = true;
                 // Wrong: a name that is taken is another's bytes, found or lost.
-                if self.setup.mutant != Some(Mutant::LocalNamesKept) {
+                if self.setup.mutant != Some(WrongRule::LocalNamesKept) {
                     self.world.disk.blobs[place] = Arc::new(blob);
                 }
             }
@@ -199,11 +199,11 @@ impl Step<'_> {
     }
 
     pub(super) fn store_op(&mut self, seat: usize, op: StoreOp) -> Event {
-        let unfenced = self.wrong(Mutant::NoFence);
-        let claims_alike = self.wrong(Mutant::ClaimsAlike);
-        let forgets = self.wrong(Mutant::CompletionForgotten);
+        let unfenced = self.wrong(WrongRule::NoFence);
+        let claims_alike = self.wrong(WrongRule::ClaimsAlike);
+        let forgets = self.wrong(WrongRule::CompletionForgotten);
         let newest = self.world.disk.manifests.last().map(|manifest| manifest.checkpoint);
-        let notes = newest.filter(|_| !forgets && !self.wrong(Mutant::ClaimNotesNothing));
+        let notes = newest.filter(|_| !forgets && !self.wrong(WrongRule::ClaimNotesNothing));
         let fence = &mut self.world.disk.fence;
         let before = *fence;
         let stored = |result| Event::Stored { op, result };
@@ -244,12 +244,12 @@ impl Step<'_> {
                 stored(StoreResult::Applied)
             }
         };
-        if self.wrong(Mutant::FenceForgotten) && matches!(op, StoreOp::Collect { .. }) {
+        if self.wrong(WrongRule::FenceForgotten) && matches!(op, StoreOp::Collect { .. }) {
             self.world.disk.fence = Fence::default();
         }
         let mut event = event;
-        if let (Mutant::IdsFromRestored, Event::Claimed { first, until }) =
-            (self.setup.mutant.unwrap_or(Mutant::NoFence), &mut event)
+        if let (WrongRule::IdsFromRestored, Event::Claimed { first, until }) =
+            (self.setup.mutant.unwrap_or(WrongRule::NoFence), &mut event)
         {
             // Wrong: ids go on behind the newest completed checkpoint, not behind the newest given out.
             let newest = self.world.disk.manifests.last();
@@ -274,23 +274,23 @@ impl Step<'_> {
     fn collect(&mut self, seat: usize) {
         let config = &self.setup.coordinator;
         let mut roots = self.world.seats[seat].machine.roots(config);
-        if self.wrong(Mutant::CollectIgnoresPending) {
+        if self.wrong(WrongRule::CollectIgnoresPending) {
             roots.under_way.clear();
         }
-        if self.wrong(Mutant::CollectIgnoresBase) {
+        if self.wrong(WrongRule::CollectIgnoresBase) {
             for way in &mut roots.under_way {
                 way.base = None;
             }
         }
         let inventory = self.world.inventory(self.setup);
         let mut plan = retention::plan(&roots, &inventory);
-        if self.wrong(Mutant::CollectByCreator) {
+        if self.wrong(WrongRule::CollectByCreator) {
             // Wrong: a blob belongs to the checkpoint that wrote it, and goes with it.
             let gone = |blob: &&BlobId| plan.manifests.contains(&blob.checkpoint);
             let more: Vec<BlobId> = inventory.blobs.iter().filter(gone).copied().collect();
             plan.blobs.extend(more);
         }
-        if self.wrong(Mutant::CollectNothing) {
+        if self.wrong(WrongRule::CollectNothing) {
             plan = retention::Plan::default();
         }
         if !plan.manifests.is_empty() {
@@ -303,7 +303,7 @@ impl Step<'_> {
         }
         let disk = &mut self.world.disk;
         let sweeping = &mut self.world.seats[seat].sweeping;
-        if self.setup.mutant == Some(Mutant::CollectBlobsFirst) {
+        if self.setup.mutant == Some(WrongRule::CollectBlobsFirst) {
             disk.blobs.retain(|blob| !plan.blobs.contains(&blob.id));
             // Wrong order: the manifests are deleted by the later step, see `sweep`.
             sweeping.extend(plan.blobs);
@@ -319,7 +319,7 @@ impl Step<'_> {
         let term = self.world.seats[seat].machine.term();
         let blobs = core::mem::take(&mut self.world.seats[seat].sweeping);
         self.world.disk.blobs.retain(|blob| !blobs.contains(&blob.id));
-        if self.wrong(Mutant::CollectBlobsFirst) {
+        if self.wrong(WrongRule::CollectBlobsFirst) {
             let roots = self.world.seats[seat].machine.roots(&self.setup.coordinator);
             let plan = retention::plan(&roots, &self.world.inventory(self.setup));
             self.world.disk.manifests.retain(|m| !plan.manifests.contains(&m.checkpoint));

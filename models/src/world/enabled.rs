@@ -3,8 +3,8 @@
 use snapline_protocol::coordinator::{Effect, Event, Phase, Stop, StoreOp, Timer};
 use snapline_protocol::{Machine, Out};
 
+use super::rule::WrongRule;
 use super::{Action, Item, Seat, Step, Task, World};
-use crate::mutants::Mutant;
 use crate::scenario::Setup;
 use crate::sink::Prepared;
 
@@ -83,7 +83,7 @@ impl World {
         let place = &setup.topology.subtasks()[subtask];
         let task_index = small(subtask);
         let room = self.has_room(setup, subtask);
-        let reads_on = setup.mutant == Some(Mutant::SuspendedReadsOn);
+        let reads_on = setup.mutant == Some(WrongRule::SuspendedReadsOn);
         let may_emit = task.aligner.may_emit()
             || (reads_on && !task.aligner.has_ended(&setup.aligners[subtask]));
         if place.inputs.is_empty() && may_emit {

@@ -3,8 +3,8 @@
 use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::{Attempt, CheckpointId, TxnId};
 
+use super::rule::WrongRule;
 use super::{Guard, Place, Step, World};
-use crate::mutants::Mutant;
 use crate::sink::{Commit, Prepared};
 use crate::tally::Tally;
 
@@ -60,7 +60,7 @@ impl Step<'_> {
     /// Wrong: transactions are known by their writer alone.
     fn txn_name(&self, txn: TxnId) -> TxnId {
         match self.setup.mutant {
-            Some(Mutant::NamesWithoutCheckpoint) => {
+            Some(WrongRule::NamesWithoutCheckpoint) => {
                 TxnId { checkpoint: CheckpointId::FIRST, ..txn }
             }
             _ => txn,
@@ -69,10 +69,10 @@ impl Step<'_> {
 
     /// SPEC 6.2: prepares the open transaction, empty or not.
     pub(super) fn pre_commit(&mut self, place: Place, txn: TxnId) {
-        if !self.wrong(Mutant::PrepareAfterAck) {
+        if !self.wrong(WrongRule::PrepareAfterAck) {
             self.prepare(place, txn);
         }
-        if self.wrong(Mutant::CommitAtBarrier) {
+        if self.wrong(WrongRule::CommitAtBarrier) {
             let subtask = self.subtask(place);
             let _outcome = self.commit_now(subtask, txn);
         }
@@ -80,7 +80,7 @@ impl Step<'_> {
 
     fn prepare(&mut self, place: Place, txn: TxnId) {
         let name = self.txn_name(txn);
-        let fences = self.setup.scenario.sink.fences && !self.wrong(Mutant::OldWritersAdmitted);
+        let fences = self.setup.scenario.sink.fences && !self.wrong(WrongRule::OldWritersAdmitted);
         let content = self.task(place).open;
         let subtask = self.subtask(place);
         let external = self.external(subtask);
@@ -107,7 +107,7 @@ impl Step<'_> {
         let model = self.setup.scenario.sink;
         let held = self.world.is_held(self.setup, txn);
         let retains = model.commit == Commit::Blind;
-        let twice = self.wrong(Mutant::CommitTwice);
+        let twice = self.wrong(WrongRule::CommitTwice);
         let external = self.external(subtask);
         let at = match model.commit {
             Commit::ByProducer => external.prepared.len().checked_sub(1),
@@ -155,18 +155,18 @@ impl Step<'_> {
         let Some(mut txn) = self.task(place).call.take() else { return };
         let asked = txn;
         let subtask = self.subtask(place);
-        if self.wrong(Mutant::CommitNewestFirst) {
+        if self.wrong(WrongRule::CommitNewestFirst) {
             txn = self.newest_prepared(place).unwrap_or(txn);
         }
-        if self.wrong(Mutant::PrepareAfterAck) {
+        if self.wrong(WrongRule::PrepareAfterAck) {
             self.prepare_late(subtask, txn);
         }
         let mut outcome =
             if applied { self.commit_now(subtask, txn) } else { CommitOutcome::Retry };
         outcome = told.unwrap_or(outcome);
         outcome = match (self.setup.mutant, outcome) {
-            (Some(Mutant::RetrySwallowed), CommitOutcome::Retry | CommitOutcome::Unknown)
-            | (Some(Mutant::LossSwallowed), CommitOutcome::Lost) => CommitOutcome::Committed,
+            (Some(WrongRule::RetrySwallowed), CommitOutcome::Retry | CommitOutcome::Unknown)
+            | (Some(WrongRule::LossSwallowed), CommitOutcome::Lost) => CommitOutcome::Committed,
             (_, outcome) => outcome,
         };
         if outcome == CommitOutcome::Lost {
@@ -204,8 +204,8 @@ impl Step<'_> {
         let config = self.setup.committers[subtask];
         let model = self.setup.scenario.sink;
         let attempt = self.task(place).aligner.attempt();
-        let keeps_all = self.wrong(Mutant::OrphansLeft);
-        let drops_all = self.wrong(Mutant::RollsBackHeld);
+        let keeps_all = self.wrong(WrongRule::OrphansLeft);
+        let drops_all = self.wrong(WrongRule::RollsBackHeld);
         let Some(committer) = self.task(place).committer.clone() else { return };
         let covered = committer.pending().to_vec();
         let external = self.external(subtask);

@@ -12,6 +12,7 @@ mod disk;
 mod enabled;
 mod external;
 mod guards;
+pub mod rule;
 
 use std::sync::Arc;
 
@@ -31,9 +32,9 @@ pub use external::{External, Transaction};
 pub use guards::{ARMS, Guard, arm_exists, arm_name};
 
 use crate::explore::Marks;
-use crate::mutants::Mutant;
 use crate::scenario::{Faults, Setup};
 use crate::tally::Tally;
+use rule::WrongRule;
 
 /// What travels in a channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -282,8 +283,8 @@ impl World {
 }
 
 impl Step<'_> {
-    pub(crate) fn wrong(&self, mutant: Mutant) -> bool {
-        self.setup.mutant == Some(mutant)
+    pub(crate) fn wrong(&self, rule: WrongRule) -> bool {
+        self.setup.mutant == Some(rule)
     }
 
     pub(crate) fn guard(&mut self, guard: Guard) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use snapline_models::explore::{Bounds, StopReason};
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, kill};
-use snapline_models::run::{Judgement, Report};
+use snapline_models::run::{ExplorationReport, Judgement};
 use snapline_models::trace::Trace;
 use snapline_models::world::rule::WrongRule;
 
@@ -113,7 +113,7 @@ fn wanted(names: &[String]) -> Result<Vec<WrongRule>, Failure> {
 /// What came of one mutant; nothing, if the command was stopped before.
 struct Hunt {
     mutant: WrongRule,
-    report: Option<Report>,
+    report: Option<ExplorationReport>,
 }
 
 impl Hunt {
@@ -144,8 +144,12 @@ impl Hunt {
 
     /// The way to the state that shows it, if one was found.
     fn trace(&self) -> Option<Trace> {
-        let Report { scenario, mutant, judgement: Judgement::Violated { law, path }, .. } =
-            self.report.as_ref()?
+        let ExplorationReport {
+            scenario,
+            mutant,
+            judgement: Judgement::Violated { law, path },
+            ..
+        } = self.report.as_ref()?
         else {
             return None;
         };

@@ -5,12 +5,12 @@
 
 use std::io::{self, Write};
 
-use snapline_models::check::{Check, Checked};
+use snapline_models::check::{Check, CheckOutcome};
 use snapline_models::sink::SinkModel;
 use snapline_protocol::topology::Plan;
 
 /// One way through a job, from its log to its files, with two crashes; and with one crash and a zombie beside it.
-pub(crate) fn checks() -> [Checked; 2] {
+pub(crate) fn checks() -> [CheckOutcome; 2] {
     let plan = Plan::new().source("log", 1).sink("files", 1).forward("log", "files");
     let check = Check::new(plan).sink(SinkModel::atomic_rename());
     [check.clone().crashes(2).run(), check.crashes(1).zombies(1).run()]

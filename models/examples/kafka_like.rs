@@ -9,12 +9,12 @@
 
 use std::io::{self, Write};
 
-use snapline_models::check::{Check, Checked};
+use snapline_models::check::{Check, CheckOutcome};
 use snapline_models::sink::SinkModel;
 use snapline_protocol::topology::Plan;
 
 /// A source and a topic behind a sink of this kind, with one crash; the first kind may drop one transaction.
-pub(crate) fn checked(sink: SinkModel) -> Checked {
+pub(crate) fn checked(sink: SinkModel) -> CheckOutcome {
     let plan = Plan::new().source("in", 1).sink("topic", 1).forward("in", "topic");
     Check::new(plan).sink(sink).run()
 }

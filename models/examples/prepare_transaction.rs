@@ -7,12 +7,12 @@
 
 use std::io::{self, Write};
 
-use snapline_models::check::{Check, Checked};
+use snapline_models::check::{Check, CheckOutcome};
 use snapline_models::sink::SinkModel;
 use snapline_protocol::topology::Plan;
 
 /// A source and a table, with a crash, two commits of unknown outcome and one that is refused.
-pub(crate) fn checked() -> Checked {
+pub(crate) fn checked() -> CheckOutcome {
     let plan = Plan::new().source("orders", 1).sink("table", 1).forward("orders", "table");
     Check::new(plan)
         .sink(SinkModel::prepare_transaction())

@@ -27,7 +27,7 @@ fn bounds(scenario: &Scenario) -> Result<String, Box<dyn Error>> {
     if !scenario.prompt_writes {
         words.push("all writes in the background".into());
     }
-    if scenario.queued == snapline_models::scenario::Queued::ALL {
+    if scenario.queued == snapline_models::scenario::QueuedMessages::ALL {
         words.push("all messages wait".into());
     }
     Ok(words.join(", "))

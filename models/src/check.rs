@@ -30,7 +30,7 @@
 //! [`max_states`]: Check::max_states
 //! [`timeout`]: Check::timeout
 
-mod checked;
+mod outcome;
 mod strict;
 
 use std::path::PathBuf;
@@ -39,14 +39,14 @@ use std::time::Duration;
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::{Plan, Topology};
 
-use crate::explore::{self, Bounds, Progress, Verdict};
+use crate::explore::{self, Bounds, SearchProgress, SearchVerdict};
 use crate::file::default_faults;
-use crate::run::{self, Engine, Judgement, Report};
+use crate::run::{self, Engine, ExplorationReport, Judgement};
 use crate::scenario::{Faults, Scenario, ScenarioError};
 use crate::sink::{Prepared, SinkModel};
-use crate::world::Guard;
+use crate::world::Situation;
 
-pub use checked::{Checked, Finding, describe_bounds, describe_stop};
+pub use outcome::{CheckOutcome, Finding, describe_bounds, describe_stop};
 use strict::Strict;
 
 /// States a check may visit unless it is given another limit: about two minutes and half a GiB on one thread.
@@ -225,12 +225,12 @@ impl Check {
         self
     }
 
-    /// Explores. What came of it is not judged yet: see [`Checked`].
+    /// Explores. What came of it is not judged yet: see [`CheckOutcome`].
     ///
     /// # Panics
     /// If the topology or a bound is wrong; says what. [`Check::try_run`] returns that instead.
     #[must_use = "a check is judged by an assertion"]
-    pub fn run(self) -> Checked {
+    pub fn run(self) -> CheckOutcome {
         match self.try_run(&|_| {}) {
             Ok(checked) => checked,
             Err(error) => panic!("this check cannot be run: {error}"),
@@ -241,14 +241,15 @@ impl Check {
     ///
     /// # Errors
     /// If the topology or a bound is wrong.
-    pub fn try_run(self, progress: &dyn Fn(Progress)) -> Result<Checked, ScenarioError> {
+    pub fn try_run(self, progress: &dyn Fn(SearchProgress)) -> Result<CheckOutcome, ScenarioError> {
         let engine = self.engine.unwrap_or(match self.bounds.threads {
             0 | 1 => Engine::Hunt,
             _ => Engine::Stateright,
         });
-        let guards = guards(&self.scenario);
+        let situations = situations(&self.scenario);
         let scenario = self.scenario.clone();
-        let report = run::explore(scenario, None, engine, &self.bounds, &guards, None, progress)?;
+        let report =
+            run::explore(scenario, None, engine, &self.bounds, &situations, None, progress)?;
         let finding = match &report.judgement {
             Judgement::Violated { law, path } => {
                 Finding::Violated { law: *law, path: path.clone() }
@@ -260,38 +261,38 @@ impl Check {
             }
             Judgement::Holds | Judgement::CountChanged { .. } => Finding::Holds,
         };
-        Ok(Checked::new(self, report, finding))
+        Ok(CheckOutcome::new(self, report, finding))
     }
 
     /// All laws hold, and the external system drops data: was any of it owed to readers? The laws excuse a job that says so.
     fn search_loss(
         &self,
-        report: &Report,
-        progress: &dyn Fn(Progress),
+        report: &ExplorationReport,
+        progress: &dyn Fn(SearchProgress),
     ) -> Result<Finding, ScenarioError> {
         let mut bounds = Bounds { laws: u64::MAX, liveness: false, ..self.bounds.clone() };
         let spent = Duration::from_secs_f64(report.outcome.seconds);
         bounds.timeout = bounds.timeout.map(|limit| limit.saturating_sub(spent));
         let system = Strict::new(self.scenario.clone())?;
         Ok(match explore::hunt(&system, &bounds, progress).verdict {
-            Verdict::Holds => Finding::Holds,
-            Verdict::Violated { path, .. } => Finding::Loss { path },
-            Verdict::Stopped(reason) => Finding::Stopped(reason),
+            SearchVerdict::Holds => Finding::Holds,
+            SearchVerdict::Violated { path, .. } => Finding::Loss { path },
+            SearchVerdict::Stopped(reason) => Finding::Stopped(reason),
         })
     }
 }
 
 /// What every check of a user's own topology must have come across.
-fn guards(scenario: &Scenario) -> Vec<Guard> {
-    let mut guards = vec![Guard::Finished, Guard::Completed];
+fn situations(scenario: &Scenario) -> Vec<Situation> {
+    let mut situations = vec![Situation::Finished, Situation::Completed];
     if scenario.faults.crashes > 0 {
-        guards.push(Guard::Restored);
+        situations.push(Situation::Restored);
     }
-    guards
+    situations
 }
 
-fn may_drop(report: &Report) -> bool {
-    let seen = [Guard::Dropped, Guard::LossSeen, Guard::LossReported];
+fn may_drop(report: &ExplorationReport) -> bool {
+    let seen = [Situation::Dropped, Situation::LossSeen, Situation::LossReported];
     report.scenario.sink.prepared == Prepared::UntilNewAttempt
-        || seen.iter().any(|guard| report.outcome.marks.contains(guard.mark()))
+        || seen.iter().any(|situation| report.outcome.marks.contains(situation.mark()))
 }

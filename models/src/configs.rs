@@ -7,10 +7,10 @@
 
 use snapline_protocol::aligner::Mode;
 
-use crate::scenario::{Faults, Queued, Scenario, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, StopKind};
 use crate::sink::SinkModel;
 use crate::topologies as shape;
-use crate::world::Guard;
+use crate::world::Situation;
 
 /// When a configuration is explored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,7 +23,7 @@ pub enum Suite {
 
 /// A named configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct Configuration {
     /// What is explored; its name is the configuration's.
     pub scenario: Scenario,
     /// When.
@@ -33,20 +33,20 @@ pub struct Config {
     /// What it cannot show, in a sentence.
     pub cannot: &'static str,
     /// Situations it must come across.
-    pub guards: Vec<Guard>,
+    pub situations: Vec<Situation>,
     /// How many states there are.
     pub states: Option<u64>,
 }
 
 /// The configuration of this name.
 #[must_use]
-pub fn find(name: &str) -> Option<Config> {
+pub fn find(name: &str) -> Option<Configuration> {
     all().into_iter().find(|config| config.scenario.name == name)
 }
 
 /// Every configuration, in the order they are run.
 #[must_use]
-pub fn all() -> Vec<Config> {
+pub fn all() -> Vec<Configuration> {
     let mut all = small();
     all.extend(failures());
     all.extend(ends());
@@ -55,18 +55,18 @@ pub fn all() -> Vec<Config> {
     all
 }
 
-/// Adds the guards that every configuration has: something completes, and the job finishes.
+/// Adds the situations that every configuration has: something completes, and the job finishes.
 fn config(
     scenario: Scenario,
     states: u64,
     shows: &'static str,
     cannot: &'static str,
-    guards: &[Guard],
-) -> Config {
-    let mut guards = guards.to_vec();
-    guards.extend([Guard::Completed, Guard::Finished]);
+    situations: &[Situation],
+) -> Configuration {
+    let mut situations = situations.to_vec();
+    situations.extend([Situation::Completed, Situation::Finished]);
     let states = (states > 0).then_some(states);
-    Config { scenario, suite: Suite::Ci, shows, cannot, guards, states }
+    Configuration { scenario, suite: Suite::Ci, shows, cannot, situations, states }
 }
 
 fn crashes(count: u8) -> Faults {
@@ -78,8 +78,8 @@ fn slow(scenario: Scenario) -> Scenario {
     Scenario { prompt_writes: false, ..scenario }
 }
 
-fn small() -> Vec<Config> {
-    use Guard::{AlreadyCommitted, FreshAgain, Held, Recommitting, Restored, RestoredTerminal};
+fn small() -> Vec<Configuration> {
+    use Situation::{AlreadyCommitted, FreshAgain, Held, Recommitting, Restored, RestoredTerminal};
     vec![
         config(
             Scenario {
@@ -94,7 +94,7 @@ fn small() -> Vec<Config> {
         ),
         config(
             Scenario {
-                queued: Queued::ALL,
+                queued: QueuedMessages::ALL,
                 faults: crashes(1),
                 ..slow(Scenario::new("chain-asynchronous", shape::chain()))
             },
@@ -136,7 +136,7 @@ fn small() -> Vec<Config> {
             64_214,
             "two sinks, one of which has empty epochs",
             "alignment: each has one input",
-            &[Guard::EmptyEpoch, Restored, Recommitting],
+            &[Situation::EmptyEpoch, Restored, Recommitting],
         ),
         config(
             Scenario {
@@ -170,13 +170,13 @@ fn small() -> Vec<Config> {
             168_534,
             "the weaker mode: nothing lost, duplicates reachable",
             "that duplicates stay rare",
-            &[Guard::SeenTwice, Restored],
+            &[Situation::SeenTwice, Restored],
         ),
     ]
 }
 
-fn failures() -> Vec<Config> {
-    use Guard::{
+fn failures() -> Vec<Configuration> {
+    use Situation::{
         Aborted, AlreadyCommitted, Deposed, Fenced, Held, OldWriterRefused, Recommitting, Restored,
         RestoredTerminal, ZombieActed,
     };
@@ -234,7 +234,11 @@ fn failures() -> Vec<Config> {
         ),
         config(
             Scenario {
-                queued: Queued { aborts: true, triggers: true, ..Queued::default() },
+                queued: QueuedMessages {
+                    aborts: true,
+                    triggers: true,
+                    ..QueuedMessages::default()
+                },
                 faults: Faults { timeouts: 1, ..one },
                 ..Scenario::new("abort-overtakes", shape::pair())
             },
@@ -273,7 +277,7 @@ fn failures() -> Vec<Config> {
             6_112,
             "an external system that drops a prepared transaction: the loss is reported, never hidden",
             "that nothing is lost: nobody could promise that",
-            &[Guard::Dropped, Guard::LossSeen, Guard::LossReported],
+            &[Situation::Dropped, Situation::LossSeen, Situation::LossReported],
         ),
         config(
             Scenario {
@@ -286,7 +290,7 @@ fn failures() -> Vec<Config> {
             19_651,
             "a dropped transaction while the next checkpoint is written and the last one deleted",
             "crashes at the same time",
-            &[Guard::Dropped, Guard::LossReported],
+            &[Situation::Dropped, Situation::LossReported],
         ),
         config(
             Scenario {
@@ -307,13 +311,13 @@ fn failures() -> Vec<Config> {
             313_143,
             "the newest manifest is lost while no coordinator lives: the job is refused if it was complete, and loses nothing if it was not",
             "a store that is lost as a whole (7.7)",
-            &[Restored, Guard::MissingReported],
+            &[Restored, Situation::MissingReported],
         ),
     ]
 }
 
-fn ends() -> Vec<Config> {
-    use Guard::{Held, Recommitting, Restored, RestoredTerminal};
+fn ends() -> Vec<Configuration> {
+    use Situation::{Held, Recommitting, Restored, RestoredTerminal};
     vec![
         config(
             Scenario { faults: crashes(2), ..Scenario::new("bounded-input", shape::pair()) },
@@ -331,7 +335,7 @@ fn ends() -> Vec<Config> {
             345_864,
             "stop with drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal, Guard::Stopped],
+            &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -342,7 +346,7 @@ fn ends() -> Vec<Config> {
             19_704,
             "a stop with drain whose messages are lost",
             "crashes at the same time",
-            &[Guard::Aborted, Guard::Stopped],
+            &[Situation::Aborted, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -354,7 +358,7 @@ fn ends() -> Vec<Config> {
             3_276,
             "a stop without drain whose messages are lost, while another checkpoint is under way",
             "crashes at the same time",
-            &[Guard::Aborted, Guard::Stopped],
+            &[Situation::Aborted, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -365,7 +369,7 @@ fn ends() -> Vec<Config> {
             404_094,
             "stop without drain at any moment, also while a checkpoint is under way",
             "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal, Guard::Stopped],
+            &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -376,13 +380,13 @@ fn ends() -> Vec<Config> {
             67_392,
             "a stop whose checkpoint fails, and whose coordinator dies",
             "alignment: there is one input",
-            &[Guard::Aborted, Guard::Stopped, Restored, RestoredTerminal],
+            &[Situation::Aborted, Situation::Stopped, Restored, RestoredTerminal],
         ),
     ]
 }
 
-fn storage() -> Vec<Config> {
-    use Guard::{Aborted, Collected, Forgotten, Recommitting, Restored, SharedOutlived};
+fn storage() -> Vec<Configuration> {
+    use Situation::{Aborted, Collected, Forgotten, Recommitting, Restored, SharedOutlived};
     vec![
         config(
             Scenario {
@@ -484,21 +488,21 @@ fn storage() -> Vec<Config> {
             35_431,
             "a deposed coordinator deletes what it once knew to be garbage",
             "shared blobs at the same time",
-            &[Collected, Guard::ZombieActed],
+            &[Collected, Situation::ZombieActed],
         ),
         config(
             Scenario { ..Scenario::new("shuffle", shape::shuffle()) },
             74_976,
             "two sources, two keyed subtasks, all to all, two sinks",
             "crashes (see shuffle-crash)",
-            &[Guard::Held],
+            &[Situation::Held],
         ),
     ]
 }
 
 /// The larger ones; the largest wait for `--deep`.
-fn large() -> Vec<Config> {
-    use Guard::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
+fn large() -> Vec<Configuration> {
+    use Situation::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
     let one = Faults::default();
     let mut large = vec![
         config(
@@ -556,7 +560,7 @@ fn large() -> Vec<Config> {
         ),
         config(
             Scenario {
-                queued: Queued::ALL,
+                queued: QueuedMessages::ALL,
                 faults: Faults { crashes: 1, losses: 1, duplicates: 1, ..one },
                 ..slow(Scenario::new("lossy-crash", shape::chain()))
             },

@@ -25,7 +25,7 @@
 //! crashes = 2             # 1 if it is not there; the others are 0
 //! ```
 //!
-//! The keys are those of [`Scenario`], [`Faults`] and [`Queued`] with hyphens, but for its name, which is given apart. `sink` is one of
+//! The keys are those of [`Scenario`], [`Faults`] and [`QueuedMessages`] with hyphens, but for its name, which is given apart. `sink` is one of
 //! [`PRESETS`] or a table of all three fields of [`SinkModel`]:
 //!
 //! ```toml
@@ -46,7 +46,7 @@ use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::{Edge, Operator, Plan, TopologyError};
 use toml::Spanned;
 
-use crate::scenario::{Faults, Queued, Scenario, ScenarioError, Setup, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, ScenarioError, Setup, StopKind};
 use crate::sink::{Prepared, SinkModel};
 
 /// Sinks that have a name of their own in a file.
@@ -78,12 +78,12 @@ pub const PRESETS: [(&str, SinkModel); 6] = [
 /// # Errors
 /// [`FileError`]: what is wrong, where, and what is allowed there.
 pub fn read_scenario(text: &str, name: &str) -> Result<Scenario, FileError> {
-    let keys: Keys = toml::from_str(text).map_err(|error| FileError {
-        place: error.span().map(|span| Place::of(text, span.start)),
-        cause: Cause::Syntax(readable(error.message())),
+    let keys: ScenarioKeys = toml::from_str(text).map_err(|error| FileError {
+        position: error.span().map(|span| TextPosition::of(text, span.start)),
+        cause: FileErrorCause::Syntax(readable(error.message())),
     })?;
-    let faulty = |cause: Cause, at: Option<usize>| FileError {
-        place: at.map(|at| Place::of(text, at)),
+    let faulty = |cause: FileErrorCause, at: Option<usize>| FileError {
+        position: at.map(|at| TextPosition::of(text, at)),
         cause,
     };
     let scenario = keys.scenario(name);
@@ -91,9 +91,9 @@ pub fn read_scenario(text: &str, name: &str) -> Result<Scenario, FileError> {
         Ok(_) => Ok(scenario),
         Err(ScenarioError::Topology(error)) => {
             let at = keys.place_of(&error);
-            Err(faulty(Cause::Scenario(error.into()), at))
+            Err(faulty(FileErrorCause::Scenario(error.into()), at))
         }
-        Err(error) => Err(faulty(Cause::Scenario(error), None)),
+        Err(error) => Err(faulty(FileErrorCause::Scenario(error), None)),
     }
 }
 
@@ -106,14 +106,14 @@ pub fn default_faults(sink: SinkModel) -> Faults {
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct TextPosition {
     /// The line.
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
 }
 
-impl Place {
+impl TextPosition {
     fn of(text: &str, at: usize) -> Self {
         let before = text.get(..at).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
@@ -126,14 +126,14 @@ impl Place {
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileError {
     /// Where; `None` if it is about the file as a whole.
-    pub place: Option<Place>,
+    pub position: Option<TextPosition>,
     /// What.
-    pub cause: Cause,
+    pub cause: FileErrorCause,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cause {
+pub enum FileErrorCause {
     /// It is not TOML, or a key or value is not among those allowed; says which are.
     Syntax(String),
     /// The scenario in it cannot be explored.
@@ -142,12 +142,12 @@ pub enum Cause {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { line, column }) = self.place {
+        if let Some(TextPosition { line, column }) = self.position {
             write!(f, "line {line}, column {column}: ")?;
         }
         match &self.cause {
-            Cause::Syntax(message) => f.write_str(message),
-            Cause::Scenario(error) => error.fmt(f),
+            FileErrorCause::Syntax(message) => f.write_str(message),
+            FileErrorCause::Scenario(error) => error.fmt(f),
         }
     }
 }
@@ -169,7 +169,7 @@ fn readable(message: &str) -> String {
 /// The file's keys.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Keys {
+struct ScenarioKeys {
     #[serde(default, rename = "operator")]
     operators: Vec<Spanned<Operator>>,
     #[serde(default, rename = "edge")]
@@ -193,7 +193,7 @@ struct Keys {
     faults: FaultKeys,
 }
 
-impl Keys {
+impl ScenarioKeys {
     fn scenario(&self, name: &str) -> Scenario {
         let plan = Plan {
             operators: self.operators.iter().map(|o| o.get_ref().clone()).collect(),
@@ -274,7 +274,7 @@ table!(FaultKeys -> Faults: u8 {
     unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops, timeouts, lost_manifests,
 });
 
-table!(QueuedKeys -> Queued: bool { triggers, aborts, completes, acks, reports });
+table!(QueuedKeys -> QueuedMessages: bool { triggers, aborts, completes, acks, reports });
 
 impl FaultKeys {
     fn faults(&self, sink: SinkModel) -> Faults {
@@ -283,8 +283,8 @@ impl FaultKeys {
 }
 
 impl QueuedKeys {
-    fn queued(&self) -> Queued {
-        self.over(Queued::TRIGGERS)
+    fn queued(&self) -> QueuedMessages {
+        self.over(QueuedMessages::TRIGGERS)
     }
 }
 
@@ -293,9 +293,9 @@ struct SinkKey(SinkModel);
 
 impl<'de> Deserialize<'de> for SinkKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct SinkKeyVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for SinkKeyVisitor {
             type Value = SinkKey;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -319,7 +319,7 @@ impl<'de> Deserialize<'de> for SinkKey {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(SinkKeyVisitor)
     }
 }
 
@@ -387,7 +387,7 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert_eq!(scenario.narrow.as_deref(), Some("out"));
         assert!(!scenario.prompt_writes);
         assert_eq!(scenario.sink.prepared, Prepared::UntilNewAttempt);
-        assert_eq!(scenario.queued, Queued { aborts: true, ..Queued::TRIGGERS });
+        assert_eq!(scenario.queued, QueuedMessages { aborts: true, ..QueuedMessages::TRIGGERS });
         let faults = Faults { coordinator_crashes: 1, unknown_commits: 2, ..Faults::default() };
         assert_eq!(scenario.faults, faults);
     }

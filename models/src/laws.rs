@@ -6,7 +6,7 @@ use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Health;
 
 use crate::scenario::Setup;
-use crate::world::{Manifest, World};
+use crate::world::{ManifestState, World};
 
 /// A law: its number and name in SPEC 9.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -144,19 +144,19 @@ impl Law {
                 !exactly_once || cuts(setup, world).all(|cut| cut.is_clean(setup, world))
             }
             Self::Restorable => {
-                world.disk.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
+                world.store.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
                     && finds_input(setup, world)
             }
-            Self::CommitAfterComplete => !world.witness.early_commit,
+            Self::CommitAfterComplete => !world.ghost.early_commit,
             Self::NoDuplicates => {
                 !exactly_once || world.external.iter().all(|external| external.visible.twice == 0)
             }
             Self::Prefix => prefix(setup, world),
             Self::NoLoss => no_loss(setup, world),
             Self::LossIsLoud => !world.finished() || world.external.iter().all(|x| x.lost == 0),
-            Self::IdsMonotone => !world.witness.reused,
-            Self::Fenced => !world.witness.unfenced,
-            Self::OneNameOneContent => !world.witness.overwritten,
+            Self::IdsMonotone => !world.ghost.reused,
+            Self::Fenced => !world.ghost.unfenced,
+            Self::OneNameOneContent => !world.ghost.overwritten,
             Self::NoLeak => !world.finished() || no_leak(setup, world),
             Self::FinishedComplete => !exactly_once || finished_complete(setup, world),
             Self::StopIsFinal => stop_is_final(setup, world),
@@ -175,20 +175,20 @@ pub fn broken(setup: &Setup, world: &World, laws: u64) -> u64 {
 
 /// A completed checkpoint, and how much each source had read at its barrier.
 struct Cut<'a> {
-    manifest: &'a Manifest,
+    manifest: &'a ManifestState,
     read: [u8; 256],
 }
 
 fn cuts<'a>(setup: &'a Setup, world: &'a World) -> impl Iterator<Item = Cut<'a>> {
-    world.disk.manifests.iter().filter_map(|manifest| cut(setup, world, manifest))
+    world.store.manifests.iter().filter_map(|manifest| cut(setup, world, manifest))
 }
 
 /// `None` if a source's part is missing: that is for [`Law::Restorable`] to say.
-fn cut<'a>(setup: &Setup, world: &World, manifest: &'a Manifest) -> Option<Cut<'a>> {
+fn cut<'a>(setup: &Setup, world: &World, manifest: &'a ManifestState) -> Option<Cut<'a>> {
     let mut read = [0; 256];
     for source in setup.topology.sources().iter() {
         let root = world.roots_of(setup, manifest).nth(source)?;
-        read[source] = world.disk.blob(root)?.position;
+        read[source] = world.store.blob(root)?.position;
     }
     Some(Cut { manifest, read })
 }
@@ -201,7 +201,7 @@ impl Cut<'_> {
     fn is_complete(&self, setup: &Setup, world: &World) -> bool {
         world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
             let expected = self.expected(setup, subtask);
-            world.disk.state(root).is_none_or(|state| expected & !state.once == 0)
+            world.store.state(root).is_none_or(|state| expected & !state.once == 0)
         })
     }
 
@@ -209,7 +209,7 @@ impl Cut<'_> {
         world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
             let expected = self.expected(setup, subtask);
             world
-                .disk
+                .store
                 .state(root)
                 .is_none_or(|state| state.once & !expected == 0 && state.twice == 0)
         })
@@ -219,8 +219,8 @@ impl Cut<'_> {
 /// Whether the newest checkpoints, as many as are kept for being new (SPEC 8.1), begin where their sources' input still is (SPEC 15.11).
 fn finds_input(setup: &Setup, world: &World) -> bool {
     let retained = setup.scenario.retained.unwrap_or(usize::MAX).max(1);
-    world.disk.manifests.iter().rev().take(retained).all(|manifest| {
-        let roots = world.roots_of(setup, manifest).map(|root| world.disk.blob(root));
+    world.store.manifests.iter().rev().take(retained).all(|manifest| {
+        let roots = world.roots_of(setup, manifest).map(|root| world.store.blob(root));
         // A blob that is not there is the other half of the law.
         let begins = roots.map(|blob| blob.map_or(u8::MAX, |blob| blob.position));
         let mut of_sources = begins.enumerate();
@@ -249,12 +249,12 @@ fn prefix(setup: &Setup, world: &World) -> bool {
 }
 
 fn no_loss(setup: &Setup, world: &World) -> bool {
-    let Some(manifest) = world.disk.manifests.last() else { return true };
+    let Some(manifest) = world.store.manifests.last() else { return true };
     let Some(cut) = cut(setup, world, manifest) else { return true };
     setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
         let mut safe = external.visible.once | external.lost;
         let root = world.roots_of(setup, manifest).nth(sink);
-        if let Some(blob) = root.and_then(|root| world.disk.blob(root)) {
+        if let Some(blob) = root.and_then(|root| world.store.blob(root)) {
             for transaction in &external.prepared {
                 if blob.pending.contains(&transaction.txn) {
                     safe |= transaction.content.once;
@@ -268,7 +268,7 @@ fn no_loss(setup: &Setup, world: &World) -> bool {
 /// What a finished job's output must hold: everything, unless it was stopped, then what its last checkpoint covers.
 fn finished_complete(setup: &Setup, world: &World) -> bool {
     let Some(Phase::Finished(kind)) = world.coordinator().map(|c| c.phase()) else { return true };
-    let Some(manifest) = world.disk.manifests.last() else { return false };
+    let Some(manifest) = world.store.manifests.last() else { return false };
     let Some(cut) = cut(setup, world, manifest) else { return true };
     setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
         let expected = match kind {
@@ -280,12 +280,12 @@ fn finished_complete(setup: &Setup, world: &World) -> bool {
 }
 
 fn no_leak(setup: &Setup, world: &World) -> bool {
-    let last = world.disk.manifests.last();
+    let last = world.store.manifests.last();
     let held = |txn| {
         last.is_some_and(|manifest| {
             world
                 .roots_of(setup, manifest)
-                .any(|root| world.disk.blob(root).is_some_and(|blob| blob.pending.contains(&txn)))
+                .any(|root| world.store.blob(root).is_some_and(|blob| blob.pending.contains(&txn)))
         })
     };
     // What a task of an earlier attempt leaves behind late, the next start rolls back and deletes.
@@ -304,10 +304,10 @@ fn no_leak(setup: &Setup, world: &World) -> bool {
 }
 
 fn stop_is_final(setup: &Setup, world: &World) -> bool {
-    let ends = |manifest: &&Manifest| manifest.kind != CheckpointKind::Periodic;
-    let Some(end) = world.disk.manifests.iter().find(ends) else { return true };
+    let ends = |manifest: &&ManifestState| manifest.kind != CheckpointKind::Periodic;
+    let Some(end) = world.store.manifests.iter().find(ends) else { return true };
     let Some(cut) = cut(setup, world, end) else { return true };
-    let newer = world.disk.manifests.last().is_some_and(|last| last.checkpoint > end.checkpoint);
+    let newer = world.store.manifests.last().is_some_and(|last| last.checkpoint > end.checkpoint);
     let reads_on = setup.topology.sources().iter().any(|source| {
         world.tasks.get(source).is_some_and(|task| {
             task.alive && task.aligner.attempt() >= end.attempt && task.position > cut.read[source]

@@ -49,4 +49,4 @@ pub mod trace;
 pub mod walk;
 pub mod world;
 
-pub use tally::Tally;
+pub use tally::RecordTally;

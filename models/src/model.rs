@@ -1,6 +1,6 @@
-//! The World as a [`System`] to explore.
+//! The World as a [`TransitionSystem`] to explore.
 
-use crate::explore::{Marks, System};
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws;
 use crate::scenario::{Scenario, ScenarioError, Setup};
 use crate::sink::Prepared;
@@ -26,7 +26,7 @@ impl Model {
     }
 }
 
-impl System for Model {
+impl TransitionSystem for Model {
     type State = World;
     type Action = Action;
 
@@ -38,7 +38,7 @@ impl System for Model {
         state.enabled(&self.setup, out);
     }
 
-    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+    fn apply(&self, state: &World, action: &Action, marks: &mut MarkSet) -> World {
         state.apply(&self.setup, action, marks)
     }
 
@@ -67,7 +67,7 @@ impl System for Model {
         action.kind()
     }
 
-    /// Situations are marked on steps, see [`crate::world::Guard`]; states need not carry their history.
+    /// Situations are marked on steps, see [`crate::world::Situation`]; states need not carry their history.
     fn guard_names(&self) -> Vec<String> {
         Vec::new()
     }

@@ -8,7 +8,7 @@ use snapline_protocol::aligner::Mode;
 
 use crate::explore::Bounds;
 use crate::laws::Law;
-use crate::run::{Engine, Report, explore};
+use crate::run::{Engine, ExplorationReport, explore};
 use crate::scenario::{Faults, Scenario, StopKind};
 use crate::sink::SinkModel;
 use crate::topologies::{chain, chain_of_three, diamond, pair, two_sinks};
@@ -300,7 +300,7 @@ pub const SOLO: &[Solo] = &[
 /// # Panics
 /// If its scenario is wrong; a test hunts every one.
 #[must_use]
-pub fn kill(rule: WrongRule, bounds: &Bounds) -> Report {
+pub fn kill(rule: WrongRule, bounds: &Bounds) -> ExplorationReport {
     explore(home(rule), Some(rule), Engine::Hunt, bounds, &[], None, &|_| {})
         .expect("the scenarios of mutants are valid: a test hunts each")
 }

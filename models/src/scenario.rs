@@ -104,7 +104,7 @@ impl Faults {
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 #[serde(default, deny_unknown_fields)]
-pub struct Queued {
+pub struct QueuedMessages {
     /// Triggers to sources.
     pub triggers: bool,
     /// Aborts.
@@ -117,7 +117,7 @@ pub struct Queued {
     pub reports: bool,
 }
 
-impl Queued {
+impl QueuedMessages {
     /// Everything waits.
     pub const ALL: Self =
         Self { triggers: true, aborts: true, completes: true, acks: true, reports: true };
@@ -164,7 +164,7 @@ pub struct Scenario {
     /// How the external system commits.
     pub sink: SinkModel,
     /// Which messages wait.
-    pub queued: Queued,
+    pub queued: QueuedMessages,
     /// The budget of faults.
     pub faults: Faults,
 }
@@ -215,7 +215,7 @@ impl Scenario {
             narrow: None,
             prompt_writes: true,
             sink: SinkModel::transactional(),
-            queued: Queued::TRIGGERS,
+            queued: QueuedMessages::TRIGGERS,
             faults: Faults::default(),
         }
     }
@@ -270,7 +270,7 @@ impl From<TopologyError> for ScenarioError {
 
 /// One record as it comes to one place: where it came from, and by which way. A record that takes two ways has two identities.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Flow {
+pub(crate) struct RecordPath {
     pub(crate) source: usize,
     pub(crate) seq: u8,
     way: Vec<usize>,
@@ -288,7 +288,7 @@ pub struct Setup {
     pub(crate) coordinator: coordinator::Config,
     pub(crate) aligners: Vec<aligner::Config>,
     pub(crate) committers: Vec<committer::Config>,
-    pub(crate) flows: Vec<Flow>,
+    pub(crate) flows: Vec<RecordPath>,
     /// Per subtask and flow: where the record goes, and as which flow.
     pub(crate) routes: Vec<Vec<Vec<(usize, u8)>>>,
     /// Per subtask: the flows that pass it.
@@ -370,7 +370,7 @@ impl Setup {
         let mut places = Vec::new();
         for source in self.topology.sources().iter() {
             for seq in 0..self.scenario.records {
-                let root = self.flow(Flow { source, seq, way: Vec::new() });
+                let root = self.flow(RecordPath { source, seq, way: Vec::new() });
                 self.roots[source].push(root as u8);
                 places.push((source, root));
             }
@@ -399,7 +399,7 @@ impl Setup {
         Ok(())
     }
 
-    fn flow(&mut self, flow: Flow) -> usize {
+    fn flow(&mut self, flow: RecordPath) -> usize {
         let known = self.flows.iter().position(|other| *other == flow);
         known.unwrap_or_else(|| {
             self.flows.push(flow);
@@ -414,7 +414,7 @@ impl Setup {
             place.outputs.iter().map(|&c| self.topology.channels()[c].edge).collect();
         edges.dedup();
         let mut next = Vec::new();
-        let Flow { source, seq, way } = self.flows[flow].clone();
+        let RecordPath { source, seq, way } = self.flows[flow].clone();
         for &edge in &edges {
             let to = &self.topology.edges()[edge].to;
             if self.scenario.narrow.as_ref() == Some(to) && seq > 0 {
@@ -430,7 +430,7 @@ impl Setup {
             if edges.len() > 1 {
                 longer.push(edge);
             }
-            let flow = self.flow(Flow { source, seq, way: longer });
+            let flow = self.flow(RecordPath { source, seq, way: longer });
             next.push((channels[key], flow));
         }
         next
@@ -443,7 +443,7 @@ impl Setup {
                 (0..self.flows.len()).filter(|flow| self.passing[sink] >> flow & 1 == 1).collect();
             here.sort_by_key(|&flow| self.flows[flow].seq);
             for flow in here {
-                let Flow { source, way, .. } = &self.flows[flow];
+                let RecordPath { source, way, .. } = &self.flows[flow];
                 match streams.iter_mut().find(|(s, w, _)| s == source && w == way) {
                     Some((_, _, stream)) => stream.push(flow as u8),
                     None => streams.push((*source, way.clone(), vec![flow as u8])),
@@ -453,7 +453,7 @@ impl Setup {
         }
         for source in self.topology.sources().iter() {
             for read in 0..=self.scenario.records {
-                let read_of = |flow: &Flow| flow.source == source && flow.seq < read;
+                let read_of = |flow: &RecordPath| flow.source == source && flow.seq < read;
                 let flows = self.flows.iter().enumerate().filter(|(_, flow)| read_of(flow));
                 self.prefix[source].push(flows.fold(0, |set, (flow, _)| set | 1 << flow));
             }
@@ -476,7 +476,7 @@ impl Setup {
     /// A record's name for people: its source subtask and number.
     #[must_use]
     pub fn record_name(&self, flow: u8) -> String {
-        let Flow { source, seq, way } = &self.flows[usize::from(flow)];
+        let RecordPath { source, seq, way } = &self.flows[usize::from(flow)];
         let name = self.topology.name(SubtaskId::new(*source as u16));
         let way: Vec<&str> = way.iter().map(|&e| self.topology.edges()[e].to.as_str()).collect();
         match way.is_empty() {

@@ -3,18 +3,18 @@
 //!
 //! As in [`crate::story`] nothing in the World is hooked: a scene is what differs between the World before a step and after it.
 
+mod builder;
 mod facts;
-mod watch;
 
 use serde::Serialize;
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::laws::{Law, broken};
 use crate::scenario::Setup;
 use crate::story::story;
 use crate::trace::Trace;
 use crate::world::World;
-use watch::Watch;
+use builder::SceneBuilder;
 
 /// A path, drawn. Steps count from 1; step 0 is the state before the first.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
@@ -24,15 +24,15 @@ pub struct Scene {
     /// The wrong rule that is switched on: its name, and the rule in a sentence.
     pub wrong_rule: Option<[String; 2]>,
     /// The law that is broken, and where.
-    pub broken: Option<Broken>,
+    pub broken: Option<SceneBreach>,
     /// Who there is, in the order in which they are drawn.
     pub lanes: Vec<Lane>,
     /// What happened.
-    pub steps: Vec<Step>,
+    pub steps: Vec<SceneStep>,
     /// What went from one to another.
     pub arrows: Vec<Arrow>,
     /// Attempts and terms.
-    pub lives: Vec<Life>,
+    pub lives: Vec<LaneSpan>,
     /// Channels that were not read.
     pub holds: Vec<Hold>,
     /// What became of each checkpoint, ascending.
@@ -45,7 +45,7 @@ pub struct Scene {
 
 /// A law that a state breaks.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Broken {
+pub struct SceneBreach {
     /// Its number in SPEC 9; none for a rule of SPEC 11.9, which a recorded run breaks.
     pub law: Option<usize>,
     /// Its name.
@@ -56,7 +56,7 @@ pub struct Broken {
     pub step: usize,
 }
 
-impl Broken {
+impl SceneBreach {
     /// The law, or the rule, by number and name.
     #[must_use]
     pub fn title(&self) -> String {
@@ -98,7 +98,7 @@ pub enum LaneKind {
 
 /// One step.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Step {
+pub struct SceneStep {
     /// In which lane.
     pub lane: usize,
     /// Who acts, in words: not always who has the lane, as `network` has none and an old task shares one with the new.
@@ -120,7 +120,7 @@ pub struct Step {
 /// What became of something that was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum ArrowFate {
     /// It arrived.
     Arrived,
     /// It arrived after it was kept back: others that were sent later came first.
@@ -149,7 +149,7 @@ pub struct Arrow {
     /// The step at which its fate was decided; the last one if it is under way.
     pub until: usize,
     /// Its fate.
-    pub fate: Fate,
+    pub fate: ArrowFate,
     /// What it is.
     pub kind: ArrowKind,
     /// In words.
@@ -178,7 +178,7 @@ pub enum ArrowKind {
 
 /// An attempt of a task, or a term of the coordinator.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Life {
+pub struct LaneSpan {
     /// Whose.
     pub lane: usize,
     /// Which, in words.
@@ -236,10 +236,10 @@ pub struct Fact {
 #[must_use]
 pub fn scene(setup: &Setup, trace: &Trace) -> Scene {
     let lines = story(setup, &trace.steps);
-    let mut watch = Watch::new(setup);
-    let mut marks = Marks::new();
+    let mut builder = SceneBuilder::new(setup);
+    let mut marks = MarkSet::new();
     let mut before = World::new(setup);
-    watch.begin(&before);
+    builder.begin(&before);
     let mut first_broken = None;
     for (action, line) in trace.steps.iter().zip(&lines) {
         let after = before.apply(setup, action, &mut marks);
@@ -250,20 +250,20 @@ pub fn scene(setup: &Setup, trace: &Trace) -> Scene {
         {
             first_broken = Some((law, line.step));
         }
-        watch.step(&before, &after, *action, line, breaks);
+        builder.step(&before, &after, *action, line, breaks);
         before = after;
     }
     // That a job can never finish is shown by no state; the trace ends where it is so.
     let stuck = trace.law.filter(|law| *law == Law::Progress).map(|law| (law, lines.len()));
     let shown = first_broken.or(stuck);
-    let broken = shown.map(|(law, step)| Broken {
+    let broken = shown.map(|(law, step)| SceneBreach {
         law: Some(law.number()),
         name: law.name().into(),
         says: law.broken().into(),
         step,
     });
     let ending = crate::story::ending(setup, &before, shown.map(|(law, _)| law));
-    let mut scene = watch.end(ending);
+    let mut scene = builder.end(ending);
     scene.title.clone_from(&trace.scenario.name);
     scene.wrong_rule = trace.mutant.map(|rule| [rule.name().to_owned(), rule.sentence().into()]);
     scene.broken = broken;

@@ -9,17 +9,17 @@ use std::fmt::Write;
 
 use snapline_protocol::ids::{SubtaskId, TxnId};
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::laws::Law;
 use crate::scenario::Setup;
-use crate::tally::Tally;
+use crate::tally::RecordTally;
 use crate::world::{Action, World};
 
 pub(crate) use act::{message_name, op, phase, takes_no_notice, timer_name};
 
 /// One step of a story.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
+pub struct StoryLine {
     /// Its number, from 1.
     pub step: usize,
     /// Who acts, or who is struck: a subtask by its name in the topology, `coordinator`, `storage`, `external`, `network`, `user`.
@@ -30,7 +30,7 @@ pub struct Line {
     pub fault: bool,
 }
 
-impl Line {
+impl StoryLine {
     /// Actor and text in one.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -40,8 +40,8 @@ impl Line {
 
 /// Tells a path, one line a step. A step that is not possible where it stands ends the story.
 #[must_use]
-pub fn story(setup: &Setup, path: &[Action]) -> Vec<Line> {
-    let (mut lines, mut enabled, mut marks) = (Vec::new(), Vec::new(), Marks::new());
+pub fn story(setup: &Setup, path: &[Action]) -> Vec<StoryLine> {
+    let (mut lines, mut enabled, mut marks) = (Vec::new(), Vec::new(), MarkSet::new());
     let mut before = World::new(setup);
     for action in path {
         enabled.clear();
@@ -58,19 +58,25 @@ pub fn story(setup: &Setup, path: &[Action]) -> Vec<Line> {
 
 /// Tells one step, from the World before it and after it.
 #[must_use]
-pub fn line(setup: &Setup, step: usize, action: Action, before: &World, after: &World) -> Line {
+pub fn line(
+    setup: &Setup,
+    step: usize,
+    action: Action,
+    before: &World,
+    after: &World,
+) -> StoryLine {
     let teller = Teller { setup, before, after };
     let (actor, mut text) = teller.act(action);
     for clause in teller.follow(action) {
         text.push_str("; ");
         text.push_str(&clause);
     }
-    Line { step, actor, text, fault: action.is_fault() }
+    StoryLine { step, actor, text, fault: action.is_fault() }
 }
 
 /// Lays a story out in columns: number, `!` at faults, actor, text. Long texts go on below, in their column.
 #[must_use]
-pub fn render(lines: &[Line]) -> String {
+pub fn render(lines: &[StoryLine]) -> String {
     const WIDTH: usize = 110;
     let actors = lines.iter().map(|line| line.actor.len()).max().unwrap_or(0);
     let numbers = lines.len().to_string().len();
@@ -128,7 +134,7 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     }
     let _ = write!(text, "storage: ");
     let manifests: Vec<String> = last
-        .disk
+        .store
         .manifests
         .iter()
         .map(|manifest| checkpoint_facts(setup, last, manifest))
@@ -146,14 +152,18 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
 }
 
 /// A completed checkpoint with what each source had read and what is missing of it.
-fn checkpoint_facts(setup: &Setup, world: &World, manifest: &crate::world::Manifest) -> String {
+fn checkpoint_facts(
+    setup: &Setup,
+    world: &World,
+    manifest: &crate::world::ManifestState,
+) -> String {
     let mut text = format!("checkpoint {} of attempt {}", manifest.checkpoint, manifest.attempt);
     for (subtask, root) in world.roots_of(setup, manifest).enumerate() {
         let name = setup.topology.name(SubtaskId::new(subtask as u16));
         // Writing to a String does not fail.
-        let _ = match world.disk.blob(root) {
+        let _ = match world.store.blob(root) {
             None => write!(text, ", {name} MISSING"),
-            Some(_) if world.disk.state(root).is_none() => write!(text, ", {name} BROKEN"),
+            Some(_) if world.store.state(root).is_none() => write!(text, ", {name} BROKEN"),
             Some(blob) if setup.topology.sources().contains(subtask) => {
                 write!(text, ", {name} had read {}", blob.position)
             }
@@ -172,7 +182,7 @@ pub(crate) fn records(setup: &Setup, set: u64) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-pub(crate) fn tally(setup: &Setup, tally: Tally) -> String {
+pub(crate) fn tally(setup: &Setup, tally: RecordTally) -> String {
     match tally.is_empty() {
         true => "empty".into(),
         false => records(setup, tally.once),

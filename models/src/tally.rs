@@ -4,14 +4,14 @@ use std::fmt;
 
 /// A multiset of records that counts to two: order, which no law asks for, is not representable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Tally {
+pub struct RecordTally {
     /// Seen at least once; bit = record.
     pub once: u64,
     /// Seen at least twice.
     pub twice: u64,
 }
 
-impl Tally {
+impl RecordTally {
     /// Adds one sight of a record.
     pub fn add(&mut self, record: u8) {
         self.merge(Self { once: 1 << record, twice: 0 });
@@ -36,7 +36,7 @@ impl Tally {
     }
 }
 
-impl fmt::Debug for Tally {
+impl fmt::Debug for RecordTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut set = f.debug_set();
         for record in (0..64_u8).filter(|record| self.once >> record & 1 == 1) {

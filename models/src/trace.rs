@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::explore::{Marks, System};
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws::{Law, broken};
 use crate::model::Model;
 use crate::scenario::{Scenario, ScenarioError};
@@ -34,7 +34,7 @@ pub struct Trace {
 
 /// What a trace came to when it was run again.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Replay {
+pub struct ReplayResult {
     /// The last state.
     pub last: World,
     /// The laws that it breaks, by number. [`Law::Progress`] is among them only if the job is [stuck](Self::stuck).
@@ -189,17 +189,17 @@ fn show(action: &Action) -> String {
 
 /// The file, field by field, in the order it is written.
 #[derive(Serialize)]
-struct File<'a> {
+struct TraceFile<'a> {
     format: &'a str,
     version: u64,
     scenario: &'a Scenario,
     mutant: Option<&'a str>,
     law: Option<&'a str>,
-    steps: Vec<Step<'a>>,
+    steps: Vec<TraceStep<'a>>,
 }
 
 #[derive(Serialize)]
-struct Step<'a> {
+struct TraceStep<'a> {
     action: &'a Action,
     story: String,
 }
@@ -207,7 +207,7 @@ struct Step<'a> {
 /// The file as it is read, before its parts are.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parts {
+struct TraceFields {
     #[serde(rename = "format")]
     _format: Value,
     #[serde(rename = "version")]
@@ -215,12 +215,12 @@ struct Parts {
     scenario: Value,
     mutant: Option<String>,
     law: Option<String>,
-    steps: Vec<StepParts>,
+    steps: Vec<TraceStepFields>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepParts {
+struct TraceStepFields {
     action: Value,
     #[serde(rename = "story", default)]
     _story: String,
@@ -234,13 +234,13 @@ impl Trace {
         let told = model.map_or(Vec::new(), |model| story(&model.setup, &self.steps));
         let mut told = told.into_iter();
         let mut tell = || told.next().map_or(String::new(), |line| line.sentence());
-        let file = File {
+        let file = TraceFile {
             format: FORMAT,
             version: VERSION,
             scenario: &self.scenario,
             mutant: self.mutant.map(WrongRule::name),
             law: self.law.map(Law::name),
-            steps: self.steps.iter().map(|action| Step { action, story: tell() }).collect(),
+            steps: self.steps.iter().map(|action| TraceStep { action, story: tell() }).collect(),
         };
         // Numbers, texts and enums: nothing in it can fail to be JSON.
         let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
@@ -266,7 +266,7 @@ impl Trace {
             return Err(TraceError::OtherVersion(found("version")));
         }
         let malformed = |error: serde_json::Error| TraceError::Malformed(error.to_string());
-        let parts: Parts = serde_json::from_value(value).map_err(malformed)?;
+        let parts: TraceFields = serde_json::from_value(value).map_err(malformed)?;
         let mutant = match parts.mutant {
             None => None,
             Some(name) => Some(WrongRule::find(&name).ok_or(TraceError::UnknownMutant(name))?),
@@ -293,9 +293,9 @@ impl Trace {
     ///
     /// # Errors
     /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not possible.
-    pub fn replay(&self) -> Result<Replay, TraceError> {
+    pub fn replay(&self) -> Result<ReplayResult, TraceError> {
         let model = Model::new(self.scenario.clone(), self.mutant)?;
-        let (mut marks, mut enabled) = (Marks::new(), Vec::new());
+        let (mut marks, mut enabled) = (MarkSet::new(), Vec::new());
         let mut last = model.initial();
         for (place, &action) in self.steps.iter().enumerate() {
             enabled.clear();
@@ -317,6 +317,6 @@ impl Trace {
             Some(Law::Progress) if !model.is_goal(&last) => Claim::NotVisible(Law::Progress),
             Some(law) => Claim::Refuted(law),
         };
-        Ok(Replay { last, broken, stuck, claim })
+        Ok(ReplayResult { last, broken, stuck, claim })
     }
 }

@@ -17,12 +17,12 @@ mod random;
 mod scenarios;
 mod shrink;
 
-pub use by_hand::{ByHand, Choice, Hunted};
+pub use by_hand::{ByHand, EnabledStep, Hunted};
 pub use shrink::{ShrinkError, shorten, under};
 
 pub use scenarios::{eight, variants};
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::laws::Law;
 use crate::model::Model;
 use crate::scenario::{Scenario, ScenarioError};
@@ -30,8 +30,8 @@ use crate::trace::Trace;
 use crate::world::rule::WrongRule;
 use crate::world::{Action, KINDS};
 
-use episode::{End, Episode};
-use random::Random;
+use episode::{Episode, EpisodeEnd};
+use random::WalkRng;
 
 /// A walk to be taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,8 +69,8 @@ pub struct WalkReport {
     pub attempts: u64,
     /// The longest way from healing to the end of a job, in steps.
     pub longest_healing: u64,
-    /// Arms of the machines that were driven and situations met, see [`crate::world::Guard`].
-    pub marks: Marks,
+    /// Arms of the machines that were driven and situations met, see [`crate::world::Situation`].
+    pub marks: MarkSet,
     /// The first broken law, if any, with a shrunk way there.
     pub violation: Option<(Law, Trace)>,
 }
@@ -88,7 +88,7 @@ impl WalkReport {
             checkpoints: 0,
             attempts: 0,
             longest_healing: 0,
-            marks: Marks::new(),
+            marks: MarkSet::new(),
             violation: None,
         }
     }
@@ -120,15 +120,15 @@ impl Walk {
         while report.steps < self.steps {
             let Some(scenario) = turns.next() else { break };
             // Every episode has its own stream of chances: what one draws does not move the others.
-            let mut random = Random::new(self.seed).fork(report.episodes);
+            let mut random = WalkRng::new(self.seed).fork(report.episodes);
             let scenario = draw::bounds(scenario, &mut random);
             let model = Model::new(scenario, self.mutant)?;
             report.episodes += 1;
             match Episode::new(&model, &mut random).run(self.steps, &mut report) {
-                End::Finished => report.finished += 1,
-                End::FailedLoudly => report.failed_loudly += 1,
-                End::CutShort => report.cut_short += 1,
-                End::Broken(law, path) => {
+                EpisodeEnd::Finished => report.finished += 1,
+                EpisodeEnd::FailedLoudly => report.failed_loudly += 1,
+                EpisodeEnd::CutShort => report.cut_short += 1,
+                EpisodeEnd::Broken(law, path) => {
                     report.violation = Some((law, shrink::shrink(&model, law, path)));
                     break;
                 }

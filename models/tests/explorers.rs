@@ -76,10 +76,10 @@ fn stopped_is_never_green() {
 #[test]
 fn vacuous_and_changed_are_not_green() {
     let mut config = configs::find("ambiguous-store").expect("it is a configuration");
-    config.guards.push(snapline_models::world::Guard::ZombieActed);
+    config.situations.push(snapline_models::world::Situation::ZombieActed);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});
     assert!(matches!(report.judgement, Judgement::Vacuous(_)), "{:?}", report.judgement);
-    config.guards.pop();
+    config.situations.pop();
     let pinned = config.states.expect("it is pinned") + 1;
     config.states = Some(pinned);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});

@@ -44,7 +44,7 @@ fn says(result: Result<Trace, TraceError>) -> String {
 /// The first of the enabled actions again and again, with some chances: a path that is possible.
 fn path(setup: &Setup, chances: &[u8]) -> Vec<Action> {
     let (mut world, mut path) = (World::new(setup), Vec::new());
-    let mut marks = snapline_models::explore::Marks::new();
+    let mut marks = snapline_models::explore::MarkSet::new();
     for &chance in chances {
         let mut enabled = Vec::new();
         world.enabled(setup, &mut enabled);

@@ -4,7 +4,7 @@ use snapline_models::laws::Law;
 use snapline_models::model::Model;
 use snapline_models::trace::{Claim, Trace};
 use snapline_models::walk::{Walk, WalkReport, eight, variants};
-use snapline_models::world::Guard;
+use snapline_models::world::Situation;
 use snapline_models::world::rule::WrongRule;
 
 fn walk(mutant: Option<WrongRule>, seed: u64, steps: u64) -> WalkReport {
@@ -26,7 +26,13 @@ fn a_right_protocol_walks_through() {
     // Every episode finishes but the last, which the number of steps cuts short.
     assert_eq!(report.finished + report.cut_short, report.episodes);
     assert!(report.cut_short <= 1, "{} episodes without a verdict", report.cut_short);
-    for guard in [Guard::Completed, Guard::Aborted, Guard::Held, Guard::Restored, Guard::Fenced] {
+    for guard in [
+        Situation::Completed,
+        Situation::Aborted,
+        Situation::Held,
+        Situation::Restored,
+        Situation::Fenced,
+    ] {
         assert!(report.marks.contains(guard.mark()), "{guard:?} never came up");
     }
     let idle: Vec<&str> =
@@ -41,7 +47,7 @@ fn faults_strike_all_along_the_way() {
     let report = walk(None, 3, 60_000);
     // Were they used up at the start, no checkpoint would be there to restore.
     assert!(report.attempts > report.episodes, "attempts fail after they were deployed");
-    assert!(report.marks.contains(Guard::Recommitting.mark()), "with commits open");
+    assert!(report.marks.contains(Situation::Recommitting.mark()), "with commits open");
 }
 
 #[test]

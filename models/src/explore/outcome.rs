@@ -1,6 +1,6 @@
 //! What bounds an exploration and what comes out of it.
 
-use super::Marks;
+use super::MarkSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,7 +11,7 @@ pub struct Bounds {
     /// Worker threads of [`check`](super::check), at least 1. The other entry points use one.
     pub threads: usize,
     /// Stop once there are more distinct states than this. With several threads the stop is
-    /// noticed a little late, so `Outcome::unique` can be greater.
+    /// noticed a little late, so `SearchOutcome::unique` can be greater.
     pub max_states: Option<u64>,
     /// Stop once the resident memory of the whole process is above this many bytes. Where it
     /// cannot be read (off Linux) the run stops at once with [`StopReason::MemoryUnknown`]: a
@@ -45,9 +45,9 @@ impl Default for Bounds {
 
 /// The answer of an exploration and what it saw on the way.
 #[derive(Clone, Debug)]
-pub struct Outcome<A> {
+pub struct SearchOutcome<A> {
     /// The answer.
-    pub verdict: Verdict<A>,
+    pub verdict: SearchVerdict<A>,
     /// Distinct states found, the initial one included.
     pub unique: u64,
     /// States generated: the initial one and one for each transition, repeats included.
@@ -60,10 +60,10 @@ pub struct Outcome<A> {
     /// Expected number of states missed because of equal fingerprints, at most; 0 when whole
     /// states are kept.
     pub collision_bound: f64,
-    /// Transitions explored per kind of action, in the order of `System::action_kinds`.
+    /// Transitions explored per kind of action, in the order of `TransitionSystem::action_kinds`.
     pub action_counts: Vec<u64>,
     /// The arms of the machines that some transition has driven.
-    pub marks: Marks,
+    pub marks: MarkSet,
     /// The reachability guards that some state has witnessed.
     pub guards: u64,
     /// Distinct states that are goals.
@@ -78,11 +78,11 @@ pub struct Outcome<A> {
     pub bytes_per_state: Option<f64>,
 }
 
-impl<A> Outcome<A> {
+impl<A> SearchOutcome<A> {
     /// Whether the search was complete and found nothing. A search that stopped is not ok.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        matches!(self.verdict, Verdict::Holds)
+        matches!(self.verdict, SearchVerdict::Holds)
     }
 
     /// Which of the `expected` guards no state has witnessed.
@@ -94,18 +94,18 @@ impl<A> Outcome<A> {
 
 /// The answer of an exploration. There is no fourth: what stopped early has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<A> {
+pub enum SearchVerdict<A> {
     /// Every reachable state was visited, no law that counts is violated, and with
     /// [`Bounds::liveness`] there is no trap.
     Holds,
     /// A reachable state is bad.
     Violated {
         /// What is wrong with it.
-        violation: Violation,
+        violation: StateViolation,
         /// The actions that lead from the initial state to it.
         path: Vec<A>,
         /// What is known about the path.
-        witness: Witness,
+        quality: PathQuality,
     },
     /// The search ended before it was complete and had found nothing so far.
     Stopped(StopReason),
@@ -113,7 +113,7 @@ pub enum Verdict<A> {
 
 /// What is wrong with a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum StateViolation {
     /// The law of this index is violated; the smallest index if several are.
     Law(usize),
     /// No goal can be reached any more, unless a fault helps.
@@ -122,7 +122,7 @@ pub enum Violation {
 
 /// What is known about the path of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum PathQuality {
     /// No path to any bad state is shorter.
     Shortest,
     /// A bound stopped the search for the shortest path; this one leads there too, and no
@@ -151,7 +151,7 @@ pub enum StopReason {
 
 /// What part of a run is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum SearchPhase {
     /// Visiting the reachable states.
     Explore,
     /// Walking backwards from the goals.
@@ -162,9 +162,9 @@ pub enum Phase {
 
 /// A report on a run that is under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct SearchProgress {
     /// What is being done; the counts below are of this phase, 0 in the liveness phase.
-    pub phase: Phase,
+    pub phase: SearchPhase,
     /// Distinct states found so far.
     pub unique: u64,
     /// States generated so far, repeats included.

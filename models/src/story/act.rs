@@ -6,7 +6,7 @@ use snapline_protocol::message::{CheckpointKind, Order, Report};
 
 use super::Teller;
 use crate::scenario::{Setup, StopKind};
-use crate::world::{Action, Item, Message, Task, World};
+use crate::world::{Action, ControlMessage, Item, TaskState, World};
 
 /// Where a coordinator stands, in words.
 pub(crate) fn phase(phase: Phase) -> String {
@@ -54,15 +54,15 @@ pub(crate) fn timer_name(timer: Timer) -> String {
 }
 
 /// A message in words, as a thing.
-pub(super) fn message(teller: &Teller<'_>, message: &Message) -> String {
+pub(super) fn message(teller: &Teller<'_>, message: &ControlMessage) -> String {
     message_name(teller.setup, message)
 }
 
 /// As [`message`], without a teller.
-pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
+pub(crate) fn message_name(setup: &Setup, message: &ControlMessage) -> String {
     let name = |subtask: SubtaskId| setup.topology.name(subtask);
     match message {
-        Message::Order(subtask, order) => {
+        ControlMessage::Order(subtask, order) => {
             let to = name(*subtask);
             match order.order {
                 Order::Trigger(barrier) => format!("trigger {} to {to}", barrier.checkpoint),
@@ -70,7 +70,7 @@ pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
                 Order::Complete(permit) => format!("complete {} to {to}", permit.checkpoint()),
             }
         }
-        Message::Report(report) => match report.report {
+        ControlMessage::Report(report) => match report.report {
             Report::Ack(ack) => {
                 format!("ack {} of {}", ack.checkpoint(), name(ack.subtask()))
             }
@@ -171,7 +171,11 @@ impl Teller<'_> {
                 (self.name(index(task)), format!("dies{torn}"))
             }
             Action::CrashCoordinator { applied } => {
-                let asked = self.before.seats.last().is_some_and(|seat| !seat.writes.is_empty());
+                let asked = self
+                    .before
+                    .coordinators
+                    .last()
+                    .is_some_and(|coordinator| !coordinator.writes.is_empty());
                 let what = match (asked, applied) {
                     (false, _) => "dies",
                     (true, true) => "dies; what it asked storage for takes effect",
@@ -211,7 +215,7 @@ impl Teller<'_> {
                 (external(), format!("drops {whose}'s prepared {what}"))
             }
             Action::LoseManifest => {
-                let lost = self.before.disk.manifests.last().map(|manifest| manifest.checkpoint);
+                let lost = self.before.store.manifests.last().map(|manifest| manifest.checkpoint);
                 let what = lost.map_or_else(String::new, |lost| format!(" of checkpoint {lost}"));
                 (storage(), format!("has lost the manifest{what}"))
             }
@@ -253,7 +257,7 @@ impl Teller<'_> {
     }
 
     /// The message that an index means: one just sent, if there is any.
-    pub(super) fn letter_at(&self, place: usize) -> Option<Message> {
+    pub(super) fn letter_at(&self, place: usize) -> Option<ControlMessage> {
         let from = match self.before.sent.is_empty() {
             true => &self.before.network,
             false => &self.before.sent,
@@ -268,7 +272,7 @@ impl Teller<'_> {
     fn delivery(&self, place: usize) -> (String, String) {
         let Some(letter) = self.letter_at(place) else { return ("nobody".into(), String::new()) };
         let (actor, text) = match &letter {
-            Message::Order(subtask, order) => {
+            ControlMessage::Order(subtask, order) => {
                 let text = match order.order {
                     Order::Trigger(barrier) => format!("gets trigger {}", barrier.checkpoint),
                     Order::Abort(checkpoint) => format!("gets abort {checkpoint}"),
@@ -278,7 +282,7 @@ impl Teller<'_> {
                 };
                 (self.name(subtask.index()), text)
             }
-            Message::Report(_) => {
+            ControlMessage::Report(_) => {
                 ("coordinator".into(), format!("gets the {}", message(self, &letter)))
             }
         };
@@ -290,16 +294,16 @@ impl Teller<'_> {
     }
 
     /// Why a message is taken no notice of.
-    fn why_not(&self, letter: &Message) -> String {
+    fn why_not(&self, letter: &ControlMessage) -> String {
         let sent = match letter {
-            Message::Order(_, order) => order.attempt,
-            Message::Report(report) => report.attempt,
+            ControlMessage::Order(_, order) => order.attempt,
+            ControlMessage::Report(report) => report.attempt,
         };
         let runs = match letter {
-            Message::Order(subtask, _) => {
+            ControlMessage::Order(subtask, _) => {
                 self.before.tasks.get(subtask.index()).map(|task| task.aligner.attempt())
             }
-            Message::Report(_) => self.before.coordinator().map(Coordinator::attempt),
+            ControlMessage::Report(_) => self.before.coordinator().map(Coordinator::attempt),
         };
         match runs {
             Some(runs) if sent < runs => format!(
@@ -323,26 +327,27 @@ impl Teller<'_> {
     }
 
     fn write_of(&self, newest: bool, write: u8) -> String {
-        let seat = if newest { self.before.seats.last() } else { self.before.seats.first() };
-        let asked = seat.and_then(|seat| seat.writes.get(usize::from(write)));
+        let coordinator =
+            if newest { self.before.coordinators.last() } else { self.before.coordinators.first() };
+        let asked = coordinator.and_then(|coordinator| coordinator.writes.get(usize::from(write)));
         asked.map_or("nothing".into(), op)
     }
 
-    fn snapshot_name(&self, task: &Task, subtask: usize, write: u8) -> String {
+    fn snapshot_name(&self, task: &TaskState, subtask: usize, write: u8) -> String {
         let checkpoint = task.writes[usize::from(write)].checkpoint;
         format!("{}'s snapshot for checkpoint {checkpoint}", self.name(subtask))
     }
 
-    fn writing(&self, task: &Task, subtask: usize, write: u8) -> String {
+    fn writing(&self, task: &TaskState, subtask: usize, write: u8) -> String {
         format!("{} is durable", self.snapshot_name(task, subtask, write))
     }
 
-    fn call_name(&self, task: &Task, subtask: usize) -> String {
+    fn call_name(&self, task: &TaskState, subtask: usize) -> String {
         let txn = task.call.map_or("nothing".into(), |txn| super::transaction_name(&txn));
         format!("{}'s commit of {txn}", self.name(subtask))
     }
 
-    fn committing(&self, task: &Task, subtask: usize) -> String {
+    fn committing(&self, task: &TaskState, subtask: usize) -> String {
         format!("carries out {}", self.call_name(task, subtask))
     }
 }

@@ -4,7 +4,7 @@ use snapline_protocol::coordinator::Phase;
 use snapline_protocol::ids::CheckpointId;
 
 use super::{Teller, act, tally};
-use crate::world::{Action, Item, Message, Seat, Task};
+use crate::world::{Action, ControlMessage, CoordinatorState, Item, TaskState};
 
 impl Teller<'_> {
     /// What followed, in clauses.
@@ -25,9 +25,9 @@ impl Teller<'_> {
             }
         }
         self.external_changed(action, &mut clauses);
-        // Who is elected afresh takes an empty seat; else everybody keeps theirs.
+        // An elected coordinator replaces the last one; otherwise each keeps its place.
         if action != Action::Elect {
-            for (before, after) in self.before.seats.iter().zip(&self.after.seats) {
+            for (before, after) in self.before.coordinators.iter().zip(&self.after.coordinators) {
                 self.coordinator_moved(before, after, &mut clauses);
             }
         }
@@ -39,10 +39,10 @@ impl Teller<'_> {
         let Some(attempt) = self.after.host.attempt() else { return };
         let restored = self
             .after
-            .seats
+            .coordinators
             .iter()
-            .find(|seat| seat.machine.attempt() == attempt)
-            .and_then(|seat| seat.machine.newest());
+            .find(|coordinator| coordinator.machine.attempt() == attempt)
+            .and_then(|coordinator| coordinator.machine.newest());
         let from = match restored {
             Some(checkpoint) => format!("restores checkpoint {checkpoint}"),
             None => "starts from nothing".into(),
@@ -66,15 +66,21 @@ impl Teller<'_> {
         }
     }
 
-    fn commits(&self, subtask: usize, task: &Task) -> String {
+    fn commits(&self, subtask: usize, task: &TaskState) -> String {
         let what = task.call.map_or(String::new(), |txn| super::transaction_name(&txn));
         format!("{} asks to commit {what}", self.name(subtask))
     }
 
-    fn task_moved(&self, subtask: usize, before: &Task, after: &Task, clauses: &mut Vec<String>) {
+    fn task_moved(
+        &self,
+        subtask: usize,
+        before: &TaskState,
+        after: &TaskState,
+        clauses: &mut Vec<String>,
+    ) {
         let name = self.name(subtask);
         let config = &self.setup.aligners[subtask];
-        let held = |task: &Task, input| task.aligner.held(config, input);
+        let held = |task: &TaskState, input| task.aligner.held(config, input);
         let inputs = || 0..config.inputs;
         let newly: Vec<usize> = inputs().filter(|&i| held(after, i) && !held(before, i)).collect();
         let freed = inputs().any(|i| held(before, i)) && !inputs().any(|i| held(after, i));
@@ -103,11 +109,16 @@ impl Teller<'_> {
     }
 
     /// Snapshots that are being written, or, where they are written at once, on the disk.
-    fn snapshots_taken(&self, subtask: usize, before: &Task, after: &Task) -> Vec<CheckpointId> {
+    fn snapshots_taken(
+        &self,
+        subtask: usize,
+        before: &TaskState,
+        after: &TaskState,
+    ) -> Vec<CheckpointId> {
         let writes = after.writes.iter().filter(|write| !before.writes.contains(write));
         let mut taken: Vec<CheckpointId> = writes.map(|write| write.checkpoint).collect();
-        let known = |id| self.before.disk.blob(id).is_some();
-        let mine = self.after.disk.blobs.iter().filter(|blob| {
+        let known = |id| self.before.store.blob(id).is_some();
+        let mine = self.after.store.blobs.iter().filter(|blob| {
             blob.id.subtask.index() == subtask && blob.id.attempt == after.aligner.attempt()
         });
         let written = mine.filter(|blob| {
@@ -121,11 +132,11 @@ impl Teller<'_> {
     fn base_of(
         &self,
         subtask: usize,
-        task: &Task,
+        task: &TaskState,
         checkpoint: CheckpointId,
     ) -> Option<CheckpointId> {
         let written = task.writes.iter().map(|write| &write.blob);
-        let mut blobs = written.chain(self.after.disk.blobs.iter().map(AsRef::as_ref));
+        let mut blobs = written.chain(self.after.store.blobs.iter().map(AsRef::as_ref));
         let blob = blobs
             .find(|blob| blob.id.subtask.index() == subtask && blob.id.checkpoint == checkpoint);
         blob.and_then(|blob| blob.base).map(|base| base.checkpoint)
@@ -153,7 +164,7 @@ impl Teller<'_> {
     }
 
     fn storage_changed(&self, action: Action, clauses: &mut Vec<String>) {
-        let (before, after) = (&self.before.disk, &self.after.disk);
+        let (before, after) = (&self.before.store, &self.after.store);
         for manifest in &after.manifests {
             if !before.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
                 let missing = self.after.roots_of(self.setup, manifest).enumerate();
@@ -226,7 +237,12 @@ impl Teller<'_> {
         }
     }
 
-    fn coordinator_moved(&self, before: &Seat, after: &Seat, clauses: &mut Vec<String>) {
+    fn coordinator_moved(
+        &self,
+        before: &CoordinatorState,
+        after: &CoordinatorState,
+        clauses: &mut Vec<String>,
+    ) {
         let (was, is) = (&before.machine, &after.machine);
         for (checkpoint, acked) in is.under_way() {
             match was.under_way().find(|(other, _)| *other == checkpoint) {
@@ -264,7 +280,7 @@ impl Teller<'_> {
 
     /// Messages that wait now and did not before, one clause for all.
     fn sent(&self, clauses: &mut Vec<String>) {
-        let known = |message: &&Message| {
+        let known = |message: &&ControlMessage| {
             self.before.network.contains(message) || self.before.sent.contains(message)
         };
         let waiting = self.after.network.iter().chain(&self.after.sent);

@@ -1,12 +1,14 @@
 //! A walk whose steps somebody chooses: where it stands, what may happen next, which laws hold, and what a search or chance would do from
 //! here.
 
-use super::random::Random;
-use crate::explore::{Bounds, Marks, StopReason, System, Verdict, Violation, hunt};
+use super::random::WalkRng;
+use crate::explore::{
+    Bounds, MarkSet, SearchVerdict, StateViolation, StopReason, TransitionSystem, hunt,
+};
 use crate::laws::{Law, broken};
 use crate::model::Model;
 use crate::scenario::{Scenario, ScenarioError, Setup};
-use crate::story::{Line, line};
+use crate::story::{StoryLine, line};
 use crate::trace::{Trace, TraceError};
 use crate::world::rule::WrongRule;
 use crate::world::{Action, World};
@@ -24,11 +26,11 @@ pub struct ByHand {
 
 /// Something that may happen next.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Choice {
+pub struct EnabledStep {
     /// What.
     pub action: Action,
     /// In words, with what would follow.
-    pub line: Line,
+    pub line: StoryLine,
     /// The laws that would be broken behind it, and are not now.
     pub breaks: Vec<Law>,
 }
@@ -50,7 +52,7 @@ struct Onward {
     start: World,
 }
 
-impl System for Onward {
+impl TransitionSystem for Onward {
     type State = World;
     type Action = Action;
 
@@ -62,7 +64,7 @@ impl System for Onward {
         self.model.actions(state, out);
     }
 
-    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+    fn apply(&self, state: &World, action: &Action, marks: &mut MarkSet) -> World {
         self.model.apply(state, action, marks)
     }
 
@@ -127,7 +129,7 @@ impl ByHand {
     }
 
     fn step(&mut self, action: Action) {
-        self.world = self.model.apply(&self.world, &action, &mut Marks::new());
+        self.world = self.model.apply(&self.world, &action, &mut MarkSet::new());
         self.steps.push(action);
     }
 
@@ -173,12 +175,12 @@ impl ByHand {
 
     /// What may happen next, in the World's order.
     #[must_use]
-    pub fn choices(&self) -> Vec<Choice> {
+    pub fn choices(&self) -> Vec<EnabledStep> {
         let (setup, before) = (&self.model.setup, self.broken_in(&self.world));
         let choice = |action: Action| {
-            let after = self.model.apply(&self.world, &action, &mut Marks::new());
+            let after = self.model.apply(&self.world, &action, &mut MarkSet::new());
             let new = self.broken_in(&after) & !before;
-            Choice {
+            EnabledStep {
                 action,
                 line: line(setup, self.steps.len() + 1, action, &self.world, &after),
                 breaks: Law::ALL.into_iter().filter(|law| new & law.bit() != 0).collect(),
@@ -209,13 +211,13 @@ impl ByHand {
         let onward = Onward { model, start: self.world.clone() };
         let outcome = hunt(&onward, &bounds, &|_| {});
         match outcome.verdict {
-            Verdict::Holds => Hunted::Nothing(outcome.unique),
-            Verdict::Stopped(reason) => Hunted::Stopped(reason, outcome.unique),
-            Verdict::Violated { violation, path, .. } => {
+            SearchVerdict::Holds => Hunted::Nothing(outcome.unique),
+            SearchVerdict::Stopped(reason) => Hunted::Stopped(reason, outcome.unique),
+            SearchVerdict::Violated { violation, path, .. } => {
                 path.into_iter().for_each(|action| self.step(action));
                 Hunted::Found(match violation {
-                    Violation::Law(index) => Law::ALL[index],
-                    Violation::Trap => Law::Progress,
+                    StateViolation::Law(index) => Law::ALL[index],
+                    StateViolation::Trap => Law::Progress,
                 })
             }
         }
@@ -224,7 +226,7 @@ impl ByHand {
     /// Takes up to so many steps by chance, a function of the seed; ends early where a law is broken that was not, or where all is done.
     /// Gives how many it took.
     pub fn wander(&mut self, seed: u64, steps: usize) -> usize {
-        let mut random = Random::new(seed);
+        let mut random = WalkRng::new(seed);
         let before = self.broken_in(&self.world);
         for taken in 0..steps {
             let enabled = self.enabled();

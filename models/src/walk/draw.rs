@@ -1,7 +1,7 @@
 //! What an episode draws: bounds and faults, up to the scenario's.
 
-use super::random::Random;
-use crate::scenario::{Faults, Queued, Scenario};
+use super::random::WalkRng;
+use crate::scenario::{Faults, QueuedMessages, Scenario};
 
 /// Checkpoints kept back for when nothing else can happen. The interval timer of a real job goes on for ever, and a lost abort is made
 /// good by the next barrier; a job that stands still only because the model's checkpoints are used up says nothing.
@@ -27,7 +27,7 @@ pub(super) const BUDGETS: [fn(&mut Faults) -> &mut u8; 15] = [
 ];
 
 /// Every kind of message that may wait.
-pub(super) const WAITING: [fn(&mut Queued) -> &mut bool; 5] = [
+pub(super) const WAITING: [fn(&mut QueuedMessages) -> &mut bool; 5] = [
     |q| &mut q.triggers,
     |q| &mut q.aborts,
     |q| &mut q.completes,
@@ -36,7 +36,7 @@ pub(super) const WAITING: [fn(&mut Queued) -> &mut bool; 5] = [
 ];
 
 /// An episode's scenario.
-pub(super) fn bounds(most: &Scenario, random: &mut Random) -> Scenario {
+pub(super) fn bounds(most: &Scenario, random: &mut WalkRng) -> Scenario {
     let mut drawn = most.clone();
     drawn.records = random.up_to(usize::from(most.records)) as u8;
     drawn.checkpoints = (random.up_to(usize::from(most.checkpoints)) as u8).saturating_add(RESERVE);

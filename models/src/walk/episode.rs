@@ -4,11 +4,11 @@ use snapline_protocol::coordinator::Timer;
 
 use super::WalkReport;
 use super::draw::RESERVE;
-use super::random::Random;
-use crate::explore::{Marks, System};
+use super::random::WalkRng;
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws::{self, Law};
 use crate::model::Model;
-use crate::world::{Action, KINDS, Seat, World};
+use crate::world::{Action, CoordinatorState, KINDS, World};
 
 /// A job that heals must finish within so many steps; those that do take a few hundred.
 pub(super) const HEALING: u64 = 10_000;
@@ -17,7 +17,7 @@ pub(super) const HEALING: u64 = 10_000;
 const IDS: u64 = 64;
 
 /// How an episode ended.
-pub(super) enum End {
+pub(super) enum EpisodeEnd {
     Finished,
     FailedLoudly,
     CutShort,
@@ -25,13 +25,13 @@ pub(super) enum End {
 }
 
 /// The enabled actions of a state, in the three groups that [`World::enabled`]'s order puts them in.
-pub(super) struct Choice {
+pub(super) struct EnabledActions {
     actions: Vec<Action>,
     faults: usize,
     undead: usize,
 }
 
-impl Choice {
+impl EnabledActions {
     pub(super) const fn new() -> Self {
         Self { actions: Vec::new(), faults: 0, undead: 0 }
     }
@@ -76,7 +76,7 @@ const UNDEAD: usize = Action::ZombieConsume { zombie: 0, input: 0 }.kind();
 /// How an episode is inclined to choose.
 pub(super) struct Episode<'a> {
     model: &'a Model,
-    random: &'a mut Random,
+    random: &'a mut WalkRng,
     /// Steps before it heals.
     turbulence: u64,
     /// A fault strikes once in so many steps.
@@ -88,7 +88,7 @@ pub(super) struct Episode<'a> {
 }
 
 impl<'a> Episode<'a> {
-    pub(super) fn new(model: &'a Model, random: &'a mut Random) -> Self {
+    pub(super) fn new(model: &'a Model, random: &'a mut WalkRng) -> Self {
         let longest = random.one_of(&[30, 100, 300, 600]);
         let turbulence = random.below(longest) as u64;
         let strikes = random.one_of(&[4, 10, 25, 60]);
@@ -101,8 +101,9 @@ impl<'a> Episode<'a> {
         Self { model, random, turbulence, strikes, haunts, weights }
     }
 
-    pub(super) fn run(mut self, steps: u64, report: &mut WalkReport) -> End {
-        let (mut world, mut path, mut choice) = (self.model.initial(), Vec::new(), Choice::new());
+    pub(super) fn run(mut self, steps: u64, report: &mut WalkReport) -> EpisodeEnd {
+        let (mut world, mut path, mut choice) =
+            (self.model.initial(), Vec::new(), EnabledActions::new());
         // Behind the end of the job the undead and the network may go on for a while.
         let mut aftermath = self.random.below(16);
         let mut healing = 0;
@@ -110,10 +111,14 @@ impl<'a> Episode<'a> {
             let done = self.model.is_goal(&world);
             if done && aftermath == 0 {
                 report.longest_healing = report.longest_healing.max(healing);
-                return if world.finished() { End::Finished } else { End::FailedLoudly };
+                return if world.finished() {
+                    EpisodeEnd::Finished
+                } else {
+                    EpisodeEnd::FailedLoudly
+                };
             }
-            if report.steps >= steps || world.disk.fence.until.get() > IDS + 1 {
-                return End::CutShort;
+            if report.steps >= steps || world.store.fence.until.get() > IDS + 1 {
+                return EpisodeEnd::CutShort;
             }
             choice.look(self.model, &world);
             let turbulent = (path.len() as u64) < self.turbulence || done;
@@ -132,8 +137,8 @@ impl<'a> Episode<'a> {
                     continue;
                 }
                 return match is_stuck(self.model, &world) {
-                    true => End::Broken(Law::Progress, path),
-                    false => End::CutShort,
+                    true => EpisodeEnd::Broken(Law::Progress, path),
+                    false => EpisodeEnd::CutShort,
                 };
             };
             let after = world.apply(&self.model.setup, &action, &mut report.marks);
@@ -142,21 +147,21 @@ impl<'a> Episode<'a> {
             let broken = broken(self.model, &world, &after);
             world = after;
             if broken != 0 {
-                return End::Broken(Law::ALL[broken.trailing_zeros() as usize], path);
+                return EpisodeEnd::Broken(Law::ALL[broken.trailing_zeros() as usize], path);
             }
             if done {
                 aftermath -= 1;
             } else if !turbulent {
                 healing += 1;
                 if healing > HEALING {
-                    return End::Broken(Law::Progress, path);
+                    return EpisodeEnd::Broken(Law::Progress, path);
                 }
             }
         }
     }
 
     /// Anything that is enabled: mostly progress, now and then a fault.
-    fn any(&mut self, choice: &Choice) -> Option<Action> {
+    fn any(&mut self, choice: &EnabledActions) -> Option<Action> {
         if !choice.faults().is_empty() && self.random.once_in(self.strikes) {
             return Some(self.fault(choice.faults()));
         }
@@ -202,32 +207,33 @@ impl<'a> Episode<'a> {
 const INTERVAL: Action = Action::Fire { timer: Timer::Interval };
 
 /// Whether the interval timer would start one of the checkpoints kept back for when nothing else can happen.
-fn spares(model: &Model, world: &World, choice: &Choice) -> bool {
+fn spares(model: &Model, world: &World, choice: &EnabledActions) -> bool {
     world.checkpoints <= RESERVE && choice.progress().contains(&INTERVAL) && {
-        let after = world.apply(&model.setup, &INTERVAL, &mut Marks::new());
+        let after = world.apply(&model.setup, &INTERVAL, &mut MarkSet::new());
         after.checkpoints < world.checkpoints
     }
 }
 
 /// Whether the job is not done and nothing but faults can happen, and not for want of checkpoints in the model.
 pub(super) fn is_stuck(model: &Model, world: &World) -> bool {
-    let mut choice = Choice::new();
+    let mut choice = EnabledActions::new();
     choice.look(model, world);
-    let armed = |seat: &Seat| seat.timers.contains(&Timer::Interval);
-    let in_circles = world.witness.issued.count_ones() >= model.setup.most_checkpoints();
+    let armed = |coordinator: &CoordinatorState| coordinator.timers.contains(&Timer::Interval);
+    let in_circles = world.ghost.issued.count_ones() >= model.setup.most_checkpoints();
     choice.progress().is_empty()
         && !model.is_goal(world)
-        && (world.checkpoints > 0 || in_circles || !world.seats.last().is_some_and(armed))
+        && (world.checkpoints > 0 || in_circles || !world.coordinators.last().is_some_and(armed))
 }
 
 /// A fair schedule: whatever stays enabled is chosen some day.
-pub(super) fn fair(progress: &[Action], random: &mut Random) -> Option<Action> {
+pub(super) fn fair(progress: &[Action], random: &mut WalkRng) -> Option<Action> {
     (!progress.is_empty()).then(|| random.one_of(progress))
 }
 
 /// Whether a job finishes from here without further faults, or could with more checkpoints, and how many steps it took to know.
 pub(super) fn finishes(model: &Model, from: &World) -> (bool, u64) {
-    let (mut random, mut choice, mut marks) = (Random::new(0), Choice::new(), Marks::new());
+    let (mut random, mut choice, mut marks) =
+        (WalkRng::new(0), EnabledActions::new(), MarkSet::new());
     let mut world = from.clone();
     for steps in 0..HEALING {
         if model.is_goal(&world) {
@@ -250,7 +256,7 @@ const OF_STORAGE: u64 = Law::CutComplete.bit() | Law::CutClean.bit() | Law::Rest
 
 /// The laws that a state breaks, its predecessor having broken none.
 fn broken(model: &Model, before: &World, after: &World) -> u64 {
-    let skip = if before.disk == after.disk { OF_STORAGE } else { 0 };
+    let skip = if before.store == after.store { OF_STORAGE } else { 0 };
     let broken = laws::broken(&model.setup, after, model.laws & !skip);
     debug_assert_eq!(broken, laws::broken(&model.setup, after, model.laws), "laws of storage");
     broken
@@ -260,7 +266,7 @@ fn count(report: &mut WalkReport, action: &Action, before: &World, after: &World
     report.steps += 1;
     report.actions[action.kind()] += 1;
     report.attempts += u64::from(before.host != after.host);
-    let known = |checkpoint| before.disk.manifests.iter().any(|m| m.checkpoint == checkpoint);
-    let new = after.disk.manifests.iter().filter(|manifest| !known(manifest.checkpoint));
+    let known = |checkpoint| before.store.manifests.iter().any(|m| m.checkpoint == checkpoint);
+    let new = after.store.manifests.iter().filter(|manifest| !known(manifest.checkpoint));
     report.checkpoints += new.count() as u64;
 }

@@ -2,9 +2,9 @@
 
 /// splitmix64: one addition and a mixing of bits. Far from secure, and good enough to choose steps.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct WalkRng(u64);
 
-impl Random {
+impl WalkRng {
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }

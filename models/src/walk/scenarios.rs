@@ -3,7 +3,7 @@
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::Plan;
 
-use crate::scenario::{Faults, Queued, Scenario, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, StopKind};
 use crate::sink::SinkModel;
 
 /// Eight subtasks: two sources, two keyed transforms, two transforms, two sinks, each layer connected to all of the next.
@@ -26,7 +26,7 @@ pub fn eight() -> Scenario {
         id_block: 3,
         max_concurrent: 2,
         prompt_writes: false,
-        queued: Queued::ALL,
+        queued: QueuedMessages::ALL,
         faults: Faults {
             crashes: 3,
             coordinator_crashes: 2,

@@ -13,17 +13,17 @@ use snapline_protocol::recovery::{Decision, decide};
 use snapline_protocol::retention::Stood;
 use snapline_protocol::topology::Role;
 
-use super::disk::blob_name;
 use super::rule::WrongRule;
-use super::{Guard, Past, Place, Seat, Step, Task, Zombie};
-use crate::tally::Tally;
+use super::store::blob_name;
+use super::{CoordinatorState, Past, Situation, TaskRef, TaskState, Transition, Zombie};
+use crate::tally::RecordTally;
 
-impl Step<'_> {
+impl Transition<'_> {
     /// A coordinator of a new term starts; those that were deposed, or died, are gone.
     pub(super) fn elect(&mut self) {
         self.world.terms += 1;
         // Two that start at the same time choose the same term; the store lets one of them have it.
-        let term = self.world.disk.fence.term.next();
+        let term = self.world.store.fence.term.next();
         let claimant = Claimant(u64::from(self.world.terms));
         let mut out = Out::new();
         let machine = Coordinator::start(&self.setup.coordinator, term, claimant, &mut out);
@@ -32,7 +32,7 @@ impl Step<'_> {
             facts.fence = term;
             decide(&facts).unwrap_or(Decision::Fresh)
         });
-        self.world.seats.push(Seat {
+        self.world.coordinators.push(CoordinatorState {
             number: self.world.terms,
             machine,
             timers: Vec::new(),
@@ -42,14 +42,14 @@ impl Step<'_> {
             concludes: false,
             too_early,
         });
-        let seat = self.world.seats.len() - 1;
-        self.carry_out(seat, out);
+        let coordinator = self.world.coordinators.len() - 1;
+        self.carry_out(coordinator, out);
     }
 
     /// A coordinator starts because the last one is deposed or dead; one that was replaced before may live on.
     pub(super) fn elect_afresh(&mut self) {
         let terms = self.world.terms;
-        self.world.seats.retain(|seat| seat.number != terms);
+        self.world.coordinators.retain(|coordinator| coordinator.number != terms);
         self.elect();
     }
 
@@ -64,13 +64,15 @@ impl Step<'_> {
             if task.alive && task.stranded {
                 let inputs = self.setup.topology.subtasks()[subtask].inputs.iter();
                 let inputs = inputs.map(|&channel| channels[channel].clone()).collect();
-                self.world.zombies.push(Zombie { subtask, task: Task::clone(task), inputs });
+                self.world.zombies.push(Zombie { subtask, task: TaskState::clone(task), inputs });
             }
         }
         match decision {
-            Decision::Fresh if !before.is_empty() => self.guard(Guard::FreshAgain),
-            Decision::Restore { terminal: Some(_), .. } => self.guard(Guard::RestoredTerminal),
-            Decision::Restore { .. } => self.guard(Guard::Restored),
+            Decision::Fresh if !before.is_empty() => self.reached(Situation::FreshAgain),
+            Decision::Restore { terminal: Some(_), .. } => {
+                self.reached(Situation::RestoredTerminal)
+            }
+            Decision::Restore { .. } => self.reached(Situation::Restored),
             Decision::Fresh => {}
         }
         self.world.channels = vec![Vec::new(); self.setup.topology.channels().len()];
@@ -84,7 +86,7 @@ impl Step<'_> {
         subtask: usize,
         attempt: Attempt,
         decision: Decision,
-        before: Option<&Task>,
+        before: Option<&TaskState>,
     ) {
         let config = self.setup.aligners[subtask];
         let restored = match decision {
@@ -96,14 +98,14 @@ impl Step<'_> {
             true => Aligner::at_rest(&config, attempt),
             false => Aligner::new(&config, attempt),
         };
-        let mut task = Task {
+        let mut task = TaskState {
             alive: true,
             stranded: false,
             aligner,
             committer: None,
             position: restored.as_ref().map_or(0, |restored| restored.position),
-            tally: restored.as_ref().map_or(Tally::default(), |restored| restored.tally),
-            open: Tally::default(),
+            tally: restored.as_ref().map_or(RecordTally::default(), |restored| restored.tally),
+            open: RecordTally::default(),
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
@@ -121,7 +123,7 @@ impl Step<'_> {
             task.position = before.map_or(0, |before| before.position);
         }
         if let (true, Some(restored)) = (self.setup.scenario.shared, &restored) {
-            let Restored { checkpoint, blob, tally, .. } = *restored;
+            let RestoredTask { checkpoint, blob, tally, .. } = *restored;
             task.past.push(Past { checkpoint, blob, tally });
         }
         self.world.tasks.push(Arc::new(task));
@@ -137,10 +139,10 @@ impl Step<'_> {
         decision: Decision,
         pending: Vec<TxnId>,
     ) {
-        let place = Place::Running(subtask);
+        let place = TaskRef::Running(subtask);
         let config = self.setup.committers[subtask];
         if !pending.is_empty() {
-            self.guard(Guard::Recommitting);
+            self.reached(Situation::Recommitting);
         }
         if self.setup.scenario.sink.prepared == crate::sink::Prepared::InCheckpoint {
             self.prepare_again(subtask, &pending);
@@ -174,9 +176,9 @@ impl Step<'_> {
         external.prepared.retain(|transaction| pending.contains(&transaction.txn));
     }
 
-    fn snapshot_of(&self, subtask: usize, permit: CommitPermit) -> Option<Restored> {
+    fn snapshot_of(&self, subtask: usize, permit: CommitPermit) -> Option<RestoredTask> {
         let checkpoint = permit.checkpoint();
-        let manifests = &self.world.disk.manifests;
+        let manifests = &self.world.store.manifests;
         let manifest = manifests.iter().find(|manifest| manifest.checkpoint == checkpoint)?;
         let id = BlobId {
             checkpoint,
@@ -184,26 +186,26 @@ impl Step<'_> {
             subtask: self.setup.aligners[subtask].subtask,
         };
         let id = blob_name(self.setup, id);
-        let blob = self.world.disk.blob(id)?;
-        let tally = self.world.disk.state(id)?;
+        let blob = self.world.store.blob(id)?;
+        let tally = self.world.store.state(id)?;
         let pending = blob.pending.clone();
-        Some(Restored { checkpoint, blob: id, position: blob.position, tally, pending })
+        Some(RestoredTask { checkpoint, blob: id, position: blob.position, tally, pending })
     }
 
     /// The job is over: its tasks end, and with them what they were writing.
-    pub(super) fn conclude(&mut self, seat: usize) {
-        self.world.seats[seat].concludes = false;
-        let attempt = self.world.seats[seat].machine.attempt();
+    pub(super) fn conclude(&mut self, coordinator: usize) {
+        self.world.coordinators[coordinator].concludes = false;
+        let attempt = self.world.coordinators[coordinator].machine.attempt();
         if self.world.host.attempt() == Some(attempt) {
             self.world.tasks.clear();
             self.world.channels.clear();
         }
-        self.conduct(seat, snapline_protocol::coordinator::Event::Concluded { attempt });
+        self.conduct(coordinator, snapline_protocol::coordinator::Event::Concluded { attempt });
     }
 
     /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.
     pub(super) fn crash(&mut self, subtask: usize, torn: bool) {
-        let writes = core::mem::take(&mut self.task(Place::Running(subtask)).writes);
+        let writes = core::mem::take(&mut self.task(TaskRef::Running(subtask)).writes);
         if torn {
             for mut write in writes {
                 write.blob.whole = false;
@@ -225,14 +227,14 @@ impl Step<'_> {
         let position =
             if self.setup.mutant == Some(WrongRule::NotResetBeforeFirst) { position } else { 0 };
         // One dead task is like another: nothing of it is left to tell them apart.
-        self.world.tasks[subtask] = Arc::new(Task {
+        self.world.tasks[subtask] = Arc::new(TaskState {
             alive: false,
             stranded: false,
             aligner: Aligner::new(config, attempt),
             committer: None,
             position,
-            tally: Tally::default(),
-            open: Tally::default(),
+            tally: RecordTally::default(),
+            open: RecordTally::default(),
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
@@ -243,34 +245,35 @@ impl Step<'_> {
     /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.
     pub(super) fn crash_coordinator(&mut self, applied: bool) {
         // Only the newest is made to crash, and it sits last.
-        let seat = self.world.seats.len() - 1;
-        let writes = core::mem::take(&mut self.world.seats[seat].writes);
+        let coordinator = self.world.coordinators.len() - 1;
+        let writes = core::mem::take(&mut self.world.coordinators[coordinator].writes);
         for op in writes {
             if applied {
-                let noted = self.world.disk.fence.completed;
-                let _unheard = self.store_op(seat, op);
+                let noted = self.world.store.fence.completed;
+                let _unheard = self.store_op(coordinator, op);
                 // SPEC 7.6: it dies before it can note what is complete. Where no manifest is lost that makes no difference.
                 if matches!(op, StoreOp::Manifest { .. })
                     && self.setup.scenario.faults.lost_manifests > 0
                 {
-                    self.world.disk.fence.completed = noted;
+                    self.world.store.fence.completed = noted;
                 }
             } else if let (StoreOp::Manifest { attempt, checkpoint, kind, ended, .. }, true) =
                 (op, self.wrong(WrongRule::ManifestTorn))
             {
                 // Wrong: renamed into place before its bytes were synced.
-                let manifest = super::Manifest { checkpoint, attempt, kind, ended, whole: false };
-                self.world.disk.manifests.push(manifest);
+                let manifest =
+                    super::ManifestState { checkpoint, attempt, kind, ended, whole: false };
+                self.world.store.manifests.push(manifest);
             }
         }
-        self.world.seats.remove(seat);
+        self.world.coordinators.remove(coordinator);
     }
 }
 
-struct Restored {
+struct RestoredTask {
     checkpoint: snapline_protocol::ids::CheckpointId,
     blob: BlobId,
     position: u8,
-    tally: Tally,
+    tally: RecordTally,
     pending: Vec<TxnId>,
 }

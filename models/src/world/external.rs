@@ -4,9 +4,9 @@ use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::{Attempt, CheckpointId, TxnId};
 
 use super::rule::WrongRule;
-use super::{Guard, Place, Step, World};
+use super::{Situation, TaskRef, Transition, World};
 use crate::sink::{Commit, Prepared};
-use crate::tally::Tally;
+use crate::tally::RecordTally;
 
 /// A transaction that is prepared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -14,12 +14,12 @@ pub struct Transaction {
     /// Its name.
     pub txn: TxnId,
     /// Its records.
-    pub content: Tally,
+    pub content: RecordTally,
 }
 
 /// An external system, as one sink subtask uses it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct External {
+pub struct ExternalSystem {
     /// The latest attempt that announced itself.
     pub latest: Option<Attempt>,
     /// Prepared transactions, ascending.
@@ -31,7 +31,7 @@ pub struct External {
     /// Records of transactions that were dropped although a completed checkpoint holds them.
     pub lost: u64,
     /// Records that readers see.
-    pub visible: Tally,
+    pub visible: RecordTally,
 }
 
 impl World {
@@ -42,17 +42,17 @@ impl World {
 
     /// Whether a completed checkpoint holds this transaction: one in storage, or one whose manifest was lost.
     fn is_held(&self, setup: &crate::scenario::Setup, txn: TxnId) -> bool {
-        self.disk.manifests.iter().chain(&self.disk.lost).any(|manifest| {
+        self.store.manifests.iter().chain(&self.store.lost).any(|manifest| {
             manifest.checkpoint >= txn.checkpoint
                 && self.roots_of(setup, manifest).nth(txn.subtask.index()).is_some_and(|id| {
-                    self.disk.blob(id).is_some_and(|blob| blob.pending.contains(&txn))
+                    self.store.blob(id).is_some_and(|blob| blob.pending.contains(&txn))
                 })
         })
     }
 }
 
-impl Step<'_> {
-    fn external(&mut self, subtask: usize) -> &mut External {
+impl Transition<'_> {
+    fn external(&mut self, subtask: usize) -> &mut ExternalSystem {
         let place = World::external_of(self.setup, subtask);
         &mut self.world.external[place]
     }
@@ -68,7 +68,7 @@ impl Step<'_> {
     }
 
     /// SPEC 6.2: prepares the open transaction, empty or not.
-    pub(super) fn pre_commit(&mut self, place: Place, txn: TxnId) {
+    pub(super) fn pre_commit(&mut self, place: TaskRef, txn: TxnId) {
         if !self.wrong(WrongRule::PrepareAfterAck) {
             self.prepare(place, txn);
         }
@@ -78,7 +78,7 @@ impl Step<'_> {
         }
     }
 
-    fn prepare(&mut self, place: Place, txn: TxnId) {
+    fn prepare(&mut self, place: TaskRef, txn: TxnId) {
         let name = self.txn_name(txn);
         let fences = self.setup.scenario.sink.fences && !self.wrong(WrongRule::OldWritersAdmitted);
         let content = self.task(place).open;
@@ -86,10 +86,10 @@ impl Step<'_> {
         let external = self.external(subtask);
         if external.latest > Some(txn.attempt) {
             if fences {
-                self.guard(Guard::OldWriterRefused);
+                self.reached(Situation::OldWriterRefused);
                 return;
             }
-            self.world.witness.unfenced |= self.setup.scenario.sink.fences;
+            self.world.ghost.unfenced |= self.setup.scenario.sink.fences;
         }
         let external = self.external(subtask);
         if external.committed.iter().any(|other| other.txn == name) {
@@ -122,7 +122,7 @@ impl Step<'_> {
                 external.visible.merge(transaction.content);
             }
             // What was committed is remembered by name only, unless it may be written again.
-            let content = if retains { transaction.content } else { Tally::default() };
+            let content = if retains { transaction.content } else { RecordTally::default() };
             let known = Transaction { txn: transaction.txn, content };
             if model.commit != Commit::ByNameForgotten
                 && let Err(at) = external.committed.binary_search(&known)
@@ -130,9 +130,9 @@ impl Step<'_> {
                 external.committed.insert(at, known);
             }
             if external.visible.twice != 0 {
-                self.guard(Guard::SeenTwice);
+                self.reached(Situation::SeenTwice);
             }
-            self.world.witness.early_commit |= !held;
+            self.world.ghost.early_commit |= !held;
             return CommitOutcome::Committed;
         }
         let known = external.committed.iter().find(|other| other.txn == name).copied();
@@ -142,7 +142,7 @@ impl Step<'_> {
                 CommitOutcome::Committed
             }
             (Some(_), _) => {
-                self.guard(Guard::AlreadyCommitted);
+                self.reached(Situation::AlreadyCommitted);
                 CommitOutcome::AlreadyCommitted
             }
             (None, Commit::ByProducer | Commit::ByNameForgotten) => CommitOutcome::AlreadyCommitted,
@@ -151,7 +151,12 @@ impl Step<'_> {
     }
 
     /// The commit call of a sink, carried out; `told` is what the sink hears instead, if not the outcome.
-    pub(super) fn commit_call(&mut self, place: Place, applied: bool, told: Option<CommitOutcome>) {
+    pub(super) fn commit_call(
+        &mut self,
+        place: TaskRef,
+        applied: bool,
+        told: Option<CommitOutcome>,
+    ) {
         let Some(mut txn) = self.task(place).call.take() else { return };
         let asked = txn;
         let subtask = self.subtask(place);
@@ -170,15 +175,15 @@ impl Step<'_> {
             (_, outcome) => outcome,
         };
         if outcome == CommitOutcome::Lost {
-            self.guard(Guard::LossSeen);
+            self.reached(Situation::LossSeen);
         }
         self.drive_committer(place, committer::Event::Outcome { txn: asked, outcome });
     }
 
     /// Wrong order: of the transactions that may be committed, the last first. Each is committed once, all in the end.
-    fn newest_prepared(&mut self, place: Place) -> Option<TxnId> {
+    fn newest_prepared(&mut self, place: TaskRef) -> Option<TxnId> {
         let subtask = self.subtask(place);
-        let complete = self.world.disk.manifests.last()?.checkpoint;
+        let complete = self.world.store.manifests.last()?.checkpoint;
         let prepared = self.external(subtask).prepared.iter().rev();
         prepared.map(|prepared| prepared.txn).find(|txn| txn.checkpoint <= complete)
     }
@@ -190,7 +195,7 @@ impl Step<'_> {
             attempt: txn.attempt,
             subtask: txn.subtask,
         };
-        let covered = self.world.disk.state(id).unwrap_or_default();
+        let covered = self.world.store.state(id).unwrap_or_default();
         let external = self.external(subtask);
         let content = covered.since(external.visible);
         if !external.committed.iter().any(|other| other.txn == txn) {
@@ -199,7 +204,7 @@ impl Step<'_> {
     }
 
     /// SPEC 6.4: a starting attempt fences its predecessors off and rolls back what no completed checkpoint holds.
-    pub(super) fn roll_back_orphans(&mut self, place: Place) {
+    pub(super) fn roll_back_orphans(&mut self, place: TaskRef) {
         let subtask = self.subtask(place);
         let config = self.setup.committers[subtask];
         let model = self.setup.scenario.sink;
@@ -228,7 +233,7 @@ impl Step<'_> {
         external.dropped.push(gone);
         external.dropped.sort_unstable();
         self.note_lost();
-        self.guard(Guard::Dropped);
+        self.reached(Situation::Dropped);
     }
 
     /// What was dropped is lost once a completed checkpoint holds it: nobody will write it again.

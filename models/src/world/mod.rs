@@ -6,13 +6,13 @@
 
 mod action;
 mod control;
+mod coverage;
 mod data;
 mod deploy;
-mod disk;
 mod enabled;
 mod external;
-mod guards;
 pub mod rule;
+mod store;
 
 use std::sync::Arc;
 
@@ -27,13 +27,13 @@ use snapline_protocol::retention::Stood;
 use snapline_protocol::{Machine, Out, Verdict};
 
 pub use action::{Action, KINDS};
-pub use disk::{Blob, Disk, Manifest};
-pub use external::{External, Transaction};
-pub use guards::{ARMS, Guard, arm_exists, arm_name};
+pub use coverage::{ARMS, Situation, arm_exists, arm_name};
+pub use external::{ExternalSystem, Transaction};
+pub use store::{Blob, ManifestState, StoreState};
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::scenario::{Faults, Setup};
-use crate::tally::Tally;
+use crate::tally::RecordTally;
 use rule::WrongRule;
 
 /// What travels in a channel.
@@ -64,12 +64,12 @@ pub struct Past {
     /// Its blob.
     pub blob: snapline_protocol::ids::BlobId,
     /// The state it holds, its own bases included.
-    pub tally: Tally,
+    pub tally: RecordTally,
 }
 
 /// A subtask with its machines and its volatile state.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Task {
+pub struct TaskState {
     /// Whether it lives. A dead task stays until its attempt is replaced.
     pub alive: bool,
     /// Whether it will live on, unnoticed, when its attempt is replaced.
@@ -81,9 +81,9 @@ pub struct Task {
     /// A source: records read.
     pub position: u8,
     /// Records applied to its state.
-    pub tally: Tally,
+    pub tally: RecordTally,
     /// A sink: what is in the open transaction.
-    pub open: Tally,
+    pub open: RecordTally,
     /// Snapshots on their way to storage, ascending.
     pub writes: Vec<Write>,
     /// A sink: the commit call in flight.
@@ -100,14 +100,14 @@ pub struct Zombie {
     /// Which subtask it was.
     pub subtask: usize,
     /// Itself.
-    pub task: Task,
+    pub task: TaskState,
     /// Its input channels, by input.
     pub inputs: Vec<Vec<Item>>,
 }
 
 /// A coordinator with what its driver keeps for it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Seat {
+pub struct CoordinatorState {
     /// The how-manieth coordinator it is.
     pub number: u32,
     /// The machine.
@@ -128,7 +128,7 @@ pub struct Seat {
 
 /// A control message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Message {
+pub enum ControlMessage {
     /// To a task.
     Order(SubtaskId, ToTask),
     /// To a coordinator.
@@ -137,7 +137,7 @@ pub enum Message {
 
 /// Things that must never have happened; what a state alone does not show. All false in a correct protocol, so they cost no states.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Witness {
+pub struct GhostState {
     /// A transaction was committed that no completed checkpoint held.
     pub early_commit: bool,
     /// A checkpoint id was given out twice, or the fence fell.
@@ -160,39 +160,39 @@ pub struct World {
     /// Which attempt runs.
     pub host: Host,
     /// Its tasks, by subtask; empty before the first attempt. Shared with the states before and behind: a step changes one or two.
-    pub tasks: Vec<Arc<Task>>,
+    pub tasks: Vec<Arc<TaskState>>,
     /// Its channels.
     pub channels: Vec<Vec<Item>>,
     /// Coordinators that live, the newest last; more than one only with a zombie.
-    pub seats: Vec<Seat>,
+    pub coordinators: Vec<CoordinatorState>,
     /// How many terms there were.
     pub terms: u32,
     /// Messages that arrive at any time, sorted.
-    pub network: Vec<Message>,
+    pub network: Vec<ControlMessage>,
     /// Messages just sent, whose fate is decided before anything else happens; in order.
-    pub sent: Vec<Message>,
+    pub sent: Vec<ControlMessage>,
     /// Storage.
-    pub disk: Disk,
+    pub store: StoreState,
     /// External systems, one per sink subtask, in the order of subtasks.
-    pub external: Vec<External>,
+    pub external: Vec<ExternalSystem>,
     /// Tasks of ended attempts.
     pub zombies: Vec<Zombie>,
     /// How many of each source subtask's records can be read no more; empty where nothing is dropped.
     pub dropped: Vec<u8>,
     /// What must not have happened.
-    pub witness: Witness,
+    pub ghost: GhostState,
 }
 
 /// Makes one step happen.
-pub(crate) struct Step<'a> {
+pub(crate) struct Transition<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) world: &'a mut World,
-    pub(crate) marks: &'a mut Marks,
+    pub(crate) marks: &'a mut MarkSet,
 }
 
 /// Where a task is: in the running attempt, or among the zombies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum TaskRef {
     Running(usize),
     Zombie(usize),
 }
@@ -207,29 +207,29 @@ impl World {
             host: Host::default(),
             tasks: Vec::new(),
             channels: Vec::new(),
-            seats: Vec::new(),
+            coordinators: Vec::new(),
             terms: 0,
             network: Vec::new(),
             sent: Vec::new(),
-            disk: Disk::default(),
-            external: setup.topology.sinks().iter().map(|_| External::default()).collect(),
+            store: StoreState::default(),
+            external: setup.topology.sinks().iter().map(|_| ExternalSystem::default()).collect(),
             zombies: Vec::new(),
             dropped: match setup.scenario.forgets {
                 true => vec![0; setup.topology.subtasks().len()],
                 false => Vec::new(),
             },
-            witness: Witness::default(),
+            ghost: GhostState::default(),
         };
-        let mut marks = Marks::default();
-        Step { setup, world: &mut world, marks: &mut marks }.elect();
+        let mut marks = MarkSet::default();
+        Transition { setup, world: &mut world, marks: &mut marks }.elect();
         world
     }
 
-    /// The state after an enabled action. `marks` collects arms and guards.
+    /// The state after an enabled action. `marks` collects arms and situations.
     #[must_use]
-    pub fn apply(&self, setup: &Setup, action: &Action, marks: &mut Marks) -> Self {
+    pub fn apply(&self, setup: &Setup, action: &Action, marks: &mut MarkSet) -> Self {
         let mut world = self.clone();
-        let mut step = Step { setup, world: &mut world, marks };
+        let mut step = Transition { setup, world: &mut world, marks };
         step.act(*action);
         step.settle();
         world
@@ -238,17 +238,17 @@ impl World {
     /// The newest coordinator, if it lives.
     #[must_use]
     pub fn coordinator(&self) -> Option<&Coordinator> {
-        self.newest().map(|seat| &seat.machine)
+        self.newest().map(|coordinator| &coordinator.machine)
     }
 
-    /// The seat of the coordinator that was started last, if it lives.
-    fn newest(&self) -> Option<&Seat> {
-        self.seats.last().filter(|seat| seat.number == self.terms)
+    /// The coordinator that was started last, if it lives.
+    fn newest(&self) -> Option<&CoordinatorState> {
+        self.coordinators.last().filter(|coordinator| coordinator.number == self.terms)
     }
 
-    /// The seat of a coordinator that was replaced and lives on.
-    fn replaced(&self) -> Option<&Seat> {
-        self.seats.first().filter(|seat| seat.number != self.terms)
+    /// A coordinator that was replaced and lives on.
+    fn replaced(&self) -> Option<&CoordinatorState> {
+        self.coordinators.first().filter(|coordinator| coordinator.number != self.terms)
     }
 
     /// Whether a newest coordinator says the job has finished.
@@ -282,63 +282,63 @@ impl World {
     }
 }
 
-impl Step<'_> {
+impl Transition<'_> {
     pub(crate) fn wrong(&self, rule: WrongRule) -> bool {
         self.setup.mutant == Some(rule)
     }
 
-    pub(crate) fn guard(&mut self, guard: Guard) {
-        self.marks.insert(guard.mark());
+    pub(crate) fn reached(&mut self, situation: Situation) {
+        self.marks.insert(situation.mark());
     }
 
-    pub(crate) fn task(&mut self, place: Place) -> &mut Task {
+    pub(crate) fn task(&mut self, place: TaskRef) -> &mut TaskState {
         match place {
-            Place::Running(index) => Arc::make_mut(&mut self.world.tasks[index]),
-            Place::Zombie(index) => &mut self.world.zombies[index].task,
+            TaskRef::Running(index) => Arc::make_mut(&mut self.world.tasks[index]),
+            TaskRef::Zombie(index) => &mut self.world.zombies[index].task,
         }
     }
 
-    pub(crate) fn subtask(&self, place: Place) -> usize {
+    pub(crate) fn subtask(&self, place: TaskRef) -> usize {
         match place {
-            Place::Running(index) => index,
-            Place::Zombie(index) => self.world.zombies[index].subtask,
+            TaskRef::Running(index) => index,
+            TaskRef::Zombie(index) => self.world.zombies[index].subtask,
         }
     }
 
     /// Drives a task's aligner and carries out its effects.
-    pub(crate) fn align(&mut self, place: Place, event: aligner::Event) -> Verdict {
+    pub(crate) fn align(&mut self, place: TaskRef, event: aligner::Event) -> Verdict {
         let config = self.setup.aligners[self.subtask(place)];
         let mut out = Out::new();
         let verdict = self.task(place).aligner.handle(&config, event, &mut out);
-        self.marks.insert(guards::aligner_arm(&event, verdict));
+        self.marks.insert(coverage::aligner_arm(&event, verdict));
         for effect in out.drain() {
             match effect {
                 aligner::Effect::EndOutput => self.end_output(place),
                 aligner::Effect::Snapshot { barrier } => self.snapshot(place, barrier),
                 aligner::Effect::Forward(barrier) => self.forward(place, barrier),
-                aligner::Effect::Send(report) => self.send(Message::Report(report)),
+                aligner::Effect::Send(report) => self.send(ControlMessage::Report(report)),
             }
         }
         verdict
     }
 
     /// Drives a sink's committer and carries out its effects.
-    pub(crate) fn drive_committer(&mut self, place: Place, event: committer::Event) {
+    pub(crate) fn drive_committer(&mut self, place: TaskRef, event: committer::Event) {
         let config = self.setup.committers[self.subtask(place)];
         let mut out = Out::new();
         let Some(committer) = &mut self.task(place).committer else { return };
         let verdict = committer.handle(&config, event, &mut out);
-        self.marks.insert(guards::committer_arm(&event, verdict));
+        self.marks.insert(coverage::committer_arm(&event, verdict));
         self.committer_effects(place, out);
     }
 
-    pub(crate) fn committer_effects(&mut self, place: Place, mut out: Out<committer::Effect>) {
+    pub(crate) fn committer_effects(&mut self, place: TaskRef, mut out: Out<committer::Effect>) {
         for effect in out.drain() {
             match effect {
                 committer::Effect::PreCommit(txn) => self.pre_commit(place, txn),
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(place),
                 committer::Effect::Commit(txn, _permit) => self.task(place).call = Some(txn),
-                committer::Effect::Send(report) => self.send(Message::Report(report)),
+                committer::Effect::Send(report) => self.send(ControlMessage::Report(report)),
             }
         }
     }

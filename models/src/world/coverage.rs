@@ -152,7 +152,7 @@ const fn result_place(result: StoreResult) -> usize {
 
 /// A situation that a scenario must reach for its verdict to mean anything ("sometimes").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Guard {
+pub enum Situation {
     /// A checkpoint completed.
     Completed,
     /// A checkpoint was aborted and the tasks were told.
@@ -201,8 +201,8 @@ pub enum Guard {
     MissingReported,
 }
 
-impl Guard {
-    /// Every guard, in order.
+impl Situation {
+    /// Every situation, in order.
     pub const ALL: [Self; 23] = [
         Self::Completed,
         Self::Aborted,

@@ -1,7 +1,9 @@
 //! The clock, the memory gauge and the progress reports of a run.
 
-use super::outcome::{Bounds, Outcome, Phase, Progress, StopReason, Verdict};
-use super::{Marks, System, fingerprint};
+use super::outcome::{
+    Bounds, SearchOutcome, SearchPhase, SearchProgress, SearchVerdict, StopReason,
+};
+use super::{MarkSet, TransitionSystem, fingerprint};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,11 +15,11 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// Watches the bounds of one run. It is polled by the thread that called the entry point, so
 /// a bound holds whatever the number of workers.
-pub(super) struct Watch<'a> {
+pub(super) struct SearchMonitor<'a> {
     pub(super) bounds: &'a Bounds,
-    progress: &'a dyn Fn(Progress),
+    progress: &'a dyn Fn(SearchProgress),
     start: Instant,
-    phase: Cell<Phase>,
+    phase: Cell<SearchPhase>,
     reported: Cell<Instant>,
     gauged: Cell<Instant>,
     rss: Cell<Option<u64>>,
@@ -25,15 +27,15 @@ pub(super) struct Watch<'a> {
     peak_rss: Cell<Option<u64>>,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(bounds: &'a Bounds, progress: &'a dyn Fn(Progress)) -> Self {
+impl<'a> SearchMonitor<'a> {
+    pub(super) fn new(bounds: &'a Bounds, progress: &'a dyn Fn(SearchProgress)) -> Self {
         let start = Instant::now();
         let rss = resident_bytes();
         Self {
             bounds,
             progress,
             start,
-            phase: Cell::new(Phase::Explore),
+            phase: Cell::new(SearchPhase::Explore),
             reported: Cell::new(start),
             gauged: Cell::new(start),
             rss: Cell::new(rss),
@@ -42,13 +44,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: SearchPhase) {
         self.phase.set(phase);
     }
 
     /// Reports progress when it is due and says whether a bound other than the number of states
     /// is exceeded.
-    pub(super) fn poll(&self, tally: &Tally) -> Option<StopReason> {
+    pub(super) fn poll(&self, tally: &SearchCounts) -> Option<StopReason> {
         let now = Instant::now();
         if now.duration_since(self.gauged.get()) >= GAUGE_EVERY {
             self.gauged.set(now);
@@ -56,7 +58,7 @@ impl<'a> Watch<'a> {
         }
         if now.duration_since(self.reported.get()) >= REPORT_EVERY {
             self.reported.set(now);
-            (self.progress)(Progress {
+            (self.progress)(SearchProgress {
                 phase: self.phase.get(),
                 unique: tally.unique,
                 generated: tally.generated,
@@ -78,9 +80,9 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// [`Watch::poll`] for phases that visit no states.
+    /// [`SearchMonitor::poll`] for phases that visit no states.
     pub(super) fn poll_idle(&self) -> Result<(), StopReason> {
-        self.poll(&Tally::default()).map_or(Ok(()), Err)
+        self.poll(&SearchCounts::default()).map_or(Ok(()), Err)
     }
 
     /// Whether there are more states than allowed.
@@ -98,14 +100,14 @@ impl<'a> Watch<'a> {
     /// into the set of visited states.
     pub(super) fn outcome<A>(
         &self,
-        tally: Tally,
-        verdict: Verdict<A>,
+        tally: SearchCounts,
+        verdict: SearchVerdict<A>,
         traps: Option<u64>,
         folds: u32,
-    ) -> Outcome<A> {
+    ) -> SearchOutcome<A> {
         self.gauge();
         let grown = self.peak_rss.get().zip(self.first_rss).map(|(peak, first)| peak - first);
-        Outcome {
+        SearchOutcome {
             verdict,
             unique: tally.unique,
             generated: tally.generated,
@@ -125,24 +127,24 @@ impl<'a> Watch<'a> {
 
 /// What an explorer counts while it visits.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Tally {
+pub(super) struct SearchCounts {
     pub(super) unique: u64,
     pub(super) generated: u64,
     pub(super) depth: u64,
     pub(super) action_counts: Vec<u64>,
-    pub(super) marks: Marks,
+    pub(super) marks: MarkSet,
     pub(super) guards: u64,
     pub(super) goal_states: u64,
 }
 
-impl Tally {
-    pub(super) fn new<S: System>(system: &S) -> Self {
+impl SearchCounts {
+    pub(super) fn new<S: TransitionSystem>(system: &S) -> Self {
         Self { action_counts: vec![0; system.action_kinds().len()], ..Self::default() }
     }
 
     /// Counts a state on its one visit; returns whether it is a goal.
     #[inline]
-    pub(super) fn visit<S: System>(&mut self, system: &S, state: &S::State) -> bool {
+    pub(super) fn visit<S: TransitionSystem>(&mut self, system: &S, state: &S::State) -> bool {
         self.guards |= system.guards(state);
         let goal = system.is_goal(state);
         self.goal_states += u64::from(goal);

@@ -6,22 +6,23 @@ use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::{
-    Arrow, ArrowKind, Checkpoint, Fact, Fate, Hold, Lane, LaneKind, Life, Scene, Step, facts,
+    Arrow, ArrowFate, ArrowKind, Checkpoint, Fact, Hold, Lane, LaneKind, LaneSpan, Scene,
+    SceneStep, facts,
 };
 use crate::scenario::Setup;
-use crate::story::Line;
-use crate::world::{Action, Item, KINDS, Message, World, Write};
+use crate::story::StoryLine;
+use crate::world::{Action, ControlMessage, Item, KINDS, World, Write};
 
 const COORDINATOR: usize = 0;
 
-pub(super) struct Watch<'a> {
+pub(super) struct SceneBuilder<'a> {
     setup: &'a Setup,
     scene: Scene,
     step: usize,
     /// Places in the scene's arrows of what is in each channel, in its order.
     channels: Vec<Vec<(Item, usize)>>,
     /// Control messages under way.
-    letters: Vec<(Message, usize)>,
+    letters: Vec<(ControlMessage, usize)>,
     /// Snapshots being written, by subtask.
     writes: Vec<Vec<(Write, usize)>>,
     /// Writes of coordinators.
@@ -33,7 +34,7 @@ pub(super) struct Watch<'a> {
     /// Lives that go on, by lane.
     living: Vec<Option<usize>>,
     /// Those that should be over.
-    old: Vec<Old>,
+    old: Vec<UnawareTask>,
     /// The life of a coordinator that was replaced and goes on.
     replaced: Option<usize>,
     /// Holds that go on: subtask, input, place.
@@ -43,7 +44,7 @@ pub(super) struct Watch<'a> {
 }
 
 /// A task of an attempt that has ended, which has not noticed.
-struct Old {
+struct UnawareTask {
     subtask: usize,
     attempt: Attempt,
     /// Its place in the scene's lives.
@@ -52,7 +53,7 @@ struct Old {
     inputs: Vec<Vec<(Item, usize)>>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> SceneBuilder<'a> {
     pub(super) fn new(setup: &'a Setup) -> Self {
         let tasks = setup.topology.subtasks().len();
         let mut lanes = vec![Lane { name: "coordinator".into(), kind: LaneKind::Coordinator }];
@@ -122,7 +123,7 @@ impl<'a> Watch<'a> {
         before: &World,
         after: &World,
         action: Action,
-        line: &Line,
+        line: &StoryLine,
         breaks: Vec<usize>,
     ) {
         self.step += 1;
@@ -142,7 +143,7 @@ impl<'a> Watch<'a> {
         let mut touched: Vec<u64> = Vec::new();
         let step = self.step;
         for arrow in &self.scene.arrows {
-            let here = arrow.until == step && arrow.fate != Fate::UnderWay;
+            let here = arrow.until == step && arrow.fate != ArrowFate::UnderWay;
             if arrow.sent == step || here {
                 touched.extend(arrow.checkpoint);
             }
@@ -153,7 +154,7 @@ impl<'a> Watch<'a> {
         touched.dedup();
         let sent = &self.scene.arrows[known..];
         let clause = clause(action, sent);
-        self.scene.steps.push(Step {
+        self.scene.steps.push(SceneStep {
             lane,
             actor: line.actor.clone(),
             kind: KINDS[action.kind()],
@@ -167,7 +168,7 @@ impl<'a> Watch<'a> {
 
     pub(super) fn end(mut self, ending: String) -> Scene {
         for arrow in &mut self.scene.arrows {
-            if arrow.fate == Fate::UnderWay {
+            if arrow.fate == ArrowFate::UnderWay {
                 arrow.until = self.step;
             }
         }
@@ -192,7 +193,7 @@ impl<'a> Watch<'a> {
             Action::Lose { message }
             | Action::Duplicate { message }
             | Action::Delay { message } => match letters(before).get(usize::from(message)) {
-                Some(Message::Order(subtask, _)) => Self::task_lane(subtask.index()),
+                Some(ControlMessage::Order(subtask, _)) => Self::task_lane(subtask.index()),
                 _ => COORDINATOR,
             },
             _ => named.unwrap_or(COORDINATOR),
@@ -207,7 +208,7 @@ impl<'a> Watch<'a> {
         checkpoint: Option<CheckpointId>,
     ) -> usize {
         let (sent, checkpoint) = (self.step, checkpoint.map(|checkpoint| checkpoint.get()));
-        let fate = Fate::UnderWay;
+        let fate = ArrowFate::UnderWay;
         self.scene.arrows.push(Arrow {
             from,
             to,
@@ -221,7 +222,7 @@ impl<'a> Watch<'a> {
         self.scene.arrows.len() - 1
     }
 
-    fn settle(&mut self, arrow: usize, fate: Fate) {
+    fn settle(&mut self, arrow: usize, fate: ArrowFate) {
         self.scene.arrows[arrow].fate = fate;
         self.scene.arrows[arrow].until = self.step;
     }
@@ -252,7 +253,7 @@ impl<'a> Watch<'a> {
 
     fn lives(&mut self, lane: usize, label: String, old: bool) {
         let (from, until, crashed) = (self.step, None, false);
-        self.scene.lives.push(Life { lane, label, from, until, crashed, old });
+        self.scene.lives.push(LaneSpan { lane, label, from, until, crashed, old });
     }
 
     /// Tasks that should have ended: those that are new, what they read, those that are gone.
@@ -267,20 +268,20 @@ impl<'a> Watch<'a> {
             let read = old.map(|old| &mut old.inputs[usize::from(input)]);
             if let Some(items) = read.filter(|items| !items.is_empty()) {
                 let (_, arrow) = items.remove(0);
-                self.settle(arrow, Fate::Arrived);
+                self.settle(arrow, ArrowFate::Arrived);
             }
         }
         let there = |subtask: usize, attempt: Attempt| {
             let mut all = after.zombies.iter();
             all.any(|other| (other.subtask, other.task.aligner.attempt()) == (subtask, attempt))
         };
-        let (stay, gone): (Vec<Old>, Vec<Old>) =
+        let (stay, gone): (Vec<UnawareTask>, Vec<UnawareTask>) =
             self.old.drain(..).partition(|old| there(old.subtask, old.attempt));
         self.old = stay;
         for old in gone {
             self.scene.lives[old.life].until = Some(self.step);
             for (_, arrow) in old.inputs.into_iter().flatten() {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
         }
         for zombie in &after.zombies {
@@ -299,11 +300,11 @@ impl<'a> Watch<'a> {
                     let (kind, label, checkpoint) = self.in_band(item);
                     let known = self.scene.arrows.iter().position(|arrow| {
                         let ends = (arrow.from, arrow.to, arrow.until, arrow.fate);
-                        ends == (from, lane, self.step, Fate::Lost) && arrow.label == label
+                        ends == (from, lane, self.step, ArrowFate::Lost) && arrow.label == label
                     });
                     let arrow = match known {
                         Some(place) => {
-                            self.scene.arrows[place].fate = Fate::UnderWay;
+                            self.scene.arrows[place].fate = ArrowFate::UnderWay;
                             place
                         }
                         None => self.send((from, lane), kind, label, checkpoint),
@@ -314,7 +315,7 @@ impl<'a> Watch<'a> {
             }
             let life = self.scene.lives.len();
             self.lives(lane, format!("attempt {attempt}, unaware that it ended"), true);
-            self.old.push(Old { subtask, attempt, life, inputs });
+            self.old.push(UnawareTask { subtask, attempt, life, inputs });
         }
     }
 
@@ -349,11 +350,12 @@ impl<'a> Watch<'a> {
                 self.born(COORDINATOR, label);
             }
         }
-        let replaced = after.seats.iter().find(|seat| seat.number != after.terms);
+        let replaced =
+            after.coordinators.iter().find(|coordinator| coordinator.number != after.terms);
         match (replaced, self.replaced) {
-            (Some(seat), None) => {
+            (Some(coordinator), None) => {
                 self.replaced = Some(self.scene.lives.len());
-                let label = format!("the old one of term {}, unaware", seat.machine.term());
+                let label = format!("the old one of term {}, unaware", coordinator.machine.term());
                 self.lives(COORDINATOR, label, true);
             }
             (None, Some(life)) => {
@@ -367,12 +369,12 @@ impl<'a> Watch<'a> {
     /// Checkpoints that begin, complete, are given up, and are deleted.
     fn checkpoints(&mut self, before: &World, after: &World) {
         let under_way = |world: &World| -> Vec<(Term, Attempt, CheckpointId)> {
-            let of = |seat: &crate::world::Seat| {
-                let (term, attempt) = (seat.machine.term(), seat.machine.attempt());
-                let each = seat.machine.under_way().map(move |(id, _)| (term, attempt, id));
+            let of = |coordinator: &crate::world::CoordinatorState| {
+                let (term, attempt) = (coordinator.machine.term(), coordinator.machine.attempt());
+                let each = coordinator.machine.under_way().map(move |(id, _)| (term, attempt, id));
                 each.collect::<Vec<_>>()
             };
-            world.seats.iter().flat_map(of).collect()
+            world.coordinators.iter().flat_map(of).collect()
         };
         let (was, is) = (under_way(before), under_way(after));
         for (_, _, id) in is.iter().filter(|it| !was.contains(it)) {
@@ -381,7 +383,7 @@ impl<'a> Watch<'a> {
             self.scene.checkpoints.push(Checkpoint { id, from, until, complete, deleted });
         }
         let there = |world: &World, id: u64| {
-            world.disk.manifests.iter().any(|manifest| manifest.checkpoint.get() == id)
+            world.store.manifests.iter().any(|manifest| manifest.checkpoint.get() == id)
         };
         let step = self.step;
         for checkpoint in &mut self.scene.checkpoints {
@@ -394,7 +396,7 @@ impl<'a> Watch<'a> {
                 checkpoint.deleted = Some(step);
             }
             let waits = is.iter().any(|(_, _, other)| other.get() == id);
-            let writes = after.seats.iter().flat_map(|seat| &seat.writes).any(
+            let writes = after.coordinators.iter().flat_map(|coordinator| &coordinator.writes).any(
                 |write| matches!(write, StoreOp::Manifest { checkpoint, .. } if checkpoint.get() == id),
             );
             if checkpoint.until.is_none() && !waits && !writes && !there(after, id) {
@@ -450,7 +452,7 @@ impl<'a> Watch<'a> {
 }
 
 /// The messages that an index means: those just sent, if there are any.
-fn letters(world: &World) -> &[Message] {
+fn letters(world: &World) -> &[ControlMessage] {
     if world.sent.is_empty() { &world.network } else { &world.sent }
 }
 

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use snapline_protocol::aligner::Mode;
 
 use super::Check;
-use crate::explore::{Marks, StopReason};
+use crate::explore::{MarkSet, StopReason};
 use crate::laws::Law;
-use crate::run::{Judgement, Report};
+use crate::run::{ExplorationReport, Judgement};
 use crate::scenario::{Faults, Scenario, Setup};
 use crate::story::{ending, render, story};
 use crate::trace::Trace;
-use crate::world::{Action, Guard, World};
+use crate::world::{Action, Situation, World};
 
 /// What a check found.
 #[derive(Clone, PartialEq, Debug)]
@@ -20,7 +20,7 @@ pub enum Finding {
     /// Every law holds in every state within the bounds, and no data that was owed to readers is ever dropped.
     Holds,
     /// Every law holds, but these situations never came up: the result says too little.
-    Vacuous(Vec<Guard>),
+    Vacuous(Vec<Situation>),
     /// The exploration was stopped; nothing is known of what it did not reach.
     Stopped(StopReason),
     /// A law is broken.
@@ -37,19 +37,19 @@ pub enum Finding {
     },
 }
 
-/// A check that was run. Judge it by one of its assertions, or look at its [finding](Checked::finding).
+/// A check that was run. Judge it by one of its assertions, or look at its [finding](CheckOutcome::finding).
 #[derive(Clone, Debug)]
 #[must_use = "a check is judged by an assertion"]
-pub struct Checked {
+pub struct CheckOutcome {
     check: Check,
-    report: Report,
+    report: ExplorationReport,
     finding: Finding,
     /// What became of the trace file, if one was asked for and there was a path to write.
     written: Option<Result<PathBuf, String>>,
 }
 
-impl Checked {
-    pub(super) fn new(check: Check, report: Report, finding: Finding) -> Self {
+impl CheckOutcome {
+    pub(super) fn new(check: Check, report: ExplorationReport, finding: Finding) -> Self {
         let mut checked = Self { check, report, finding, written: None };
         if let (Some(file), Some(trace)) = (&checked.check.trace, checked.trace()) {
             let result = std::fs::write(file, trace.write());
@@ -62,7 +62,7 @@ impl Checked {
 
     /// The exploration's figures, and its judgement under the laws alone.
     #[must_use]
-    pub fn report(&self) -> &Report {
+    pub fn report(&self) -> &ExplorationReport {
         &self.report
     }
 
@@ -118,7 +118,7 @@ impl Checked {
     /// What keeps the laws of exactly once keeps these; a check meant to show no more is made with `.mode(Mode::AtLeastOnce)`.
     ///
     /// # Panics
-    /// As [`Checked::assert_exactly_once`].
+    /// As [`CheckOutcome::assert_exactly_once`].
     #[track_caller]
     pub fn assert_at_least_once(&self) {
         let hint = match self.report.scenario.mode {
@@ -160,7 +160,7 @@ impl Checked {
         let Ok(setup) = Setup::new(self.report.scenario.clone(), None) else { return Ok(()) };
         let mut last = World::new(&setup);
         for action in path {
-            last = last.apply(&setup, action, &mut Marks::new());
+            last = last.apply(&setup, action, &mut MarkSet::new());
         }
         writeln!(text, "{} steps lead there:\n", path.len())?;
         text.push_str(&render(&story(&setup, path)));
@@ -168,7 +168,7 @@ impl Checked {
     }
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for CheckOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         let outcome = &self.report.outcome;

@@ -155,7 +155,7 @@ impl Pages {
             false => Ok(()),
         };
         most(asked.steps.len())?;
-        let mut walk = ByHand::behind(self.scenario.clone(), self.mutant, &asked.steps)
+        let mut walk = ByHand::after(self.scenario.clone(), self.mutant, &asked.steps)
             .map_err(|error| error.to_string())?;
         let note = match asked.then {
             Then::Look => String::new(),

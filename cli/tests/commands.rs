@@ -65,7 +65,7 @@ fn a_trace_of_another_version_is_said_so() {
     let newer = text.replacen("\"version\": 1", "\"version\": 2", 1);
     trace("newer.json", &newer).is(2, &["newer.json: ", "version 2", "reads version 1"]);
     trace("cut.json", &text[..text.len() / 2]).is(2, &["cut.json: ", "is not JSON"]);
-    trace("other.json", "{\"format\": \"snapline-check\"}").is(2, &["no trace"]);
+    trace("other.json", "{\"format\": \"snapline-check\"}").is(2, &["this is not a trace"]);
     let edited = text.replacen("\"emit\"", "\"exhaust\"", 1);
     trace("edited.json", &edited).is(2, &["step ", "cannot happen there"]);
     snapline(&["trace", "nowhere.json"]).is(2, &["cannot read nowhere.json"]);

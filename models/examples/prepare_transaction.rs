@@ -1,9 +1,9 @@
-//! A sink into a database with `PREPARE TRANSACTION` and `COMMIT PREPARED`: exactly once, though the outcome of a commit may stay
-//! unknown.
+//! A sink into a database with `PREPARE TRANSACTION` and `COMMIT PREPARED`: exactly once, though
+//! the outcome of a commit may stay unknown.
 //!
-//! The connection breaks during `COMMIT PREPARED`: the transaction is committed, or it is not, and nobody knows. The sink asks
-//! again by the transaction's name until the database answers; "there is no such prepared transaction" then means that it was
-//! committed before.
+//! The connection breaks during `COMMIT PREPARED`: the transaction may or may not be committed. The
+//! sink asks again by the transaction's name until the database answers. "There is no such prepared
+//! transaction" then means that it was committed before.
 
 use std::io::{self, Write};
 

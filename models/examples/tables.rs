@@ -1,5 +1,6 @@
-//! Prints the tables of `models/README.md`: `cargo run --release -p snapline-models --example tables [RESULTS.json]`, where the file is
-//! what `snapline check --all --json` wrote and gives the figures of that run.
+//! Prints the tables of `models/README.md`: `cargo run --release -p snapline-models --example
+//! tables [RESULTS.json]`, where the file is what `snapline check --all --json` wrote and gives the
+//! figures of that run.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +12,7 @@ use snapline_models::mutants::{Mutant, kill};
 use snapline_models::run::Judgement;
 use snapline_models::scenario::Scenario;
 
-/// The bounds of a scenario in a few words; what is not said is zero or off.
+/// The bounds of a scenario in a few words; zeroes are left out.
 fn bounds(scenario: &Scenario) -> Result<String, Box<dyn Error>> {
     let mut words = vec![
         format!("{} records", scenario.records),

@@ -1,7 +1,9 @@
-//! How fast the World is explored, next to a small well-known model on the same explorer in the same run.
+//! The speed of exploring the World, next to a small well-known model on the same explorer in the
+//! same run.
 //!
-//! The yardstick is two-phase commit after Gray and Lamport ("Consensus on Transaction Commit", 2004), the same state space as the
-//! example that comes with stateright (288 states for 3 resource managers, 8,832 for 5), written here for its own sake.
+//! The yardstick is two-phase commit after Gray and Lamport ("Consensus on Transaction Commit",
+//! 2004), the same state space as the example that comes with stateright (288 states for 3 resource
+//! managers, 8,832 for 5), written here for its own sake.
 //!
 //! `cargo run --release -p snapline-models --example yardstick`
 
@@ -32,10 +34,11 @@ enum TwoPhaseDecision {
 struct State {
     managers: Vec<Manager>,
     decision: TwoPhaseDecision,
-    /// Who the transaction manager knows to be prepared, and who has said so: bits.
+    /// The managers that the transaction manager knows to be prepared, and those that have said so:
+    /// bits.
     known: u8,
     said: u8,
-    /// Whether "commit" and "abort" were sent.
+    /// True once "commit" and "abort" were sent.
     commit: bool,
     abort: bool,
 }

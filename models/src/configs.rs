@@ -1,7 +1,7 @@
-//! The named configurations: what is claimed to be checked, and within which bounds.
+//! The named configurations: the claims that are checked, and their bounds.
 //!
-//! `models/README.md` has the table with what each took. A pinned number of states that changes is a changed protocol or model: the
-//! commit that changes it says why.
+//! The table in `models/README.md` has the figures of each. A pinned number of states changes only
+//! with the protocol or the model: the commit that changes it gives the reason.
 //!
 //! Longer than 500 lines: it is one table.
 
@@ -12,29 +12,29 @@ use crate::sink::SinkModel;
 use crate::topologies as shape;
 use crate::world::Situation;
 
-/// When a configuration is explored.
+/// The runs that explore a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Suite {
-    /// On every change.
+    /// Every change.
     Ci,
-    /// With `--deep`.
+    /// `--deep` runs.
     Deep,
 }
 
 /// A named configuration.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// What is explored; its name is the configuration's.
+    /// The scenario; its name is the configuration's.
     pub scenario: Scenario,
-    /// When.
+    /// The runs that explore it.
     pub suite: Suite,
-    /// What it is there to show, in a sentence.
+    /// The claim that it checks, in a sentence.
     pub shows: &'static str,
-    /// What it cannot show, in a sentence.
+    /// A limit of the claim, in a sentence.
     pub cannot: &'static str,
-    /// Situations it must come across.
+    /// Situations that it must reach.
     pub situations: Vec<Situation>,
-    /// How many states there are.
+    /// The pinned number of states.
     pub states: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ fn crashes(count: u8) -> Faults {
     Faults { crashes: count, ..Faults::default() }
 }
 
-/// Every snapshot is written in the background, so that a crash may fall between any two of its steps.
+/// Writes every snapshot in the background, so that a crash may fall between any two of its steps.
 fn slow(scenario: Scenario) -> Scenario {
     Scenario { prompt_writes: false, ..scenario }
 }
@@ -88,7 +88,8 @@ fn small() -> Vec<Configuration> {
                 ..slow(Scenario::new("chain", shape::chain()))
             },
             1_022_362,
-            "a source and a sink through two crashes, before the first checkpoint, during commit and during recovery",
+            "a source and a sink through two crashes, before the first checkpoint, during commit \
+             and during recovery",
             "alignment: there is one input",
             &[Restored, FreshAgain, Recommitting, AlreadyCommitted, RestoredTerminal],
         ),
@@ -99,7 +100,7 @@ fn small() -> Vec<Configuration> {
                 ..slow(Scenario::new("chain-asynchronous", shape::chain()))
             },
             32_721,
-            "every control message may take any time, and arrive behind a restart",
+            "every control message may take any time, and arrive after a restart",
             "lost or doubled messages",
             &[Restored, Recommitting, AlreadyCommitted],
         ),
@@ -123,7 +124,7 @@ fn small() -> Vec<Configuration> {
         config(
             Scenario { faults: crashes(1), ..Scenario::new("diamond", shape::diamond()) },
             42_125,
-            "one barrier by two ways, records doubled by the topology and by nothing else",
+            "one barrier by two paths, records doubled by the topology and by nothing else",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
@@ -208,7 +209,7 @@ fn failures() -> Vec<Configuration> {
                 ..slow(Scenario::new("two-coordinators", shape::chain()))
             },
             37_986,
-            "a coordinator and a task that were replaced and act on",
+            "a coordinator and a task that were replaced and continue to act",
             "more than one of each",
             &[ZombieActed, Fenced, Deposed, OldWriterRefused],
         ),
@@ -218,8 +219,8 @@ fn failures() -> Vec<Configuration> {
                 ..slow(Scenario::new("zombie-task", shape::chain()))
             },
             128_295,
-            "a task of an ended attempt that acts on, and a message of its life that comes late",
-            "a task that is cut off half",
+            "a task of an ended attempt that continues to act, and a late message of its attempt",
+            "a task that is partly cut off",
             &[ZombieActed, OldWriterRefused],
         ),
         config(
@@ -243,7 +244,7 @@ fn failures() -> Vec<Configuration> {
                 ..Scenario::new("abort-overtakes", shape::pair())
             },
             117_386,
-            "an abort before, during and behind the barrier it is about",
+            "an abort before, during and after its barrier",
             "crashes at the same time",
             &[Aborted, Held],
         ),
@@ -275,8 +276,9 @@ fn failures() -> Vec<Configuration> {
                 ..Scenario::new("dropped-transaction", shape::chain())
             },
             6_112,
-            "an external system that drops a prepared transaction: the loss is reported, never hidden",
-            "that nothing is lost: nobody could promise that",
+            "an external system that drops a prepared transaction: the loss is reported, never \
+             hidden",
+            "that nothing is lost: no protocol could promise that",
             &[Situation::Dropped, Situation::LossSeen, Situation::LossReported],
         ),
         config(
@@ -298,7 +300,8 @@ fn failures() -> Vec<Configuration> {
                 ..Scenario::new("three-coordinators", shape::chain())
             },
             94_616,
-            "a coordinator is replaced, its successor dies, a third takes over while the first acts on",
+            "a coordinator is replaced, its successor dies, and a third takes over while the first \
+             continues to act",
             "background writes of sources",
             &[ZombieActed, Fenced, Deposed],
         ),
@@ -309,7 +312,8 @@ fn failures() -> Vec<Configuration> {
                 ..Scenario::new("lost-manifest", shape::chain())
             },
             313_143,
-            "the newest manifest is lost while no coordinator lives: the job is refused if it was complete, and loses nothing if it was not",
+            "the newest manifest is lost while no coordinator lives: the job is refused if it was \
+             complete, and loses nothing if it was not",
             "a store that is lost as a whole (7.7)",
             &[Restored, Situation::MissingReported],
         ),
@@ -322,7 +326,8 @@ fn ends() -> Vec<Configuration> {
         config(
             Scenario { faults: crashes(2), ..Scenario::new("bounded-input", shape::pair()) },
             1_204_653,
-            "one writer at its end, the other not; the last checkpoint holds what ending flushes; two crashes",
+            "one writer at its end, the other not; the last checkpoint holds what ending flushes; \
+             two crashes",
             "background writes of sources",
             &[Held, Restored, RestoredTerminal, Recommitting],
         ),
@@ -334,7 +339,7 @@ fn ends() -> Vec<Configuration> {
             },
             345_864,
             "stop with drain at any moment, also while a checkpoint is under way",
-            "a coordinator that dies and forgets the wish (see stop-coordinator)",
+            "a coordinator that dies and forgets the stop (see stop-coordinator)",
             &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
@@ -368,7 +373,7 @@ fn ends() -> Vec<Configuration> {
             },
             404_094,
             "stop without drain at any moment, also while a checkpoint is under way",
-            "a coordinator that dies and forgets the wish (see stop-coordinator)",
+            "a coordinator that dies and forgets the stop (see stop-coordinator)",
             &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
@@ -404,7 +409,8 @@ fn storage() -> Vec<Configuration> {
                 ..slow(Scenario::new("failed-snapshot", shape::chain()))
             },
             84_077,
-            "a snapshot that cannot be written, a decline, an abort, and its transaction committed with the next",
+            "a snapshot that cannot be written, a decline, an abort, and its transaction committed \
+             with the next",
             "alignment: there is one input",
             &[Aborted, Restored],
         ),
@@ -448,7 +454,7 @@ fn storage() -> Vec<Configuration> {
             },
             1_699_866,
             "a source's input is dropped up to where the newest complete checkpoint begins",
-            "sources that never hear that a checkpoint is complete",
+            "sources that never learn that a checkpoint is complete",
             &[Forgotten, Restored, Collected],
         ),
         config(
@@ -486,7 +492,7 @@ fn storage() -> Vec<Configuration> {
                 ..Scenario::new("zombie-collector", shape::chain())
             },
             35_431,
-            "a deposed coordinator deletes what it once knew to be garbage",
+            "a deposed coordinator deletes garbage that it knew of before",
             "shared blobs at the same time",
             &[Collected, Situation::ZombieActed],
         ),
@@ -522,7 +528,7 @@ fn large() -> Vec<Configuration> {
         config(
             Scenario { faults: crashes(2), ..Scenario::new("diamond-crashes", shape::diamond()) },
             611_422,
-            "one barrier by two ways through two crashes",
+            "one barrier by two paths through two crashes",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
@@ -544,8 +550,10 @@ fn large() -> Vec<Configuration> {
                 ..slow(Scenario::new("all-that-die", shape::chain()))
             },
             1_145_148,
-            "a task and the coordinator die, and a task of an ended attempt acts on, in one run",
-            "a replaced coordinator at the same time (see crash-beside): that is above ten million states",
+            "a task and the coordinator die, and a task of an ended attempt continues to act, in \
+             one run",
+            "a replaced coordinator at the same time (see crash-beside): that is above ten million \
+             states",
             &[Restored, Recommitting, ZombieActed],
         ),
         config(

@@ -25,8 +25,9 @@
 //! crashes = 2             # 1 if it is not there; the others are 0
 //! ```
 //!
-//! The keys are those of [`Scenario`], [`Faults`] and [`QueuedMessages`] with hyphens, but for its name, which is given apart. `sink` is one of
-//! [`PRESETS`] or a table of all three fields of [`SinkModel`]:
+//! The keys are those of [`Scenario`], [`Faults`] and [`QueuedMessages`] with hyphens, except the
+//! name, which is given apart. `sink` is one of [`PRESETS`] or a table of all three fields of
+//! [`SinkModel`]:
 //!
 //! ```toml
 //! [sink]
@@ -35,8 +36,9 @@
 //! fences = true
 //! ```
 //!
-//! A sink that drops prepared transactions after a time-out gets a budget of one drop (`drops` under `[faults]`), unless it is said
-//! otherwise: with none the file would ask for the guarantees of another sink. Unknown keys are errors.
+//! A sink that drops prepared transactions after a time-out gets a budget of one drop, unless
+//! `drops` under `[faults]` gives another number. Without a drop the file would ask for the
+//! guarantees of another sink. Unknown keys are errors.
 
 use std::fmt;
 
@@ -49,7 +51,7 @@ use toml::Spanned;
 use crate::scenario::{Faults, QueuedMessages, Scenario, ScenarioError, Setup, StopKind};
 use crate::sink::{Prepared, SinkModel};
 
-/// Sinks that have a name of their own in a file.
+/// The sinks that a file can name.
 pub const PRESETS: [(&str, SinkModel); 6] = [
     ("transactional", SinkModel::transactional()),
     ("atomic-rename", SinkModel::atomic_rename()),
@@ -97,7 +99,8 @@ pub fn read_scenario(text: &str, name: &str) -> Result<Scenario, FileError> {
     }
 }
 
-/// The faults of a check that names none: one crash, and one drop where the sink drops prepared transactions on its own.
+/// The faults of a check that names none: one crash, and one drop if the sink drops prepared
+/// transactions on its own.
 #[must_use]
 pub fn default_faults(sink: SinkModel) -> Faults {
     let drops = u8::from(sink.prepared == Prepared::UntilTimeout);
@@ -122,19 +125,19 @@ impl TextPosition {
     }
 }
 
-/// Why a file gives no scenario.
+/// The reason for which a file gives no scenario.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileError {
-    /// Where; `None` if it is about the file as a whole.
+    /// The position of the mistake; `None` if it concerns the file as a whole.
     pub position: Option<TextPosition>,
-    /// What.
+    /// The mistake.
     pub cause: FileErrorCause,
 }
 
-/// What is wrong with a file.
+/// A mistake in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FileErrorCause {
-    /// It is not TOML, or a key or value is not among those allowed; says which are.
+    /// The text is not TOML, or a key or value is not allowed; lists those allowed.
     Syntax(String),
     /// The scenario in it cannot be explored.
     Scenario(ScenarioError),
@@ -154,7 +157,7 @@ impl fmt::Display for FileError {
 
 snapline_protocol::error_in_words!(FileError);
 
-/// Says ranges instead of Rust's names of types.
+/// Replaces Rust's names of types by ranges.
 fn readable(message: &str) -> String {
     let message = message.replace('\n', "; ");
     let range = |message: String, name: &str, range: &str| {
@@ -222,10 +225,10 @@ impl ScenarioKeys {
         }
     }
 
-    /// Where the operator or edge is that an error is about.
+    /// The place of the operator or edge that an error concerns.
     fn place_of(&self, error: &TopologyError) -> Option<usize> {
         let operator = |name: &String| {
-            // Of two operators of one name the second is the one too many.
+            // Of two operators of one name the second is the duplicate.
             let named = |o: &&Spanned<Operator>| o.get_ref().name == *name;
             self.operators.iter().rev().find(named).map(|o| o.span().start)
         };
@@ -251,8 +254,8 @@ impl ScenarioKeys {
     }
 }
 
-/// Defines the keys of a table whose fields all have the same type, with the field names of the struct it becomes: a field
-/// that is added there and not here does not compile.
+/// Defines the keys of a table whose fields all have the same type, with the field names of the
+/// struct it becomes. A field that is added there and not here does not compile.
 macro_rules! table {
     ($name:ident -> $target:ident: $type:ty { $($field:ident),* $(,)? }) => {
         #[derive(serde::Deserialize, Default)]
@@ -271,7 +274,8 @@ macro_rules! table {
 
 table!(FaultKeys -> Faults: u8 {
     crashes, coordinator_crashes, zombie_tasks, zombie_coordinators, losses, duplicates, delays,
-    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops, timeouts, lost_manifests,
+    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops,
+    timeouts, lost_manifests,
 });
 
 table!(QueuedKeys -> QueuedMessages: bool { triggers, aborts, completes, acks, reports });
@@ -288,7 +292,7 @@ impl QueuedKeys {
     }
 }
 
-/// A preset's name or a table.
+/// The name of a preset, or a table.
 struct SinkKey(SinkModel);
 
 impl<'de> Deserialize<'de> for SinkKey {
@@ -308,7 +312,8 @@ impl<'de> Deserialize<'de> for SinkKey {
                     let names: Vec<String> =
                         PRESETS.iter().map(|(preset, _)| format!("`{preset}`")).collect();
                     E::custom(format_args!(
-                        "unknown sink `{name}`, expected one of {} or a table of `prepared`, `commit` and `fences`",
+                        "unknown sink `{name}`, expected one of {} or a table of `prepared`, \
+                         `commit` and `fences`",
                         names.join(", ")
                     ))
                 })
@@ -405,13 +410,16 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
     fn errors_say_where_and_what_is_allowed() {
         assert_eq!(
             wrong("sink = \"kafka\"\n"),
-            "line 1, column 8: unknown sink `kafka`, expected one of `transactional`, `atomic-rename`, `prepare-transaction`, \
-             `producer-with-timeout`, `producer-with-epoch`, `marker-in-transaction` or a table of `prepared`, `commit` and `fences`"
+            "line 1, column 8: unknown sink `kafka`, expected one of `transactional`, \
+             `atomic-rename`, `prepare-transaction`, \
+             `producer-with-timeout`, `producer-with-epoch`, `marker-in-transaction` or a table of \
+             `prepared`, `commit` and `fences`"
         );
         let text = TOPOLOGY.replace("\"sink\"", "\"drain\"");
         assert_eq!(
             wrong(&text),
-            "line 8, column 8: unknown variant `drain`, expected one of `source`, `transform`, `sink`"
+            "line 8, column 8: unknown variant `drain`, expected one of `source`, `transform`, \
+             `sink`"
         );
         assert_eq!(
             wrong("[faults]\ncrash = 1\n").split(", `coordinator").next(),
@@ -424,7 +432,8 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert!(wrong("records = \n").starts_with("line 1, column 1"));
     }
 
-    /// The most that a file can ask for: it took as long as there are pairs of records to find each by itself.
+    /// The largest number that a file can ask for: a search of each record among all others would
+    /// take quadratic time.
     #[test]
     fn more_records_than_a_tally_holds_are_refused_at_once() {
         let text = TOPOLOGY.replace("forward", "all-to-all");

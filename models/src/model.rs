@@ -10,7 +10,7 @@ use crate::world::{Action, KINDS, World};
 /// A scenario, with or without a wrong rule, ready to be explored.
 #[derive(Debug)]
 pub struct Model {
-    /// What the World looks things up in.
+    /// The scenario, laid out for the World.
     pub setup: Setup,
     /// The laws that count, as a set of [`laws::Law::bit`]s.
     pub laws: u64,
@@ -20,7 +20,7 @@ impl Model {
     /// A scenario under all laws.
     ///
     /// # Errors
-    /// If the scenario is wrong.
+    /// If the scenario is invalid.
     pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         Ok(Self { setup: Setup::new(scenario, mutant)?, laws: u64::MAX })
     }
@@ -46,7 +46,7 @@ impl TransitionSystem for Model {
         laws::broken(&self.setup, state, self.laws)
     }
 
-    /// The job has finished, or failed loudly for a reason the environment gave it.
+    /// True if the job has finished, or failed loudly for a reason that the environment gave it.
     fn is_goal(&self, state: &World) -> bool {
         let may_drop = match self.setup.scenario.sink.prepared {
             Prepared::UntilTimeout | Prepared::UntilNewAttempt => true,
@@ -67,7 +67,8 @@ impl TransitionSystem for Model {
         action.kind()
     }
 
-    /// Situations are marked on steps, see [`crate::world::Situation`]; states need not carry their history.
+    /// Situations are marked on steps, see [`crate::world::Situation`]; states need not carry their
+    /// history.
     fn guard_names(&self) -> Vec<String> {
         Vec::new()
     }

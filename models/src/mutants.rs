@@ -1,8 +1,10 @@
-//! Wrong rules, each a real bug of some system or the simple mistake behind it, switched on one at a time.
+//! The catalogue of mutants: each wrong rule with the bug it stands for and the law that must see
+//! it.
 //!
-//! None of them is in the protocol: each is a broken driver, store or environment around the true machines, so that `protocol/` has
-//! no switch to leave on. A mutant is killed when the law written for its class finds a shortest counterexample; one that lives
-//! fails CI. [`SOLO`] shows that no law is idle: each law has a mutant that no other law sees.
+//! No wrong rule is in the protocol: each is a broken driver, store or environment around the true
+//! machines, so that `protocol/` has no switch to leave on. A law kills a mutant when it finds a
+//! shortest counterexample; a mutant that lives fails CI. [`SOLO`] shows that every law is needed:
+//! each has a mutant that no other law sees.
 
 use snapline_protocol::aligner::Mode;
 
@@ -14,16 +16,16 @@ use crate::sink::SinkModel;
 use crate::topologies::{chain, chain_of_three, diamond, pair, two_sinks};
 use crate::world::rule::WrongRule;
 
-/// A wrong rule with the law that must see it, and where it is hunted.
+/// A wrong rule with the law that must see it, and the scenario in which it is hunted.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
     /// The wrong rule.
     pub rule: WrongRule,
-    /// The known bug, or the class of bugs, that it stands for.
+    /// The known bug, or the class of bugs, that the rule stands for.
     pub bug: &'static str,
-    /// The law that must kill it.
+    /// The law that must kill the mutant.
     pub law: Law,
-    /// Where it is hunted.
+    /// The scenario in which the mutant is hunted.
     pub scenario: fn() -> Scenario,
 }
 
@@ -52,7 +54,7 @@ impl Mutant {
         WrongRule::ALL.iter().map(|&rule| Self::of(rule))
     }
 
-    /// The name of its rule, on the command line and in a trace.
+    /// The name of the rule, on the command line and in a trace.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.rule.name()
@@ -68,7 +70,11 @@ mutants! {
         wide(slow(chain_of_three()));
     BaseUnconfirmed, Restorable,
         "FLINK-25395; incremental base not confirmed",
-        Scenario { checkpoints: 2, faults: Faults { failed_snapshots: 1, ..NONE }, ..sharing(chain()) };
+        Scenario {
+            checkpoints: 2,
+            faults: Faults { failed_snapshots: 1, ..NONE },
+            ..sharing(chain())
+        };
     ClaimsAlike, NoLoss,
         "split brain: LaminarDB commit 83b7b958; a lease that two hold",
         Scenario { faults: Faults { zombie_coordinators: 1, ..NONE }, ..slow(chain()) };
@@ -82,14 +88,18 @@ mutants! {
         "FLINK-29913 with several checkpoints under way; RisingWave commit addc87d3aa5",
         Scenario { checkpoints: 3, max_concurrent: 2, ..sharing(chain()) };
     CollectIgnoresPending, Restorable,
-        "GC candidates computed before pins are read: RisingWave commit addc87d3aa5, RisingWave commit fb715545445",
+        "GC candidates computed before pins are read: RisingWave commit addc87d3aa5, RisingWave \
+         commit fb715545445",
         Scenario { checkpoints: 2, ..retaining(chain()) };
     CollectNothing, NoLeak,
         "orphans for ever: FLINK-30461, FLINK-25511",
         Scenario { checkpoints: 1, ..retaining(chain()) };
     ClaimNotesNothing, NoDuplicates,
         "a store that fell back in time, unnoticed",
-        Scenario { faults: Faults { coordinator_crashes: 2, lost_manifests: 1, ..NONE }, ..slow(chain()) };
+        Scenario {
+            faults: Faults { coordinator_crashes: 2, lost_manifests: 1, ..NONE },
+            ..slow(chain())
+        };
     CommitAtBarrier, CommitAfterComplete,
         "commit at the barrier",
         slow(chain());
@@ -100,11 +110,14 @@ mutants! {
         "commit not idempotent; KAFKA-10080",
         slow(chain());
     CompleteBeforeStored, CommitAfterComplete,
-        "FLINK-31077; completion told before the store has it",
+        "FLINK-31077; completion announced before the store has it",
         slow(chain());
     CompletionForgotten, NoDuplicates,
         "a checkpoint that cannot be found is passed over silently: FLINK-22502",
-        Scenario { faults: Faults { coordinator_crashes: 1, lost_manifests: 1, ..NONE }, ..slow(chain()) };
+        Scenario {
+            faults: Faults { coordinator_crashes: 1, lost_manifests: 1, ..NONE },
+            ..slow(chain())
+        };
     CompletionNotedEarly, Progress,
         "a marker before what it marks: a job that can never start again",
         Scenario { faults: Faults { coordinator_crashes: 1, ..NONE }, ..slow(chain()) };
@@ -127,7 +140,8 @@ mutants! {
         "RisingWave #27084: reconciliation not fenced; FLINK-22502",
         Scenario { faults: Faults { zombie_coordinators: 1, ..NONE }, ..slow(chain()) };
     FailsOverDuringWrite, NoLoss,
-        "restart while a completion handler is between check and act; Hazelcast Jet commit 806e16227a",
+        "restart while a completion handler is between check and act; Hazelcast Jet commit \
+         806e16227a",
         crashing(slow(chain()));
     FenceForgotten, IdsMonotone,
         "fence deleted by GC; KAFKA-9144, Hazelcast Jet commit d52982f0e8",
@@ -164,7 +178,8 @@ mutants! {
         "FLINK-37605: two committables share an id; KIP-890",
         Scenario { checkpoints: 2, ..slow(chain()) };
     NoAlignment, CutClean,
-        "RisingWave commit df1ac5f7f6e: a barrier forwarded unaligned; RisingWave commit 28bf4a3d1c6",
+        "RisingWave commit df1ac5f7f6e: a barrier forwarded unaligned; RisingWave commit \
+         28bf4a3d1c6",
         slow(pair());
     NoFence, Fenced,
         "LaminarDB commit d0df7ed9: fence never raised; LaminarDB commit 83b7b958",
@@ -231,7 +246,7 @@ mutants! {
         "FLINK-26783, FLINK-10354: stop-with-savepoint, then failover",
         Scenario { stop: Some(StopKind::Suspend), ..crashing(slow(chain())) };
     SuspendedReadsOn, StopIsFinal,
-        "records behind the synchronous savepoint: FLINK-13969",
+        "records after the synchronous savepoint: FLINK-13969",
         Scenario { checkpoints: 0, stop: Some(StopKind::Suspend), ..slow(chain()) };
     TimerNotRearmed, Progress,
         "FLINK-13256, FLINK-26394: nothing re-arms the trigger",
@@ -252,14 +267,14 @@ mutants! {
         slow(chain());
 }
 
-/// A law, a mutant that it alone kills, and where: with that law left out, the mutant lives there.
+/// A law, a mutant that it alone kills, and a scenario in which that mutant lives without the law.
 #[derive(Clone, Copy, Debug)]
 pub struct Solo {
     /// The law.
     pub law: Law,
     /// The mutant's rule.
     pub rule: WrongRule,
-    /// Where it is hunted.
+    /// The scenario in which the mutant is hunted.
     pub scenario: fn() -> Scenario,
 }
 
@@ -295,10 +310,11 @@ pub const SOLO: &[Solo] = &[
     solo(Law::Progress, WrongRule::NoResend, || home(WrongRule::NoResend)),
 ];
 
-/// Hunts a mutant where it is at home, under all laws. It is killed if the report's judgement is the law of [`Mutant::of`].
+/// Hunts the mutant of a rule in its own scenario, under all laws. The law of [`Mutant::of`] kills
+/// it if the report's judgement names that law.
 ///
 /// # Panics
-/// If its scenario is wrong; a test hunts every one.
+/// If its scenario is invalid; a test hunts every one.
 #[must_use]
 pub fn kill(rule: WrongRule, bounds: &Bounds) -> ExplorationReport {
     explore(home(rule), Some(rule), Engine::Hunt, bounds, &[], None, &|_| {})

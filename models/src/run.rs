@@ -12,66 +12,70 @@ use crate::scenario::{Scenario, ScenarioError};
 use crate::world::rule::WrongRule;
 use crate::world::{Action, Situation};
 
-/// Which explorer runs.
+/// An explorer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Engine {
     /// stateright, on several threads; the default.
     #[default]
     Stateright,
-    /// Our own breadth-first search by fingerprints, on one thread: shortest counterexamples at once.
+    /// The breadth-first search of this crate, by fingerprints, on one thread: shortest
+    /// counterexamples at once.
     Hunt,
-    /// Whole states, no fingerprints, on one thread: for small configurations and to check the other two.
+    /// Whole states, no fingerprints, on one thread: for small configurations and to check the
+    /// other two.
     Exact,
 }
 
-/// What an exploration came to.
+/// The result of an exploration under the laws.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Judgement {
     /// Every law holds in every state within the bounds, and every situation was reached.
     Holds,
-    /// Every law holds, but these situations never came up: the result says too little.
+    /// Every law holds, but these situations were not reached: the result proves too little.
     Vacuous(Vec<Situation>),
-    /// Every law holds, but the number of states is not the pinned one: the protocol or the model changed.
+    /// Every law holds, but the number of states is not the pinned one: the protocol or the model
+    /// changed.
     CountChanged {
         /// The pinned number.
         pinned: u64,
     },
     /// A law is broken.
     Violated {
-        /// Which.
+        /// The law.
         law: Law,
-        /// A shortest way there, from the initial state.
+        /// A shortest path to the broken law, from the initial state.
         path: Vec<Action>,
     },
-    /// The exploration was stopped; nothing is known of what it did not reach.
+    /// The exploration was stopped; nothing is known of the states that it did not reach.
     Stopped(StopReason),
 }
 
-/// An exploration's result.
+/// The report of an exploration.
 #[derive(Clone, Debug)]
 pub struct ExplorationReport {
     /// The scenario that was explored.
     pub scenario: Scenario,
     /// The wrong rule that was switched on, if any.
     pub mutant: Option<WrongRule>,
-    /// What it came to.
+    /// The result under the laws.
     pub judgement: Judgement,
     /// The explorer's figures.
     pub outcome: SearchOutcome<Action>,
 }
 
 impl ExplorationReport {
-    /// Whether all laws hold, all situations were reached, and the count is the pinned one.
+    /// True if all laws hold, all situations were reached, and the count is the pinned one.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.judgement == Judgement::Holds
     }
 }
 
-/// Explores a scenario under the given laws. `situations` must be reached; `pinned` is the number of states there must be.
+/// Explores a scenario under the given laws. It must reach `situations`, and find `pinned` states
+/// if a number is given.
 ///
 /// # Errors
-/// If the scenario is wrong.
+/// If the scenario is invalid.
 pub fn explore(
     scenario: Scenario,
     mutant: Option<WrongRule>,
@@ -115,7 +119,7 @@ pub fn explore(
 /// Explores a named configuration, without wrong rules.
 ///
 /// # Panics
-/// If the configuration is wrong; a test builds every one of them.
+/// If the configuration is invalid; a test builds every one.
 #[must_use]
 pub fn run(
     config: &Configuration,

@@ -1,6 +1,7 @@
-//! A path of the World told in plain words: who did what at each step, and what followed from it.
+//! Stories: a path of the World in plain words, with each step's actor, action and consequences.
 //!
-//! Nothing in the World is hooked: what followed is what differs between the World before a step and after it.
+//! The World has no hooks: the consequences are the difference between the World before a step and
+//! after it.
 
 mod act;
 mod follow;
@@ -15,18 +16,19 @@ use crate::scenario::Setup;
 use crate::tally::RecordTally;
 use crate::world::{Action, World};
 
-pub(crate) use act::{message_name, op, phase, takes_no_notice, timer_name};
+pub(crate) use act::{changes_nothing, message_name, op, phase, timer_name};
 
 /// One step of a story.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoryLine {
-    /// Its number, from 1.
+    /// The step's number, from 1.
     pub step: usize,
-    /// Who acts, or who is struck: a subtask by its name in the topology, `coordinator`, `storage`, `external`, `network`, `user`.
+    /// The party that acts, or that a fault strikes: a subtask by its name in the topology,
+    /// `coordinator`, `storage`, `external`, `network`, `user`.
     pub actor: String,
-    /// What happened; behind a semicolon, what followed.
+    /// The action; after a semicolon, its consequences.
     pub text: String,
-    /// Whether it is a fault, or the act of somebody who should have ended.
+    /// True for a fault, and for an act of a party that should have ended.
     pub fault: bool,
 }
 
@@ -38,7 +40,7 @@ impl StoryLine {
     }
 }
 
-/// Tells a path, one line a step. A step that is not possible where it stands ends the story.
+/// Describes a path, one line a step. A step that is not possible in its state ends the story.
 #[must_use]
 pub fn story(setup: &Setup, path: &[Action]) -> Vec<StoryLine> {
     let (mut lines, mut enabled, mut marks) = (Vec::new(), Vec::new(), MarkSet::new());
@@ -56,7 +58,7 @@ pub fn story(setup: &Setup, path: &[Action]) -> Vec<StoryLine> {
     lines
 }
 
-/// Tells one step, from the World before it and after it.
+/// Describes one step, from the World before it and after it.
 #[must_use]
 pub fn line(
     setup: &Setup,
@@ -74,7 +76,8 @@ pub fn line(
     StoryLine { step, actor, text, fault: action.is_fault() }
 }
 
-/// Lays a story out in columns: number, `!` at faults, actor, text. Long texts go on below, in their column.
+/// Lays a story out in columns: number, `!` at faults, actor, text. Long texts continue below, in
+/// their column.
 #[must_use]
 pub fn render(lines: &[StoryLine]) -> String {
     const WIDTH: usize = 110;
@@ -104,7 +107,8 @@ pub fn render(lines: &[StoryLine]) -> String {
     text
 }
 
-/// How a story ends: the broken law in a sentence, and what its last state shows readers and keeps in storage.
+/// The end of a story: the broken law in a sentence, the output that readers see, and the contents
+/// of storage.
 #[must_use]
 pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     let mut text = String::new();
@@ -151,7 +155,8 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     text
 }
 
-/// A completed checkpoint with what each source had read and what is missing of it.
+/// A completed checkpoint with the records that each source had read, and the blobs that are
+/// missing.
 fn checkpoint_facts(
     setup: &Setup,
     world: &World,
@@ -193,7 +198,7 @@ pub(crate) fn transaction_name(txn: &TxnId) -> String {
     format!("transaction {} of attempt {}", txn.checkpoint, txn.attempt)
 }
 
-/// Tells one step from the World before it and after it.
+/// Describes one step from the World before it and after it.
 struct Teller<'a> {
     setup: &'a Setup,
     before: &'a World,
@@ -210,7 +215,7 @@ impl Teller<'_> {
         subtasks.map(|subtask| self.name(subtask)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Who feeds an input of a subtask.
+    /// The subtask that feeds an input.
     fn feeder(&self, subtask: usize, input: usize) -> String {
         let channel = self.setup.topology.subtasks()[subtask].inputs[input];
         self.name(self.setup.topology.channels()[channel].from.index())

@@ -1,8 +1,8 @@
-//! Which records something has seen, and which of them twice.
+//! The records that a reader or a state has seen, and those seen twice.
 
 use std::fmt;
 
-/// A multiset of records that counts to two: order, which no law asks for, is not representable.
+/// A multiset of records that counts to two. It represents no order, which no law asks for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RecordTally {
     /// Seen at least once; bit = record.
@@ -23,13 +23,14 @@ impl RecordTally {
         self.once |= other.once;
     }
 
-    /// What was added since `earlier`, which must be a former value of this tally (twice is not tracked apart in a difference).
+    /// The records added since `earlier`, which must be a former value of this tally. (A difference
+    /// does not distinguish a second sight.)
     #[must_use]
     pub fn since(&self, earlier: Self) -> Self {
         Self { once: self.once & !earlier.once, twice: self.twice & !earlier.twice }
     }
 
-    /// Whether nothing was seen.
+    /// True if no record was seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.once == 0

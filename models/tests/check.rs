@@ -32,7 +32,7 @@ fn forgetful() -> SinkModel {
     SinkModel { commit: Commit::Blind, ..SinkModel::transactional() }
 }
 
-/// What an assertion panics with.
+/// The message of an assertion's panic.
 fn complaint(assertion: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let panic = catch_unwind(assertion).expect_err("the assertion must fail");
     match panic.downcast::<String>() {
@@ -71,7 +71,8 @@ fn a_producer_whose_transactions_time_out_may_lose_data() {
             "exactly once was not shown",
             "the external system may drop data that was to be committed: loss, reported loudly",
             "steps lead there",
-            "bounds: 2 records per source, 1 checkpoint and those needed to finish, channels of 1, 1 task crash, 1 dropped transaction",
+            "bounds: 2 records per source, 1 checkpoint and those needed to finish, channels of 1, \
+             1 task crash, 1 dropped transaction",
             "snapline trace",
         ],
     );

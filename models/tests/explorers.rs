@@ -36,7 +36,7 @@ fn exact_states_and_fingerprints_count_alike() {
     }
 }
 
-/// What one explorer finds the others find, in as few steps.
+/// A counterexample of one explorer is found by the others too, in as few steps.
 #[test]
 fn a_counterexample_is_as_short_whoever_finds_it() {
     for mutant in [WrongRule::CommitAtBarrier, WrongRule::AckBeforeDurable, WrongRule::NoResend] {
@@ -56,7 +56,7 @@ fn a_counterexample_is_as_short_whoever_finds_it() {
     }
 }
 
-/// A search that was cut short never says that all is well.
+/// A search that was cut short never reports that all is well.
 #[test]
 fn stopped_is_never_green() {
     let config = configs::find("chain").expect("it is a configuration");
@@ -72,7 +72,8 @@ fn stopped_is_never_green() {
     }
 }
 
-/// A guard that is never reached makes a verdict vacuous, and a count that is not the pinned one is said.
+/// A situation that is never reached makes a verdict vacuous, and a count other than the pinned one
+/// is reported.
 #[test]
 fn vacuous_and_changed_are_not_green() {
     let mut config = configs::find("ambiguous-store").expect("it is a configuration");
@@ -86,7 +87,8 @@ fn vacuous_and_changed_are_not_green() {
     assert_eq!(report.judgement, Judgement::CountChanged { pinned });
 }
 
-/// Masks work: with the killing law left out of the set, `commit-at-barrier` is caught by nothing sooner than a state that shows it.
+/// Masks work: with the killing law left out of the set, no law catches `commit-at-barrier` before
+/// a state that shows it.
 #[test]
 fn a_law_left_out_is_not_judged() {
     let with = kill(WrongRule::CommitAtBarrier, &Bounds::default());

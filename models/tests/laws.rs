@@ -1,12 +1,15 @@
-//! The small configurations, under all laws, as plain tests: quick enough to run against every generated mutant of `protocol/`.
+//! The small configurations, under all laws, as plain tests: quick enough to run against every
+//! generated mutant of `protocol/`.
 //!
-//! Pinned state counts are left out here on purpose: a mutant that changes a count but breaks no law is a survivor to be explained.
+//! Pinned state counts are left out here on purpose: a mutant that changes a count but breaks no
+//! law is a survivor to be explained.
 
 use snapline_models::configs::{self, Configuration};
 use snapline_models::explore::Bounds;
 use snapline_models::run::{Engine, Judgement, explore};
 
-/// No configuration of this test has more states; a mutant that makes one larger has changed what it can do.
+/// No configuration of this test has more states; a mutant that makes one larger has changed what
+/// it can do.
 const MOST: u64 = 250_000;
 
 fn small() -> Vec<Configuration> {

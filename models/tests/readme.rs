@@ -1,4 +1,5 @@
-//! `models/README.md` says what the code says: every configuration with its pinned count, every mutant with its law.
+//! `models/README.md` agrees with the code: every configuration with its pinned count, every mutant
+//! with its law.
 
 use std::fs;
 

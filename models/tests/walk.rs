@@ -1,4 +1,4 @@
-//! The random walk: a function of its seed, it finds wrong rules, and what it finds comes short.
+//! The random walk: a function of its seed, it finds wrong rules, and its finds are short.
 
 use snapline_models::laws::Law;
 use snapline_models::model::Model;
@@ -58,7 +58,7 @@ fn every_variant_is_valid() {
     }
 }
 
-/// What a walk finds of a wrong rule, replayed.
+/// The law and trace that a walk finds for a wrong rule, replayed.
 fn found(mutant: WrongRule, seed: u64) -> (Law, Trace) {
     let (law, trace) = walk(Some(mutant), seed, 400_000).violation.expect("it is found");
     let again = Trace::read(&trace.write()).expect("what is written is read");

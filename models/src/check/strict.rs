@@ -1,4 +1,5 @@
-//! A stricter World: the laws excuse a job that loses data and says so, and a user's question does not.
+//! A stricter World: the laws excuse a job that loses data and reports it; a user's question does
+//! not.
 
 use crate::explore::{MarkSet, TransitionSystem};
 use crate::model::Model;

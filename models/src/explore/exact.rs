@@ -1,9 +1,9 @@
-//! The explorer that takes nothing for granted: whole states, one thread, nothing shared with the
-//! other explorers but the counters and the clock.
+//! The explorer without assumptions: whole states, one thread, and nothing shared with the other
+//! explorers but the counters and the clock.
 //!
-//! It is the cross-check of the other two on small configurations. They keep fingerprints, so
-//! they could take one state for another; equal counts here say that they did not. Its liveness
-//! check is written the naive way for the same reason.
+//! It cross-checks the other two on small configurations. They keep fingerprints, so they could
+//! take one state for another; equal counts prove that they did not. Its liveness check is written
+//! the naive way for the same reason.
 
 use super::monitor::{SearchCounts, SearchMonitor};
 use super::outcome::{
@@ -59,7 +59,7 @@ struct Exact<'a, S: TransitionSystem> {
     states: Vec<Arc<S::State>>,
     /// Parent and the action taken there; none for the initial state.
     parents: Vec<Option<(usize, S::Action)>>,
-    /// Predecessors by edges that are no faults.
+    /// Predecessors by edges that are not faults.
     before: Vec<Vec<u32>>,
     goals: Vec<usize>,
 }

@@ -1,10 +1,10 @@
 //! The 64-bit name of a state.
 //!
-//! Every explorer that does not keep whole states keeps these, so their counts can be compared.
-//! Two lanes of 64 bits are updated by steps that lose nothing (xor, addition, rotation, odd
-//! multiplication) and are folded to 64 bits once, at the end. A hasher that folds 128 bits to 64
-//! after *every* word adds a chance of collision with every field of the state; this one has
-//! a single such chance, which is what [`collision_bound`] counts.
+//! Every explorer that does not keep whole states keeps fingerprints, so their counts can be
+//! compared. Two lanes of 64 bits are updated by steps that lose nothing (xor, addition, rotation,
+//! odd multiplication) and are folded to 64 bits once, at the end. A hasher that folds 128 bits to
+//! 64 after *every* word adds a chance of collision with every field of the state. This one has a
+//! single such chance, which [`collision_bound`] counts.
 
 use std::hash::{Hash, Hasher};
 

@@ -1,20 +1,20 @@
 //! AG EF goal: from every reachable state a goal can be reached without the help of a fault.
 //!
-//! This is what stands in for "eventually". An eventuality that is evaluated along the search
-//! order misses cycles, and joins that were first reached by a luckier path. Here the whole graph
-//! is looked at: walk backwards from the goals over the edges that are not faults; a reachable
-//! state that the walk does not meet is a trap. Fault edges do lead *into* states, so a state that
-//! only a crash can reach counts, but no crash is allowed to lead out of it.
+//! This check replaces "eventually". An eventuality that is evaluated along the search order misses
+//! cycles, and joins that were first reached by a luckier path. This check uses the whole graph: it
+//! walks backwards from the goals over the edges that are not faults. A reachable state that the
+//! walk does not meet is a trap. Fault edges do lead *into* states, so a state that only a crash
+//! can reach counts, but no crash may lead out of it.
 
 use super::monitor::SearchMonitor;
 use super::outcome::StopReason;
 
-/// How many edges are handled between two looks at the clock.
+/// The number of edges between two looks at the clock.
 const POLL_EVERY: usize = 1 << 20;
 const GOAL: u32 = 1 << 31;
 
-/// A list that grows in pieces of fixed size, so growing never copies and holds no slack, and
-/// that can be emptied piece by piece.
+/// A list that grows in pieces of fixed size. Growing never copies and leaves no slack, and the
+/// list can be emptied piece by piece.
 #[derive(Debug)]
 pub(super) struct Pieces<T> {
     pieces: Vec<Vec<T>>,
@@ -28,7 +28,7 @@ impl<T> Pieces<T> {
         match self.pieces.last_mut() {
             Some(piece) if piece.len() < Self::PIECE => piece.push(item),
             _ => {
-                // The first piece grows as it likes: small runs stay small.
+                // The first piece grows on demand: small runs stay small.
                 let capacity = if self.pieces.is_empty() { 0 } else { Self::PIECE };
                 let mut piece = Vec::with_capacity(capacity);
                 piece.push(item);
@@ -61,8 +61,8 @@ impl<T> Default for Pieces<T> {
     }
 }
 
-/// The part of the graph that one thread has seen: the states it visited in the order of its
-/// visits, and for each the fingerprints of its successors. 12 bytes a state and 8 an edge.
+/// The part of the graph that one thread has seen: its visited states in order, and for each the
+/// fingerprints of its successors. 12 bytes a state and 8 an edge.
 #[derive(Debug, Default)]
 pub(super) struct EdgeLog {
     states: Pieces<u64>,
@@ -79,7 +79,7 @@ impl EdgeLog {
         self.degrees.push(if goal { GOAL } else { 0 });
     }
 
-    /// An edge from the state begun last. An edge back to the same state tells nothing.
+    /// An edge from the state begun last. An edge back to the same state has no effect.
     #[inline]
     pub(super) fn edge(&mut self, from: u64, to: u64) {
         debug_assert_eq!(self.states.last_mut().copied(), Some(from), "edge of another state");
@@ -185,8 +185,8 @@ impl StateGraph {
         Self { states, goals: Vec::new() }
     }
 
-    /// The states from which no goal can be reached, ascending. `edges` calls its argument once
-    /// for each edge and is run twice, so edges can be kept in whatever form is smallest.
+    /// The states from which no goal can be reached, ascending. `edges` calls its argument once for
+    /// each edge and is run twice, so edges can be kept in the smallest form.
     ///
     /// # Errors
     /// A bound was exceeded.

@@ -1,4 +1,4 @@
-//! A small fixed set of numbers: which arms of the machines a run has driven.
+//! A small fixed set of numbers: the arms of the machines that a run has driven.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl MarkSet {
         self.words[mark / 64] |= 1 << (mark % 64);
     }
 
-    /// Whether `mark` is in the set; `false` for numbers beyond the capacity.
+    /// True if `mark` is in the set; `false` for numbers beyond the capacity.
     #[must_use]
     pub fn contains(&self, mark: usize) -> bool {
         mark < Self::CAPACITY && self.words[mark / 64] >> (mark % 64) & 1 == 1
@@ -47,13 +47,13 @@ impl MarkSet {
         }
     }
 
-    /// How many marks are in the set.
+    /// The number of marks in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether nothing is marked.
+    /// True if nothing is marked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words == [0; WORDS]

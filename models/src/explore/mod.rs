@@ -1,20 +1,20 @@
 //! Explorers of finite transition systems: every reachable state, safety laws, and liveness.
 //!
-//! A [`TransitionSystem`] says what its states and actions are; three explorers say what is true of it.
+//! A [`TransitionSystem`] defines its states and actions; three explorers check it.
 //!
 //! | entry point | searches with | for |
 //! |---|---|---|
-//! | [`check`] | several threads, fingerprints, edges beside | configurations of millions of states |
-//! | [`hunt`] | one thread, fingerprints, parent pointers | hundreds of small runs: mutants, fuzzing |
+//! | [`check`] | several threads, fingerprints, edges | configurations of millions of states |
+//! | [`hunt`] | one thread, fingerprints, parent pointers | hundreds of runs: mutants, fuzzing |
 //! | [`check_exact`] | one thread, whole states | cross-checking the counts of the other two |
 //!
-//! All return a [`SearchOutcome`] with one of three verdicts, and a search that stopped early is never
-//! the good one. Safety: the state of some path violates a law. Liveness: from every reachable
-//! state a goal can be reached without the help of a fault (AG EF goal); a state for which that is
-//! false is a trap. Counterexamples are shortest paths. A safety violation is looked for first: of
-//! a system that has both, traps are not reported.
+//! All return a [`SearchOutcome`] with one of three verdicts; a search that stopped early never
+//! returns the good one. Safety: the state of some path violates a law. Liveness: from every
+//! reachable state a goal can be reached without the help of a fault (AG EF goal); a state for
+//! which that is false is a trap. Counterexamples are shortest paths. A safety violation is looked
+//! for first: of a system that has both, traps are not reported.
 //!
-//! What a verdict is worth: it speaks of the states within the system's own bounds, and up to
+//! A verdict holds for the states within the system's own bounds, and up to
 //! [`SearchOutcome::collision_bound`] missed ones.
 
 mod exact;
@@ -50,10 +50,10 @@ use std::sync::Arc;
 /// order and the same successors, in every thread and every run. Paths are rebuilt by running the
 /// system again.
 pub trait TransitionSystem: Send + Sync + 'static {
-    /// A whole state of the system. Equal states should hash alike and mean the same, so
-    /// histories that no longer matter are best dropped before a state is returned.
+    /// A whole state of the system. Equal states should hash alike and mean the same, so a system
+    /// best drops histories that no longer matter before it returns a state.
     type State: Clone + Eq + Hash + Debug + Send + Sync + 'static;
-    /// A step: what happens next, faults included.
+    /// A step, faults included.
     type Action: Clone + Eq + Ord + Debug + Send + Sync + 'static;
 
     /// The one initial state.
@@ -62,7 +62,8 @@ pub trait TransitionSystem: Send + Sync + 'static {
     /// Appends the enabled actions to `out`, in a fixed order and without duplicates.
     fn actions(&self, state: &Self::State, out: &mut Vec<Self::Action>);
 
-    /// The state after an enabled action. `marks` collects which arms of the machines were driven.
+    /// The state after an enabled action. `marks` collects the arms of the machines that were
+    /// driven.
     fn apply(&self, state: &Self::State, action: &Self::Action, marks: &mut MarkSet)
     -> Self::State;
 
@@ -74,11 +75,11 @@ pub trait TransitionSystem: Send + Sync + 'static {
         first_law(self.violations(state))
     }
 
-    /// Whether all that was asked for is done and nothing is pending.
+    /// True if all that was asked for is done and nothing is pending.
     fn is_goal(&self, state: &Self::State) -> bool;
 
-    /// Whether the action is a fault (a crash, a loss): it may happen, but nothing may depend on
-    /// it. Liveness looks for ways to the goal without faults.
+    /// True for a fault (a crash, a loss): it may happen, but nothing may depend on it. Liveness
+    /// looks for paths to the goal without faults.
     fn is_fault(&self, action: &Self::Action) -> bool;
 
     /// The names of the kinds of actions.
@@ -191,7 +192,7 @@ fn shortest_path<S: TransitionSystem>(
     SearchVerdict::Violated { violation, path: search.path(id), quality: PathQuality::Shortest }
 }
 
-/// The violation as the parallel search found it, for want of a shorter path.
+/// The violation that the parallel search found, if no shorter path is known.
 fn minimised<S: TransitionSystem>(
     system: &S,
     law: usize,

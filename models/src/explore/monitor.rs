@@ -8,13 +8,13 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Between two looks at the memory in use: a look costs a system call and some parsing.
+/// The time between two looks at the memory in use: a look costs a system call and some parsing.
 const GAUGE_EVERY: Duration = Duration::from_millis(20);
-/// Between two progress reports.
+/// The time between two progress reports.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
-/// Watches the bounds of one run. It is polled by the thread that called the entry point, so
-/// a bound holds whatever the number of workers.
+/// Monitors the bounds of one run. The thread that called the entry point polls it, so a bound
+/// holds for any number of workers.
 pub(super) struct SearchMonitor<'a> {
     pub(super) bounds: &'a Bounds,
     progress: &'a dyn Fn(SearchProgress),
@@ -48,8 +48,8 @@ impl<'a> SearchMonitor<'a> {
         self.phase.set(phase);
     }
 
-    /// Reports progress when it is due and says whether a bound other than the number of states
-    /// is exceeded.
+    /// Reports progress when it is due. Returns the bound that is exceeded, if any, other than the
+    /// number of states.
     pub(super) fn poll(&self, tally: &SearchCounts) -> Option<StopReason> {
         let now = Instant::now();
         if now.duration_since(self.gauged.get()) >= GAUGE_EVERY {
@@ -85,7 +85,7 @@ impl<'a> SearchMonitor<'a> {
         self.poll(&SearchCounts::default()).map_or(Ok(()), Err)
     }
 
-    /// Whether there are more states than allowed.
+    /// True if there are more states than allowed.
     pub(super) fn too_many(&self, unique: u64) -> bool {
         self.bounds.max_states.is_some_and(|limit| unique > limit)
     }
@@ -96,8 +96,8 @@ impl<'a> SearchMonitor<'a> {
         self.peak_rss.set(self.peak_rss.get().max(rss));
     }
 
-    /// The outcome of the run. `folds`: how many times a state is folded to 64 bits on its way
-    /// into the set of visited states.
+    /// The outcome of the run. `folds` is the number of times that a state is folded to 64 bits on
+    /// its way into the set of visited states.
     pub(super) fn outcome<A>(
         &self,
         tally: SearchCounts,
@@ -125,7 +125,7 @@ impl<'a> SearchMonitor<'a> {
     }
 }
 
-/// What an explorer counts while it visits.
+/// The counts of an explorer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct SearchCounts {
     pub(super) unique: u64,
@@ -142,7 +142,7 @@ impl SearchCounts {
         Self { action_counts: vec![0; system.action_kinds().len()], ..Self::default() }
     }
 
-    /// Counts a state on its one visit; returns whether it is a goal.
+    /// Counts a state on its one visit; returns true if it is a goal.
     #[inline]
     pub(super) fn visit<S: TransitionSystem>(&mut self, system: &S, state: &S::State) -> bool {
         self.guards |= system.guards(state);
@@ -151,8 +151,8 @@ impl SearchCounts {
         goal
     }
 
-    /// Adds what another thread has counted of the same run. `unique`, `generated` and `depth`
-    /// are not counted per thread.
+    /// Adds the counts of another thread of the same run. `unique`, `generated` and `depth` are not
+    /// counted per thread.
     pub(super) fn merge(&mut self, other: &Self) {
         for (count, more) in self.action_counts.iter_mut().zip(&other.action_counts) {
             *count += more;
@@ -163,7 +163,7 @@ impl SearchCounts {
     }
 }
 
-/// Resident memory of this process in bytes, where `/proc` tells.
+/// Resident memory of this process in bytes, where `/proc` has it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

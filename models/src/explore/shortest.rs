@@ -1,10 +1,10 @@
-//! Our own breadth-first search on one thread: fingerprints, parent pointers, shortest paths.
+//! A breadth-first search on one thread: fingerprints, parent pointers, shortest paths.
 //!
-//! A whole state is kept only while it waits in the queue; a visited one costs its fingerprint,
-//! its number and the number and action of its parent, 30 to 50 bytes. It serves two ends:
+//! A whole state is kept only while it waits in the queue. A visited one costs its fingerprint, its
+//! number and the number and action of its parent, 30 to 50 bytes. It serves two ends.
 //! [`hunt`](super::hunt) is quick to start and stops at the first bad state, for the hundreds of
-//! runs of a mutation score; and [`check`](super::check) re-runs it for the shortest path when the
-//! parallel search has found something.
+//! runs of a mutation score. [`check`](super::check) re-runs it for the shortest path when the
+//! parallel search has found a violation.
 
 use super::liveness::StateGraph;
 use super::monitor::{SearchCounts, SearchMonitor};
@@ -14,18 +14,18 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
-/// How many states are expanded between two looks at the clock.
+/// The number of states that are expanded between two looks at the clock.
 const POLL_EVERY: u32 = 256;
 
-/// What makes a state bad, besides a violated law.
+/// The states that are bad besides those that violate a law.
 pub(super) enum SearchTarget<'a> {
     /// Nothing.
     LawsOnly,
-    /// Having one of these fingerprints, which are sorted.
+    /// The states with these fingerprints, which are sorted.
     Traps(&'a [u64]),
 }
 
-/// Why a search ended.
+/// The end of a search.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SearchEnd {
     /// All states were visited.
@@ -35,8 +35,8 @@ pub(super) enum SearchEnd {
     Stopped(StopReason),
 }
 
-/// A search and what it has found. States are numbered in the order of their discovery, so
-/// a smaller number is never farther from the initial state.
+/// A search and its findings. States are numbered in the order of their discovery, so a smaller
+/// number is never farther from the initial state.
 pub(super) struct Search<'a, S: TransitionSystem> {
     system: &'a S,
     watch: &'a SearchMonitor<'a>,
@@ -64,7 +64,7 @@ impl<'a, S: TransitionSystem> Search<'a, S> {
         }
     }
 
-    /// Visits states in order of their distance until one is bad. `edges`: keep what
+    /// Visits states in order of their distance until one is bad. `edges` keeps the data that
     /// [`Search::traps`] needs.
     pub(super) fn run(&mut self, target: &SearchTarget<'_>, edges: bool) -> SearchEnd {
         let (system, watch) = (self.system, self.watch);

@@ -1,10 +1,10 @@
 //! The parallel search, by stateright. No other file of the workspace names that crate.
 //!
-//! What is used of it is one thing: a parallel breadth-first search over one `always` property.
-//! The rest is kept out on purpose. `eventually` misses violations on cycles and at joins.
-//! Several properties spoil the order of the search. `timeout` is ignored with one thread and, like
-//! the target counts, ends in a run that passes. The visitor rebuilds a whole path for every state.
-//! So the watching, the counting and the recording of edges are done here.
+//! This crate uses one part of it: a parallel breadth-first search over one `always` property. The
+//! rest is kept out on purpose. `eventually` misses violations on cycles and at joins. Several
+//! properties spoil the order of the search. `timeout` is ignored with one thread and, like the
+//! target counts, ends in a run that passes. The visitor rebuilds a whole path for every state. So
+//! the watching, the counting and the recording of edges are done here.
 //!
 //! In a worker, for each state exactly once: the property is evaluated ([`Adapter::visit`]),
 //! then the actions are listed, then each action is applied; all of it before the worker takes the
@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a state is folded to 64 bits: once by our fingerprint, and then twice more, because
-/// stateright hashes the fingerprint with a hasher that folds when it takes a word and when it
-/// finishes.
+/// The number of times that a state is folded to 64 bits: once by the fingerprint, and then twice
+/// more, because stateright hashes the fingerprint with a hasher that folds when it takes a word
+/// and when it finishes.
 pub(super) const FOLDS: u32 = 3;
 
 const LAWS: &str = "no law is violated";
@@ -35,10 +35,10 @@ const LAWS: &str = "no law is violated";
 const SEARCH: u8 = 0;
 /// Generate no more states.
 const HALT: u8 = 1;
-/// stateright re-executes a path; what it calls is not part of the search.
+/// stateright re-executes a path; its calls are not part of the search.
 const REPLAY: u8 = 2;
 
-/// How a search ended.
+/// The end of a search.
 pub(super) enum ExplorationEnd<A> {
     /// Every state was visited and no law is violated.
     Complete,
@@ -82,7 +82,7 @@ pub(super) fn explore<S: TransitionSystem>(
     }
     for worker in workers {
         if let Err(panic) = worker.join() {
-            // A panic of the system is a bug of the system; the caller shall see it as it was.
+            // A panic of the system is a bug of the system; the caller must see it as it was.
             std::panic::resume_unwind(panic);
         }
     }
@@ -92,11 +92,11 @@ pub(super) fn explore<S: TransitionSystem>(
     }
     let found = *lock(&probe.violated);
     let end = match (found, stopped) {
-        // A violation is one, whatever else happened.
+        // A violation counts, whatever else happened.
         (Some(_), _) => {
             probe.mode.store(REPLAY, Ordering::Relaxed);
             let path = checker.discovery(LAWS).map_or(Vec::new(), |path| path.into_actions());
-            // stateright and the probe keep the find of whichever thread was last, and two threads
+            // stateright and the probe keep the find of the thread that was last, and two threads
             // can have found different ones: ask the state itself.
             let state = super::replay(system.as_ref(), &path);
             let laws = state.map_or(0, |state| system.violations(&state)) & watch.bounds.laws;
@@ -114,7 +114,7 @@ pub(super) fn explore<S: TransitionSystem>(
     (tally, end, records)
 }
 
-/// Copies what only stateright counts.
+/// Copies the figures that only stateright counts.
 fn count<M: Model>(tally: &mut SearchCounts, checker: &impl Checker<M>) {
     tally.unique = checker.unique_state_count() as u64;
     tally.generated = checker.state_count() as u64;
@@ -122,15 +122,15 @@ fn count<M: Model>(tally: &mut SearchCounts, checker: &impl Checker<M>) {
     tally.depth = (checker.max_depth() as u64).saturating_sub(1);
 }
 
-/// The value behind a lock. A panic of a worker poisons its shard, which only that worker uses;
+/// The value in a lock. A panic of a worker poisons its shard, which only that worker uses;
 /// [`explore`] passes the panic on before it reads one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the workers note while they search.
+/// The notes of the workers while they search.
 struct Probe {
-    /// Tells this run from others in [`Probe::shard`].
+    /// Distinguishes this run from others in [`Probe::shard`].
     run: u64,
     mode: AtomicU8,
     laws: u64,

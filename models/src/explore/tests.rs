@@ -219,7 +219,7 @@ fn a_cycle_and_a_join_are_traps() {
     let cycle = Toy::new(4, &[(0, 3), (0, 1), (1, 2), (2, 1)], &[3]);
     // 3 is reached first through the goal 1, then through 2, and ends there.
     let join = Toy::new(4, &[(0, 1), (0, 2), (1, 3), (2, 3)], &[1]);
-    // 2 was led to by a fault, and only a fault leads out.
+    // 2 is reached by a fault, and only a fault leads out.
     let mut fault = Toy::new(3, &[(0, 1)], &[1]);
     fault.edge(0, 2, true);
     fault.edge(2, 1, true);
@@ -254,8 +254,8 @@ fn what_stops_early_never_holds() {
             }
         }
     }
-    // The limit is the number of states that are still allowed, also of a search that is over
-    // before the limit is looked at.
+    // The limit is the number of states that are still allowed, also for a search that ends before
+    // the limit is checked.
     for (limit, holds) in [(2_401, true), (2_400, false)] {
         let bounds = Bounds { max_states: Some(limit), ..none.clone() };
         for outcome in all(Counters { counters: 4, max: 6 }, &bounds) {
@@ -287,7 +287,7 @@ fn a_panic_of_the_system_is_passed_on() {
 
 #[test]
 fn the_path_of_the_parallel_search_is_a_counterexample_too() {
-    // What is shown when a bound stops the search for the shortest path.
+    // This path is shown when a bound stops the search for the shortest one.
     let mut toy = Toy::new(6, &[(0, 0), (0, 1), (1, 2), (1, 3), (3, 4), (2, 4)], &[]);
     toy.laws = vec![(4, 0b100)];
     let bounds = Bounds { threads: 2, ..Bounds::default() };
@@ -335,7 +335,7 @@ fn minimise_drops_what_the_violation_does_not_need() {
     let path = minimise(&counters, &walk, bad);
     assert_eq!(path, vec![up(0), up(0)]);
     assert_eq!(replay(&counters, &path).map(|state| bad(&state)), Some(true));
-    // What is not enabled is not replayed, and a path that leads nowhere bad comes back.
+    // An action that is not enabled is not replayed, and a path that leads nowhere bad comes back.
     assert_eq!(replay(&counters, &[crash(0)]), None);
     assert_eq!(minimise(&counters, &walk[..3], bad), walk[..3].to_vec());
     assert_eq!(minimise(&counters, &walk, |_| true), vec![]);
@@ -357,7 +357,7 @@ fn distances(toy: &Toy) -> Vec<Option<usize>> {
     distance
 }
 
-/// Whether a goal can be reached from `node` without a fault, by growing the set of what can be.
+/// True if a goal can be reached from `node` without a fault, by growing the set of reached nodes.
 fn can_finish(toy: &Toy, node: u16) -> bool {
     let mut reached = BTreeSet::from([node]);
     for _ in 0..toy.edges.len() {
@@ -387,7 +387,11 @@ fn toys() -> impl Strategy<Value = Toy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn random_graphs_agree_with_a_naive_oracle(toy in toys()) {
@@ -418,7 +422,8 @@ proptest! {
             prop_assert_eq!(&outcome.verdict, &outcomes[3].verdict);
             if lawless.is_none() {
                 let counts = |o: &SearchOutcome<ToyEdge>| {
-                    (o.unique, o.generated, o.action_counts.clone(), o.marks, o.guards, o.goal_states)
+                    let states = (o.unique, o.generated, o.goal_states);
+                    (states, o.action_counts.clone(), o.marks, o.guards)
                 };
                 prop_assert_eq!(outcome.unique, reached().count() as u64);
                 prop_assert_eq!(counts(outcome), counts(&outcomes[3]));

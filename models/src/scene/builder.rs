@@ -1,4 +1,5 @@
-//! Watches a path of the World step by step, and notes what a picture of it shows.
+//! Builds a scene: follows a path of the World step by step, and notes everything that a picture of
+//! it shows.
 
 mod traffic;
 
@@ -19,7 +20,7 @@ pub(super) struct SceneBuilder<'a> {
     setup: &'a Setup,
     scene: Scene,
     step: usize,
-    /// Places in the scene's arrows of what is in each channel, in its order.
+    /// The items in each channel, in order, with their places in the scene's arrows.
     channels: Vec<Vec<(Item, usize)>>,
     /// Control messages under way.
     letters: Vec<(ControlMessage, usize)>,
@@ -29,27 +30,27 @@ pub(super) struct SceneBuilder<'a> {
     store: Vec<(StoreOp, usize)>,
     /// Commit calls, by subtask.
     calls: Vec<Option<(TxnId, usize)>>,
-    /// Messages that were kept back, by their places in the scene's arrows.
+    /// Messages that were delayed, by their places in the scene's arrows.
     late: Vec<usize>,
-    /// Lives that go on, by lane.
+    /// Lives that continue, by lane.
     living: Vec<Option<usize>>,
-    /// Those that should be over.
+    /// Tasks that should have ended.
     old: Vec<UnawareTask>,
-    /// The life of a coordinator that was replaced and goes on.
+    /// The life of a coordinator that was replaced and lives on.
     replaced: Option<usize>,
-    /// Holds that go on: subtask, input, place.
+    /// Holds that continue: subtask, input, place.
     holding: Vec<(usize, usize, usize)>,
-    /// What was last noted of each lane.
+    /// The facts last noted of each lane.
     noted: Vec<Vec<[String; 2]>>,
 }
 
-/// A task of an attempt that has ended, which has not noticed.
+/// A task of an ended attempt that has not noticed the end.
 struct UnawareTask {
     subtask: usize,
     attempt: Attempt,
     /// Its place in the scene's lives.
     life: usize,
-    /// What is left to it in its inputs, with places in the scene's arrows.
+    /// The items left in its inputs, with their places in the scene's arrows.
     inputs: Vec<Vec<(Item, usize)>>,
 }
 
@@ -177,7 +178,8 @@ impl<'a> SceneBuilder<'a> {
         self.scene
     }
 
-    /// The lane of who acts; what the network does is shown where the message goes.
+    /// The lane of the acting party; acts of the network are shown in the lane of the message's
+    /// receiver.
     fn lane_of(&self, before: &World, actor: &str, action: Action) -> usize {
         let named = self.scene.lanes.iter().position(|lane| lane.name == actor);
         let external = |task: u8| self.external(usize::from(task));
@@ -256,7 +258,7 @@ impl<'a> SceneBuilder<'a> {
         self.scene.lives.push(LaneSpan { lane, label, from, until, crashed, old });
     }
 
-    /// Tasks that should have ended: those that are new, what they read, those that are gone.
+    /// Tasks that should have ended: new ones, the items they read, those that are gone.
     fn unnoticed(&mut self, before: &World, after: &World, action: Action) {
         if let Action::ZombieConsume { zombie, input } = action {
             let who = &before.zombies[usize::from(zombie)];
@@ -294,7 +296,7 @@ impl<'a> SceneBuilder<'a> {
             for (place, items) in zombie.inputs.iter().enumerate() {
                 let channel = self.setup.topology.subtasks()[subtask].inputs[place];
                 let from = Self::task_lane(self.setup.topology.channels()[channel].from.index());
-                // They were under way to it before: the same arrows go on.
+                // They were under way to the task before: the same arrows continue.
                 let mut going = Vec::new();
                 for item in items {
                     let (kind, label, checkpoint) = self.in_band(item);
@@ -319,7 +321,7 @@ impl<'a> SceneBuilder<'a> {
         }
     }
 
-    /// What travels in a channel: its kind, in words, and the checkpoint it is about.
+    /// An item of a channel: its kind, its label, and its checkpoint.
     fn in_band(&self, item: &Item) -> (ArrowKind, String, Option<CheckpointId>) {
         match item {
             Item::Record(record) => {
@@ -344,7 +346,7 @@ impl<'a> SceneBuilder<'a> {
         let now = after.coordinator().map(|machine| format!("term {}", machine.term()));
         let was = self.living[COORDINATOR].map(|life| self.scene.lives[life].label.clone());
         if now != was {
-            // Who is replaced has not crashed; who leaves nobody behind has.
+            // A replaced coordinator has not crashed; one without a successor has.
             self.died(COORDINATOR, now.is_none());
             if let Some(label) = now {
                 self.born(COORDINATOR, label);
@@ -366,7 +368,7 @@ impl<'a> SceneBuilder<'a> {
         }
     }
 
-    /// Checkpoints that begin, complete, are given up, and are deleted.
+    /// Checkpoints that begin, complete, are aborted, and are deleted.
     fn checkpoints(&mut self, before: &World, after: &World) {
         let under_way = |world: &World| -> Vec<(Term, Attempt, CheckpointId)> {
             let of = |coordinator: &crate::world::CoordinatorState| {
@@ -396,9 +398,12 @@ impl<'a> SceneBuilder<'a> {
                 checkpoint.deleted = Some(step);
             }
             let waits = is.iter().any(|(_, _, other)| other.get() == id);
-            let writes = after.coordinators.iter().flat_map(|coordinator| &coordinator.writes).any(
-                |write| matches!(write, StoreOp::Manifest { checkpoint, .. } if checkpoint.get() == id),
-            );
+            let is_manifest = |write: &StoreOp| match write {
+                StoreOp::Manifest { checkpoint, .. } => checkpoint.get() == id,
+                _ => false,
+            };
+            let mut pending = after.coordinators.iter().flat_map(|coordinator| &coordinator.writes);
+            let writes = pending.any(is_manifest);
             if checkpoint.until.is_none() && !waits && !writes && !there(after, id) {
                 checkpoint.until = Some(step);
             }
@@ -451,12 +456,12 @@ impl<'a> SceneBuilder<'a> {
     }
 }
 
-/// The messages that an index means: those just sent, if there are any.
+/// The messages that an index refers to: those just sent, if there are any.
 fn letters(world: &World) -> &[ControlMessage] {
     if world.sent.is_empty() { &world.network } else { &world.sent }
 }
 
-/// The clause of SPEC.md that a step is about.
+/// The clause of SPEC.md that a step concerns.
 fn clause(action: Action, sent: &[Arrow]) -> &'static str {
     let barrier = || sent.iter().any(|arrow| arrow.kind == ArrowKind::Barrier);
     match action {

@@ -1,4 +1,4 @@
-//! What there is to know of each lane in one state, in rows of a name and a value.
+//! The facts about each lane in one state, in rows of a name and a value.
 
 use snapline_protocol::coordinator::Phase;
 use snapline_protocol::ids::SubtaskId;
@@ -18,7 +18,7 @@ fn list<T>(items: impl IntoIterator<Item = T>, text: impl Fn(T) -> String) -> St
     if items.is_empty() { "none".into() } else { items.join(", ") }
 }
 
-/// Of the coordinator that was started last, and of one that was replaced and lives on.
+/// Facts about the coordinator that was started last, and about one that was replaced and lives on.
 pub(super) fn coordinator(setup: &Setup, world: &World) -> FactRows {
     let mut rows = Vec::new();
     if world.coordinators.is_empty() {
@@ -56,7 +56,7 @@ fn of_coordinator(setup: &Setup, coordinator: &CoordinatorState, rows: &mut Fact
     row(rows, "machine", format!("{machine:?}"));
 }
 
-/// Of a subtask of the running attempt, and of those of its past that live on.
+/// Facts about a subtask of the running attempt, and about its earlier tasks that live on.
 pub(super) fn task(setup: &Setup, world: &World, subtask: usize) -> FactRows {
     let mut rows = Vec::new();
     match world.tasks.get(subtask) {
@@ -84,7 +84,8 @@ pub(super) fn task(setup: &Setup, world: &World, subtask: usize) -> FactRows {
     rows
 }
 
-/// Names the rows of one that should be over, so that each name stands once: none for the one that rules, then `old`, `old 2`.
+/// Prefixes the rows of a party that should be over, so that each name is unique: no prefix for the
+/// current one, then `old`, `old 2`.
 fn mark_old(rows: &mut [[String; 2]], place: usize) {
     for [name, _] in rows {
         match place {
@@ -125,7 +126,7 @@ fn item_name(setup: &Setup, item: &Item) -> String {
     }
 }
 
-/// A snapshot with what is in it: where a source stands, else which records its task has seen.
+/// A snapshot with its contents: a source's position, else the records that its task has seen.
 fn snapshot(setup: &Setup, blob: &Blob) -> String {
     let subtask = blob.id.subtask.index();
     let holds = match setup.topology.sources().contains(subtask) {
@@ -137,7 +138,7 @@ fn snapshot(setup: &Setup, blob: &Blob) -> String {
     format!("{} for {id} of attempt {of} ({holds}{base})", name(setup, subtask))
 }
 
-/// Of storage.
+/// Facts about storage.
 pub(super) fn storage(setup: &Setup, world: &World) -> FactRows {
     let mut rows = Vec::new();
     row(&mut rows, "fence", format!("{:?}", world.store.fence));
@@ -151,7 +152,7 @@ pub(super) fn storage(setup: &Setup, world: &World) -> FactRows {
     rows
 }
 
-/// Of a sink's external system.
+/// Facts about a sink's external system.
 pub(super) fn external(setup: &Setup, external: &ExternalSystem) -> FactRows {
     let mut rows = Vec::new();
     row(&mut rows, "readers see", records(setup, external.visible.once));

@@ -1,4 +1,4 @@
-//! What happened at a step: the action in words.
+//! The action of a step, in words.
 
 use snapline_protocol::coordinator::{Coordinator, Phase, StoreOp, Timer};
 use snapline_protocol::ids::SubtaskId;
@@ -8,7 +8,7 @@ use super::Teller;
 use crate::scenario::{Setup, StopKind};
 use crate::world::{Action, ControlMessage, Item, TaskState, World};
 
-/// Where a coordinator stands, in words.
+/// A coordinator's phase, in words.
 pub(crate) fn phase(phase: Phase) -> String {
     match phase {
         Phase::Claiming => "the coordinator raises the fence".into(),
@@ -28,13 +28,13 @@ fn timer(timer: Timer) -> String {
     match timer {
         Timer::Interval => "finds the interval over: the next checkpoint is due".into(),
         Timer::Timeout(checkpoint) => {
-            format!("gives checkpoint {checkpoint} up: it takes too long")
+            format!("gives checkpoint {checkpoint} up: it timed out")
         }
-        Timer::Resend => "tells the sinks that have not reported once more".into(),
+        Timer::Resend => "notifies the sinks that have not reported once more".into(),
     }
 }
 
-/// What a write to the store is about.
+/// The object of a write to the store.
 pub(crate) fn op(op: &StoreOp) -> String {
     match op {
         StoreOp::Claim { term, .. } => format!("the fence of term {term}"),
@@ -44,7 +44,7 @@ pub(crate) fn op(op: &StoreOp) -> String {
     }
 }
 
-/// A timer, as a thing.
+/// The name of a timer.
 pub(crate) fn timer_name(timer: Timer) -> String {
     match timer {
         Timer::Interval => "interval".into(),
@@ -53,7 +53,7 @@ pub(crate) fn timer_name(timer: Timer) -> String {
     }
 }
 
-/// A message in words, as a thing.
+/// The name of a message.
 pub(super) fn message(teller: &Teller<'_>, message: &ControlMessage) -> String {
     message_name(teller.setup, message)
 }
@@ -87,8 +87,8 @@ pub(crate) fn message_name(setup: &Setup, message: &ControlMessage) -> String {
     }
 }
 
-/// Whether the delivery of a message changed nothing but that it is gone.
-pub(crate) fn takes_no_notice(before: &World, after: &World, place: usize) -> bool {
+/// True if a delivery changed nothing but removed the message.
+pub(crate) fn changes_nothing(before: &World, after: &World, place: usize) -> bool {
     let mut unmoved = before.clone();
     let letters = match unmoved.sent.is_empty() {
         true => &mut unmoved.network,
@@ -106,7 +106,7 @@ fn whether(applied: bool) -> &'static str {
 }
 
 impl Teller<'_> {
-    /// Who acts, and what happened.
+    /// The party that acts, and its action.
     pub(super) fn act(&self, action: Action) -> (String, String) {
         let index = usize::from;
         let coordinator = || "coordinator".to_string();
@@ -163,9 +163,9 @@ impl Teller<'_> {
             Action::Conclude => (coordinator(), "sees that all tasks have ended".into()),
             Action::Lose { message } => (network(), format!("loses {}", letter(message))),
             Action::Duplicate { message } => {
-                (network(), format!("delivers {}, and will once more", letter(message)))
+                (network(), format!("delivers {}, and will deliver it once more", letter(message)))
             }
-            Action::Delay { message } => (network(), format!("keeps {} back", letter(message))),
+            Action::Delay { message } => (network(), format!("delays {}", letter(message))),
             Action::Crash { task, torn } => {
                 let torn = if torn { ", its snapshot half written" } else { "" };
                 (self.name(index(task)), format!("dies{torn}"))
@@ -191,7 +191,7 @@ impl Teller<'_> {
             }
             Action::StoreUnknown { write, applied } => {
                 let what = self.write_of(true, write);
-                (storage(), format!("nobody knows about {what}: {}", whether(applied)))
+                (storage(), format!("does not answer for {what}: {}", whether(applied)))
             }
             Action::StoreRefused { write } => {
                 (storage(), format!("refuses {}", self.write_of(true, write)))
@@ -223,7 +223,7 @@ impl Teller<'_> {
         }
     }
 
-    /// What those do who should have ended.
+    /// The actions of tasks and coordinators that should have ended.
     fn haunting(&self, action: Action) -> (String, String) {
         let index = usize::from;
         let dead = |zombie: u8| &self.before.zombies[index(zombie)];
@@ -252,11 +252,11 @@ impl Teller<'_> {
             Action::ZombieConclude => (coordinator(), "sees that its tasks have ended".into()),
             Action::ZombieFire { timer: fired } => (coordinator(), timer(fired)),
             // Every other action has an arm in `act`.
-            _ => ("nobody".into(), format!("{action:?}")),
+            _ => ("unknown".into(), format!("{action:?}")),
         }
     }
 
-    /// The message that an index means: one just sent, if there is any.
+    /// The message at an index: one just sent, if there is any, else one that waits.
     pub(super) fn letter_at(&self, place: usize) -> Option<ControlMessage> {
         let from = match self.before.sent.is_empty() {
             true => &self.before.network,
@@ -270,7 +270,7 @@ impl Teller<'_> {
     }
 
     fn delivery(&self, place: usize) -> (String, String) {
-        let Some(letter) = self.letter_at(place) else { return ("nobody".into(), String::new()) };
+        let Some(letter) = self.letter_at(place) else { return ("unknown".into(), String::new()) };
         let (actor, text) = match &letter {
             ControlMessage::Order(subtask, order) => {
                 let text = match order.order {
@@ -286,14 +286,14 @@ impl Teller<'_> {
                 ("coordinator".into(), format!("gets the {}", message(self, &letter)))
             }
         };
-        let ignored = match takes_no_notice(self.before, self.after, place) {
+        let ignored = match changes_nothing(self.before, self.after, place) {
             false => String::new(),
             true => self.why_not(&letter),
         };
         (actor, format!("{text}{ignored}"))
     }
 
-    /// Why a message is taken no notice of.
+    /// The reason for which a message is ignored.
     fn why_not(&self, letter: &ControlMessage) -> String {
         let sent = match letter {
             ControlMessage::Order(_, order) => order.attempt,
@@ -307,9 +307,10 @@ impl Teller<'_> {
         };
         match runs {
             Some(runs) if sent < runs => format!(
-                " of attempt {sent} and takes no notice: attempt {runs} is already running, so it is stale"
+                "of attempt {sent} and ignores it: attempt {runs} is already running, so it \
+                 is stale"
             ),
-            _ => " and takes no notice".into(),
+            _ => " and ignores it".into(),
         }
     }
 

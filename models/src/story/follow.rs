@@ -1,4 +1,4 @@
-//! What followed from a step: what differs between the World before and after.
+//! The consequences of a step: the difference between the World before and after.
 
 use snapline_protocol::coordinator::Phase;
 use snapline_protocol::ids::CheckpointId;
@@ -7,10 +7,10 @@ use super::{Teller, act, tally};
 use crate::world::{Action, ControlMessage, CoordinatorState, Item, TaskState};
 
 impl Teller<'_> {
-    /// What followed, in clauses.
+    /// The consequences, in clauses.
     pub(super) fn follow(&self, action: Action) -> Vec<String> {
         let mut clauses = Vec::new();
-        // A manifest is durable before anybody can be told of it.
+        // A manifest is durable before any task can learn of it.
         self.storage_changed(action, &mut clauses);
         let deployed = self.before.host != self.after.host;
         if deployed {
@@ -48,16 +48,16 @@ impl Teller<'_> {
             None => "starts from nothing".into(),
         };
         clauses.push(format!("attempt {attempt} is deployed and {from}"));
-        // What was restored is seen by where the sources stand.
+        // The sources' positions show which checkpoint was restored.
         for source in self.setup.topology.sources().iter().filter(|_| restored.is_some()) {
             let read = self.after.tasks[source].position;
             let records = if read == 1 { "record" } else { "records" };
-            clauses.push(format!("{} goes on behind {read} {records}", self.name(source)));
+            clauses.push(format!("{} resumes after {read} {records}", self.name(source)));
         }
         let new = self.after.zombies.iter().skip(self.before.zombies.len());
         let stay = self.names(new.map(|zombie| zombie.subtask));
         if !stay.is_empty() {
-            clauses.push(format!("{stay} of the last attempt goes on unnoticed"));
+            clauses.push(format!("{stay} of the last attempt lives on unnoticed"));
         }
         for (subtask, task) in self.after.tasks.iter().enumerate() {
             if task.call.is_some() {
@@ -95,7 +95,7 @@ impl Teller<'_> {
             clauses.push(format!("{name} takes its snapshot for checkpoint {checkpoint}{base}"));
         }
         if freed {
-            clauses.push(format!("{name} lets its inputs go"));
+            clauses.push(format!("{name} releases its inputs"));
         }
         if after.aligner.has_ended(config) && !before.aligner.has_ended(config) {
             clauses.push(format!("{name} has ended"));
@@ -108,7 +108,7 @@ impl Teller<'_> {
         }
     }
 
-    /// Snapshots that are being written, or, where they are written at once, on the disk.
+    /// Snapshots that are being written; those that are written at once are in storage already.
     fn snapshots_taken(
         &self,
         subtask: usize,
@@ -142,7 +142,7 @@ impl Teller<'_> {
         blob.and_then(|blob| blob.base).map(|base| base.checkpoint)
     }
 
-    /// What is new at the end of a subtask's output channels, with the names of those it goes to.
+    /// The new items at the end of a subtask's output channels, with the names of their receivers.
     fn passed_on(&self, subtask: usize) -> Vec<(String, String)> {
         let mut passed: Vec<(String, Vec<usize>)> = Vec::new();
         for &channel in &self.setup.topology.subtasks()[subtask].outputs {
@@ -256,8 +256,8 @@ impl Teller<'_> {
             }
         }
         for (checkpoint, _) in was.under_way() {
-            let goes_on = is.under_way().any(|(other, _)| other == checkpoint);
-            if !goes_on && is.newest() < Some(checkpoint) {
+            let is_pending = is.under_way().any(|(other, _)| other == checkpoint);
+            if !is_pending && is.newest() < Some(checkpoint) {
                 clauses.push(format!("checkpoint {checkpoint} is aborted"));
             }
         }
@@ -268,17 +268,17 @@ impl Teller<'_> {
         {
             clauses.push("every sink has committed".into());
         }
-        let tells = match is.phase() {
+        let moved = match is.phase() {
             Phase::Running => false,
             Phase::Recovering => was.phase() == Phase::Running,
             other => other != was.phase(),
         };
-        if tells {
+        if moved {
             clauses.push(act::phase(is.phase()));
         }
     }
 
-    /// Messages that wait now and did not before, one clause for all.
+    /// Messages that wait now and did not before, in one clause.
     fn sent(&self, clauses: &mut Vec<String>) {
         let known = |message: &&ControlMessage| {
             self.before.network.contains(message) || self.before.sent.contains(message)

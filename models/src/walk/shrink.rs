@@ -1,8 +1,9 @@
-//! From the path of a random walk to a short one that breaks the same law.
+//! Shrinks the path of a random walk to a short one that breaks the same law.
 //!
-//! Steps are left out, large pieces first, and the rest is run again: what is not possible any more is skipped. Then bounds are
-//! lowered, and so on, until nothing helps. Operators with several subtasks are tried with one, by a short walk of their own that looks
-//! for the same law. The effort is bounded in steps, not in time: the same walk gives the same trace.
+//! Steps are left out, large pieces first, and the rest is run again; impossible steps are skipped.
+//! Then bounds are lowered, and so on, until nothing helps. Operators with several subtasks are
+//! tried with one, by a short walk of their own that looks for the same law. The effort is bounded
+//! in steps, not in time: the same walk gives the same trace.
 
 use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::topology::Wiring;
@@ -25,7 +26,7 @@ const EFFORT: u64 = 1_000_000;
 /// Steps of a walk that looks for the same violation in a narrower topology.
 const NARROW: u64 = 30_000;
 
-/// An action by what it is about, where its index depends on what happened before.
+/// An action with its object, because its index depends on the steps before it.
 #[derive(Clone, Copy)]
 struct Meant {
     action: Action,
@@ -41,9 +42,10 @@ struct Counterexample {
 
 struct Shrinker {
     law: Law,
-    /// For [`Law::Progress`]: whether the last state must have nothing left to do. Else it must not finish.
+    /// For [`Law::Progress`]: true if the last state must have nothing left to do, else it must not
+    /// finish.
     stuck: bool,
-    /// No path longer than this is of use.
+    /// Longer paths are of no use.
     longest: usize,
     effort: u64,
 }
@@ -90,21 +92,23 @@ fn walk_narrow(scenario: &Scenario, mutant: Option<WrongRule>, law: Law) -> Opti
     None
 }
 
-/// Leaves out of a trace the steps that the law's breach does not need. The scenario stays: in another, with messages that do not wait for
-/// instance, several things would happen in one step, and a shorter trace would not be a simpler story.
+/// Leaves out of a trace the steps that the law's breach does not need. The scenario stays. In
+/// another one, for instance one whose messages do not wait, several things would happen in one
+/// step, and a shorter trace would not be a simpler story.
 ///
 /// # Errors
 /// [`ShrinkError`], if the trace cannot be replayed, or does not show a law broken.
 pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
     let replay = trace.replay().map_err(ShrinkError::Replay)?;
     let law = trace.law.ok_or(ShrinkError::NoLaw)?;
-    // What no state shows is decided by looking for a way to the end, and shrinking does that too.
+    // A breach that no state shows is decided by a search for a path to the end, which shrinking
+    // does too.
     if !matches!(replay.claim, Claim::Shown(_)) {
         return Err(ShrinkError::NotShown(replay.claim));
     }
     let model = Model::new(trace.scenario.clone(), trace.mutant)
         .map_err(|error| ShrinkError::Replay(error.into()))?;
-    // Nothing behind the first breach is needed.
+    // The steps after the first breach are not needed.
     let (mut steps, mut marks, mut world) = (Vec::new(), MarkSet::new(), model.initial());
     for &action in &trace.steps {
         if law != Law::Progress && !law.holds(&model.setup, &world) {
@@ -116,7 +120,8 @@ pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
     Ok(shrink_path(&model, law, steps, ScenarioBounds::Stay))
 }
 
-/// A trace's schedule under another rule: what of it is possible there, and where in the trace each of those steps stands, from 1.
+/// A trace's schedule under another rule: the steps that are possible there, and the number of each
+/// in the trace, from 1.
 ///
 /// # Errors
 /// [`TraceError`], if the trace cannot be replayed.
@@ -140,14 +145,14 @@ pub fn under(trace: &Trace, mutant: Option<WrongRule>) -> Result<(Trace, Vec<usi
     Ok((Trace { scenario: trace.scenario.clone(), mutant, law: None, steps }, places))
 }
 
-/// Why a trace cannot be shrunk.
+/// The reason for which a trace cannot be shrunk.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ShrinkError {
-    /// It cannot be replayed.
+    /// The trace cannot be replayed.
     Replay(TraceError),
-    /// It names no law: there is nothing that must stay.
+    /// The trace names no law, so shrinking has nothing to keep.
     NoLaw,
-    /// Its last state does not show the law that it names broken.
+    /// The last state does not show the named law broken.
     NotShown(Claim),
 }
 
@@ -165,7 +170,7 @@ impl std::fmt::Display for ShrinkError {
 
 snapline_protocol::error_in_words!(ShrinkError);
 
-/// Whether shrinking may change the scenario.
+/// Shrinking keeps the scenario, or lowers its bounds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ScenarioBounds {
     Stay,
@@ -200,7 +205,7 @@ fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: ScenarioBound
     }
 }
 
-/// What the actions of a possible path are about, and its last state.
+/// The objects of a possible path's actions, and its last state.
 fn meanings(model: &Model, path: &[Action]) -> (Vec<Meant>, World) {
     let (mut world, mut marks) = (model.initial(), MarkSet::new());
     let mut meant = Vec::with_capacity(path.len());
@@ -236,7 +241,8 @@ fn meaning(world: &World, action: Action) -> Meant {
     Meant { action, letter, op }
 }
 
-/// The action that means the same in another state; with `loosely`, else the one that is spelled the same.
+/// The action with the same object in another state. With `loosely`, the action with the same
+/// spelling if there is none.
 fn resolve(world: &World, meant: &Meant, loosely: bool) -> Option<Action> {
     let index = |place: usize| u8::try_from(place).ok();
     let mut action = meant.action;
@@ -264,7 +270,8 @@ fn resolve(world: &World, meant: &Meant, loosely: bool) -> Option<Action> {
 }
 
 impl Shrinker {
-    /// Runs what is possible of a path; the steps taken up to where the law is broken, if it is.
+    /// Runs the possible steps of a path. Returns the steps up to where the law is broken, if it
+    /// is.
     fn run(&mut self, model: &Model, path: &[Meant], loosely: bool) -> Option<Vec<Meant>> {
         let (mut world, mut choice, mut marks) =
             (model.initial(), EnabledActions::new(), MarkSet::new());
@@ -297,7 +304,7 @@ impl Shrinker {
         bad.then_some(taken)
     }
 
-    /// Lets things happen until nothing can any more, or the path is as long as the best one.
+    /// Takes steps until none is possible, or the path is as long as the best one.
     fn go_on(&mut self, model: &Model, world: &mut World, taken: &mut Vec<Meant>) {
         let (mut random, mut choice, mut marks) =
             (WalkRng::new(0), EnabledActions::new(), MarkSet::new());
@@ -348,7 +355,7 @@ impl Shrinker {
         }
     }
 
-    /// Lowers bounds while the path, or what is possible of it, still breaks the law.
+    /// Lowers bounds while the path, or its possible steps, still break the law.
     fn lower(&mut self, best: &mut Counterexample) {
         let mut lowered = true;
         while lowered {

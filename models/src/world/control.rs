@@ -14,7 +14,7 @@ use super::{Action, ControlMessage, Situation, TaskRef, Transition, coverage};
 use crate::scenario::QueuedMessages;
 
 impl ControlMessage {
-    /// Whether the scenario lets messages of this kind wait.
+    /// True if the scenario lets messages of this kind wait.
     fn waits(&self, queued: &QueuedMessages) -> bool {
         match self {
             Self::Order(_, order) => match order.order {
@@ -141,13 +141,13 @@ impl Transition<'_> {
             }
             Action::CommitUnknown { task, applied } => {
                 self.world.faults.unknown_commits -= 1;
-                let (applied, told) = unknown(applied);
-                self.commit_call(TaskRef::Running(index(task)), applied, told);
+                let (applied, reported) = unknown(applied);
+                self.commit_call(TaskRef::Running(index(task)), applied, reported);
             }
             Action::CommitRefused { task } => {
                 self.world.faults.refused_commits -= 1;
-                let told = Some(CommitOutcome::Retry);
-                self.commit_call(TaskRef::Running(index(task)), false, told);
+                let reported = Some(CommitOutcome::Retry);
+                self.commit_call(TaskRef::Running(index(task)), false, reported);
             }
             Action::Drop { sink, transaction } => {
                 self.world.faults.drops -= 1;
@@ -162,7 +162,7 @@ impl Transition<'_> {
         }
     }
 
-    /// What those do who should have ended.
+    /// The actions of tasks and coordinators that should have ended.
     fn haunt(&mut self, action: Action) {
         let index = usize::from;
         self.reached(Situation::ZombieActed);
@@ -191,7 +191,7 @@ impl Transition<'_> {
         }
     }
 
-    /// What was just sent is decided first; while anything is, indices mean those messages.
+    /// Messages just sent are decided first; while there are any, indices refer to them.
     fn take_message(&mut self, place: usize) -> ControlMessage {
         match self.world.deciding() {
             true => self.world.sent.remove(place),
@@ -201,7 +201,8 @@ impl Transition<'_> {
 
     fn wait(&mut self, message: ControlMessage) {
         let network = &mut self.world.network;
-        // A message and its like are one: receivers ignore the second, and a third would show nothing new.
+        // Equal messages count as one: receivers ignore the second, and a third would show nothing
+        // new.
         if let Err(place) = network.binary_search(&message) {
             network.insert(place, message);
         }
@@ -257,13 +258,14 @@ impl Transition<'_> {
         }
     }
 
-    /// Wrong: a source that has ended takes part in nothing more.
+    /// Wrong: a source that has ended ignores triggers.
     fn ignores_triggers(&mut self, place: TaskRef) -> bool {
         let config = self.setup.aligners[self.subtask(place)];
         self.wrong(WrongRule::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
     }
 
-    /// A report goes to the coordinator of its sender's attempt while that lives, else to the newest.
+    /// A report goes to the coordinator of its sender's attempt while that lives, else to the
+    /// newest.
     fn deliver_report(&mut self, report: ToCoordinator) {
         let of_attempt =
             |coordinator: &super::CoordinatorState| coordinator.machine.attempt() == report.attempt;
@@ -271,10 +273,10 @@ impl Transition<'_> {
         let Some(coordinator) = coordinator.or(self.world.coordinators.len().checked_sub(1)) else {
             return;
         };
-        self.conduct(coordinator, Event::Report(self.report_as_heard(report)));
+        self.conduct(coordinator, Event::Report(self.report_as_received(report)));
     }
 
-    fn report_as_heard(&self, mut report: ToCoordinator) -> ToCoordinator {
+    fn report_as_received(&self, mut report: ToCoordinator) -> ToCoordinator {
         if let (WrongRule::OneEndedIsAll, Report::Ack(ack)) =
             (self.setup.mutant.unwrap_or(WrongRule::NoFence), report.report)
         {
@@ -303,7 +305,7 @@ impl Transition<'_> {
         }
     }
 
-    /// What a fired interval can begin: a checkpoint, or the reservation of its id.
+    /// The effects of a fired interval that count: a checkpoint, or the reservation of its id.
     fn begun(&self, coordinator: usize) -> (u64, bool) {
         let reserves = |op: &StoreOp| matches!(op, StoreOp::Reserve { .. });
         (self.world.ghost.issued, self.world.coordinators[coordinator].writes.iter().any(reserves))
@@ -320,7 +322,7 @@ impl Transition<'_> {
         self.conduct(coordinator, Event::Recovered(decision));
     }
 
-    /// Wrong: a failover does not wait for the write in flight; it will take effect later.
+    /// Wrong: a failover does not wait for the write in flight, which will take effect later.
     fn forget_writes(&mut self, coordinator: usize) {
         for op in self.world.coordinators[coordinator].writes.clone() {
             if matches!(op, StoreOp::Manifest { .. }) {
@@ -399,7 +401,7 @@ impl Transition<'_> {
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
             (op, self.wrong(WrongRule::CompleteBeforeStored))
         {
-            // Wrong: sinks are told as soon as all have acknowledged.
+            // Wrong: sinks are notified as soon as all have acknowledged.
             let attempt = self.world.coordinators[coordinator].machine.attempt();
             let order = Order::Complete(CommitPermit::forge(checkpoint));
             for sink in self.setup.topology.sinks().iter() {
@@ -429,7 +431,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Wrong: who has no data need not be waited for.
+    /// Wrong: a sink without data need not be waited for.
     fn forge_idle_acks(
         &mut self,
         coordinator: usize,

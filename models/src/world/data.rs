@@ -10,7 +10,7 @@ use super::{Blob, Item, Past, Situation, TaskRef, Transition, World, Write};
 use crate::scenario::Setup;
 
 impl World {
-    /// Whether every output channel of a task has room.
+    /// True if every output channel of a task has room.
     pub(super) fn has_room(&self, setup: &Setup, subtask: usize) -> bool {
         let capacity = usize::from(setup.scenario.capacity);
         setup.topology.subtasks()[subtask].outputs.iter().all(|&channel| {
@@ -164,9 +164,10 @@ impl Transition<'_> {
         }
     }
 
-    /// A source says from where on it needs its input, and what is before is dropped (SPEC 15.11).
+    /// A source reports from which position it needs its input, and the input before it is dropped
+    /// (SPEC 15.11).
     fn forget(&mut self, place: TaskRef, barrier: Barrier, position: u8) {
-        // Wrong: its own checkpoint is thought to be complete already.
+        // Wrong: the source's own checkpoint counts as complete already.
         let base = match self.wrong(WrongRule::ForgetsIncomplete) {
             true => Some(barrier.checkpoint),
             false => barrier.base,
@@ -180,7 +181,7 @@ impl Transition<'_> {
         }
     }
 
-    /// Wrong: what is empty need not be written, so it is acknowledged at once.
+    /// Wrong: an empty snapshot need not be written, so it is acknowledged at once.
     fn skips_write(&mut self, place: TaskRef) -> bool {
         self.wrong(WrongRule::EmptyNotWritten)
             && self.task(place).committer.is_some()
@@ -239,12 +240,13 @@ impl Transition<'_> {
         blob
     }
 
-    /// A snapshot's write ends: durable, or failed (`applied` tells whether its bytes are there all the same).
-    pub(super) fn written(&mut self, place: TaskRef, write: usize, told: bool) {
+    /// A snapshot's write ends: durable, or failed (`applied` is true if its bytes are in storage
+    /// all the same).
+    pub(super) fn written(&mut self, place: TaskRef, write: usize, reported: bool) {
         let write = self.task(place).writes.remove(write);
         let attempt = self.task(place).aligner.attempt();
         self.put_blob(write.blob);
-        if told && !self.wrong(WrongRule::AckBeforeDurable) {
+        if reported && !self.wrong(WrongRule::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, write.checkpoint));
             let _taken = self.align(place, event);
         }
@@ -262,7 +264,7 @@ impl Transition<'_> {
         let _taken = self.align(place, aligner::Event::WriteFailed { attempt, checkpoint });
     }
 
-    /// Whether an input may be read now.
+    /// True if an input may be read now.
     pub(super) fn may_read(
         setup: &Setup,
         task: &super::TaskState,

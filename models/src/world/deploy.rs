@@ -1,4 +1,4 @@
-//! Attempts: how one starts, how tasks and coordinators die, and who does not notice.
+//! Attempts: their start, and the deaths of tasks and coordinators, noticed or not.
 
 use std::sync::Arc;
 
@@ -46,7 +46,8 @@ impl Transition<'_> {
         self.carry_out(coordinator, out);
     }
 
-    /// A coordinator starts because the last one is deposed or dead; one that was replaced before may live on.
+    /// A coordinator starts because the last one is deposed or dead; one that was replaced before
+    /// may live on.
     pub(super) fn elect_afresh(&mut self) {
         let terms = self.world.terms;
         self.world.coordinators.retain(|coordinator| coordinator.number != terms);
@@ -115,7 +116,7 @@ impl Transition<'_> {
             && self.setup.topology.role(config.subtask) == Role::Source
             && let Some(retained) = self.setup.scenario.retained
         {
-            // Wrong: older ones that are kept are not thought of.
+            // Wrong: older checkpoints that are kept do not count.
             let retained = if self.wrong(WrongRule::ForgetsKept) { 1 } else { retained };
             task.stood = Some(Stood::new(retained));
         }
@@ -163,13 +164,14 @@ impl Transition<'_> {
         self.task(place).committer = Some(committer);
         self.committer_effects(place, out);
         if self.wrong(WrongRule::OutrunsRecommit) && !pending.is_empty() {
-            // Wrong: the replayed commit is somebody else's business; the sink goes on without it.
+            // Wrong: the sink does not wait for the replayed commit and runs without it.
             let mut out = Out::new();
             self.task(place).committer = Some(Committer::start(&config, attempt, None, &mut out));
         }
     }
 
-    /// The data of these transactions is in the checkpoint: it is at hand again, whatever became of the external system's own.
+    /// The checkpoint holds the data of these transactions: they can be committed, whatever the
+    /// external system did with its own copy.
     fn prepare_again(&mut self, subtask: usize, pending: &[TxnId]) {
         let place = super::World::external_of(self.setup, subtask);
         let external = &mut self.world.external[place];
@@ -192,7 +194,7 @@ impl Transition<'_> {
         Some(RestoredTask { checkpoint, blob: id, position: blob.position, tally, pending })
     }
 
-    /// The job is over: its tasks end, and with them what they were writing.
+    /// The job is over: its tasks end, and their unfinished writes with them.
     pub(super) fn conclude(&mut self, coordinator: usize) {
         self.world.coordinators[coordinator].concludes = false;
         let attempt = self.world.coordinators[coordinator].machine.attempt();
@@ -203,7 +205,8 @@ impl Transition<'_> {
         self.conduct(coordinator, snapline_protocol::coordinator::Event::Concluded { attempt });
     }
 
-    /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.
+    /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half
+    /// written.
     pub(super) fn crash(&mut self, subtask: usize, torn: bool) {
         let writes = core::mem::take(&mut self.task(TaskRef::Running(subtask)).writes);
         if torn {
@@ -226,7 +229,7 @@ impl Transition<'_> {
         let position = self.world.tasks[subtask].position;
         let position =
             if self.setup.mutant == Some(WrongRule::NotResetBeforeFirst) { position } else { 0 };
-        // One dead task is like another: nothing of it is left to tell them apart.
+        // Dead tasks are equal: nothing remains that distinguishes them.
         self.world.tasks[subtask] = Arc::new(TaskState {
             alive: false,
             stranded: false,
@@ -242,16 +245,17 @@ impl Transition<'_> {
         });
     }
 
-    /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.
+    /// The newest coordinator dies; `applied` is true if its writes in flight take effect.
     pub(super) fn crash_coordinator(&mut self, applied: bool) {
-        // Only the newest is made to crash, and it sits last.
+        // Only the newest coordinator crashes, and it is the last.
         let coordinator = self.world.coordinators.len() - 1;
         let writes = core::mem::take(&mut self.world.coordinators[coordinator].writes);
         for op in writes {
             if applied {
                 let noted = self.world.store.fence.completed;
                 let _unheard = self.store_op(coordinator, op);
-                // SPEC 7.6: it dies before it can note what is complete. Where no manifest is lost that makes no difference.
+                // SPEC 7.6: the coordinator dies before it can note the complete checkpoint. This
+                // matters only where a manifest may be lost.
                 if matches!(op, StoreOp::Manifest { .. })
                     && self.setup.scenario.faults.lost_manifests > 0
                 {

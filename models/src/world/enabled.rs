@@ -1,4 +1,4 @@
-//! What may happen next, in a fixed order.
+//! The enabled actions of a state, in a fixed order.
 
 use snapline_protocol::coordinator::{Effect, Event, Phase, Stop, StoreOp, Timer};
 use snapline_protocol::{Machine, Out};
@@ -8,14 +8,15 @@ use super::{Action, CoordinatorState, Item, TaskState, Transition, World};
 use crate::scenario::Setup;
 use crate::sink::Prepared;
 
-/// Indices within a World are far below 256: its limits are 64 records and a handful of tasks, messages and writes.
+/// Indices within a World are far below 256: its limits are 64 records and a handful of tasks,
+/// messages and writes.
 fn small(index: usize) -> u8 {
     debug_assert!(index < 256);
     index as u8
 }
 
 impl World {
-    /// Appends everything that may happen next, ascending.
+    /// Appends every enabled action, ascending.
     pub fn enabled(&self, setup: &Setup, out: &mut Vec<Action>) {
         if self.deciding() {
             self.decisions(out);
@@ -32,7 +33,7 @@ impl World {
         out[first..].sort_unstable();
     }
 
-    /// What was just sent arrives, unless a fault of the budget strikes.
+    /// A message just sent arrives, unless a fault of the budget strikes.
     fn decisions(&self, out: &mut Vec<Action>) {
         out.push(Action::Deliver { message: 0 });
         if self.faults.losses > 0 {
@@ -128,8 +129,8 @@ impl World {
         }
     }
 
-    /// The interval may also end while nothing may begin. The timer runs again and all is as before, if the coordinator keeps its
-    /// limits; so this is not a step that anything could wait for.
+    /// The interval may also end while nothing may begin. The timer then runs again and the state
+    /// stays the same, if the coordinator keeps its limits. So progress never depends on this step.
     fn idle_interval(&self, setup: &Setup, out: &mut Vec<Action>) {
         let idle = |coordinator: &&CoordinatorState| {
             coordinator.machine.phase() == Phase::Running
@@ -142,8 +143,8 @@ impl World {
         }
     }
 
-    /// Whether a fired interval can begin a checkpoint.
-    /// The machine is asked, and not second-guessed: it knows its limits, and whether a stop is under way.
+    /// True if a fired interval can begin a checkpoint. The machine itself decides: it knows its
+    /// limits, and whether a stop is under way.
     fn may_trigger(setup: &Setup, coordinator: &CoordinatorState) -> bool {
         let (mut machine, mut out) = (coordinator.machine.clone(), Out::new());
         let interval = Event::Fired(Timer::Interval);
@@ -156,7 +157,8 @@ impl World {
         })
     }
 
-    /// Whether the job cannot end without one more checkpoint: its input has ended or it is being stopped, and none is under way.
+    /// True if the job needs one more checkpoint to end: its input has ended or it is being
+    /// stopped, and none is under way.
     pub(super) fn needs_checkpoint(&self, setup: &Setup) -> bool {
         let Some(coordinator) = self.newest() else { return false };
         let sources = setup.topology.sources();
@@ -166,7 +168,8 @@ impl World {
                 .is_some_and(|task| task.alive && task.aligner.has_ended(&setup.aligners[source]))
         };
         let stopping = matches!(coordinator.machine.stopping(), Some(Stop::Drain | Stop::Suspend));
-        // A job that needs more than this goes round in circles: it shall be found stuck, not explored for ever.
+        // A job that needs more than this goes round in circles: the search must find it stuck, and
+        // not explore for ever.
         let enough = self.ghost.issued.count_ones() >= setup.most_checkpoints();
         coordinator.machine.under_way().next().is_none()
             && !enough
@@ -175,8 +178,9 @@ impl World {
             && (stopping || sources.iter().all(ended))
     }
 
-    /// A timer that only repairs fires when nothing else can happen: firing it earlier is a fault of the budget. Then the interval
-    /// timer does so too, beyond the checkpoints it was granted: a lost abort may leave an input held until a newer barrier comes.
+    /// A timer that only repairs fires when nothing else can happen; firing it earlier is a fault
+    /// of the budget. The interval timer then fires too, beyond its granted checkpoints: a lost
+    /// abort may leave an input held until a newer barrier comes.
     fn when_stuck(&self, setup: &Setup, out: &mut Vec<Action>) {
         let Some(coordinator) = self.newest() else { return };
         if coordinator.machine.phase() != Phase::Running {
@@ -226,7 +230,7 @@ impl World {
         }
     }
 
-    /// Whether no coordinator has decided yet what its attempt begins from.
+    /// True if no coordinator has decided yet how its attempt begins.
     fn is_starting(&self) -> bool {
         let starts = |phase| matches!(phase, Phase::Claiming | Phase::Recovering);
         self.coordinators.last().is_none_or(|coordinator| starts(coordinator.machine.phase()))

@@ -1,4 +1,4 @@
-//! External systems: what sinks write to.
+//! External systems, to which sinks write.
 
 use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::{Attempt, CheckpointId, TxnId};
@@ -8,7 +8,7 @@ use super::{Situation, TaskRef, Transition, World};
 use crate::sink::{Commit, Prepared};
 use crate::tally::RecordTally;
 
-/// A transaction that is prepared.
+/// A prepared transaction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Transaction {
     /// Its name.
@@ -35,12 +35,13 @@ pub struct ExternalSystem {
 }
 
 impl World {
-    /// Which external system a sink subtask writes to.
+    /// The external system of a sink subtask, by index.
     pub(crate) fn external_of(setup: &crate::scenario::Setup, subtask: usize) -> usize {
         setup.topology.sinks().iter().take_while(|&sink| sink < subtask).count()
     }
 
-    /// Whether a completed checkpoint holds this transaction: one in storage, or one whose manifest was lost.
+    /// True if a completed checkpoint holds this transaction: one in storage, or one whose manifest
+    /// was lost.
     fn is_held(&self, setup: &crate::scenario::Setup, txn: TxnId) -> bool {
         self.store.manifests.iter().chain(&self.store.lost).any(|manifest| {
             manifest.checkpoint >= txn.checkpoint
@@ -121,7 +122,7 @@ impl Transition<'_> {
             if twice {
                 external.visible.merge(transaction.content);
             }
-            // What was committed is remembered by name only, unless it may be written again.
+            // Committed transactions are remembered by name only, unless they may be written again.
             let content = if retains { transaction.content } else { RecordTally::default() };
             let known = Transaction { txn: transaction.txn, content };
             if model.commit != Commit::ByNameForgotten
@@ -150,12 +151,13 @@ impl Transition<'_> {
         }
     }
 
-    /// The commit call of a sink, carried out; `told` is what the sink hears instead, if not the outcome.
+    /// Carries out the commit call of a sink. `reported` is the outcome that the sink receives, if
+    /// not the real one.
     pub(super) fn commit_call(
         &mut self,
         place: TaskRef,
         applied: bool,
-        told: Option<CommitOutcome>,
+        reported: Option<CommitOutcome>,
     ) {
         let Some(mut txn) = self.task(place).call.take() else { return };
         let asked = txn;
@@ -168,7 +170,7 @@ impl Transition<'_> {
         }
         let mut outcome =
             if applied { self.commit_now(subtask, txn) } else { CommitOutcome::Retry };
-        outcome = told.unwrap_or(outcome);
+        outcome = reported.unwrap_or(outcome);
         outcome = match (self.setup.mutant, outcome) {
             (Some(WrongRule::RetrySwallowed), CommitOutcome::Retry | CommitOutcome::Unknown)
             | (Some(WrongRule::LossSwallowed), CommitOutcome::Lost) => CommitOutcome::Committed,
@@ -180,7 +182,8 @@ impl Transition<'_> {
         self.drive_committer(place, committer::Event::Outcome { txn: asked, outcome });
     }
 
-    /// Wrong order: of the transactions that may be committed, the last first. Each is committed once, all in the end.
+    /// Wrong order: of the transactions that may be committed, the last first. Each is committed
+    /// once, and all are in the end.
     fn newest_prepared(&mut self, place: TaskRef) -> Option<TxnId> {
         let subtask = self.subtask(place);
         let complete = self.world.store.manifests.last()?.checkpoint;
@@ -188,7 +191,8 @@ impl Transition<'_> {
         prepared.map(|prepared| prepared.txn).find(|txn| txn.checkpoint <= complete)
     }
 
-    /// Wrong: the transaction is prepared only when it is committed; its content was kept in memory.
+    /// Wrong: the transaction is prepared only when it is committed; its content was kept in
+    /// memory.
     fn prepare_late(&mut self, subtask: usize, txn: TxnId) {
         let id = snapline_protocol::ids::BlobId {
             checkpoint: txn.checkpoint,
@@ -203,7 +207,8 @@ impl Transition<'_> {
         }
     }
 
-    /// SPEC 6.4: a starting attempt fences its predecessors off and rolls back what no completed checkpoint holds.
+    /// SPEC 6.4: a starting attempt fences its predecessors off and rolls back the transactions
+    /// that no completed checkpoint holds.
     pub(super) fn roll_back_orphans(&mut self, place: TaskRef) {
         let subtask = self.subtask(place);
         let config = self.setup.committers[subtask];
@@ -236,7 +241,8 @@ impl Transition<'_> {
         self.reached(Situation::Dropped);
     }
 
-    /// What was dropped is lost once a completed checkpoint holds it: nobody will write it again.
+    /// A dropped transaction is lost once a completed checkpoint holds it: it will not be written
+    /// again.
     pub(super) fn note_lost(&mut self) {
         for sink in 0..self.world.external.len() {
             for gone in core::mem::take(&mut self.world.external[sink].dropped) {

@@ -1,8 +1,10 @@
-//! The environment of the protocol, once: machines, channels, control network, storage, external systems, and what may go wrong.
+//! The environment of the protocol, once: machines, channels, control network, storage, external
+//! systems, and their faults.
 //!
-//! The exhaustive checker, the seeded walk and trace replay all drive this one [`World`]. [`World::enabled`] lists what may happen next
-//! in a fixed order; [`World::apply`] makes it happen. A step hands its effects to the queues of their destinations at once: a crash
-//! then loses what is still in them, so a crash may fall between any two effects.
+//! The exhaustive checker, the seeded walk and trace replay all drive this one [`World`].
+//! [`World::enabled`] lists the possible actions in a fixed order; [`World::apply`] carries one
+//! out. A step hands its effects to the queues of their destinations at once. A crash loses what
+//! these queues hold, so a crash may fall between any two effects.
 
 mod action;
 mod control;
@@ -36,23 +38,23 @@ use crate::scenario::{Faults, Setup};
 use crate::tally::RecordTally;
 use rule::WrongRule;
 
-/// What travels in a channel.
+/// An item of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Item {
     /// A record, by its identity.
     Record(u8),
     /// A barrier.
     Barrier(Barrier),
-    /// There are no more records on this channel.
+    /// The end of the channel's records.
     End,
 }
 
 /// A snapshot on its way to storage.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Write {
-    /// For which checkpoint.
+    /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// What will be stored.
+    /// The blob to store.
     pub blob: Blob,
 }
 
@@ -63,66 +65,66 @@ pub struct Past {
     pub checkpoint: CheckpointId,
     /// Its blob.
     pub blob: snapline_protocol::ids::BlobId,
-    /// The state it holds, its own bases included.
+    /// The state that the blob holds, its own bases included.
     pub tally: RecordTally,
 }
 
 /// A subtask with its machines and its volatile state.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct TaskState {
-    /// Whether it lives. A dead task stays until its attempt is replaced.
+    /// True while the task lives. A dead task stays until its attempt is replaced.
     pub alive: bool,
-    /// Whether it will live on, unnoticed, when its attempt is replaced.
+    /// True if the task will live on, unnoticed, when its attempt is replaced.
     pub stranded: bool,
     /// Its aligner.
     pub aligner: Aligner,
     /// A sink's committer.
     pub committer: Option<Committer>,
-    /// A source: records read.
+    /// Of a source: the number of records read.
     pub position: u8,
     /// Records applied to its state.
     pub tally: RecordTally,
-    /// A sink: what is in the open transaction.
+    /// Of a sink: the records of the open transaction.
     pub open: RecordTally,
     /// Snapshots on their way to storage, ascending.
     pub writes: Vec<Write>,
-    /// A sink: the commit call in flight.
+    /// Of a sink: the commit call in flight.
     pub call: Option<TxnId>,
-    /// Snapshots it may build on; only where blobs are shared.
+    /// Snapshots that the task may build on; only where blobs are shared.
     pub past: Vec<Past>,
-    /// A source: where it stood at its barriers; only where what is not needed is dropped.
+    /// Of a source: its positions at its barriers; only where unneeded input is dropped.
     pub stood: Option<Stood<u8>>,
 }
 
-/// A task of an ended attempt that does not know, with what was left in its input channels.
+/// A task of an ended attempt that does not know it, with the items left in its input channels.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Zombie {
-    /// Which subtask it was.
+    /// The subtask.
     pub subtask: usize,
-    /// Itself.
+    /// Its state.
     pub task: TaskState,
     /// Its input channels, by input.
     pub inputs: Vec<Vec<Item>>,
 }
 
-/// A coordinator with what its driver keeps for it.
+/// A coordinator with the state of its driver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct CoordinatorState {
-    /// The how-manieth coordinator it is.
+    /// The coordinator's number, in the order of their starts.
     pub number: u32,
     /// The machine.
     pub machine: Coordinator,
     /// Timers that are armed, ascending.
     pub timers: Vec<Timer>,
-    /// Writes in flight, in the order they were asked for.
+    /// Writes in flight, in the order of the requests.
     pub writes: Vec<StoreOp>,
     /// Garbage whose manifests are deleted and whose blobs are not yet.
     pub sweeping: Vec<snapline_protocol::ids::BlobId>,
-    /// Whether the facts are to be read.
+    /// True while the facts are to be read.
     pub reads: bool,
-    /// Whether the tasks are to be ended.
+    /// True while the tasks are to be ended.
     pub concludes: bool,
-    /// What was read before the fence was raised; only a wrong rule does that.
+    /// A decision read before the fence was raised; only a wrong rule has one.
     pub too_early: Option<Decision>,
 }
 
@@ -135,7 +137,8 @@ pub enum ControlMessage {
     Report(ToCoordinator),
 }
 
-/// Things that must never have happened; what a state alone does not show. All false in a correct protocol, so they cost no states.
+/// The ghost state: events that must never have happened, and that no other part of a state shows.
+/// All false in a correct protocol, so they cost no states.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct GhostState {
     /// A transaction was committed that no completed checkpoint held.
@@ -146,7 +149,7 @@ pub struct GhostState {
     pub unfenced: bool,
     /// A blob name was written with other content.
     pub overwritten: bool,
-    /// Checkpoint ids given out, as bits.
+    /// Checkpoint ids in use so far, as bits.
     pub issued: u64,
 }
 
@@ -157,15 +160,16 @@ pub struct World {
     pub faults: Faults,
     /// The checkpoints the interval timer may still start.
     pub checkpoints: u8,
-    /// Which attempt runs.
+    /// The attempt that runs.
     pub host: Host,
-    /// Its tasks, by subtask; empty before the first attempt. Shared with the states before and behind: a step changes one or two.
+    /// Its tasks, by subtask; empty before the first attempt. The states before and after a step
+    /// share most tasks: a step changes one or two.
     pub tasks: Vec<Arc<TaskState>>,
     /// Its channels.
     pub channels: Vec<Vec<Item>>,
-    /// Coordinators that live, the newest last; more than one only with a zombie.
+    /// Living coordinators, the newest last; more than one only with a zombie.
     pub coordinators: Vec<CoordinatorState>,
-    /// How many terms there were.
+    /// The number of terms so far.
     pub terms: u32,
     /// Messages that arrive at any time, sorted.
     pub network: Vec<ControlMessage>,
@@ -177,20 +181,21 @@ pub struct World {
     pub external: Vec<ExternalSystem>,
     /// Tasks of ended attempts.
     pub zombies: Vec<Zombie>,
-    /// How many of each source subtask's records can be read no more; empty where nothing is dropped.
+    /// The number of each source subtask's records that can be read no more; empty where nothing is
+    /// dropped.
     pub dropped: Vec<u8>,
-    /// What must not have happened.
+    /// Events that must not have happened.
     pub ghost: GhostState,
 }
 
-/// Makes one step happen.
+/// Carries out one step.
 pub(crate) struct Transition<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) world: &'a mut World,
     pub(crate) marks: &'a mut MarkSet,
 }
 
-/// Where a task is: in the running attempt, or among the zombies.
+/// A task: in the running attempt, or among the zombies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TaskRef {
     Running(usize),
@@ -251,32 +256,32 @@ impl World {
         self.coordinators.first().filter(|coordinator| coordinator.number != self.terms)
     }
 
-    /// Whether a newest coordinator says the job has finished.
+    /// True if the newest coordinator says that the job has finished.
     #[must_use]
     pub fn finished(&self) -> bool {
         self.coordinator().is_some_and(|c| matches!(c.phase(), coordinator::Phase::Finished(_)))
     }
 
-    /// Whether a newest coordinator says that an external system dropped data.
+    /// True if the newest coordinator says that an external system dropped data.
     #[must_use]
     pub fn data_loss(&self) -> bool {
         self.coordinator().is_some_and(|c| c.phase() == coordinator::Phase::FailedDataLoss)
     }
 
-    /// Whether a newest coordinator says that it cannot go on from what it found.
+    /// True if the newest coordinator says that it cannot continue from the facts it found.
     #[must_use]
     pub fn unrecoverable(&self) -> bool {
         let phase = self.coordinator().map(Coordinator::phase);
         matches!(phase, Some(coordinator::Phase::FailedRecovery(_)))
     }
 
-    /// Whether it says so because a manifest is gone, and one is.
+    /// True if it says so because a manifest is gone, and one is.
     #[must_use]
     pub fn missing_reported(&self, setup: &Setup) -> bool {
         self.faults.lost_manifests < setup.scenario.faults.lost_manifests && self.unrecoverable()
     }
 
-    /// Whether anything may be decided about messages before anything else.
+    /// True while the fate of a message just sent must be decided before anything else.
     fn deciding(&self) -> bool {
         !self.sent.is_empty()
     }

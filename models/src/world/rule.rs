@@ -1,8 +1,8 @@
 //! The wrong rules that a World can follow: their names, and each in a sentence.
 //!
-//! It is a leaf: the World, the scenario and the files of traces name a rule without the catalogue of
-//! [mutants](crate::mutants), which says of each rule what it stands for, which law must see it and
-//! where it is hunted.
+//! A leaf: the World, scenarios and trace files name a rule from here. The catalogue of
+//! [mutants](crate::mutants) adds the bug that a rule stands for, the law that must see it, and the
+//! scenario in which it is hunted.
 
 macro_rules! wrong_rules {
     ($($variant:ident, $name:literal, $sentence:literal;)*) => {
@@ -55,7 +55,7 @@ wrong_rules! {
     CollectBlobsFirst, "collect-blobs-first",
         "Blobs of a subsumed checkpoint are deleted before its manifest is.";
     CollectByCreator, "collect-by-creator",
-        "A blob is deleted with the checkpoint that wrote it, whoever still refers to it.";
+        "A blob is deleted with the checkpoint that wrote it, even if another still refers to it.";
     CollectIgnoresBase, "collect-ignores-base",
         "The base of a checkpoint under way may be deleted once it is subsumed.";
     CollectIgnoresPending, "collect-ignores-pending",
@@ -63,7 +63,7 @@ wrong_rules! {
     CollectNothing, "collect-nothing",
         "Nothing is ever deleted.";
     ClaimNotesNothing, "claim-notes-nothing",
-        "A claim does not note the checkpoint that the last owner completed and died before it could note.";
+        "A claim does not note a checkpoint that the last owner completed but died before noting.";
     CommitAtBarrier, "commit-at-barrier",
         "A transaction is committed when its barrier comes.";
     CommitNewestFirst, "commit-newest-first",
@@ -71,35 +71,37 @@ wrong_rules! {
     CommitTwice, "commit-twice",
         "A commit call is carried out twice.";
     CompleteBeforeStored, "complete-before-stored",
-        "Sinks are told that a checkpoint is complete when all have acknowledged, before its manifest is durable.";
+        "Sinks are notified once all tasks have acknowledged, before the manifest is durable.";
     CompletionForgotten, "completion-forgotten",
-        "The store does not remember which checkpoint was complete: without its manifest an older one is the newest.";
+        "The store forgets which checkpoint was complete: if its manifest is lost, an older one \
+         counts.";
     CompletionNotedEarly, "completion-noted-early",
         "The store notes that a checkpoint is complete before its manifest is durable.";
     CountBarriers, "count-barriers",
-        "Barriers are counted, not compared: a newer barrier is taken for the one that is awaited.";
+        "Barriers are counted, not compared: a newer barrier counts as the awaited one.";
     EmptyNotWritten, "empty-not-written",
         "A sink without data in an epoch acknowledges without writing.";
     EndedTakesNoPart, "ended-takes-no-part",
         "A source whose input has ended ignores triggers.";
     FactsBeforeFence, "facts-before-fence",
-        "A new coordinator reads what is there before it raises the fence.";
+        "A new coordinator reads the facts before it raises the fence.";
     FailsOverDuringWrite, "fails-over-during-write",
         "A failover does not wait for the manifest write in flight.";
     FenceForgotten, "fence-forgotten",
         "Deletion takes the fence with it.";
     ForgetsIncomplete, "forgets-incomplete",
-        "What a source has read is dropped at its barrier, before the checkpoint is complete.";
+        "A source's input is dropped at its barrier, before the checkpoint is complete.";
     ForgetsKept, "forgets-kept",
-        "What a source has read is dropped up to the newest complete checkpoint, though older ones are kept.";
+        "A source's input is dropped up to the newest complete checkpoint, though older ones are \
+         kept.";
     IdsFromRestored, "ids-from-restored",
-        "A new coordinator goes on behind the newest completed checkpoint's id.";
+        "A new coordinator continues after the newest completed checkpoint's id.";
     InDoubtForgotten, "in-doubt-forgotten",
         "A restored sink does not know the transactions its checkpoint holds, and rolls them back.";
     LocalNamesKept, "local-names-kept",
-        "Blobs are named by a counter of the writer; a name that is there is taken for already written.";
+        "Blobs are named by a counter of the writer; an existing name counts as already written.";
     LocalNamesOverwritten, "local-names-overwritten",
-        "Blobs are named by a counter of the writer; a name that is there is written over.";
+        "Blobs are named by a counter of the writer; an existing name is overwritten.";
     LossSwallowed, "loss-swallowed",
         "A commit whose transaction is gone counts as committed.";
     ManifestTorn, "manifest-torn",
@@ -107,29 +109,29 @@ wrong_rules! {
     NamesWithoutCheckpoint, "names-without-checkpoint",
         "A transaction is known by its writer and attempt, not by its checkpoint.";
     NoAlignment, "no-alignment",
-        "Inputs whose barrier arrived are read on.";
+        "Inputs whose barrier arrived are still read.";
     NoFence, "no-fence",
         "The store lets a deposed coordinator's manifest through.";
     NoResend, "no-resend",
         "A completion notice that was lost is not repeated.";
     NoTimeout, "no-timeout",
-        "A checkpoint under way is waited for without end.";
+        "A checkpoint under way never times out.";
     NotResetBeforeFirst, "not-reset-before-first",
-        "When there is no checkpoint to restore, sources go on where they were.";
+        "When there is no checkpoint to restore, sources continue where they were.";
     OffsetAfter, "offset-after",
         "A source's snapshot counts the record it is about to read.";
     OffsetEmpty, "offset-empty",
-        "A checkpoint behind a restore records empty offsets.";
+        "A checkpoint after a restore records empty offsets.";
     OldWritersAdmitted, "old-writers-admitted",
         "The external system takes transactions from writers of an ended attempt.";
     OneEndedIsAll, "one-ended-is-all",
-        "The job counts as ended when one of its sources has.";
+        "The job counts as ended when one of its sources has ended.";
     OrphansLeft, "orphans-left",
-        "A new attempt leaves the transactions of earlier ones alone.";
+        "A new attempt does not roll back the transactions of earlier ones.";
     OutrunsRecommit, "outruns-recommit",
-        "A restored sink goes on before its replayed commits are resolved, and forgets them.";
+        "A restored sink continues before its replayed commits are resolved, and forgets them.";
     PartialFanOut, "partial-fan-out",
-        "On its last output a task sends the barrier before the record that belongs in front of it.";
+        "On its last output a task sends the barrier ahead of the record that precedes it.";
     PrepareAfterAck, "prepare-after-ack",
         "A transaction is prepared only when it is to be committed.";
     RestoreOlder, "restore-older",
@@ -139,17 +141,17 @@ wrong_rules! {
     RollsBackHeld, "rolls-back-held",
         "Recovery rolls back every prepared transaction, those a completed checkpoint holds too.";
     RollsBackOnFailure, "rolls-back-on-failure",
-        "A sink that fails rolls back what it had prepared.";
+        "A sink that fails rolls back its prepared transactions.";
     SnapshotNotCopied, "snapshot-not-copied",
         "A snapshot shares its memory with the running operator until it is written.";
     StartsFromNothing, "starts-from-nothing",
         "A restart does not see any checkpoint.";
     StateHole, "state-hole",
-        "A snapshot misses what is in an operator's buffer.";
+        "A snapshot misses the contents of an operator's buffer.";
     StopNotInStore, "stop-not-in-store",
-        "The checkpoint that stopped the job is not one that recovery looks at.";
+        "Recovery ignores the checkpoint that stopped the job.";
     SuspendedReadsOn, "suspended-reads-on",
-        "A suspended source goes on reading.";
+        "A suspended source continues to read.";
     TimerNotRearmed, "timer-not-rearmed",
         "An aborted checkpoint stops the interval timer.";
     UnknownIsApplied, "unknown-is-applied",

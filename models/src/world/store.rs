@@ -1,4 +1,5 @@
-//! Storage: a fence, manifests and blobs. What is here is durable; what is in flight is with whoever writes it.
+//! Storage: a fence, manifests and blobs. Everything here is durable; a write in flight is with its
+//! writer.
 
 use std::sync::Arc;
 
@@ -14,20 +15,20 @@ use super::{Situation, Transition, World};
 use crate::scenario::Setup;
 use crate::tally::RecordTally;
 
-/// A snapshot of one subtask, or what changed in it since its base.
+/// A snapshot of one subtask, or its changes since its base.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Blob {
-    /// Its name. First: blobs sort by it.
+    /// The blob's name. First: blobs sort by it.
     pub id: BlobId,
     /// The blob it builds on.
     pub base: Option<BlobId>,
-    /// A source: records read.
+    /// Of a source: the number of records read.
     pub position: u8,
     /// Records in the state, without the base's.
     pub tally: RecordTally,
-    /// A sink: committables.
+    /// Of a sink: its committables.
     pub pending: Vec<TxnId>,
-    /// Whether all its bytes are there.
+    /// True if all its bytes are in storage.
     pub whole: bool,
 }
 
@@ -38,22 +39,22 @@ pub struct ManifestState {
     pub checkpoint: CheckpointId,
     /// The attempt that took it.
     pub attempt: Attempt,
-    /// What for.
+    /// The checkpoint's kind.
     pub kind: CheckpointKind,
-    /// Whether all input had ended.
+    /// True if all input had ended.
     pub ended: bool,
-    /// Whether all its bytes are there.
+    /// True if all its bytes are in storage.
     pub whole: bool,
 }
 
-/// What storage holds.
+/// The contents of storage.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct StoreState {
-    /// Who owns it.
+    /// The fence, which names the owner.
     pub fence: Fence,
     /// Completed checkpoints, ascending.
     pub manifests: Vec<ManifestState>,
-    /// Those of them whose manifests are lost. Laws read it, and nothing else.
+    /// Completed checkpoints whose manifests are lost. Only the laws read them.
     pub lost: Vec<ManifestState>,
     /// Blobs, ascending.
     pub blobs: Vec<Arc<Blob>>,
@@ -69,7 +70,8 @@ impl StoreState {
             .map(|place| self.blobs[place].as_ref())
     }
 
-    /// The names of the blobs a snapshot needs: its own, its base's, and so on; a missing one ends the list.
+    /// The names of the blobs that a snapshot needs: its own, its base's, and so on; a missing one
+    /// ends the list.
     pub fn closure(&self, id: BlobId) -> impl Iterator<Item = BlobId> + '_ {
         std::iter::successors(Some(id), |&id| self.blob(id).and_then(|blob| blob.base))
     }
@@ -85,10 +87,10 @@ impl StoreState {
     }
 }
 
-/// Wrong names are given to blobs in one place, and looked up by the same.
+/// Gives wrong names to blobs, in one place, so that writers and readers agree on them.
 pub(crate) fn blob_name(setup: &Setup, id: BlobId) -> BlobId {
     match setup.mutant {
-        // A counter of the writer's own, which each attempt takes up where its restored snapshot left it.
+        // A counter of the writer's own, which each attempt continues from its restored snapshot.
         Some(WrongRule::LocalNamesKept | WrongRule::LocalNamesOverwritten) => {
             let later = u64::from(id.attempt.number.saturating_sub(1));
             let number = id.checkpoint.get().saturating_sub(later).max(1);
@@ -149,7 +151,7 @@ impl World {
         Facts { mine, fence: self.store.fence.term, manifests, policy: Policy::default() }
     }
 
-    /// Everything in storage, as a plan of deletion needs it.
+    /// Everything in storage, in the form that a plan of deletion needs.
     pub(crate) fn inventory(&self, setup: &Setup) -> Inventory {
         let stored = |manifest: &ManifestState| Stored {
             checkpoint: manifest.checkpoint,
@@ -177,7 +179,7 @@ impl Transition<'_> {
             Ok(place) if *blobs[place] == blob => {}
             Ok(place) => {
                 self.world.ghost.overwritten = true;
-                // Wrong: a name that is taken is another's bytes, found or lost.
+                // Wrong: a name in use belongs to other bytes, which are kept or lost.
                 if self.setup.mutant != Some(WrongRule::LocalNamesKept) {
                     self.world.store.blobs[place] = Arc::new(blob);
                 }
@@ -185,8 +187,8 @@ impl Transition<'_> {
         }
     }
 
-    /// Carries out a write of a coordinator. `told` is whether it learns the result.
-    pub(super) fn store(&mut self, coordinator: usize, write: usize, told: bool) {
+    /// Carries out a write of a coordinator. `reported` is true if it learns the result.
+    pub(super) fn store(&mut self, coordinator: usize, write: usize, reported: bool) {
         let op = self.world.coordinators[coordinator].writes.remove(write);
         let event = self.store_op(coordinator, op);
         if matches!(op, StoreOp::Collect { .. })
@@ -195,7 +197,7 @@ impl Transition<'_> {
             // The answer comes when the blobs are gone too, see `sweep`.
             return;
         }
-        if told {
+        if reported {
             self.conduct(coordinator, event);
         }
     }
@@ -259,7 +261,8 @@ impl Transition<'_> {
         if let (WrongRule::IdsFromRestored, Event::Claimed { first, until }) =
             (self.setup.mutant.unwrap_or(WrongRule::NoFence), &mut event)
         {
-            // Wrong: ids go on behind the newest completed checkpoint, not behind the newest given out.
+            // Wrong: ids continue after the newest completed checkpoint, not after the newest one
+            // used.
             let newest = self.world.store.manifests.last();
             *first = newest.map_or(CheckpointId::FIRST, |manifest| manifest.checkpoint.plus(1));
             *until = first.plus(self.setup.scenario.id_block);
@@ -293,7 +296,7 @@ impl Transition<'_> {
         let inventory = self.world.inventory(self.setup);
         let mut plan = retention::plan(&roots, &inventory);
         if self.wrong(WrongRule::CollectByCreator) {
-            // Wrong: a blob belongs to the checkpoint that wrote it, and goes with it.
+            // Wrong: a blob belongs to the checkpoint that wrote it, and is deleted with it.
             let gone = |blob: &&BlobId| plan.manifests.contains(&blob.checkpoint);
             let more: Vec<BlobId> = inventory.blobs.iter().filter(gone).copied().collect();
             plan.blobs.extend(more);

@@ -1,15 +1,16 @@
-//! What goes from one to another: in channels, on the control network, to storage, to external systems.
+//! The arrows of a scene: items in channels, control messages, writes to storage, calls to external
+//! systems.
 
 use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::message::{Order, Report};
 
 use super::super::{ArrowFate, ArrowKind};
 use super::{COORDINATOR, SceneBuilder, letters};
-use crate::story::{message_name, op, takes_no_notice, transaction_name};
+use crate::story::{changes_nothing, message_name, op, transaction_name};
 use crate::world::{Action, ControlMessage, World, Write};
 
 impl SceneBuilder<'_> {
-    /// What is in the channels now, and what became of what was.
+    /// The items in the channels now, and the fates of those before.
     pub(super) fn channels(&mut self, after: &World, action: Action) {
         for (channel, items) in after.channels.iter().enumerate() {
             let ends = self.setup.topology.channels()[channel];
@@ -75,7 +76,7 @@ impl SceneBuilder<'_> {
             }
             self.writes[subtask] = going;
         }
-        // Where snapshots are written at once, they are there with the step that takes them.
+        // Snapshots that are written at once are in storage after the step that takes them.
         for blob in &after.store.blobs {
             let new = before.store.blob(blob.id).is_none();
             let lane = Self::task_lane(blob.id.subtask.index());
@@ -93,7 +94,7 @@ impl SceneBuilder<'_> {
         }
     }
 
-    /// Control messages, and what coordinators write.
+    /// Control messages, and the writes of coordinators.
     pub(super) fn sent_and_stored(&mut self, after: &World, past: Option<(&World, Action)>) {
         let mut left = std::mem::take(&mut self.letters);
         if let Some((before, action)) = past {
@@ -115,7 +116,7 @@ impl SceneBuilder<'_> {
             let settled = place.and_then(message);
             if let Some(place) = left.iter().position(|(other, _)| Some(*other) == settled) {
                 let (_, arrow) = left.remove(place);
-                let ignored = what == ArrowFate::Arrived && takes_no_notice(before, after, index);
+                let ignored = what == ArrowFate::Arrived && changes_nothing(before, after, index);
                 let late = what == ArrowFate::Arrived && self.late.contains(&arrow);
                 let what = match (ignored, late) {
                     (true, _) => ArrowFate::Ignored,
@@ -134,7 +135,7 @@ impl SceneBuilder<'_> {
             going.push((*message, arrow));
         }
         for (_, arrow) in left {
-            // Nobody takes it in any more, or it was one with another.
+            // Its receiver is gone, or an equal message absorbed it.
             self.settle(arrow, ArrowFate::Lost);
         }
         self.letters = going;
@@ -192,7 +193,7 @@ impl SceneBuilder<'_> {
         self.send(ends, ArrowKind::Control, label, Some(checkpoint))
     }
 
-    /// What is asked of external systems.
+    /// Calls to external systems.
     pub(super) fn transactions(&mut self, before: &World, after: &World, action: Action) {
         for (place, subtask) in self.setup.topology.sinks().iter().enumerate() {
             let (lane, external) = (Self::task_lane(subtask), self.external(subtask));
@@ -206,7 +207,7 @@ impl SceneBuilder<'_> {
                     self.settle(arrow, ArrowFate::Arrived);
                 }
             }
-            // What is committed without a call of the sink's: only a wrong rule does that.
+            // A commit without a call of the sink: only a wrong rule does that.
             let called = matches!(
                 action,
                 Action::Commit { .. } | Action::CommitUnknown { .. } | Action::ZombieCommit { .. }
@@ -244,11 +245,12 @@ impl SceneBuilder<'_> {
     }
 }
 
-/// Whether the external system answered a sink's commit call.
+/// True if the external system answered a sink's commit call.
 fn acted(action: Action, subtask: usize) -> bool {
-    matches!(
-        action,
-        Action::Commit { task } | Action::CommitUnknown { task, .. } | Action::CommitRefused { task }
-            if usize::from(task) == subtask
-    )
+    match action {
+        Action::Commit { task }
+        | Action::CommitUnknown { task, .. }
+        | Action::CommitRefused { task } => usize::from(task) == subtask,
+        _ => false,
+    }
 }

@@ -1,7 +1,7 @@
 //! Counterexamples the checker found in this protocol, kept: each shows what is no longer possible.
 
 use snapline_models::configs;
-use snapline_models::explore::{Marks, System};
+use snapline_models::explore::{MarkSet, TransitionSystem};
 use snapline_models::laws::Law;
 use snapline_models::model::Model;
 use snapline_models::world::{Action, World};
@@ -14,7 +14,7 @@ fn run(model: &Model, path: &[Action]) -> World {
         let mut enabled = Vec::new();
         model.actions(&world, &mut enabled);
         assert!(enabled.contains(action), "step {}: {action:?} is not among {enabled:?}", step + 1);
-        world = model.apply(&world, action, &mut Marks::default());
+        world = model.apply(&world, action, &mut MarkSet::default());
         assert_eq!(model.violations(&world), 0, "step {}: {action:?}", step + 1);
     }
     world
@@ -69,7 +69,7 @@ fn a_manifest_in_flight_keeps_its_blobs_when_the_job_fails() {
     path.extend([Action::Store { write: 0 }, Action::Store { write: 0 }]);
     let world = run(&model, &path);
     assert!(world.data_loss(), "the loss is reported");
-    assert_eq!(world.disk.manifests.len(), 2, "both manifests are durable");
+    assert_eq!(world.store.manifests.len(), 2, "both manifests are durable");
     assert!(Law::Restorable.holds(&model.setup, &world));
 }
 
@@ -88,5 +88,5 @@ fn a_third_coordinator_takes_over_though_the_first_lives_on() {
         Action::Elect,
     ];
     let world = run(&model, &path);
-    assert_eq!(world.seats.len(), 2, "the first lives on beside the third");
+    assert_eq!(world.coordinators.len(), 2, "the first lives on beside the third");
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/words.rs"]
+mod words;
+
 /// Longer files say why, in a line that begins with this.
 const LONG: &str = "//! Longer than 500 lines: ";
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use snapline_models::check::{Check, Finding, describe_bounds, describe_stop};
-use snapline_models::configs::{self, Config, Suite};
-use snapline_models::explore::{Bounds, Marks, Outcome, Progress};
+use snapline_models::configs::{self, Configuration, Suite};
+use snapline_models::explore::{Bounds, MarkSet, SearchOutcome, SearchProgress};
 use snapline_models::file::read_scenario;
 use snapline_models::laws::Law;
-use snapline_models::run::{self, Judgement, Report};
+use snapline_models::run::{self, ExplorationReport, Judgement};
 use snapline_models::scenario::{Scenario, Setup};
 use snapline_models::story::{ending, render, story};
 use snapline_models::trace::Trace;
@@ -70,7 +70,7 @@ pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
 
 /// What is to be explored.
 enum Subject {
-    Named(Config),
+    Named(Configuration),
     File(Scenario),
 }
 
@@ -90,15 +90,15 @@ struct Outcomes {
 }
 
 struct Explored {
-    report: Report,
+    report: ExplorationReport,
     finding: Finding,
     /// The pinned count, if the states are not as many; that is bad although nothing is wrong with any state.
     changed: Option<u64>,
 }
 
 impl Explored {
-    /// A named configuration is judged by the laws and guards it comes with. Some are there to show that a loss is reported.
-    fn named(report: Report) -> Self {
+    /// A named configuration is judged by the laws and situations it comes with. Some are there to show that a loss is reported.
+    fn named(report: ExplorationReport) -> Self {
         let (finding, changed) = match report.judgement.clone() {
             Judgement::Holds => (Finding::Holds, None),
             Judgement::CountChanged { pinned } => (Finding::Holds, Some(pinned)),
@@ -149,7 +149,7 @@ impl Outcomes {
         }
     }
 
-    fn path(&self) -> Option<(&Report, Option<Law>, &[Action])> {
+    fn path(&self) -> Option<(&ExplorationReport, Option<Law>, &[Action])> {
         let Explored { report, finding, .. } = self.explored.as_ref()?;
         match finding {
             Finding::Violated { law, path } => Some((report, Some(*law), path)),
@@ -222,7 +222,7 @@ fn explore(
     let rewrites = terminal.rewrites();
     let mut line = terminal.line();
     let meter = Meter::new(subject.name(), &mut line, rewrites);
-    let show = |progress: Progress| meter.show(progress);
+    let show = |progress: SearchProgress| meter.show(progress);
     let engine = args.engine.into();
     let explored = match subject {
         Subject::Named(config) => Explored::named(run::run(config, engine, bounds, &show)),
@@ -252,20 +252,20 @@ fn tell(result: &Outcomes, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         writeln!(out, "{}", tell_path(report, law, path))?;
     }
     if let Some(Explored { report, finding: Finding::Stopped(_), .. }) = &result.explored {
-        let Outcome { unique, depth, .. } = report.outcome;
+        let SearchOutcome { unique, depth, .. } = report.outcome;
         writeln!(out, "{} states were reached, {depth} steps deep", grouped(unique))?;
     }
     Ok(out.flush()?)
 }
 
 /// The story of a path to a bad state, and what the state is.
-fn tell_path(report: &Report, law: Option<Law>, path: &[Action]) -> String {
+fn tell_path(report: &ExplorationReport, law: Option<Law>, path: &[Action]) -> String {
     let bounds = describe_bounds(&report.scenario);
     // The exploration has laid the same scenario out.
     let Ok(setup) = Setup::new(report.scenario.clone(), report.mutant) else { return bounds };
     let mut last = World::new(&setup);
     for action in path {
-        last = last.apply(&setup, action, &mut Marks::new());
+        last = last.apply(&setup, action, &mut MarkSet::new());
     }
     format!("bounds: {bounds}\n\n{}\n{}", render(&story(&setup, path)), ending(&setup, &last, law))
 }
@@ -329,7 +329,7 @@ fn summarise(
             table.row(row);
             continue;
         };
-        let Outcome { unique, depth, seconds, collision_bound, .. } = report.outcome;
+        let SearchOutcome { unique, depth, seconds, collision_bound, .. } = report.outcome;
         states += unique;
         coverage.add(&report.outcome);
         table.row(vec![
@@ -360,23 +360,24 @@ fn summarise(
 #[cfg(test)]
 mod tests {
     use snapline_models::topologies::chain;
-    use snapline_models::world::Guard;
+    use snapline_models::world::Situation;
 
     use super::*;
 
-    fn explored(guards: &[Guard], states: Option<u64>) -> Outcomes {
-        let (scenario, guards) = (Scenario::new("chain", chain()), guards.to_vec());
+    fn explored(situations: &[Situation], states: Option<u64>) -> Outcomes {
+        let (scenario, situations) = (Scenario::new("chain", chain()), situations.to_vec());
         let (shows, cannot) = ("", "");
-        let config = Config { scenario, suite: Suite::Ci, shows, cannot, guards, states };
+        let config =
+            Configuration { scenario, suite: Suite::Ci, shows, cannot, situations, states };
         let report = run::run(&config, run::Engine::Hunt, &Bounds::default(), &|_| {});
         Outcomes { name: "chain".into(), explored: Some(Explored::named(report)) }
     }
 
     #[test]
     fn a_vacuous_check_and_a_changed_count_are_bad() {
-        let good = explored(&[Guard::Finished], None);
+        let good = explored(&[Situation::Finished], None);
         assert_eq!((good.exit(), good.verdict()), (Exit::Good, ("holds", None)));
-        let vacuous = explored(&[Guard::Finished, Guard::Restored], None);
+        let vacuous = explored(&[Situation::Finished, Situation::Restored], None);
         let detail = Some("never came up: Restored".into());
         assert_eq!((vacuous.exit(), vacuous.verdict()), (Exit::Bad, ("vacuous", detail)));
         let changed = explored(&[], Some(1_000_000));

@@ -3,25 +3,25 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use snapline_models::explore::{Marks, Outcome};
+use snapline_models::explore::{MarkSet, SearchOutcome};
 use snapline_models::world::{ARMS, Action, KINDS, arm_exists, arm_name};
 
 /// Adds up what explorations have driven.
 #[derive(Clone, Debug)]
 pub struct Coverage {
     taken: Vec<u64>,
-    marks: Marks,
+    marks: MarkSet,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { taken: vec![0; KINDS.len()], marks: Marks::new() }
+        Self { taken: vec![0; KINDS.len()], marks: MarkSet::new() }
     }
 }
 
 impl Coverage {
     /// Adds an exploration.
-    pub fn add(&mut self, outcome: &Outcome<Action>) {
+    pub fn add(&mut self, outcome: &SearchOutcome<Action>) {
         for (taken, more) in self.taken.iter_mut().zip(&outcome.action_counts) {
             *taken += more;
         }

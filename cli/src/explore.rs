@@ -20,6 +20,7 @@ use snapline_models::scenario::Scenario;
 use snapline_models::scene::scene;
 use snapline_models::walk::{ByHand, Hunted};
 use snapline_models::world::Action;
+use snapline_models::world::rule::WrongRule;
 
 use crate::args::ExploreArgs;
 use crate::names::unknown;
@@ -53,7 +54,7 @@ pub fn run(args: &ExploreArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     let scenario = match (&args.name, mutant) {
         (Some(name), _) => find_scenario(name)?,
         // Where it is at home, so that there is something to see.
-        (None, Some(mutant)) => (mutant.about().scenario)(),
+        (None, Some(mutant)) => (Mutant::of(mutant).scenario)(),
         (None, None) => {
             return Err(Failure::Usage(
                 "name a configuration (`snapline check --list` shows them) or a wrong rule with --mutant (`snapline mutants --list`)"
@@ -87,9 +88,9 @@ pub fn site(name: &str) -> Result<impl Site, Failure> {
     Pages::new(find_scenario(name)?, None, Arc::new(AtomicBool::new(true)))
 }
 
-fn find_mutant(name: &str) -> Result<Mutant, Failure> {
-    Mutant::find(name).ok_or_else(|| {
-        let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+fn find_mutant(name: &str) -> Result<WrongRule, Failure> {
+    WrongRule::find(name).ok_or_else(|| {
+        let known: Vec<&str> = WrongRule::ALL.iter().map(|mutant| mutant.name()).collect();
         Failure::Usage(unknown("mutant", name, &known))
     })
 }
@@ -129,7 +130,7 @@ enum Then {
 
 struct Pages {
     scenario: Scenario,
-    mutant: Option<Mutant>,
+    mutant: Option<WrongRule>,
     stop: Arc<AtomicBool>,
     front: String,
 }
@@ -137,7 +138,7 @@ struct Pages {
 impl Pages {
     fn new(
         scenario: Scenario,
-        mutant: Option<Mutant>,
+        mutant: Option<WrongRule>,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let walk = ByHand::new(scenario.clone(), mutant)
@@ -154,7 +155,7 @@ impl Pages {
             false => Ok(()),
         };
         most(asked.steps.len())?;
-        let mut walk = ByHand::behind(self.scenario.clone(), self.mutant, &asked.steps)
+        let mut walk = ByHand::after(self.scenario.clone(), self.mutant, &asked.steps)
             .map_err(|error| error.to_string())?;
         let note = match asked.then {
             Then::Look => String::new(),
@@ -277,7 +278,8 @@ mod tests {
 
     fn pages(mutant: &str) -> Pages {
         let mutant = find_mutant(mutant).expect("it is there");
-        Pages::new((mutant.about().scenario)(), Some(mutant), Arc::default()).expect("it is right")
+        Pages::new((Mutant::of(mutant).scenario)(), Some(mutant), Arc::default())
+            .expect("it is right")
     }
 
     fn asked(pages: &Pages, steps: &Value, then: &Value) -> Result<Value, String> {

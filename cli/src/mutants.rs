@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use snapline_models::explore::{Bounds, StopReason};
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, kill};
-use snapline_models::run::{Judgement, Report};
+use snapline_models::run::{ExplorationReport, Judgement};
 use snapline_models::trace::Trace;
+use snapline_models::world::rule::WrongRule;
 
 use crate::args::MutantsArgs;
 use crate::names::unknown;
@@ -36,8 +37,8 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     if args.list {
         let mut table = Table::new(&["mutant", "law", "the wrong rule", "class of bug"], 0..0);
         for mutant in mutants {
-            let about = mutant.about();
-            let row = [about.name, about.law.name(), about.rule, about.bug];
+            let about = Mutant::of(mutant);
+            let row = [about.name(), about.law.name(), mutant.sentence(), about.bug];
             table.row(row.map(String::from).into());
         }
         table.write(terminal.out())?;
@@ -92,14 +93,14 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     Ok(hunts.iter().map(Hunt::exit).max().unwrap_or(Exit::Good))
 }
 
-fn wanted(names: &[String]) -> Result<Vec<Mutant>, Failure> {
+fn wanted(names: &[String]) -> Result<Vec<WrongRule>, Failure> {
     if names.is_empty() {
-        return Ok(Mutant::ALL.to_vec());
+        return Ok(WrongRule::ALL.to_vec());
     }
     let mut mutants = Vec::new();
     for name in names {
-        let Some(mutant) = Mutant::find(name) else {
-            let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        let Some(mutant) = WrongRule::find(name) else {
+            let known: Vec<&str> = WrongRule::ALL.iter().map(|mutant| mutant.name()).collect();
             return Err(Failure::Usage(unknown("mutant", name, &known)));
         };
         if !mutants.contains(&mutant) {
@@ -111,8 +112,8 @@ fn wanted(names: &[String]) -> Result<Vec<Mutant>, Failure> {
 
 /// What came of one mutant; nothing, if the command was stopped before.
 struct Hunt {
-    mutant: Mutant,
-    report: Option<Report>,
+    mutant: WrongRule,
+    report: Option<ExplorationReport>,
 }
 
 impl Hunt {
@@ -126,7 +127,7 @@ impl Hunt {
     fn verdict(&self) -> &'static str {
         let Some(report) = &self.report else { return "not-run" };
         match report.judgement {
-            Judgement::Violated { law, .. } if law == self.mutant.about().law => "killed",
+            Judgement::Violated { law, .. } if law == Mutant::of(self.mutant).law => "killed",
             Judgement::Violated { .. } => "killed-by-another-law",
             Judgement::Stopped(reason) if reason != StopReason::States => "stopped",
             _ => "lives",
@@ -143,8 +144,12 @@ impl Hunt {
 
     /// The way to the state that shows it, if one was found.
     fn trace(&self) -> Option<Trace> {
-        let Report { scenario, mutant, judgement: Judgement::Violated { law, path }, .. } =
-            self.report.as_ref()?
+        let ExplorationReport {
+            scenario,
+            mutant,
+            judgement: Judgement::Violated { law, path },
+            ..
+        } = self.report.as_ref()?
         else {
             return None;
         };
@@ -163,8 +168,8 @@ impl Hunt {
 
     /// What a report says of it.
     fn case(&self) -> Case<'_> {
-        let (about, verdict) = (self.mutant.about(), self.verdict());
-        let (rule, law) = (about.rule.trim_end_matches('.'), about.law.name());
+        let (about, verdict) = (Mutant::of(self.mutant), self.verdict());
+        let (rule, law) = (self.mutant.sentence().trim_end_matches('.'), about.law.name());
         let detail = match (verdict, self.by()) {
             ("killed", _) => format!("{rule}; seen by {law}"),
             (_, Some((by, _))) => format!("{rule}; seen by {}, not by {law}", by.name()),
@@ -172,7 +177,7 @@ impl Hunt {
         };
         let outcome = self.report.as_ref().map(|report| &report.outcome);
         Case {
-            name: about.name,
+            name: about.name(),
             verdict,
             detail: Some(detail),
             exit: self.exit(),
@@ -188,7 +193,7 @@ fn summarise(hunts: &[Hunt], seconds: f64, terminal: &mut Terminal<'_>) -> Resul
     let header = ["mutant", "steps", "states", "seconds", "verdict", "class of bug"];
     let mut table = Table::new(&header, 1..4);
     for hunt in hunts {
-        let about = hunt.mutant.about();
+        let about = Mutant::of(hunt.mutant);
         let verdict = match (hunt.verdict(), hunt.by()) {
             ("killed", _) => format!("killed by {}", about.law.name()),
             (_, Some((by, _))) => {
@@ -199,7 +204,7 @@ fn summarise(hunts: &[Hunt], seconds: f64, terminal: &mut Terminal<'_>) -> Resul
         };
         let outcome = hunt.report.as_ref().map(|report| &report.outcome);
         table.row(vec![
-            about.name.into(),
+            about.name().into(),
             hunt.by().map_or("-".into(), |(_, steps)| steps.to_string()),
             outcome.map_or("-".into(), |outcome| grouped(outcome.unique)),
             outcome.map_or("-".into(), |outcome| format!("{:.2}", outcome.seconds)),
@@ -223,10 +228,10 @@ fn json(hunts: &[Hunt], seconds: f64) -> Value {
     let results: Vec<Value> = hunts
         .iter()
         .map(|hunt| {
-            let about = hunt.mutant.about();
+            let about = Mutant::of(hunt.mutant);
             let mut result = json!({
-                "name": about.name,
-                "rule": about.rule,
+                "name": about.name(),
+                "rule": about.rule.sentence(),
                 "bug": about.bug,
                 "law": about.law.name(),
                 "verdict": hunt.verdict(),

@@ -37,10 +37,11 @@ use snapline::sim::stage::{Limits, Script};
 use snapline::sim::{Env, Mutation as Planted};
 use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
-use snapline_models::mutants::{Mutant, kill};
+use snapline_models::mutants::kill;
 use snapline_models::run::Judgement;
 use snapline_models::scenario::Setup;
 use snapline_models::trace::Trace;
+use snapline_models::world::rule::WrongRule;
 use snapline_models::world::{Action, KINDS};
 
 use job::Log;
@@ -51,32 +52,32 @@ use step::Replay;
 const ALL: usize = 1_000;
 
 /// The wrong rules of the model that can be switched on in the engine, with what they are called there.
-pub const RULES: &[(Mutant, Planted)] = &[
-    (Mutant::AckBeforeDurable, Planted::AckBeforeWritten),
-    (Mutant::CollectNothing, Planted::NothingCollected),
-    (Mutant::CommitAtBarrier, Planted::CommitAtBarrier),
-    (Mutant::CommitNewestFirst, Planted::NewestCommittedFirst),
-    (Mutant::CompleteBeforeStored, Planted::CompleteBeforeStored),
-    (Mutant::InDoubtForgotten, Planted::InDoubtForgotten),
-    (Mutant::LossSwallowed, Planted::LossSwallowed),
-    (Mutant::NoResend, Planted::ResendForgotten),
-    (Mutant::NoTimeout, Planted::TimeoutForgotten),
-    (Mutant::OffsetEmpty, Planted::OffsetEmpty),
-    (Mutant::OrphansLeft, Planted::OrphansForgotten),
-    (Mutant::PrepareAfterAck, Planted::PrepareAfterAck),
-    (Mutant::RestoreOlder, Planted::OlderRestored),
-    (Mutant::RetrySwallowed, Planted::CommitSwallowed),
-    (Mutant::RollsBackHeld, Planted::HeldRolledBack),
-    (Mutant::StartsFromNothing, Planted::StartsFromNothing),
-    (Mutant::StopNotInStore, Planted::StopsIgnored),
-    (Mutant::SuspendedReadsOn, Planted::SuspendedReadsOn),
-    (Mutant::UnknownIsApplied, Planted::UnknownTakenForDone),
-    (Mutant::UnknownIsNotApplied, Planted::UnknownTakenForRefused),
+pub const RULES: &[(WrongRule, Planted)] = &[
+    (WrongRule::AckBeforeDurable, Planted::AckBeforeWritten),
+    (WrongRule::CollectNothing, Planted::NothingCollected),
+    (WrongRule::CommitAtBarrier, Planted::CommitAtBarrier),
+    (WrongRule::CommitNewestFirst, Planted::NewestCommittedFirst),
+    (WrongRule::CompleteBeforeStored, Planted::CompleteBeforeStored),
+    (WrongRule::InDoubtForgotten, Planted::InDoubtForgotten),
+    (WrongRule::LossSwallowed, Planted::LossSwallowed),
+    (WrongRule::NoResend, Planted::ResendForgotten),
+    (WrongRule::NoTimeout, Planted::TimeoutForgotten),
+    (WrongRule::OffsetEmpty, Planted::OffsetEmpty),
+    (WrongRule::OrphansLeft, Planted::OrphansForgotten),
+    (WrongRule::PrepareAfterAck, Planted::PrepareAfterAck),
+    (WrongRule::RestoreOlder, Planted::OlderRestored),
+    (WrongRule::RetrySwallowed, Planted::CommitSwallowed),
+    (WrongRule::RollsBackHeld, Planted::HeldRolledBack),
+    (WrongRule::StartsFromNothing, Planted::StartsFromNothing),
+    (WrongRule::StopNotInStore, Planted::StopsIgnored),
+    (WrongRule::SuspendedReadsOn, Planted::SuspendedReadsOn),
+    (WrongRule::UnknownIsApplied, Planted::UnknownTakenForDone),
+    (WrongRule::UnknownIsNotApplied, Planted::UnknownTakenForRefused),
 ];
 
 /// What the engine calls a wrong rule of the model, if it has it.
 #[must_use]
-pub fn planted(mutant: Mutant) -> Option<Planted> {
+pub fn planted(mutant: WrongRule) -> Option<Planted> {
     RULES.iter().find(|(rule, _)| *rule == mutant).map(|(_, planted)| *planted)
 }
 
@@ -88,47 +89,47 @@ const TORN: &str = "it needs the torn write of a task that dies alone, which pro
 const LATER: &str = "nobody has built one yet";
 
 /// Why the engine has no switch for a wrong rule of the model.
-const WHY_NOT: &[(Mutant, &str)] = &[
-    (Mutant::BarrierOvertakes, SHAPE),
-    (Mutant::BaseUnconfirmed, SHARED),
-    (Mutant::ClaimsAlike, PROCESS),
+const WHY_NOT: &[(WrongRule, &str)] = &[
+    (WrongRule::BarrierOvertakes, SHAPE),
+    (WrongRule::BaseUnconfirmed, SHARED),
+    (WrongRule::ClaimsAlike, PROCESS),
     (
-        Mutant::CollectBlobsFirst,
+        WrongRule::CollectBlobsFirst,
         "production deletes manifests and blobs in one errand, and a stage shows what is before and behind one",
     ),
-    (Mutant::CollectByCreator, SHARED),
-    (Mutant::CollectIgnoresBase, SHARED),
-    (Mutant::CommitTwice, CONNECTOR),
-    (Mutant::CountBarriers, SHAPE),
-    (Mutant::EmptyNotWritten, SHAPE),
-    (Mutant::EndedTakesNoPart, SHAPE),
-    (Mutant::FactsBeforeFence, PROCESS),
+    (WrongRule::CollectByCreator, SHARED),
+    (WrongRule::CollectIgnoresBase, SHARED),
+    (WrongRule::CommitTwice, CONNECTOR),
+    (WrongRule::CountBarriers, SHAPE),
+    (WrongRule::EmptyNotWritten, SHAPE),
+    (WrongRule::EndedTakesNoPart, SHAPE),
+    (WrongRule::FactsBeforeFence, PROCESS),
     (
-        Mutant::FailsOverDuringWrite,
+        WrongRule::FailsOverDuringWrite,
         "production reads the facts on the lane that writes manifests, behind the write in flight",
     ),
-    (Mutant::ForgetsIncomplete, CONNECTOR),
-    (Mutant::ForgetsKept, CONNECTOR),
-    (Mutant::FenceForgotten, "its law, ids-monotone, is not judged"),
-    (Mutant::IdsFromRestored, PROCESS),
-    (Mutant::LocalNamesKept, TORN),
-    (Mutant::LocalNamesOverwritten, TORN),
-    (Mutant::ManifestTorn, PROCESS),
-    (Mutant::NamesWithoutCheckpoint, CONNECTOR),
-    (Mutant::NoAlignment, SHAPE),
-    (Mutant::NoFence, PROCESS),
-    (Mutant::OldWritersAdmitted, PROCESS),
-    (Mutant::OneEndedIsAll, SHAPE),
-    (Mutant::PartialFanOut, SHAPE),
-    (Mutant::SnapshotNotCopied, SHAPE),
-    (Mutant::StateHole, SHAPE),
+    (WrongRule::ForgetsIncomplete, CONNECTOR),
+    (WrongRule::ForgetsKept, CONNECTOR),
+    (WrongRule::FenceForgotten, "its law, ids-monotone, is not judged"),
+    (WrongRule::IdsFromRestored, PROCESS),
+    (WrongRule::LocalNamesKept, TORN),
+    (WrongRule::LocalNamesOverwritten, TORN),
+    (WrongRule::ManifestTorn, PROCESS),
+    (WrongRule::NamesWithoutCheckpoint, CONNECTOR),
+    (WrongRule::NoAlignment, SHAPE),
+    (WrongRule::NoFence, PROCESS),
+    (WrongRule::OldWritersAdmitted, PROCESS),
+    (WrongRule::OneEndedIsAll, SHAPE),
+    (WrongRule::PartialFanOut, SHAPE),
+    (WrongRule::SnapshotNotCopied, SHAPE),
+    (WrongRule::StateHole, SHAPE),
     (
-        Mutant::TimerNotRearmed,
+        WrongRule::TimerNotRearmed,
         "the driver begins the last checkpoint by itself when all sources have ended, so that a lost interval does not keep the job from its end",
     ),
 ];
 
-fn why_not(mutant: Mutant) -> &'static str {
+fn why_not(mutant: WrongRule) -> &'static str {
     WHY_NOT.iter().find(|(rule, _)| *rule == mutant).map_or(LATER, |(_, why)| why)
 }
 
@@ -140,11 +141,11 @@ pub enum Unmapped {
     /// The law it breaks cannot be judged from outside.
     Law(Law),
     /// The engine has no switch for its wrong rule.
-    Rule(Mutant, &'static str),
+    Rule(WrongRule, &'static str),
     /// Production does not come in this shape; says why.
     Shape(String),
     /// The model found no counterexample.
-    NotKilled(Mutant),
+    NotKilled(WrongRule),
     /// A step has no counterpart in production.
     Action {
         /// Its number, from 1.
@@ -229,7 +230,7 @@ impl Unmapped {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Played {
     /// The model's wrong rule.
-    pub mutant: Mutant,
+    pub mutant: WrongRule,
     /// What it is called in the engine.
     pub planted: Planted,
     /// The law it breaks in the model.
@@ -262,7 +263,7 @@ impl Played {
 ///
 /// # Errors
 /// [`Unmapped`]
-pub fn play(mutant: Mutant) -> Result<Played, Unmapped> {
+pub fn play(mutant: WrongRule) -> Result<Played, Unmapped> {
     planted(mutant).ok_or(Unmapped::Rule(mutant, why_not(mutant)))?;
     let bounds = Bounds { max_states: Some(3_000_000), ..Bounds::default() };
     let report = kill(mutant, &bounds);
@@ -275,7 +276,7 @@ pub fn play(mutant: Mutant) -> Result<Played, Unmapped> {
 /// A trace, laid out for its replay.
 struct Laid<'a> {
     trace: &'a Trace,
-    mutant: Mutant,
+    mutant: WrongRule,
     law: Law,
     wrong: Setup,
     sound: Setup,

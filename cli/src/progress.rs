@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::time::Duration;
 
-use snapline_models::explore::{Phase, Progress};
+use snapline_models::explore::{SearchPhase, SearchProgress};
 
 use crate::table::{grouped, rate};
 use crate::terminal::CLEAR;
@@ -30,7 +30,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Shows a report. That it cannot be shown is no reason to stop.
-    pub fn show(&self, progress: Progress) {
+    pub fn show(&self, progress: SearchProgress) {
         let line = line(self.name, progress);
         if self.rewrites {
             self.shown.set(true);
@@ -55,23 +55,23 @@ impl<'a> Meter<'a> {
     }
 }
 
-fn line(name: &str, progress: Progress) -> String {
-    let Progress { phase, unique, depth, elapsed, rss, .. } = progress;
+fn line(name: &str, progress: SearchProgress) -> String {
+    let SearchProgress { phase, unique, depth, elapsed, rss, .. } = progress;
     let seconds = elapsed.as_secs_f64();
     let memory = match rss {
         Some(bytes) => format!(", {} MiB", bytes >> 20),
         None => String::new(),
     };
     match phase {
-        Phase::Explore => format!(
+        SearchPhase::Explore => format!(
             "{name}: {} states, depth {depth}, {}/s, {seconds:.0} s{memory}, exploring",
             grouped(unique),
             rate(unique, seconds)
         ),
-        Phase::Liveness => {
+        SearchPhase::Liveness => {
             format!("{name}: {seconds:.0} s{memory}, looking for states without a way to the end")
         }
-        Phase::Shorten => format!(
+        SearchPhase::Shorten => format!(
             "{name}: {} states, depth {depth}, {seconds:.0} s{memory}, something is wrong: looking for the shortest way there",
             grouped(unique)
         ),
@@ -86,8 +86,8 @@ mod tests {
         let mut text = Vec::new();
         let meter = Meter::new("chain", &mut text, rewrites);
         for &second in seconds {
-            meter.show(Progress {
-                phase: Phase::Explore,
+            meter.show(SearchProgress {
+                phase: SearchPhase::Explore,
                 unique: 3_000_000,
                 generated: 9_000_000,
                 depth: 40,

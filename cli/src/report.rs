@@ -16,7 +16,7 @@ use quick_xml::escape::escape;
 use serde_json::{Value, json};
 use snapline_models::laws::Law;
 use snapline_models::scenario::Setup;
-use snapline_models::story::{Line, story};
+use snapline_models::story::{StoryLine, story};
 use snapline_models::trace::Trace;
 
 use crate::picture::story_page;
@@ -134,7 +134,7 @@ fn text(raw: &str) -> String {
 }
 
 /// The steps of a counterexample in words.
-fn told(trace: &Trace) -> Vec<Line> {
+fn told(trace: &Trace) -> Vec<StoryLine> {
     Setup::new(trace.scenario.clone(), trace.mutant)
         .map_or(Vec::new(), |setup| story(&setup, &trace.steps))
 }

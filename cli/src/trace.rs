@@ -94,7 +94,7 @@ fn of_the_model(
     let out = terminal.out();
     writeln!(out, "{}: {}", trace.scenario.name, counted(trace.steps.len() as u64, "step"))?;
     if let Some(mutant) = trace.mutant {
-        writeln!(out, "wrong rule: {}: {}", mutant.name(), mutant.about().rule)?;
+        writeln!(out, "wrong rule: {}: {}", mutant.name(), mutant.sentence())?;
     }
     writeln!(out, "bounds: {}\n", describe_bounds(&trace.scenario))?;
     writeln!(out, "{}", render(&story(&setup, &trace.steps)))?;

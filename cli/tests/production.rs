@@ -4,13 +4,14 @@ use snapline::sim::Mutation as Planted;
 use snapline_cli::onto::{JUDGED, RULES, Unmapped, play, replay, replay_under};
 use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
-use snapline_models::mutants::{Mutant, kill};
+use snapline_models::mutants::kill;
 use snapline_models::run::Judgement;
 use snapline_models::trace::Trace;
 use snapline_models::world::Action;
+use snapline_models::world::rule::WrongRule;
 
 /// The shortest counterexample of a mutant.
-fn counterexample(mutant: Mutant) -> Trace {
+fn counterexample(mutant: WrongRule) -> Trace {
     let report = kill(mutant, &Bounds::default());
     let Judgement::Violated { law, path } = report.judgement else {
         panic!("{} lives", mutant.name());
@@ -40,7 +41,7 @@ fn counterexamples_of_the_model_break_the_same_laws_in_production() {
 /// The replay can tell that a law holds: under a wrong rule that has no part in the schedule nothing breaks.
 #[test]
 fn another_rule_does_not_break_the_law() {
-    let trace = counterexample(Mutant::InDoubtForgotten);
+    let trace = counterexample(WrongRule::InDoubtForgotten);
     let broken = replay_under(&trace, Some(Planted::LossSwallowed)).expect("it is mapped");
     assert_eq!(broken, None);
     let broken = replay_under(&trace, Some(Planted::InDoubtForgotten)).expect("it is mapped");
@@ -49,12 +50,12 @@ fn another_rule_does_not_break_the_law() {
 
 #[test]
 fn what_has_no_counterpart_is_told() {
-    let error = play(Mutant::FactsBeforeFence).expect_err("it needs two coordinators");
-    assert!(matches!(error, Unmapped::Rule(Mutant::FactsBeforeFence, _)), "{error}");
+    let error = play(WrongRule::FactsBeforeFence).expect_err("it needs two coordinators");
+    assert!(matches!(error, Unmapped::Rule(WrongRule::FactsBeforeFence, _)), "{error}");
 
     // Zombies and torn writes are no steps of production.
-    let mut trace = counterexample(Mutant::LocalNamesOverwritten);
-    trace.mutant = Some(Mutant::InDoubtForgotten);
+    let mut trace = counterexample(WrongRule::LocalNamesOverwritten);
+    trace.mutant = Some(WrongRule::InDoubtForgotten);
     trace.law = Some(Law::NoLoss);
     let error = replay(&trace).expect_err("it has a torn write");
     let torn = Action::Crash { task: 0, torn: true };
@@ -66,14 +67,14 @@ fn what_has_no_counterpart_is_told() {
     assert_eq!(replay(&trace), Err(Unmapped::Law(Law::IdsMonotone)));
 
     // An edited trace.
-    let mut trace = counterexample(Mutant::InDoubtForgotten);
+    let mut trace = counterexample(WrongRule::InDoubtForgotten);
     trace.steps.swap(0, 1);
     let error = replay(&trace).expect_err("a step is not possible");
     assert_eq!(error, Unmapped::NotEnabled { step: 1, action: Action::Read });
 
     // A topology that production builds otherwise.
-    let mut trace = counterexample(Mutant::NoAlignment);
-    trace.mutant = Some(Mutant::InDoubtForgotten);
+    let mut trace = counterexample(WrongRule::NoAlignment);
+    trace.mutant = Some(WrongRule::InDoubtForgotten);
     let error = replay(&trace).expect_err("another shape");
     assert!(matches!(error, Unmapped::Shape(_) | Unmapped::Law(_)), "{error}");
 }
@@ -81,7 +82,7 @@ fn what_has_no_counterpart_is_told() {
 /// Production that goes another way than the model is found at that step: here the rule is on in the model only.
 #[test]
 fn production_that_differs_is_found_at_that_step() {
-    let trace = counterexample(Mutant::CommitNewestFirst);
+    let trace = counterexample(WrongRule::CommitNewestFirst);
     let last = trace.steps.len();
     let differs = replay_under(&trace, None).expect_err("production commits the other transaction");
     assert!(matches!(differs, Unmapped::Differs { step, .. } if step == last), "{differs}");

@@ -1,7 +1,7 @@
 //! What the command reads: traces of the model, topologies and settings.
 
 use snapline::settings::Settings;
-use snapline_models::explore::{Marks, System};
+use snapline_models::explore::{MarkSet, TransitionSystem};
 use snapline_models::file::read_scenario;
 use snapline_models::model::Model;
 use snapline_models::scenario::{Faults, Scenario};
@@ -111,7 +111,7 @@ pub fn topology(bytes: &[u8]) {
         Err(error) => return shown(&error),
     };
     let model = Model::new(scenario.clone(), None).expect("it was built before");
-    let (mut world, mut marks, mut enabled) = (model.initial(), Marks::new(), Vec::new());
+    let (mut world, mut marks, mut enabled) = (model.initial(), MarkSet::new(), Vec::new());
     let mut steps = Vec::new();
     while steps.len() < STEPS {
         enabled.clear();

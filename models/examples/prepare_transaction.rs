@@ -1,18 +1,18 @@
-//! A sink into a database with `PREPARE TRANSACTION` and `COMMIT PREPARED`: exactly once, though the outcome of a commit may stay
-//! unknown.
+//! A sink into a database with `PREPARE TRANSACTION` and `COMMIT PREPARED`: exactly once, though
+//! the outcome of a commit may stay unknown.
 //!
-//! The connection breaks during `COMMIT PREPARED`: the transaction is committed, or it is not, and nobody knows. The sink asks
-//! again by the transaction's name until the database answers; "there is no such prepared transaction" then means that it was
-//! committed before.
+//! The connection breaks during `COMMIT PREPARED`: the transaction may or may not be committed. The
+//! sink asks again by the transaction's name until the database answers. "There is no such prepared
+//! transaction" then means that it was committed before.
 
 use std::io::{self, Write};
 
-use snapline_models::check::{Check, Checked};
+use snapline_models::check::{Check, CheckOutcome};
 use snapline_models::sink::SinkModel;
 use snapline_protocol::topology::Plan;
 
 /// A source and a table, with a crash, two commits of unknown outcome and one that is refused.
-pub(crate) fn checked() -> Checked {
+pub(crate) fn checked() -> CheckOutcome {
     let plan = Plan::new().source("orders", 1).sink("table", 1).forward("orders", "table");
     Check::new(plan)
         .sink(SinkModel::prepare_transaction())

@@ -1,5 +1,6 @@
-//! Prints the tables of `models/README.md`: `cargo run --release -p snapline-models --example tables [RESULTS.json]`, where the file is
-//! what `snapline check --all --json` wrote and gives the figures of that run.
+//! Prints the tables of `models/README.md`: `cargo run --release -p snapline-models --example
+//! tables [RESULTS.json]`, where the file is what `snapline check --all --json` wrote and gives the
+//! figures of that run.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,7 +12,7 @@ use snapline_models::mutants::{Mutant, kill};
 use snapline_models::run::Judgement;
 use snapline_models::scenario::Scenario;
 
-/// The bounds of a scenario in a few words; what is not said is zero or off.
+/// The bounds of a scenario in a few words; zeroes are left out.
 fn bounds(scenario: &Scenario) -> Result<String, Box<dyn Error>> {
     let mut words = vec![
         format!("{} records", scenario.records),
@@ -27,7 +28,7 @@ fn bounds(scenario: &Scenario) -> Result<String, Box<dyn Error>> {
     if !scenario.prompt_writes {
         words.push("all writes in the background".into());
     }
-    if scenario.queued == snapline_models::scenario::Queued::ALL {
+    if scenario.queued == snapline_models::scenario::QueuedMessages::ALL {
         words.push("all messages wait".into());
     }
     Ok(words.join(", "))
@@ -66,9 +67,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     writeln!(out, "\n| mutant | wrong rule | stands for | killed by | steps | states |")?;
     writeln!(out, "|---|---|---|---|---|---|")?;
-    for &mutant in Mutant::ALL {
-        let about = mutant.about();
-        let report = kill(mutant, &Bounds::default());
+    for mutant in Mutant::all() {
+        let report = kill(mutant.rule, &Bounds::default());
         let (law, steps) = match &report.judgement {
             Judgement::Violated { law, path } => {
                 (format!("L{} {}", law.number(), law.name()), path.len())
@@ -78,7 +78,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(
             out,
             "| {} | {} | {} | {law} | {steps} | {} |",
-            about.name, about.rule, about.bug, report.outcome.unique
+            mutant.name(),
+            mutant.rule.sentence(),
+            mutant.bug,
+            report.outcome.unique
         )?;
     }
     Ok(())

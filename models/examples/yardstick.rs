@@ -1,14 +1,16 @@
-//! How fast the World is explored, next to a small well-known model on the same explorer in the same run.
+//! The speed of exploring the World, next to a small well-known model on the same explorer in the
+//! same run.
 //!
-//! The yardstick is two-phase commit after Gray and Lamport ("Consensus on Transaction Commit", 2004), the same state space as the
-//! example that comes with stateright (288 states for 3 resource managers, 8,832 for 5), written here for its own sake.
+//! The yardstick is two-phase commit after Gray and Lamport ("Consensus on Transaction Commit",
+//! 2004), the same state space as the example that comes with stateright (288 states for 3 resource
+//! managers, 8,832 for 5), written here for its own sake.
 //!
 //! `cargo run --release -p snapline-models --example yardstick`
 
 use std::io::{self, Write};
 
 use snapline_models::configs;
-use snapline_models::explore::{Bounds, Marks, Outcome, System};
+use snapline_models::explore::{Bounds, MarkSet, SearchOutcome, TransitionSystem};
 use snapline_models::run::Engine;
 use snapline_models::{explore, run};
 use std::sync::Arc;
@@ -22,7 +24,7 @@ enum Manager {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Decision {
+enum TwoPhaseDecision {
     Open,
     Commit,
     Abort,
@@ -31,17 +33,18 @@ enum Decision {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct State {
     managers: Vec<Manager>,
-    decision: Decision,
-    /// Who the transaction manager knows to be prepared, and who has said so: bits.
+    decision: TwoPhaseDecision,
+    /// The managers that the transaction manager knows to be prepared, and those that have said so:
+    /// bits.
     known: u8,
     said: u8,
-    /// Whether "commit" and "abort" were sent.
+    /// True once "commit" and "abort" were sent.
     commit: bool,
     abort: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Action {
+enum TwoPhaseAction {
     Hear(usize),
     Commit,
     Abort,
@@ -53,53 +56,64 @@ enum Action {
 
 struct TwoPhaseCommit(usize);
 
-impl System for TwoPhaseCommit {
+impl TransitionSystem for TwoPhaseCommit {
     type State = State;
-    type Action = Action;
+    type Action = TwoPhaseAction;
 
     fn initial(&self) -> State {
         let managers = vec![Manager::Working; self.0];
-        State { managers, decision: Decision::Open, known: 0, said: 0, commit: false, abort: false }
+        State {
+            managers,
+            decision: TwoPhaseDecision::Open,
+            known: 0,
+            said: 0,
+            commit: false,
+            abort: false,
+        }
     }
 
-    fn actions(&self, state: &State, out: &mut Vec<Action>) {
-        let open = state.decision == Decision::Open;
+    fn actions(&self, state: &State, out: &mut Vec<TwoPhaseAction>) {
+        let open = state.decision == TwoPhaseDecision::Open;
         if open && state.known.count_ones() as usize == self.0 {
-            out.push(Action::Commit);
+            out.push(TwoPhaseAction::Commit);
         }
         if open {
-            out.push(Action::Abort);
+            out.push(TwoPhaseAction::Abort);
         }
         for (place, manager) in state.managers.iter().enumerate() {
             if open && state.said >> place & 1 == 1 {
-                out.push(Action::Hear(place));
+                out.push(TwoPhaseAction::Hear(place));
             }
             if *manager == Manager::Working {
-                out.extend([Action::Prepare(place), Action::GiveUp(place)]);
+                out.extend([TwoPhaseAction::Prepare(place), TwoPhaseAction::GiveUp(place)]);
             }
             if state.commit {
-                out.push(Action::ObeyCommit(place));
+                out.push(TwoPhaseAction::ObeyCommit(place));
             }
             if state.abort {
-                out.push(Action::ObeyAbort(place));
+                out.push(TwoPhaseAction::ObeyAbort(place));
             }
         }
     }
 
-    fn apply(&self, state: &State, action: &Action, _marks: &mut Marks) -> State {
+    fn apply(&self, state: &State, action: &TwoPhaseAction, _marks: &mut MarkSet) -> State {
         let mut state = state.clone();
         match *action {
-            Action::Hear(place) => state.known |= 1 << place,
-            Action::Commit => (state.decision, state.commit) = (Decision::Commit, true),
-            Action::Abort => (state.decision, state.abort) = (Decision::Abort, true),
-            Action::Prepare(place) => {
+            TwoPhaseAction::Hear(place) => state.known |= 1 << place,
+            TwoPhaseAction::Commit => {
+                (state.decision, state.commit) = (TwoPhaseDecision::Commit, true)
+            }
+            TwoPhaseAction::Abort => {
+                (state.decision, state.abort) = (TwoPhaseDecision::Abort, true)
+            }
+            TwoPhaseAction::Prepare(place) => {
                 state.managers[place] = Manager::Prepared;
                 state.said |= 1 << place;
             }
-            Action::GiveUp(place) | Action::ObeyAbort(place) => {
+            TwoPhaseAction::GiveUp(place) | TwoPhaseAction::ObeyAbort(place) => {
                 state.managers[place] = Manager::Aborted
             }
-            Action::ObeyCommit(place) => state.managers[place] = Manager::Committed,
+            TwoPhaseAction::ObeyCommit(place) => state.managers[place] = Manager::Committed,
         }
         state
     }
@@ -113,7 +127,7 @@ impl System for TwoPhaseCommit {
         true
     }
 
-    fn is_fault(&self, _action: &Action) -> bool {
+    fn is_fault(&self, _action: &TwoPhaseAction) -> bool {
         false
     }
 
@@ -121,7 +135,7 @@ impl System for TwoPhaseCommit {
         &["step"]
     }
 
-    fn kind(&self, _action: &Action) -> usize {
+    fn kind(&self, _action: &TwoPhaseAction) -> usize {
         0
     }
 
@@ -134,7 +148,7 @@ impl System for TwoPhaseCommit {
     }
 }
 
-fn row<A>(out: &mut impl Write, name: &str, engine: &str, o: &Outcome<A>) -> io::Result<f64> {
+fn row<A>(out: &mut impl Write, name: &str, engine: &str, o: &SearchOutcome<A>) -> io::Result<f64> {
     let speed = o.unique as f64 / o.seconds.max(1e-9);
     let bytes = o.bytes_per_state.map_or_else(|| "?".into(), |bytes| format!("{bytes:.0}"));
     writeln!(

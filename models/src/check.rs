@@ -11,26 +11,29 @@
 //!
 //! # What the bounds mean
 //!
-//! A check visits **every** state that the protocol, the topology and the sink can come to, in every order of events, with up to
-//! the given number of failures at any moment, and looks for one that breaks a law (SPEC 9). Nothing is drawn by chance: the same
-//! check says the same thing every time. What it says ends at its bounds:
+//! A check visits **every** state that the protocol, the topology and the sink can reach, in every
+//! order of events, with up to the given number of failures at any moment. It looks for a state
+//! that breaks a law (SPEC 9). Nothing is random: the same check gives the same answer every time.
+//! The answer holds within its bounds:
 //!
-//! - [`records`](Check::records), [`checkpoints`](Check::checkpoints): the length of the run. Records are per source subtask; the
-//!   input ends behind them, so the checkpoints needed to finish come on top.
-//! - [`crashes`](Check::crashes) and the other failures: how often each may strike in one run. 0 switches one off, and then the
-//!   check says nothing about it.
-//! - the topology is checked as it is; each further subtask multiplies the states. A small topology of the same shape (two
-//!   sources instead of eight) is worth more than large bounds that are never finished.
-//! - [`SinkModel`] is a promise: the check takes your word for what the external system does.
+//! - [`records`](Check::records), [`checkpoints`](Check::checkpoints): the length of the run.
+//!   Records are per source subtask; the input ends after them, so the checkpoints needed to finish
+//!   come on top.
+//! - [`crashes`](Check::crashes) and the other failures: the number of times that each may strike
+//!   in one run. 0 switches a failure off, and then the check proves nothing about it.
+//! - the topology is checked as it is; each further subtask multiplies the states. A small topology
+//!   of the same shape (two sources instead of eight) is worth more than large bounds that are
+//!   never finished.
+//! - [`SinkModel`] is a promise: the check trusts it to describe the external system.
 //!
-//! A defect that needs more than the bounds allow is not found. A check that is stopped before its end ([`max_states`],
-//! [`timeout`]) says nothing, and is never taken for a good one; neither is one in which the situations it is about (a finished
-//! job, a completed checkpoint, a restored one) did not come up.
+//! A defect that needs more than the bounds allow is not found. A check that is stopped before its
+//! end ([`max_states`], [`timeout`]) proves nothing, and never counts as a good one. Neither does
+//! one that did not reach its situations: a finished job, a completed checkpoint, a restored one.
 //!
 //! [`max_states`]: Check::max_states
 //! [`timeout`]: Check::timeout
 
-mod checked;
+mod outcome;
 mod strict;
 
 use std::path::PathBuf;
@@ -39,22 +42,22 @@ use std::time::Duration;
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::{Plan, Topology};
 
-use crate::explore::{self, Bounds, Progress, Verdict};
+use crate::explore::{self, Bounds, SearchProgress, SearchVerdict};
 use crate::file::default_faults;
-use crate::run::{self, Engine, Judgement, Report};
+use crate::run::{self, Engine, ExplorationReport, Judgement};
 use crate::scenario::{Faults, Scenario, ScenarioError};
 use crate::sink::{Prepared, SinkModel};
-use crate::world::Guard;
+use crate::world::Situation;
 
-pub use checked::{Checked, Finding, describe_bounds, describe_stop};
+pub use outcome::{CheckOutcome, Finding, describe_bounds, describe_stop};
 use strict::Strict;
 
-/// States a check may visit unless it is given another limit: about two minutes and half a GiB on one thread.
+/// The default limit of states: about two minutes and half a GiB on one thread.
 pub const DEFAULT_MAX_STATES: u64 = 5_000_000;
 
-/// What a topology can be given as.
+/// A topology in any of its forms.
 pub trait IntoPlan {
-    /// The topology as it is written down.
+    /// The topology as a plan.
     fn into_plan(self) -> Plan;
 }
 
@@ -81,7 +84,7 @@ impl IntoPlan for Topology {
 #[must_use = "nothing is checked before run()"]
 pub struct Check {
     scenario: Scenario,
-    /// Whether the number of drops was given, and is not to follow from the sink.
+    /// True if the number of drops was given, and does not follow from the sink.
     drops_given: bool,
     bounds: Bounds,
     engine: Option<Engine>,
@@ -89,14 +92,15 @@ pub struct Check {
 }
 
 impl Check {
-    /// A check of this topology with 2 records per source subtask, 1 checkpoint, 1 crash, and a sink that keeps every promise.
+    /// A check of this topology with 2 records per source subtask, 1 checkpoint, 1 crash, and a
+    /// sink that keeps every promise.
     pub fn new(topology: impl IntoPlan) -> Self {
         let mut scenario = Scenario::new("check", topology.into_plan());
         scenario.faults = default_faults(scenario.sink);
         Self { drops_given: false, ..Self::scenario(scenario) }
     }
 
-    /// A check of a scenario with everything set, for what has no method here.
+    /// A check of a complete scenario, for settings that have no method here.
     ///
     /// ```
     /// # use snapline_models::check::Check;
@@ -104,7 +108,8 @@ impl Check {
     /// use snapline_models::scenario::Scenario;
     ///
     /// let plan = Plan::new().source("in", 1).sink("out", 1).forward("in", "out");
-    /// let scenario = Scenario { retained: Some(1), shared: true, ..Scenario::new("retention", plan) };
+    /// let scenario = Scenario::new("retention", plan);
+    /// let scenario = Scenario { retained: Some(1), shared: true, ..scenario };
     /// Check::scenario(scenario).run().assert_exactly_once();
     /// ```
     pub fn scenario(scenario: Scenario) -> Self {
@@ -112,7 +117,8 @@ impl Check {
         Self { scenario, drops_given: true, bounds, engine: None, trace: None }
     }
 
-    /// How the external system commits. One that drops prepared transactions after a time-out is given one [drop](Self::drops).
+    /// Sets the external system's rules. A sink that drops prepared transactions after a time-out
+    /// gets one [drop](Self::drops).
     pub fn sink(mut self, sink: SinkModel) -> Self {
         self.scenario.sink = sink;
         if !self.drops_given {
@@ -133,49 +139,50 @@ impl Check {
         self
     }
 
-    /// The guarantee that is asked of the job.
+    /// The guarantee that the job must give.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.scenario.mode = mode;
         self
     }
 
-    /// How often a task may crash.
+    /// The number of task crashes.
     pub fn crashes(mut self, crashes: u8) -> Self {
         self.scenario.faults.crashes = crashes;
         self
     }
 
-    /// How often the coordinator may crash.
+    /// The number of coordinator crashes.
     pub fn coordinator_crashes(mut self, crashes: u8) -> Self {
         self.scenario.faults.coordinator_crashes = crashes;
         self
     }
 
-    /// How many tasks may go on after their attempt has ended, unnoticed.
+    /// The number of tasks that may live on, unnoticed, after their attempt has ended.
     pub fn zombies(mut self, zombies: u8) -> Self {
         self.scenario.faults.zombie_tasks = zombies;
         self
     }
 
-    /// How many coordinators may go on beside their successor.
+    /// The number of coordinators that may live on beside their successor.
     pub fn zombie_coordinators(mut self, zombies: u8) -> Self {
         self.scenario.faults.zombie_coordinators = zombies;
         self
     }
 
-    /// How often a commit call may end with nobody knowing whether it was carried out.
+    /// The number of commit calls whose outcome stays unknown.
     pub fn unknown_commits(mut self, commits: u8) -> Self {
         self.scenario.faults.unknown_commits = commits;
         self
     }
 
-    /// How often a commit call may be refused for now.
+    /// The number of commit calls that are refused for now.
     pub fn refused_commits(mut self, commits: u8) -> Self {
         self.scenario.faults.refused_commits = commits;
         self
     }
 
-    /// How often the external system may drop a prepared transaction on its own; only a sink with a time-out ever does.
+    /// The number of prepared transactions that the external system may drop on its own; only a
+    /// sink with a time-out ever does.
     pub fn drops(mut self, drops: u8) -> Self {
         self.scenario.faults.drops = drops;
         self.drops_given = true;
@@ -207,48 +214,51 @@ impl Check {
         self
     }
 
-    /// The bounds of the exploration itself, all at once.
+    /// All bounds of the exploration at once.
     pub fn bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
     }
 
-    /// Which explorer runs. It follows from the number of threads otherwise.
+    /// The explorer. Otherwise it follows from the number of threads.
     pub const fn engine(mut self, engine: Engine) -> Self {
         self.engine = Some(engine);
         self
     }
 
-    /// Where the path to a bad state is written, for `snapline trace`. Nothing is written otherwise.
+    /// The file for the path to a bad state, which `snapline trace` reads. Without one nothing is
+    /// written.
     pub fn trace_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.trace = Some(file.into());
         self
     }
 
-    /// Explores. What came of it is not judged yet: see [`Checked`].
+    /// Explores. The result is not judged yet: see [`CheckOutcome`].
     ///
     /// # Panics
-    /// If the topology or a bound is wrong; says what. [`Check::try_run`] returns that instead.
+    /// If the topology or a bound is invalid; the message says why. [`Check::try_run`] returns that
+    /// error instead.
     #[must_use = "a check is judged by an assertion"]
-    pub fn run(self) -> Checked {
+    pub fn run(self) -> CheckOutcome {
         match self.try_run(&|_| {}) {
             Ok(checked) => checked,
             Err(error) => panic!("this check cannot be run: {error}"),
         }
     }
 
-    /// Explores, reporting on the way.
+    /// Explores, and reports progress.
     ///
     /// # Errors
-    /// If the topology or a bound is wrong.
-    pub fn try_run(self, progress: &dyn Fn(Progress)) -> Result<Checked, ScenarioError> {
+    /// If the topology or a bound is invalid.
+    pub fn try_run(self, progress: &dyn Fn(SearchProgress)) -> Result<CheckOutcome, ScenarioError> {
         let engine = self.engine.unwrap_or(match self.bounds.threads {
             0 | 1 => Engine::Hunt,
             _ => Engine::Stateright,
         });
-        let guards = guards(&self.scenario);
+        let situations = situations(&self.scenario);
         let scenario = self.scenario.clone();
-        let report = run::explore(scenario, None, engine, &self.bounds, &guards, None, progress)?;
+        let report =
+            run::explore(scenario, None, engine, &self.bounds, &situations, None, progress)?;
         let finding = match &report.judgement {
             Judgement::Violated { law, path } => {
                 Finding::Violated { law: *law, path: path.clone() }
@@ -260,38 +270,39 @@ impl Check {
             }
             Judgement::Holds | Judgement::CountChanged { .. } => Finding::Holds,
         };
-        Ok(Checked::new(self, report, finding))
+        Ok(CheckOutcome::new(self, report, finding))
     }
 
-    /// All laws hold, and the external system drops data: was any of it owed to readers? The laws excuse a job that says so.
+    /// All laws hold, and the external system drops data. Did it drop data that readers should have
+    /// got? The laws excuse a job that reports a loss.
     fn search_loss(
         &self,
-        report: &Report,
-        progress: &dyn Fn(Progress),
+        report: &ExplorationReport,
+        progress: &dyn Fn(SearchProgress),
     ) -> Result<Finding, ScenarioError> {
         let mut bounds = Bounds { laws: u64::MAX, liveness: false, ..self.bounds.clone() };
         let spent = Duration::from_secs_f64(report.outcome.seconds);
         bounds.timeout = bounds.timeout.map(|limit| limit.saturating_sub(spent));
         let system = Strict::new(self.scenario.clone())?;
         Ok(match explore::hunt(&system, &bounds, progress).verdict {
-            Verdict::Holds => Finding::Holds,
-            Verdict::Violated { path, .. } => Finding::Loss { path },
-            Verdict::Stopped(reason) => Finding::Stopped(reason),
+            SearchVerdict::Holds => Finding::Holds,
+            SearchVerdict::Violated { path, .. } => Finding::Loss { path },
+            SearchVerdict::Stopped(reason) => Finding::Stopped(reason),
         })
     }
 }
 
-/// What every check of a user's own topology must have come across.
-fn guards(scenario: &Scenario) -> Vec<Guard> {
-    let mut guards = vec![Guard::Finished, Guard::Completed];
+/// The situations that every check of a user's own topology must reach.
+fn situations(scenario: &Scenario) -> Vec<Situation> {
+    let mut situations = vec![Situation::Finished, Situation::Completed];
     if scenario.faults.crashes > 0 {
-        guards.push(Guard::Restored);
+        situations.push(Situation::Restored);
     }
-    guards
+    situations
 }
 
-fn may_drop(report: &Report) -> bool {
-    let seen = [Guard::Dropped, Guard::LossSeen, Guard::LossReported];
+fn may_drop(report: &ExplorationReport) -> bool {
+    let seen = [Situation::Dropped, Situation::LossSeen, Situation::LossReported];
     report.scenario.sink.prepared == Prepared::UntilNewAttempt
-        || seen.iter().any(|guard| report.outcome.marks.contains(guard.mark()))
+        || seen.iter().any(|situation| report.outcome.marks.contains(situation.mark()))
 }

@@ -1,52 +1,52 @@
-//! The named configurations: what is claimed to be checked, and within which bounds.
+//! The named configurations: the claims that are checked, and their bounds.
 //!
-//! `models/README.md` has the table with what each took. A pinned number of states that changes is a changed protocol or model: the
-//! commit that changes it says why.
+//! The table in `models/README.md` has the figures of each. A pinned number of states changes only
+//! with the protocol or the model: the commit that changes it gives the reason.
 //!
 //! Longer than 500 lines: it is one table.
 
 use snapline_protocol::aligner::Mode;
 
-use crate::scenario::{Faults, Queued, Scenario, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, StopKind};
 use crate::sink::SinkModel;
 use crate::topologies as shape;
-use crate::world::Guard;
+use crate::world::Situation;
 
-/// When a configuration is explored.
+/// The runs that explore a configuration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Suite {
-    /// On every change.
+    /// Every change.
     Ci,
-    /// With `--deep`.
+    /// `--deep` runs.
     Deep,
 }
 
 /// A named configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
-    /// What is explored; its name is the configuration's.
+pub struct Configuration {
+    /// The scenario; its name is the configuration's.
     pub scenario: Scenario,
-    /// When.
+    /// The runs that explore it.
     pub suite: Suite,
-    /// What it is there to show, in a sentence.
+    /// The claim that it checks, in a sentence.
     pub shows: &'static str,
-    /// What it cannot show, in a sentence.
+    /// A limit of the claim, in a sentence.
     pub cannot: &'static str,
-    /// Situations it must come across.
-    pub guards: Vec<Guard>,
-    /// How many states there are.
+    /// Situations that it must reach.
+    pub situations: Vec<Situation>,
+    /// The pinned number of states.
     pub states: Option<u64>,
 }
 
 /// The configuration of this name.
 #[must_use]
-pub fn find(name: &str) -> Option<Config> {
+pub fn find(name: &str) -> Option<Configuration> {
     all().into_iter().find(|config| config.scenario.name == name)
 }
 
 /// Every configuration, in the order they are run.
 #[must_use]
-pub fn all() -> Vec<Config> {
+pub fn all() -> Vec<Configuration> {
     let mut all = small();
     all.extend(failures());
     all.extend(ends());
@@ -55,31 +55,31 @@ pub fn all() -> Vec<Config> {
     all
 }
 
-/// Adds the guards that every configuration has: something completes, and the job finishes.
+/// Adds the situations that every configuration has: something completes, and the job finishes.
 fn config(
     scenario: Scenario,
     states: u64,
     shows: &'static str,
     cannot: &'static str,
-    guards: &[Guard],
-) -> Config {
-    let mut guards = guards.to_vec();
-    guards.extend([Guard::Completed, Guard::Finished]);
+    situations: &[Situation],
+) -> Configuration {
+    let mut situations = situations.to_vec();
+    situations.extend([Situation::Completed, Situation::Finished]);
     let states = (states > 0).then_some(states);
-    Config { scenario, suite: Suite::Ci, shows, cannot, guards, states }
+    Configuration { scenario, suite: Suite::Ci, shows, cannot, situations, states }
 }
 
 fn crashes(count: u8) -> Faults {
     Faults { crashes: count, ..Faults::default() }
 }
 
-/// Every snapshot is written in the background, so that a crash may fall between any two of its steps.
+/// Writes every snapshot in the background, so that a crash may fall between any two of its steps.
 fn slow(scenario: Scenario) -> Scenario {
     Scenario { prompt_writes: false, ..scenario }
 }
 
-fn small() -> Vec<Config> {
-    use Guard::{AlreadyCommitted, FreshAgain, Held, Recommitting, Restored, RestoredTerminal};
+fn small() -> Vec<Configuration> {
+    use Situation::{AlreadyCommitted, FreshAgain, Held, Recommitting, Restored, RestoredTerminal};
     vec![
         config(
             Scenario {
@@ -88,18 +88,19 @@ fn small() -> Vec<Config> {
                 ..slow(Scenario::new("chain", shape::chain()))
             },
             1_022_362,
-            "a source and a sink through two crashes, before the first checkpoint, during commit and during recovery",
+            "a source and a sink through two crashes, before the first checkpoint, during commit \
+             and during recovery",
             "alignment: there is one input",
             &[Restored, FreshAgain, Recommitting, AlreadyCommitted, RestoredTerminal],
         ),
         config(
             Scenario {
-                queued: Queued::ALL,
+                queued: QueuedMessages::ALL,
                 faults: crashes(1),
                 ..slow(Scenario::new("chain-asynchronous", shape::chain()))
             },
             32_721,
-            "every control message may take any time, and arrive behind a restart",
+            "every control message may take any time, and arrive after a restart",
             "lost or doubled messages",
             &[Restored, Recommitting, AlreadyCommitted],
         ),
@@ -123,7 +124,7 @@ fn small() -> Vec<Config> {
         config(
             Scenario { faults: crashes(1), ..Scenario::new("diamond", shape::diamond()) },
             42_125,
-            "one barrier by two ways, records doubled by the topology and by nothing else",
+            "one barrier by two paths, records doubled by the topology and by nothing else",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
@@ -136,7 +137,7 @@ fn small() -> Vec<Config> {
             64_214,
             "two sinks, one of which has empty epochs",
             "alignment: each has one input",
-            &[Guard::EmptyEpoch, Restored, Recommitting],
+            &[Situation::EmptyEpoch, Restored, Recommitting],
         ),
         config(
             Scenario {
@@ -170,13 +171,13 @@ fn small() -> Vec<Config> {
             168_534,
             "the weaker mode: nothing lost, duplicates reachable",
             "that duplicates stay rare",
-            &[Guard::SeenTwice, Restored],
+            &[Situation::SeenTwice, Restored],
         ),
     ]
 }
 
-fn failures() -> Vec<Config> {
-    use Guard::{
+fn failures() -> Vec<Configuration> {
+    use Situation::{
         Aborted, AlreadyCommitted, Deposed, Fenced, Held, OldWriterRefused, Recommitting, Restored,
         RestoredTerminal, ZombieActed,
     };
@@ -208,7 +209,7 @@ fn failures() -> Vec<Config> {
                 ..slow(Scenario::new("two-coordinators", shape::chain()))
             },
             37_986,
-            "a coordinator and a task that were replaced and act on",
+            "a coordinator and a task that were replaced and continue to act",
             "more than one of each",
             &[ZombieActed, Fenced, Deposed, OldWriterRefused],
         ),
@@ -218,8 +219,8 @@ fn failures() -> Vec<Config> {
                 ..slow(Scenario::new("zombie-task", shape::chain()))
             },
             128_295,
-            "a task of an ended attempt that acts on, and a message of its life that comes late",
-            "a task that is cut off half",
+            "a task of an ended attempt that continues to act, and a late message of its attempt",
+            "a task that is partly cut off",
             &[ZombieActed, OldWriterRefused],
         ),
         config(
@@ -234,12 +235,16 @@ fn failures() -> Vec<Config> {
         ),
         config(
             Scenario {
-                queued: Queued { aborts: true, triggers: true, ..Queued::default() },
+                queued: QueuedMessages {
+                    aborts: true,
+                    triggers: true,
+                    ..QueuedMessages::default()
+                },
                 faults: Faults { timeouts: 1, ..one },
                 ..Scenario::new("abort-overtakes", shape::pair())
             },
             117_386,
-            "an abort before, during and behind the barrier it is about",
+            "an abort before, during and after its barrier",
             "crashes at the same time",
             &[Aborted, Held],
         ),
@@ -271,9 +276,10 @@ fn failures() -> Vec<Config> {
                 ..Scenario::new("dropped-transaction", shape::chain())
             },
             6_112,
-            "an external system that drops a prepared transaction: the loss is reported, never hidden",
-            "that nothing is lost: nobody could promise that",
-            &[Guard::Dropped, Guard::LossSeen, Guard::LossReported],
+            "an external system that drops a prepared transaction: the loss is reported, never \
+             hidden",
+            "that nothing is lost: no protocol could promise that",
+            &[Situation::Dropped, Situation::LossSeen, Situation::LossReported],
         ),
         config(
             Scenario {
@@ -286,7 +292,7 @@ fn failures() -> Vec<Config> {
             19_651,
             "a dropped transaction while the next checkpoint is written and the last one deleted",
             "crashes at the same time",
-            &[Guard::Dropped, Guard::LossReported],
+            &[Situation::Dropped, Situation::LossReported],
         ),
         config(
             Scenario {
@@ -294,7 +300,8 @@ fn failures() -> Vec<Config> {
                 ..Scenario::new("three-coordinators", shape::chain())
             },
             94_616,
-            "a coordinator is replaced, its successor dies, a third takes over while the first acts on",
+            "a coordinator is replaced, its successor dies, and a third takes over while the first \
+             continues to act",
             "background writes of sources",
             &[ZombieActed, Fenced, Deposed],
         ),
@@ -305,20 +312,22 @@ fn failures() -> Vec<Config> {
                 ..Scenario::new("lost-manifest", shape::chain())
             },
             313_143,
-            "the newest manifest is lost while no coordinator lives: the job is refused if it was complete, and loses nothing if it was not",
+            "the newest manifest is lost while no coordinator lives: the job is refused if it was \
+             complete, and loses nothing if it was not",
             "a store that is lost as a whole (7.7)",
-            &[Restored, Guard::MissingReported],
+            &[Restored, Situation::MissingReported],
         ),
     ]
 }
 
-fn ends() -> Vec<Config> {
-    use Guard::{Held, Recommitting, Restored, RestoredTerminal};
+fn ends() -> Vec<Configuration> {
+    use Situation::{Held, Recommitting, Restored, RestoredTerminal};
     vec![
         config(
             Scenario { faults: crashes(2), ..Scenario::new("bounded-input", shape::pair()) },
             1_204_653,
-            "one writer at its end, the other not; the last checkpoint holds what ending flushes; two crashes",
+            "one writer at its end, the other not; the last checkpoint holds what ending flushes; \
+             two crashes",
             "background writes of sources",
             &[Held, Restored, RestoredTerminal, Recommitting],
         ),
@@ -330,8 +339,8 @@ fn ends() -> Vec<Config> {
             },
             345_864,
             "stop with drain at any moment, also while a checkpoint is under way",
-            "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal, Guard::Stopped],
+            "a coordinator that dies and forgets the stop (see stop-coordinator)",
+            &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -342,7 +351,7 @@ fn ends() -> Vec<Config> {
             19_704,
             "a stop with drain whose messages are lost",
             "crashes at the same time",
-            &[Guard::Aborted, Guard::Stopped],
+            &[Situation::Aborted, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -354,7 +363,7 @@ fn ends() -> Vec<Config> {
             3_276,
             "a stop without drain whose messages are lost, while another checkpoint is under way",
             "crashes at the same time",
-            &[Guard::Aborted, Guard::Stopped],
+            &[Situation::Aborted, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -364,8 +373,8 @@ fn ends() -> Vec<Config> {
             },
             404_094,
             "stop without drain at any moment, also while a checkpoint is under way",
-            "a coordinator that dies and forgets the wish (see stop-coordinator)",
-            &[Held, Restored, RestoredTerminal, Guard::Stopped],
+            "a coordinator that dies and forgets the stop (see stop-coordinator)",
+            &[Held, Restored, RestoredTerminal, Situation::Stopped],
         ),
         config(
             Scenario {
@@ -376,13 +385,13 @@ fn ends() -> Vec<Config> {
             67_392,
             "a stop whose checkpoint fails, and whose coordinator dies",
             "alignment: there is one input",
-            &[Guard::Aborted, Guard::Stopped, Restored, RestoredTerminal],
+            &[Situation::Aborted, Situation::Stopped, Restored, RestoredTerminal],
         ),
     ]
 }
 
-fn storage() -> Vec<Config> {
-    use Guard::{Aborted, Collected, Forgotten, Recommitting, Restored, SharedOutlived};
+fn storage() -> Vec<Configuration> {
+    use Situation::{Aborted, Collected, Forgotten, Recommitting, Restored, SharedOutlived};
     vec![
         config(
             Scenario {
@@ -400,7 +409,8 @@ fn storage() -> Vec<Config> {
                 ..slow(Scenario::new("failed-snapshot", shape::chain()))
             },
             84_077,
-            "a snapshot that cannot be written, a decline, an abort, and its transaction committed with the next",
+            "a snapshot that cannot be written, a decline, an abort, and its transaction committed \
+             with the next",
             "alignment: there is one input",
             &[Aborted, Restored],
         ),
@@ -444,7 +454,7 @@ fn storage() -> Vec<Config> {
             },
             1_699_866,
             "a source's input is dropped up to where the newest complete checkpoint begins",
-            "sources that never hear that a checkpoint is complete",
+            "sources that never learn that a checkpoint is complete",
             &[Forgotten, Restored, Collected],
         ),
         config(
@@ -482,23 +492,23 @@ fn storage() -> Vec<Config> {
                 ..Scenario::new("zombie-collector", shape::chain())
             },
             35_431,
-            "a deposed coordinator deletes what it once knew to be garbage",
+            "a deposed coordinator deletes garbage that it knew of before",
             "shared blobs at the same time",
-            &[Collected, Guard::ZombieActed],
+            &[Collected, Situation::ZombieActed],
         ),
         config(
             Scenario { ..Scenario::new("shuffle", shape::shuffle()) },
             74_976,
             "two sources, two keyed subtasks, all to all, two sinks",
             "crashes (see shuffle-crash)",
-            &[Guard::Held],
+            &[Situation::Held],
         ),
     ]
 }
 
 /// The larger ones; the largest wait for `--deep`.
-fn large() -> Vec<Config> {
-    use Guard::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
+fn large() -> Vec<Configuration> {
+    use Situation::{Aborted, FreshAgain, Held, Recommitting, Restored, ZombieActed};
     let one = Faults::default();
     let mut large = vec![
         config(
@@ -518,7 +528,7 @@ fn large() -> Vec<Config> {
         config(
             Scenario { faults: crashes(2), ..Scenario::new("diamond-crashes", shape::diamond()) },
             611_422,
-            "one barrier by two ways through two crashes",
+            "one barrier by two paths through two crashes",
             "background writes of operators other than the sink",
             &[Held, Restored, Recommitting],
         ),
@@ -540,8 +550,10 @@ fn large() -> Vec<Config> {
                 ..slow(Scenario::new("all-that-die", shape::chain()))
             },
             1_145_148,
-            "a task and the coordinator die, and a task of an ended attempt acts on, in one run",
-            "a replaced coordinator at the same time (see crash-beside): that is above ten million states",
+            "a task and the coordinator die, and a task of an ended attempt continues to act, in \
+             one run",
+            "a replaced coordinator at the same time (see crash-beside): that is above ten million \
+             states",
             &[Restored, Recommitting, ZombieActed],
         ),
         config(
@@ -556,7 +568,7 @@ fn large() -> Vec<Config> {
         ),
         config(
             Scenario {
-                queued: Queued::ALL,
+                queued: QueuedMessages::ALL,
                 faults: Faults { crashes: 1, losses: 1, duplicates: 1, ..one },
                 ..slow(Scenario::new("lossy-crash", shape::chain()))
             },

@@ -25,8 +25,9 @@
 //! crashes = 2             # 1 if it is not there; the others are 0
 //! ```
 //!
-//! The keys are those of [`Scenario`], [`Faults`] and [`Queued`] with hyphens, but for its name, which is given apart. `sink` is one of
-//! [`PRESETS`] or a table of all three fields of [`SinkModel`]:
+//! The keys are those of [`Scenario`], [`Faults`] and [`QueuedMessages`] with hyphens, except the
+//! name, which is given apart. `sink` is one of [`PRESETS`] or a table of all three fields of
+//! [`SinkModel`]:
 //!
 //! ```toml
 //! [sink]
@@ -35,8 +36,9 @@
 //! fences = true
 //! ```
 //!
-//! A sink that drops prepared transactions after a time-out gets a budget of one drop (`drops` under `[faults]`), unless it is said
-//! otherwise: with none the file would ask for the guarantees of another sink. Unknown keys are errors.
+//! A sink that drops prepared transactions after a time-out gets a budget of one drop, unless
+//! `drops` under `[faults]` gives another number. Without a drop the file would ask for the
+//! guarantees of another sink. Unknown keys are errors.
 
 use std::fmt;
 
@@ -46,10 +48,10 @@ use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::{Edge, Operator, Plan, TopologyError};
 use toml::Spanned;
 
-use crate::scenario::{Faults, Queued, Scenario, ScenarioError, Setup, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, ScenarioError, Setup, StopKind};
 use crate::sink::{Prepared, SinkModel};
 
-/// Sinks that have a name of their own in a file.
+/// The sinks that a file can name.
 pub const PRESETS: [(&str, SinkModel); 6] = [
     ("transactional", SinkModel::transactional()),
     ("atomic-rename", SinkModel::atomic_rename()),
@@ -78,12 +80,12 @@ pub const PRESETS: [(&str, SinkModel); 6] = [
 /// # Errors
 /// [`FileError`]: what is wrong, where, and what is allowed there.
 pub fn read_scenario(text: &str, name: &str) -> Result<Scenario, FileError> {
-    let keys: Keys = toml::from_str(text).map_err(|error| FileError {
-        place: error.span().map(|span| Place::of(text, span.start)),
-        cause: Cause::Syntax(readable(error.message())),
+    let keys: ScenarioKeys = toml::from_str(text).map_err(|error| FileError {
+        position: error.span().map(|span| TextPosition::of(text, span.start)),
+        cause: FileErrorCause::Syntax(readable(error.message())),
     })?;
-    let faulty = |cause: Cause, at: Option<usize>| FileError {
-        place: at.map(|at| Place::of(text, at)),
+    let faulty = |cause: FileErrorCause, at: Option<usize>| FileError {
+        position: at.map(|at| TextPosition::of(text, at)),
         cause,
     };
     let scenario = keys.scenario(name);
@@ -91,13 +93,14 @@ pub fn read_scenario(text: &str, name: &str) -> Result<Scenario, FileError> {
         Ok(_) => Ok(scenario),
         Err(ScenarioError::Topology(error)) => {
             let at = keys.place_of(&error);
-            Err(faulty(Cause::Scenario(error.into()), at))
+            Err(faulty(FileErrorCause::Scenario(error.into()), at))
         }
-        Err(error) => Err(faulty(Cause::Scenario(error), None)),
+        Err(error) => Err(faulty(FileErrorCause::Scenario(error), None)),
     }
 }
 
-/// The faults of a check that names none: one crash, and one drop where the sink drops prepared transactions on its own.
+/// The faults of a check that names none: one crash, and one drop if the sink drops prepared
+/// transactions on its own.
 #[must_use]
 pub fn default_faults(sink: SinkModel) -> Faults {
     let drops = u8::from(sink.prepared == Prepared::UntilTimeout);
@@ -106,14 +109,14 @@ pub fn default_faults(sink: SinkModel) -> Faults {
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct TextPosition {
     /// The line.
     pub line: usize,
     /// The column, in characters.
     pub column: usize,
 }
 
-impl Place {
+impl TextPosition {
     fn of(text: &str, at: usize) -> Self {
         let before = text.get(..at).unwrap_or(text);
         let line = before.matches('\n').count() + 1;
@@ -122,19 +125,19 @@ impl Place {
     }
 }
 
-/// Why a file gives no scenario.
+/// The reason for which a file gives no scenario.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileError {
-    /// Where; `None` if it is about the file as a whole.
-    pub place: Option<Place>,
-    /// What.
-    pub cause: Cause,
+    /// The position of the mistake; `None` if it concerns the file as a whole.
+    pub position: Option<TextPosition>,
+    /// The mistake.
+    pub cause: FileErrorCause,
 }
 
-/// What is wrong with a file.
+/// A mistake in a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// It is not TOML, or a key or value is not among those allowed; says which are.
+pub enum FileErrorCause {
+    /// The text is not TOML, or a key or value is not allowed; lists those allowed.
     Syntax(String),
     /// The scenario in it cannot be explored.
     Scenario(ScenarioError),
@@ -142,19 +145,19 @@ pub enum Cause {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { line, column }) = self.place {
+        if let Some(TextPosition { line, column }) = self.position {
             write!(f, "line {line}, column {column}: ")?;
         }
         match &self.cause {
-            Cause::Syntax(message) => f.write_str(message),
-            Cause::Scenario(error) => error.fmt(f),
+            FileErrorCause::Syntax(message) => f.write_str(message),
+            FileErrorCause::Scenario(error) => error.fmt(f),
         }
     }
 }
 
 snapline_protocol::error_in_words!(FileError);
 
-/// Says ranges instead of Rust's names of types.
+/// Replaces Rust's names of types by ranges.
 fn readable(message: &str) -> String {
     let message = message.replace('\n', "; ");
     let range = |message: String, name: &str, range: &str| {
@@ -169,7 +172,7 @@ fn readable(message: &str) -> String {
 /// The file's keys.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Keys {
+struct ScenarioKeys {
     #[serde(default, rename = "operator")]
     operators: Vec<Spanned<Operator>>,
     #[serde(default, rename = "edge")]
@@ -193,7 +196,7 @@ struct Keys {
     faults: FaultKeys,
 }
 
-impl Keys {
+impl ScenarioKeys {
     fn scenario(&self, name: &str) -> Scenario {
         let plan = Plan {
             operators: self.operators.iter().map(|o| o.get_ref().clone()).collect(),
@@ -222,10 +225,10 @@ impl Keys {
         }
     }
 
-    /// Where the operator or edge is that an error is about.
+    /// The place of the operator or edge that an error concerns.
     fn place_of(&self, error: &TopologyError) -> Option<usize> {
         let operator = |name: &String| {
-            // Of two operators of one name the second is the one too many.
+            // Of two operators of one name the second is the duplicate.
             let named = |o: &&Spanned<Operator>| o.get_ref().name == *name;
             self.operators.iter().rev().find(named).map(|o| o.span().start)
         };
@@ -251,8 +254,8 @@ impl Keys {
     }
 }
 
-/// Defines the keys of a table whose fields all have the same type, with the field names of the struct it becomes: a field
-/// that is added there and not here does not compile.
+/// Defines the keys of a table whose fields all have the same type, with the field names of the
+/// struct it becomes. A field that is added there and not here does not compile.
 macro_rules! table {
     ($name:ident -> $target:ident: $type:ty { $($field:ident),* $(,)? }) => {
         #[derive(serde::Deserialize, Default)]
@@ -271,10 +274,11 @@ macro_rules! table {
 
 table!(FaultKeys -> Faults: u8 {
     crashes, coordinator_crashes, zombie_tasks, zombie_coordinators, losses, duplicates, delays,
-    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops, timeouts, lost_manifests,
+    unknown_writes, refused_writes, failed_snapshots, unknown_commits, refused_commits, drops,
+    timeouts, lost_manifests,
 });
 
-table!(QueuedKeys -> Queued: bool { triggers, aborts, completes, acks, reports });
+table!(QueuedKeys -> QueuedMessages: bool { triggers, aborts, completes, acks, reports });
 
 impl FaultKeys {
     fn faults(&self, sink: SinkModel) -> Faults {
@@ -283,19 +287,19 @@ impl FaultKeys {
 }
 
 impl QueuedKeys {
-    fn queued(&self) -> Queued {
-        self.over(Queued::TRIGGERS)
+    fn queued(&self) -> QueuedMessages {
+        self.over(QueuedMessages::TRIGGERS)
     }
 }
 
-/// A preset's name or a table.
+/// The name of a preset, or a table.
 struct SinkKey(SinkModel);
 
 impl<'de> Deserialize<'de> for SinkKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct SinkKeyVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for SinkKeyVisitor {
             type Value = SinkKey;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -308,7 +312,8 @@ impl<'de> Deserialize<'de> for SinkKey {
                     let names: Vec<String> =
                         PRESETS.iter().map(|(preset, _)| format!("`{preset}`")).collect();
                     E::custom(format_args!(
-                        "unknown sink `{name}`, expected one of {} or a table of `prepared`, `commit` and `fences`",
+                        "unknown sink `{name}`, expected one of {} or a table of `prepared`, \
+                         `commit` and `fences`",
                         names.join(", ")
                     ))
                 })
@@ -319,7 +324,7 @@ impl<'de> Deserialize<'de> for SinkKey {
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(SinkKeyVisitor)
     }
 }
 
@@ -387,7 +392,7 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert_eq!(scenario.narrow.as_deref(), Some("out"));
         assert!(!scenario.prompt_writes);
         assert_eq!(scenario.sink.prepared, Prepared::UntilNewAttempt);
-        assert_eq!(scenario.queued, Queued { aborts: true, ..Queued::TRIGGERS });
+        assert_eq!(scenario.queued, QueuedMessages { aborts: true, ..QueuedMessages::TRIGGERS });
         let faults = Faults { coordinator_crashes: 1, unknown_commits: 2, ..Faults::default() };
         assert_eq!(scenario.faults, faults);
     }
@@ -405,13 +410,16 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
     fn errors_say_where_and_what_is_allowed() {
         assert_eq!(
             wrong("sink = \"kafka\"\n"),
-            "line 1, column 8: unknown sink `kafka`, expected one of `transactional`, `atomic-rename`, `prepare-transaction`, \
-             `producer-with-timeout`, `producer-with-epoch`, `marker-in-transaction` or a table of `prepared`, `commit` and `fences`"
+            "line 1, column 8: unknown sink `kafka`, expected one of `transactional`, \
+             `atomic-rename`, `prepare-transaction`, \
+             `producer-with-timeout`, `producer-with-epoch`, `marker-in-transaction` or a table of \
+             `prepared`, `commit` and `fences`"
         );
         let text = TOPOLOGY.replace("\"sink\"", "\"drain\"");
         assert_eq!(
             wrong(&text),
-            "line 8, column 8: unknown variant `drain`, expected one of `source`, `transform`, `sink`"
+            "line 8, column 8: unknown variant `drain`, expected one of `source`, `transform`, \
+             `sink`"
         );
         assert_eq!(
             wrong("[faults]\ncrash = 1\n").split(", `coordinator").next(),
@@ -424,7 +432,8 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
         assert!(wrong("records = \n").starts_with("line 1, column 1"));
     }
 
-    /// The most that a file can ask for: it took as long as there are pairs of records to find each by itself.
+    /// The largest number that a file can ask for: a search of each record among all others would
+    /// take quadratic time.
     #[test]
     fn more_records_than_a_tally_holds_are_refused_at_once() {
         let text = TOPOLOGY.replace("forward", "all-to-all");

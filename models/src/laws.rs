@@ -1,4 +1,5 @@
-//! What correct means: the laws of SPEC 9, each a function of the World. There is no other definition in the code.
+//! The laws of SPEC 9, each a function of the World. The code has no other definition of
+//! correctness.
 
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::coordinator::Phase;
@@ -6,24 +7,26 @@ use snapline_protocol::message::CheckpointKind;
 use snapline_protocol::recovery::Health;
 
 use crate::scenario::Setup;
-use crate::world::{Manifest, World};
+use crate::world::{ManifestState, World};
 
 /// A law: its number and name in SPEC 9.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Law {
     /// L1: a completed checkpoint holds everything from before its barriers.
     CutComplete,
-    /// L2: in exactly-once mode it holds nothing from behind them, and nothing twice.
+    /// L2: in exactly-once mode it holds nothing from after them, and nothing twice.
     CutClean,
-    /// L3: every manifest in storage has all its blobs, whole, and the newest of them, as many as are kept, find their input.
+    /// L3: every manifest in storage has all its blobs, whole, and the newest ones, up to the
+    /// number kept, find their input.
     Restorable,
     /// L4: a transaction is committed only when a completed checkpoint holds it.
     CommitAfterComplete,
     /// L5: in exactly-once mode readers see no record twice.
     NoDuplicates,
-    /// L6: what readers see is a prefix of each source's stream.
+    /// L6: readers see a prefix of each source's stream.
     Prefix,
-    /// L7: what the newest completed checkpoint covers is visible, or prepared and held by it.
+    /// L7: output that the newest completed checkpoint covers is visible, or prepared and held by
+    /// it.
     NoLoss,
     /// L8: a job whose external system dropped data does not finish as if nothing had happened.
     LossIsLoud,
@@ -37,7 +40,7 @@ pub enum Law {
     NoLeak,
     /// L13: in exactly-once mode, finished means that all output is committed.
     FinishedComplete,
-    /// L14: behind the checkpoint that ended a job nothing is read, completed or made visible.
+    /// L14: after the checkpoint that ended a job nothing is read, completed or made visible.
     StopIsFinal,
     /// L15: at-least-once mode loses nothing.
     AtLeastOnce,
@@ -66,7 +69,7 @@ impl Law {
         Self::Progress,
     ];
 
-    /// Its name in SPEC 9.
+    /// The law's name in SPEC 9.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -89,19 +92,19 @@ impl Law {
         }
     }
 
-    /// Its number in SPEC 9: L1, L2, ...
+    /// The law's number in SPEC 9: L1, L2, ...
     #[must_use]
     pub const fn number(self) -> usize {
         self as usize + 1
     }
 
-    /// What is wrong when it is broken, in a sentence.
+    /// The failure when the law is broken, in a sentence.
     #[must_use]
     pub const fn broken(self) -> &'static str {
         match self {
             Self::CutComplete => "a completed checkpoint lacks a record from before its barriers",
             Self::CutClean => {
-                "a completed checkpoint holds a record from behind its barriers, or one twice"
+                "a completed checkpoint holds a record from after its barriers, or one twice"
             }
             Self::Restorable => "a completed checkpoint in storage cannot be restored",
             Self::CommitAfterComplete => {
@@ -113,16 +116,16 @@ impl Law {
                 "output that a completed checkpoint covers is neither visible nor held by it"
             }
             Self::LossIsLoud => {
-                "the external system dropped data and the job finished without saying so"
+                "the external system dropped data and the job finished without reporting it"
             }
             Self::IdsMonotone => "a checkpoint id was given out twice, or the fence fell",
             Self::Fenced => "a write of a party that was fenced off took effect",
             Self::OneNameOneContent => "a blob's name was written with other content",
             Self::NoLeak => {
-                "the job finished and left a transaction or a blob that nobody will ever delete"
+                "the job finished and left a transaction or a blob that will never be deleted"
             }
             Self::FinishedComplete => "the job finished without all of its output committed",
-            Self::StopIsFinal => "something went on behind the checkpoint that ended the job",
+            Self::StopIsFinal => "the job continued after the checkpoint that ended it",
             Self::AtLeastOnce => "the job finished and a record was never made visible",
             Self::Progress => "without any further fault the job can never finish",
         }
@@ -134,7 +137,8 @@ impl Law {
         1 << self as u64
     }
 
-    /// Whether it is kept in this state. [`Law::Progress`] always is: it is decided over paths.
+    /// True if the state keeps the law. [`Law::Progress`] always holds here: it is decided over
+    /// paths.
     #[must_use]
     pub fn holds(self, setup: &Setup, world: &World) -> bool {
         let exactly_once = setup.scenario.mode == Mode::ExactlyOnce;
@@ -144,19 +148,19 @@ impl Law {
                 !exactly_once || cuts(setup, world).all(|cut| cut.is_clean(setup, world))
             }
             Self::Restorable => {
-                world.disk.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
+                world.store.manifests.iter().all(|m| world.health(setup, m) == Health::Whole)
                     && finds_input(setup, world)
             }
-            Self::CommitAfterComplete => !world.witness.early_commit,
+            Self::CommitAfterComplete => !world.ghost.early_commit,
             Self::NoDuplicates => {
                 !exactly_once || world.external.iter().all(|external| external.visible.twice == 0)
             }
             Self::Prefix => prefix(setup, world),
             Self::NoLoss => no_loss(setup, world),
             Self::LossIsLoud => !world.finished() || world.external.iter().all(|x| x.lost == 0),
-            Self::IdsMonotone => !world.witness.reused,
-            Self::Fenced => !world.witness.unfenced,
-            Self::OneNameOneContent => !world.witness.overwritten,
+            Self::IdsMonotone => !world.ghost.reused,
+            Self::Fenced => !world.ghost.unfenced,
+            Self::OneNameOneContent => !world.ghost.overwritten,
             Self::NoLeak => !world.finished() || no_leak(setup, world),
             Self::FinishedComplete => !exactly_once || finished_complete(setup, world),
             Self::StopIsFinal => stop_is_final(setup, world),
@@ -173,22 +177,22 @@ pub fn broken(setup: &Setup, world: &World, laws: u64) -> u64 {
     asked.filter(|law| !law.holds(setup, world)).fold(0, |set, law| set | law.bit())
 }
 
-/// A completed checkpoint, and how much each source had read at its barrier.
+/// A completed checkpoint, with the number of records that each source had read at its barrier.
 struct Cut<'a> {
-    manifest: &'a Manifest,
+    manifest: &'a ManifestState,
     read: [u8; 256],
 }
 
 fn cuts<'a>(setup: &'a Setup, world: &'a World) -> impl Iterator<Item = Cut<'a>> {
-    world.disk.manifests.iter().filter_map(|manifest| cut(setup, world, manifest))
+    world.store.manifests.iter().filter_map(|manifest| cut(setup, world, manifest))
 }
 
-/// `None` if a source's part is missing: that is for [`Law::Restorable`] to say.
-fn cut<'a>(setup: &Setup, world: &World, manifest: &'a Manifest) -> Option<Cut<'a>> {
+/// `None` if a source's part is missing: [`Law::Restorable`] reports that.
+fn cut<'a>(setup: &Setup, world: &World, manifest: &'a ManifestState) -> Option<Cut<'a>> {
     let mut read = [0; 256];
     for source in setup.topology.sources().iter() {
         let root = world.roots_of(setup, manifest).nth(source)?;
-        read[source] = world.disk.blob(root)?.position;
+        read[source] = world.store.blob(root)?.position;
     }
     Some(Cut { manifest, read })
 }
@@ -201,7 +205,7 @@ impl Cut<'_> {
     fn is_complete(&self, setup: &Setup, world: &World) -> bool {
         world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
             let expected = self.expected(setup, subtask);
-            world.disk.state(root).is_none_or(|state| expected & !state.once == 0)
+            world.store.state(root).is_none_or(|state| expected & !state.once == 0)
         })
     }
 
@@ -209,19 +213,20 @@ impl Cut<'_> {
         world.roots_of(setup, self.manifest).enumerate().all(|(subtask, root)| {
             let expected = self.expected(setup, subtask);
             world
-                .disk
+                .store
                 .state(root)
                 .is_none_or(|state| state.once & !expected == 0 && state.twice == 0)
         })
     }
 }
 
-/// Whether the newest checkpoints, as many as are kept for being new (SPEC 8.1), begin where their sources' input still is (SPEC 15.11).
+/// True if the newest checkpoints, up to the number kept (SPEC 8.1), begin at input that their
+/// sources still have (SPEC 15.11).
 fn finds_input(setup: &Setup, world: &World) -> bool {
     let retained = setup.scenario.retained.unwrap_or(usize::MAX).max(1);
-    world.disk.manifests.iter().rev().take(retained).all(|manifest| {
-        let roots = world.roots_of(setup, manifest).map(|root| world.disk.blob(root));
-        // A blob that is not there is the other half of the law.
+    world.store.manifests.iter().rev().take(retained).all(|manifest| {
+        let roots = world.roots_of(setup, manifest).map(|root| world.store.blob(root));
+        // The other half of the law covers a missing blob.
         let begins = roots.map(|blob| blob.map_or(u8::MAX, |blob| blob.position));
         let mut of_sources = begins.enumerate();
         world.dropped.is_empty()
@@ -236,7 +241,7 @@ fn prefix(setup: &Setup, world: &World) -> bool {
         let seen = external.visible.once;
         setup.streams[sink].iter().all(|stream| {
             let mut hole = false;
-            // What the external system dropped is no fault of the order.
+            // Data that the external system dropped does not break the order.
             let kept = |record: &&u8| external.lost >> **record & 1 == 0;
             stream.iter().filter(kept).all(|record| {
                 let here = seen >> record & 1 == 1;
@@ -249,12 +254,12 @@ fn prefix(setup: &Setup, world: &World) -> bool {
 }
 
 fn no_loss(setup: &Setup, world: &World) -> bool {
-    let Some(manifest) = world.disk.manifests.last() else { return true };
+    let Some(manifest) = world.store.manifests.last() else { return true };
     let Some(cut) = cut(setup, world, manifest) else { return true };
     setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
         let mut safe = external.visible.once | external.lost;
         let root = world.roots_of(setup, manifest).nth(sink);
-        if let Some(blob) = root.and_then(|root| world.disk.blob(root)) {
+        if let Some(blob) = root.and_then(|root| world.store.blob(root)) {
             for transaction in &external.prepared {
                 if blob.pending.contains(&transaction.txn) {
                     safe |= transaction.content.once;
@@ -265,10 +270,11 @@ fn no_loss(setup: &Setup, world: &World) -> bool {
     })
 }
 
-/// What a finished job's output must hold: everything, unless it was stopped, then what its last checkpoint covers.
+/// The output of a finished job must hold everything; of a stopped job, the records that its last
+/// checkpoint covers.
 fn finished_complete(setup: &Setup, world: &World) -> bool {
     let Some(Phase::Finished(kind)) = world.coordinator().map(|c| c.phase()) else { return true };
-    let Some(manifest) = world.disk.manifests.last() else { return false };
+    let Some(manifest) = world.store.manifests.last() else { return false };
     let Some(cut) = cut(setup, world, manifest) else { return true };
     setup.topology.sinks().iter().zip(&world.external).all(|(sink, external)| {
         let expected = match kind {
@@ -280,15 +286,15 @@ fn finished_complete(setup: &Setup, world: &World) -> bool {
 }
 
 fn no_leak(setup: &Setup, world: &World) -> bool {
-    let last = world.disk.manifests.last();
+    let last = world.store.manifests.last();
     let held = |txn| {
         last.is_some_and(|manifest| {
             world
                 .roots_of(setup, manifest)
-                .any(|root| world.disk.blob(root).is_some_and(|blob| blob.pending.contains(&txn)))
+                .any(|root| world.store.blob(root).is_some_and(|blob| blob.pending.contains(&txn)))
         })
     };
-    // What a task of an earlier attempt leaves behind late, the next start rolls back and deletes.
+    // The next start rolls back and deletes late writes of a task of an earlier attempt.
     let running = world.host.attempt();
     let late = |attempt| !world.zombies.is_empty() && Some(attempt) < running;
     let transactions = world.external.iter().flat_map(|external| &external.prepared);
@@ -304,10 +310,10 @@ fn no_leak(setup: &Setup, world: &World) -> bool {
 }
 
 fn stop_is_final(setup: &Setup, world: &World) -> bool {
-    let ends = |manifest: &&Manifest| manifest.kind != CheckpointKind::Periodic;
-    let Some(end) = world.disk.manifests.iter().find(ends) else { return true };
+    let ends = |manifest: &&ManifestState| manifest.kind != CheckpointKind::Periodic;
+    let Some(end) = world.store.manifests.iter().find(ends) else { return true };
     let Some(cut) = cut(setup, world, end) else { return true };
-    let newer = world.disk.manifests.last().is_some_and(|last| last.checkpoint > end.checkpoint);
+    let newer = world.store.manifests.last().is_some_and(|last| last.checkpoint > end.checkpoint);
     let reads_on = setup.topology.sources().iter().any(|source| {
         world.tasks.get(source).is_some_and(|task| {
             task.alive && task.aligner.attempt() >= end.attempt && task.position > cut.read[source]

@@ -1,22 +1,25 @@
 //! Explores the snapline protocol under failures.
 //!
-//! The machines of `snapline-protocol` are put into a [`world::World`] that may do to them what the world does: crash tasks and
-//! coordinators, lose, double and delay messages, leave the outcome of a write open, drop prepared transactions. The [`laws`] say what
-//! correct means; explorers ([`explore`]) look at every state within bounds, the [`walk`] at few states of many more. [`mutants`] show
-//! that the laws bite.
+//! A [`world::World`] drives the machines of `snapline-protocol` and injects every fault that they
+//! must survive: it crashes tasks and coordinators, loses, doubles and delays messages, leaves the
+//! outcome of a write unknown, and drops prepared transactions. The [`laws`] define correctness.
+//! The explorers ([`explore`]) visit every state within bounds; the [`walk`] visits few states of
+//! many more. [`mutants`] show that the laws detect what they are written for.
 //!
-//! | room | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | [`world`] | the environment, once: what may happen next, and what then happens |
-//! | [`scenario`] | a topology, bounds and a budget of faults: everything that never changes while exploring |
-//! | [`laws`] | what correct means; there is no other definition in the code |
-//! | [`sink`] | how an external system commits |
-//! | [`configs`] | the named configurations, with pinned state counts; [`topologies`] has their shapes |
-//! | [`mutants`] | wrong rules, each killed by the law written for it |
-//! | [`explore`] | explorers of any finite transition system, stateright behind a seam; [`model`] and [`run`] apply them |
+//! | [`world`] | the environment, once: the enabled actions of a state, and their effects |
+//! | [`world::rule`] | the wrong rules that a World can follow |
+//! | [`scenario`] | a topology, bounds and a budget of faults, fixed while exploring |
+//! | [`laws`] | the definition of correctness; the code has no other |
+//! | [`sink`] | the commit rules of external systems |
+//! | [`configs`] | named configurations with pinned state counts; [`topologies`] has their shapes |
+//! | [`mutants`] | the catalogue of wrong rules, each killed by the law written for it |
+//! | [`explore`] | explorers of any finite transition system; only one file names stateright |
+//! | [`model`], [`run`] | the World as a transition system; a configuration explored and judged |
 //! | [`walk`] | the seeded random walk that must always be able to finish |
-//! | [`trace`], [`story`], [`scene`] | counterexamples as files, in words, and as what a picture shows |
-//! | [`mod@check`], [`mod@file`] | the checker on a user's own topology and sink, from a test and from a file |
+//! | [`trace`], [`story`], [`scene`] | counterexamples as files, in words, and as pictures |
+//! | [`mod@check`], [`mod@file`] | a check of a user's own topology and sink: a test, a file |
 //!
 //! # Check your own sink
 //!
@@ -49,4 +52,4 @@ pub mod trace;
 pub mod walk;
 pub mod world;
 
-pub use tally::Tally;
+pub use tally::RecordTally;

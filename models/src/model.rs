@@ -1,16 +1,16 @@
-//! The World as a [`System`] to explore.
+//! The World as a [`TransitionSystem`] to explore.
 
-use crate::explore::{Marks, System};
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError, Setup};
 use crate::sink::Prepared;
+use crate::world::rule::WrongRule;
 use crate::world::{Action, KINDS, World};
 
 /// A scenario, with or without a wrong rule, ready to be explored.
 #[derive(Debug)]
 pub struct Model {
-    /// What the World looks things up in.
+    /// The scenario, laid out for the World.
     pub setup: Setup,
     /// The laws that count, as a set of [`laws::Law::bit`]s.
     pub laws: u64,
@@ -20,13 +20,13 @@ impl Model {
     /// A scenario under all laws.
     ///
     /// # Errors
-    /// If the scenario is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    /// If the scenario is invalid.
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         Ok(Self { setup: Setup::new(scenario, mutant)?, laws: u64::MAX })
     }
 }
 
-impl System for Model {
+impl TransitionSystem for Model {
     type State = World;
     type Action = Action;
 
@@ -38,7 +38,7 @@ impl System for Model {
         state.enabled(&self.setup, out);
     }
 
-    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+    fn apply(&self, state: &World, action: &Action, marks: &mut MarkSet) -> World {
         state.apply(&self.setup, action, marks)
     }
 
@@ -46,7 +46,7 @@ impl System for Model {
         laws::broken(&self.setup, state, self.laws)
     }
 
-    /// The job has finished, or failed loudly for a reason the environment gave it.
+    /// True if the job has finished, or failed loudly for a reason that the environment gave it.
     fn is_goal(&self, state: &World) -> bool {
         let may_drop = match self.setup.scenario.sink.prepared {
             Prepared::UntilTimeout | Prepared::UntilNewAttempt => true,
@@ -67,7 +67,8 @@ impl System for Model {
         action.kind()
     }
 
-    /// Situations are marked on steps, see [`crate::world::Guard`]; states need not carry their history.
+    /// Situations are marked on steps, see [`crate::world::Situation`]; states need not carry their
+    /// history.
     fn guard_names(&self) -> Vec<String> {
         Vec::new()
     }

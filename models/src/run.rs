@@ -2,83 +2,89 @@
 
 use std::sync::Arc;
 
-use crate::configs::Config;
-use crate::explore::{self, Bounds, Outcome, Progress, StopReason, Verdict, Violation};
+use crate::configs::Configuration;
+use crate::explore::{
+    self, Bounds, SearchOutcome, SearchProgress, SearchVerdict, StateViolation, StopReason,
+};
 use crate::laws::Law;
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError};
-use crate::world::{Action, Guard};
+use crate::world::rule::WrongRule;
+use crate::world::{Action, Situation};
 
-/// Which explorer runs.
+/// An explorer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Engine {
     /// stateright, on several threads; the default.
     #[default]
     Stateright,
-    /// Our own breadth-first search by fingerprints, on one thread: shortest counterexamples at once.
+    /// The breadth-first search of this crate, by fingerprints, on one thread: shortest
+    /// counterexamples at once.
     Hunt,
-    /// Whole states, no fingerprints, on one thread: for small configurations and to check the other two.
+    /// Whole states, no fingerprints, on one thread: for small configurations and to check the
+    /// other two.
     Exact,
 }
 
-/// What an exploration came to.
+/// The result of an exploration under the laws.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Judgement {
-    /// Every law holds in every state within the bounds, and every guard was reached.
+    /// Every law holds in every state within the bounds, and every situation was reached.
     Holds,
-    /// Every law holds, but these situations never came up: the result says too little.
-    Vacuous(Vec<Guard>),
-    /// Every law holds, but the number of states is not the pinned one: the protocol or the model changed.
+    /// Every law holds, but these situations were not reached: the result proves too little.
+    Vacuous(Vec<Situation>),
+    /// Every law holds, but the number of states is not the pinned one: the protocol or the model
+    /// changed.
     CountChanged {
         /// The pinned number.
         pinned: u64,
     },
     /// A law is broken.
     Violated {
-        /// Which.
+        /// The law.
         law: Law,
-        /// A shortest way there, from the initial state.
+        /// A shortest path to the broken law, from the initial state.
         path: Vec<Action>,
     },
-    /// The exploration was stopped; nothing is known of what it did not reach.
+    /// The exploration was stopped; nothing is known of the states that it did not reach.
     Stopped(StopReason),
 }
 
-/// An exploration's result.
+/// The report of an exploration.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ExplorationReport {
     /// The scenario that was explored.
     pub scenario: Scenario,
     /// The wrong rule that was switched on, if any.
-    pub mutant: Option<Mutant>,
-    /// What it came to.
+    pub mutant: Option<WrongRule>,
+    /// The result under the laws.
     pub judgement: Judgement,
     /// The explorer's figures.
-    pub outcome: Outcome<Action>,
+    pub outcome: SearchOutcome<Action>,
 }
 
-impl Report {
-    /// Whether all laws hold, all guards were reached, and the count is the pinned one.
+impl ExplorationReport {
+    /// True if all laws hold, all situations were reached, and the count is the pinned one.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.judgement == Judgement::Holds
     }
 }
 
-/// Explores a scenario under the given laws. `guards` must be reached; `pinned` is the number of states there must be.
+/// Explores a scenario under the given laws. It must reach `situations`, and find `pinned` states
+/// if a number is given.
 ///
 /// # Errors
-/// If the scenario is wrong.
+/// If the scenario is invalid.
 pub fn explore(
     scenario: Scenario,
-    mutant: Option<Mutant>,
+    mutant: Option<WrongRule>,
     engine: Engine,
     bounds: &Bounds,
-    guards: &[Guard],
+    situations: &[Situation],
     pinned: Option<u64>,
-    progress: &dyn Fn(Progress),
-) -> Result<Report, ScenarioError> {
+    progress: &dyn Fn(SearchProgress),
+) -> Result<ExplorationReport, ScenarioError> {
     let mut model = Model::new(scenario.clone(), mutant)?;
     model.laws = bounds.laws;
     let mut bounds = bounds.clone();
@@ -89,17 +95,17 @@ pub fn explore(
         Engine::Exact => explore::check_exact(&model, &bounds, progress),
     };
     let judgement = match &outcome.verdict {
-        Verdict::Stopped(reason) => Judgement::Stopped(*reason),
-        Verdict::Violated { violation, path, .. } => {
+        SearchVerdict::Stopped(reason) => Judgement::Stopped(*reason),
+        SearchVerdict::Violated { violation, path, .. } => {
             let law = match violation {
-                Violation::Law(index) => Law::ALL[*index],
-                Violation::Trap => Law::Progress,
+                StateViolation::Law(index) => Law::ALL[*index],
+                StateViolation::Trap => Law::Progress,
             };
             Judgement::Violated { law, path: path.clone() }
         }
-        Verdict::Holds => {
-            let missed = |guard: &&Guard| !outcome.marks.contains(guard.mark());
-            let missed: Vec<Guard> = guards.iter().filter(missed).copied().collect();
+        SearchVerdict::Holds => {
+            let missed = |situation: &&Situation| !outcome.marks.contains(situation.mark());
+            let missed: Vec<Situation> = situations.iter().filter(missed).copied().collect();
             match pinned {
                 _ if !missed.is_empty() => Judgement::Vacuous(missed),
                 Some(pinned) if pinned != outcome.unique => Judgement::CountChanged { pinned },
@@ -107,21 +113,21 @@ pub fn explore(
             }
         }
     };
-    Ok(Report { scenario, mutant, judgement, outcome })
+    Ok(ExplorationReport { scenario, mutant, judgement, outcome })
 }
 
 /// Explores a named configuration, without wrong rules.
 ///
 /// # Panics
-/// If the configuration is wrong; a test builds every one of them.
+/// If the configuration is invalid; a test builds every one.
 #[must_use]
 pub fn run(
-    config: &Config,
+    config: &Configuration,
     engine: Engine,
     bounds: &Bounds,
-    progress: &dyn Fn(Progress),
-) -> Report {
+    progress: &dyn Fn(SearchProgress),
+) -> ExplorationReport {
     let scenario = config.scenario.clone();
-    explore(scenario, None, engine, bounds, &config.guards, config.states, progress)
+    explore(scenario, None, engine, bounds, &config.situations, config.states, progress)
         .expect("the configurations that ship are valid: tests/ builds each")
 }

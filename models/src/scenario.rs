@@ -1,4 +1,4 @@
-//! What is explored: a topology, bounds, and a budget of faults. Everything that never changes while exploring.
+//! Scenarios: a topology, bounds and a budget of faults, fixed while they are explored.
 
 use std::fmt;
 
@@ -9,16 +9,17 @@ use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::topology::{Plan, Topology, TopologyError, Wiring};
 use snapline_protocol::{aligner, committer, coordinator};
 
-use crate::mutants::Mutant;
 use crate::sink::SinkModel;
+use crate::world::rule::WrongRule;
 
-/// How often each kind of failure may strike in one run. Zero switches it off.
+/// The number of times that each kind of failure may strike in one run. Zero switches it off.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// A task dies: its memory, its input channels and its unfinished writes are gone, the latter perhaps half written.
+    /// A task dies: its memory, its input channels and its unfinished writes are gone, the latter
+    /// perhaps half written.
     pub crashes: u8,
     /// The coordinator dies; its write in flight may or may not take effect.
     pub coordinator_crashes: u8,
@@ -36,7 +37,7 @@ pub struct Faults {
     pub unknown_writes: u8,
     /// A write of the coordinator is refused.
     pub refused_writes: u8,
-    /// A snapshot cannot be written, or nobody knows.
+    /// A snapshot cannot be written, or its outcome is unknown.
     pub failed_snapshots: u8,
     /// A commit call returns "unknown", applied or not.
     pub unknown_commits: u8,
@@ -46,19 +47,20 @@ pub struct Faults {
     pub drops: u8,
     /// A timer fires although nothing is stuck.
     pub timeouts: u8,
-    /// The newest manifest is gone when a coordinator starts: deleted by hand, or left out of a copy (SPEC 7.6).
+    /// The newest manifest is gone when a coordinator starts: deleted by hand, or left out of a
+    /// copy (SPEC 7.6).
     #[serde(skip_serializing_if = "is_none")]
     pub lost_manifests: u8,
 }
 
-/// Files of scenarios without it stay as they were.
+/// Files of scenarios without this fault keep their text.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
 const fn is_none(count: &u8) -> bool {
     *count == 0
 }
 
 impl Faults {
-    /// How many faults may strike in all.
+    /// The number of faults that may strike in all.
     #[must_use]
     pub fn total(&self) -> u32 {
         let Self {
@@ -99,12 +101,13 @@ impl Faults {
     }
 }
 
-/// Which control messages wait in the network for any length of time. The others arrive at once, unless a fault of the budget strikes.
+/// The control messages that wait in the network for any length of time. The others arrive at once,
+/// unless a fault of the budget strikes.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 #[serde(default, deny_unknown_fields)]
-pub struct Queued {
+pub struct QueuedMessages {
     /// Triggers to sources.
     pub triggers: bool,
     /// Aborts.
@@ -117,7 +120,7 @@ pub struct Queued {
     pub reports: bool,
 }
 
-impl Queued {
+impl QueuedMessages {
     /// Everything waits.
     pub const ALL: Self =
         Self { triggers: true, aborts: true, completes: true, acks: true, reports: true };
@@ -126,50 +129,51 @@ impl Queued {
         Self { triggers: true, aborts: false, completes: false, acks: false, reports: false };
 }
 
-/// A configuration of the model. All its numbers are bounds of what a check says.
+/// A configuration of the model. All its numbers are bounds of a check's claim.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Its name.
+    /// The scenario's name.
     pub name: String,
     /// The topology.
     pub plan: Plan,
     /// The guarantee asked of the aligners.
     pub mode: Mode,
-    /// Records per source subtask; the input ends behind them.
+    /// Records per source subtask; the input ends after them.
     pub records: u8,
-    /// Checkpoints the interval timer may start before the input has ended (those needed to finish come on top).
+    /// Checkpoints that the interval timer may start before the input has ended. Those needed to
+    /// finish come on top.
     pub checkpoints: u8,
-    /// Records and barriers a channel holds.
+    /// The number of records and barriers that a channel holds.
     pub capacity: u8,
     /// The user stops the job at any moment.
     pub stop: Option<StopKind>,
-    /// Completed checkpoints kept; `None` keeps all and deletes nothing.
+    /// The number of completed checkpoints to keep; `None` keeps all and deletes nothing.
     pub retained: Option<usize>,
     /// Snapshots share blobs with the checkpoint they are based on.
     pub shared: bool,
-    /// What sources read from drops what they say they need not keep (SPEC 15.11).
+    /// Input is dropped as soon as its source reports that it needs it no longer (SPEC 15.11).
     #[serde(default, skip_serializing_if = "is_false")]
     pub forgets: bool,
-    /// Checkpoint ids one durable reservation covers.
+    /// The number of checkpoint ids that one durable reservation covers.
     pub id_block: u64,
-    /// Checkpoints under way at once.
+    /// The number of checkpoints that may be under way at once.
     pub max_concurrent: usize,
-    /// Failed checkpoints in a row before the job restarts.
+    /// The number of checkpoints that may fail in a row before the job restarts.
     pub tolerable_failures: u32,
     /// An operator that gets only each source's first record: its later epochs are empty.
     pub narrow: Option<String>,
-    /// Whether snapshots are written in the background of sinks only (others write at once).
+    /// True if only sinks write their snapshots in the background, and the others at once.
     pub prompt_writes: bool,
-    /// How the external system commits.
+    /// The external system's rules of commit.
     pub sink: SinkModel,
-    /// Which messages wait.
-    pub queued: Queued,
+    /// The messages that wait.
+    pub queued: QueuedMessages,
     /// The budget of faults.
     pub faults: Faults,
 }
 
-/// Files of scenarios without it stay as they were.
+/// Files of scenarios without this flag keep their text.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
 const fn is_false(flag: &bool) -> bool {
     !*flag
@@ -181,7 +185,7 @@ const fn is_false(flag: &bool) -> bool {
 pub enum StopKind {
     /// Stop with drain.
     Drain,
-    /// Stop without.
+    /// Stop without drain.
     Suspend,
 }
 
@@ -195,7 +199,7 @@ impl From<StopKind> for Stop {
 }
 
 impl Scenario {
-    /// A scenario of this topology with small bounds, no faults, and an external system that keeps its promises.
+    /// A scenario with small bounds, no faults, and an external system that keeps its promises.
     #[must_use]
     pub fn new(name: &str, plan: Plan) -> Self {
         Self {
@@ -215,31 +219,32 @@ impl Scenario {
             narrow: None,
             prompt_writes: true,
             sink: SinkModel::transactional(),
-            queued: Queued::TRIGGERS,
+            queued: QueuedMessages::TRIGGERS,
             faults: Faults::default(),
         }
     }
 }
 
-/// Why a scenario cannot be explored.
+/// The reason for which a scenario cannot be explored.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ScenarioError {
-    /// The topology is wrong.
+    /// The topology is invalid.
     Topology(TopologyError),
-    /// Records times paths is above what a tally holds; the number is how many it would take.
+    /// Records times paths exceeds the identities that a tally holds; holds the number needed.
     TooManyRecords(usize),
-    /// A number that must be at least 1 is 0; names it.
+    /// The named number is 0 and must be at least 1.
     Zero(&'static str),
-    /// A number is above what any run needs, and ids counted up by it would not fit; names it, and holds the number and its limit.
+    /// The named number is larger than any run needs, so that ids counted with it would not fit.
+    /// Holds the number and its limit.
     TooLarge(&'static str, u64, u64),
     /// The narrow operator is not in the topology.
     NoSuchOperator(String),
 }
 
-/// Numbers that a scenario counts ids up by, or compares counts with, are not above this: sums of them fit into what holds an id.
+/// The largest number that a scenario adds to ids or counts: sums of such numbers fit into an id.
 const MAX_NUMBER: u64 = 1 << 32;
 
-/// So many record identities fit into a tally.
+/// The number of record identities that fit into a tally.
 const MAX_FLOWS: usize = 64;
 
 impl fmt::Display for ScenarioError {
@@ -248,7 +253,8 @@ impl fmt::Display for ScenarioError {
             Self::Topology(error) => error.fmt(f),
             Self::TooManyRecords(count) => write!(
                 f,
-                "the model would need {count} record identities (records per source times paths through the topology); \
+                "the model would need {count} record identities (records per source times paths \
+                 through the topology); \
                  the limit is 64: ask for fewer records"
             ),
             Self::Zero(what) => write!(f, "{what} must be at least 1"),
@@ -268,15 +274,16 @@ impl From<TopologyError> for ScenarioError {
     }
 }
 
-/// One record as it comes to one place: where it came from, and by which way. A record that takes two ways has two identities.
+/// One record at one place: its source, its sequence number and its path. A record that takes two
+/// paths has two identities.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Flow {
+pub(crate) struct RecordPath {
     pub(crate) source: usize,
     pub(crate) seq: u8,
     way: Vec<usize>,
 }
 
-/// A scenario, checked and laid out: what the World looks things up in.
+/// A scenario, checked and laid out, in which the World looks up all that never changes.
 #[derive(Debug)]
 pub struct Setup {
     /// The scenario.
@@ -284,18 +291,19 @@ pub struct Setup {
     /// Its topology.
     pub topology: Topology,
     /// The wrong rule that is switched on, if any.
-    pub mutant: Option<Mutant>,
+    pub mutant: Option<WrongRule>,
     pub(crate) coordinator: coordinator::Config,
     pub(crate) aligners: Vec<aligner::Config>,
     pub(crate) committers: Vec<committer::Config>,
-    pub(crate) flows: Vec<Flow>,
-    /// Per subtask and flow: where the record goes, and as which flow.
+    pub(crate) flows: Vec<RecordPath>,
+    /// Per subtask and flow: the channel and flow that the record continues as.
     pub(crate) routes: Vec<Vec<Vec<(usize, u8)>>>,
     /// Per subtask: the flows that pass it.
     pub(crate) passing: Vec<u64>,
-    /// Per sink subtask: its flows, one stream per source and way, in order.
+    /// Per sink subtask: its flows, one stream per source and path, in order.
     pub(crate) streams: Vec<Vec<Vec<u8>>>,
-    /// Per source subtask: the flow of each of its records, and, per number of records read, all flows they give rise to.
+    /// Per source subtask: for each number of records read, the flows of those records; and the
+    /// flow of each record.
     pub(crate) prefix: Vec<Vec<u64>>,
     pub(crate) roots: Vec<Vec<u8>>,
 }
@@ -304,10 +312,10 @@ impl Setup {
     /// Checks a scenario and lays it out.
     ///
     /// # Errors
-    /// [`ScenarioError`], naming what is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    /// [`ScenarioError`], which names the mistake.
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         let topology = scenario.plan.clone().build()?;
-        // A topology file and a trace say these numbers: they are bounded before anything is computed with them.
+        // Files and traces supply these numbers: they are bounded before they are computed with.
         for (what, value) in [
             ("the number of records per source", u64::from(scenario.records)),
             ("the channel capacity", u64::from(scenario.capacity)),
@@ -362,7 +370,7 @@ impl Setup {
     }
 
     fn lay_out_flows(&mut self) -> Result<(), ScenarioError> {
-        // Each record of each source has an identity, and it takes as long as there are to find one.
+        // Each record has an identity, and finding one takes time proportional to their number.
         let records = self.topology.sources().len() * usize::from(self.scenario.records);
         if records > MAX_FLOWS {
             return Err(ScenarioError::TooManyRecords(records));
@@ -370,7 +378,7 @@ impl Setup {
         let mut places = Vec::new();
         for source in self.topology.sources().iter() {
             for seq in 0..self.scenario.records {
-                let root = self.flow(Flow { source, seq, way: Vec::new() });
+                let root = self.flow(RecordPath { source, seq, way: Vec::new() });
                 self.roots[source].push(root as u8);
                 places.push((source, root));
             }
@@ -399,7 +407,7 @@ impl Setup {
         Ok(())
     }
 
-    fn flow(&mut self, flow: Flow) -> usize {
+    fn flow(&mut self, flow: RecordPath) -> usize {
         let known = self.flows.iter().position(|other| *other == flow);
         known.unwrap_or_else(|| {
             self.flows.push(flow);
@@ -407,14 +415,14 @@ impl Setup {
         })
     }
 
-    /// Where a record goes from a subtask: one channel of each outgoing edge, by key.
+    /// The channels that a record takes from a subtask: one of each outgoing edge, by key.
     fn next_places(&mut self, subtask: usize, flow: usize) -> Vec<(usize, usize)> {
         let place = self.topology.subtasks()[subtask].clone();
         let mut edges: Vec<usize> =
             place.outputs.iter().map(|&c| self.topology.channels()[c].edge).collect();
         edges.dedup();
         let mut next = Vec::new();
-        let Flow { source, seq, way } = self.flows[flow].clone();
+        let RecordPath { source, seq, way } = self.flows[flow].clone();
         for &edge in &edges {
             let to = &self.topology.edges()[edge].to;
             if self.scenario.narrow.as_ref() == Some(to) && seq > 0 {
@@ -430,7 +438,7 @@ impl Setup {
             if edges.len() > 1 {
                 longer.push(edge);
             }
-            let flow = self.flow(Flow { source, seq, way: longer });
+            let flow = self.flow(RecordPath { source, seq, way: longer });
             next.push((channels[key], flow));
         }
         next
@@ -443,7 +451,7 @@ impl Setup {
                 (0..self.flows.len()).filter(|flow| self.passing[sink] >> flow & 1 == 1).collect();
             here.sort_by_key(|&flow| self.flows[flow].seq);
             for flow in here {
-                let Flow { source, way, .. } = &self.flows[flow];
+                let RecordPath { source, way, .. } = &self.flows[flow];
                 match streams.iter_mut().find(|(s, w, _)| s == source && w == way) {
                     Some((_, _, stream)) => stream.push(flow as u8),
                     None => streams.push((*source, way.clone(), vec![flow as u8])),
@@ -453,20 +461,22 @@ impl Setup {
         }
         for source in self.topology.sources().iter() {
             for read in 0..=self.scenario.records {
-                let read_of = |flow: &Flow| flow.source == source && flow.seq < read;
+                let read_of = |flow: &RecordPath| flow.source == source && flow.seq < read;
                 let flows = self.flows.iter().enumerate().filter(|(_, flow)| read_of(flow));
                 self.prefix[source].push(flows.fold(0, |set, (flow, _)| set | 1 << flow));
             }
         }
     }
 
-    /// A bound on checkpoint ids that no run of a right protocol reaches: those asked for, the final one, and two for every fault.
+    /// A bound on checkpoint ids that no run of a correct protocol reaches: those asked for, the
+    /// final one, and two for every fault.
     pub(crate) fn most_checkpoints(&self) -> u32 {
         let Scenario { checkpoints, faults, .. } = &self.scenario;
         (u32::from(*checkpoints) + 4 + 2 * faults.total()).min(60)
     }
 
-    /// What passes a subtask when each source subtask has read as many records as `read` says of it.
+    /// The flows that pass a subtask when each source subtask has read the number of records that
+    /// `read` returns for it.
     pub(crate) fn expected(&self, subtask: usize, read: impl Fn(usize) -> u8) -> u64 {
         let sources = self.topology.sources();
         let all = sources.iter().fold(0, |set, s| set | self.prefix[s][usize::from(read(s))]);
@@ -476,7 +486,7 @@ impl Setup {
     /// A record's name for people: its source subtask and number.
     #[must_use]
     pub fn record_name(&self, flow: u8) -> String {
-        let Flow { source, seq, way } = &self.flows[usize::from(flow)];
+        let RecordPath { source, seq, way } = &self.flows[usize::from(flow)];
         let name = self.topology.name(SubtaskId::new(*source as u16));
         let way: Vec<&str> = way.iter().map(|&e| self.topology.edges()[e].to.as_str()).collect();
         match way.is_empty() {

@@ -1,20 +1,22 @@
-//! A path of the World as a picture can show it: lanes, messages with their fates, attempts, held channels, checkpoints, and the state of
-//! everybody at every step. What draws it needs to know nothing of the World.
+//! Scenes: a path of the World as a picture shows it. A scene has lanes, messages with their fates,
+//! attempts, held channels, checkpoints, and the state of each party at every step. Its renderer
+//! needs to know nothing of the World.
 //!
-//! As in [`crate::story`] nothing in the World is hooked: a scene is what differs between the World before a step and after it.
+//! As in [`crate::story`], the World has no hooks: a scene is the difference between the World
+//! before a step and after it.
 
+mod builder;
 mod facts;
-mod watch;
 
 use serde::Serialize;
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::laws::{Law, broken};
 use crate::scenario::Setup;
 use crate::story::story;
 use crate::trace::Trace;
 use crate::world::World;
-use watch::Watch;
+use builder::SceneBuilder;
 
 /// A path, drawn. Steps count from 1; step 0 is the state before the first.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
@@ -23,40 +25,40 @@ pub struct Scene {
     pub title: String,
     /// The wrong rule that is switched on: its name, and the rule in a sentence.
     pub wrong_rule: Option<[String; 2]>,
-    /// The law that is broken, and where.
-    pub broken: Option<Broken>,
-    /// Who there is, in the order in which they are drawn.
+    /// The broken law, and the step that breaks it.
+    pub broken: Option<SceneBreach>,
+    /// The parties, in the order in which they are drawn.
     pub lanes: Vec<Lane>,
-    /// What happened.
-    pub steps: Vec<Step>,
-    /// What went from one to another.
+    /// The steps.
+    pub steps: Vec<SceneStep>,
+    /// The messages, records, writes and calls between lanes.
     pub arrows: Vec<Arrow>,
     /// Attempts and terms.
-    pub lives: Vec<Life>,
-    /// Channels that were not read.
+    pub lives: Vec<LaneSpan>,
+    /// Channels that were held.
     pub holds: Vec<Hold>,
-    /// What became of each checkpoint, ascending.
+    /// The fate of each checkpoint, ascending.
     pub checkpoints: Vec<Checkpoint>,
-    /// What there is to know of each lane, noted where it changes.
+    /// The facts about each lane, noted where they change.
     pub facts: Vec<Fact>,
-    /// How it ends, in words.
+    /// The end of the path, in words.
     pub ending: String,
 }
 
 /// A law that a state breaks.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Broken {
-    /// Its number in SPEC 9; none for a rule of SPEC 11.9, which a recorded run breaks.
+pub struct SceneBreach {
+    /// The law's number in SPEC 9; none for a rule of SPEC 11.9, which a recorded run breaks.
     pub law: Option<usize>,
-    /// Its name.
+    /// The law's name.
     pub name: String,
-    /// What is wrong, in a sentence.
+    /// The failure, in a sentence.
     pub says: String,
-    /// The first step behind which it is broken.
+    /// The first step after which the law is broken.
     pub step: usize,
 }
 
-impl Broken {
+impl SceneBreach {
     /// The law, or the rule, by number and name.
     #[must_use]
     pub fn title(&self) -> String {
@@ -66,72 +68,73 @@ impl Broken {
         }
     }
 
-    /// The clause of SPEC.md that has it.
+    /// The clause of SPEC.md that defines it.
     #[must_use]
     pub fn clause(&self) -> String {
         self.law.map_or_else(|| "11.9".to_owned(), |number| format!("9.{number}"))
     }
 }
 
-/// Somebody to whom things happen.
+/// A party with a lane of its own.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Lane {
-    /// Its name: a subtask's in the topology, `coordinator`, `storage`, `external of SINK`.
+    /// The lane's name: a subtask's in the topology, `coordinator`, `storage`, `external of SINK`.
     pub name: String,
-    /// What it is.
+    /// The lane's kind.
     pub kind: LaneKind,
 }
 
-/// What a lane is.
+/// The kind of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum LaneKind {
-    /// The coordinator, of whichever term.
+    /// The coordinator, of any term.
     Coordinator,
-    /// A subtask, of whichever attempt.
+    /// A subtask, of any attempt.
     Task,
-    /// Where checkpoints are.
+    /// The store of checkpoints.
     Storage,
-    /// Where a sink's output is.
+    /// The external system of a sink.
     External,
 }
 
 /// One step.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Step {
-    /// In which lane.
+pub struct SceneStep {
+    /// The step's lane.
     pub lane: usize,
-    /// Who acts, in words: not always who has the lane, as `network` has none and an old task shares one with the new.
+    /// The party that acts, in words. It is not always the owner of the lane: `network` has none,
+    /// and an old task shares one with the new.
     pub actor: String,
-    /// What kind of action.
+    /// The kind of action.
     pub kind: &'static str,
-    /// What happened; behind a semicolon, what followed.
+    /// The action; after a semicolon, its consequences.
     pub text: String,
-    /// Whether it is a fault, or the act of somebody who should have ended.
+    /// True for a fault, and for an act of a party that should have ended.
     pub fault: bool,
-    /// The clause of SPEC.md that it is about.
+    /// The clause of SPEC.md that the step concerns.
     pub clause: &'static str,
-    /// The checkpoints it touches: those whose messages are sent or arrive, that begin or end.
+    /// The checkpoints that begin or end at the step, or whose messages are sent or arrive.
     pub checkpoints: Vec<u64>,
-    /// The laws that the state behind it breaks, by number.
+    /// The laws that the state after the step breaks, by number.
     pub breaks: Vec<usize>,
 }
 
-/// What became of something that was sent.
+/// The fate of a message, record, write or call.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fate {
+pub enum ArrowFate {
     /// It arrived.
     Arrived,
-    /// It arrived after it was kept back: others that were sent later came first.
+    /// It arrived after a delay: others that were sent later came first.
     Late,
-    /// It arrived, and was taken no notice of.
+    /// It arrived and was ignored.
     Ignored,
-    /// It arrived, and will once more.
+    /// It arrived, and will arrive once more.
     Twice,
-    /// It never will.
+    /// It never arrives.
     Lost,
-    /// It came back with an error, or with nobody knowing.
+    /// It returned with an error, or its outcome is unknown.
     Failed,
     /// It is still under way.
     UnderWay,
@@ -140,25 +143,25 @@ pub enum Fate {
 /// A message, a record or barrier in a channel, a write, a call.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Arrow {
-    /// From which lane.
+    /// The lane of the sender.
     pub from: usize,
-    /// To which.
+    /// The lane of the receiver.
     pub to: usize,
     /// The step at which it was sent.
     pub sent: usize,
-    /// The step at which its fate was decided; the last one if it is under way.
+    /// The step at which its fate was decided; the last step if it is under way.
     pub until: usize,
     /// Its fate.
-    pub fate: Fate,
-    /// What it is.
+    pub fate: ArrowFate,
+    /// The arrow's kind.
     pub kind: ArrowKind,
-    /// In words.
+    /// The arrow in words.
     pub label: String,
-    /// The checkpoint it is about.
+    /// The checkpoint that it concerns.
     pub checkpoint: Option<u64>,
 }
 
-/// What an arrow is.
+/// The kind of an arrow.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArrowKind {
@@ -172,74 +175,75 @@ pub enum ArrowKind {
     Control,
     /// A write to storage.
     Write,
-    /// Something asked of an external system.
+    /// A call to an external system.
     Commit,
 }
 
 /// An attempt of a task, or a term of the coordinator.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Life {
-    /// Whose.
+pub struct LaneSpan {
+    /// The lane.
     pub lane: usize,
-    /// Which, in words.
+    /// The attempt or term, in words.
     pub label: String,
     /// The step at which it began.
     pub from: usize,
     /// The step at which it ended.
     pub until: Option<usize>,
-    /// Whether it ended in a crash.
+    /// True if it ended in a crash.
     pub crashed: bool,
-    /// Whether it should be over: another has begun in its place, and it has not noticed.
+    /// True if it should be over: another has replaced it, and it has not noticed.
     pub old: bool,
 }
 
-/// A channel that was not read: its barrier had come, and others had not (SPEC 5.2).
+/// A channel that was held: its barrier had arrived, and others had not (SPEC 5.2).
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Hold {
-    /// Who held it.
+    /// The lane of the subtask that held it.
     pub lane: usize,
-    /// Who feeds it.
+    /// The lane of the subtask that feeds it.
     pub feeder: usize,
-    /// From which step.
+    /// The step at which the hold began.
     pub from: usize,
-    /// Up to which.
+    /// The step at which the hold ended.
     pub until: Option<usize>,
 }
 
-/// What became of a checkpoint.
+/// The fate of a checkpoint.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Checkpoint {
     /// Its id.
     pub id: u64,
     /// The step at which it began.
     pub from: usize,
-    /// The step at which it was completed or given up.
+    /// The step at which it was completed or aborted.
     pub until: Option<usize>,
-    /// Whether it was completed.
+    /// True if it was completed.
     pub complete: bool,
     /// The step at which it was deleted.
     pub deleted: Option<usize>,
 }
 
-/// What there is to know of a lane from a step on, until there is another.
+/// The facts about a lane from a step on, until the next facts.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Fact {
-    /// From which step on.
+    /// The step.
     pub step: usize,
-    /// Of which lane.
+    /// The lane.
     pub lane: usize,
-    /// What, and how it stands; in an order that does not change.
+    /// Names and values, in a fixed order.
     pub rows: Vec<[String; 2]>,
 }
 
-/// Draws a trace. Steps that are not possible where they stand end the picture; [`Trace::replay`] says which.
+/// Draws a trace. A step that is not possible in its state ends the picture; [`Trace::replay`]
+/// names it.
 #[must_use]
 pub fn scene(setup: &Setup, trace: &Trace) -> Scene {
     let lines = story(setup, &trace.steps);
-    let mut watch = Watch::new(setup);
-    let mut marks = Marks::new();
+    let mut builder = SceneBuilder::new(setup);
+    let mut marks = MarkSet::new();
     let mut before = World::new(setup);
-    watch.begin(&before);
+    builder.begin(&before);
     let mut first_broken = None;
     for (action, line) in trace.steps.iter().zip(&lines) {
         let after = before.apply(setup, action, &mut marks);
@@ -250,23 +254,22 @@ pub fn scene(setup: &Setup, trace: &Trace) -> Scene {
         {
             first_broken = Some((law, line.step));
         }
-        watch.step(&before, &after, *action, line, breaks);
+        builder.step(&before, &after, *action, line, breaks);
         before = after;
     }
-    // That a job can never finish is shown by no state; the trace ends where it is so.
+    // No state shows that a job can never finish; the trace ends at the state from which it cannot.
     let stuck = trace.law.filter(|law| *law == Law::Progress).map(|law| (law, lines.len()));
     let shown = first_broken.or(stuck);
-    let broken = shown.map(|(law, step)| Broken {
+    let broken = shown.map(|(law, step)| SceneBreach {
         law: Some(law.number()),
         name: law.name().into(),
         says: law.broken().into(),
         step,
     });
     let ending = crate::story::ending(setup, &before, shown.map(|(law, _)| law));
-    let mut scene = watch.end(ending);
+    let mut scene = builder.end(ending);
     scene.title.clone_from(&trace.scenario.name);
-    let about = trace.mutant.map(|mutant| [mutant.name().to_owned(), mutant.about().rule.into()]);
-    scene.wrong_rule = about;
+    scene.wrong_rule = trace.mutant.map(|rule| [rule.name().to_owned(), rule.sentence().into()]);
     scene.broken = broken;
     scene
 }

@@ -1,33 +1,37 @@
-//! How an external system commits: what a user states about their own.
+//! Models of external systems: how they prepare and commit, as their users state it.
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of a prepared transaction that is not committed yet.
+/// The fate of a prepared transaction that is not committed yet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prepared {
-    /// It survives crashes of its writer and waits for ever.
+    /// The transaction survives crashes of its writer and waits for ever.
     Survives,
-    /// It survives, but the system may drop it after a timeout of its own (a fault of the budget: `drops`).
+    /// The transaction survives, but the system may drop it after a timeout of its own (a fault of
+    /// the budget: `drops`).
     UntilTimeout,
-    /// A new attempt of the same writer drops it: the system knows one producer, not many transactions.
+    /// A new attempt of the same writer drops the transaction: the system knows one producer, not
+    /// many transactions.
     UntilNewAttempt,
-    /// There is none: the data is part of the checkpoint, and is written when it is committed.
+    /// There is none: the data is part of the checkpoint, and is written at commit.
     InCheckpoint,
 }
 
-/// How the system answers a commit call.
+/// The system's answer to a commit call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Commit {
     /// By the transaction's name; a repeated call changes nothing.
     ByName,
-    /// By the transaction's name, and forgotten then: a name the system does not know is taken for committed. Sound only where prepared
-    /// transactions survive until somebody resolves them by name.
+    /// By the transaction's name, which the system then forgets: an unknown name counts as
+    /// committed. Sound only where prepared transactions survive until the sink resolves them by
+    /// name.
     ByNameForgotten,
-    /// By the transaction's name, but the system does not remember what it committed: a repeated call writes the data again.
+    /// By the transaction's name, but the system does not remember which it committed: a repeated
+    /// call writes the data again.
     Blind,
-    /// Whatever transaction the producer has prepared now, whichever the caller meant.
+    /// The system commits the producer's current transaction, whichever one the caller meant.
     ByProducer,
 }
 
@@ -35,29 +39,31 @@ pub enum Commit {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkModel {
-    /// What becomes of prepared transactions.
+    /// The fate of prepared transactions.
     pub prepared: Prepared,
-    /// How commits are answered.
+    /// The answer to commit calls.
     pub commit: Commit,
-    /// Whether writers of an earlier attempt are refused once a later one has started.
+    /// True if writers of an earlier attempt are refused once a later one has started.
     pub fences: bool,
 }
 
 impl SinkModel {
-    /// What the protocol assumes (SPEC 2.8): prepared transactions wait, commits go by name and are idempotent, old writers are refused.
+    /// The protocol's assumptions (SPEC 2.8): prepared transactions wait, commits go by name and
+    /// are idempotent, old writers are refused.
     #[must_use]
     pub const fn transactional() -> Self {
         Self { prepared: Prepared::Survives, commit: Commit::ByName, fences: true }
     }
 
-    /// Files that become visible by an atomic rename: idempotent by name; nobody stops an old writer from leaving temporary files.
+    /// Files that become visible by an atomic rename: idempotent by name. An old writer can still
+    /// leave temporary files.
     #[must_use]
     pub const fn atomic_rename() -> Self {
         Self { prepared: Prepared::Survives, commit: Commit::ByName, fences: false }
     }
 
-    /// A database with `PREPARE TRANSACTION` / `COMMIT PREPARED`: prepared transactions survive, by name, and are forgotten once they are
-    /// resolved.
+    /// A database with `PREPARE TRANSACTION` / `COMMIT PREPARED`: prepared transactions survive, by
+    /// name, and are forgotten once they are resolved.
     #[must_use]
     pub const fn prepare_transaction() -> Self {
         Self { prepared: Prepared::Survives, commit: Commit::ByNameForgotten, fences: false }
@@ -75,8 +81,9 @@ impl SinkModel {
         Self { prepared: Prepared::UntilNewAttempt, commit: Commit::ByName, fences: true }
     }
 
-    /// The way out for such a producer: the data is kept in the checkpoint, and written at commit together with a marker naming the
-    /// transaction, in one transaction of the external system; a marker that is there means it was committed.
+    /// The remedy for such a producer. The checkpoint keeps the data; commit writes it together
+    /// with a marker that names the transaction, in one transaction of the external system. A
+    /// marker that exists means that the transaction was committed.
     #[must_use]
     pub const fn marker_in_transaction() -> Self {
         Self { prepared: Prepared::InCheckpoint, commit: Commit::ByName, fences: true }

@@ -1,6 +1,7 @@
-//! A path of the World told in plain words: who did what at each step, and what followed from it.
+//! Stories: a path of the World in plain words, with each step's actor, action and consequences.
 //!
-//! Nothing in the World is hooked: what followed is what differs between the World before a step and after it.
+//! The World has no hooks: the consequences are the difference between the World before a step and
+//! after it.
 
 mod act;
 mod follow;
@@ -9,28 +10,29 @@ use std::fmt::Write;
 
 use snapline_protocol::ids::{SubtaskId, TxnId};
 
-use crate::explore::Marks;
+use crate::explore::MarkSet;
 use crate::laws::Law;
 use crate::scenario::Setup;
-use crate::tally::Tally;
+use crate::tally::RecordTally;
 use crate::world::{Action, World};
 
-pub(crate) use act::{message_name, op, phase, takes_no_notice, timer_name};
+pub(crate) use act::{changes_nothing, message_name, op, phase, timer_name};
 
 /// One step of a story.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
-    /// Its number, from 1.
+pub struct StoryLine {
+    /// The step's number, from 1.
     pub step: usize,
-    /// Who acts, or who is struck: a subtask by its name in the topology, `coordinator`, `storage`, `external`, `network`, `user`.
+    /// The party that acts, or that a fault strikes: a subtask by its name in the topology,
+    /// `coordinator`, `storage`, `external`, `network`, `user`.
     pub actor: String,
-    /// What happened; behind a semicolon, what followed.
+    /// The action; after a semicolon, its consequences.
     pub text: String,
-    /// Whether it is a fault, or the act of somebody who should have ended.
+    /// True for a fault, and for an act of a party that should have ended.
     pub fault: bool,
 }
 
-impl Line {
+impl StoryLine {
     /// Actor and text in one.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -38,10 +40,10 @@ impl Line {
     }
 }
 
-/// Tells a path, one line a step. A step that is not possible where it stands ends the story.
+/// Describes a path, one line a step. A step that is not possible in its state ends the story.
 #[must_use]
-pub fn story(setup: &Setup, path: &[Action]) -> Vec<Line> {
-    let (mut lines, mut enabled, mut marks) = (Vec::new(), Vec::new(), Marks::new());
+pub fn story(setup: &Setup, path: &[Action]) -> Vec<StoryLine> {
+    let (mut lines, mut enabled, mut marks) = (Vec::new(), Vec::new(), MarkSet::new());
     let mut before = World::new(setup);
     for action in path {
         enabled.clear();
@@ -56,21 +58,28 @@ pub fn story(setup: &Setup, path: &[Action]) -> Vec<Line> {
     lines
 }
 
-/// Tells one step, from the World before it and after it.
+/// Describes one step, from the World before it and after it.
 #[must_use]
-pub fn line(setup: &Setup, step: usize, action: Action, before: &World, after: &World) -> Line {
+pub fn line(
+    setup: &Setup,
+    step: usize,
+    action: Action,
+    before: &World,
+    after: &World,
+) -> StoryLine {
     let teller = Teller { setup, before, after };
     let (actor, mut text) = teller.act(action);
     for clause in teller.follow(action) {
         text.push_str("; ");
         text.push_str(&clause);
     }
-    Line { step, actor, text, fault: action.is_fault() }
+    StoryLine { step, actor, text, fault: action.is_fault() }
 }
 
-/// Lays a story out in columns: number, `!` at faults, actor, text. Long texts go on below, in their column.
+/// Lays a story out in columns: number, `!` at faults, actor, text. Long texts continue below, in
+/// their column.
 #[must_use]
-pub fn render(lines: &[Line]) -> String {
+pub fn render(lines: &[StoryLine]) -> String {
     const WIDTH: usize = 110;
     let actors = lines.iter().map(|line| line.actor.len()).max().unwrap_or(0);
     let numbers = lines.len().to_string().len();
@@ -98,7 +107,8 @@ pub fn render(lines: &[Line]) -> String {
     text
 }
 
-/// How a story ends: the broken law in a sentence, and what its last state shows readers and keeps in storage.
+/// The end of a story: the broken law in a sentence, the output that readers see, and the contents
+/// of storage.
 #[must_use]
 pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     let mut text = String::new();
@@ -128,7 +138,7 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     }
     let _ = write!(text, "storage: ");
     let manifests: Vec<String> = last
-        .disk
+        .store
         .manifests
         .iter()
         .map(|manifest| checkpoint_facts(setup, last, manifest))
@@ -145,15 +155,20 @@ pub fn ending(setup: &Setup, last: &World, law: Option<Law>) -> String {
     text
 }
 
-/// A completed checkpoint with what each source had read and what is missing of it.
-fn checkpoint_facts(setup: &Setup, world: &World, manifest: &crate::world::Manifest) -> String {
+/// A completed checkpoint with the records that each source had read, and the blobs that are
+/// missing.
+fn checkpoint_facts(
+    setup: &Setup,
+    world: &World,
+    manifest: &crate::world::ManifestState,
+) -> String {
     let mut text = format!("checkpoint {} of attempt {}", manifest.checkpoint, manifest.attempt);
     for (subtask, root) in world.roots_of(setup, manifest).enumerate() {
         let name = setup.topology.name(SubtaskId::new(subtask as u16));
         // Writing to a String does not fail.
-        let _ = match world.disk.blob(root) {
+        let _ = match world.store.blob(root) {
             None => write!(text, ", {name} MISSING"),
-            Some(_) if world.disk.state(root).is_none() => write!(text, ", {name} BROKEN"),
+            Some(_) if world.store.state(root).is_none() => write!(text, ", {name} BROKEN"),
             Some(blob) if setup.topology.sources().contains(subtask) => {
                 write!(text, ", {name} had read {}", blob.position)
             }
@@ -172,7 +187,7 @@ pub(crate) fn records(setup: &Setup, set: u64) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-pub(crate) fn tally(setup: &Setup, tally: Tally) -> String {
+pub(crate) fn tally(setup: &Setup, tally: RecordTally) -> String {
     match tally.is_empty() {
         true => "empty".into(),
         false => records(setup, tally.once),
@@ -183,7 +198,7 @@ pub(crate) fn transaction_name(txn: &TxnId) -> String {
     format!("transaction {} of attempt {}", txn.checkpoint, txn.attempt)
 }
 
-/// Tells one step from the World before it and after it.
+/// Describes one step from the World before it and after it.
 struct Teller<'a> {
     setup: &'a Setup,
     before: &'a World,
@@ -200,7 +215,7 @@ impl Teller<'_> {
         subtasks.map(|subtask| self.name(subtask)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Who feeds an input of a subtask.
+    /// The subtask that feeds an input.
     fn feeder(&self, subtask: usize, input: usize) -> String {
         let channel = self.setup.topology.subtasks()[subtask].inputs[input];
         self.name(self.setup.topology.channels()[channel].from.index())

@@ -38,7 +38,7 @@ pub fn fan_in() -> Plan {
         .forward("join", "out")
 }
 
-/// A source whose records take two ways and meet again.
+/// A source whose records take two paths and meet again.
 #[must_use]
 pub fn diamond() -> Plan {
     Plan::new()

@@ -5,15 +5,15 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::explore::{Marks, System};
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws::{Law, broken};
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::story::story;
+use crate::world::rule::WrongRule;
 use crate::world::{Action, World};
 
-/// What the first field of a trace says.
+/// The value of a trace's first field.
 pub const FORMAT: &str = "snapline-trace";
 
 /// The version that this program writes, and the only one it reads.
@@ -22,54 +22,57 @@ pub const VERSION: u64 = 1;
 /// A run of the World from its first state, self-contained.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trace {
-    /// What the World is built from.
+    /// The scenario that the World is built from.
     pub scenario: Scenario,
     /// The wrong rule that is switched on, if any.
-    pub mutant: Option<Mutant>,
-    /// The law that the last state breaks, if any; [`Law::Progress`]: the job can never finish from there.
+    pub mutant: Option<WrongRule>,
+    /// The law that the last state breaks, if any. [`Law::Progress`]: the job can never finish from
+    /// there.
     pub law: Option<Law>,
-    /// What happened, in order.
+    /// The steps, in order.
     pub steps: Vec<Action>,
 }
 
-/// What a trace came to when it was run again.
+/// The result of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Replay {
+pub struct ReplayResult {
     /// The last state.
     pub last: World,
-    /// The laws that it breaks, by number. [`Law::Progress`] is among them only if the job is [stuck](Self::stuck).
+    /// The laws that the last state breaks, by number. [`Law::Progress`] is among them only if the
+    /// job is [stuck](Self::stuck).
     pub broken: Vec<Law>,
-    /// Whether the job is not done and nothing but a fault can happen any more. A job that runs in circles is not stuck, and may
-    /// never finish all the same.
+    /// True if the job is not done and only a fault can happen. A job that runs in circles is not
+    /// stuck, and may still never finish.
     pub stuck: bool,
-    /// What became of the trace's own claim.
+    /// The verdict on the trace's claim.
     pub claim: Claim,
 }
 
-/// Whether a replayed trace shows what it says it shows.
+/// The verdict of a replay on the trace's claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Claim {
-    /// It names no law.
+    /// The trace names no law.
     None,
     /// The last state breaks the law.
     Shown(Law),
     /// The last state keeps the law.
     Refuted(Law),
-    /// The law is about all that may follow, and one state does not show that.
+    /// The law is about all that may follow, and one state does not decide that.
     NotVisible(Law),
 }
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => write!(f, "the trace claims nothing"),
+            Self::None => write!(f, "the trace claims no broken law"),
             Self::Shown(law) => write!(f, "as claimed, {} is broken: {}", law.name(), law.broken()),
             Self::Refuted(law) => {
-                write!(f, "{} holds, and the trace says it is broken", law.name())
+                write!(f, "{} holds, although the trace claims that it is broken", law.name())
             }
             Self::NotVisible(law) => write!(
                 f,
-                "{} cannot be decided by looking at one state: something can still happen, but perhaps nothing that leads to the end; \
+                "{} cannot be decided by looking at one state: something can still happen, but \
+                 perhaps nothing that leads to the end; \
                  explore the scenario to find out",
                 law.name()
             ),
@@ -77,41 +80,41 @@ impl fmt::Display for Claim {
     }
 }
 
-/// Why a trace cannot be read or replayed.
+/// The reason for which a trace cannot be read or replayed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TraceError {
     /// The text is not JSON.
     NotJson {
-        /// Where it stops being JSON.
+        /// The line at which it stops being JSON.
         line: usize,
-        /// And in which column.
+        /// The column in that line.
         column: usize,
-        /// What the parser says.
+        /// The parser's message.
         why: String,
     },
-    /// It is JSON of another kind; holds what stands for its format.
+    /// The text is JSON of another kind; holds its format.
     NotATrace(String),
-    /// It is a trace of another version; holds which.
+    /// The trace is of another version, which it holds.
     OtherVersion(String),
-    /// A field is missing, unknown, or not of its type; holds what the parser says.
+    /// A field is missing, unknown, or not of its type; holds the parser's message.
     Malformed(String),
     /// There is no such wrong rule; holds the name found.
     UnknownMutant(String),
     /// There is no such law; holds the name found.
     UnknownLaw(String),
-    /// The scenario lacks a field, or has one that is not of its type; holds what the parser says.
+    /// The scenario lacks a field, or has one that is not of its type; holds the parser's message.
     ScenarioMalformed(String),
     /// The scenario cannot be built.
     Scenario(ScenarioError),
-    /// A step is not an action; holds its number, from 1, and what the parser says.
+    /// A step is not an action; holds its number, from 1, and the parser's message.
     StepMalformed(usize, String),
     /// A step is not possible in the state it is replayed in.
     NotEnabled {
         /// Its number, from 1.
         step: usize,
-        /// What it says happens.
+        /// The action of the step.
         action: Action,
-        /// What can.
+        /// The actions that are possible.
         enabled: Vec<Action>,
     },
 }
@@ -121,14 +124,19 @@ impl fmt::Display for TraceError {
         match self {
             Self::NotJson { line, column, why } => write!(
                 f,
-                "line {line}, column {column} is not JSON ({why}); a trace is one JSON object, see SPEC 11"
+                "line {line}, column {column} is not JSON ({why}); a trace is one JSON object, see \
+                 SPEC 11"
             ),
             Self::NotATrace(found) => {
-                write!(f, "this is no trace: its format is {found}; a trace says {FORMAT:?}")
+                write!(
+                    f,
+                    "this is not a trace: its format is {found}; the format of a trace is {FORMAT:?}"
+                )
             }
             Self::OtherVersion(found) => write!(
                 f,
-                "this is version {found}; this program reads version {VERSION}: use the program that wrote it"
+                "this is version {found}; this program reads version {VERSION}: use the program \
+                 that wrote it"
             ),
             Self::Malformed(why) => {
                 write!(
@@ -139,7 +147,7 @@ impl fmt::Display for TraceError {
             Self::UnknownMutant(found) => write!(
                 f,
                 "there is no mutant `{found}`; write null for none, or one of: {}",
-                list(Mutant::ALL.iter().map(|mutant| mutant.name()))
+                list(WrongRule::ALL.iter().map(|mutant| mutant.name()))
             ),
             Self::UnknownLaw(found) => write!(
                 f,
@@ -156,12 +164,13 @@ impl fmt::Display for TraceError {
             Self::NotEnabled { step, action, enabled } => {
                 let enabled: Vec<String> = enabled.iter().map(show).collect();
                 let can = match enabled.is_empty() {
-                    true => "nothing can".into(),
-                    false => format!("what can is {}", enabled.join(", ")),
+                    true => "no action is possible".into(),
+                    false => format!("possible are {}", enabled.join(", ")),
                 };
                 write!(
                     f,
-                    "step {step} is not possible where it stands: {} cannot happen there, {can}; the trace was edited, or written by \
+                    "step {step} is not possible in its state: {} cannot happen there, {can}; \
+                     the trace was edited, or written by \
                      another version of the protocol",
                     show(action)
                 )
@@ -189,25 +198,25 @@ fn show(action: &Action) -> String {
 
 /// The file, field by field, in the order it is written.
 #[derive(Serialize)]
-struct File<'a> {
+struct TraceFile<'a> {
     format: &'a str,
     version: u64,
     scenario: &'a Scenario,
     mutant: Option<&'a str>,
     law: Option<&'a str>,
-    steps: Vec<Step<'a>>,
+    steps: Vec<TraceStep<'a>>,
 }
 
 #[derive(Serialize)]
-struct Step<'a> {
+struct TraceStep<'a> {
     action: &'a Action,
     story: String,
 }
 
-/// The file as it is read, before its parts are.
+/// The file as it is read, before its parts are parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parts {
+struct TraceFields {
     #[serde(rename = "format")]
     _format: Value,
     #[serde(rename = "version")]
@@ -215,40 +224,40 @@ struct Parts {
     scenario: Value,
     mutant: Option<String>,
     law: Option<String>,
-    steps: Vec<StepParts>,
+    steps: Vec<TraceStepFields>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StepParts {
+struct TraceStepFields {
     action: Value,
     #[serde(rename = "story", default)]
     _story: String,
 }
 
 impl Trace {
-    /// The file's text. Stories are told as far as the steps are possible.
+    /// The file's text. Each possible step has its story.
     #[must_use]
     pub fn write(&self) -> String {
         let model = Model::new(self.scenario.clone(), self.mutant);
-        let told = model.map_or(Vec::new(), |model| story(&model.setup, &self.steps));
-        let mut told = told.into_iter();
-        let mut tell = || told.next().map_or(String::new(), |line| line.sentence());
-        let file = File {
+        let lines = model.map_or(Vec::new(), |model| story(&model.setup, &self.steps));
+        let mut lines = lines.into_iter();
+        let mut next = || lines.next().map_or(String::new(), |line| line.sentence());
+        let file = TraceFile {
             format: FORMAT,
             version: VERSION,
             scenario: &self.scenario,
-            mutant: self.mutant.map(Mutant::name),
+            mutant: self.mutant.map(WrongRule::name),
             law: self.law.map(Law::name),
-            steps: self.steps.iter().map(|action| Step { action, story: tell() }).collect(),
+            steps: self.steps.iter().map(|action| TraceStep { action, story: next() }).collect(),
         };
-        // Numbers, texts and enums: nothing in it can fail to be JSON.
+        // Numbers, texts and enums are always valid JSON.
         let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
         text.push('\n');
         text
     }
 
-    /// Reads a file's text. Its steps are not run, see [`Trace::replay`].
+    /// Reads a file's text. It does not run the steps, see [`Trace::replay`].
     ///
     /// # Errors
     /// [`TraceError`], every variant but [`TraceError::Scenario`] and [`TraceError::NotEnabled`].
@@ -266,10 +275,10 @@ impl Trace {
             return Err(TraceError::OtherVersion(found("version")));
         }
         let malformed = |error: serde_json::Error| TraceError::Malformed(error.to_string());
-        let parts: Parts = serde_json::from_value(value).map_err(malformed)?;
+        let parts: TraceFields = serde_json::from_value(value).map_err(malformed)?;
         let mutant = match parts.mutant {
             None => None,
-            Some(name) => Some(Mutant::find(&name).ok_or(TraceError::UnknownMutant(name))?),
+            Some(name) => Some(WrongRule::find(&name).ok_or(TraceError::UnknownMutant(name))?),
         };
         let law = match parts.law {
             None => None,
@@ -292,10 +301,11 @@ impl Trace {
     /// Runs it on a fresh World.
     ///
     /// # Errors
-    /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not possible.
-    pub fn replay(&self) -> Result<Replay, TraceError> {
+    /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not
+    /// possible.
+    pub fn replay(&self) -> Result<ReplayResult, TraceError> {
         let model = Model::new(self.scenario.clone(), self.mutant)?;
-        let (mut marks, mut enabled) = (Marks::new(), Vec::new());
+        let (mut marks, mut enabled) = (MarkSet::new(), Vec::new());
         let mut last = model.initial();
         for (place, &action) in self.steps.iter().enumerate() {
             enabled.clear();
@@ -317,6 +327,6 @@ impl Trace {
             Some(Law::Progress) if !model.is_goal(&last) => Claim::NotVisible(Law::Progress),
             Some(law) => Claim::Refuted(law),
         };
-        Ok(Replay { last, broken, stuck, claim })
+        Ok(ReplayResult { last, broken, stuck, claim })
     }
 }

@@ -3,13 +3,13 @@
 use std::panic::catch_unwind;
 use std::time::Duration;
 
-use snapline_models::check::{Check, Checked, Finding};
+use snapline_models::check::{Check, CheckOutcome, Finding};
 use snapline_models::explore::StopReason;
 use snapline_models::laws::Law;
 use snapline_models::scenario::ScenarioError;
 use snapline_models::sink::{Commit, SinkModel};
 use snapline_models::trace::Trace;
-use snapline_models::world::Guard;
+use snapline_models::world::Situation;
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::{Plan, TopologyError};
 
@@ -32,7 +32,7 @@ fn forgetful() -> SinkModel {
     SinkModel { commit: Commit::Blind, ..SinkModel::transactional() }
 }
 
-/// What an assertion panics with.
+/// The message of an assertion's panic.
 fn complaint(assertion: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let panic = catch_unwind(assertion).expect_err("the assertion must fail");
     match panic.downcast::<String>() {
@@ -41,7 +41,7 @@ fn complaint(assertion: impl FnOnce() + std::panic::UnwindSafe) -> String {
     }
 }
 
-fn assert_told(checked: Checked, parts: &[&str]) {
+fn assert_told(checked: CheckOutcome, parts: &[&str]) {
     let message = complaint(move || checked.assert_exactly_once());
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in:\n{message}");
@@ -50,7 +50,7 @@ fn assert_told(checked: Checked, parts: &[&str]) {
 
 #[test]
 fn files_made_visible_by_an_atomic_rename_hold_each_record_once() {
-    atomic_rename::checks().iter().for_each(Checked::assert_exactly_once);
+    atomic_rename::checks().iter().for_each(CheckOutcome::assert_exactly_once);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_producer_whose_transactions_time_out_may_lose_data() {
     let checked = kafka_like::checked(SinkModel::producer_with_timeout());
     assert!(matches!(checked.finding(), Finding::Loss { .. }), "{checked}");
     assert!(checked.report().is_ok(), "the laws hold: the job says that it lost data");
-    assert!(checked.report().outcome.marks.contains(Guard::LossReported.mark()));
+    assert!(checked.report().outcome.marks.contains(Situation::LossReported.mark()));
     checked.assert_violates(Law::NoLoss);
     assert_told(
         checked,
@@ -71,7 +71,8 @@ fn a_producer_whose_transactions_time_out_may_lose_data() {
             "exactly once was not shown",
             "the external system may drop data that was to be committed: loss, reported loudly",
             "steps lead there",
-            "bounds: 2 records per source, 1 checkpoint and those needed to finish, channels of 1, 1 task crash, 1 dropped transaction",
+            "bounds: 2 records per source, 1 checkpoint and those needed to finish, channels of 1, \
+             1 task crash, 1 dropped transaction",
             "snapline trace",
         ],
     );

@@ -5,6 +5,7 @@ use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
 use snapline_models::mutants::{Mutant, kill};
 use snapline_models::run::{Engine, Judgement, explore, run};
+use snapline_models::world::rule::WrongRule;
 
 const SMALL: u64 = 40_000;
 
@@ -35,11 +36,11 @@ fn exact_states_and_fingerprints_count_alike() {
     }
 }
 
-/// What one explorer finds the others find, in as few steps.
+/// A counterexample of one explorer is found by the others too, in as few steps.
 #[test]
 fn a_counterexample_is_as_short_whoever_finds_it() {
-    for mutant in [Mutant::CommitAtBarrier, Mutant::AckBeforeDurable, Mutant::NoResend] {
-        let scenario = (mutant.about().scenario)();
+    for mutant in [WrongRule::CommitAtBarrier, WrongRule::AckBeforeDurable, WrongRule::NoResend] {
+        let scenario = (Mutant::of(mutant).scenario)();
         let steps = [Engine::Exact, Engine::Hunt, Engine::Stateright].map(|engine| {
             let bounds = Bounds { threads: 2, ..Bounds::default() };
             let report =
@@ -55,7 +56,7 @@ fn a_counterexample_is_as_short_whoever_finds_it() {
     }
 }
 
-/// A search that was cut short never says that all is well.
+/// A search that was cut short never reports that all is well.
 #[test]
 fn stopped_is_never_green() {
     let config = configs::find("chain").expect("it is a configuration");
@@ -71,27 +72,29 @@ fn stopped_is_never_green() {
     }
 }
 
-/// A guard that is never reached makes a verdict vacuous, and a count that is not the pinned one is said.
+/// A situation that is never reached makes a verdict vacuous, and a count other than the pinned one
+/// is reported.
 #[test]
 fn vacuous_and_changed_are_not_green() {
     let mut config = configs::find("ambiguous-store").expect("it is a configuration");
-    config.guards.push(snapline_models::world::Guard::ZombieActed);
+    config.situations.push(snapline_models::world::Situation::ZombieActed);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});
     assert!(matches!(report.judgement, Judgement::Vacuous(_)), "{:?}", report.judgement);
-    config.guards.pop();
+    config.situations.pop();
     let pinned = config.states.expect("it is pinned") + 1;
     config.states = Some(pinned);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});
     assert_eq!(report.judgement, Judgement::CountChanged { pinned });
 }
 
-/// Masks work: with the killing law left out of the set, `commit-at-barrier` is caught by nothing sooner than a state that shows it.
+/// Masks work: with the killing law left out of the set, no law catches `commit-at-barrier` before
+/// a state that shows it.
 #[test]
 fn a_law_left_out_is_not_judged() {
-    let with = kill(Mutant::CommitAtBarrier, &Bounds::default());
+    let with = kill(WrongRule::CommitAtBarrier, &Bounds::default());
     assert!(matches!(with.judgement, Judgement::Violated { law: Law::CommitAfterComplete, .. }));
     let bounds = Bounds { laws: !Law::CommitAfterComplete.bit(), ..Bounds::default() };
-    let without = kill(Mutant::CommitAtBarrier, &bounds);
+    let without = kill(WrongRule::CommitAtBarrier, &bounds);
     assert!(
         !matches!(without.judgement, Judgement::Violated { law: Law::CommitAfterComplete, .. }),
         "{:?}",

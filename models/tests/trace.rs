@@ -1,14 +1,14 @@
-//! Trace files and their stories: what is written is read, and what is wrong is named.
+//! Trace files and their stories: a written trace is read, and a mistake is named.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use snapline_models::laws::Law;
 use snapline_models::model::Model;
-use snapline_models::mutants::Mutant;
 use snapline_models::scenario::{Faults, Scenario, Setup};
 use snapline_models::story::{ending, render, story};
 use snapline_models::topologies::{chain, shuffle};
 use snapline_models::trace::{Claim, Trace, TraceError};
+use snapline_models::world::rule::WrongRule;
 use snapline_models::world::{Action, World};
 use snapline_protocol::coordinator::Timer;
 
@@ -16,7 +16,7 @@ use snapline_protocol::coordinator::Timer;
 fn caught() -> Trace {
     Trace {
         scenario: Scenario { records: 1, ..Scenario::new("caught", chain()) },
-        mutant: Some(Mutant::CommitAtBarrier),
+        mutant: Some(WrongRule::CommitAtBarrier),
         law: Some(Law::CommitAfterComplete),
         steps: vec![
             Action::Store { write: 0 },
@@ -44,7 +44,7 @@ fn says(result: Result<Trace, TraceError>) -> String {
 /// The first of the enabled actions again and again, with some chances: a path that is possible.
 fn path(setup: &Setup, chances: &[u8]) -> Vec<Action> {
     let (mut world, mut path) = (World::new(setup), Vec::new());
-    let mut marks = snapline_models::explore::Marks::new();
+    let mut marks = snapline_models::explore::MarkSet::new();
     for &chance in chances {
         let mut enabled = Vec::new();
         world.enabled(setup, &mut enabled);
@@ -91,16 +91,19 @@ fn the_file_says_what_it_is() {
 
 #[test]
 fn stories_are_for_people_and_not_read() {
-    let told = edited(|value| value["steps"][0]["story"] = json!("once upon a time"));
-    assert_eq!(told, Ok(caught()));
+    let read = edited(|value| value["steps"][0]["story"] = json!("once upon a time"));
+    assert_eq!(read, Ok(caught()));
 }
+
+const NOT_A_TRACE: &str =
+    r#"this is not a trace: its format is "pcap"; the format of a trace is "snapline-trace""#;
 
 #[test]
 fn what_is_wrong_is_named() {
     assert!(says(Trace::read("{\n\"format\": oops")).starts_with("line 2, column 11 is not JSON"));
     assert!(says(Trace::read("[1]")).contains("its format is missing"));
     let other = says(edited(|value| value["format"] = json!("pcap")));
-    assert_eq!(other, r#"this is no trace: its format is "pcap"; a trace says "snapline-trace""#);
+    assert_eq!(other, NOT_A_TRACE);
     let newer = says(edited(|value| value["version"] = json!(7)));
     assert!(newer.starts_with("this is version 7; this program reads version 1"), "{newer}");
     let mutant = says(edited(|value| value["mutant"] = json!("no-such")));
@@ -131,7 +134,7 @@ fn a_step_that_is_left_out_is_noticed_where_it_is_missing() {
     let drop = |value: &mut Value| {
         value["steps"].as_array_mut().expect("steps").remove(3);
     };
-    // Nobody reads the record, so it is the record that is read where the barrier was.
+    // The record is not read, so it is the record that is read where the barrier was.
     let shorter = edited(drop).expect("it is read");
     assert!(matches!(shorter.replay().expect("possible").claim, Claim::Refuted(_)));
     let drop = |value: &mut Value| {
@@ -139,8 +142,8 @@ fn a_step_that_is_left_out_is_noticed_where_it_is_missing() {
     };
     let error = edited(drop).expect("it is read").replay().expect_err("nothing is deployed");
     let text = error.to_string();
-    assert!(text.starts_with(r#"step 2 is not possible where it stands: {"emit":{"task":0}}"#));
-    assert!(text.contains(r#"what can is "read""#), "{text}");
+    assert!(text.starts_with(r#"step 2 is not possible in its state: {"emit":{"task":0}}"#));
+    assert!(text.contains(r#"possible are "read""#), "{text}");
     let TraceError::NotEnabled { step, action, .. } = error else { panic!("{text}") };
     assert_eq!((step, action), (2, Action::Emit { task: 0 }));
 }
@@ -175,7 +178,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_path_is_written_read_and_replayed(chances in prop::collection::vec(any::<u8>(), 0..120)) {
+    fn any_path_is_written_read_and_replayed(
+        chances in prop::collection::vec(any::<u8>(), 0..120),
+    ) {
         let faults = Faults {
             crashes: 2, coordinator_crashes: 1, zombie_tasks: 1, zombie_coordinators: 1, losses: 2,
             duplicates: 1, delays: 1, unknown_writes: 1, failed_snapshots: 1, unknown_commits: 1,
@@ -191,7 +196,7 @@ proptest! {
         prop_assert!(again.replay().is_ok());
         let lines = story(&model.setup, &trace.steps);
         prop_assert_eq!(lines.len(), trace.steps.len(), "every step has its line");
-        prop_assert!(lines.iter().all(|line| !line.text.is_empty() && line.actor != "nobody"));
+        prop_assert!(lines.iter().all(|line| !line.text.is_empty() && line.actor != "unknown"));
         prop_assert_eq!(lines, story(&model.setup, &again.steps));
     }
 }

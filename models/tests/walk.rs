@@ -1,13 +1,13 @@
-//! The random walk: a function of its seed, it finds wrong rules, and what it finds comes short.
+//! The random walk: a function of its seed, it finds wrong rules, and its finds are short.
 
 use snapline_models::laws::Law;
 use snapline_models::model::Model;
-use snapline_models::mutants::Mutant;
 use snapline_models::trace::{Claim, Trace};
 use snapline_models::walk::{Walk, WalkReport, eight, variants};
-use snapline_models::world::Guard;
+use snapline_models::world::Situation;
+use snapline_models::world::rule::WrongRule;
 
-fn walk(mutant: Option<Mutant>, seed: u64, steps: u64) -> WalkReport {
+fn walk(mutant: Option<WrongRule>, seed: u64, steps: u64) -> WalkReport {
     Walk { mutant, ..Walk::new(eight(), seed, steps) }.run().expect("the scenario is valid")
 }
 
@@ -26,7 +26,13 @@ fn a_right_protocol_walks_through() {
     // Every episode finishes but the last, which the number of steps cuts short.
     assert_eq!(report.finished + report.cut_short, report.episodes);
     assert!(report.cut_short <= 1, "{} episodes without a verdict", report.cut_short);
-    for guard in [Guard::Completed, Guard::Aborted, Guard::Held, Guard::Restored, Guard::Fenced] {
+    for guard in [
+        Situation::Completed,
+        Situation::Aborted,
+        Situation::Held,
+        Situation::Restored,
+        Situation::Fenced,
+    ] {
         assert!(report.marks.contains(guard.mark()), "{guard:?} never came up");
     }
     let idle: Vec<&str> =
@@ -41,7 +47,7 @@ fn faults_strike_all_along_the_way() {
     let report = walk(None, 3, 60_000);
     // Were they used up at the start, no checkpoint would be there to restore.
     assert!(report.attempts > report.episodes, "attempts fail after they were deployed");
-    assert!(report.marks.contains(Guard::Recommitting.mark()), "with commits open");
+    assert!(report.marks.contains(Situation::Recommitting.mark()), "with commits open");
 }
 
 #[test]
@@ -52,8 +58,8 @@ fn every_variant_is_valid() {
     }
 }
 
-/// What a walk finds of a wrong rule, replayed.
-fn found(mutant: Mutant, seed: u64) -> (Law, Trace) {
+/// The law and trace that a walk finds for a wrong rule, replayed.
+fn found(mutant: WrongRule, seed: u64) -> (Law, Trace) {
     let (law, trace) = walk(Some(mutant), seed, 400_000).violation.expect("it is found");
     let again = Trace::read(&trace.write()).expect("what is written is read");
     assert_eq!(again, trace);
@@ -64,7 +70,7 @@ fn found(mutant: Mutant, seed: u64) -> (Law, Trace) {
 
 #[test]
 fn a_commit_at_the_barrier_is_found_and_shown_in_a_few_steps() {
-    let (law, trace) = found(Mutant::CommitAtBarrier, 1);
+    let (law, trace) = found(WrongRule::CommitAtBarrier, 1);
     assert_eq!(law, Law::CommitAfterComplete);
     assert!(trace.steps.len() <= 10, "{}", trace.write());
     assert!(trace.scenario.plan.operators.iter().all(|operator| operator.parallelism == 1));
@@ -73,14 +79,14 @@ fn a_commit_at_the_barrier_is_found_and_shown_in_a_few_steps() {
 
 #[test]
 fn an_ack_before_the_bytes_are_durable_is_found() {
-    let (law, trace) = found(Mutant::AckBeforeDurable, 2);
+    let (law, trace) = found(WrongRule::AckBeforeDurable, 2);
     assert_eq!(law, Law::Restorable);
     assert!(trace.steps.len() <= 12, "{}", trace.write());
 }
 
 #[test]
 fn a_commit_that_is_not_asked_for_again_leaves_the_job_stuck() {
-    let (law, trace) = found(Mutant::NoResend, 1);
+    let (law, trace) = found(WrongRule::NoResend, 1);
     assert_eq!(law, Law::Progress);
     assert!(trace.steps.len() <= 40, "{}", trace.write());
 }

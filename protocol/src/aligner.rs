@@ -1,15 +1,19 @@
-//! A subtask's part in a checkpoint: which inputs are held, when it snapshots, what it acknowledges (SPEC 5).
+//! A subtask's part in a checkpoint: which inputs are held, when it snapshots, what it acknowledges
+//! (SPEC 5).
 //!
 //! ```text
-//!             first barrier n                 last live input's barrier n
-//!   (reading) ---------------> (aligning n) -----------------------------> (writing n) --durable--> acknowledged
-//!       ^                       |        |                                     |
-//!       '---- abort n, or a newer barrier'                                     '-- abort n: forgotten
+//!             first barrier n               last live input's barrier n
+//!   (reading) ---------------> (aligning n) ---------------------------> (writing n)
+//!       ^                       |        |                                |       |
+//!       '---- abort n, or a newer barrier'          abort n: forgotten <--'       | durable
+//!                                                                                 v
+//!                                                                           acknowledged
 //! ```
-//! Several checkpoints may be *writing* at once; in exactly-once mode at most one is *aligning*. A source has no inputs: the
-//! coordinator's trigger takes the barrier's place.
+//! Several checkpoints may be *writing* at once; in exactly-once mode at most one is *aligning*. A
+//! source has no inputs: the coordinator's trigger takes the barrier's place.
 //!
-//! Records are not events. The data path asks [`Aligner::held`] once a batch and reports barriers and ends of input only.
+//! Records are not events. The data path asks [`Aligner::held`] once a batch and reports barriers
+//! and ends of input only.
 
 use alloc::vec::Vec;
 
@@ -19,35 +23,37 @@ use crate::message::{
 };
 use crate::{Machine, Out, Verdict, Why};
 
-/// What is promised about records on different sides of a barrier.
+/// The guarantee about records on different sides of a barrier.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Mode {
-    /// Inputs whose barrier arrived are held until all have delivered it: the snapshot is a consistent cut.
+    /// Inputs whose barrier arrived are held until all have delivered it: the snapshot is a
+    /// consistent cut.
     ExactlyOnce,
-    /// Nothing is held: the snapshot may hold records from after the barrier, which a restore processes again.
+    /// Nothing is held: the snapshot may hold records from after the barrier, which a restore
+    /// processes again.
     AtLeastOnce,
 }
 
-/// What never changes during an aligner's life.
+/// The values that never change during an aligner's life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Config {
-    /// Whose aligner it is.
+    /// The subtask.
     pub subtask: SubtaskId,
     /// The guarantee.
     pub mode: Mode,
-    /// How many input channels there are; 0 makes it a source.
+    /// The number of input channels; 0 makes the subtask a source.
     pub inputs: usize,
 }
 
-/// What happens to a subtask.
+/// An input of a subtask's aligner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
     /// A barrier was read from an input channel.
     Barrier {
-        /// The input it came on.
+        /// The input on which it arrived.
         channel: usize,
         /// The barrier.
         barrier: Barrier,
@@ -63,28 +69,32 @@ pub enum Event {
     Control(ToTask),
     /// The snapshot is durable.
     Durable(Persisted),
-    /// The snapshot could not be written, or nobody knows: the subtask cannot take part. Nothing is deleted (SPEC 8.4).
+    /// The snapshot could not be written, or its outcome is unknown: the subtask declines. Nothing
+    /// is deleted (SPEC 8.4).
     WriteFailed {
-        /// The life that took the snapshot.
+        /// The attempt that took the snapshot.
         attempt: Attempt,
         /// The checkpoint it was for.
         checkpoint: CheckpointId,
     },
 }
 
-/// What a subtask must do.
+/// An action that the driver must carry out for a subtask.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
-    /// Pass end of input downstream, behind everything emitted so far (and, for an operator, behind what its end flushes).
+    /// Pass end of input downstream, after everything emitted so far, the operator's output at its
+    /// end included.
     EndOutput,
-    /// Take the state now, before any further record; a sink first closes and pre-commits its transaction (SPEC 5.4, 6.2). Then
-    /// write it in the background, and say [`Event::Durable`].
+    /// Take the state now, before any further record. A sink first closes and pre-commits its
+    /// transaction (SPEC 5.4, 6.2). Then write the state in the background, and return
+    /// [`Event::Durable`].
     Snapshot {
-        /// The barrier that asks for it.
+        /// The barrier that asks for the snapshot.
         barrier: Barrier,
     },
-    /// Put the barrier on every output channel, behind everything emitted so far and before anything else.
+    /// Put the barrier on every output channel, after everything emitted so far and before anything
+    /// else.
     Forward(Barrier),
     /// Send to the coordinator.
     Send(ToCoordinator),
@@ -97,23 +107,25 @@ struct Writing {
     ended: bool,
 }
 
-/// The machine. See the module for its states.
+/// The machine. The module documentation shows its states.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Aligner {
     attempt: Attempt,
-    /// The newest checkpoint that was taken here. Invariant: everything in `aligning`, `aborted` is newer.
+    /// The newest checkpoint taken by this subtask. Invariant: everything in `aligning`, `aborted`
+    /// is newer.
     done: Option<CheckpointId>,
     /// Per input, the newest barrier it delivered.
     seen: Vec<Option<CheckpointId>>,
-    /// Checkpoints of which some barrier, but not every one, has arrived; ascending. At most one in exactly-once mode.
+    /// Checkpoints of which some barriers, but not all, have arrived; ascending. At most one in
+    /// exactly-once mode.
     aligning: Vec<Barrier>,
     /// Tombstones: aborted before their last barrier arrived; ascending (SPEC 5.6).
     aborted: Vec<CheckpointId>,
     /// Snapshots that were taken and are not durable yet; ascending.
     writing: Vec<Writing>,
-    /// Inputs that ended; for a source, {0} when it has.
+    /// Inputs that have ended; {0} for a source that has ended.
     ended: IndexSet,
-    /// A source that passed a suspending barrier emits nothing more (SPEC 4.8).
+    /// True for a source that passed a suspending barrier: it emits nothing more (SPEC 4.8).
     halted: bool,
 }
 
@@ -139,37 +151,39 @@ impl Aligner {
         Self { halted: true, ..Self::new(config, attempt) }
     }
 
-    /// The attempt this subtask lives in.
+    /// The subtask's attempt.
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
         self.attempt
     }
 
-    /// Whether an input must not be read now: its barrier arrived and others are awaited (SPEC 5.2).
+    /// True if an input must not be read now: its barrier arrived and others are awaited (SPEC
+    /// 5.2).
     #[must_use]
     pub fn held(&self, config: &Config, channel: usize) -> bool {
         config.mode == Mode::ExactlyOnce
             && self.aligning.iter().any(|barrier| self.seen[channel] >= Some(barrier.checkpoint))
     }
 
-    /// The checkpoints of which some barrier, but not every one, has arrived; ascending.
+    /// The checkpoints of which some barriers, but not all, have arrived; ascending.
     pub fn aligning(&self) -> impl Iterator<Item = Barrier> + '_ {
         self.aligning.iter().copied()
     }
 
-    /// Whether a source may emit: it has not ended, and no suspending barrier passed.
+    /// True if a source may emit: it has not ended, and no suspending barrier passed.
     #[must_use]
     pub fn may_emit(&self) -> bool {
         !self.halted && self.ended.is_empty()
     }
 
-    /// Whether every input has ended (a source: whether it has no more records).
+    /// True if every input has ended; for a source, if it has no more records.
     #[must_use]
     pub fn has_ended(&self, config: &Config) -> bool {
         self.ended.len() >= config.inputs.max(1)
     }
 
-    /// Whether a snapshot of this checkpoint is still wanted; its writer may stop early when not.
+    /// True while the coordinator still wants a snapshot of this checkpoint; otherwise its writer
+    /// may stop early.
     #[must_use]
     pub fn is_writing(&self, checkpoint: CheckpointId) -> bool {
         self.writing.iter().any(|writing| writing.checkpoint == checkpoint)
@@ -193,7 +207,7 @@ impl Aligner {
             return Verdict::Ignored(Why::Duplicate);
         }
         self.seen[channel] = Some(checkpoint);
-        // SPEC 5.5: this input will never deliver what it jumped over.
+        // SPEC 5.5: this input will never deliver the checkpoints that it skipped.
         let jumped =
             |older: &Barrier| before < Some(older.checkpoint) && older.checkpoint < checkpoint;
         let subsumed: Vec<Barrier> = self.aligning.iter().copied().filter(jumped).collect();
@@ -209,7 +223,8 @@ impl Aligner {
         }
         if let Err(place) = self.aligning.binary_search(&barrier) {
             if self.seen.iter().any(|&seen| seen > Some(checkpoint)) {
-                // Another input jumped over it: it can never be aligned here, and must not hold anything.
+                // Another input skipped this checkpoint: it can never be aligned here, and must
+                // hold no input.
                 self.decline(config, checkpoint, out);
                 return Verdict::Applied;
             }
@@ -340,7 +355,7 @@ impl Machine for Aligner {
             Event::Control(ToTask { order: Order::Abort(checkpoint), .. }) => {
                 self.abort(checkpoint)
             }
-            // The committer's business.
+            // Handled by the committer.
             Event::Control(ToTask { order: Order::Complete(_), .. }) => {
                 Verdict::Ignored(Why::Closed)
             }

@@ -4,10 +4,11 @@
 //!              barrier n               permit >= n            committed, or was already
 //!   (writing) -----------> pending(n) ------------> in flight ---------------------------> gone
 //!                             ^                       |   |
-//!                             '-------- retry, unknown'   '--> dropped by the external system: Failed, reported loudly
+//!                             '-------- retry, unknown'   '--> dropped by the external system:
+//!                                                              Failed, reported loudly
 //! ```
-//! Commits go in checkpoint order, one at a time. After a restore the sink reads nothing until every transaction of the restored
-//! checkpoint is resolved (phase [`Phase::Recommitting`]).
+//! Commits go in checkpoint order, one at a time. After a restore the sink reads nothing until
+//! every transaction of the restored checkpoint is resolved (phase [`Phase::Recommitting`]).
 
 use alloc::vec::Vec;
 
@@ -15,25 +16,26 @@ use crate::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use crate::message::{CommitPermit, Order, Report, ToCoordinator, ToTask};
 use crate::{Machine, Out, Verdict, Why};
 
-/// What never changes during a committer's life.
+/// The values that never change during a committer's life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Config {
-    /// Whose committer it is.
+    /// The sink subtask.
     pub subtask: SubtaskId,
 }
 
-/// Where a sink stands.
+/// The phase of a sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {
     /// Replaying the commits of the checkpoint it was restored from; reads nothing (SPEC 6.4).
     Recommitting,
     /// Taking records and barriers.
     Running,
-    /// The external system dropped a transaction that was to be committed (SPEC 6.5). It takes part in nothing more.
+    /// The external system dropped a transaction that was to be committed (SPEC 6.5). The sink
+    /// takes no further part.
     Failed,
 }
 
-/// What a commit call came to.
+/// The outcome of a commit call.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum CommitOutcome {
@@ -43,17 +45,18 @@ pub enum CommitOutcome {
     AlreadyCommitted,
     /// Not committed; a later call may succeed.
     Retry,
-    /// The call may or may not have taken effect; a later call will tell (SPEC 2.9).
+    /// The call may or may not have taken effect; a later call will show which (SPEC 2.9).
     Unknown,
     /// The external system has dropped the transaction: its data is gone.
     Lost,
 }
 
-/// What happens to a sink.
+/// An input of a sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
-    /// The aligner takes a snapshot: the open transaction ends here. An empty one is a full participant (SPEC 6.2).
+    /// The aligner takes a snapshot: the open transaction ends here. An empty one is a full
+    /// participant (SPEC 6.2).
     Barrier(CheckpointId),
     /// A message from a coordinator.
     Control(ToTask),
@@ -61,19 +64,20 @@ pub enum Event {
     Outcome {
         /// The transaction.
         txn: TxnId,
-        /// What became of it.
+        /// The outcome of the call.
         outcome: CommitOutcome,
     },
 }
 
-/// What a sink must do.
+/// An action that the driver must carry out for a sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
-    /// Flush and prepare the open transaction under this name, before the snapshot is taken: its committable is part of it.
+    /// Flush and prepare the open transaction under this name, before the snapshot is taken: its
+    /// committable is part of it.
     PreCommit(TxnId),
-    /// Fence off the writers of earlier attempts, and roll back every transaction that [`Committer::is_orphan`] names; before any commit
-    /// or new transaction of this attempt.
+    /// Fence off the writers of earlier attempts, and roll back every transaction that
+    /// [`Committer::is_orphan`] names, before any commit or new transaction of this attempt.
     RollBackOrphans,
     /// Commit, by name. The driver chooses the pause before a repeated call.
     Commit(TxnId, CommitPermit),
@@ -81,22 +85,24 @@ pub enum Effect {
     Send(ToCoordinator),
 }
 
-/// The machine. See the module for its states.
+/// The machine. The module documentation shows its states.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Committer {
     attempt: Attempt,
     phase: Phase,
-    /// Pre-committed and not known to be resolved; ascending. What a snapshot must hold (SPEC 6.3).
+    /// Pre-committed transactions that are not known to be resolved, ascending. A snapshot must
+    /// hold them (SPEC 6.3).
     pending: Vec<TxnId>,
     /// The newest permit.
     permit: Option<CommitPermit>,
-    /// Whether the first of `pending` is being committed.
+    /// True while the first of `pending` is being committed.
     in_flight: bool,
 }
 
 impl Committer {
-    /// A sink at the start of an attempt. Rolls back what earlier attempts left behind; if `restored` (the committables its snapshot
-    /// held, and recovery's permit), commits those again before anything else (SPEC 6.4).
+    /// A sink at the start of an attempt. It rolls back the transactions that earlier attempts
+    /// left. If `restored` (the committables in its snapshot, and recovery's permit), it first
+    /// commits those again (SPEC 6.4).
     #[must_use]
     pub fn start(
         config: &Config,
@@ -113,38 +119,40 @@ impl Committer {
         sink
     }
 
-    /// Whether a prepared transaction found in the external system is to be rolled back when this attempt starts: an earlier attempt's,
-    /// and not in the checkpoint that was restored (SPEC 6.4).
+    /// True if this attempt must roll back a prepared transaction that it finds in the external
+    /// system: an earlier attempt wrote it, and the restored checkpoint does not hold it (SPEC
+    /// 6.4).
     #[must_use]
     pub fn is_orphan(&self, config: &Config, txn: &TxnId) -> bool {
         txn.subtask == config.subtask && txn.attempt < self.attempt && !self.pending.contains(txn)
     }
 
-    /// Where it stands.
+    /// The current phase.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether records and barriers may be read (SPEC 6.4).
+    /// True if records and barriers may be read (SPEC 6.4).
     #[must_use]
     pub const fn may_read(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
 
-    /// The newest checkpoint that it has leave to commit: at its start, the one that was restored (SPEC 7.7).
+    /// The newest checkpoint that the sink is permitted to commit: at its start, the restored one
+    /// (SPEC 7.7).
     #[must_use]
     pub fn permitted(&self) -> Option<CheckpointId> {
         self.permit.map(|permit| permit.checkpoint())
     }
 
-    /// The committables that belong into a snapshot taken now (SPEC 6.3).
+    /// The committables that belong in a snapshot taken now (SPEC 6.3).
     #[must_use]
     pub fn pending(&self) -> &[TxnId] {
         &self.pending
     }
 
-    /// Commits the next permitted transaction, or reports that there is none left.
+    /// Commits the next permitted transaction, or reports that none is left.
     fn advance(&mut self, config: &Config, out: &mut Out<Effect>) {
         let Some(permit) = self.permit else { return };
         match self.pending.first() {
@@ -172,7 +180,7 @@ impl Committer {
         out: &mut Out<Effect>,
     ) -> Verdict {
         if self.phase == Phase::Failed {
-            // The first report may have been lost: say it again (SPEC 6.5).
+            // The first report may have been lost: send it again (SPEC 6.5).
             self.report(config, permit.checkpoint(), true, out);
             return Verdict::Applied;
         }
@@ -181,7 +189,7 @@ impl Committer {
         if self.in_flight {
             return if newer { Verdict::Applied } else { Verdict::Ignored(Why::Duplicate) };
         }
-        // Also for a permit it knew: the answer to the first may have been lost.
+        // Also for a known permit: the answer to the first may have been lost.
         self.advance(config, out);
         Verdict::Applied
     }
@@ -205,7 +213,7 @@ impl Committer {
                 self.in_flight = false;
                 self.advance(config, out);
             }
-            // SPEC 6.6: retried until it is known.
+            // SPEC 6.6: retried until the outcome is known.
             CommitOutcome::Retry | CommitOutcome::Unknown => out.push(Effect::Commit(txn, permit)),
             // SPEC 6.5
             CommitOutcome::Lost => {
@@ -240,7 +248,7 @@ impl Machine for Committer {
             Event::Control(ToTask { order: Order::Complete(permit), .. }) => {
                 self.complete(config, permit, out)
             }
-            // The aligner's business.
+            // Handled by the aligner.
             Event::Control(_) => Verdict::Ignored(Why::Closed),
             Event::Outcome { txn, outcome } => self.outcome(config, txn, outcome, out),
         }

@@ -1,10 +1,12 @@
-//! When a checkpoint starts, completes and aborts; stop; failover (SPEC 4).
+//! Checkpoint start, completion and abort; stop; failover (SPEC 4).
 //!
 //! ```text
-//!   Claiming --fence raised--> Recovering --decided--> Running --final commits resolved--> Closing --tasks ended, swept--> Finished
-//!      |                          ^                       |
-//!      |                          '---- a task failed ----'        any phase: fence lost -> Deposed
-//!      '-- fence lost -> Deposed                                   data lost, or nothing restorable -> Failed
+//!   Claiming --fence raised--> Recovering --decided--> Running --final commits resolved--.
+//!      |                          ^                       |                              |
+//!      |                          '---- a task failed ----'                              v
+//!      '-- fence lost -> Deposed                  Finished <--tasks ended, swept-- Closing
+//!
+//!   any phase: fence lost -> Deposed; data lost, or nothing restorable -> Failed
 //! ```
 //! A checkpoint under way:
 //! ```text
@@ -14,7 +16,8 @@
 //! ```
 //! The instant at which the manifest is durable, and no other, completes a checkpoint (SPEC 4.5).
 //!
-//! Longer than 500 lines: one machine, one transition table; cut in two, no half could be read against SPEC 4 alone.
+//! Longer than 500 lines: one machine, one transition table; neither half could be read against
+//! SPEC 4 by itself.
 
 use alloc::vec::Vec;
 
@@ -27,26 +30,26 @@ use crate::recovery::{Decision, RecoveryError};
 use crate::retention::{Roots, UnderWay};
 use crate::{Machine, Out, Verdict, Why};
 
-/// What never changes during a coordinator's life.
+/// The values that never change during a coordinator's life.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Config {
-    /// How many subtasks the job has.
+    /// The number of subtasks of the job.
     pub subtasks: usize,
-    /// Which of them are sources.
+    /// The subtasks that are sources.
     pub sources: IndexSet,
-    /// Which of them are sinks.
+    /// The subtasks that are sinks.
     pub sinks: IndexSet,
-    /// How many checkpoints may be under way at once, from 1.
+    /// The number of checkpoints that may be under way at once, from 1.
     pub max_concurrent: usize,
-    /// How many checkpoints in a row may fail before the job is restarted.
+    /// The number of checkpoints that may fail in a row before the job is restarted.
     pub tolerable_failures: u32,
-    /// How many completed checkpoints are kept; `None` keeps all, and nothing is ever deleted.
+    /// The number of completed checkpoints to keep; `None` keeps all and deletes nothing.
     pub retained: Option<usize>,
-    /// How many checkpoint ids one durable reservation covers, from 1.
+    /// The number of checkpoint ids that one durable reservation covers, from 1.
     pub id_block: u64,
 }
 
-/// How the user stops a job.
+/// The way in which the user stops a job.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Stop {
@@ -56,7 +59,7 @@ pub enum Stop {
     Suspend,
 }
 
-/// A wait the driver keeps time for.
+/// A wait for which the driver keeps time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Timer {
@@ -64,7 +67,7 @@ pub enum Timer {
     Interval,
     /// Until a checkpoint under way is given up.
     Timeout(CheckpointId),
-    /// Until sinks that have not reported are told again that a checkpoint is complete.
+    /// Until the coordinator sends a completion notice again to the sinks that have not reported.
     Resend,
 }
 
@@ -72,13 +75,14 @@ pub enum Timer {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum StoreOp {
-    /// Raise the fence to this term if it is lower, and reserve `block` ids behind the highest ever reserved, in one write.
+    /// Raise the fence to this term if it is lower, and reserve the next `block` ids after all
+    /// reserved ones, in one write.
     Claim {
         /// The coordinator's term.
         term: Term,
-        /// Tells it from another that chose the same term.
+        /// Distinguishes this coordinator from another that chose the same term.
         claimant: Claimant,
-        /// How many ids.
+        /// The number of ids.
         block: u64,
     },
     /// Reserve ids below `until`.
@@ -88,27 +92,28 @@ pub enum StoreOp {
         /// The first id that is not reserved.
         until: CheckpointId,
     },
-    /// Put the manifest, if absent. If present, and this coordinator's, it is applied.
+    /// Put the manifest if it is absent. If it is present and this coordinator's, the write counts
+    /// as applied.
     Manifest {
         /// The coordinator's term; refused if the fence is higher.
         term: Term,
         /// The attempt whose snapshots it lists.
         attempt: Attempt,
-        /// Which checkpoint.
+        /// The checkpoint.
         checkpoint: CheckpointId,
-        /// What it was taken for.
+        /// The checkpoint's kind.
         kind: CheckpointKind,
-        /// Whether every subtask's input had ended.
+        /// True if the input of every subtask had ended.
         ended: bool,
     },
-    /// Ask [`crate::retention::plan`] what may go, with [`Coordinator::roots`], and delete it.
+    /// Ask [`crate::retention::plan`] for the garbage, given [`Coordinator::roots`], and delete it.
     Collect {
         /// The coordinator's term.
         term: Term,
     },
 }
 
-/// What a write came to.
+/// The outcome of a write.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum StoreResult {
@@ -116,23 +121,24 @@ pub enum StoreResult {
     Applied,
     /// Not durable, and never will be.
     NotApplied,
-    /// Nobody knows. Never a reason to delete (SPEC 8.4).
+    /// The outcome is unknown. Never a reason to delete (SPEC 8.4).
     Unknown,
     /// Refused: the fence belongs to a later term.
     Fenced,
 }
 
-/// What happens to a coordinator.
+/// An input of a coordinator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Event {
-    /// A timer it armed has fired. [`Timer::Interval`] may also be fired early: a checkpoint asked for by hand.
+    /// A timer it armed has fired. [`Timer::Interval`] may also be fired early: a checkpoint asked
+    /// for by hand.
     Fired(Timer),
-    /// A write came back.
+    /// A write ended.
     Stored {
         /// The write.
         op: StoreOp,
-        /// What it came to.
+        /// Its outcome.
         result: StoreResult,
     },
     /// The fence was raised; ids from `first` up to, not including, `until` are this coordinator's.
@@ -146,65 +152,69 @@ pub enum Event {
     Recovered(Result<Decision, RecoveryError>),
     /// A message from a task.
     Report(ToCoordinator),
-    /// Every task of an attempt has ended, and with them their writes: the answer to [`Effect::Conclude`].
+    /// Every task of an attempt has ended, and with them their writes: the answer to
+    /// [`Effect::Conclude`].
     Concluded {
-        /// Its life.
+        /// The attempt.
         attempt: Attempt,
     },
     /// A task of an attempt failed.
     TaskFailed {
-        /// Its life.
+        /// The attempt.
         attempt: Attempt,
     },
     /// The user stops the job.
     Stop(Stop),
 }
 
-/// What a coordinator must do.
+/// An action that the driver must carry out for a coordinator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Effect {
     /// Write to the store; storage is a peer.
     Store(StoreOp),
-    /// Read the facts, decide, and say [`Event::Recovered`].
+    /// Read the facts, decide, and return [`Event::Recovered`].
     Recover,
-    /// End every earlier attempt and start this one. Carried out only if no later attempt was started (SPEC 3.2).
+    /// End every earlier attempt and start this one. The host does so only if no later attempt was
+    /// started (SPEC 3.2).
     Deploy {
-        /// The new life.
+        /// The new attempt.
         attempt: Attempt,
-        /// What it starts from.
+        /// The decision that it starts from.
         decision: Decision,
     },
-    /// The job is over: end the tasks of this attempt, writes in flight included, and say [`Event::Concluded`].
+    /// The job is over: end the tasks of this attempt, writes in flight included, and return
+    /// [`Event::Concluded`].
     Conclude {
         /// The attempt.
         attempt: Attempt,
     },
     /// Send to one task.
     Send(SubtaskId, ToTask),
-    /// Start a timer; one that runs is started anew.
+    /// Start a timer; a timer that runs starts anew.
     Arm(Timer),
     /// Stop a timer.
     Disarm(Timer),
 }
 
-/// How a job ended, or why it cannot go on.
+/// The phase of a coordinator: how far it has started, how the job ended, or why the job cannot
+/// continue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {
     /// Raising the fence.
     Claiming,
-    /// Waiting for a write in flight to come back, then for the facts.
+    /// Waiting for a write in flight to end, then for the facts.
     Recovering,
     /// Taking checkpoints.
     Running,
-    /// The final checkpoint is complete and committed; the tasks are being ended, then what is no longer needed is deleted: in this
-    /// order, so that no late write is left behind (SPEC 8.6).
+    /// The final checkpoint is complete and committed. The tasks are ended first, then garbage is
+    /// deleted, so that no late write remains (SPEC 8.6).
     Closing,
     /// All is committed. `Periodic`: all input had ended.
     Finished(CheckpointKind),
     /// An external system dropped data that was to be committed (SPEC 6.5).
     FailedDataLoss,
-    /// Nothing can be restored without the user's word (SPEC 7.3).
+    /// Nothing can be restored unless the user allows it (SPEC 7.3).
     FailedRecovery(RecoveryError),
     /// A later coordinator took over.
     Deposed,
@@ -215,7 +225,7 @@ pub enum Phase {
 struct Pending {
     barrier: Barrier,
     acked: IndexSet,
-    /// Whether all acks so far said that their inputs had ended.
+    /// True if every ack so far said that its input had ended.
     ended: bool,
 }
 
@@ -223,44 +233,45 @@ struct Pending {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Kept {
     checkpoint: CheckpointId,
-    /// Sinks that have not reported its commits resolved.
+    /// Sinks that have not yet reported its commits resolved.
     awaited: IndexSet,
 }
 
-/// The machine. See the module for its states.
+/// The machine. The module documentation shows its states.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Coordinator {
     term: Term,
     attempt: Attempt,
     phase: Phase,
-    /// The next id to give out. Invariant: `next <= until`.
+    /// The next id to use. Invariant: `next <= until`.
     next: CheckpointId,
     /// One past the ids reserved.
     until: CheckpointId,
-    /// Whether a reservation is being written.
+    /// True while a reservation is being written.
     reserving: bool,
     /// Checkpoints under way, ascending.
     pending: Vec<Pending>,
     /// The one of `pending` whose manifest is being written.
     storing: Option<CheckpointId>,
-    /// Completed checkpoints whose commits are not resolved, ascending, and the newest, resolved or not.
+    /// Completed checkpoints with unresolved commits, ascending, and the newest, resolved or not.
     kept: Vec<Kept>,
-    /// What the final checkpoint was taken for, once it is complete.
+    /// The kind of the final checkpoint, once it is complete.
     terminal: Option<CheckpointKind>,
     stop: Option<Stop>,
     /// Checkpoints failed in a row.
     failures: u32,
-    /// Whether a deletion is under way, and whether there is more to delete since it began.
+    /// True while a deletion is under way; and true if more garbage has appeared since it began.
     collecting: bool,
     more_to_collect: bool,
-    /// Whether the tasks of a job that is over have ended.
+    /// True once the tasks of a job that is over have ended.
     concluded: bool,
 }
 
 impl Coordinator {
-    /// A coordinator of a new term. Raises the fence first (SPEC 4.1).
+    /// A coordinator of a new term. It raises the fence first (SPEC 4.1).
     ///
-    /// `term` is the one behind what the fence was last seen to hold; `claimant` is drawn anew for every coordinator.
+    /// `term` follows the term that the fence was last seen to hold; `claimant` is drawn anew for
+    /// every coordinator.
     #[must_use]
     pub fn start(config: &Config, term: Term, claimant: Claimant, out: &mut Out<Effect>) -> Self {
         out.push(Effect::Store(StoreOp::Claim { term, claimant, block: config.id_block }));
@@ -283,49 +294,50 @@ impl Coordinator {
         }
     }
 
-    /// Its term.
+    /// The coordinator's term.
     #[must_use]
     pub const fn term(&self) -> Term {
         self.term
     }
 
-    /// The attempt it runs, or ran last. Number 0 before the first.
+    /// The attempt that runs, or ran last. Its number is 0 before the first.
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
         self.attempt
     }
 
-    /// Where it stands.
+    /// The current phase.
     #[must_use]
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// The stop asked for, if any.
+    /// The stop that the user asked for, if any.
     #[must_use]
     pub const fn stopping(&self) -> Option<Stop> {
         self.stop
     }
 
-    /// Whether the checkpoint that ends the job is complete, or the job has ended otherwise: no further checkpoint is taken.
+    /// True once the checkpoint that ends the job is complete, or the job has ended otherwise. No
+    /// further checkpoint is taken.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.terminal.is_some()
             || !matches!(self.phase, Phase::Claiming | Phase::Recovering | Phase::Running)
     }
 
-    /// Checkpoints under way, ascending, each with the subtasks that acknowledged.
+    /// Checkpoints under way, ascending, each with the subtasks that have acknowledged it.
     pub fn under_way(&self) -> impl Iterator<Item = (CheckpointId, IndexSet)> + '_ {
         self.pending.iter().map(|pending| (pending.barrier.checkpoint, pending.acked))
     }
 
-    /// The newest checkpoint known to be complete: what a restore would choose.
+    /// The newest checkpoint known to be complete, which a restore would choose.
     #[must_use]
     pub fn newest(&self) -> Option<CheckpointId> {
         self.kept.last().map(|kept| kept.checkpoint)
     }
 
-    /// Whether every sink has reported the commits of the newest completed checkpoint resolved.
+    /// True if every sink has reported the commits of the newest completed checkpoint resolved.
     #[must_use]
     pub fn is_resolved(&self) -> bool {
         self.kept.last().is_none_or(|kept| kept.awaited.is_empty())
@@ -337,7 +349,7 @@ impl Coordinator {
         self.kept.last().map_or(IndexSet::EMPTY, |kept| kept.awaited)
     }
 
-    /// What must stay reachable now (SPEC 8.1).
+    /// The checkpoints that must stay reachable now (SPEC 8.1).
     #[must_use]
     pub fn roots(&self, config: &Config) -> Roots {
         let way = |pending: &Pending| UnderWay {
@@ -396,7 +408,7 @@ impl Coordinator {
         let barrier = Barrier { checkpoint: self.next, base: self.newest(), kind };
         self.next = self.next.plus(1);
         debug_assert!(self.pending.len() < config.max_concurrent, "never more under way");
-        debug_assert!(!stopping, "nothing begins behind a stop");
+        debug_assert!(!stopping, "nothing begins after a stop");
         self.pending.push(Pending { barrier, acked: IndexSet::EMPTY, ended: true });
         for source in config.sources.iter() {
             self.send(source, Order::Trigger(barrier), out);
@@ -433,7 +445,8 @@ impl Coordinator {
         out.push(Effect::Disarm(Timer::Timeout(checkpoint)));
     }
 
-    // SPEC 4.6: a checkpoint whose manifest is being written is past declining and timing out.
+    // SPEC 4.6: once its manifest is being written, a checkpoint can neither be declined nor time
+    // out.
     fn give_up(
         &mut self,
         config: &Config,
@@ -477,11 +490,11 @@ impl Coordinator {
         self.failures = 0;
         self.kept.push(Kept { checkpoint, awaited: config.sinks });
         // SPEC 4.8, 4.9
-        // A newer one that was triggered, though aborted since, has closed transactions behind this one's: they are the next one's
-        // to commit, so that this one is not the last.
+        // A newer checkpoint, though aborted since, has closed transactions after this one's. The
+        // next checkpoint must commit them, so this one is not the last.
         let last = checkpoint.plus(1) == self.next;
         if (pending.ended && last) || pending.barrier.kind != CheckpointKind::Periodic {
-            debug_assert!(self.pending.is_empty(), "nothing is triggered behind the last one");
+            debug_assert!(self.pending.is_empty(), "nothing is triggered after the last one");
             self.terminal = Some(pending.barrier.kind);
             out.push(Effect::Disarm(Timer::Interval));
         }
@@ -496,7 +509,8 @@ impl Coordinator {
         }
     }
 
-    /// Forgets every checkpoint under way but the one whose manifest is being written: nobody can call that write back.
+    /// Forgets every checkpoint under way but the one whose manifest is being written: that write
+    /// cannot be called back.
     fn keep_only_stored(&mut self, out: &mut Out<Effect>) {
         for pending in &self.pending {
             out.push(Effect::Disarm(Timer::Timeout(pending.barrier.checkpoint)));
@@ -511,7 +525,8 @@ impl Coordinator {
         }
     }
 
-    /// What is subsumed and resolved need not be remembered; storage may let it go (SPEC 8.1).
+    /// A checkpoint that is subsumed and resolved need not be remembered; storage may delete it
+    /// (SPEC 8.1).
     fn forget_subsumed(&mut self, config: &Config, out: &mut Out<Effect>) {
         let newest = self.newest();
         self.kept.retain(|kept| Some(kept.checkpoint) == newest || !kept.awaited.is_empty());
@@ -540,7 +555,8 @@ impl Coordinator {
         out: &mut Out<Effect>,
     ) -> Verdict {
         if lost {
-            // SPEC 6.5: nothing new begins; a manifest in flight may still become durable, so its blobs stay rooted.
+            // SPEC 6.5: nothing new begins; a manifest in flight may still become durable, so its
+            // blobs stay rooted.
             self.phase = Phase::FailedDataLoss;
             self.keep_only_stored(out);
             self.disarm_all(out);
@@ -617,7 +633,8 @@ impl Coordinator {
             Decision::Restore { permit, terminal } => {
                 let checkpoint = permit.checkpoint();
                 self.terminal = terminal;
-                // SPEC 7.2: what it is restored from is the newest; what older ones await, this one's commits resolve.
+                // SPEC 7.2: the restored checkpoint is the newest. Its commits resolve those of
+                // older ones.
                 self.kept.retain(|kept| kept.checkpoint < checkpoint);
                 self.kept.push(Kept { checkpoint, awaited: config.sinks });
                 out.push(Effect::Arm(Timer::Resend));
@@ -654,7 +671,8 @@ impl Coordinator {
                 if self.phase != Phase::Claiming {
                     return Verdict::Ignored(Why::Duplicate);
                 }
-                // Applied comes as `Claimed`, which says the ids; anything else is tried again.
+                // `Applied` arrives as `Claimed`, which carries the ids. Any other outcome is tried
+                // again.
                 out.push(Effect::Store(op));
                 Verdict::Applied
             }
@@ -708,7 +726,7 @@ impl Coordinator {
         }
         self.storing = None;
         if self.phase == Phase::Recovering {
-            // SPEC 4.10: the facts are read only now that this write is settled; they tell whether it is there.
+            // SPEC 4.10: this write is settled, so the facts will show whether it took effect.
             self.pending.clear();
             out.push(Effect::Recover);
             return Verdict::Applied;
@@ -749,7 +767,7 @@ impl Coordinator {
         Verdict::Applied
     }
 
-    // SPEC 3.2: only the current attempt of a running job is heard.
+    // SPEC 3.2: only reports of the current attempt of a running job count.
     fn report(
         &mut self,
         config: &Config,
@@ -777,7 +795,7 @@ impl Coordinator {
         }
         match timer {
             Timer::Interval => {
-                // SPEC 4.3: whatever comes of it, the next one is due.
+                // SPEC 4.3: the next checkpoint is due whether or not this one starts.
                 if self.terminal.is_none() {
                     out.push(Effect::Arm(Timer::Interval));
                 }

@@ -1,28 +1,33 @@
-//! Fences: who may still write to the store, and which attempt may still run. Both only ever rise (SPEC 2.6, 3.2, 4.1).
+//! Fences: which coordinator may write to the store, and which attempt may run. Both only rise
+//! (SPEC 2.6, 3.2, 4.1).
 
 use crate::ids::{Attempt, CheckpointId, Term};
 use crate::{Verdict, Why};
 
-/// Tells two coordinators apart that chose the same term: a number drawn at random, or from a process-wide source that never repeats.
+/// Distinguishes two coordinators that chose the same term: a number drawn at random, or from a
+/// process-wide source that never repeats.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Claimant(pub u64);
 
-/// The durable record a store keeps of its owner: the latest term, the ids given out to it, and how far its checkpoints have come.
+/// The durable record of a store's owner: the latest term, the ids reserved for it, and its newest
+/// complete checkpoint.
 ///
-/// A store changes it, and compares it, in one atomic step with the write that asks (SPEC 2.6). Garbage collection never deletes it.
+/// A store compares and changes the fence in one atomic step with the write that asks (SPEC 2.6).
+/// Garbage collection never deletes it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fence {
     /// The latest term that claimed the store.
     pub term: Term,
-    /// Who claimed it.
+    /// The coordinator that claimed it.
     pub claimant: Claimant,
-    /// The first checkpoint id that nobody was given.
+    /// The first checkpoint id that no coordinator has reserved.
     pub until: CheckpointId,
-    /// The newest checkpoint known to be complete; its manifest, or a newer one, is in the store as long as nothing is lost (SPEC 7.6).
-    /// `None`: none was, or the store remembers none.
+    /// The newest checkpoint known to be complete. The store has its manifest, or a newer one,
+    /// unless it lost some (SPEC 7.6). `None`: no checkpoint was complete, or the store remembers
+    /// none.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub completed: Option<CheckpointId>,
 }
@@ -67,7 +72,7 @@ impl core::fmt::Display for Fenced {
 crate::error_in_words!(Fenced);
 
 impl Fence {
-    /// Whether a write of this term is let through.
+    /// Lets a write of this term pass, or refuses it.
     ///
     /// # Errors
     /// [`Fenced`] if a later term holds the fence.
@@ -75,12 +80,13 @@ impl Fence {
         if term < self.term { Err(Fenced { by: self.term }) } else { Ok(()) }
     }
 
-    /// Raises the fence for a new coordinator and reserves `block` ids; returns the first of them. A repeated claim of the
-    /// same claimant reserves further ids, which leaves a gap and harms nothing.
+    /// Raises the fence for a new coordinator and reserves `block` ids; returns the first of them.
+    /// A repeated claim of the same claimant reserves further ids, which leaves a gap and harms
+    /// nothing.
     ///
     /// # Errors
-    /// [`Fenced`] if a later term holds the fence, or the same term in another's hand: of two coordinators that chose one term, the
-    /// first to claim has it.
+    /// [`Fenced`] if a later term holds the fence, or another claimant holds the same term. Of two
+    /// coordinators that chose one term, the first to claim has it.
     pub fn claim(
         &mut self,
         term: Term,
@@ -106,24 +112,26 @@ impl Fence {
         Ok(())
     }
 
-    /// Notes that a checkpoint is complete. Its manifest is durable before (SPEC 7.6); an older one changes nothing.
+    /// Notes that a checkpoint is complete. Its manifest must be durable before (SPEC 7.6). An
+    /// older checkpoint changes nothing.
     pub fn complete(&mut self, checkpoint: CheckpointId) {
         self.completed = self.completed.max(Some(checkpoint));
     }
 }
 
-/// The process that hosts tasks: runs the latest attempt it was told of.
+/// The process that hosts tasks. It runs the latest attempt that it has admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Host(Option<Attempt>);
 
 impl Host {
-    /// The attempt that runs, if any did.
+    /// The attempt that runs, if any.
     #[must_use]
     pub const fn attempt(&self) -> Option<Attempt> {
         self.0
     }
 
-    /// Whether an attempt may be started; if so, every earlier one must end first.
+    /// Admits an attempt if it is later than the last one. The host must then end every earlier
+    /// attempt before it starts this one.
     pub fn admit(&mut self, attempt: Attempt) -> Verdict {
         if self.0 >= Some(attempt) {
             return Verdict::Ignored(Why::Stale);

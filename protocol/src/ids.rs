@@ -1,10 +1,10 @@
-//! Names. Every one of them is unique for ever within a job: none is ever used for a second thing (SPEC 3.3).
+//! Names. Each is unique for ever within a job: none is used for a second thing (SPEC 3.3).
 
 use core::fmt;
 use core::num::NonZeroU64;
 
-/// A checkpoint: 1, 2, 3, ... Allocated from durable storage by the coordinator, never reused, not even after an abort or a
-/// coordinator's death (SPEC 4.2).
+/// A checkpoint: 1, 2, 3, ... The coordinator allocates the number from durable storage. It is
+/// never reused, not even after an abort or a coordinator's death (SPEC 4.2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -14,7 +14,7 @@ impl CheckpointId {
     /// The first id of a job.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
 
-    /// The id with this number; `None` for zero, which is no checkpoint.
+    /// The id with this number; `None` for zero, which is not a checkpoint.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         match NonZeroU64::new(number) {
@@ -23,13 +23,13 @@ impl CheckpointId {
         }
     }
 
-    /// The number behind the id.
+    /// The number of the id.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// The id `count` places further on.
+    /// The id that is `count` places later.
     ///
     /// # Panics
     /// When 2^64 checkpoints have been taken: at a thousand a second that is half a billion years.
@@ -54,7 +54,8 @@ impl fmt::Debug for CheckpointId {
     }
 }
 
-/// One life of a coordinator. Raised durably in the store's fence before the coordinator does anything else (SPEC 4.1).
+/// One life of a coordinator. A coordinator raises its term durably in the store's fence before it
+/// does anything else (SPEC 4.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -67,7 +68,7 @@ impl Term {
         Self(number)
     }
 
-    /// The number behind the term.
+    /// The number of the term.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -98,14 +99,14 @@ impl fmt::Display for Term {
     }
 }
 
-/// One life of a job's tasks. Ordered by term first, so that attempts of a later coordinator are always later, without a
-/// durable counter of their own (SPEC 3.2).
+/// One life of a job's tasks. Attempts are ordered by term first. So attempts of a later
+/// coordinator are always later, without a durable counter of their own (SPEC 3.2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Attempt {
-    /// The coordinator's life that started it.
+    /// The term of the coordinator that started the attempt.
     pub term: Term,
-    /// The how-manieth of that term, from 1.
+    /// The number of the attempt in its term, from 1.
     pub number: u32,
 }
 
@@ -141,7 +142,8 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// A subtask: one parallel instance of an operator; a dense index into [`crate::topology::Topology::subtasks`].
+/// A subtask: one parallel instance of an operator. The number is a dense index into
+/// [`crate::topology::Topology::subtasks`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]
@@ -167,31 +169,36 @@ impl fmt::Debug for SubtaskId {
     }
 }
 
-/// A sink transaction: who wrote it, in which life, and the barrier that closed it. Commit identity is the *producer's* (SPEC 6.1).
+/// A sink transaction, named by the subtask and attempt that wrote it and the barrier that closed
+/// it. Commit identity is the *producer's* (SPEC 6.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct TxnId {
-    /// The checkpoint whose barrier closed it. First, so that transactions sort in commit order.
+    /// The checkpoint whose barrier closed the transaction. First, so that transactions sort in
+    /// commit order.
     pub checkpoint: CheckpointId,
-    /// The attempt that wrote it.
+    /// The attempt that wrote the transaction.
     pub attempt: Attempt,
-    /// The sink subtask that wrote it.
+    /// The sink subtask that wrote the transaction.
     pub subtask: SubtaskId,
 }
 
-/// A blob of a snapshot, named by its creation: no two writes ever share a name, so equal names mean equal bytes (SPEC 8.2).
+/// A blob of a snapshot, named by its creation. No two writes share a name, so equal names mean
+/// equal bytes (SPEC 8.2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BlobId {
-    /// The checkpoint it was first written for. First, so that deletion goes oldest first.
+    /// The checkpoint that the blob was first written for. First, so that deletion goes oldest
+    /// first.
     pub checkpoint: CheckpointId,
-    /// The attempt that wrote it.
+    /// The attempt that wrote the blob.
     pub attempt: Attempt,
-    /// The subtask that wrote it.
+    /// The subtask that wrote the blob.
     pub subtask: SubtaskId,
 }
 
-/// A set of small indices (subtasks, input channels), below [`IndexSet::CAPACITY`]. Order of insertion is not representable.
+/// A set of small indices (subtasks, input channels), below [`IndexSet::CAPACITY`]. Order of
+/// insertion is not representable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct IndexSet([u64; 4]);
 
@@ -211,7 +218,7 @@ impl IndexSet {
         (0..count).collect()
     }
 
-    /// Adds an index; says whether it was new.
+    /// Adds an index; true if it was new.
     ///
     /// # Panics
     /// If the index is not below [`Self::CAPACITY`].
@@ -222,7 +229,7 @@ impl IndexSet {
         new
     }
 
-    /// Takes an index out; says whether it was there.
+    /// Removes an index; true if it was in the set.
     pub fn remove(&mut self, index: usize) -> bool {
         let was = self.contains(index);
         if was {
@@ -231,25 +238,25 @@ impl IndexSet {
         was
     }
 
-    /// Whether the index is in the set.
+    /// True if the index is in the set.
     #[must_use]
     pub fn contains(&self, index: usize) -> bool {
         self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
-    /// Whether nothing is in the set.
+    /// True if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0 == [0; 4]
     }
 
-    /// How many indices are in the set.
+    /// The number of indices in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether every index of `other` is in this set.
+    /// True if every index of `other` is in this set.
     #[must_use]
     pub fn contains_all(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| theirs & !mine == 0)

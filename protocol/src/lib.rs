@@ -1,20 +1,21 @@
 //! The snapline checkpoint and commit protocol, written once.
 //!
-//! This crate **decides**; it never waits, measures, reads a clock, opens a file or starts a thread. Each part is a
-//! small deterministic state machine ([`Machine`]): the same types are explored by the model checker
-//! (`snapline-models`) and driven by the production runtime (`snapline`). The numbered clauses it implements are
-//! in `SPEC.md`; a comment such as `// SPEC 4.3` at a line names the clause that line carries out.
+//! This crate **decides**; it never waits, measures, reads a clock, opens a file or starts a
+//! thread. Each part is a small deterministic state machine ([`Machine`]). The model checker
+//! (`snapline-models`) explores the same types that the production runtime (`snapline`) drives.
+//! `SPEC.md` has the numbered clauses; a comment such as `// SPEC 4.3` names the clause that the
+//! line carries out.
 //!
-//! | room | what it decides |
+//! | module | decides |
 //! |---|---|
 //! | [`ids`] | names of checkpoints, terms, attempts, subtasks, transactions, blobs |
-//! | [`topology`] | which subtask is wired to which; limits with typed errors |
-//! | [`message`] | what travels in band (barriers) and on the control network, and the permits it carries |
+//! | [`topology`] | which subtasks are connected; limits with typed errors |
+//! | [`message`] | barriers in band, messages on the control network, and their permits |
 //! | [`coordinator`] | when a checkpoint starts, completes, aborts; stop; failover |
 //! | [`aligner`] | which input is held, when a subtask snapshots, what it acknowledges |
 //! | [`committer`] | when a sink transaction may be committed, and in which order |
-//! | [`fence`] | who may still write, and which attempt may still run |
-//! | [`recovery`] | facts found in storage -> what a new attempt starts from |
+//! | [`fence`] | which coordinator may write, and which attempt may run |
+//! | [`recovery`] | facts found in storage -> the start of a new attempt |
 //! | [`retention`] | which checkpoints and blobs may be deleted |
 //!
 //! # The calling contract
@@ -32,8 +33,9 @@
 //! assert!(out.is_empty()); // the other input still lives
 //! ```
 //!
-//! Effects of one call have no mutual order, except that effects to one destination keep theirs. If an effect must follow
-//! another's durability, that durability comes back as an event (storage is a peer, SPEC 3.4).
+//! Effects of one call have no mutual order, except that effects to one destination keep theirs. If
+//! an effect must follow the durability of another, that durability returns as an event (storage is
+//! a peer, SPEC 3.4).
 
 #![no_std]
 #![forbid(unsafe_code)]

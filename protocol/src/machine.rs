@@ -1,15 +1,16 @@
-//! The contract every machine of this crate keeps.
+//! The contract of every machine of this crate.
 
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::hash::Hash;
 
-/// A deterministic state machine: same state, same configuration and same event give the same state, effects and verdict.
+/// A deterministic state machine: same state, same configuration and same event give the same
+/// state, effects and verdict.
 ///
-/// `Config` is what never changes during a machine's life; it stays outside the state, so that states are small and
-/// cheap to hash, compare and clone (SPEC 3.1).
+/// `Config` never changes during a machine's life. It stays outside the state, so that states are
+/// small and cheap to hash, compare and clone (SPEC 3.1).
 pub trait Machine: Clone + Eq + Hash + Debug {
-    /// What never changes during the machine's life.
+    /// The values that never change during the machine's life.
     type Config;
     /// An input. `Ord` lets a model sort its actions and a trace print them.
     type Event: Copy + Ord + Debug;
@@ -18,8 +19,8 @@ pub trait Machine: Clone + Eq + Hash + Debug {
 
     /// Takes one event and runs to completion: nothing stays queued inside `self`.
     ///
-    /// Input that another party may legally send late, twice or from an earlier life is [`Verdict::Ignored`]; input that only a
-    /// broken driver can send is an assertion.
+    /// Input that another party may legally send late, twice or from an earlier life is
+    /// [`Verdict::Ignored`]. Input that only a broken driver can send fails an assertion.
     fn handle(
         &mut self,
         config: &Self::Config,
@@ -28,7 +29,7 @@ pub trait Machine: Clone + Eq + Hash + Debug {
     ) -> Verdict;
 }
 
-/// Where a machine puts its effects. The buffer belongs to the caller and is reused.
+/// The buffer for a machine's effects. It belongs to the caller and is reused.
 #[derive(Clone, Debug)]
 pub struct Out<E>(Vec<E>);
 
@@ -45,7 +46,7 @@ impl<E> Out<E> {
         Self(Vec::new())
     }
 
-    /// Adds an effect behind the others.
+    /// Adds an effect after the others.
     pub fn push(&mut self, effect: E) {
         self.0.push(effect);
     }
@@ -61,46 +62,49 @@ impl<E> Out<E> {
         &self.0
     }
 
-    /// Whether there is no effect.
+    /// True if there is no effect.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// What became of an event.
+/// A machine's answer to an event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[must_use]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verdict {
-    /// The event was part of the protocol's course.
+    /// The event was applied.
     Applied,
-    /// The event came late, twice or out of season, and that is legal: no checkpoint, commit or phase moves because of it (a timer may
-    /// be armed again, and an input's newest barrier noted). The reason is printed in traces and asserted in tests.
+    /// The event came late, twice or out of season, which is legal. No checkpoint, commit or phase
+    /// moves because of it. (A timer may be armed again, and an input's newest barrier noted.)
+    /// Traces print the reason, and tests assert it.
     Ignored(Why),
 }
 
 impl Verdict {
-    /// Whether the event was applied.
+    /// True if the event was applied.
     #[must_use]
     pub const fn is_applied(self) -> bool {
         matches!(self, Self::Applied)
     }
 }
 
-/// Why an event was ignored.
+/// The reason for which an event was ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Why {
-    /// It belongs to an earlier attempt or term, or to one that this machine is not part of (SPEC 3.2).
+    /// The event belongs to an earlier attempt or term, or to one that this machine is not part of
+    /// (SPEC 3.2).
     Stale,
-    /// The same thing was already taken in.
+    /// The machine has taken in the same event before.
     Duplicate,
-    /// Its checkpoint was completed, aborted or subsumed before.
+    /// The event's checkpoint was completed, aborted or subsumed before.
     Settled,
     /// The machine is not in a phase that takes this event.
     Closed,
-    /// A limit (concurrent checkpoints, a stop under way) forbids it now; a later one may pass.
+    /// A limit (concurrent checkpoints, a stop under way) forbids the event now; a later one may
+    /// pass.
     Busy,
 }
 

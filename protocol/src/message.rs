@@ -1,7 +1,8 @@
-//! What travels: barriers in band, control messages beside them, and the permits they carry.
+//! Barriers in band, control messages beside them, and the permits they carry.
 //!
-//! Permits are types. An [`Ack`] exists only where a [`Persisted`] was; a [`CommitPermit`] only where a checkpoint completed or
-//! recovery chose it. Glue that acknowledges before the bytes are durable, or commits at the barrier, does not compile:
+//! Permits are types. An [`Ack`] exists only where a [`Persisted`] was; a [`CommitPermit`] only
+//! where a checkpoint completed or recovery chose it. Glue that acknowledges before the bytes are
+//! durable, or commits at the barrier, does not compile:
 //!
 //! ```compile_fail
 //! use snapline_protocol::{ids::CheckpointId, message::CommitPermit};
@@ -9,37 +10,41 @@
 //! ```
 //! ```compile_fail
 //! use snapline_protocol::{ids::*, message::Ack};
-//! let forged = Ack { subtask: SubtaskId::new(0), checkpoint: CheckpointId::FIRST, ended: false }; // private fields
+//! let (subtask, checkpoint) = (SubtaskId::new(0), CheckpointId::FIRST);
+//! let forged = Ack { subtask, checkpoint, ended: false }; // private fields
 //! ```
 
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 
-/// What a checkpoint is for. (Savepoints and unaligned barriers will be further kinds.)
+/// The purpose of a checkpoint. (Savepoints and unaligned barriers will be further kinds.)
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum CheckpointKind {
-    /// Taken for recovery; the job goes on behind it.
+    /// Taken for recovery; the job continues after it.
     Periodic,
     /// Stop with drain: sources end their input before the barrier (SPEC 4.8).
     Drain,
-    /// Stop without drain: sources emit nothing behind the barrier (SPEC 4.8).
+    /// Stop without drain: sources emit nothing after the barrier (SPEC 4.8).
     Suspend,
 }
 
-/// The marker that flows with the records: whatever is before it on a channel belongs to its checkpoint.
+/// The marker that flows with the records: everything before it on a channel belongs to its
+/// checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Barrier {
-    /// The checkpoint it cuts for.
+    /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// The newest checkpoint that was complete when this one was triggered: the only one a snapshot may share blobs with (SPEC 8.3).
+    /// The newest checkpoint that was complete when this one was triggered. A snapshot may share
+    /// blobs with no other (SPEC 8.3).
     pub base: Option<CheckpointId>,
-    /// What the checkpoint is for.
+    /// The checkpoint's kind.
     pub kind: CheckpointKind,
 }
 
-/// Proof that all bytes of one subtask's snapshot are durable. Made by the storage side, and by nothing else (SPEC 3.5).
+/// Proof that all bytes of one subtask's snapshot are durable. Only the storage side makes one
+/// (SPEC 3.5).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[must_use]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -49,27 +54,29 @@ pub struct Persisted {
 }
 
 impl Persisted {
-    /// Attests that the snapshot of `checkpoint`, taken in `attempt`, is durable: written, synced, and reachable after a crash.
+    /// Attests that the snapshot of `checkpoint`, taken in `attempt`, is durable: written, synced,
+    /// and reachable after a crash.
     ///
-    /// Only the code that has seen the sync succeed may call this; a tidy test names the files that do.
+    /// Only the code that has seen the sync succeed may call this; a tidy test names the files that
+    /// do.
     pub const fn attest(attempt: Attempt, checkpoint: CheckpointId) -> Self {
         Self { attempt, checkpoint }
     }
 
-    /// The life of the task that took the snapshot.
+    /// The attempt of the task that took the snapshot.
     #[must_use]
     pub const fn attempt(&self) -> Attempt {
         self.attempt
     }
 
-    /// The checkpoint it belongs to.
+    /// The checkpoint of the snapshot.
     #[must_use]
     pub const fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
     }
 }
 
-/// A subtask's part of a checkpoint is durable. Built by the aligner, from a [`Persisted`].
+/// One subtask's part of a checkpoint is durable. The aligner builds it from a [`Persisted`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Ack {
@@ -83,33 +90,34 @@ impl Ack {
         Self { subtask, checkpoint: persisted.checkpoint, ended }
     }
 
-    /// An ack out of nothing, for a checker that plays a broken driver.
+    /// An ack without a snapshot, for a checker that simulates a broken driver.
     #[cfg(feature = "forge")]
     #[must_use]
     pub const fn forge(subtask: SubtaskId, checkpoint: CheckpointId, ended: bool) -> Self {
         Self { subtask, checkpoint, ended }
     }
 
-    /// Who acknowledges.
+    /// The subtask that acknowledges.
     #[must_use]
     pub const fn subtask(&self) -> SubtaskId {
         self.subtask
     }
 
-    /// Which checkpoint.
+    /// The checkpoint.
     #[must_use]
     pub const fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
     }
 
-    /// Whether every input of the subtask had ended before the barrier.
+    /// True if every input of the subtask had ended before the barrier.
     #[must_use]
     pub const fn ended(&self) -> bool {
         self.ended
     }
 }
 
-/// Leave to commit every transaction up to a checkpoint. Only the coordinator (after the manifest is durable) and recovery make one.
+/// Permission to commit every transaction up to a checkpoint. Only recovery and the coordinator
+/// make one, the latter after the manifest is durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[must_use]
@@ -122,13 +130,13 @@ impl CommitPermit {
         Self { checkpoint }
     }
 
-    /// A permit out of nothing, for a checker that plays a broken driver.
+    /// A permit without a checkpoint, for a checker that simulates a broken driver.
     #[cfg(feature = "forge")]
     pub const fn forge(checkpoint: CheckpointId) -> Self {
         Self { checkpoint }
     }
 
-    /// The completed checkpoint the permit stands on.
+    /// The completed checkpoint that the permit covers.
     #[must_use]
     pub const fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
@@ -139,13 +147,13 @@ impl CommitPermit {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ToTask {
-    /// The life of the tasks it is meant for; any other ignores it.
+    /// The attempt that the message is for; any other ignores it.
     pub attempt: Attempt,
-    /// What it says.
+    /// The order.
     pub order: Order,
 }
 
-/// What a coordinator tells a task.
+/// An order of a coordinator to a task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Order {
@@ -161,32 +169,33 @@ pub enum Order {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ToCoordinator {
-    /// The sender's life; the coordinator hears only the current one.
+    /// The sender's attempt; the coordinator ignores reports of any other than the current one.
     pub attempt: Attempt,
-    /// What it says.
+    /// The report.
     pub report: Report,
 }
 
-/// What a task tells its coordinator.
+/// A report of a task to its coordinator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Report {
     /// The subtask's part is durable.
     Ack(Ack),
-    /// The subtask cannot take part.
+    /// The subtask declines the checkpoint.
     Decline {
-        /// Who.
+        /// The subtask.
         subtask: SubtaskId,
-        /// In which checkpoint.
+        /// The checkpoint.
         checkpoint: CheckpointId,
     },
     /// Every transaction up to the checkpoint is committed, or known to be lost.
     Resolved {
-        /// Which sink.
+        /// The sink subtask.
         subtask: SubtaskId,
-        /// Up to which checkpoint.
+        /// The checkpoint.
         checkpoint: CheckpointId,
-        /// Whether the external system had dropped a transaction that was to be committed: data is gone (SPEC 6.5).
+        /// True if the external system had dropped a transaction that was to be committed: data is
+        /// gone (SPEC 6.5).
         lost: bool,
     },
 }

@@ -1,5 +1,5 @@
-//! From the facts found in storage to what a new attempt starts from (SPEC 7). Pure and total: whatever is found gives a decision
-//! or a typed error.
+//! From the facts found in storage to the start of a new attempt (SPEC 7). Pure and total: any
+//! facts give a decision or a typed error.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,15 +7,15 @@ use core::fmt;
 use crate::ids::{CheckpointId, Term};
 use crate::message::{CheckpointKind, CommitPermit};
 
-/// What storage says of one checkpoint's manifest and blobs.
+/// The state of one checkpoint's manifest and blobs in storage.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Health {
     /// The manifest and every blob it needs are there, with the right length and checksum.
     Whole,
-    /// The manifest is there but its bytes are wrong.
+    /// The manifest exists but its bytes are wrong.
     Unreadable,
-    /// The manifest is whole, a blob it needs is missing or wrong.
+    /// The manifest is whole; a blob it needs is missing or wrong.
     Damaged,
     /// The store knows that the checkpoint was complete, and its manifest is gone (SPEC 7.6).
     Missing,
@@ -25,29 +25,32 @@ pub enum Health {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Found {
-    /// Its checkpoint.
+    /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// What it was taken for.
+    /// The checkpoint's kind.
     pub kind: CheckpointKind,
-    /// Whether every subtask's input had ended at its barrier.
+    /// True if the input of every subtask had ended at its barrier.
     pub ended: bool,
     /// The state of its bytes.
     pub health: Health,
 }
 
-/// What the user allows.
+/// The user's permissions for recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Policy {
-    /// Fall back to an older checkpoint when the newest is unreadable. Committed output of the newer ones is then written twice:
-    /// the guarantee is lost, which is why it must be asked for (SPEC 7.3).
+    /// Fall back to an older checkpoint when the newest is unreadable. Committed output of the
+    /// newer ones is then written twice. The guarantee is lost, so the user must ask for it (SPEC
+    /// 7.3).
     pub allow_older: bool,
-    /// Go on behind this checkpoint, which stopped the job, rather than finish its commits only (SPEC 7.4). It names the checkpoint, so
-    /// that a later stop of the resumed job is a stop again.
+    /// Resume from this checkpoint, which stopped the job, rather than only finish its commits
+    /// (SPEC 7.4). The policy names the checkpoint, so that a later stop of the resumed job is a
+    /// stop again.
     pub resume_from: Option<CheckpointId>,
 }
 
-/// Everything a decision stands on. Read *after* the fence was raised, never before (SPEC 7.1).
+/// The facts that a decision depends on. Read *after* the fence was raised, never before (SPEC
+/// 7.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Facts {
@@ -55,29 +58,32 @@ pub struct Facts {
     pub mine: Term,
     /// The term in the store's fence.
     pub fence: Term,
-    /// Every manifest found, and the one that must be there and is not (SPEC 7.6), in any order.
+    /// Every manifest found, and the missing one if the store knows of one (SPEC 7.6), in any
+    /// order.
     pub manifests: Vec<Found>,
-    /// What the user allows.
+    /// The user's permissions.
     pub policy: Policy,
 }
 
-/// What a new attempt starts from.
+/// The start of a new attempt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Decision {
-    /// There is no completed checkpoint: sources start at their beginning, sinks abort whatever was ever prepared (SPEC 7.5).
+    /// There is no completed checkpoint: sources start at their beginning, sinks abort every
+    /// prepared transaction (SPEC 7.5).
     Fresh,
-    /// Restore this checkpoint, commit again what it holds, abort what no completed checkpoint holds.
+    /// Restore this checkpoint, commit its transactions again, abort those that no completed
+    /// checkpoint holds.
     Restore {
-        /// Leave to commit everything up to the checkpoint; names it.
+        /// Permission to commit everything up to the checkpoint, which it names.
         permit: CommitPermit,
-        /// The job is over but for its commits: `Some` with the kind that ended it, [`CheckpointKind::Periodic`] if all input had
-        /// ended (SPEC 7.4).
+        /// The job is over but for its commits: `Some` with the kind that ended it,
+        /// [`CheckpointKind::Periodic`] if all input had ended (SPEC 7.4).
         terminal: Option<CheckpointKind>,
     },
 }
 
-/// Why nothing can be restored without somebody's decision.
+/// The reason for which nothing can be restored unless the user decides.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum RecoveryError {
@@ -86,18 +92,20 @@ pub enum RecoveryError {
         /// The term found in the fence.
         fence: Term,
     },
-    /// The fence holds an earlier term than this coordinator raised it to: the store was replaced or rolled back.
+    /// The fence holds an earlier term than this coordinator raised it to: the store was replaced
+    /// or rolled back.
     FenceFell {
         /// The term found in the fence.
         fence: Term,
         /// The term it was raised to.
         mine: Term,
     },
-    /// The newest completed checkpoint cannot be read, and falling back to an older one was not allowed.
+    /// The newest completed checkpoint cannot be read, and falling back to an older one was not
+    /// allowed.
     NewestUnusable {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// What is wrong with it.
+        /// The state of its bytes.
         health: Health,
     },
     /// Falling back was allowed, but no completed checkpoint can be read.
@@ -107,7 +115,7 @@ pub enum RecoveryError {
     },
 }
 
-/// The way out where nothing may be left to restore. Output that is committed cannot be taken back.
+/// The remedy where nothing may be left to restore. Committed output cannot be taken back.
 const FROM_NOTHING: &str =
     "; or, to begin from nothing, name another checkpoint directory and another output";
 
@@ -116,12 +124,13 @@ impl fmt::Display for RecoveryError {
         match self {
             Self::Deposed { fence } => write!(
                 f,
-                "another coordinator has taken over (term {fence} is in the fence); this one must stop"
+                "another coordinator has taken over (term {fence} is in the fence); \
+                 this one must stop"
             ),
             Self::FenceFell { fence, mine } => write!(
                 f,
-                "the store's fence holds term {fence}, but this coordinator had raised it to {mine}: the store was replaced or \
-                 rolled back; nothing in it can be trusted"
+                "the store's fence holds term {fence}, but this coordinator had raised it to \
+                 {mine}: the store was replaced or rolled back; nothing in it can be trusted"
             ),
             Self::NewestUnusable { checkpoint, health } => {
                 let what = health.what();
@@ -131,7 +140,8 @@ impl fmt::Display for RecoveryError {
                     _ => "repair it",
                 })?;
                 f.write_str(
-                    ", or allow an older one and accept that output committed since is written again",
+                    ", or allow an older one and accept that output committed since \
+                     is written again",
                 )?;
                 match health {
                     Health::Missing => f.write_str(FROM_NOTHING),
@@ -150,12 +160,13 @@ impl fmt::Display for RecoveryError {
 
 crate::error_in_words!(RecoveryError);
 
-/// A sink has committed what the checkpoint that is restored does not know of: a newer one was complete, and is lost (SPEC 7.7).
+/// A sink has committed output that the restored checkpoint does not cover: a newer one was
+/// complete, and is lost (SPEC 7.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Outrun {
     /// The checkpoint of the newest transaction that the sink has committed.
     pub committed: CheckpointId,
-    /// The checkpoint that is restored; `None`: the job starts from the beginning.
+    /// The restored checkpoint; `None`: the job starts from the beginning.
     pub restored: Option<CheckpointId>,
 }
 
@@ -164,25 +175,29 @@ impl fmt::Display for Outrun {
         let Self { committed, restored } = self;
         write!(
             f,
-            "the sink has committed the output of checkpoint {committed}, so a checkpoint as new as that was complete, and "
+            "the sink has committed the output of checkpoint {committed}, \
+             so a checkpoint as new as that was complete, and "
         )?;
         match restored {
             Some(restored) => write!(f, "the newest that the store has is {restored}")?,
             None => f.write_str("the store has none")?,
         }
         f.write_str(
-            ": checkpoints are gone from the store, or it is another one. Put them back; or allow an older checkpoint and accept \
-             that output committed since is written again; or begin with an output of its own",
+            ": checkpoints are gone from the store, or it is another one. Put them back; \
+             or allow an older checkpoint and accept that output committed since is written again; \
+             or begin with an output of its own",
         )
     }
 }
 
 crate::error_in_words!(Outrun);
 
-/// Whether a sink that has committed the output of `committed` may begin from `restored` (SPEC 7.7).
+/// Decides if a sink that has committed the output of `committed` may begin from `restored` (SPEC
+/// 7.7).
 ///
 /// # Errors
-/// [`Outrun`] if it has committed more than that, and falling back to an older checkpoint was not allowed.
+/// [`Outrun`] if it has committed more than that, and falling back to an older checkpoint was not
+/// allowed.
 pub fn keeps_up(
     restored: Option<CheckpointId>,
     committed: Option<CheckpointId>,
@@ -207,7 +222,7 @@ impl Health {
     }
 }
 
-/// Decides what a new attempt starts from.
+/// Decides the start of a new attempt.
 ///
 /// # Errors
 /// [`RecoveryError`]: deposed, or nothing restorable without the user's word.

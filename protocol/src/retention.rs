@@ -1,15 +1,16 @@
 //! Which checkpoints and blobs may be deleted (SPEC 8). Pure and total.
 //!
-//! Deletion is by reachability, never by counting references: a blob goes when no checkpoint that is kept, and none under way, can
-//! reach it. Names are unique by creation, so what is garbage once is garbage for ever: a deletion that is late, repeated, or carried
-//! out by a coordinator that was deposed meanwhile removes nothing that is needed.
+//! Deletion is by reachability, never by counting references. A blob is deleted when no kept
+//! checkpoint, and none under way, can reach it. Names are unique by creation, so garbage stays
+//! garbage for ever. A deletion that is late or repeated, or carried out by a deposed coordinator,
+//! removes nothing that is needed.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::ids::{Attempt, BlobId, CheckpointId};
 
-/// A checkpoint under way, as far as deletion must know it.
+/// The facts about a checkpoint under way that deletion depends on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UnderWay {
@@ -19,15 +20,15 @@ pub struct UnderWay {
     pub base: Option<CheckpointId>,
 }
 
-/// What must stay reachable, as the coordinator knows it.
+/// The checkpoints that must stay reachable, as the coordinator knows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Roots {
-    /// The coordinator's current attempt. Blobs of later attempts are not its to delete.
+    /// The coordinator's current attempt. It may not delete blobs of later attempts.
     pub attempt: Attempt,
-    /// Ids from this one on have not been given out by this coordinator: nothing is known of them.
+    /// The first id that this coordinator has not used: it knows nothing of this id and later ones.
     pub next: CheckpointId,
-    /// How many completed checkpoints are kept, the newest first; from 1.
+    /// The number of newest completed checkpoints to keep, from 1.
     pub retained: usize,
     /// Completed checkpoints whose commits are not resolved, and the newest: kept beside those.
     pub unresolved: Vec<CheckpointId>,
@@ -41,23 +42,24 @@ pub struct Roots {
 pub struct Stored {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// Every blob it needs.
+    /// Every blob that it needs.
     pub blobs: Vec<BlobId>,
 }
 
-/// What storage holds.
+/// The contents of storage.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Inventory {
-    /// All manifests that can be read, in any order.
+    /// All readable manifests, in any order.
     pub manifests: Vec<Stored>,
-    /// Manifests that are there and cannot be read: they stay, and so does every blob that they might need, so that they can be repaired.
+    /// Manifests that cannot be read. They stay, with every blob that they might need, so that they
+    /// can be repaired.
     pub unreadable: Vec<CheckpointId>,
     /// All blobs, in any order.
     pub blobs: Vec<BlobId>,
 }
 
-/// What to delete: manifests first, durably, then blobs; each list oldest first (SPEC 8.5).
+/// The garbage: manifests to delete first, durably, then blobs; each list oldest first (SPEC 8.5).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Plan {
@@ -75,7 +77,7 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
         known.filter(|&checkpoint| checkpoint < roots.next).collect();
     known.sort_unstable();
     let newest = &known[known.len().saturating_sub(roots.retained.max(1))..];
-    // SPEC 8.1: a base of a checkpoint under way is as good as kept.
+    // SPEC 8.1: a base of a checkpoint under way is kept too.
     let is_root = |checkpoint: CheckpointId| {
         newest.contains(&checkpoint)
             || roots.unresolved.contains(&checkpoint)
@@ -94,9 +96,10 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
             plan.manifests.push(stored.checkpoint);
         }
     }
-    // SPEC 8.4: nobody can tell what it needs.
+    // SPEC 8.4: an unreadable manifest may need any of these blobs.
     let unreadable = inventory.unreadable.iter().copied().max();
-    // SPEC 8.3: a blob of a checkpoint under way, of a later attempt, or of an id not given out, is not garbage yet.
+    // SPEC 8.3: a blob of a checkpoint under way, of a later attempt, or of an unused id is not
+    // garbage yet.
     let may_be_named = |blob: &BlobId| {
         unreadable.is_some_and(|newest| blob.checkpoint <= newest)
             || blob.attempt > roots.attempt
@@ -110,26 +113,31 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
     plan
 }
 
-/// Where a source stood at its barriers, and from where on it must be able to read again (SPEC 15.11). `P` is its position.
+/// A source's positions at its barriers, and the position from which it must be able to read again
+/// (SPEC 15.11). `P` is a position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Stood<P> {
-    /// How many complete checkpoints are kept.
+    /// The number of complete checkpoints to keep.
     retained: usize,
-    /// Not known to be complete.
+    /// Positions of checkpoints that are not known to be complete.
     open: BTreeMap<CheckpointId, P>,
-    /// Known to be complete, the oldest first; no more than are kept.
+    /// Positions of checkpoints that are known to be complete, the oldest first; at most the number
+    /// to keep.
     complete: VecDeque<P>,
 }
 
 impl<P> Stood<P> {
-    /// Of a source that knows of no checkpoint yet, where so many complete ones are kept.
+    /// For a source that knows of no checkpoint yet, where the store keeps `retained` complete
+    /// ones.
     #[must_use]
     pub const fn new(retained: usize) -> Self {
         Self { retained, open: BTreeMap::new(), complete: VecDeque::new() }
     }
 
-    /// It stands here at the barrier of `checkpoint`, which names `base` as complete. The position in the oldest of the last complete
-    /// checkpoints, if that is news and as many are known as are kept; what is before it is not needed for any of them.
+    /// Notes the source's position at the barrier of `checkpoint`, which names `base` as complete.
+    /// Returns the position in the oldest of the kept checkpoints, if it is new and the source
+    /// knows as many complete ones as are kept. No kept checkpoint needs input from before that
+    /// position.
     pub fn taken(
         &mut self,
         checkpoint: CheckpointId,
@@ -139,7 +147,7 @@ impl<P> Stood<P> {
         self.open.insert(checkpoint, position);
         let base = base?;
         let position = self.open.remove(&base)?;
-        // Those before it are settled too: they are kept no longer than it is.
+        // Checkpoints before it are settled too: they are kept no longer than it is.
         self.open = self.open.split_off(&base);
         self.complete.push_back(position);
         if self.complete.len() > self.retained {
@@ -153,8 +161,8 @@ impl<P> Stood<P> {
 mod tests {
     use super::*;
 
-    /// SPEC 15.11, held against [`plan`]: whichever checkpoints complete, none of those that are kept for being new is older than what a source
-    /// is told; and it is told once it knows of enough.
+    /// SPEC 15.11 against [`plan`]: whichever checkpoints complete, no kept one is older than the
+    /// position returned to a source; and a position is returned as soon as enough are known.
     #[test]
     fn a_source_forgets_nothing_that_a_kept_checkpoint_needs() {
         for (retained, fates) in (1..4).flat_map(|retained| (0..64_u64).map(move |f| (retained, f)))

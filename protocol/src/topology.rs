@@ -1,9 +1,11 @@
-//! Which subtask is wired to which: any acyclic graph of operators with parallel subtasks.
+//! Operators, subtasks and the channels between them: any acyclic graph of operators with parallel
+//! subtasks.
 //!
-//! A [`Topology`] is checked when it is built and immutable after; whoever holds one need not look for cycles, dangling
-//! edges or missing sinks again (SPEC 1.3).
+//! A [`Topology`] is checked when it is built and immutable after. Its users need not look again
+//! for cycles, dangling edges or missing sinks (SPEC 1.3).
 //!
-//! Longer than 500 lines: a fifth is the table of errors with their texts, a fifth the tests that show each.
+//! Longer than 500 lines: a fifth is the table of errors with their texts, a fifth the tests that
+//! show each.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -15,7 +17,7 @@ use crate::ids::{IndexSet, SubtaskId};
 /// The largest number of subtasks in a job: one ack set holds them all.
 pub const MAX_SUBTASKS: usize = IndexSet::CAPACITY;
 
-/// What an operator is to the protocol.
+/// The role of an operator in the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -28,7 +30,7 @@ pub enum Role {
     Sink,
 }
 
-/// How the subtasks of two operators are wired.
+/// The wiring between the subtasks of two operators.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -44,11 +46,11 @@ pub enum Wiring {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Operator {
-    /// Unique in the topology.
+    /// The operator's name, unique in the topology.
     pub name: String,
-    /// What it is.
+    /// The operator's role.
     pub role: Role,
-    /// How many subtasks it has, from 1.
+    /// The number of its subtasks, from 1.
     #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub parallelism: usize,
 }
@@ -67,7 +69,7 @@ pub struct Edge {
     pub from: String,
     /// The consumer's name.
     pub to: String,
-    /// How the subtasks are wired.
+    /// The wiring of their subtasks.
     pub wiring: Wiring,
 }
 
@@ -140,7 +142,7 @@ impl Plan {
     }
 }
 
-/// What is wrong with a plan, and where.
+/// A mistake in a plan, and its place.
 #[derive(Clone, PartialEq, Eq)]
 pub enum TopologyError {
     /// There is no source: nothing would inject a barrier.
@@ -153,16 +155,16 @@ pub enum TopologyError {
     NoSubtasks(String),
     /// The job would have this many subtasks; the limit is [`MAX_SUBTASKS`].
     TooManySubtasks(usize),
-    /// The edge names an operator that is not there.
+    /// The edge names an operator that does not exist.
     DanglingEdge {
         /// The edge's producer.
         from: String,
         /// The edge's consumer.
         to: String,
-        /// Which of the two is missing.
+        /// The missing one of the two.
         missing: String,
     },
-    /// The same edge is there twice.
+    /// The same edge appears twice.
     DuplicateEdge(String, String),
     /// A forward edge joins operators of different parallelism.
     ForwardMismatch {
@@ -177,7 +179,7 @@ pub enum TopologyError {
     OutputFromSink(String, String),
     /// A transform or sink has no input.
     NoInput(String),
-    /// A source or transform has no output: its records would go nowhere.
+    /// A source or transform has no output: its records would have no destination.
     NoOutput(String),
     /// The operators on a cycle, in order.
     Cycle(Vec<String>),
@@ -205,7 +207,8 @@ impl fmt::Display for TopologyError {
             Self::DuplicateEdge(from, to) => write!(f, "edge `{from}` -> `{to}` is there twice"),
             Self::ForwardMismatch { from, to } => write!(
                 f,
-                "forward edge `{}` -> `{}` joins parallelism {} to {}; make them equal or wire all-to-all",
+                "forward edge `{}` -> `{}` joins parallelism {} to {}; \
+                 make them equal or wire all-to-all",
                 from.0, to.0, from.1, to.1
             ),
             Self::InputToSource(from, to) => {
@@ -234,7 +237,7 @@ crate::error_in_words!(TopologyError);
 pub struct Subtask {
     /// Index of its operator in [`Topology::operators`].
     pub operator: usize,
-    /// Which of the operator's subtasks it is, from 0.
+    /// The subtask's number in its operator, from 0.
     pub index: usize,
     /// Its input channels, as indices into [`Topology::channels`], in input order.
     pub inputs: Vec<usize>,
@@ -249,7 +252,7 @@ pub struct Channel {
     pub from: SubtaskId,
     /// The consumer.
     pub to: SubtaskId,
-    /// Which of the consumer's inputs it is.
+    /// The channel's number among the consumer's inputs.
     pub input: usize,
     /// Index of the edge in [`Topology::edges`].
     pub edge: usize,
@@ -282,7 +285,8 @@ impl Topology {
         Ok(topology)
     }
 
-    /// A subtask has at most one channel from each other, so that [`MAX_SUBTASKS`] bounds its inputs too.
+    /// A subtask has at most one channel from each other, so that [`MAX_SUBTASKS`] bounds its
+    /// inputs too.
     fn lay_out(&mut self, ends: &[(usize, usize)]) {
         let mut first = Vec::with_capacity(self.plan.operators.len());
         for (place, operator) in self.plan.operators.iter().enumerate() {
@@ -353,13 +357,14 @@ impl Topology {
         self.sinks
     }
 
-    /// What a subtask's operator is.
+    /// The role of a subtask's operator.
     #[must_use]
     pub fn role(&self, subtask: SubtaskId) -> Role {
         self.plan.operators[self.subtasks[subtask.index()].operator].role
     }
 
-    /// A subtask's name for people: the operator's, and the index where there is more than one.
+    /// A subtask's name for people: the operator's, with an index if there is more than one
+    /// subtask.
     #[must_use]
     pub fn name(&self, subtask: SubtaskId) -> String {
         let place = &self.subtasks[subtask.index()];
@@ -450,7 +455,8 @@ fn check_ends(plan: &Plan, ends: &[(usize, usize)]) -> Result<(), TopologyError>
     Ok(())
 }
 
-/// Takes away operators without remaining inputs until none is left; what stays is on, or behind, a cycle.
+/// Removes operators without remaining inputs until none is left. Those that stay are on a cycle or
+/// downstream of one.
 fn check_acyclic(plan: &Plan, ends: &[(usize, usize)]) -> Result<(), TopologyError> {
     let mut left: BTreeSet<usize> = (0..plan.operators.len()).collect();
     let has_input_in = |left: &BTreeSet<usize>, place: usize| {
@@ -461,7 +467,8 @@ fn check_acyclic(plan: &Plan, ends: &[(usize, usize)]) -> Result<(), TopologyErr
         left.remove(&place);
     }
     let Some(&start) = left.first() else { return Ok(()) };
-    // Every operator left has an input from one left: walking backwards must come to a place it has been.
+    // Every operator left has an input from one left: walking backwards must return to a visited
+    // one.
     let mut walk = alloc::vec![start];
     loop {
         let last = walk[walk.len() - 1];

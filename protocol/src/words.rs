@@ -1,8 +1,8 @@
-//! How errors read.
+//! The texts of errors.
 
-/// Makes types errors that read the same everywhere: `Debug`, which is what a `main` that returns an error prints, reads as `Display`; and
-/// `Display` says the causes too, so that `source` is `None` and a printer of chains says no sentence twice. The causes are in the types'
-/// fields.
+/// Makes types errors that read the same everywhere. `Debug`, which a `main` that returns an error
+/// prints, reads as `Display`. `Display` includes the causes, which are fields of the types. So
+/// `source` is `None`, and a printer of chains repeats no sentence.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! error_in_words {

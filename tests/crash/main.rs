@@ -2,7 +2,7 @@
 //! and again and again. Whatever happened, in the end every record is in the output once.
 //!
 //! The processes are this test's own binary, run again with [`CHILD`] in its environment. Nothing in the runtime knows of the points: the
-//! store, the sources and the sinks are wrapped ([`mortal`]).
+//! store, the sources and the sinks are wrapped ([`kill_points`]).
 //!
 //! Each shape of a job has a reference, or a judge behind what goes by the clock. Which operator of the crate is in which shape, and where it is
 //! in the random pipelines and in the simulation, says `tests/operators.md`. With the name of a shape in [`ONLY`] that one is run alone:

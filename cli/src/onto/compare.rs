@@ -15,7 +15,7 @@ pub(super) fn compare(
     (stage, sound): (&Stage<'_>, bool),
     seen: &Observation,
 ) -> Result<(), String> {
-    let newest = model.disk.manifests.last().map(|manifest| manifest.checkpoint.get());
+    let newest = model.store.manifests.last().map(|manifest| manifest.checkpoint.get());
     let production = seen.checkpoints.last().map(|kept| kept.checkpoint.get());
     if newest != production {
         return Err(format!(

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use snapline::sim::Mutation as Planted;
 use snapline::sim::stage::{Fate, Message, Place, Refusal, Script, SimIo, Stage, Told};
-use snapline_models::explore::Marks;
+use snapline_models::explore::MarkSet;
 use snapline_models::laws::Law;
 use snapline_models::scenario::Setup;
-use snapline_models::world::{Action, Message as ModelMessage, World};
+use snapline_models::world::{Action, ControlMessage, World};
 use snapline_protocol::coordinator::{StoreOp, Timer};
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId};
 use snapline_protocol::message::Order;
@@ -88,7 +88,7 @@ impl<'a> Replay<'a> {
         if !enabled.contains(&action) {
             return Ok(false);
         }
-        let after = self.model.apply(self.setup, &action, &mut Marks::new());
+        let after = self.model.apply(self.setup, &action, &mut MarkSet::new());
         let stop = |stop| match stop {
             Stop::NoCounterpart(why) => Unmapped::Action { step: number, action, why },
             Stop::Differs(what) => Unmapped::Differs { step: number, action, what },
@@ -207,7 +207,11 @@ impl<'a> Replay<'a> {
     }
 
     fn write_of(&self, write: u8) -> Result<StoreOp, Stop> {
-        let op = self.model.seats.last().and_then(|seat| seat.writes.get(usize::from(write)));
+        let op = self
+            .model
+            .coordinators
+            .last()
+            .and_then(|coordinator| coordinator.writes.get(usize::from(write)));
         op.copied().ok_or_else(|| Stop::Differs("the model has no such write".into()))
     }
 
@@ -404,7 +408,7 @@ impl<'a> Replay<'a> {
         match letter {
             Message::Order(_, message) => match message.order {
                 Order::Trigger(barrier) => {
-                    self.model.witness.issued >> (barrier.checkpoint.get() % 64) & 1 == 1
+                    self.model.ghost.issued >> (barrier.checkpoint.get() % 64) & 1 == 1
                 }
                 Order::Abort(_) | Order::Complete(_) => true,
             },
@@ -454,9 +458,9 @@ impl<'a> Replay<'a> {
     }
 }
 
-fn as_letter(message: &ModelMessage) -> Message {
+fn as_letter(message: &ControlMessage) -> Message {
     match message {
-        ModelMessage::Order(subtask, order) => Message::Order(*subtask, *order),
-        ModelMessage::Report(report) => Message::Report(*report),
+        ControlMessage::Order(subtask, order) => Message::Order(*subtask, *order),
+        ControlMessage::Report(report) => Message::Report(*report),
     }
 }

@@ -1,7 +1,7 @@
 //! `snapline mutants --production` and `snapline trace FILE --production`: what counterexamples come to on production, for people.
 
-use snapline_models::mutants::Mutant;
 use snapline_models::trace::Trace;
+use snapline_models::world::rule::WrongRule;
 
 use super::{Played, Unmapped, play, replay};
 use crate::table::{Table, counted};
@@ -12,8 +12,8 @@ use crate::{Exit, Failure, Terminal};
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn run(mutants: &[Mutant], terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
-    let all = mutants.len() == Mutant::ALL.len();
+pub fn run(mutants: &[WrongRule], terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+    let all = mutants.len() == WrongRule::ALL.len();
     let header =
         ["mutant", "law", "steps", "choices", "with the rule", "steps without", "without the rule"];
     let mut table = Table::new(&header, 2..4);

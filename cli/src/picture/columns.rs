@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use snapline_models::scene::{Arrow, Fate, LaneKind, Scene};
+use snapline_models::scene::{Arrow, ArrowFate, LaneKind, Scene};
 
 /// How wide a column is.
 const WIDTH: usize = 16;
@@ -33,11 +33,11 @@ pub(super) fn columns(scene: &Scene, colour: bool) -> String {
         let _ = write!(text, "{number:>numbers$}{} ", if step.fault { "!" } else { " " });
         for lane in 0..scene.lanes.len() {
             let ends = |arrow: &&&Arrow| {
-                arrow.until == number && arrow.fate != Fate::UnderWay && arrow.to == lane
+                arrow.until == number && arrow.fate != ArrowFate::UnderWay && arrow.to == lane
             };
             let ended = at[number].iter().find(ends);
             let sent = at[number].iter().find(|it| it.sent == number && it.from == lane);
-            let gone = |arrow: &Arrow| matches!(arrow.fate, Fate::Lost | Fate::Failed);
+            let gone = |arrow: &Arrow| matches!(arrow.fate, ArrowFate::Lost | ArrowFate::Failed);
             let mark = match (lane == step.lane, ended, sent) {
                 (_, Some(arrow), _) if gone(arrow) => {
                     paint(&cell(&format!("✗ {}", arrow.label)), "31")

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use snapline_models::scene::{Arrow, ArrowKind, Fate, LaneKind, Scene};
+use snapline_models::scene::{Arrow, ArrowFate, ArrowKind, LaneKind, Scene};
 
 const GUTTER: usize = 40;
 const LANE: usize = 120;
@@ -113,14 +113,14 @@ fn line(arrow: &Arrow, from: (usize, usize), to: (usize, usize)) -> String {
         ArrowKind::Commit => "#a96300",
     };
     let dashes = match arrow.fate {
-        Fate::Arrived | Fate::Ignored | Fate::Twice => "",
-        Fate::Late => " stroke-dasharray=\"14 3\"",
-        Fate::Lost => " stroke-dasharray=\"2 4\"",
-        Fate::Failed => " stroke-dasharray=\"8 3 2 3\"",
-        Fate::UnderWay => " stroke-dasharray=\"6 4\"",
+        ArrowFate::Arrived | ArrowFate::Ignored | ArrowFate::Twice => "",
+        ArrowFate::Late => " stroke-dasharray=\"14 3\"",
+        ArrowFate::Lost => " stroke-dasharray=\"2 4\"",
+        ArrowFate::Failed => " stroke-dasharray=\"8 3 2 3\"",
+        ArrowFate::UnderWay => " stroke-dasharray=\"6 4\"",
     };
     let wide = match (arrow.fate, arrow.kind) {
-        (Fate::Twice, _) => 4,
+        (ArrowFate::Twice, _) => 4,
         (_, ArrowKind::Barrier) => 2,
         _ => 1,
     };
@@ -128,14 +128,14 @@ fn line(arrow: &Arrow, from: (usize, usize), to: (usize, usize)) -> String {
     let point = |(x, y): (usize, usize)| (x as f64, y as f64);
     let ((x1, y1), (x2, y2)) = (point(from), point(to));
     let edge = (x2 - x1).signum() * 9.0;
-    let part = if matches!(arrow.fate, Fate::Lost | Fate::UnderWay) { 0.6 } else { 1.0 };
+    let part = if matches!(arrow.fate, ArrowFate::Lost | ArrowFate::UnderWay) { 0.6 } else { 1.0 };
     let x1 = x1 + edge;
     let (x2, y2) = (x1 + (x2 - edge - x1) * part, y1 + (y2 - y1) * part);
     let mut drawn = format!(
         "<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\" stroke-width=\"{wide}\"{dashes}><title>{}</title></line>",
         escaped(&arrow.label)
     );
-    if matches!(arrow.fate, Fate::Lost | Fate::Failed) {
+    if matches!(arrow.fate, ArrowFate::Lost | ArrowFate::Failed) {
         // Not below zero: lanes and rows begin further in.
         drawn += &cross((x2 as usize, y2 as usize), 5);
         return drawn;
@@ -143,7 +143,7 @@ fn line(arrow: &Arrow, from: (usize, usize), to: (usize, usize)) -> String {
     let angle = (y2 - y1).atan2(x2 - x1);
     let back = |by: f64| (x2 - 9.0 * (angle + by).cos(), y2 - 9.0 * (angle + by).sin());
     let ((ax, ay), (bx, by)) = (back(0.4), back(-0.4));
-    let fill = if arrow.fate == Fate::Ignored { "#ffffff" } else { colour };
+    let fill = if arrow.fate == ArrowFate::Ignored { "#ffffff" } else { colour };
     drawn += &format!(
         "<path d=\"M{x2:.1} {y2:.1}L{ax:.1} {ay:.1}L{bx:.1} {by:.1}Z\" fill=\"{fill}\" stroke=\"{colour}\"/>"
     );

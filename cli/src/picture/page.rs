@@ -80,7 +80,7 @@ impl Document {
         let mut wanted = BTreeSet::new();
         for Story { scene, .. } in &stories {
             wanted.extend(scene.steps.iter().map(|step| step.clause.to_owned()));
-            wanted.extend(scene.broken.iter().map(snapline_models::scene::Broken::clause));
+            wanted.extend(scene.broken.iter().map(snapline_models::scene::SceneBreach::clause));
         }
         let mut clauses = BTreeMap::new();
         while let Some(name) = wanted.pop_first() {

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use snapline::trace::format::{Line, What};
 use snapline::trace::{Difference, RunTrace, Stand, replay_telling};
 use snapline_models::scene::{
-    Arrow, ArrowKind, Broken, Checkpoint, Fact, Fate, Hold, Lane, LaneKind, Life, Scene, Step,
+    Arrow, ArrowFate, ArrowKind, Checkpoint, Fact, Hold, Lane, LaneKind, LaneSpan, Scene,
+    SceneBreach, SceneStep,
 };
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::coordinator::{StoreOp, StoreResult};
@@ -82,9 +83,9 @@ pub(crate) fn scene_of_runs(traces: &[RunTrace]) -> Result<Scene, String> {
     Ok(scene)
 }
 
-fn said(difference: &Difference, step: usize) -> Broken {
+fn said(difference: &Difference, step: usize) -> SceneBreach {
     let Difference { rule, expected, found, .. } = difference;
-    Broken {
+    SceneBreach {
         law: None,
         name: rule.name().into(),
         says: format!("the protocol: {expected}; the trace: {found}"),
@@ -176,10 +177,10 @@ impl<'a> Watch<'a> {
         if self.step > 0 {
             self.lose_tasks(true);
             for (_, _, arrow) in std::mem::take(&mut self.letters) {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
             for (_, arrow) in std::mem::take(&mut self.store) {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
             self.died(COORDINATOR, true);
             let step = self.step;
@@ -199,11 +200,11 @@ impl<'a> Watch<'a> {
         }
         for place in 0..self.channels.len() {
             for (_, arrow) in std::mem::take(&mut self.channels[place]) {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
         }
         for (_, _, _, arrow) in std::mem::take(&mut self.handed) {
-            self.settle(arrow, Fate::Lost);
+            self.settle(arrow, ArrowFate::Lost);
         }
         for (_, _, hold) in std::mem::take(&mut self.holding) {
             self.scene.holds[hold].until = Some(self.step);
@@ -234,7 +235,7 @@ impl<'a> Watch<'a> {
         let ended = self.scene.arrows[known.saturating_sub(400)..known].iter();
         checkpoints.extend(
             ended
-                .filter(|arrow| arrow.until == step && arrow.fate != Fate::UnderWay)
+                .filter(|arrow| arrow.until == step && arrow.fate != ArrowFate::UnderWay)
                 .filter_map(|arrow| arrow.checkpoint),
         );
         checkpoints.extend(of_line(&line.what));
@@ -246,7 +247,7 @@ impl<'a> Watch<'a> {
         if let Some(rows) = stand {
             self.note(own, place, rows);
         }
-        self.scene.steps.push(Step {
+        self.scene.steps.push(SceneStep {
             lane,
             actor: self.scene.lanes[lane].name.clone(),
             kind: kind(&line.what),
@@ -300,12 +301,12 @@ impl<'a> Watch<'a> {
             }
             What::Sent { marker, .. } => self.put(place, *marker),
             What::Blob { id, durable, .. } => {
-                let fate = if *durable { Fate::Arrived } else { Fate::Failed };
+                let fate = if *durable { ArrowFate::Arrived } else { ArrowFate::Failed };
                 self.handed_back(place, id.checkpoint.get(), "snapshot", fate);
                 return !durable;
             }
             What::Prepared { txn } => {
-                self.handed_back(place, txn.checkpoint.get(), "transaction", Fate::Arrived)
+                self.handed_back(place, txn.checkpoint.get(), "transaction", ArrowFate::Arrived)
             }
             What::CommitCall { txn } => {
                 let id = txn.checkpoint.get();
@@ -318,7 +319,7 @@ impl<'a> Watch<'a> {
             What::CommitReturned { txn, outcome } => {
                 let done =
                     matches!(outcome, CommitOutcome::Committed | CommitOutcome::AlreadyCommitted);
-                let fate = if done { Fate::Arrived } else { Fate::Failed };
+                let fate = if done { ArrowFate::Arrived } else { ArrowFate::Failed };
                 self.handed_back(place, txn.checkpoint.get(), "commit", fate);
                 return !done;
             }
@@ -327,7 +328,10 @@ impl<'a> Watch<'a> {
                 let spelled = serde_json::to_value(op).unwrap_or_default().to_string();
                 if let Some(at) = self.store.iter().position(|(other, _)| *other == spelled) {
                     let (_, arrow) = self.store.remove(at);
-                    self.settle(arrow, if applied { Fate::Arrived } else { Fate::Failed });
+                    self.settle(
+                        arrow,
+                        if applied { ArrowFate::Arrived } else { ArrowFate::Failed },
+                    );
                 }
                 if let StoreOp::Manifest { checkpoint, .. } = op {
                     let (id, step) = (checkpoint.get(), self.step);
@@ -361,7 +365,7 @@ impl<'a> Watch<'a> {
         label: String,
         checkpoint: Option<u64>,
     ) -> usize {
-        let (sent, fate) = (self.step, Fate::UnderWay);
+        let (sent, fate) = (self.step, ArrowFate::UnderWay);
         self.scene.arrows.push(Arrow {
             from,
             to,
@@ -375,14 +379,21 @@ impl<'a> Watch<'a> {
         self.scene.arrows.len() - 1
     }
 
-    fn settle(&mut self, arrow: usize, fate: Fate) {
+    fn settle(&mut self, arrow: usize, fate: ArrowFate) {
         self.scene.arrows[arrow].fate = fate;
         self.scene.arrows[arrow].until = self.step;
     }
 
     fn born(&mut self, lane: usize, label: String, from: usize) {
         self.living[lane] = Some(self.scene.lives.len());
-        self.scene.lives.push(Life { lane, label, from, until: None, crashed: false, old: false });
+        self.scene.lives.push(LaneSpan {
+            lane,
+            label,
+            from,
+            until: None,
+            crashed: false,
+            old: false,
+        });
     }
 
     fn died(&mut self, lane: usize, crashed: bool) {
@@ -427,7 +438,7 @@ impl<'a> Watch<'a> {
 
     fn end(mut self, ending: String) -> Scene {
         for arrow in &mut self.scene.arrows {
-            if arrow.fate == Fate::UnderWay {
+            if arrow.fate == ArrowFate::UnderWay {
                 arrow.until = self.step;
             }
         }

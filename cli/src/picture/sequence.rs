@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use snapline_models::scene::{Fate, Scene};
+use snapline_models::scene::{ArrowFate, Scene};
 
 pub(super) fn sequence(scene: &Scene) -> String {
     let mut text = String::from("sequenceDiagram\n");
@@ -14,11 +14,11 @@ pub(super) fn sequence(scene: &Scene) -> String {
         let number = place + 1;
         for arrow in scene.arrows.iter().filter(|arrow| arrow.until == number) {
             let line = match arrow.fate {
-                Fate::Arrived | Fate::Twice => "->>",
+                ArrowFate::Arrived | ArrowFate::Twice => "->>",
                 // With an open head.
-                Fate::Late | Fate::Ignored => "-)",
-                Fate::Lost | Fate::Failed => "--x",
-                Fate::UnderWay => continue,
+                ArrowFate::Late | ArrowFate::Ignored => "-)",
+                ArrowFate::Lost | ArrowFate::Failed => "--x",
+                ArrowFate::UnderWay => continue,
             };
             let (from, to, label) = (arrow.from, arrow.to, plain(&arrow.label));
             let _ = writeln!(text, "    l{from}{line}l{to}: {label}");

@@ -1,6 +1,7 @@
-//! A stricter World: the laws excuse a job that loses data and says so, and a user's question does not.
+//! A stricter World: the laws excuse a job that loses data and reports it; a user's question does
+//! not.
 
-use crate::explore::{Marks, System};
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::model::Model;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::world::{Action, World};
@@ -14,7 +15,7 @@ impl Strict {
     }
 }
 
-impl System for Strict {
+impl TransitionSystem for Strict {
     type State = World;
     type Action = Action;
 
@@ -26,7 +27,7 @@ impl System for Strict {
         self.0.actions(state, out);
     }
 
-    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+    fn apply(&self, state: &World, action: &Action, marks: &mut MarkSet) -> World {
         self.0.apply(state, action, marks)
     }
 

@@ -1,13 +1,16 @@
-//! The explorer that takes nothing for granted: whole states, one thread, nothing shared with the
-//! other explorers but the counters and the clock.
+//! The explorer without assumptions: whole states, one thread, and nothing shared with the other
+//! explorers but the counters and the clock.
 //!
-//! It is the cross-check of the other two on small configurations. They keep fingerprints, so
-//! they could take one state for another; equal counts here say that they did not. Its liveness
-//! check is written the naive way for the same reason.
+//! It cross-checks the other two on small configurations. They keep fingerprints, so they could
+//! take one state for another; equal counts prove that they did not. Its liveness check is written
+//! the naive way for the same reason.
 
-use super::outcome::{Bounds, Outcome, Phase, Progress, StopReason, Verdict, Violation, Witness};
-use super::watch::{Tally, Watch};
-use super::{System, first_law};
+use super::monitor::{SearchCounts, SearchMonitor};
+use super::outcome::{
+    Bounds, PathQuality, SearchOutcome, SearchPhase, SearchProgress, SearchVerdict, StateViolation,
+    StopReason,
+};
+use super::{TransitionSystem, first_law};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,16 +18,16 @@ use std::sync::Arc;
 ///
 /// Memory: each state once, and 4 bytes an edge; meant for less than a few million states.
 /// `progress` is called about twice a second.
-pub fn check_exact<S: System>(
+pub fn check_exact<S: TransitionSystem>(
     system: &S,
     bounds: &Bounds,
-    progress: &dyn Fn(Progress),
-) -> Outcome<S::Action> {
-    let watch = Watch::new(bounds, progress);
+    progress: &dyn Fn(SearchProgress),
+) -> SearchOutcome<S::Action> {
+    let watch = SearchMonitor::new(bounds, progress);
     let mut explorer = Exact {
         system,
         watch: &watch,
-        tally: Tally::new(system),
+        tally: SearchCounts::new(system),
         numbers: HashMap::new(),
         states: Vec::new(),
         parents: Vec::new(),
@@ -32,35 +35,36 @@ pub fn check_exact<S: System>(
         goals: Vec::new(),
     };
     let (verdict, traps) = match explorer.explore() {
-        Err(stopped) => (Verdict::Stopped(stopped), None),
-        Ok(Some((bad, law))) => (explorer.violated(bad, Violation::Law(law)), None),
-        Ok(None) if !bounds.liveness => (Verdict::Holds, None),
+        Err(stopped) => (SearchVerdict::Stopped(stopped), None),
+        Ok(Some((bad, law))) => (explorer.violated(bad, StateViolation::Law(law)), None),
+        Ok(None) if !bounds.liveness => (SearchVerdict::Holds, None),
         Ok(None) => match explorer.traps() {
-            Err(stopped) => (Verdict::Stopped(stopped), None),
+            Err(stopped) => (SearchVerdict::Stopped(stopped), None),
             Ok(traps) => {
                 // Numbers follow the order of discovery, so the first trap is a nearest one.
-                let nearest = traps.first().map(|&bad| explorer.violated(bad, Violation::Trap));
-                (nearest.unwrap_or(Verdict::Holds), Some(traps.len() as u64))
+                let nearest =
+                    traps.first().map(|&bad| explorer.violated(bad, StateViolation::Trap));
+                (nearest.unwrap_or(SearchVerdict::Holds), Some(traps.len() as u64))
             }
         },
     };
     watch.outcome(explorer.tally, verdict, traps, 0)
 }
 
-struct Exact<'a, S: System> {
+struct Exact<'a, S: TransitionSystem> {
     system: &'a S,
-    watch: &'a Watch<'a>,
-    tally: Tally,
+    watch: &'a SearchMonitor<'a>,
+    tally: SearchCounts,
     numbers: HashMap<Arc<S::State>, usize>,
     states: Vec<Arc<S::State>>,
     /// Parent and the action taken there; none for the initial state.
     parents: Vec<Option<(usize, S::Action)>>,
-    /// Predecessors by edges that are no faults.
+    /// Predecessors by edges that are not faults.
     before: Vec<Vec<u32>>,
     goals: Vec<usize>,
 }
 
-impl<S: System> Exact<'_, S> {
+impl<S: TransitionSystem> Exact<'_, S> {
     /// Visits every state in order of distance; returns the first that violates a law.
     fn explore(&mut self) -> Result<Option<(usize, usize)>, StopReason> {
         let laws = self.watch.bounds.laws;
@@ -125,7 +129,7 @@ impl<S: System> Exact<'_, S> {
 
     /// The states from which no goal can be reached without a fault, in order of discovery.
     fn traps(&self) -> Result<Vec<usize>, StopReason> {
-        self.watch.enter(Phase::Liveness);
+        self.watch.enter(SearchPhase::Liveness);
         self.watch.poll_idle()?;
         let mut met = vec![false; self.states.len()];
         let mut ahead = self.goals.clone();
@@ -138,13 +142,13 @@ impl<S: System> Exact<'_, S> {
         Ok((0..met.len()).filter(|&state| !met[state]).collect())
     }
 
-    fn violated(&self, bad: usize, violation: Violation) -> Verdict<S::Action> {
+    fn violated(&self, bad: usize, violation: StateViolation) -> SearchVerdict<S::Action> {
         let (mut path, mut at) = (Vec::new(), bad);
         while let Some((parent, action)) = &self.parents[at] {
             path.push(action.clone());
             at = *parent;
         }
         path.reverse();
-        Verdict::Violated { violation, path, witness: Witness::Shortest }
+        SearchVerdict::Violated { violation, path, quality: PathQuality::Shortest }
     }
 }

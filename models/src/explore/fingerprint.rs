@@ -1,10 +1,10 @@
 //! The 64-bit name of a state.
 //!
-//! Every explorer that does not keep whole states keeps these, so their counts can be compared.
-//! Two lanes of 64 bits are updated by steps that lose nothing (xor, addition, rotation, odd
-//! multiplication) and are folded to 64 bits once, at the end. A hasher that folds 128 bits to 64
-//! after *every* word adds a chance of collision with every field of the state; this one has
-//! a single such chance, which is what [`collision_bound`] counts.
+//! Every explorer that does not keep whole states keeps fingerprints, so their counts can be
+//! compared. Two lanes of 64 bits are updated by steps that lose nothing (xor, addition, rotation,
+//! odd multiplication) and are folded to 64 bits once, at the end. A hasher that folds 128 bits to
+//! 64 after *every* word adds a chance of collision with every field of the state. This one has a
+//! single such chance, which [`collision_bound`] counts.
 
 use std::hash::{Hash, Hasher};
 
@@ -15,9 +15,9 @@ const MULTIPLIER_B: u64 = 0xd6e8_feb8_6659_fd93;
 #[inline]
 #[must_use]
 pub fn fingerprint<T: Hash + ?Sized>(state: &T) -> u64 {
-    let mut lanes = Lanes { a: 0x243f_6a88_85a3_08d3, b: 0x1319_8a2e_0370_7344 };
-    state.hash(&mut lanes);
-    lanes.finish()
+    let mut hasher = StateHasher { a: 0x243f_6a88_85a3_08d3, b: 0x1319_8a2e_0370_7344 };
+    state.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Upper bound on the expected number of states missed because two of them share a fingerprint:
@@ -28,12 +28,12 @@ pub fn collision_bound(unique: u64, folds: u32) -> f64 {
     f64::from(folds) * unique * unique / 2f64.powi(65)
 }
 
-struct Lanes {
+struct StateHasher {
     a: u64,
     b: u64,
 }
 
-impl Lanes {
+impl StateHasher {
     #[inline]
     fn word(&mut self, word: u64) {
         self.a = (self.a ^ word).wrapping_mul(MULTIPLIER_A).rotate_left(23);
@@ -49,7 +49,7 @@ fn mix(mut x: u64) -> u64 {
     x ^ (x >> 33)
 }
 
-impl Hasher for Lanes {
+impl Hasher for StateHasher {
     #[inline]
     fn finish(&self) -> u64 {
         mix(self.a.wrapping_add(mix(self.b)))

@@ -1,20 +1,20 @@
 //! AG EF goal: from every reachable state a goal can be reached without the help of a fault.
 //!
-//! This is what stands in for "eventually". An eventuality that is evaluated along the search
-//! order misses cycles, and joins that were first reached by a luckier path. Here the whole graph
-//! is looked at: walk backwards from the goals over the edges that are not faults; a reachable
-//! state that the walk does not meet is a trap. Fault edges do lead *into* states, so a state that
-//! only a crash can reach counts, but no crash is allowed to lead out of it.
+//! This check replaces "eventually". An eventuality that is evaluated along the search order misses
+//! cycles, and joins that were first reached by a luckier path. This check uses the whole graph: it
+//! walks backwards from the goals over the edges that are not faults. A reachable state that the
+//! walk does not meet is a trap. Fault edges do lead *into* states, so a state that only a crash
+//! can reach counts, but no crash may lead out of it.
 
+use super::monitor::SearchMonitor;
 use super::outcome::StopReason;
-use super::watch::Watch;
 
-/// How many edges are handled between two looks at the clock.
+/// The number of edges between two looks at the clock.
 const POLL_EVERY: usize = 1 << 20;
 const GOAL: u32 = 1 << 31;
 
-/// A list that grows in pieces of fixed size, so growing never copies and holds no slack, and
-/// that can be emptied piece by piece.
+/// A list that grows in pieces of fixed size. Growing never copies and leaves no slack, and the
+/// list can be emptied piece by piece.
 #[derive(Debug)]
 pub(super) struct Pieces<T> {
     pieces: Vec<Vec<T>>,
@@ -28,7 +28,7 @@ impl<T> Pieces<T> {
         match self.pieces.last_mut() {
             Some(piece) if piece.len() < Self::PIECE => piece.push(item),
             _ => {
-                // The first piece grows as it likes: small runs stay small.
+                // The first piece grows on demand: small runs stay small.
                 let capacity = if self.pieces.is_empty() { 0 } else { Self::PIECE };
                 let mut piece = Vec::with_capacity(capacity);
                 piece.push(item);
@@ -61,17 +61,17 @@ impl<T> Default for Pieces<T> {
     }
 }
 
-/// The part of the graph that one thread has seen: the states it visited in the order of its
-/// visits, and for each the fingerprints of its successors. 12 bytes a state and 8 an edge.
+/// The part of the graph that one thread has seen: its visited states in order, and for each the
+/// fingerprints of its successors. 12 bytes a state and 8 an edge.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct EdgeLog {
     states: Pieces<u64>,
     /// Number of successors recorded; the top bit says that the state is a goal.
     degrees: Pieces<u32>,
     targets: Pieces<u64>,
 }
 
-impl Record {
+impl EdgeLog {
     /// Begins a state; its edges follow before the next state begins.
     #[inline]
     pub(super) fn state(&mut self, fingerprint: u64, goal: bool) {
@@ -79,7 +79,7 @@ impl Record {
         self.degrees.push(if goal { GOAL } else { 0 });
     }
 
-    /// An edge from the state begun last. An edge back to the same state tells nothing.
+    /// An edge from the state begun last. An edge back to the same state has no effect.
     #[inline]
     pub(super) fn edge(&mut self, from: u64, to: u64) {
         debug_assert_eq!(self.states.last_mut().copied(), Some(from), "edge of another state");
@@ -98,7 +98,10 @@ impl Record {
 /// # Errors
 /// A bound was exceeded, or an edge leads to a state that was never visited: the search took it
 /// for another one.
-pub(super) fn traps(records: Vec<Record>, watch: &Watch<'_>) -> Result<Vec<u64>, StopReason> {
+pub(super) fn traps(
+    records: Vec<EdgeLog>,
+    watch: &SearchMonitor<'_>,
+) -> Result<Vec<u64>, StopReason> {
     let states = records.iter().map(|record| record.states.len()).sum();
     if u32::try_from(states).is_err() {
         return Err(StopReason::States);
@@ -106,7 +109,7 @@ pub(super) fn traps(records: Vec<Record>, watch: &Watch<'_>) -> Result<Vec<u64>,
     let mut table = Vec::with_capacity(states);
     records.iter().for_each(|record| table.extend(record.states.iter()));
     table.sort_unstable();
-    let table = Table::new(table);
+    let table = FingerprintIndex::new(table);
     watch.poll_idle()?;
 
     let mut sources = Vec::with_capacity(states);
@@ -122,7 +125,7 @@ pub(super) fn traps(records: Vec<Record>, watch: &Watch<'_>) -> Result<Vec<u64>,
             targets.push(table.find(target)?);
         }
     }
-    let mut graph = Graph::new(table.sorted.len());
+    let mut graph = StateGraph::new(table.sorted.len());
     graph.goals = sources.iter().filter(|(_, d)| d & GOAL != 0).map(|&(id, _)| id).collect();
     let stuck = graph.stuck(watch, |edge| {
         let mut rest = targets.as_slice();
@@ -137,13 +140,13 @@ pub(super) fn traps(records: Vec<Record>, watch: &Watch<'_>) -> Result<Vec<u64>,
 
 /// Sorted fingerprints with a directory of their top bits, about four to an entry: the place of
 /// a fingerprint is found with one look at the directory and one at the list.
-struct Table {
+struct FingerprintIndex {
     sorted: Vec<u64>,
     directory: Vec<u32>,
     shift: u32,
 }
 
-impl Table {
+impl FingerprintIndex {
     fn new(sorted: Vec<u64>) -> Self {
         let bits = (sorted.len() / 4).max(2).ilog2();
         let shift = 64 - bits;
@@ -171,25 +174,25 @@ impl Table {
 }
 
 /// A graph whose states are numbered from 0, for the walk backwards.
-pub(super) struct Graph {
+pub(super) struct StateGraph {
     states: usize,
     /// The goals, in any order.
     pub(super) goals: Vec<u32>,
 }
 
-impl Graph {
+impl StateGraph {
     pub(super) fn new(states: usize) -> Self {
         Self { states, goals: Vec::new() }
     }
 
-    /// The states from which no goal can be reached, ascending. `edges` calls its argument once
-    /// for each edge and is run twice, so edges can be kept in whatever form is smallest.
+    /// The states from which no goal can be reached, ascending. `edges` calls its argument once for
+    /// each edge and is run twice, so edges can be kept in the smallest form.
     ///
     /// # Errors
     /// A bound was exceeded.
     pub(super) fn stuck(
         &self,
-        watch: &Watch<'_>,
+        watch: &SearchMonitor<'_>,
         edges: impl Fn(&mut dyn FnMut(u32, u32)),
     ) -> Result<Vec<u32>, StopReason> {
         // Predecessors, compressed: those of `to` are `before[start[to]..start[to + 1]]`. While

@@ -1,19 +1,19 @@
-//! A small fixed set of numbers: which arms of the machines a run has driven.
+//! A small fixed set of numbers: the arms of the machines that a run has driven.
 
 use std::fmt;
 
 const WORDS: usize = 8;
 
-/// A set of numbers below [`Marks::CAPACITY`], 64 bytes, cheap to copy and to unite.
+/// A set of numbers below [`MarkSet::CAPACITY`], 64 bytes, cheap to copy and to unite.
 ///
 /// A system numbers the arms of its machines and inserts a number whenever the arm is driven;
 /// the check reports the arms that no run has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Marks {
+pub struct MarkSet {
     words: [u64; WORDS],
 }
 
-impl Marks {
+impl MarkSet {
     /// One more than the greatest number that can be inserted.
     pub const CAPACITY: usize = WORDS * 64;
 
@@ -26,7 +26,7 @@ impl Marks {
     /// Adds `mark`.
     ///
     /// # Panics
-    /// If `mark` is not below [`Marks::CAPACITY`]: a mark that is silently dropped would be
+    /// If `mark` is not below [`MarkSet::CAPACITY`]: a mark that is silently dropped would be
     /// reported as an arm that nothing drives.
     #[inline]
     pub fn insert(&mut self, mark: usize) {
@@ -34,7 +34,7 @@ impl Marks {
         self.words[mark / 64] |= 1 << (mark % 64);
     }
 
-    /// Whether `mark` is in the set; `false` for numbers beyond the capacity.
+    /// True if `mark` is in the set; `false` for numbers beyond the capacity.
     #[must_use]
     pub fn contains(&self, mark: usize) -> bool {
         mark < Self::CAPACITY && self.words[mark / 64] >> (mark % 64) & 1 == 1
@@ -47,13 +47,13 @@ impl Marks {
         }
     }
 
-    /// How many marks are in the set.
+    /// The number of marks in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Whether nothing is marked.
+    /// True if nothing is marked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words == [0; WORDS]
@@ -65,13 +65,13 @@ impl Marks {
     }
 }
 
-impl fmt::Debug for Marks {
+impl fmt::Debug for MarkSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }
 }
 
-impl FromIterator<usize> for Marks {
+impl FromIterator<usize> for MarkSet {
     fn from_iter<I: IntoIterator<Item = usize>>(marks: I) -> Self {
         let mut set = Self::new();
         marks.into_iter().for_each(|mark| set.insert(mark));
@@ -81,11 +81,11 @@ impl FromIterator<usize> for Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::Marks;
+    use super::MarkSet;
 
     #[test]
     fn a_set_of_numbers_below_512() {
-        let mut set: Marks = [0, 63, 64, 511].into_iter().collect();
+        let mut set: MarkSet = [0, 63, 64, 511].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), vec![0, 63, 64, 511]);
         assert!(set.contains(511) && !set.contains(1) && !set.contains(512));
         set.union(&[1].into_iter().collect());
@@ -96,6 +96,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "mark 512 is not below 512")]
     fn a_mark_too_great_is_not_dropped_silently() {
-        Marks::new().insert(512);
+        MarkSet::new().insert(512);
     }
 }

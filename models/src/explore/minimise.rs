@@ -1,11 +1,11 @@
 //! Leaves out the actions of a path that the violation does not need.
 
-use super::{Marks, System};
+use super::{MarkSet, TransitionSystem};
 
-/// Replays `path` from the initial state. `None`: some action is not enabled where it stands.
+/// Replays `path` from the initial state. `None`: some action is not enabled in its state.
 #[must_use]
-pub fn replay<S: System>(system: &S, path: &[S::Action]) -> Option<S::State> {
-    let (mut marks, mut enabled) = (Marks::new(), Vec::new());
+pub fn replay<S: TransitionSystem>(system: &S, path: &[S::Action]) -> Option<S::State> {
+    let (mut marks, mut enabled) = (MarkSet::new(), Vec::new());
     let mut state = system.initial();
     for action in path {
         enabled.clear();
@@ -18,14 +18,14 @@ pub fn replay<S: System>(system: &S, path: &[S::Action]) -> Option<S::State> {
     Some(state)
 }
 
-/// Drops actions from `path` while a bad state is still reached, until no single action can be
-/// left out. `bad` says which states count: those that violate the same law, or the traps.
+/// Drops actions from `path` while a bad state is still reached, until no single action can be left
+/// out. `bad` decides which states count: those that violate the same law, or the traps.
 ///
-/// The result is never longer than `path` and ends in the first bad state on its way. A path that
-/// does not lead to a bad state comes back as it is. Use it on paths of random walks; a shortest
+/// The result is at most as long as `path` and ends in the first bad state on its way. A path that
+/// does not lead to a bad state is returned unchanged. Use it on paths of random walks; a shortest
 /// path has nothing to drop. The cost is at worst the square of the length in replays.
 #[must_use]
-pub fn minimise<S: System>(
+pub fn minimise<S: TransitionSystem>(
     system: &S,
     path: &[S::Action],
     bad: impl Fn(&S::State) -> bool,
@@ -57,14 +57,14 @@ pub fn minimise<S: System>(
     }
 }
 
-/// How many actions of `path` lead to its first bad state; `None` if it reaches none or has
-/// an action that is not enabled before it does.
-fn prefix<S: System>(
+/// The number of actions of `path` up to its first bad state; `None` if it reaches none or has an
+/// action that is not enabled before it does.
+fn prefix<S: TransitionSystem>(
     system: &S,
     path: &[S::Action],
     bad: &impl Fn(&S::State) -> bool,
 ) -> Option<usize> {
-    let (mut marks, mut enabled) = (Marks::new(), Vec::new());
+    let (mut marks, mut enabled) = (MarkSet::new(), Vec::new());
     let mut state = system.initial();
     for (done, action) in path.iter().enumerate() {
         if bad(&state) {

@@ -1,56 +1,59 @@
 //! Explorers of finite transition systems: every reachable state, safety laws, and liveness.
 //!
-//! A [`System`] says what its states and actions are; three explorers say what is true of it.
+//! A [`TransitionSystem`] defines its states and actions; three explorers check it.
 //!
 //! | entry point | searches with | for |
 //! |---|---|---|
-//! | [`check`] | several threads, fingerprints, edges beside | configurations of millions of states |
-//! | [`hunt`] | one thread, fingerprints, parent pointers | hundreds of small runs: mutants, fuzzing |
+//! | [`check`] | several threads, fingerprints, edges | configurations of millions of states |
+//! | [`hunt`] | one thread, fingerprints, parent pointers | hundreds of runs: mutants, fuzzing |
 //! | [`check_exact`] | one thread, whole states | cross-checking the counts of the other two |
 //!
-//! All return an [`Outcome`] with one of three verdicts, and a search that stopped early is never
-//! the good one. Safety: the state of some path violates a law. Liveness: from every reachable
-//! state a goal can be reached without the help of a fault (AG EF goal); a state for which that is
-//! false is a trap. Counterexamples are shortest paths. A safety violation is looked for first: of
-//! a system that has both, traps are not reported.
+//! All return a [`SearchOutcome`] with one of three verdicts; a search that stopped early never
+//! returns the good one. Safety: the state of some path violates a law. Liveness: from every
+//! reachable state a goal can be reached without the help of a fault (AG EF goal); a state for
+//! which that is false is a trap. Counterexamples are shortest paths. A safety violation is looked
+//! for first: of a system that has both, traps are not reported.
 //!
-//! What a verdict is worth: it speaks of the states within the system's own bounds, and up to
-//! [`Outcome::collision_bound`] missed ones.
+//! A verdict holds for the states within the system's own bounds, and up to
+//! [`SearchOutcome::collision_bound`] missed ones.
 
 mod exact;
 mod fingerprint;
 mod liveness;
 mod marks;
 mod minimise;
+mod monitor;
 mod outcome;
 mod shortest;
 mod stateright;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 pub use exact::check_exact;
 pub use fingerprint::{collision_bound, fingerprint};
-pub use marks::Marks;
+pub use marks::MarkSet;
 pub use minimise::{minimise, replay};
-pub use outcome::{Bounds, Outcome, Phase, Progress, StopReason, Verdict, Violation, Witness};
+pub use outcome::{
+    Bounds, PathQuality, SearchOutcome, SearchPhase, SearchProgress, SearchVerdict, StateViolation,
+    StopReason,
+};
 
-use shortest::{Search, Target};
+use monitor::SearchMonitor;
+use shortest::{Search, SearchTarget};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
-use watch::Watch;
 
 /// A finite transition system to explore.
 ///
 /// Everything is a function of the arguments: the same state has the same actions in the same
 /// order and the same successors, in every thread and every run. Paths are rebuilt by running the
 /// system again.
-pub trait System: Send + Sync + 'static {
-    /// A whole state of the system. Equal states should hash alike and mean the same, so
-    /// histories that no longer matter are best dropped before a state is returned.
+pub trait TransitionSystem: Send + Sync + 'static {
+    /// A whole state of the system. Equal states should hash alike and mean the same, so a system
+    /// best drops histories that no longer matter before it returns a state.
     type State: Clone + Eq + Hash + Debug + Send + Sync + 'static;
-    /// A step: what happens next, faults included.
+    /// A step, faults included.
     type Action: Clone + Eq + Ord + Debug + Send + Sync + 'static;
 
     /// The one initial state.
@@ -59,8 +62,10 @@ pub trait System: Send + Sync + 'static {
     /// Appends the enabled actions to `out`, in a fixed order and without duplicates.
     fn actions(&self, state: &Self::State, out: &mut Vec<Self::Action>);
 
-    /// The state after an enabled action. `marks` collects which arms of the machines were driven.
-    fn apply(&self, state: &Self::State, action: &Self::Action, marks: &mut Marks) -> Self::State;
+    /// The state after an enabled action. `marks` collects the arms of the machines that were
+    /// driven.
+    fn apply(&self, state: &Self::State, action: &Self::Action, marks: &mut MarkSet)
+    -> Self::State;
 
     /// The laws that this state violates, as a set of indexes below 64.
     fn violations(&self, state: &Self::State) -> u64;
@@ -70,17 +75,17 @@ pub trait System: Send + Sync + 'static {
         first_law(self.violations(state))
     }
 
-    /// Whether all that was asked for is done and nothing is pending.
+    /// True if all that was asked for is done and nothing is pending.
     fn is_goal(&self, state: &Self::State) -> bool;
 
-    /// Whether the action is a fault (a crash, a loss): it may happen, but nothing may depend on
-    /// it. Liveness looks for ways to the goal without faults.
+    /// True for a fault (a crash, a loss): it may happen, but nothing may depend on it. Liveness
+    /// looks for paths to the goal without faults.
     fn is_fault(&self, action: &Self::Action) -> bool;
 
     /// The names of the kinds of actions.
     fn action_kinds(&self) -> &'static [&'static str];
 
-    /// The kind of an action: an index into [`System::action_kinds`].
+    /// The kind of an action: an index into [`TransitionSystem::action_kinds`].
     fn kind(&self, action: &Self::Action) -> usize;
 
     /// The names of the reachability guards, at most 64: situations that some state must witness
@@ -106,28 +111,28 @@ fn first_law(laws: u64) -> Option<usize> {
 ///
 /// # Panics
 /// If the system does: the panic of a worker is passed on.
-pub fn check<S: System>(
+pub fn check<S: TransitionSystem>(
     system: &Arc<S>,
     bounds: &Bounds,
-    progress: &dyn Fn(Progress),
-) -> Outcome<S::Action> {
-    let watch = Watch::new(bounds, progress);
+    progress: &dyn Fn(SearchProgress),
+) -> SearchOutcome<S::Action> {
+    let watch = SearchMonitor::new(bounds, progress);
     let (tally, end, records) = stateright::explore(system, &watch);
     let (verdict, traps) = match end {
-        stateright::End::Stopped(reason) => (Verdict::Stopped(reason), None),
-        stateright::End::Violated { law, path } => {
+        stateright::ExplorationEnd::Stopped(reason) => (SearchVerdict::Stopped(reason), None),
+        stateright::ExplorationEnd::Violated { law, path } => {
             drop(records);
-            let found = shorten(system.as_ref(), &watch, &Target::LawsOnly);
+            let found = shorten(system.as_ref(), &watch, &SearchTarget::LawsOnly);
             (found.unwrap_or_else(|| minimised(system.as_ref(), law, &path)), None)
         }
-        stateright::End::Complete if !bounds.liveness => (Verdict::Holds, None),
-        stateright::End::Complete => {
-            watch.enter(Phase::Liveness);
+        stateright::ExplorationEnd::Complete if !bounds.liveness => (SearchVerdict::Holds, None),
+        stateright::ExplorationEnd::Complete => {
+            watch.enter(SearchPhase::Liveness);
             match liveness::traps(records, &watch) {
-                Err(reason) => (Verdict::Stopped(reason), None),
-                Ok(traps) if traps.is_empty() => (Verdict::Holds, Some(0)),
+                Err(reason) => (SearchVerdict::Stopped(reason), None),
+                Ok(traps) if traps.is_empty() => (SearchVerdict::Holds, Some(0)),
                 Ok(traps) => {
-                    let found = shorten(system.as_ref(), &watch, &Target::Traps(&traps));
+                    let found = shorten(system.as_ref(), &watch, &SearchTarget::Traps(&traps));
                     (found.unwrap_or_else(missing), Some(traps.len() as u64))
                 }
             }
@@ -139,24 +144,24 @@ pub fn check<S: System>(
 /// Explores `system` on one thread and stops at the first violated law in breadth-first order;
 /// with [`Bounds::liveness`] it then looks for traps. Quick to start, for hundreds of small runs.
 /// `progress` is called about twice a second.
-pub fn hunt<S: System>(
+pub fn hunt<S: TransitionSystem>(
     system: &S,
     bounds: &Bounds,
-    progress: &dyn Fn(Progress),
-) -> Outcome<S::Action> {
-    let watch = Watch::new(bounds, progress);
+    progress: &dyn Fn(SearchProgress),
+) -> SearchOutcome<S::Action> {
+    let watch = SearchMonitor::new(bounds, progress);
     let mut search = Search::new(system, &watch);
-    let (verdict, traps) = match search.run(&Target::LawsOnly, bounds.liveness) {
-        shortest::End::Stopped(reason) => (Verdict::Stopped(reason), None),
-        shortest::End::Bad(id, law) => (shortest_path(&search, id, law), None),
-        shortest::End::Complete if !bounds.liveness => (Verdict::Holds, None),
-        shortest::End::Complete => {
-            watch.enter(Phase::Liveness);
+    let (verdict, traps) = match search.run(&SearchTarget::LawsOnly, bounds.liveness) {
+        shortest::SearchEnd::Stopped(reason) => (SearchVerdict::Stopped(reason), None),
+        shortest::SearchEnd::Bad(id, law) => (shortest_path(&search, id, law), None),
+        shortest::SearchEnd::Complete if !bounds.liveness => (SearchVerdict::Holds, None),
+        shortest::SearchEnd::Complete => {
+            watch.enter(SearchPhase::Liveness);
             match search.traps() {
-                Err(reason) => (Verdict::Stopped(reason), None),
+                Err(reason) => (SearchVerdict::Stopped(reason), None),
                 Ok(traps) => {
                     let nearest = traps.first().map(|&id| shortest_path(&search, id, None));
-                    (nearest.unwrap_or(Verdict::Holds), Some(traps.len() as u64))
+                    (nearest.unwrap_or(SearchVerdict::Holds), Some(traps.len() as u64))
                 }
             }
         }
@@ -165,34 +170,46 @@ pub fn hunt<S: System>(
 }
 
 /// Searches the nearest bad state; `None` if a bound stopped the search.
-fn shorten<S: System>(
+fn shorten<S: TransitionSystem>(
     system: &S,
-    watch: &Watch<'_>,
-    target: &Target<'_>,
-) -> Option<Verdict<S::Action>> {
-    watch.enter(Phase::Shorten);
+    watch: &SearchMonitor<'_>,
+    target: &SearchTarget<'_>,
+) -> Option<SearchVerdict<S::Action>> {
+    watch.enter(SearchPhase::Shorten);
     let mut search = Search::new(system, watch);
     match search.run(target, false) {
-        shortest::End::Bad(id, law) => Some(shortest_path(&search, id, law)),
-        shortest::End::Complete | shortest::End::Stopped(_) => None,
+        shortest::SearchEnd::Bad(id, law) => Some(shortest_path(&search, id, law)),
+        shortest::SearchEnd::Complete | shortest::SearchEnd::Stopped(_) => None,
     }
 }
 
-fn shortest_path<S: System>(
+fn shortest_path<S: TransitionSystem>(
     search: &Search<'_, S>,
     id: u32,
     law: Option<usize>,
-) -> Verdict<S::Action> {
-    let violation = law.map_or(Violation::Trap, Violation::Law);
-    Verdict::Violated { violation, path: search.path(id), witness: Witness::Shortest }
+) -> SearchVerdict<S::Action> {
+    let violation = law.map_or(StateViolation::Trap, StateViolation::Law);
+    SearchVerdict::Violated { violation, path: search.path(id), quality: PathQuality::Shortest }
 }
 
-/// The violation as the parallel search found it, for want of a shorter path.
-fn minimised<S: System>(system: &S, law: usize, path: &[S::Action]) -> Verdict<S::Action> {
+/// The violation that the parallel search found, if no shorter path is known.
+fn minimised<S: TransitionSystem>(
+    system: &S,
+    law: usize,
+    path: &[S::Action],
+) -> SearchVerdict<S::Action> {
     let path = minimise(system, path, |state| system.violations(state) >> law & 1 == 1);
-    Verdict::Violated { violation: Violation::Law(law), path, witness: Witness::Minimised }
+    SearchVerdict::Violated {
+        violation: StateViolation::Law(law),
+        path,
+        quality: PathQuality::Minimised,
+    }
 }
 
-fn missing<A>() -> Verdict<A> {
-    Verdict::Violated { violation: Violation::Trap, path: Vec::new(), witness: Witness::Missing }
+fn missing<A>() -> SearchVerdict<A> {
+    SearchVerdict::Violated {
+        violation: StateViolation::Trap,
+        path: Vec::new(),
+        quality: PathQuality::Missing,
+    }
 }

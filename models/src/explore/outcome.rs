@@ -1,21 +1,21 @@
-//! What bounds an exploration and what comes out of it.
+//! The bounds of an exploration and its outcome.
 
-use super::Marks;
+use super::MarkSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// How far an exploration may go and what it looks for.
+/// The limits of an exploration, and the laws that it checks.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// Worker threads of [`check`](super::check), at least 1. The other entry points use one.
     pub threads: usize,
     /// Stop once there are more distinct states than this. With several threads the stop is
-    /// noticed a little late, so `Outcome::unique` can be greater.
+    /// noticed a little late, so `SearchOutcome::unique` can be greater.
     pub max_states: Option<u64>,
-    /// Stop once the resident memory of the whole process is above this many bytes. Where it
-    /// cannot be read (off Linux) the run stops at once with [`StopReason::MemoryUnknown`]: a
-    /// bound is never ignored.
+    /// Stop once the resident memory of the whole process is above this many bytes. Where it cannot
+    /// be read (off Linux) the run stops at once with [`StopReason::MemoryUnknown`]: a bound is
+    /// never ignored.
     pub max_memory: Option<u64>,
     /// Stop once this much time has passed since the entry point was called.
     pub timeout: Option<Duration>,
@@ -43,11 +43,11 @@ impl Default for Bounds {
     }
 }
 
-/// The answer of an exploration and what it saw on the way.
+/// The verdict of an exploration and its figures.
 #[derive(Clone, Debug)]
-pub struct Outcome<A> {
-    /// The answer.
-    pub verdict: Verdict<A>,
+pub struct SearchOutcome<A> {
+    /// The verdict.
+    pub verdict: SearchVerdict<A>,
     /// Distinct states found, the initial one included.
     pub unique: u64,
     /// States generated: the initial one and one for each transition, repeats included.
@@ -60,10 +60,10 @@ pub struct Outcome<A> {
     /// Expected number of states missed because of equal fingerprints, at most; 0 when whole
     /// states are kept.
     pub collision_bound: f64,
-    /// Transitions explored per kind of action, in the order of `System::action_kinds`.
+    /// Transitions explored per kind of action, in the order of `TransitionSystem::action_kinds`.
     pub action_counts: Vec<u64>,
     /// The arms of the machines that some transition has driven.
-    pub marks: Marks,
+    pub marks: MarkSet,
     /// The reachability guards that some state has witnessed.
     pub guards: u64,
     /// Distinct states that are goals.
@@ -74,55 +74,55 @@ pub struct Outcome<A> {
     /// Greatest resident memory of the process seen during the run, in bytes, sampled about
     /// fifty times a second; `None` where it cannot be read.
     pub peak_rss: Option<u64>,
-    /// What the process grew by during the run, divided by `unique`; coarse for small runs.
+    /// The growth of the process during the run, divided by `unique`; coarse for small runs.
     pub bytes_per_state: Option<f64>,
 }
 
-impl<A> Outcome<A> {
-    /// Whether the search was complete and found nothing. A search that stopped is not ok.
+impl<A> SearchOutcome<A> {
+    /// True if the search was complete and found nothing. A search that stopped is not ok.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        matches!(self.verdict, Verdict::Holds)
+        matches!(self.verdict, SearchVerdict::Holds)
     }
 
-    /// Which of the `expected` guards no state has witnessed.
+    /// The `expected` guards that no state has witnessed.
     #[must_use]
     pub fn missed_guards(&self, expected: u64) -> u64 {
         expected & !self.guards
     }
 }
 
-/// The answer of an exploration. There is no fourth: what stopped early has no answer.
+/// The verdict of an exploration. There is no fourth: a search that stopped early has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<A> {
+pub enum SearchVerdict<A> {
     /// Every reachable state was visited, no law that counts is violated, and with
     /// [`Bounds::liveness`] there is no trap.
     Holds,
     /// A reachable state is bad.
     Violated {
-        /// What is wrong with it.
-        violation: Violation,
+        /// The violation.
+        violation: StateViolation,
         /// The actions that lead from the initial state to it.
         path: Vec<A>,
-        /// What is known about the path.
-        witness: Witness,
+        /// The quality of the path.
+        quality: PathQuality,
     },
     /// The search ended before it was complete and had found nothing so far.
     Stopped(StopReason),
 }
 
-/// What is wrong with a state.
+/// The violation of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
+pub enum StateViolation {
     /// The law of this index is violated; the smallest index if several are.
     Law(usize),
     /// No goal can be reached any more, unless a fault helps.
     Trap,
 }
 
-/// What is known about the path of a violation.
+/// The quality of the path of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum PathQuality {
     /// No path to any bad state is shorter.
     Shortest,
     /// A bound stopped the search for the shortest path; this one leads there too, and no
@@ -132,7 +132,7 @@ pub enum Witness {
     Missing,
 }
 
-/// Why a search ended before it was complete.
+/// The reason for which a search ended before it was complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// [`Bounds::timeout`] has passed.
@@ -149,9 +149,9 @@ pub enum StopReason {
     Collision,
 }
 
-/// What part of a run is under way.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum SearchPhase {
     /// Visiting the reachable states.
     Explore,
     /// Walking backwards from the goals.
@@ -162,16 +162,16 @@ pub enum Phase {
 
 /// A report on a run that is under way.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// What is being done; the counts below are of this phase, 0 in the liveness phase.
-    pub phase: Phase,
+pub struct SearchProgress {
+    /// The current phase; the counts below are of this phase, 0 in the liveness phase.
+    pub phase: SearchPhase,
     /// Distinct states found so far.
     pub unique: u64,
     /// States generated so far, repeats included.
     pub generated: u64,
     /// Steps to the farthest state so far.
     pub depth: u64,
-    /// Since the entry point was called.
+    /// The time since the entry point was called.
     pub elapsed: Duration,
     /// Resident memory of the process in bytes, where it can be read.
     pub rss: Option<u64>,

@@ -1,33 +1,33 @@
-//! Our own breadth-first search on one thread: fingerprints, parent pointers, shortest paths.
+//! A breadth-first search on one thread: fingerprints, parent pointers, shortest paths.
 //!
-//! A whole state is kept only while it waits in the queue; a visited one costs its fingerprint,
-//! its number and the number and action of its parent, 30 to 50 bytes. It serves two ends:
+//! A whole state is kept only while it waits in the queue. A visited one costs its fingerprint, its
+//! number and the number and action of its parent, 30 to 50 bytes. It serves two ends.
 //! [`hunt`](super::hunt) is quick to start and stops at the first bad state, for the hundreds of
-//! runs of a mutation score; and [`check`](super::check) re-runs it for the shortest path when the
-//! parallel search has found something.
+//! runs of a mutation score. [`check`](super::check) re-runs it for the shortest path when the
+//! parallel search has found a violation.
 
-use super::liveness::Graph;
+use super::liveness::StateGraph;
+use super::monitor::{SearchCounts, SearchMonitor};
 use super::outcome::StopReason;
-use super::watch::{Tally, Watch};
-use super::{Marks, System, fingerprint, first_law};
+use super::{MarkSet, TransitionSystem, fingerprint, first_law};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
-/// How many states are expanded between two looks at the clock.
+/// The number of states that are expanded between two looks at the clock.
 const POLL_EVERY: u32 = 256;
 
-/// What makes a state bad, besides a violated law.
-pub(super) enum Target<'a> {
+/// The states that are bad besides those that violate a law.
+pub(super) enum SearchTarget<'a> {
     /// Nothing.
     LawsOnly,
-    /// Having one of these fingerprints, which are sorted.
+    /// The states with these fingerprints, which are sorted.
     Traps(&'a [u64]),
 }
 
-/// Why a search ended.
+/// The end of a search.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum SearchEnd {
     /// All states were visited.
     Complete,
     /// The state of this number is bad: the law, or `None` for a trap.
@@ -35,46 +35,46 @@ pub(super) enum End {
     Stopped(StopReason),
 }
 
-/// A search and what it has found. States are numbered in the order of their discovery, so
-/// a smaller number is never farther from the initial state.
-pub(super) struct Search<'a, S: System> {
+/// A search and its findings. States are numbered in the order of their discovery, so a smaller
+/// number is never farther from the initial state.
+pub(super) struct Search<'a, S: TransitionSystem> {
     system: &'a S,
-    watch: &'a Watch<'a>,
-    pub(super) tally: Tally,
+    watch: &'a SearchMonitor<'a>,
+    pub(super) tally: SearchCounts,
     seen: FxHashMap<u64, u32>,
     /// Parent and index of the action taken there; the initial state is its own parent.
     parents: Vec<(u32, u32)>,
     /// Edges that are not faults, by state in order of discovery; empty unless asked for.
     degrees: Vec<u32>,
     targets: Vec<u32>,
-    graph: Graph,
+    graph: StateGraph,
 }
 
-impl<'a, S: System> Search<'a, S> {
-    pub(super) fn new(system: &'a S, watch: &'a Watch<'a>) -> Self {
+impl<'a, S: TransitionSystem> Search<'a, S> {
+    pub(super) fn new(system: &'a S, watch: &'a SearchMonitor<'a>) -> Self {
         Self {
             system,
             watch,
-            tally: Tally::new(system),
+            tally: SearchCounts::new(system),
             seen: FxHashMap::default(),
             parents: Vec::new(),
             degrees: Vec::new(),
             targets: Vec::new(),
-            graph: Graph::new(0),
+            graph: StateGraph::new(0),
         }
     }
 
-    /// Visits states in order of their distance until one is bad. `edges`: keep what
+    /// Visits states in order of their distance until one is bad. `edges` keeps the data that
     /// [`Search::traps`] needs.
-    pub(super) fn run(&mut self, target: &Target<'_>, edges: bool) -> End {
+    pub(super) fn run(&mut self, target: &SearchTarget<'_>, edges: bool) -> SearchEnd {
         let (system, watch) = (self.system, self.watch);
         let laws = watch.bounds.laws;
         let bad = |state: &S::State, fingerprint: u64| match target {
-            Target::Traps(traps) if traps.binary_search(&fingerprint).is_ok() => Some(None),
+            SearchTarget::Traps(traps) if traps.binary_search(&fingerprint).is_ok() => Some(None),
             _ => first_law(system.violations(state) & laws).map(Some),
         };
         if let Some(reason) = watch.poll(&self.tally) {
-            return End::Stopped(reason);
+            return SearchEnd::Stopped(reason);
         }
         let initial = system.initial();
         let name = fingerprint(&initial);
@@ -82,7 +82,7 @@ impl<'a, S: System> Search<'a, S> {
         self.parents.push((0, 0));
         (self.tally.unique, self.tally.generated) = (1, 1);
         if let Some(law) = bad(&initial, name) {
-            return End::Bad(0, law);
+            return SearchEnd::Bad(0, law);
         }
         let mut queue = VecDeque::from([(initial, 0u64)]);
         let (mut from, mut enabled) = (0u32, Vec::new());
@@ -90,7 +90,7 @@ impl<'a, S: System> Search<'a, S> {
             if from.is_multiple_of(POLL_EVERY)
                 && let Some(reason) = watch.poll(&self.tally)
             {
-                return End::Stopped(reason);
+                return SearchEnd::Stopped(reason);
             }
             if self.tally.visit(system, &state) && edges {
                 self.graph.goals.push(from);
@@ -109,7 +109,7 @@ impl<'a, S: System> Search<'a, S> {
                     Entry::Vacant(_)
                         if fresh == u32::MAX || watch.too_many(u64::from(fresh) + 1) =>
                     {
-                        return End::Stopped(StopReason::States);
+                        return SearchEnd::Stopped(StopReason::States);
                     }
                     Entry::Vacant(place) => {
                         place.insert(fresh);
@@ -117,7 +117,7 @@ impl<'a, S: System> Search<'a, S> {
                         self.tally.unique += 1;
                         self.tally.depth = depth + 1;
                         if let Some(law) = bad(&next, name) {
-                            return End::Bad(fresh, law);
+                            return SearchEnd::Bad(fresh, law);
                         }
                         queue.push_back((next, depth + 1));
                         fresh
@@ -132,7 +132,7 @@ impl<'a, S: System> Search<'a, S> {
             }
             from += 1;
         }
-        End::Complete
+        SearchEnd::Complete
     }
 
     /// The states from which no goal can be reached, nearest first, after a complete
@@ -140,7 +140,7 @@ impl<'a, S: System> Search<'a, S> {
     pub(super) fn traps(&mut self) -> Result<Vec<u32>, StopReason> {
         self.seen = FxHashMap::default();
         let goals = std::mem::take(&mut self.graph.goals);
-        let mut graph = Graph::new(self.parents.len());
+        let mut graph = StateGraph::new(self.parents.len());
         graph.goals = goals;
         graph.stuck(self.watch, |edge| {
             let mut rest = self.targets.as_slice();
@@ -160,7 +160,7 @@ impl<'a, S: System> Search<'a, S> {
             indexes.push(index as usize);
             id = parent;
         }
-        let (mut marks, mut state) = (Marks::new(), self.system.initial());
+        let (mut marks, mut state) = (MarkSet::new(), self.system.initial());
         let step = |index| {
             let mut enabled = Vec::new();
             self.system.actions(&state, &mut enabled);

@@ -1,22 +1,22 @@
 //! The parallel search, by stateright. No other file of the workspace names that crate.
 //!
-//! What is used of it is one thing: a parallel breadth-first search over one `always` property.
-//! The rest is kept out on purpose. `eventually` misses violations on cycles and at joins.
-//! Several properties spoil the order of the search. `timeout` is ignored with one thread and, like
-//! the target counts, ends in a run that passes. The visitor rebuilds a whole path for every state.
-//! So the watching, the counting and the recording of edges are done here.
+//! This crate uses one part of it: a parallel breadth-first search over one `always` property. The
+//! rest is kept out on purpose. `eventually` misses violations on cycles and at joins. Several
+//! properties spoil the order of the search. `timeout` is ignored with one thread and, like the
+//! target counts, ends in a run that passes. The visitor rebuilds a whole path for every state. So
+//! the watching, the counting and the recording of edges are done here.
 //!
 //! In a worker, for each state exactly once: the property is evaluated ([`Adapter::visit`]),
 //! then the actions are listed, then each action is applied; all of it before the worker takes the
-//! next state. [`Record`] depends on that order and asserts it in debug builds.
+//! next state. [`EdgeLog`] depends on that order and asserts it in debug builds.
 //!
 //! To stop from outside, [`Probe::mode`] is set to [`HALT`]: no state has actions any more, and the
 //! queue runs empty.
 
-use super::liveness::Record;
+use super::liveness::EdgeLog;
+use super::monitor::{SearchCounts, SearchMonitor};
 use super::outcome::StopReason;
-use super::watch::{Tally, Watch};
-use super::{Marks, System, fingerprint, first_law};
+use super::{MarkSet, TransitionSystem, fingerprint, first_law};
 use ::stateright::{Checker, Model, Property};
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
@@ -24,9 +24,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a state is folded to 64 bits: once by our fingerprint, and then twice more, because
-/// stateright hashes the fingerprint with a hasher that folds when it takes a word and when it
-/// finishes.
+/// The number of times that a state is folded to 64 bits: once by the fingerprint, and then twice
+/// more, because stateright hashes the fingerprint with a hasher that folds when it takes a word
+/// and when it finishes.
 pub(super) const FOLDS: u32 = 3;
 
 const LAWS: &str = "no law is violated";
@@ -35,11 +35,11 @@ const LAWS: &str = "no law is violated";
 const SEARCH: u8 = 0;
 /// Generate no more states.
 const HALT: u8 = 1;
-/// stateright re-executes a path; what it calls is not part of the search.
+/// stateright re-executes a path; its calls are not part of the search.
 const REPLAY: u8 = 2;
 
-/// How a search ended.
-pub(super) enum End<A> {
+/// The end of a search.
+pub(super) enum ExplorationEnd<A> {
     /// Every state was visited and no law is violated.
     Complete,
     /// A law is violated; the path need not be the shortest.
@@ -49,17 +49,17 @@ pub(super) enum End<A> {
 }
 
 /// Visits the reachable states with `bounds.threads` threads.
-pub(super) fn explore<S: System>(
+pub(super) fn explore<S: TransitionSystem>(
     system: &Arc<S>,
-    watch: &Watch<'_>,
-) -> (Tally, End<S::Action>, Vec<Record>) {
+    watch: &SearchMonitor<'_>,
+) -> (SearchCounts, ExplorationEnd<S::Action>, Vec<EdgeLog>) {
     let threads = watch.bounds.threads.max(1);
     let probe =
         Arc::new(Probe::new(system.as_ref(), threads, watch.bounds.laws, watch.bounds.liveness));
     let adapter = Adapter { system: Arc::clone(system), probe: Arc::clone(&probe) };
-    let mut tally = Tally::new(system.as_ref());
+    let mut tally = SearchCounts::new(system.as_ref());
     if let Some(reason) = watch.poll(&tally) {
-        return (tally, End::Stopped(reason), Vec::new());
+        return (tally, ExplorationEnd::Stopped(reason), Vec::new());
     }
     let mut checker = adapter.checker().threads(threads).spawn_bfs();
     let workers = checker.handles();
@@ -82,7 +82,7 @@ pub(super) fn explore<S: System>(
     }
     for worker in workers {
         if let Err(panic) = worker.join() {
-            // A panic of the system is a bug of the system; the caller shall see it as it was.
+            // A panic of the system is a bug of the system; the caller must see it as it was.
             std::panic::resume_unwind(panic);
         }
     }
@@ -92,18 +92,18 @@ pub(super) fn explore<S: System>(
     }
     let found = *lock(&probe.violated);
     let end = match (found, stopped) {
-        // A violation is one, whatever else happened.
+        // A violation counts, whatever else happened.
         (Some(_), _) => {
             probe.mode.store(REPLAY, Ordering::Relaxed);
             let path = checker.discovery(LAWS).map_or(Vec::new(), |path| path.into_actions());
-            // stateright and the probe keep the find of whichever thread was last, and two threads
+            // stateright and the probe keep the find of the thread that was last, and two threads
             // can have found different ones: ask the state itself.
             let state = super::replay(system.as_ref(), &path);
             let laws = state.map_or(0, |state| system.violations(&state)) & watch.bounds.laws;
-            End::Violated { law: first_law(laws).or(found).unwrap_or_default(), path }
+            ExplorationEnd::Violated { law: first_law(laws).or(found).unwrap_or_default(), path }
         }
-        (None, Some(reason)) => End::Stopped(reason),
-        (None, None) => End::Complete,
+        (None, Some(reason)) => ExplorationEnd::Stopped(reason),
+        (None, None) => ExplorationEnd::Complete,
     };
     let mut records = Vec::new();
     for shard in &probe.shards {
@@ -114,23 +114,23 @@ pub(super) fn explore<S: System>(
     (tally, end, records)
 }
 
-/// Copies what only stateright counts.
-fn count<M: Model>(tally: &mut Tally, checker: &impl Checker<M>) {
+/// Copies the figures that only stateright counts.
+fn count<M: Model>(tally: &mut SearchCounts, checker: &impl Checker<M>) {
     tally.unique = checker.unique_state_count() as u64;
     tally.generated = checker.state_count() as u64;
     // It calls the initial state depth 1.
     tally.depth = (checker.max_depth() as u64).saturating_sub(1);
 }
 
-/// The value behind a lock. A panic of a worker poisons its shard, which only that worker uses;
+/// The value in a lock. A panic of a worker poisons its shard, which only that worker uses;
 /// [`explore`] passes the panic on before it reads one.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the workers note while they search.
+/// The notes of the workers while they search.
 struct Probe {
-    /// Tells this run from others in [`Probe::shard`].
+    /// Distinguishes this run from others in [`Probe::shard`].
     run: u64,
     mode: AtomicU8,
     laws: u64,
@@ -146,14 +146,14 @@ struct Probe {
 struct Padded(Mutex<Shard>);
 
 struct Shard {
-    tally: Tally,
-    record: Record,
+    tally: SearchCounts,
+    record: EdgeLog,
 }
 
 impl Probe {
-    fn new<S: System>(system: &S, threads: usize, laws: u64, edges: bool) -> Self {
+    fn new<S: TransitionSystem>(system: &S, threads: usize, laws: u64, edges: bool) -> Self {
         static RUNS: AtomicU64 = AtomicU64::new(1);
-        let shard = || Shard { tally: Tally::new(system), record: Record::default() };
+        let shard = || Shard { tally: SearchCounts::new(system), record: EdgeLog::default() };
         Self {
             run: RUNS.fetch_add(1, Ordering::Relaxed),
             mode: AtomicU8::new(SEARCH),
@@ -188,24 +188,24 @@ impl Probe {
 /// A state and its fingerprint. stateright hashes a state twice or more; it is given the
 /// fingerprint to hash, so the state itself is hashed once.
 #[derive(Clone)]
-struct Node<T> {
+struct HashedState<T> {
     state: T,
     fingerprint: u64,
 }
 
-impl<T: Hash> Node<T> {
+impl<T: Hash> HashedState<T> {
     fn new(state: T) -> Self {
         Self { fingerprint: fingerprint(&state), state }
     }
 }
 
-impl<T: PartialEq> PartialEq for Node<T> {
+impl<T: PartialEq> PartialEq for HashedState<T> {
     fn eq(&self, other: &Self) -> bool {
         self.state == other.state
     }
 }
 
-impl<T> Hash for Node<T> {
+impl<T> Hash for HashedState<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_u64(self.fingerprint);
     }
@@ -216,9 +216,9 @@ struct Adapter<S> {
     probe: Arc<Probe>,
 }
 
-impl<S: System> Adapter<S> {
+impl<S: TransitionSystem> Adapter<S> {
     /// The condition of the one property; a worker evaluates it once for each state.
-    fn visit(&self, node: &Node<S::State>) -> bool {
+    fn visit(&self, node: &HashedState<S::State>) -> bool {
         if self.probe.mode() != SEARCH {
             return true;
         }
@@ -235,12 +235,12 @@ impl<S: System> Adapter<S> {
     }
 }
 
-impl<S: System> Model for Adapter<S> {
-    type State = Node<S::State>;
+impl<S: TransitionSystem> Model for Adapter<S> {
+    type State = HashedState<S::State>;
     type Action = S::Action;
 
     fn init_states(&self) -> Vec<Self::State> {
-        vec![Node::new(self.system.initial())]
+        vec![HashedState::new(self.system.initial())]
     }
 
     fn actions(&self, node: &Self::State, actions: &mut Vec<Self::Action>) {
@@ -251,10 +251,14 @@ impl<S: System> Model for Adapter<S> {
 
     fn next_state(&self, from: &Self::State, action: Self::Action) -> Option<Self::State> {
         if self.probe.mode() == REPLAY {
-            return Some(Node::new(self.system.apply(&from.state, &action, &mut Marks::new())));
+            return Some(HashedState::new(self.system.apply(
+                &from.state,
+                &action,
+                &mut MarkSet::new(),
+            )));
         }
         let mut shard = self.probe.shard();
-        let to = Node::new(self.system.apply(&from.state, &action, &mut shard.tally.marks));
+        let to = HashedState::new(self.system.apply(&from.state, &action, &mut shard.tally.marks));
         shard.tally.action_counts[self.system.kind(&action)] += 1;
         if self.probe.edges && !self.system.is_fault(&action) {
             shard.record.edge(from.fingerprint, to.fingerprint);
@@ -270,7 +274,9 @@ impl<S: System> Model for Adapter<S> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::Toy;
-    use super::super::{Bounds, Marks, System, Verdict, Violation, Witness, hunt};
+    use super::super::{
+        Bounds, MarkSet, PathQuality, SearchVerdict, StateViolation, TransitionSystem, hunt,
+    };
     use ::stateright::{Checker, Model, Property};
 
     /// The toy as stateright would have it, with the property we do not use.
@@ -278,7 +284,7 @@ mod tests {
 
     impl Model for Eventually {
         type State = u16;
-        type Action = <Toy as System>::Action;
+        type Action = <Toy as TransitionSystem>::Action;
 
         fn init_states(&self) -> Vec<u16> {
             vec![0]
@@ -287,7 +293,7 @@ mod tests {
             self.0.actions(state, actions);
         }
         fn next_state(&self, state: &u16, action: Self::Action) -> Option<u16> {
-            Some(self.0.apply(state, &action, &mut Marks::new()))
+            Some(self.0.apply(state, &action, &mut MarkSet::new()))
         }
         fn properties(&self) -> Vec<Property<Self>> {
             vec![Property::eventually("goal", |model, state| model.0.is_goal(state))]
@@ -304,10 +310,10 @@ mod tests {
             checker.assert_properties();
             assert!(checker.is_done());
             let outcome = hunt(&toy, &Bounds::default(), &|_| ());
-            let Verdict::Violated { violation, witness, .. } = outcome.verdict else {
+            let SearchVerdict::Violated { violation, quality, .. } = outcome.verdict else {
                 panic!("the trap was not found")
             };
-            assert_eq!((violation, witness), (Violation::Trap, Witness::Shortest));
+            assert_eq!((violation, quality), (StateViolation::Trap, PathQuality::Shortest));
         }
     }
 }

@@ -9,14 +9,14 @@ use std::time::Duration;
 /// A graph given edge by edge; node 0 is the initial state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Toy {
-    pub(super) edges: Vec<Vec<Edge>>,
+    pub(super) edges: Vec<Vec<ToyEdge>>,
     /// Laws violated by each node; absent is none.
     pub(super) laws: Vec<(u16, u64)>,
     pub(super) goals: BTreeSet<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Edge {
+pub(super) struct ToyEdge {
     pub(super) to: u16,
     pub(super) fault: bool,
 }
@@ -30,22 +30,22 @@ impl Toy {
     }
 
     pub(super) fn edge(&mut self, from: u16, to: u16, fault: bool) {
-        self.edges[usize::from(from)].push(Edge { to, fault });
+        self.edges[usize::from(from)].push(ToyEdge { to, fault });
     }
 }
 
-impl System for Toy {
+impl TransitionSystem for Toy {
     type State = u16;
-    type Action = Edge;
+    type Action = ToyEdge;
 
     fn initial(&self) -> u16 {
         0
     }
-    fn actions(&self, state: &u16, out: &mut Vec<Edge>) {
+    fn actions(&self, state: &u16, out: &mut Vec<ToyEdge>) {
         out.extend(&self.edges[usize::from(*state)]);
     }
-    fn apply(&self, state: &u16, action: &Edge, marks: &mut Marks) -> u16 {
-        marks.insert(usize::from(*state) % Marks::CAPACITY);
+    fn apply(&self, state: &u16, action: &ToyEdge, marks: &mut MarkSet) -> u16 {
+        marks.insert(usize::from(*state) % MarkSet::CAPACITY);
         action.to
     }
     fn violations(&self, state: &u16) -> u64 {
@@ -54,13 +54,13 @@ impl System for Toy {
     fn is_goal(&self, state: &u16) -> bool {
         self.goals.contains(state)
     }
-    fn is_fault(&self, action: &Edge) -> bool {
+    fn is_fault(&self, action: &ToyEdge) -> bool {
         action.fault
     }
     fn action_kinds(&self) -> &'static [&'static str] {
         &["step", "fault"]
     }
-    fn kind(&self, action: &Edge) -> usize {
+    fn kind(&self, action: &ToyEdge) -> usize {
         usize::from(action.fault)
     }
     fn guard_names(&self) -> Vec<String> {
@@ -79,36 +79,36 @@ pub(super) struct Counters {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Count {
+pub(super) enum CounterAction {
     Up(usize),
     Crash(usize),
 }
 
-impl System for Counters {
+impl TransitionSystem for Counters {
     type State = Vec<u32>;
-    type Action = Count;
+    type Action = CounterAction;
 
     fn initial(&self) -> Vec<u32> {
         vec![0; self.counters]
     }
-    fn actions(&self, state: &Vec<u32>, out: &mut Vec<Count>) {
+    fn actions(&self, state: &Vec<u32>, out: &mut Vec<CounterAction>) {
         for (i, &count) in state.iter().enumerate() {
             if self.max == 0 || count < self.max {
-                out.push(Count::Up(i));
+                out.push(CounterAction::Up(i));
             }
             if count == 1 {
-                out.push(Count::Crash(i));
+                out.push(CounterAction::Crash(i));
             }
         }
     }
-    fn apply(&self, state: &Vec<u32>, action: &Count, marks: &mut Marks) -> Vec<u32> {
+    fn apply(&self, state: &Vec<u32>, action: &CounterAction, marks: &mut MarkSet) -> Vec<u32> {
         let mut next = state.clone();
         match *action {
-            Count::Up(i) => {
+            CounterAction::Up(i) => {
                 marks.insert(next[i] as usize % 8);
                 next[i] += 1;
             }
-            Count::Crash(i) => {
+            CounterAction::Crash(i) => {
                 marks.insert(100 + i);
                 next[i] = 0;
             }
@@ -121,13 +121,13 @@ impl System for Counters {
     fn is_goal(&self, state: &Vec<u32>) -> bool {
         state.iter().all(|&count| count == self.max)
     }
-    fn is_fault(&self, action: &Count) -> bool {
-        matches!(action, Count::Crash(_))
+    fn is_fault(&self, action: &CounterAction) -> bool {
+        matches!(action, CounterAction::Crash(_))
     }
     fn action_kinds(&self) -> &'static [&'static str] {
         &["up", "crash"]
     }
-    fn kind(&self, action: &Count) -> usize {
+    fn kind(&self, action: &CounterAction) -> usize {
         usize::from(self.is_fault(action))
     }
     fn guard_names(&self) -> Vec<String> {
@@ -138,10 +138,10 @@ impl System for Counters {
     }
 }
 
-fn quiet(_: Progress) {}
+fn quiet(_: SearchProgress) {}
 
 /// The outcomes of all explorers: one thread, two threads, hunt, exact.
-fn all<S: System>(system: S, bounds: &Bounds) -> Vec<Outcome<S::Action>> {
+fn all<S: TransitionSystem>(system: S, bounds: &Bounds) -> Vec<SearchOutcome<S::Action>> {
     let system = Arc::new(system);
     vec![
         check(&system, bounds, &quiet),
@@ -151,9 +151,9 @@ fn all<S: System>(system: S, bounds: &Bounds) -> Vec<Outcome<S::Action>> {
     ]
 }
 
-fn path_of<A: Clone>(verdict: &Verdict<A>) -> (Violation, Vec<A>) {
+fn path_of<A: Clone>(verdict: &SearchVerdict<A>) -> (StateViolation, Vec<A>) {
     match verdict {
-        Verdict::Violated { violation, path, witness: Witness::Shortest } => {
+        SearchVerdict::Violated { violation, path, quality: PathQuality::Shortest } => {
             (*violation, path.clone())
         }
         _ => panic!("no shortest counterexample"),
@@ -163,7 +163,7 @@ fn path_of<A: Clone>(verdict: &Verdict<A>) -> (Violation, Vec<A>) {
 #[test]
 fn the_counts_are_pinned_and_equal_in_all_explorers() {
     for outcome in all(Counters { counters: 4, max: 6 }, &Bounds::default()) {
-        assert_eq!(outcome.verdict, Verdict::Holds);
+        assert_eq!(outcome.verdict, SearchVerdict::Holds);
         assert!(outcome.is_ok());
         // 7^4 states; 4 counters, each with 6 ups and one crash for 7^3 states of the others.
         assert_eq!(outcome.unique, 2_401);
@@ -191,16 +191,16 @@ fn a_bug_of_five_steps_is_found_with_five_steps() {
     toy.laws = vec![(5, 0b110)];
     for outcome in all(toy.clone(), &Bounds::default()) {
         let (violation, path) = path_of(&outcome.verdict);
-        assert_eq!(violation, Violation::Law(1));
+        assert_eq!(violation, StateViolation::Law(1));
         assert_eq!(path.iter().map(|edge| edge.to).collect::<Vec<_>>(), vec![1, 2, 3, 4, 5]);
         assert_eq!(outcome.traps, None);
     }
     // Laws are ignored by mask.
     for outcome in all(toy.clone(), &Bounds { laws: !0b10, ..Bounds::default() }) {
-        assert_eq!(path_of(&outcome.verdict).0, Violation::Law(2));
+        assert_eq!(path_of(&outcome.verdict).0, StateViolation::Law(2));
     }
     for outcome in all(toy, &Bounds { laws: !0b110, ..Bounds::default() }) {
-        assert_eq!((outcome.verdict, outcome.traps), (Verdict::Holds, Some(0)));
+        assert_eq!((outcome.verdict, outcome.traps), (SearchVerdict::Holds, Some(0)));
     }
 }
 
@@ -209,7 +209,7 @@ fn a_violated_initial_state_has_an_empty_path() {
     let mut toy = Toy::new(1, &[], &[0]);
     toy.laws = vec![(0, 1 << 63)];
     for outcome in all(toy, &Bounds::default()) {
-        assert_eq!(path_of(&outcome.verdict), (Violation::Law(63), vec![]));
+        assert_eq!(path_of(&outcome.verdict), (StateViolation::Law(63), vec![]));
     }
 }
 
@@ -219,18 +219,18 @@ fn a_cycle_and_a_join_are_traps() {
     let cycle = Toy::new(4, &[(0, 3), (0, 1), (1, 2), (2, 1)], &[3]);
     // 3 is reached first through the goal 1, then through 2, and ends there.
     let join = Toy::new(4, &[(0, 1), (0, 2), (1, 3), (2, 3)], &[1]);
-    // 2 was led to by a fault, and only a fault leads out.
+    // 2 is reached by a fault, and only a fault leads out.
     let mut fault = Toy::new(3, &[(0, 1)], &[1]);
     fault.edge(0, 2, true);
     fault.edge(2, 1, true);
     for (toy, traps, last) in [(cycle, 2, 1), (join, 2, 2), (fault, 1, 2)] {
         for outcome in all(toy.clone(), &Bounds::default()) {
             let (violation, path) = path_of(&outcome.verdict);
-            assert_eq!((violation, outcome.traps), (Violation::Trap, Some(traps)));
+            assert_eq!((violation, outcome.traps), (StateViolation::Trap, Some(traps)));
             assert_eq!(path.iter().map(|edge| edge.to).collect::<Vec<_>>(), vec![last]);
         }
         for outcome in all(toy, &Bounds { liveness: false, ..Bounds::default() }) {
-            assert_eq!((outcome.verdict, outcome.traps), (Verdict::Holds, None));
+            assert_eq!((outcome.verdict, outcome.traps), (SearchVerdict::Holds, None));
         }
     }
 }
@@ -250,12 +250,12 @@ fn what_stops_early_never_holds() {
         for outcome in all(Counters { counters: 3, max: 0 }, &bounds) {
             assert!(!outcome.is_ok());
             if cfg!(target_os = "linux") || reason != StopReason::Memory {
-                assert_eq!(outcome.verdict, Verdict::Stopped(reason));
+                assert_eq!(outcome.verdict, SearchVerdict::Stopped(reason));
             }
         }
     }
-    // The limit is the number of states that are still allowed, also of a search that is over
-    // before the limit is looked at.
+    // The limit is the number of states that are still allowed, also for a search that ends before
+    // the limit is checked.
     for (limit, holds) in [(2_401, true), (2_400, false)] {
         let bounds = Bounds { max_states: Some(limit), ..none.clone() };
         for outcome in all(Counters { counters: 4, max: 6 }, &bounds) {
@@ -268,13 +268,13 @@ fn what_stops_early_never_holds() {
 fn an_interruption_stops_a_run_under_way_and_progress_is_reported() {
     let stop = Arc::new(AtomicBool::new(false));
     let bounds = Bounds { threads: 2, stop: Some(Arc::clone(&stop)), ..Bounds::default() };
-    let progress = |progress: Progress| {
+    let progress = |progress: SearchProgress| {
         assert!(progress.unique > 0 && progress.generated >= progress.unique);
-        assert_eq!(progress.phase, Phase::Explore);
+        assert_eq!(progress.phase, SearchPhase::Explore);
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     };
     let outcome = check(&Arc::new(Counters { counters: 3, max: 0 }), &bounds, &progress);
-    assert_eq!(outcome.verdict, Verdict::Stopped(StopReason::Interrupted));
+    assert_eq!(outcome.verdict, SearchVerdict::Stopped(StopReason::Interrupted));
     assert!(outcome.seconds < 10.0, "{}", outcome.seconds);
 }
 
@@ -287,26 +287,32 @@ fn a_panic_of_the_system_is_passed_on() {
 
 #[test]
 fn the_path_of_the_parallel_search_is_a_counterexample_too() {
-    // What is shown when a bound stops the search for the shortest path.
+    // This path is shown when a bound stops the search for the shortest one.
     let mut toy = Toy::new(6, &[(0, 0), (0, 1), (1, 2), (1, 3), (3, 4), (2, 4)], &[]);
     toy.laws = vec![(4, 0b100)];
     let bounds = Bounds { threads: 2, ..Bounds::default() };
     let toy = Arc::new(toy);
-    let (_, end, _) = stateright::explore(&toy, &Watch::new(&bounds, &quiet));
-    let stateright::End::Violated { law: 2, path } = end else { panic!("law 2 is violated") };
-    let Verdict::Violated { violation, path, witness } = minimised(toy.as_ref(), 2, &path) else {
+    let (_, end, _) = stateright::explore(&toy, &SearchMonitor::new(&bounds, &quiet));
+    let stateright::ExplorationEnd::Violated { law: 2, path } = end else {
+        panic!("law 2 is violated")
+    };
+    let SearchVerdict::Violated { violation, path, quality } = minimised(toy.as_ref(), 2, &path)
+    else {
         panic!("a violation stays one")
     };
-    assert_eq!((violation, witness, path.len()), (Violation::Law(2), Witness::Minimised, 3));
+    assert_eq!(
+        (violation, quality, path.len()),
+        (StateViolation::Law(2), PathQuality::Minimised, 3)
+    );
     assert_eq!(replay(toy.as_ref(), &path), Some(4));
 }
 
 #[test]
 fn an_edge_to_a_state_that_was_never_visited_is_a_collision() {
     let bounds = Bounds::default();
-    let watch = Watch::new(&bounds, &quiet);
+    let watch = SearchMonitor::new(&bounds, &quiet);
     let record = |edges: &[(u64, u64)]| {
-        let mut record = liveness::Record::default();
+        let mut record = liveness::EdgeLog::default();
         for &(from, to) in edges {
             record.state(from, from == 3);
             record.edge(from, to);
@@ -324,12 +330,12 @@ fn minimise_drops_what_the_violation_does_not_need() {
     // Law 0 needs counter 0 at 2, whatever the others do.
     let counters = Counters { counters: 3, max: 9 };
     let bad = |state: &Vec<u32>| state[0] >= 2;
-    let (up, crash) = (Count::Up, Count::Crash);
+    let (up, crash) = (CounterAction::Up, CounterAction::Crash);
     let walk = [up(1), up(0), up(2), crash(0), up(1), up(0), up(0), up(0), up(2)];
     let path = minimise(&counters, &walk, bad);
     assert_eq!(path, vec![up(0), up(0)]);
     assert_eq!(replay(&counters, &path).map(|state| bad(&state)), Some(true));
-    // What is not enabled is not replayed, and a path that leads nowhere bad comes back.
+    // An action that is not enabled is not replayed, and a path that leads nowhere bad comes back.
     assert_eq!(replay(&counters, &[crash(0)]), None);
     assert_eq!(minimise(&counters, &walk[..3], bad), walk[..3].to_vec());
     assert_eq!(minimise(&counters, &walk, |_| true), vec![]);
@@ -351,7 +357,7 @@ fn distances(toy: &Toy) -> Vec<Option<usize>> {
     distance
 }
 
-/// Whether a goal can be reached from `node` without a fault, by growing the set of what can be.
+/// True if a goal can be reached from `node` without a fault, by growing the set of reached nodes.
 fn can_finish(toy: &Toy, node: u16) -> bool {
     let mut reached = BTreeSet::from([node]);
     for _ in 0..toy.edges.len() {
@@ -371,7 +377,7 @@ fn toys() -> impl Strategy<Value = Toy> {
         (edges, goals, laws).prop_map(move |(edges, goals, laws)| {
             let mut toy = Toy::new(nodes, &[], &[]);
             for (from, to, fault) in edges {
-                if !toy.edges[usize::from(from)].contains(&Edge { to, fault }) {
+                if !toy.edges[usize::from(from)].contains(&ToyEdge { to, fault }) {
                     toy.edge(from, to, fault);
                 }
             }
@@ -381,7 +387,11 @@ fn toys() -> impl Strategy<Value = Toy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn random_graphs_agree_with_a_naive_oracle(toy in toys()) {
@@ -393,7 +403,7 @@ proptest! {
         for outcome in &outcomes {
             match (lawless, traps.iter().map(|(_, d)| *d).min()) {
                 (None, None) => {
-                    prop_assert_eq!(&outcome.verdict, &Verdict::Holds);
+                    prop_assert_eq!(&outcome.verdict, &SearchVerdict::Holds);
                     prop_assert_eq!(outcome.traps, Some(0));
                 }
                 (law, trap) => {
@@ -401,8 +411,8 @@ proptest! {
                     prop_assert_eq!(Some(path.len()), law.or(trap));
                     let end = replay(&toy, &path).expect("every action of a path is enabled");
                     match violation {
-                        Violation::Law(law) => prop_assert_eq!(toy.violated(&end), Some(law)),
-                        Violation::Trap => {
+                        StateViolation::Law(law) => prop_assert_eq!(toy.violated(&end), Some(law)),
+                        StateViolation::Trap => {
                             prop_assert!(!can_finish(&toy, end));
                             prop_assert_eq!(outcome.traps, Some(traps.len() as u64));
                         }
@@ -411,8 +421,9 @@ proptest! {
             }
             prop_assert_eq!(&outcome.verdict, &outcomes[3].verdict);
             if lawless.is_none() {
-                let counts = |o: &Outcome<Edge>| {
-                    (o.unique, o.generated, o.action_counts.clone(), o.marks, o.guards, o.goal_states)
+                let counts = |o: &SearchOutcome<ToyEdge>| {
+                    let states = (o.unique, o.generated, o.goal_states);
+                    (states, o.action_counts.clone(), o.marks, o.guards)
                 };
                 prop_assert_eq!(outcome.unique, reached().count() as u64);
                 prop_assert_eq!(counts(outcome), counts(&outcomes[3]));

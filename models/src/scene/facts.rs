@@ -1,15 +1,15 @@
-//! What there is to know of each lane in one state, in rows of a name and a value.
+//! The facts about each lane in one state, in rows of a name and a value.
 
 use snapline_protocol::coordinator::Phase;
 use snapline_protocol::ids::SubtaskId;
 
 use crate::scenario::Setup;
 use crate::story::{op, phase, records, tally, timer_name, transaction_name};
-use crate::world::{Blob, External, Item, Seat, Task, World};
+use crate::world::{Blob, CoordinatorState, ExternalSystem, Item, TaskState, World};
 
-type Rows = Vec<[String; 2]>;
+type FactRows = Vec<[String; 2]>;
 
-fn row(rows: &mut Rows, name: &str, value: impl Into<String>) {
+fn row(rows: &mut FactRows, name: &str, value: impl Into<String>) {
     rows.push([name.into(), value.into()]);
 }
 
@@ -18,24 +18,24 @@ fn list<T>(items: impl IntoIterator<Item = T>, text: impl Fn(T) -> String) -> St
     if items.is_empty() { "none".into() } else { items.join(", ") }
 }
 
-/// Of the coordinator that was started last, and of one that was replaced and lives on.
-pub(super) fn coordinator(setup: &Setup, world: &World) -> Rows {
+/// Facts about the coordinator that was started last, and about one that was replaced and lives on.
+pub(super) fn coordinator(setup: &Setup, world: &World) -> FactRows {
     let mut rows = Vec::new();
-    if world.seats.is_empty() {
+    if world.coordinators.is_empty() {
         row(&mut rows, "coordinator", "none");
     }
-    for (place, seat) in world.seats.iter().rev().enumerate() {
+    for (place, coordinator) in world.coordinators.iter().rev().enumerate() {
         let from = rows.len();
-        of_seat(setup, seat, &mut rows);
+        of_coordinator(setup, coordinator, &mut rows);
         mark_old(&mut rows[from..], place);
     }
-    let names = |message: &crate::world::Message| crate::story::message_name(setup, message);
+    let names = |message: &crate::world::ControlMessage| crate::story::message_name(setup, message);
     row(&mut rows, "network", list(world.network.iter().chain(&world.sent), names));
     rows
 }
 
-fn of_seat(setup: &Setup, seat: &Seat, rows: &mut Rows) {
-    let machine = &seat.machine;
+fn of_coordinator(setup: &Setup, coordinator: &CoordinatorState, rows: &mut FactRows) {
+    let machine = &coordinator.machine;
     row(rows, "term", machine.term().to_string());
     row(rows, "attempt", machine.attempt().to_string());
     let stands = match machine.phase() {
@@ -51,13 +51,13 @@ fn of_seat(setup: &Setup, seat: &Seat, rows: &mut Rows) {
     });
     row(rows, "under way", list(waits, |text| text));
     row(rows, "every sink committed", if machine.is_resolved() { "yes" } else { "no" });
-    row(rows, "timers", list(&seat.timers, |timer| timer_name(*timer)));
-    row(rows, "writes in flight", list(&seat.writes, op));
+    row(rows, "timers", list(&coordinator.timers, |timer| timer_name(*timer)));
+    row(rows, "writes in flight", list(&coordinator.writes, op));
     row(rows, "machine", format!("{machine:?}"));
 }
 
-/// Of a subtask of the running attempt, and of those of its past that live on.
-pub(super) fn task(setup: &Setup, world: &World, subtask: usize) -> Rows {
+/// Facts about a subtask of the running attempt, and about its earlier tasks that live on.
+pub(super) fn task(setup: &Setup, world: &World, subtask: usize) -> FactRows {
     let mut rows = Vec::new();
     match world.tasks.get(subtask) {
         None => row(&mut rows, "task", "not started"),
@@ -84,7 +84,8 @@ pub(super) fn task(setup: &Setup, world: &World, subtask: usize) -> Rows {
     rows
 }
 
-/// Names the rows of one that should be over, so that each name stands once: none for the one that rules, then `old`, `old 2`.
+/// Prefixes the rows of a party that should be over, so that each name is unique: no prefix for the
+/// current one, then `old`, `old 2`.
 fn mark_old(rows: &mut [[String; 2]], place: usize) {
     for [name, _] in rows {
         match place {
@@ -95,7 +96,7 @@ fn mark_old(rows: &mut [[String; 2]], place: usize) {
     }
 }
 
-fn of_task(setup: &Setup, task: &Task, subtask: usize, rows: &mut Rows) {
+fn of_task(setup: &Setup, task: &TaskState, subtask: usize, rows: &mut FactRows) {
     let config = &setup.aligners[subtask];
     row(rows, "attempt", task.aligner.attempt().to_string());
     row(rows, "lives", if task.alive { "yes" } else { "no: crashed" });
@@ -125,7 +126,7 @@ fn item_name(setup: &Setup, item: &Item) -> String {
     }
 }
 
-/// A snapshot with what is in it: where a source stands, else which records its task has seen.
+/// A snapshot with its contents: a source's position, else the records that its task has seen.
 fn snapshot(setup: &Setup, blob: &Blob) -> String {
     let subtask = blob.id.subtask.index();
     let holds = match setup.topology.sources().contains(subtask) {
@@ -137,13 +138,13 @@ fn snapshot(setup: &Setup, blob: &Blob) -> String {
     format!("{} for {id} of attempt {of} ({holds}{base})", name(setup, subtask))
 }
 
-/// Of storage.
-pub(super) fn storage(setup: &Setup, world: &World) -> Rows {
+/// Facts about storage.
+pub(super) fn storage(setup: &Setup, world: &World) -> FactRows {
     let mut rows = Vec::new();
-    row(&mut rows, "fence", format!("{:?}", world.disk.fence));
-    let manifests = &world.disk.manifests;
+    row(&mut rows, "fence", format!("{:?}", world.store.fence));
+    let manifests = &world.store.manifests;
     row(&mut rows, "complete", list(manifests, |manifest| manifest.checkpoint.to_string()));
-    let blobs = list(&world.disk.blobs, |blob| {
+    let blobs = list(&world.store.blobs, |blob| {
         let whole = if blob.whole { "" } else { ", half written" };
         format!("{}{whole}", snapshot(setup, blob))
     });
@@ -151,8 +152,8 @@ pub(super) fn storage(setup: &Setup, world: &World) -> Rows {
     rows
 }
 
-/// Of a sink's external system.
-pub(super) fn external(setup: &Setup, external: &External) -> Rows {
+/// Facts about a sink's external system.
+pub(super) fn external(setup: &Setup, external: &ExternalSystem) -> FactRows {
     let mut rows = Vec::new();
     row(&mut rows, "readers see", records(setup, external.visible.once));
     row(&mut rows, "twice", records(setup, external.visible.twice));

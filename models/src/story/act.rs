@@ -1,4 +1,4 @@
-//! What happened at a step: the action in words.
+//! The action of a step, in words.
 
 use snapline_protocol::coordinator::{Coordinator, Phase, StoreOp, Timer};
 use snapline_protocol::ids::SubtaskId;
@@ -6,9 +6,9 @@ use snapline_protocol::message::{CheckpointKind, Order, Report};
 
 use super::Teller;
 use crate::scenario::{Setup, StopKind};
-use crate::world::{Action, Item, Message, Task, World};
+use crate::world::{Action, ControlMessage, Item, TaskState, World};
 
-/// Where a coordinator stands, in words.
+/// A coordinator's phase, in words.
 pub(crate) fn phase(phase: Phase) -> String {
     match phase {
         Phase::Claiming => "the coordinator raises the fence".into(),
@@ -28,13 +28,13 @@ fn timer(timer: Timer) -> String {
     match timer {
         Timer::Interval => "finds the interval over: the next checkpoint is due".into(),
         Timer::Timeout(checkpoint) => {
-            format!("gives checkpoint {checkpoint} up: it takes too long")
+            format!("gives checkpoint {checkpoint} up: it timed out")
         }
-        Timer::Resend => "tells the sinks that have not reported once more".into(),
+        Timer::Resend => "notifies the sinks that have not reported once more".into(),
     }
 }
 
-/// What a write to the store is about.
+/// The object of a write to the store.
 pub(crate) fn op(op: &StoreOp) -> String {
     match op {
         StoreOp::Claim { term, .. } => format!("the fence of term {term}"),
@@ -44,7 +44,7 @@ pub(crate) fn op(op: &StoreOp) -> String {
     }
 }
 
-/// A timer, as a thing.
+/// The name of a timer.
 pub(crate) fn timer_name(timer: Timer) -> String {
     match timer {
         Timer::Interval => "interval".into(),
@@ -53,16 +53,16 @@ pub(crate) fn timer_name(timer: Timer) -> String {
     }
 }
 
-/// A message in words, as a thing.
-pub(super) fn message(teller: &Teller<'_>, message: &Message) -> String {
+/// The name of a message.
+pub(super) fn message(teller: &Teller<'_>, message: &ControlMessage) -> String {
     message_name(teller.setup, message)
 }
 
 /// As [`message`], without a teller.
-pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
+pub(crate) fn message_name(setup: &Setup, message: &ControlMessage) -> String {
     let name = |subtask: SubtaskId| setup.topology.name(subtask);
     match message {
-        Message::Order(subtask, order) => {
+        ControlMessage::Order(subtask, order) => {
             let to = name(*subtask);
             match order.order {
                 Order::Trigger(barrier) => format!("trigger {} to {to}", barrier.checkpoint),
@@ -70,7 +70,7 @@ pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
                 Order::Complete(permit) => format!("complete {} to {to}", permit.checkpoint()),
             }
         }
-        Message::Report(report) => match report.report {
+        ControlMessage::Report(report) => match report.report {
             Report::Ack(ack) => {
                 format!("ack {} of {}", ack.checkpoint(), name(ack.subtask()))
             }
@@ -87,8 +87,8 @@ pub(crate) fn message_name(setup: &Setup, message: &Message) -> String {
     }
 }
 
-/// Whether the delivery of a message changed nothing but that it is gone.
-pub(crate) fn takes_no_notice(before: &World, after: &World, place: usize) -> bool {
+/// True if a delivery changed nothing but removed the message.
+pub(crate) fn changes_nothing(before: &World, after: &World, place: usize) -> bool {
     let mut unmoved = before.clone();
     let letters = match unmoved.sent.is_empty() {
         true => &mut unmoved.network,
@@ -106,7 +106,7 @@ fn whether(applied: bool) -> &'static str {
 }
 
 impl Teller<'_> {
-    /// Who acts, and what happened.
+    /// The party that acts, and its action.
     pub(super) fn act(&self, action: Action) -> (String, String) {
         let index = usize::from;
         let coordinator = || "coordinator".to_string();
@@ -163,15 +163,19 @@ impl Teller<'_> {
             Action::Conclude => (coordinator(), "sees that all tasks have ended".into()),
             Action::Lose { message } => (network(), format!("loses {}", letter(message))),
             Action::Duplicate { message } => {
-                (network(), format!("delivers {}, and will once more", letter(message)))
+                (network(), format!("delivers {}, and will deliver it once more", letter(message)))
             }
-            Action::Delay { message } => (network(), format!("keeps {} back", letter(message))),
+            Action::Delay { message } => (network(), format!("delays {}", letter(message))),
             Action::Crash { task, torn } => {
                 let torn = if torn { ", its snapshot half written" } else { "" };
                 (self.name(index(task)), format!("dies{torn}"))
             }
             Action::CrashCoordinator { applied } => {
-                let asked = self.before.seats.last().is_some_and(|seat| !seat.writes.is_empty());
+                let asked = self
+                    .before
+                    .coordinators
+                    .last()
+                    .is_some_and(|coordinator| !coordinator.writes.is_empty());
                 let what = match (asked, applied) {
                     (false, _) => "dies",
                     (true, true) => "dies; what it asked storage for takes effect",
@@ -187,7 +191,7 @@ impl Teller<'_> {
             }
             Action::StoreUnknown { write, applied } => {
                 let what = self.write_of(true, write);
-                (storage(), format!("nobody knows about {what}: {}", whether(applied)))
+                (storage(), format!("does not answer for {what}: {}", whether(applied)))
             }
             Action::StoreRefused { write } => {
                 (storage(), format!("refuses {}", self.write_of(true, write)))
@@ -211,7 +215,7 @@ impl Teller<'_> {
                 (external(), format!("drops {whose}'s prepared {what}"))
             }
             Action::LoseManifest => {
-                let lost = self.before.disk.manifests.last().map(|manifest| manifest.checkpoint);
+                let lost = self.before.store.manifests.last().map(|manifest| manifest.checkpoint);
                 let what = lost.map_or_else(String::new, |lost| format!(" of checkpoint {lost}"));
                 (storage(), format!("has lost the manifest{what}"))
             }
@@ -219,7 +223,7 @@ impl Teller<'_> {
         }
     }
 
-    /// What those do who should have ended.
+    /// The actions of tasks and coordinators that should have ended.
     fn haunting(&self, action: Action) -> (String, String) {
         let index = usize::from;
         let dead = |zombie: u8| &self.before.zombies[index(zombie)];
@@ -248,12 +252,12 @@ impl Teller<'_> {
             Action::ZombieConclude => (coordinator(), "sees that its tasks have ended".into()),
             Action::ZombieFire { timer: fired } => (coordinator(), timer(fired)),
             // Every other action has an arm in `act`.
-            _ => ("nobody".into(), format!("{action:?}")),
+            _ => ("unknown".into(), format!("{action:?}")),
         }
     }
 
-    /// The message that an index means: one just sent, if there is any.
-    pub(super) fn letter_at(&self, place: usize) -> Option<Message> {
+    /// The message at an index: one just sent, if there is any, else one that waits.
+    pub(super) fn letter_at(&self, place: usize) -> Option<ControlMessage> {
         let from = match self.before.sent.is_empty() {
             true => &self.before.network,
             false => &self.before.sent,
@@ -266,9 +270,9 @@ impl Teller<'_> {
     }
 
     fn delivery(&self, place: usize) -> (String, String) {
-        let Some(letter) = self.letter_at(place) else { return ("nobody".into(), String::new()) };
+        let Some(letter) = self.letter_at(place) else { return ("unknown".into(), String::new()) };
         let (actor, text) = match &letter {
-            Message::Order(subtask, order) => {
+            ControlMessage::Order(subtask, order) => {
                 let text = match order.order {
                     Order::Trigger(barrier) => format!("gets trigger {}", barrier.checkpoint),
                     Order::Abort(checkpoint) => format!("gets abort {checkpoint}"),
@@ -278,34 +282,35 @@ impl Teller<'_> {
                 };
                 (self.name(subtask.index()), text)
             }
-            Message::Report(_) => {
+            ControlMessage::Report(_) => {
                 ("coordinator".into(), format!("gets the {}", message(self, &letter)))
             }
         };
-        let ignored = match takes_no_notice(self.before, self.after, place) {
+        let ignored = match changes_nothing(self.before, self.after, place) {
             false => String::new(),
             true => self.why_not(&letter),
         };
         (actor, format!("{text}{ignored}"))
     }
 
-    /// Why a message is taken no notice of.
-    fn why_not(&self, letter: &Message) -> String {
+    /// The reason for which a message is ignored.
+    fn why_not(&self, letter: &ControlMessage) -> String {
         let sent = match letter {
-            Message::Order(_, order) => order.attempt,
-            Message::Report(report) => report.attempt,
+            ControlMessage::Order(_, order) => order.attempt,
+            ControlMessage::Report(report) => report.attempt,
         };
         let runs = match letter {
-            Message::Order(subtask, _) => {
+            ControlMessage::Order(subtask, _) => {
                 self.before.tasks.get(subtask.index()).map(|task| task.aligner.attempt())
             }
-            Message::Report(_) => self.before.coordinator().map(Coordinator::attempt),
+            ControlMessage::Report(_) => self.before.coordinator().map(Coordinator::attempt),
         };
         match runs {
             Some(runs) if sent < runs => format!(
-                " of attempt {sent} and takes no notice: attempt {runs} is already running, so it is stale"
+                "of attempt {sent} and ignores it: attempt {runs} is already running, so it \
+                 is stale"
             ),
-            _ => " and takes no notice".into(),
+            _ => " and ignores it".into(),
         }
     }
 
@@ -323,26 +328,27 @@ impl Teller<'_> {
     }
 
     fn write_of(&self, newest: bool, write: u8) -> String {
-        let seat = if newest { self.before.seats.last() } else { self.before.seats.first() };
-        let asked = seat.and_then(|seat| seat.writes.get(usize::from(write)));
+        let coordinator =
+            if newest { self.before.coordinators.last() } else { self.before.coordinators.first() };
+        let asked = coordinator.and_then(|coordinator| coordinator.writes.get(usize::from(write)));
         asked.map_or("nothing".into(), op)
     }
 
-    fn snapshot_name(&self, task: &Task, subtask: usize, write: u8) -> String {
+    fn snapshot_name(&self, task: &TaskState, subtask: usize, write: u8) -> String {
         let checkpoint = task.writes[usize::from(write)].checkpoint;
         format!("{}'s snapshot for checkpoint {checkpoint}", self.name(subtask))
     }
 
-    fn writing(&self, task: &Task, subtask: usize, write: u8) -> String {
+    fn writing(&self, task: &TaskState, subtask: usize, write: u8) -> String {
         format!("{} is durable", self.snapshot_name(task, subtask, write))
     }
 
-    fn call_name(&self, task: &Task, subtask: usize) -> String {
+    fn call_name(&self, task: &TaskState, subtask: usize) -> String {
         let txn = task.call.map_or("nothing".into(), |txn| super::transaction_name(&txn));
         format!("{}'s commit of {txn}", self.name(subtask))
     }
 
-    fn committing(&self, task: &Task, subtask: usize) -> String {
+    fn committing(&self, task: &TaskState, subtask: usize) -> String {
         format!("carries out {}", self.call_name(task, subtask))
     }
 }

@@ -1,16 +1,16 @@
-//! What followed from a step: what differs between the World before and after.
+//! The consequences of a step: the difference between the World before and after.
 
 use snapline_protocol::coordinator::Phase;
 use snapline_protocol::ids::CheckpointId;
 
 use super::{Teller, act, tally};
-use crate::world::{Action, Item, Message, Seat, Task};
+use crate::world::{Action, ControlMessage, CoordinatorState, Item, TaskState};
 
 impl Teller<'_> {
-    /// What followed, in clauses.
+    /// The consequences, in clauses.
     pub(super) fn follow(&self, action: Action) -> Vec<String> {
         let mut clauses = Vec::new();
-        // A manifest is durable before anybody can be told of it.
+        // A manifest is durable before any task can learn of it.
         self.storage_changed(action, &mut clauses);
         let deployed = self.before.host != self.after.host;
         if deployed {
@@ -25,9 +25,9 @@ impl Teller<'_> {
             }
         }
         self.external_changed(action, &mut clauses);
-        // Who is elected afresh takes an empty seat; else everybody keeps theirs.
+        // An elected coordinator replaces the last one; otherwise each keeps its place.
         if action != Action::Elect {
-            for (before, after) in self.before.seats.iter().zip(&self.after.seats) {
+            for (before, after) in self.before.coordinators.iter().zip(&self.after.coordinators) {
                 self.coordinator_moved(before, after, &mut clauses);
             }
         }
@@ -39,25 +39,25 @@ impl Teller<'_> {
         let Some(attempt) = self.after.host.attempt() else { return };
         let restored = self
             .after
-            .seats
+            .coordinators
             .iter()
-            .find(|seat| seat.machine.attempt() == attempt)
-            .and_then(|seat| seat.machine.newest());
+            .find(|coordinator| coordinator.machine.attempt() == attempt)
+            .and_then(|coordinator| coordinator.machine.newest());
         let from = match restored {
             Some(checkpoint) => format!("restores checkpoint {checkpoint}"),
             None => "starts from nothing".into(),
         };
         clauses.push(format!("attempt {attempt} is deployed and {from}"));
-        // What was restored is seen by where the sources stand.
+        // The sources' positions show which checkpoint was restored.
         for source in self.setup.topology.sources().iter().filter(|_| restored.is_some()) {
             let read = self.after.tasks[source].position;
             let records = if read == 1 { "record" } else { "records" };
-            clauses.push(format!("{} goes on behind {read} {records}", self.name(source)));
+            clauses.push(format!("{} resumes after {read} {records}", self.name(source)));
         }
         let new = self.after.zombies.iter().skip(self.before.zombies.len());
         let stay = self.names(new.map(|zombie| zombie.subtask));
         if !stay.is_empty() {
-            clauses.push(format!("{stay} of the last attempt goes on unnoticed"));
+            clauses.push(format!("{stay} of the last attempt lives on unnoticed"));
         }
         for (subtask, task) in self.after.tasks.iter().enumerate() {
             if task.call.is_some() {
@@ -66,15 +66,21 @@ impl Teller<'_> {
         }
     }
 
-    fn commits(&self, subtask: usize, task: &Task) -> String {
+    fn commits(&self, subtask: usize, task: &TaskState) -> String {
         let what = task.call.map_or(String::new(), |txn| super::transaction_name(&txn));
         format!("{} asks to commit {what}", self.name(subtask))
     }
 
-    fn task_moved(&self, subtask: usize, before: &Task, after: &Task, clauses: &mut Vec<String>) {
+    fn task_moved(
+        &self,
+        subtask: usize,
+        before: &TaskState,
+        after: &TaskState,
+        clauses: &mut Vec<String>,
+    ) {
         let name = self.name(subtask);
         let config = &self.setup.aligners[subtask];
-        let held = |task: &Task, input| task.aligner.held(config, input);
+        let held = |task: &TaskState, input| task.aligner.held(config, input);
         let inputs = || 0..config.inputs;
         let newly: Vec<usize> = inputs().filter(|&i| held(after, i) && !held(before, i)).collect();
         let freed = inputs().any(|i| held(before, i)) && !inputs().any(|i| held(after, i));
@@ -89,7 +95,7 @@ impl Teller<'_> {
             clauses.push(format!("{name} takes its snapshot for checkpoint {checkpoint}{base}"));
         }
         if freed {
-            clauses.push(format!("{name} lets its inputs go"));
+            clauses.push(format!("{name} releases its inputs"));
         }
         if after.aligner.has_ended(config) && !before.aligner.has_ended(config) {
             clauses.push(format!("{name} has ended"));
@@ -102,12 +108,17 @@ impl Teller<'_> {
         }
     }
 
-    /// Snapshots that are being written, or, where they are written at once, on the disk.
-    fn snapshots_taken(&self, subtask: usize, before: &Task, after: &Task) -> Vec<CheckpointId> {
+    /// Snapshots that are being written; those that are written at once are in storage already.
+    fn snapshots_taken(
+        &self,
+        subtask: usize,
+        before: &TaskState,
+        after: &TaskState,
+    ) -> Vec<CheckpointId> {
         let writes = after.writes.iter().filter(|write| !before.writes.contains(write));
         let mut taken: Vec<CheckpointId> = writes.map(|write| write.checkpoint).collect();
-        let known = |id| self.before.disk.blob(id).is_some();
-        let mine = self.after.disk.blobs.iter().filter(|blob| {
+        let known = |id| self.before.store.blob(id).is_some();
+        let mine = self.after.store.blobs.iter().filter(|blob| {
             blob.id.subtask.index() == subtask && blob.id.attempt == after.aligner.attempt()
         });
         let written = mine.filter(|blob| {
@@ -121,17 +132,17 @@ impl Teller<'_> {
     fn base_of(
         &self,
         subtask: usize,
-        task: &Task,
+        task: &TaskState,
         checkpoint: CheckpointId,
     ) -> Option<CheckpointId> {
         let written = task.writes.iter().map(|write| &write.blob);
-        let mut blobs = written.chain(self.after.disk.blobs.iter().map(AsRef::as_ref));
+        let mut blobs = written.chain(self.after.store.blobs.iter().map(AsRef::as_ref));
         let blob = blobs
             .find(|blob| blob.id.subtask.index() == subtask && blob.id.checkpoint == checkpoint);
         blob.and_then(|blob| blob.base).map(|base| base.checkpoint)
     }
 
-    /// What is new at the end of a subtask's output channels, with the names of those it goes to.
+    /// The new items at the end of a subtask's output channels, with the names of their receivers.
     fn passed_on(&self, subtask: usize) -> Vec<(String, String)> {
         let mut passed: Vec<(String, Vec<usize>)> = Vec::new();
         for &channel in &self.setup.topology.subtasks()[subtask].outputs {
@@ -153,7 +164,7 @@ impl Teller<'_> {
     }
 
     fn storage_changed(&self, action: Action, clauses: &mut Vec<String>) {
-        let (before, after) = (&self.before.disk, &self.after.disk);
+        let (before, after) = (&self.before.store, &self.after.store);
         for manifest in &after.manifests {
             if !before.manifests.iter().any(|other| other.checkpoint == manifest.checkpoint) {
                 let missing = self.after.roots_of(self.setup, manifest).enumerate();
@@ -226,7 +237,12 @@ impl Teller<'_> {
         }
     }
 
-    fn coordinator_moved(&self, before: &Seat, after: &Seat, clauses: &mut Vec<String>) {
+    fn coordinator_moved(
+        &self,
+        before: &CoordinatorState,
+        after: &CoordinatorState,
+        clauses: &mut Vec<String>,
+    ) {
         let (was, is) = (&before.machine, &after.machine);
         for (checkpoint, acked) in is.under_way() {
             match was.under_way().find(|(other, _)| *other == checkpoint) {
@@ -240,8 +256,8 @@ impl Teller<'_> {
             }
         }
         for (checkpoint, _) in was.under_way() {
-            let goes_on = is.under_way().any(|(other, _)| other == checkpoint);
-            if !goes_on && is.newest() < Some(checkpoint) {
+            let is_pending = is.under_way().any(|(other, _)| other == checkpoint);
+            if !is_pending && is.newest() < Some(checkpoint) {
                 clauses.push(format!("checkpoint {checkpoint} is aborted"));
             }
         }
@@ -252,19 +268,19 @@ impl Teller<'_> {
         {
             clauses.push("every sink has committed".into());
         }
-        let tells = match is.phase() {
+        let moved = match is.phase() {
             Phase::Running => false,
             Phase::Recovering => was.phase() == Phase::Running,
             other => other != was.phase(),
         };
-        if tells {
+        if moved {
             clauses.push(act::phase(is.phase()));
         }
     }
 
-    /// Messages that wait now and did not before, one clause for all.
+    /// Messages that wait now and did not before, in one clause.
     fn sent(&self, clauses: &mut Vec<String>) {
-        let known = |message: &&Message| {
+        let known = |message: &&ControlMessage| {
             self.before.network.contains(message) || self.before.sent.contains(message)
         };
         let waiting = self.after.network.iter().chain(&self.after.sent);

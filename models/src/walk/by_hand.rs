@@ -1,20 +1,22 @@
-//! A walk whose steps somebody chooses: where it stands, what may happen next, which laws hold, and what a search or chance would do from
-//! here.
+//! A walk whose steps its caller chooses: its state, the possible steps, the broken laws, and the
+//! results of a search or a random walk from there.
 
-use super::random::Random;
-use crate::explore::{Bounds, Marks, StopReason, System, Verdict, Violation, hunt};
+use super::random::WalkRng;
+use crate::explore::{
+    Bounds, MarkSet, SearchVerdict, StateViolation, StopReason, TransitionSystem, hunt,
+};
 use crate::laws::{Law, broken};
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::{Scenario, ScenarioError, Setup};
-use crate::story::{Line, line};
+use crate::story::{StoryLine, line};
 use crate::trace::{Trace, TraceError};
+use crate::world::rule::WrongRule;
 use crate::world::{Action, World};
 
-/// A fault strikes in a random walk once in so many steps, if one may.
+/// In a random walk a fault strikes once in this many steps, if one may.
 const STRIKES: usize = 6;
 
-/// A path from the first state, and where it leads.
+/// A path from the first state, and the state it leads to.
 #[derive(Debug)]
 pub struct ByHand {
     model: Model,
@@ -22,35 +24,36 @@ pub struct ByHand {
     world: World,
 }
 
-/// Something that may happen next.
+/// A step that is possible next.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Choice {
-    /// What.
+pub struct EnabledStep {
+    /// The action.
     pub action: Action,
-    /// In words, with what would follow.
-    pub line: Line,
-    /// The laws that would be broken behind it, and are not now.
+    /// The step in words, with its consequences.
+    pub line: StoryLine,
+    /// The laws that the step would break, and that hold now.
     pub breaks: Vec<Law>,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Hunted {
-    /// A shortest way from here to where a law is broken that is not broken here. The path is extended by it.
+    /// A shortest path from here breaks this law, which holds here. The walk is extended by that
+    /// path.
     Found(Law),
-    /// Nothing: every state that can be reached from here keeps the law. So many there are.
+    /// Every state that can be reached from here keeps the laws; holds the number of those states.
     Nothing(u64),
-    /// A bound stopped it behind so many states; what is beyond is not known.
+    /// A bound stopped the search after this many states; nothing is known of the others.
     Stopped(StopReason, u64),
 }
 
-/// What may follow from a state.
+/// The states that can follow from one.
 struct Onward {
     model: Model,
     start: World,
 }
 
-impl System for Onward {
+impl TransitionSystem for Onward {
     type State = World;
     type Action = Action;
 
@@ -62,7 +65,7 @@ impl System for Onward {
         self.model.actions(state, out);
     }
 
-    fn apply(&self, state: &World, action: &Action, marks: &mut Marks) -> World {
+    fn apply(&self, state: &World, action: &Action, marks: &mut MarkSet) -> World {
         self.model.apply(state, action, marks)
     }
 
@@ -96,23 +99,24 @@ impl System for Onward {
 }
 
 impl ByHand {
-    /// At the first state.
+    /// A walk at the first state.
     ///
     /// # Errors
-    /// If the scenario is wrong.
-    pub fn new(scenario: Scenario, mutant: Option<Mutant>) -> Result<Self, ScenarioError> {
+    /// If the scenario is invalid.
+    pub fn new(scenario: Scenario, mutant: Option<WrongRule>) -> Result<Self, ScenarioError> {
         let model = Model::new(scenario, mutant)?;
         let world = model.initial();
         Ok(Self { model, steps: Vec::new(), world })
     }
 
-    /// Behind these steps.
+    /// A walk after these steps.
     ///
     /// # Errors
-    /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not possible.
-    pub fn behind(
+    /// [`TraceError::Scenario`], or [`TraceError::NotEnabled`] for the first step that is not
+    /// possible.
+    pub fn after(
         scenario: Scenario,
-        mutant: Option<Mutant>,
+        mutant: Option<WrongRule>,
         steps: &[Action],
     ) -> Result<Self, TraceError> {
         let mut walk = Self::new(scenario, mutant)?;
@@ -127,7 +131,7 @@ impl ByHand {
     }
 
     fn step(&mut self, action: Action) {
-        self.world = self.model.apply(&self.world, &action, &mut Marks::new());
+        self.world = self.model.apply(&self.world, &action, &mut MarkSet::new());
         self.steps.push(action);
     }
 
@@ -141,7 +145,7 @@ impl ByHand {
         broken(&self.model.setup, world, self.model.laws)
     }
 
-    /// What the World looks things up in.
+    /// The scenario, laid out for the World.
     #[must_use]
     pub const fn setup(&self) -> &Setup {
         &self.model.setup
@@ -153,32 +157,32 @@ impl ByHand {
         &self.steps
     }
 
-    /// Where it stands.
+    /// The current state.
     #[must_use]
     pub const fn world(&self) -> &World {
         &self.world
     }
 
-    /// Whether all that was asked for is done.
+    /// True if everything that was asked for is done.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.model.is_goal(&self.world)
     }
 
-    /// Whether it is not done and nothing but a fault can happen any more: [`Law::Progress`] is broken.
+    /// True if it is not done and only a fault can happen: [`Law::Progress`] is broken.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         !self.is_done() && self.enabled().iter().all(Action::is_fault)
     }
 
-    /// What may happen next, in the World's order.
+    /// The possible steps, in the World's order.
     #[must_use]
-    pub fn choices(&self) -> Vec<Choice> {
+    pub fn choices(&self) -> Vec<EnabledStep> {
         let (setup, before) = (&self.model.setup, self.broken_in(&self.world));
         let choice = |action: Action| {
-            let after = self.model.apply(&self.world, &action, &mut Marks::new());
+            let after = self.model.apply(&self.world, &action, &mut MarkSet::new());
             let new = self.broken_in(&after) & !before;
-            Choice {
+            EnabledStep {
                 action,
                 line: line(setup, self.steps.len() + 1, action, &self.world, &after),
                 breaks: Law::ALL.into_iter().filter(|law| new & law.bit() != 0).collect(),
@@ -187,7 +191,8 @@ impl ByHand {
         self.enabled().into_iter().map(choice).collect()
     }
 
-    /// The laws that are broken where it stands; [`Law::Progress`] only if it [is stuck](Self::is_stuck).
+    /// The laws that the current state breaks; [`Law::Progress`] only if it [is
+    /// stuck](Self::is_stuck).
     #[must_use]
     pub fn broken(&self) -> Vec<Law> {
         let set = self.broken_in(&self.world);
@@ -196,7 +201,7 @@ impl ByHand {
         Law::ALL.into_iter().filter(is_broken).collect()
     }
 
-    /// Goes on, by a shortest way, to where a law is broken that is not broken here.
+    /// Extends the walk, by a shortest path, to a state that breaks a law that holds here.
     pub fn hunt(&mut self, bounds: &Bounds) -> Hunted {
         let known = self.broken_in(&self.world);
         let stuck = self.is_stuck();
@@ -209,22 +214,22 @@ impl ByHand {
         let onward = Onward { model, start: self.world.clone() };
         let outcome = hunt(&onward, &bounds, &|_| {});
         match outcome.verdict {
-            Verdict::Holds => Hunted::Nothing(outcome.unique),
-            Verdict::Stopped(reason) => Hunted::Stopped(reason, outcome.unique),
-            Verdict::Violated { violation, path, .. } => {
+            SearchVerdict::Holds => Hunted::Nothing(outcome.unique),
+            SearchVerdict::Stopped(reason) => Hunted::Stopped(reason, outcome.unique),
+            SearchVerdict::Violated { violation, path, .. } => {
                 path.into_iter().for_each(|action| self.step(action));
                 Hunted::Found(match violation {
-                    Violation::Law(index) => Law::ALL[index],
-                    Violation::Trap => Law::Progress,
+                    StateViolation::Law(index) => Law::ALL[index],
+                    StateViolation::Trap => Law::Progress,
                 })
             }
         }
     }
 
-    /// Takes up to so many steps by chance, a function of the seed; ends early where a law is broken that was not, or where all is done.
-    /// Gives how many it took.
+    /// Takes up to `steps` random steps, a function of the seed. It ends early where a law breaks,
+    /// or where all is done. Returns the number of steps taken.
     pub fn wander(&mut self, seed: u64, steps: usize) -> usize {
-        let mut random = Random::new(seed);
+        let mut random = WalkRng::new(seed);
         let before = self.broken_in(&self.world);
         for taken in 0..steps {
             let enabled = self.enabled();
@@ -244,7 +249,7 @@ impl ByHand {
         steps
     }
 
-    /// The path as a trace; it claims the first law that is broken at its end, if any.
+    /// The path as a trace, which claims the first law that its last state breaks, if any.
     #[must_use]
     pub fn trace(&self) -> Trace {
         let Setup { scenario, mutant, .. } = &self.model.setup;
@@ -256,6 +261,7 @@ impl ByHand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::Mutant;
     use crate::scenario::Faults;
     use crate::topologies::chain;
     use crate::trace::Claim;
@@ -275,7 +281,7 @@ mod tests {
             };
             assert!(!choice.line.text.is_empty() && choice.breaks.is_empty());
             let steps: Vec<Action> = walk.steps().iter().copied().chain([choice.action]).collect();
-            walk = ByHand::behind(scenario(), None, &steps).expect("it was offered");
+            walk = ByHand::after(scenario(), None, &steps).expect("it was offered");
             assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::None);
         }
         assert!(walk.is_done(), "without faults it gets there: {:?}", walk.steps());
@@ -283,14 +289,14 @@ mod tests {
 
     #[test]
     fn a_step_that_is_not_possible_is_refused() {
-        let error = ByHand::behind(scenario(), None, &[Action::Conclude]).expect_err("not yet");
+        let error = ByHand::after(scenario(), None, &[Action::Conclude]).expect_err("not yet");
         assert!(matches!(error, TraceError::NotEnabled { step: 1, .. }), "{error}");
     }
 
     #[test]
     fn a_hunt_goes_on_from_here_and_its_path_replays() {
-        let mutant = Mutant::find("ack-before-durable").expect("it is there");
-        let mut walk = ByHand::new((mutant.about().scenario)(), Some(mutant)).expect("it is right");
+        let mutant = Mutant::of(WrongRule::AckBeforeDurable);
+        let mut walk = ByHand::new((mutant.scenario)(), Some(mutant.rule)).expect("it is right");
         walk.wander(1, 3);
         let begun = walk.steps().to_vec();
         let hunted = walk.hunt(&Bounds::default());
@@ -298,7 +304,7 @@ mod tests {
         assert!(walk.steps().len() > begun.len() && walk.steps().starts_with(&begun));
         assert!(walk.broken().contains(&law));
         assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::Shown(law));
-        // The next one is another.
+        // The second search finds another law.
         if let Hunted::Found(next) =
             walk.hunt(&Bounds { max_states: Some(50_000), ..Bounds::default() })
         {

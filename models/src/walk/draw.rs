@@ -1,10 +1,11 @@
-//! What an episode draws: bounds and faults, up to the scenario's.
+//! Draws an episode's bounds and faults, up to the scenario's.
 
-use super::random::Random;
-use crate::scenario::{Faults, Queued, Scenario};
+use super::random::WalkRng;
+use crate::scenario::{Faults, QueuedMessages, Scenario};
 
-/// Checkpoints kept back for when nothing else can happen. The interval timer of a real job goes on for ever, and a lost abort is made
-/// good by the next barrier; a job that stands still only because the model's checkpoints are used up says nothing.
+/// Checkpoints kept in reserve until nothing else can happen. The interval timer of a real job runs
+/// for ever, and the next barrier repairs a lost abort. A job that stands still only because the
+/// model's checkpoints are used up proves nothing.
 pub(super) const RESERVE: u8 = 4;
 
 /// Every kind of fault's budget.
@@ -27,7 +28,7 @@ pub(super) const BUDGETS: [fn(&mut Faults) -> &mut u8; 15] = [
 ];
 
 /// Every kind of message that may wait.
-pub(super) const WAITING: [fn(&mut Queued) -> &mut bool; 5] = [
+pub(super) const WAITING: [fn(&mut QueuedMessages) -> &mut bool; 5] = [
     |q| &mut q.triggers,
     |q| &mut q.aborts,
     |q| &mut q.completes,
@@ -36,13 +37,13 @@ pub(super) const WAITING: [fn(&mut Queued) -> &mut bool; 5] = [
 ];
 
 /// An episode's scenario.
-pub(super) fn bounds(most: &Scenario, random: &mut Random) -> Scenario {
+pub(super) fn bounds(most: &Scenario, random: &mut WalkRng) -> Scenario {
     let mut drawn = most.clone();
     drawn.records = random.up_to(usize::from(most.records)) as u8;
     drawn.checkpoints = (random.up_to(usize::from(most.checkpoints)) as u8).saturating_add(RESERVE);
     drawn.capacity = random.up_to(usize::from(most.capacity)) as u8;
     drawn.max_concurrent = random.up_to(most.max_concurrent);
-    // Far below 2^32: it is how many ids one write reserves.
+    // Far below 2^32: the number of ids that one write reserves.
     drawn.id_block = random.up_to(most.id_block as usize) as u64;
     drawn.retained = most.retained.map(|retained| random.up_to(retained));
     drawn.shared = most.shared && !random.once_in(4);
@@ -52,7 +53,7 @@ pub(super) fn bounds(most: &Scenario, random: &mut Random) -> Scenario {
         let waits = waits(&mut drawn.queued);
         *waits = *waits && random.once_in(2);
     }
-    // How crowded: from none of the faults to nearly all of them.
+    // The density of faults: from none to nearly all.
     let likely = random.one_of(&[0, 1, 2, 2, 3, 4, 6]);
     for budget in BUDGETS {
         let budget = budget(&mut drawn.faults);

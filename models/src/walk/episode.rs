@@ -4,116 +4,123 @@ use snapline_protocol::coordinator::Timer;
 
 use super::WalkReport;
 use super::draw::RESERVE;
-use super::random::Random;
-use crate::explore::{Marks, System};
+use super::random::WalkRng;
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws::{self, Law};
 use crate::model::Model;
-use crate::world::{Action, KINDS, Seat, World};
+use crate::world::{Action, CoordinatorState, KINDS, World};
 
-/// A job that heals must finish within so many steps; those that do take a few hundred.
+/// A job that heals must finish within this many steps; those that do take a few hundred.
 pub(super) const HEALING: u64 = 10_000;
 
-/// The model tells this many checkpoint ids apart.
+/// The model distinguishes this many checkpoint ids.
 const IDS: u64 = 64;
 
-/// How an episode ended.
-pub(super) enum End {
+/// The end of an episode.
+pub(super) enum EpisodeEnd {
     Finished,
     FailedLoudly,
     CutShort,
     Broken(Law, Vec<Action>),
 }
 
-/// The enabled actions of a state, in the three groups that [`World::enabled`]'s order puts them in.
-pub(super) struct Choice {
+/// The enabled actions of a state, in the three groups that [`World::enabled`]'s order puts them
+/// in.
+pub(super) struct EnabledActions {
     actions: Vec<Action>,
     faults: usize,
-    undead: usize,
+    zombies: usize,
 }
 
-impl Choice {
+impl EnabledActions {
     pub(super) const fn new() -> Self {
-        Self { actions: Vec::new(), faults: 0, undead: 0 }
+        Self { actions: Vec::new(), faults: 0, zombies: 0 }
     }
 
     pub(super) fn look(&mut self, model: &Model, world: &World) {
         self.actions.clear();
         world.enabled(&model.setup, &mut self.actions);
         self.faults = self.actions.partition_point(|action| !action.is_fault());
-        self.undead = self.actions.partition_point(|action| action.kind() < UNDEAD);
+        self.zombies = self.actions.partition_point(|action| action.kind() < ZOMBIES);
     }
 
     pub(super) fn all(&self) -> &[Action] {
         &self.actions
     }
 
-    /// Forgets one that must not happen now.
+    /// Removes an action that must not happen now.
     fn rule_out(&mut self, unwanted: Action) {
         let before = self.actions.len();
         self.actions.retain(|action| *action != unwanted);
         let gone = before - self.actions.len();
         self.faults -= gone;
-        self.undead -= gone;
+        self.zombies -= gone;
     }
 
-    /// What happens without faults.
+    /// The enabled actions that are not faults.
     pub(super) fn progress(&self) -> &[Action] {
         &self.actions[..self.faults]
     }
 
     fn faults(&self) -> &[Action] {
-        &self.actions[self.faults..self.undead]
+        &self.actions[self.faults..self.zombies]
     }
 
-    fn undead(&self) -> &[Action] {
-        &self.actions[self.undead..]
+    fn zombies(&self) -> &[Action] {
+        &self.actions[self.zombies..]
     }
 }
 
-/// The kinds from here on are the acts of tasks and coordinators that should have ended.
-const UNDEAD: usize = Action::ZombieConsume { zombie: 0, input: 0 }.kind();
+/// Kinds from here on are the acts of tasks and coordinators that should have ended.
+const ZOMBIES: usize = Action::ZombieConsume { zombie: 0, input: 0 }.kind();
 
-/// How an episode is inclined to choose.
+/// An episode with its preferences.
 pub(super) struct Episode<'a> {
     model: &'a Model,
-    random: &'a mut Random,
+    random: &'a mut WalkRng,
     /// Steps before it heals.
     turbulence: u64,
-    /// A fault strikes once in so many steps.
+    /// A fault strikes once in this many steps.
     strikes: usize,
-    /// The undead act once in so many steps.
-    haunts: usize,
-    /// How likely each kind of action is compared with others: some parties are slow for a whole episode.
+    /// Tasks and coordinators that should have ended act once in this many steps.
+    zombie_acts: usize,
+    /// The weight of each kind of action: some parties are slow for a whole episode.
     weights: [u32; KINDS.len()],
 }
 
 impl<'a> Episode<'a> {
-    pub(super) fn new(model: &'a Model, random: &'a mut Random) -> Self {
+    pub(super) fn new(model: &'a Model, random: &'a mut WalkRng) -> Self {
         let longest = random.one_of(&[30, 100, 300, 600]);
         let turbulence = random.below(longest) as u64;
         let strikes = random.one_of(&[4, 10, 25, 60]);
-        let haunts = random.one_of(&[2, 8, 40]);
+        let zombie_acts = random.one_of(&[2, 8, 40]);
         let mut weights = [0; KINDS.len()];
         for weight in &mut weights {
             *weight = random.one_of(&[8, 32, 32, 128]);
         }
         weights[Action::Stop.kind()] = 1;
-        Self { model, random, turbulence, strikes, haunts, weights }
+        Self { model, random, turbulence, strikes, zombie_acts, weights }
     }
 
-    pub(super) fn run(mut self, steps: u64, report: &mut WalkReport) -> End {
-        let (mut world, mut path, mut choice) = (self.model.initial(), Vec::new(), Choice::new());
-        // Behind the end of the job the undead and the network may go on for a while.
+    pub(super) fn run(mut self, steps: u64, report: &mut WalkReport) -> EpisodeEnd {
+        let (mut world, mut path, mut choice) =
+            (self.model.initial(), Vec::new(), EnabledActions::new());
+        // After the end of the job, the network and parties that should have ended may act for a
+        // while.
         let mut aftermath = self.random.below(16);
         let mut healing = 0;
         loop {
             let done = self.model.is_goal(&world);
             if done && aftermath == 0 {
                 report.longest_healing = report.longest_healing.max(healing);
-                return if world.finished() { End::Finished } else { End::FailedLoudly };
+                return if world.finished() {
+                    EpisodeEnd::Finished
+                } else {
+                    EpisodeEnd::FailedLoudly
+                };
             }
-            if report.steps >= steps || world.disk.fence.until.get() > IDS + 1 {
-                return End::CutShort;
+            if report.steps >= steps || world.store.fence.until.get() > IDS + 1 {
+                return EpisodeEnd::CutShort;
             }
             choice.look(self.model, &world);
             let turbulent = (path.len() as u64) < self.turbulence || done;
@@ -132,8 +139,8 @@ impl<'a> Episode<'a> {
                     continue;
                 }
                 return match is_stuck(self.model, &world) {
-                    true => End::Broken(Law::Progress, path),
-                    false => End::CutShort,
+                    true => EpisodeEnd::Broken(Law::Progress, path),
+                    false => EpisodeEnd::CutShort,
                 };
             };
             let after = world.apply(&self.model.setup, &action, &mut report.marks);
@@ -142,31 +149,31 @@ impl<'a> Episode<'a> {
             let broken = broken(self.model, &world, &after);
             world = after;
             if broken != 0 {
-                return End::Broken(Law::ALL[broken.trailing_zeros() as usize], path);
+                return EpisodeEnd::Broken(Law::ALL[broken.trailing_zeros() as usize], path);
             }
             if done {
                 aftermath -= 1;
             } else if !turbulent {
                 healing += 1;
                 if healing > HEALING {
-                    return End::Broken(Law::Progress, path);
+                    return EpisodeEnd::Broken(Law::Progress, path);
                 }
             }
         }
     }
 
-    /// Anything that is enabled: mostly progress, now and then a fault.
-    fn any(&mut self, choice: &Choice) -> Option<Action> {
+    /// Any enabled action: mostly progress, now and then a fault.
+    fn any(&mut self, choice: &EnabledActions) -> Option<Action> {
         if !choice.faults().is_empty() && self.random.once_in(self.strikes) {
             return Some(self.fault(choice.faults()));
         }
-        if !choice.undead().is_empty() && self.random.once_in(self.haunts) {
-            return Some(self.random.one_of(choice.undead()));
+        if !choice.zombies().is_empty() && self.random.once_in(self.zombie_acts) {
+            return Some(self.random.one_of(choice.zombies()));
         }
         self.weighted(choice.progress())
     }
 
-    /// Every kind of fault is as likely as another, however many places it could strike at.
+    /// Every kind of fault is equally likely, however many places it could strike.
     fn fault(&mut self, faults: &[Action]) -> Action {
         let mut kinds = [0; KINDS.len()];
         let mut count = 0;
@@ -201,33 +208,36 @@ impl<'a> Episode<'a> {
 
 const INTERVAL: Action = Action::Fire { timer: Timer::Interval };
 
-/// Whether the interval timer would start one of the checkpoints kept back for when nothing else can happen.
-fn spares(model: &Model, world: &World, choice: &Choice) -> bool {
+/// True if the interval timer would start one of the checkpoints in reserve.
+fn spares(model: &Model, world: &World, choice: &EnabledActions) -> bool {
     world.checkpoints <= RESERVE && choice.progress().contains(&INTERVAL) && {
-        let after = world.apply(&model.setup, &INTERVAL, &mut Marks::new());
+        let after = world.apply(&model.setup, &INTERVAL, &mut MarkSet::new());
         after.checkpoints < world.checkpoints
     }
 }
 
-/// Whether the job is not done and nothing but faults can happen, and not for want of checkpoints in the model.
+/// True if the job is not done and only faults can happen, for another reason than that the model's
+/// checkpoints are used up.
 pub(super) fn is_stuck(model: &Model, world: &World) -> bool {
-    let mut choice = Choice::new();
+    let mut choice = EnabledActions::new();
     choice.look(model, world);
-    let armed = |seat: &Seat| seat.timers.contains(&Timer::Interval);
-    let in_circles = world.witness.issued.count_ones() >= model.setup.most_checkpoints();
+    let armed = |coordinator: &CoordinatorState| coordinator.timers.contains(&Timer::Interval);
+    let in_circles = world.ghost.issued.count_ones() >= model.setup.most_checkpoints();
     choice.progress().is_empty()
         && !model.is_goal(world)
-        && (world.checkpoints > 0 || in_circles || !world.seats.last().is_some_and(armed))
+        && (world.checkpoints > 0 || in_circles || !world.coordinators.last().is_some_and(armed))
 }
 
-/// A fair schedule: whatever stays enabled is chosen some day.
-pub(super) fn fair(progress: &[Action], random: &mut Random) -> Option<Action> {
+/// A fair schedule: an action that stays enabled is chosen eventually.
+pub(super) fn fair(progress: &[Action], random: &mut WalkRng) -> Option<Action> {
     (!progress.is_empty()).then(|| random.one_of(progress))
 }
 
-/// Whether a job finishes from here without further faults, or could with more checkpoints, and how many steps it took to know.
+/// True if a job finishes from here without further faults, or could with more checkpoints; and the
+/// number of steps it took to decide.
 pub(super) fn finishes(model: &Model, from: &World) -> (bool, u64) {
-    let (mut random, mut choice, mut marks) = (Random::new(0), Choice::new(), Marks::new());
+    let (mut random, mut choice, mut marks) =
+        (WalkRng::new(0), EnabledActions::new(), MarkSet::new());
     let mut world = from.clone();
     for steps in 0..HEALING {
         if model.is_goal(&world) {
@@ -245,12 +255,12 @@ pub(super) fn finishes(model: &Model, from: &World) -> (bool, u64) {
     (false, HEALING)
 }
 
-/// Laws about nothing but storage: while it stays as it is, so do they.
+/// Laws that depend on storage alone: they hold as long as it does not change.
 const OF_STORAGE: u64 = Law::CutComplete.bit() | Law::CutClean.bit() | Law::Restorable.bit();
 
-/// The laws that a state breaks, its predecessor having broken none.
+/// The laws that a state breaks, if its predecessor broke none.
 fn broken(model: &Model, before: &World, after: &World) -> u64 {
-    let skip = if before.disk == after.disk { OF_STORAGE } else { 0 };
+    let skip = if before.store == after.store { OF_STORAGE } else { 0 };
     let broken = laws::broken(&model.setup, after, model.laws & !skip);
     debug_assert_eq!(broken, laws::broken(&model.setup, after, model.laws), "laws of storage");
     broken
@@ -260,7 +270,7 @@ fn count(report: &mut WalkReport, action: &Action, before: &World, after: &World
     report.steps += 1;
     report.actions[action.kind()] += 1;
     report.attempts += u64::from(before.host != after.host);
-    let known = |checkpoint| before.disk.manifests.iter().any(|m| m.checkpoint == checkpoint);
-    let new = after.disk.manifests.iter().filter(|manifest| !known(manifest.checkpoint));
+    let known = |checkpoint| before.store.manifests.iter().any(|m| m.checkpoint == checkpoint);
+    let new = after.store.manifests.iter().filter(|manifest| !known(manifest.checkpoint));
     report.checkpoints += new.count() as u64;
 }

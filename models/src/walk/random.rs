@@ -1,10 +1,10 @@
-//! Chances from a seed, the same on every machine.
+//! Random choices from a seed, the same on every machine.
 
-/// splitmix64: one addition and a mixing of bits. Far from secure, and good enough to choose steps.
+/// splitmix64: one addition and a mixing of bits. Insecure, and good enough to choose steps.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct WalkRng(u64);
 
-impl Random {
+impl WalkRng {
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -35,7 +35,7 @@ impl Random {
         count > 0 && self.below(count) == 0
     }
 
-    /// One of some things, of which there must be one.
+    /// One of the values; there must be at least one.
     pub(super) fn one_of<T: Copy>(&mut self, things: &[T]) -> T {
         things[self.below(things.len())]
     }

@@ -1,12 +1,13 @@
-//! What is walked on by default.
+//! The default scenarios of walks.
 
 use snapline_protocol::aligner::Mode;
 use snapline_protocol::topology::Plan;
 
-use crate::scenario::{Faults, Queued, Scenario, StopKind};
+use crate::scenario::{Faults, QueuedMessages, Scenario, StopKind};
 use crate::sink::SinkModel;
 
-/// Eight subtasks: two sources, two keyed transforms, two transforms, two sinks, each layer connected to all of the next.
+/// Eight subtasks: two sources, two keyed transforms, two transforms, two sinks, each layer
+/// connected to all of the next.
 #[must_use]
 pub fn eight() -> Scenario {
     let plan = Plan::new()
@@ -26,7 +27,7 @@ pub fn eight() -> Scenario {
         id_block: 3,
         max_concurrent: 2,
         prompt_writes: false,
-        queued: Queued::ALL,
+        queued: QueuedMessages::ALL,
         faults: Faults {
             crashes: 3,
             coordinator_crashes: 2,
@@ -48,8 +49,8 @@ pub fn eight() -> Scenario {
     }
 }
 
-/// [`eight`], then the same stopped with drain, suspended, at least once, with an external system that drops transactions, and with manifests
-/// that are lost.
+/// [`eight`], then the same stopped with drain, suspended, at least once, with an external system
+/// that drops transactions, and with lost manifests.
 #[must_use]
 pub fn variants() -> Vec<Scenario> {
     let named = |name: &str| Scenario { name: name.into(), ..eight() };

@@ -1,23 +1,24 @@
-//! From the path of a random walk to a short one that breaks the same law.
+//! Shrinks the path of a random walk to a short one that breaks the same law.
 //!
-//! Steps are left out, large pieces first, and the rest is run again: what is not possible any more is skipped. Then bounds are
-//! lowered, and so on, until nothing helps. Operators with several subtasks are tried with one, by a short walk of their own that looks
-//! for the same law. The effort is bounded in steps, not in time: the same walk gives the same trace.
+//! Steps are left out, large pieces first, and the rest is run again; impossible steps are skipped.
+//! Then bounds are lowered, and so on, until nothing helps. Operators with several subtasks are
+//! tried with one, by a short walk of their own that looks for the same law. The effort is bounded
+//! in steps, not in time: the same walk gives the same trace.
 
 use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::topology::Wiring;
 
 use super::WalkReport;
 use super::draw::{BUDGETS, WAITING};
-use super::episode::{Choice, End, Episode, fair, finishes, is_stuck};
-use super::random::Random;
-use crate::explore::{Marks, System};
+use super::episode::{EnabledActions, Episode, EpisodeEnd, fair, finishes, is_stuck};
+use super::random::WalkRng;
+use crate::explore::{MarkSet, TransitionSystem};
 use crate::laws::Law;
 use crate::model::Model;
-use crate::mutants::Mutant;
 use crate::scenario::Scenario;
 use crate::trace::{Claim, Trace, TraceError};
-use crate::world::{Action, Message, World};
+use crate::world::rule::WrongRule;
+use crate::world::{Action, ControlMessage, World};
 
 /// Steps that shrinking may take for one topology.
 const EFFORT: u64 = 1_000_000;
@@ -25,32 +26,33 @@ const EFFORT: u64 = 1_000_000;
 /// Steps of a walk that looks for the same violation in a narrower topology.
 const NARROW: u64 = 30_000;
 
-/// An action by what it is about, where its index depends on what happened before.
+/// An action with its object, because its index depends on the steps before it.
 #[derive(Clone, Copy)]
 struct Meant {
     action: Action,
-    letter: Option<Message>,
+    letter: Option<ControlMessage>,
     op: Option<StoreOp>,
 }
 
 /// A path that breaks the law, with its model.
-struct Found {
+struct Counterexample {
     model: Model,
     path: Vec<Meant>,
 }
 
 struct Shrinker {
     law: Law,
-    /// For [`Law::Progress`]: whether the last state must have nothing left to do. Else it must not finish.
+    /// For [`Law::Progress`]: true if the last state must have nothing left to do, else it must not
+    /// finish.
     stuck: bool,
-    /// No path longer than this is of use.
+    /// Longer paths are of no use.
     longest: usize,
     effort: u64,
 }
 
 /// A short trace that breaks the law, from a path that does.
 pub(super) fn shrink(model: &Model, law: Law, path: Vec<Action>) -> Trace {
-    let mut best = shrink_path(model, law, path, Bounds::Lowered);
+    let mut best = shrink_path(model, law, path, ScenarioBounds::Lowered);
     // One operator after the other; each that stays narrow makes the next search cheaper.
     for place in 0..best.scenario.plan.operators.len() {
         if best.scenario.plan.operators[place].parallelism == 1 {
@@ -74,37 +76,40 @@ pub(super) fn shrink(model: &Model, law: Law, path: Vec<Action>) -> Trace {
 }
 
 /// Looks for the same law in another topology.
-fn walk_narrow(scenario: &Scenario, mutant: Option<Mutant>, law: Law) -> Option<Trace> {
+fn walk_narrow(scenario: &Scenario, mutant: Option<WrongRule>, law: Law) -> Option<Trace> {
     let mut report = WalkReport::new(0);
     while report.steps < NARROW {
-        let mut random = Random::new(0).fork(report.episodes);
+        let mut random = WalkRng::new(0).fork(report.episodes);
         report.episodes += 1;
         let model = Model::new(scenario.clone(), mutant).ok()?;
-        if let End::Broken(found, path) = Episode::new(&model, &mut random).run(NARROW, &mut report)
+        if let EpisodeEnd::Broken(found, path) =
+            Episode::new(&model, &mut random).run(NARROW, &mut report)
             && found == law
         {
-            return Some(shrink_path(&model, law, path, Bounds::Lowered));
+            return Some(shrink_path(&model, law, path, ScenarioBounds::Lowered));
         }
     }
     None
 }
 
-/// Leaves out of a trace the steps that the law's breach does not need. The scenario stays: in another, with messages that do not wait for
-/// instance, several things would happen in one step, and a shorter trace would not be a simpler story.
+/// Leaves out of a trace the steps that the law's breach does not need. The scenario stays. In
+/// another one, for instance one whose messages do not wait, several things would happen in one
+/// step, and a shorter trace would not be a simpler story.
 ///
 /// # Errors
 /// [`ShrinkError`], if the trace cannot be replayed, or does not show a law broken.
 pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
     let replay = trace.replay().map_err(ShrinkError::Replay)?;
     let law = trace.law.ok_or(ShrinkError::NoLaw)?;
-    // What no state shows is decided by looking for a way to the end, and shrinking does that too.
+    // A breach that no state shows is decided by a search for a path to the end, which shrinking
+    // does too.
     if !matches!(replay.claim, Claim::Shown(_)) {
         return Err(ShrinkError::NotShown(replay.claim));
     }
     let model = Model::new(trace.scenario.clone(), trace.mutant)
         .map_err(|error| ShrinkError::Replay(error.into()))?;
-    // Nothing behind the first breach is needed.
-    let (mut steps, mut marks, mut world) = (Vec::new(), Marks::new(), model.initial());
+    // The steps after the first breach are not needed.
+    let (mut steps, mut marks, mut world) = (Vec::new(), MarkSet::new(), model.initial());
     for &action in &trace.steps {
         if law != Law::Progress && !law.holds(&model.setup, &world) {
             break;
@@ -112,19 +117,20 @@ pub fn shorten(trace: &Trace) -> Result<Trace, ShrinkError> {
         world = world.apply(&model.setup, &action, &mut marks);
         steps.push(action);
     }
-    Ok(shrink_path(&model, law, steps, Bounds::Stay))
+    Ok(shrink_path(&model, law, steps, ScenarioBounds::Stay))
 }
 
-/// A trace's schedule under another rule: what of it is possible there, and where in the trace each of those steps stands, from 1.
+/// A trace's schedule under another rule: the steps that are possible there, and the number of each
+/// in the trace, from 1.
 ///
 /// # Errors
 /// [`TraceError`], if the trace cannot be replayed.
-pub fn under(trace: &Trace, mutant: Option<Mutant>) -> Result<(Trace, Vec<usize>), TraceError> {
+pub fn under(trace: &Trace, mutant: Option<WrongRule>) -> Result<(Trace, Vec<usize>), TraceError> {
     trace.replay()?;
     let model = Model::new(trace.scenario.clone(), trace.mutant)?;
     let (meant, _) = meanings(&model, &trace.steps);
     let other = Model::new(trace.scenario.clone(), mutant)?;
-    let (mut world, mut marks, mut enabled) = (other.initial(), Marks::new(), Vec::new());
+    let (mut world, mut marks, mut enabled) = (other.initial(), MarkSet::new(), Vec::new());
     let (mut steps, mut places) = (Vec::new(), Vec::new());
     for (place, meant) in meant.iter().enumerate() {
         let Some(action) = resolve(&world, meant, false) else { continue };
@@ -139,14 +145,14 @@ pub fn under(trace: &Trace, mutant: Option<Mutant>) -> Result<(Trace, Vec<usize>
     Ok((Trace { scenario: trace.scenario.clone(), mutant, law: None, steps }, places))
 }
 
-/// Why a trace cannot be shrunk.
+/// The reason for which a trace cannot be shrunk.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ShrinkError {
-    /// It cannot be replayed.
+    /// The trace cannot be replayed.
     Replay(TraceError),
-    /// It names no law: there is nothing that must stay.
+    /// The trace names no law, so shrinking has nothing to keep.
     NoLaw,
-    /// Its last state does not show the law that it names broken.
+    /// The last state does not show the named law broken.
     NotShown(Claim),
 }
 
@@ -164,14 +170,14 @@ impl std::fmt::Display for ShrinkError {
 
 snapline_protocol::error_in_words!(ShrinkError);
 
-/// Whether shrinking may change the scenario.
+/// Shrinking keeps the scenario, or lowers its bounds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Bounds {
+enum ScenarioBounds {
     Stay,
     Lowered,
 }
 
-fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: Bounds) -> Trace {
+fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: ScenarioBounds) -> Trace {
     let setup = &model.setup;
     let trace = |model: &Model, steps: Vec<Action>| Trace {
         scenario: model.setup.scenario.clone(),
@@ -185,11 +191,11 @@ fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: Bounds) -> Tr
     };
     let (meant, last) = meanings(&same, &path);
     shrinker.stuck = law == Law::Progress && is_stuck(&same, &last);
-    let mut best = Found { model: same, path: meant };
+    let mut best = Counterexample { model: same, path: meant };
     loop {
         let before = (best.path.len(), best.model.setup.scenario.clone());
         shrinker.leave_out(&mut best);
-        if bounds == Bounds::Lowered {
+        if bounds == ScenarioBounds::Lowered {
             shrinker.lower(&mut best);
         }
         if before == (best.path.len(), best.model.setup.scenario.clone()) {
@@ -199,9 +205,9 @@ fn shrink_path(model: &Model, law: Law, path: Vec<Action>, bounds: Bounds) -> Tr
     }
 }
 
-/// What the actions of a possible path are about, and its last state.
+/// The objects of a possible path's actions, and its last state.
 fn meanings(model: &Model, path: &[Action]) -> (Vec<Meant>, World) {
-    let (mut world, mut marks) = (model.initial(), Marks::new());
+    let (mut world, mut marks) = (model.initial(), MarkSet::new());
     let mut meant = Vec::with_capacity(path.len());
     for &action in path {
         meant.push(meaning(&world, action));
@@ -210,7 +216,7 @@ fn meanings(model: &Model, path: &[Action]) -> (Vec<Meant>, World) {
     (meant, world)
 }
 
-fn letters(world: &World) -> &[Message] {
+fn letters(world: &World) -> &[ControlMessage] {
     if world.sent.is_empty() { &world.network } else { &world.sent }
 }
 
@@ -225,23 +231,27 @@ fn meaning(world: &World, action: Action) -> Meant {
     let op = match action {
         Action::Store { write }
         | Action::StoreUnknown { write, .. }
-        | Action::StoreRefused { write } => {
-            world.seats.last().and_then(|seat| seat.writes.get(usize::from(write))).copied()
-        }
+        | Action::StoreRefused { write } => world
+            .coordinators
+            .last()
+            .and_then(|coordinator| coordinator.writes.get(usize::from(write)))
+            .copied(),
         _ => None,
     };
     Meant { action, letter, op }
 }
 
-/// The action that means the same in another state; with `loosely`, else the one that is spelled the same.
+/// The action with the same object in another state. With `loosely`, the action with the same
+/// spelling if there is none.
 fn resolve(world: &World, meant: &Meant, loosely: bool) -> Option<Action> {
     let index = |place: usize| u8::try_from(place).ok();
     let mut action = meant.action;
     let place = match (meant.letter, meant.op) {
         (Some(letter), _) => letters(world).iter().position(|other| *other == letter),
         (_, Some(op)) => {
-            let seat = world.seats.last();
-            seat.and_then(|seat| seat.writes.iter().position(|other| *other == op))
+            let coordinator = world.coordinators.last();
+            coordinator
+                .and_then(|coordinator| coordinator.writes.iter().position(|other| *other == op))
         }
         (None, None) => return Some(action),
     };
@@ -260,9 +270,11 @@ fn resolve(world: &World, meant: &Meant, loosely: bool) -> Option<Action> {
 }
 
 impl Shrinker {
-    /// Runs what is possible of a path; the steps taken up to where the law is broken, if it is.
+    /// Runs the possible steps of a path. Returns the steps up to where the law is broken, if it
+    /// is.
     fn run(&mut self, model: &Model, path: &[Meant], loosely: bool) -> Option<Vec<Meant>> {
-        let (mut world, mut choice, mut marks) = (model.initial(), Choice::new(), Marks::new());
+        let (mut world, mut choice, mut marks) =
+            (model.initial(), EnabledActions::new(), MarkSet::new());
         let mut taken = Vec::with_capacity(path.len());
         for meant in path {
             let Some(action) = resolve(&world, meant, loosely) else { continue };
@@ -292,9 +304,10 @@ impl Shrinker {
         bad.then_some(taken)
     }
 
-    /// Lets things happen until nothing can any more, or the path is as long as the best one.
+    /// Takes steps until none is possible, or the path is as long as the best one.
     fn go_on(&mut self, model: &Model, world: &mut World, taken: &mut Vec<Meant>) {
-        let (mut random, mut choice, mut marks) = (Random::new(0), Choice::new(), Marks::new());
+        let (mut random, mut choice, mut marks) =
+            (WalkRng::new(0), EnabledActions::new(), MarkSet::new());
         while taken.len() < self.longest && self.effort > 0 {
             choice.look(model, world);
             let Some(action) = fair(choice.progress(), &mut random) else { break };
@@ -305,7 +318,7 @@ impl Shrinker {
     }
 
     /// Takes a path if it still breaks the law.
-    fn accept(&mut self, best: &mut Found, path: &[Meant]) -> bool {
+    fn accept(&mut self, best: &mut Counterexample, path: &[Meant]) -> bool {
         let found = self
             .run(&best.model, path, false)
             .or_else(|| self.run(&best.model, path, true))
@@ -319,7 +332,7 @@ impl Shrinker {
     }
 
     /// Leaves steps out, pieces of half the path first, then smaller ones.
-    fn leave_out(&mut self, best: &mut Found) {
+    fn leave_out(&mut self, best: &mut Counterexample) {
         let mut piece = (best.path.len() / 2).max(1);
         loop {
             let before = best.path.len();
@@ -342,8 +355,8 @@ impl Shrinker {
         }
     }
 
-    /// Lowers bounds while the path, or what is possible of it, still breaks the law.
-    fn lower(&mut self, best: &mut Found) {
+    /// Lowers bounds while the path, or its possible steps, still break the law.
+    fn lower(&mut self, best: &mut Counterexample) {
         let mut lowered = true;
         while lowered {
             lowered = false;
@@ -352,7 +365,7 @@ impl Shrinker {
                 let path = &best.path;
                 let found = self.run(&model, path, false).or_else(|| self.run(&model, path, true));
                 if let Some(path) = found.filter(|taken| taken.len() <= best.path.len()) {
-                    *best = Found { model, path };
+                    *best = Counterexample { model, path };
                     lowered = true;
                     break;
                 }

@@ -1,14 +1,16 @@
-//! What may happen next.
+//! The actions of the World.
 
 use serde::{Deserialize, Serialize};
 use snapline_protocol::coordinator::Timer;
 
 /// One step of the World.
 ///
-/// Fields are indices into the state it happens in: `task` a subtask, `input` one of its inputs, `message` a control message (among those
-/// just sent while there are any, else among those that wait), `write` a write in flight of the task or coordinator, `sink` an external
-/// system and `transaction` one it has prepared, `zombie` a task of an ended attempt. `applied` tells whether an operation of unknown
-/// outcome took effect, `torn` whether unfinished writes are left half written.
+/// Fields are indices into the state in which the action happens. `task` is a subtask, `input` one
+/// of its inputs. `message` is a control message: one of those just sent while there are any, else
+/// one of those that wait. `write` is a write in flight of the task or coordinator. `sink` is an
+/// external system, `transaction` one that it has prepared, `zombie` a task of an ended attempt.
+/// `applied` is true if an operation of unknown outcome took effect, `torn` if unfinished writes
+/// are left half written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are indices, all explained once above")]
@@ -17,7 +19,7 @@ pub enum Action {
     Deliver { message: u8 },
     /// A source reads its next record.
     Emit { task: u8 },
-    /// A source finds that there are no more.
+    /// A source finds the end of its input.
     Exhaust { task: u8 },
     /// A task reads the next item of an input.
     Consume { task: u8, input: u8 },
@@ -29,13 +31,13 @@ pub enum Action {
     Store { write: u8 },
     /// Blobs that a plan of deletion named are deleted.
     Sweep,
-    /// The newest coordinator reads the facts, and a decision is made of them.
+    /// The newest coordinator reads the facts, and a decision is made from them.
     Read,
     /// A timer of the newest coordinator fires.
     Fire { timer: Timer },
     /// The newest coordinator learns that a task died.
     Detect,
-    /// A coordinator of a new term starts, there being none that is not deposed.
+    /// A coordinator of a new term starts, because every other one is deposed or dead.
     Elect,
     /// The user stops the job.
     Stop,
@@ -44,7 +46,7 @@ pub enum Action {
     // Faults from here on.
     /// A message just sent is lost.
     Lose { message: u8 },
-    /// A message just sent arrives, and will once more.
+    /// A message just sent arrives, and will arrive once more.
     Duplicate { message: u8 },
     /// A message just sent waits.
     Delay { message: u8 },
@@ -62,7 +64,7 @@ pub enum Action {
     StoreUnknown { write: u8, applied: bool },
     /// The newest coordinator's write is refused.
     StoreRefused { write: u8 },
-    /// A snapshot could not be written, or nobody knows.
+    /// A snapshot could not be written, or its outcome is unknown.
     WriteFailed { task: u8, write: u8, applied: bool },
     /// A commit call returns "unknown".
     CommitUnknown { task: u8, applied: bool },
@@ -132,7 +134,7 @@ pub const KINDS: &[&str] = &[
 ];
 
 impl Action {
-    /// Which of [`KINDS`] it is.
+    /// The action's index into [`KINDS`].
     #[must_use]
     pub const fn kind(&self) -> usize {
         match self {
@@ -176,7 +178,8 @@ impl Action {
         }
     }
 
-    /// Whether it is a fault, or the act of somebody who should have ended: never needed for progress.
+    /// True for a fault, and for an act of a task or coordinator that should have ended. Progress
+    /// never depends on one.
     #[must_use]
     pub const fn is_fault(&self) -> bool {
         self.kind() > 13

@@ -9,13 +9,13 @@ use snapline_protocol::message::{
 use snapline_protocol::recovery::decide;
 use snapline_protocol::{Machine, Out};
 
-use super::{Action, Guard, Message, Place, Step, guards};
-use crate::mutants::Mutant;
-use crate::scenario::Queued;
+use super::rule::WrongRule;
+use super::{Action, ControlMessage, Situation, TaskRef, Transition, coverage};
+use crate::scenario::QueuedMessages;
 
-impl Message {
-    /// Whether the scenario lets messages of this kind wait.
-    fn waits(&self, queued: &Queued) -> bool {
+impl ControlMessage {
+    /// True if the scenario lets messages of this kind wait.
+    fn waits(&self, queued: &QueuedMessages) -> bool {
         match self {
             Self::Order(_, order) => match order.order {
                 Order::Trigger(_) => queued.triggers,
@@ -30,9 +30,9 @@ impl Message {
     }
 }
 
-impl Step<'_> {
+impl Transition<'_> {
     pub(super) fn act(&mut self, action: Action) {
-        let newest = self.world.seats.len().wrapping_sub(1);
+        let newest = self.world.coordinators.len().wrapping_sub(1);
         let index = usize::from;
         match action {
             Action::Deliver { message } => {
@@ -41,23 +41,23 @@ impl Step<'_> {
             }
             Action::Emit { task } => self.emit(index(task)),
             Action::Exhaust { task } => {
-                let _ended = self.align(Place::Running(index(task)), aligner::Event::Exhausted);
+                let _ended = self.align(TaskRef::Running(index(task)), aligner::Event::Exhausted);
             }
             Action::Consume { task, input } => {
-                self.consume(Place::Running(index(task)), index(input))
+                self.consume(TaskRef::Running(index(task)), index(input))
             }
             Action::Write { task, write } => {
-                self.written(Place::Running(index(task)), index(write), true)
+                self.written(TaskRef::Running(index(task)), index(write), true)
             }
-            Action::Commit { task } => self.commit_call(Place::Running(index(task)), true, None),
+            Action::Commit { task } => self.commit_call(TaskRef::Running(index(task)), true, None),
             Action::Store { write } => self.store(newest, index(write), true),
             Action::Sweep => self.sweep(newest),
             Action::Read => self.read(newest),
             Action::Fire { timer } => self.fire(newest, timer),
             Action::Conclude => self.conclude(newest),
             Action::Detect => {
-                let attempt = self.world.seats[newest].machine.attempt();
-                if self.wrong(Mutant::FailsOverDuringWrite) {
+                let attempt = self.world.coordinators[newest].machine.attempt();
+                if self.wrong(WrongRule::FailsOverDuringWrite) {
                     self.forget_writes(newest);
                 }
                 self.conduct(newest, Event::TaskFailed { attempt });
@@ -105,7 +105,7 @@ impl Step<'_> {
             }
             Action::Strand { task } => {
                 self.world.faults.zombie_tasks -= 1;
-                self.task(Place::Running(index(task))).stranded = true;
+                self.task(TaskRef::Running(index(task))).stranded = true;
             }
             Action::FireEarly { timer } => {
                 self.world.faults.timeouts -= 1;
@@ -113,17 +113,17 @@ impl Step<'_> {
             }
             Action::StoreUnknown { write, applied } => {
                 self.world.faults.unknown_writes -= 1;
-                let op = self.world.seats[newest].writes[index(write)];
+                let op = self.world.coordinators[newest].writes[index(write)];
                 if applied {
                     self.store(newest, index(write), false);
                 } else {
-                    self.world.seats[newest].writes.remove(index(write));
+                    self.world.coordinators[newest].writes.remove(index(write));
                 }
                 let result = match (op, self.setup.mutant) {
-                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsApplied)) => {
+                    (StoreOp::Manifest { .. }, Some(WrongRule::UnknownIsApplied)) => {
                         StoreResult::Applied
                     }
-                    (StoreOp::Manifest { .. }, Some(Mutant::UnknownIsNotApplied)) => {
+                    (StoreOp::Manifest { .. }, Some(WrongRule::UnknownIsNotApplied)) => {
                         StoreResult::NotApplied
                     }
                     _ => StoreResult::Unknown,
@@ -132,7 +132,7 @@ impl Step<'_> {
             }
             Action::StoreRefused { write } => {
                 self.world.faults.refused_writes -= 1;
-                let op = self.world.seats[newest].writes.remove(index(write));
+                let op = self.world.coordinators[newest].writes.remove(index(write));
                 self.conduct(newest, Event::Stored { op, result: StoreResult::NotApplied });
             }
             Action::WriteFailed { task, write, applied } => {
@@ -141,13 +141,13 @@ impl Step<'_> {
             }
             Action::CommitUnknown { task, applied } => {
                 self.world.faults.unknown_commits -= 1;
-                let (applied, told) = unknown(applied);
-                self.commit_call(Place::Running(index(task)), applied, told);
+                let (applied, reported) = unknown(applied);
+                self.commit_call(TaskRef::Running(index(task)), applied, reported);
             }
             Action::CommitRefused { task } => {
                 self.world.faults.refused_commits -= 1;
-                let told = Some(CommitOutcome::Retry);
-                self.commit_call(Place::Running(index(task)), false, told);
+                let reported = Some(CommitOutcome::Retry);
+                self.commit_call(TaskRef::Running(index(task)), false, reported);
             }
             Action::Drop { sink, transaction } => {
                 self.world.faults.drops -= 1;
@@ -155,26 +155,26 @@ impl Step<'_> {
             }
             Action::LoseManifest => {
                 self.world.faults.lost_manifests -= 1;
-                let disk = &mut self.world.disk;
-                disk.lost.extend(disk.manifests.pop());
+                let store = &mut self.world.store;
+                store.lost.extend(store.manifests.pop());
             }
             _ => self.haunt(action),
         }
     }
 
-    /// What those do who should have ended.
+    /// The actions of tasks and coordinators that should have ended.
     fn haunt(&mut self, action: Action) {
         let index = usize::from;
-        self.guard(Guard::ZombieActed);
+        self.reached(Situation::ZombieActed);
         match action {
             Action::ZombieConsume { zombie, input } => {
-                self.consume(Place::Zombie(index(zombie)), index(input));
+                self.consume(TaskRef::Zombie(index(zombie)), index(input));
             }
             Action::ZombieWrite { zombie, write } => {
-                self.written(Place::Zombie(index(zombie)), index(write), true);
+                self.written(TaskRef::Zombie(index(zombie)), index(write), true);
             }
             Action::ZombieCommit { zombie } => {
-                self.commit_call(Place::Zombie(index(zombie)), true, None)
+                self.commit_call(TaskRef::Zombie(index(zombie)), true, None)
             }
             Action::ZombieStore { write } => self.store(0, index(write), true),
             Action::ZombieSweep => self.sweep(0),
@@ -191,23 +191,24 @@ impl Step<'_> {
         }
     }
 
-    /// What was just sent is decided first; while anything is, indices mean those messages.
-    fn take_message(&mut self, place: usize) -> Message {
+    /// Messages just sent are decided first; while there are any, indices refer to them.
+    fn take_message(&mut self, place: usize) -> ControlMessage {
         match self.world.deciding() {
             true => self.world.sent.remove(place),
             false => self.world.network.remove(place),
         }
     }
 
-    fn wait(&mut self, message: Message) {
+    fn wait(&mut self, message: ControlMessage) {
         let network = &mut self.world.network;
-        // A message and its like are one: receivers ignore the second, and a third would show nothing new.
+        // Equal messages count as one: receivers ignore the second, and a third would show nothing
+        // new.
         if let Err(place) = network.binary_search(&message) {
             network.insert(place, message);
         }
     }
 
-    pub(super) fn send(&mut self, message: Message) {
+    pub(super) fn send(&mut self, message: ControlMessage) {
         if message.waits(&self.setup.scenario.queued) {
             self.wait(message);
         } else {
@@ -228,10 +229,10 @@ impl Step<'_> {
         }
     }
 
-    fn deliver(&mut self, message: Message) {
+    fn deliver(&mut self, message: ControlMessage) {
         match message {
-            Message::Order(subtask, order) => self.deliver_order(subtask.index(), order),
-            Message::Report(report) => self.deliver_report(report),
+            ControlMessage::Order(subtask, order) => self.deliver_order(subtask.index(), order),
+            ControlMessage::Report(report) => self.deliver_report(report),
         }
     }
 
@@ -240,11 +241,11 @@ impl Step<'_> {
             zombie.subtask == subtask && zombie.task.aligner.attempt() == order.attempt
         };
         let place = match self.world.zombies.iter().position(zombie) {
-            Some(zombie) => Place::Zombie(zombie),
-            None => Place::Running(subtask),
+            Some(zombie) => TaskRef::Zombie(zombie),
+            None => TaskRef::Running(subtask),
         };
         if !self.world.tasks.get(subtask).is_some_and(|task| task.alive)
-            && place == Place::Running(subtask)
+            && place == TaskRef::Running(subtask)
         {
             return;
         }
@@ -257,23 +258,27 @@ impl Step<'_> {
         }
     }
 
-    /// Wrong: a source that has ended takes part in nothing more.
-    fn ignores_triggers(&mut self, place: Place) -> bool {
+    /// Wrong: a source that has ended ignores triggers.
+    fn ignores_triggers(&mut self, place: TaskRef) -> bool {
         let config = self.setup.aligners[self.subtask(place)];
-        self.wrong(Mutant::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
+        self.wrong(WrongRule::EndedTakesNoPart) && self.task(place).aligner.has_ended(&config)
     }
 
-    /// A report goes to the coordinator of its sender's attempt while that lives, else to the newest.
+    /// A report goes to the coordinator of its sender's attempt while that lives, else to the
+    /// newest.
     fn deliver_report(&mut self, report: ToCoordinator) {
-        let of_attempt = |seat: &super::Seat| seat.machine.attempt() == report.attempt;
-        let seat = self.world.seats.iter().position(of_attempt);
-        let Some(seat) = seat.or(self.world.seats.len().checked_sub(1)) else { return };
-        self.conduct(seat, Event::Report(self.report_as_heard(report)));
+        let of_attempt =
+            |coordinator: &super::CoordinatorState| coordinator.machine.attempt() == report.attempt;
+        let coordinator = self.world.coordinators.iter().position(of_attempt);
+        let Some(coordinator) = coordinator.or(self.world.coordinators.len().checked_sub(1)) else {
+            return;
+        };
+        self.conduct(coordinator, Event::Report(self.report_as_received(report)));
     }
 
-    fn report_as_heard(&self, mut report: ToCoordinator) -> ToCoordinator {
-        if let (Mutant::OneEndedIsAll, Report::Ack(ack)) =
-            (self.setup.mutant.unwrap_or(Mutant::NoFence), report.report)
+    fn report_as_received(&self, mut report: ToCoordinator) -> ToCoordinator {
+        if let (WrongRule::OneEndedIsAll, Report::Ack(ack)) =
+            (self.setup.mutant.unwrap_or(WrongRule::NoFence), report.report)
         {
             let sources = self.setup.topology.sources();
             let ended = |source: usize| {
@@ -287,95 +292,95 @@ impl Step<'_> {
         report
     }
 
-    fn fire(&mut self, seat: usize, timer: Timer) {
-        self.world.seats[seat].timers.retain(|armed| *armed != timer);
-        let zombie = self.world.seats[seat].number != self.world.terms;
+    fn fire(&mut self, coordinator: usize, timer: Timer) {
+        self.world.coordinators[coordinator].timers.retain(|armed| *armed != timer);
+        let zombie = self.world.coordinators[coordinator].number != self.world.terms;
         let granted =
             timer == Timer::Interval && (zombie || !self.world.needs_checkpoint(self.setup));
-        let before = self.begun(seat);
-        self.conduct(seat, Event::Fired(timer));
+        let before = self.begun(coordinator);
+        self.conduct(coordinator, Event::Fired(timer));
         // An interval that ends while nothing may begin costs nothing: the timer runs again.
-        if granted && self.begun(seat) != before {
+        if granted && self.begun(coordinator) != before {
             self.world.checkpoints = self.world.checkpoints.saturating_sub(1);
         }
     }
 
-    /// What a fired interval can begin: a checkpoint, or the reservation of its id.
-    fn begun(&self, seat: usize) -> (u64, bool) {
+    /// The effects of a fired interval that count: a checkpoint, or the reservation of its id.
+    fn begun(&self, coordinator: usize) -> (u64, bool) {
         let reserves = |op: &StoreOp| matches!(op, StoreOp::Reserve { .. });
-        (self.world.witness.issued, self.world.seats[seat].writes.iter().any(reserves))
+        (self.world.ghost.issued, self.world.coordinators[coordinator].writes.iter().any(reserves))
     }
 
-    fn read(&mut self, seat: usize) {
-        self.world.seats[seat].reads = false;
-        let term = self.world.seats[seat].machine.term();
+    fn read(&mut self, coordinator: usize) {
+        self.world.coordinators[coordinator].reads = false;
+        let term = self.world.coordinators[coordinator].machine.term();
         let decision = decide(&self.world.facts(self.setup, term));
-        let decision = match (self.world.seats[seat].too_early.take(), decision) {
+        let decision = match (self.world.coordinators[coordinator].too_early.take(), decision) {
             (Some(early), Ok(_)) => Ok(early),
             (_, decision) => decision,
         };
-        self.conduct(seat, Event::Recovered(decision));
+        self.conduct(coordinator, Event::Recovered(decision));
     }
 
-    /// Wrong: a failover does not wait for the write in flight; it will take effect later.
-    fn forget_writes(&mut self, seat: usize) {
-        for op in self.world.seats[seat].writes.clone() {
+    /// Wrong: a failover does not wait for the write in flight, which will take effect later.
+    fn forget_writes(&mut self, coordinator: usize) {
+        for op in self.world.coordinators[coordinator].writes.clone() {
             if matches!(op, StoreOp::Manifest { .. }) {
-                self.conduct(seat, Event::Stored { op, result: StoreResult::NotApplied });
+                self.conduct(coordinator, Event::Stored { op, result: StoreResult::NotApplied });
             }
         }
     }
 
     /// Drives a coordinator and carries out its effects.
-    pub(super) fn conduct(&mut self, seat: usize, event: Event) {
+    pub(super) fn conduct(&mut self, coordinator: usize, event: Event) {
         let mut out = Out::new();
-        let before = self.world.seats[seat].machine.phase();
-        let machine = &mut self.world.seats[seat].machine;
+        let before = self.world.coordinators[coordinator].machine.phase();
+        let machine = &mut self.world.coordinators[coordinator].machine;
         let verdict = machine.handle(&self.setup.coordinator, event, &mut out);
         let after = machine.phase();
-        self.marks.insert(guards::coordinator_arm(&event, verdict));
+        self.marks.insert(coverage::coordinator_arm(&event, verdict));
         if before != after {
             match after {
                 Phase::Finished(kind) => {
-                    self.guard(Guard::Finished);
+                    self.reached(Situation::Finished);
                     if kind != CheckpointKind::Periodic {
-                        self.guard(Guard::Stopped);
+                        self.reached(Situation::Stopped);
                     }
                 }
-                Phase::Deposed => self.guard(Guard::Deposed),
-                Phase::FailedDataLoss => self.guard(Guard::LossReported),
+                Phase::Deposed => self.reached(Situation::Deposed),
+                Phase::FailedDataLoss => self.reached(Situation::LossReported),
                 Phase::FailedRecovery(_) if self.world.missing_reported(self.setup) => {
-                    self.guard(Guard::MissingReported);
+                    self.reached(Situation::MissingReported);
                 }
                 _ => {}
             }
         }
-        self.carry_out(seat, out);
+        self.carry_out(coordinator, out);
     }
 
-    pub(super) fn carry_out(&mut self, seat: usize, mut out: Out<Effect>) {
-        let swallow_abort_arm = self.wrong(Mutant::TimerNotRearmed) && self.aborting(&out);
+    pub(super) fn carry_out(&mut self, coordinator: usize, mut out: Out<Effect>) {
+        let swallow_abort_arm = self.wrong(WrongRule::TimerNotRearmed) && self.aborting(&out);
         for effect in out.drain() {
             match effect {
-                Effect::Store(op) => self.ask_store(seat, op),
-                Effect::Recover => self.world.seats[seat].reads = true,
+                Effect::Store(op) => self.ask_store(coordinator, op),
+                Effect::Recover => self.world.coordinators[coordinator].reads = true,
                 Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
-                Effect::Conclude { .. } => self.world.seats[seat].concludes = true,
+                Effect::Conclude { .. } => self.world.coordinators[coordinator].concludes = true,
                 Effect::Send(subtask, order) => {
                     if let Order::Abort(_) = order.order {
-                        self.guard(Guard::Aborted);
+                        self.reached(Situation::Aborted);
                     }
-                    self.send(Message::Order(subtask, order));
+                    self.send(ControlMessage::Order(subtask, order));
                 }
-                Effect::Arm(timer) => self.arm(seat, timer),
+                Effect::Arm(timer) => self.arm(coordinator, timer),
                 Effect::Disarm(timer) => {
-                    self.world.seats[seat].timers.retain(|armed| *armed != timer)
+                    self.world.coordinators[coordinator].timers.retain(|armed| *armed != timer)
                 }
             }
         }
         if swallow_abort_arm {
             // Wrong: only a completed checkpoint starts the wait for the next.
-            self.world.seats[seat].timers.retain(|armed| *armed != Timer::Interval);
+            self.world.coordinators[coordinator].timers.retain(|armed| *armed != Timer::Interval);
         }
     }
 
@@ -386,54 +391,58 @@ impl Step<'_> {
         out.as_slice().iter().any(abort)
     }
 
-    fn ask_store(&mut self, seat: usize, op: StoreOp) {
-        self.world.seats[seat].writes.push(op);
+    fn ask_store(&mut self, coordinator: usize, op: StoreOp) {
+        self.world.coordinators[coordinator].writes.push(op);
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
-            (op, self.wrong(Mutant::CompletionNotedEarly))
+            (op, self.wrong(WrongRule::CompletionNotedEarly))
         {
-            self.world.disk.fence.complete(checkpoint);
+            self.world.store.fence.complete(checkpoint);
         }
         if let (StoreOp::Manifest { checkpoint, .. }, true) =
-            (op, self.wrong(Mutant::CompleteBeforeStored))
+            (op, self.wrong(WrongRule::CompleteBeforeStored))
         {
-            // Wrong: sinks are told as soon as all have acknowledged.
-            let attempt = self.world.seats[seat].machine.attempt();
+            // Wrong: sinks are notified as soon as all have acknowledged.
+            let attempt = self.world.coordinators[coordinator].machine.attempt();
             let order = Order::Complete(CommitPermit::forge(checkpoint));
             for sink in self.setup.topology.sinks().iter() {
                 let subtask = self.setup.aligners[sink].subtask;
-                self.send(Message::Order(subtask, ToTask { attempt, order }));
+                self.send(ControlMessage::Order(subtask, ToTask { attempt, order }));
             }
         }
     }
 
-    fn arm(&mut self, seat: usize, timer: Timer) {
+    fn arm(&mut self, coordinator: usize, timer: Timer) {
         if let Timer::Timeout(checkpoint) = timer {
             let bit = 1_u64 << (checkpoint.get() % 64);
-            self.world.witness.reused |= self.world.witness.issued & bit != 0;
-            self.world.witness.issued |= bit;
-            if self.wrong(Mutant::WaitsForPayloadOnly) {
-                self.forge_idle_acks(seat, checkpoint);
+            self.world.ghost.reused |= self.world.ghost.issued & bit != 0;
+            self.world.ghost.issued |= bit;
+            if self.wrong(WrongRule::WaitsForPayloadOnly) {
+                self.forge_idle_acks(coordinator, checkpoint);
             }
         }
         let never = match timer {
-            Timer::Timeout(_) => self.wrong(Mutant::NoTimeout),
-            Timer::Resend => self.wrong(Mutant::NoResend),
+            Timer::Timeout(_) => self.wrong(WrongRule::NoTimeout),
+            Timer::Resend => self.wrong(WrongRule::NoResend),
             Timer::Interval => false,
         };
-        let timers = &mut self.world.seats[seat].timers;
+        let timers = &mut self.world.coordinators[coordinator].timers;
         if let (Err(place), false) = (timers.binary_search(&timer), never) {
             timers.insert(place, timer);
         }
     }
 
-    /// Wrong: who has no data need not be waited for.
-    fn forge_idle_acks(&mut self, seat: usize, checkpoint: snapline_protocol::ids::CheckpointId) {
-        let attempt = self.world.seats[seat].machine.attempt();
+    /// Wrong: a sink without data need not be waited for.
+    fn forge_idle_acks(
+        &mut self,
+        coordinator: usize,
+        checkpoint: snapline_protocol::ids::CheckpointId,
+    ) {
+        let attempt = self.world.coordinators[coordinator].machine.attempt();
         for sink in self.setup.topology.sinks().iter() {
             if self.world.tasks[sink].tally.is_empty() {
                 let ack = Ack::forge(self.setup.aligners[sink].subtask, checkpoint, false);
                 let report = ToCoordinator { attempt, report: Report::Ack(ack) };
-                self.world.sent.push(Message::Report(report));
+                self.world.sent.push(ControlMessage::Report(report));
             }
         }
     }

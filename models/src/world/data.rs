@@ -5,12 +5,12 @@ use snapline_protocol::committer;
 use snapline_protocol::ids::BlobId;
 use snapline_protocol::message::{Barrier, Persisted};
 
-use super::{Blob, Guard, Item, Past, Place, Step, World, Write};
-use crate::mutants::Mutant;
+use super::rule::WrongRule;
+use super::{Blob, Item, Past, Situation, TaskRef, Transition, World, Write};
 use crate::scenario::Setup;
 
 impl World {
-    /// Whether every output channel of a task has room.
+    /// True if every output channel of a task has room.
     pub(super) fn has_room(&self, setup: &Setup, subtask: usize) -> bool {
         let capacity = usize::from(setup.scenario.capacity);
         setup.topology.subtasks()[subtask].outputs.iter().all(|&channel| {
@@ -21,12 +21,12 @@ impl World {
     }
 }
 
-impl Step<'_> {
-    fn outputs(&self, place: Place) -> &[usize] {
+impl Transition<'_> {
+    fn outputs(&self, place: TaskRef) -> &[usize] {
         match place {
-            Place::Running(index) => &self.setup.topology.subtasks()[index].outputs,
+            TaskRef::Running(index) => &self.setup.topology.subtasks()[index].outputs,
             // Cut off from its neighbours.
-            Place::Zombie(_) => &[],
+            TaskRef::Zombie(_) => &[],
         }
     }
 
@@ -37,8 +37,8 @@ impl Step<'_> {
         }
     }
 
-    fn pass(&mut self, place: Place, record: u8) {
-        if let Place::Running(index) = place {
+    fn pass(&mut self, place: TaskRef, record: u8) {
+        if let TaskRef::Running(index) = place {
             let setup = self.setup;
             for &(channel, record) in &setup.routes[index][usize::from(record)] {
                 self.put(channel, Item::Record(record));
@@ -49,20 +49,20 @@ impl Step<'_> {
     pub(super) fn emit(&mut self, task: usize) {
         let position = self.world.tasks[task].position;
         let record = self.setup.roots[task][usize::from(position)];
-        let source = self.task(Place::Running(task));
+        let source = self.task(TaskRef::Running(task));
         source.position += 1;
         source.tally.add(record);
-        self.pass(Place::Running(task), record);
+        self.pass(TaskRef::Running(task), record);
     }
 
-    pub(super) fn consume(&mut self, place: Place, input: usize) {
+    pub(super) fn consume(&mut self, place: TaskRef, input: usize) {
         let subtask = self.subtask(place);
         let item = match place {
-            Place::Running(_) => {
+            TaskRef::Running(_) => {
                 let channel = self.setup.topology.subtasks()[subtask].inputs[input];
                 self.world.channels[channel].remove(0)
             }
-            Place::Zombie(index) => self.world.zombies[index].inputs[input].remove(0),
+            TaskRef::Zombie(index) => self.world.zombies[index].inputs[input].remove(0),
         };
         match item {
             Item::Record(record) => self.process(place, record),
@@ -72,7 +72,7 @@ impl Step<'_> {
                 let _seen = self.align(place, event);
                 let config = &self.setup.aligners[subtask];
                 if (0..config.inputs).any(|input| self.task(place).aligner.held(config, input)) {
-                    self.guard(Guard::Held);
+                    self.reached(Situation::Held);
                 }
             }
             Item::End => {
@@ -81,9 +81,9 @@ impl Step<'_> {
         }
     }
 
-    fn barrier_as_read(&mut self, place: Place, barrier: Barrier) -> Barrier {
+    fn barrier_as_read(&mut self, place: TaskRef, barrier: Barrier) -> Barrier {
         // Wrong: the n-th barrier of an input is taken for the n-th checkpoint seen on the others.
-        if self.wrong(Mutant::CountBarriers) {
+        if self.wrong(WrongRule::CountBarriers) {
             let config = &self.setup.aligners[self.subtask(place)];
             let task = self.task(place);
             if let Some(aligning) = task.aligner.aligning().next()
@@ -96,8 +96,9 @@ impl Step<'_> {
         barrier
     }
 
-    fn process(&mut self, place: Place, record: u8) {
-        let leaks = self.wrong(Mutant::SnapshotNotCopied) && self.task(place).committer.is_none();
+    fn process(&mut self, place: TaskRef, record: u8) {
+        let leaks =
+            self.wrong(WrongRule::SnapshotNotCopied) && self.task(place).committer.is_none();
         let task = self.task(place);
         task.tally.add(record);
         if task.committer.is_some() {
@@ -111,19 +112,19 @@ impl Step<'_> {
         self.pass(place, record);
     }
 
-    pub(super) fn end_output(&mut self, place: Place) {
+    pub(super) fn end_output(&mut self, place: TaskRef) {
         for channel in self.outputs(place).to_vec() {
             self.put(channel, Item::End);
         }
     }
 
-    pub(super) fn forward(&mut self, place: Place, barrier: Barrier) {
+    pub(super) fn forward(&mut self, place: TaskRef, barrier: Barrier) {
         let outputs = self.outputs(place).to_vec();
         let last = outputs.len().saturating_sub(1);
         for (place, channel) in outputs.into_iter().enumerate() {
             self.put(channel, Item::Barrier(barrier));
-            let overtakes = self.wrong(Mutant::BarrierOvertakes)
-                || (self.wrong(Mutant::PartialFanOut) && last > 0 && place == last);
+            let overtakes = self.wrong(WrongRule::BarrierOvertakes)
+                || (self.wrong(WrongRule::PartialFanOut) && last > 0 && place == last);
             let queue = &mut self.world.channels[channel];
             if overtakes && queue.len() > 1 {
                 let place = queue.len() - 1;
@@ -133,11 +134,11 @@ impl Step<'_> {
     }
 
     /// The synchronous part of a snapshot (SPEC 5.4): a copy of the state, handed to the writer.
-    pub(super) fn snapshot(&mut self, place: Place, barrier: Barrier) {
+    pub(super) fn snapshot(&mut self, place: TaskRef, barrier: Barrier) {
         let is_sink = self.task(place).committer.is_some();
         if is_sink {
             if self.task(place).open.is_empty() {
-                self.guard(Guard::EmptyEpoch);
+                self.reached(Situation::EmptyEpoch);
             }
             self.drive_committer(place, committer::Event::Barrier(barrier.checkpoint));
         }
@@ -146,7 +147,7 @@ impl Step<'_> {
         self.forget(place, barrier, blob.position);
         let attempt = self.task(place).aligner.attempt();
         if is_sink {
-            self.task(place).open = crate::tally::Tally::default();
+            self.task(place).open = crate::tally::RecordTally::default();
         }
         if skip {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
@@ -154,7 +155,7 @@ impl Step<'_> {
             return;
         }
         self.task(place).writes.push(Write { checkpoint: barrier.checkpoint, blob });
-        if self.wrong(Mutant::AckBeforeDurable) {
+        if self.wrong(WrongRule::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, barrier.checkpoint));
             let _taken = self.align(place, event);
         } else if self.setup.scenario.prompt_writes && !is_sink {
@@ -163,10 +164,11 @@ impl Step<'_> {
         }
     }
 
-    /// A source says from where on it needs its input, and what is before is dropped (SPEC 15.11).
-    fn forget(&mut self, place: Place, barrier: Barrier, position: u8) {
-        // Wrong: its own checkpoint is thought to be complete already.
-        let base = match self.wrong(Mutant::ForgetsIncomplete) {
+    /// A source reports from which position it needs its input, and the input before it is dropped
+    /// (SPEC 15.11).
+    fn forget(&mut self, place: TaskRef, barrier: Barrier, position: u8) {
+        // Wrong: the source's own checkpoint counts as complete already.
+        let base = match self.wrong(WrongRule::ForgetsIncomplete) {
             true => Some(barrier.checkpoint),
             false => barrier.base,
         };
@@ -175,23 +177,24 @@ impl Step<'_> {
         let Some(&from) = stood.taken(barrier.checkpoint, base, position) else { return };
         if from > self.world.dropped[subtask] {
             self.world.dropped[subtask] = from;
-            self.guard(Guard::Forgotten);
+            self.reached(Situation::Forgotten);
         }
     }
 
-    /// Wrong: what is empty need not be written, so it is acknowledged at once.
-    fn skips_write(&mut self, place: Place) -> bool {
-        self.wrong(Mutant::EmptyNotWritten)
+    /// Wrong: an empty snapshot need not be written, so it is acknowledged at once.
+    fn skips_write(&mut self, place: TaskRef) -> bool {
+        self.wrong(WrongRule::EmptyNotWritten)
             && self.task(place).committer.is_some()
             && self.task(place).open.is_empty()
     }
 
-    fn take_blob(&mut self, place: Place, barrier: Barrier) -> Blob {
+    fn take_blob(&mut self, place: TaskRef, barrier: Barrier) -> Blob {
         let subtask = self.subtask(place);
         let shared = self.setup.scenario.shared;
-        let unconfirmed = self.wrong(Mutant::BaseUnconfirmed);
-        let (after, before) = (self.wrong(Mutant::OffsetAfter), self.wrong(Mutant::OffsetEmpty));
-        let hole = self.wrong(Mutant::StateHole);
+        let unconfirmed = self.wrong(WrongRule::BaseUnconfirmed);
+        let (after, before) =
+            (self.wrong(WrongRule::OffsetAfter), self.wrong(WrongRule::OffsetEmpty));
+        let hole = self.wrong(WrongRule::StateHole);
         let records = self.setup.scenario.records;
         let attempt = self.task(place).aligner.attempt();
         let id = BlobId {
@@ -237,19 +240,20 @@ impl Step<'_> {
         blob
     }
 
-    /// A snapshot's write ends: durable, or failed (`applied` tells whether its bytes are there all the same).
-    pub(super) fn written(&mut self, place: Place, write: usize, told: bool) {
+    /// A snapshot's write ends: durable, or failed (`applied` is true if its bytes are in storage
+    /// all the same).
+    pub(super) fn written(&mut self, place: TaskRef, write: usize, reported: bool) {
         let write = self.task(place).writes.remove(write);
         let attempt = self.task(place).aligner.attempt();
         self.put_blob(write.blob);
-        if told && !self.wrong(Mutant::AckBeforeDurable) {
+        if reported && !self.wrong(WrongRule::AckBeforeDurable) {
             let event = aligner::Event::Durable(Persisted::attest(attempt, write.checkpoint));
             let _taken = self.align(place, event);
         }
     }
 
     pub(super) fn write_failed(&mut self, task: usize, write: usize, applied: bool) {
-        let place = Place::Running(task);
+        let place = TaskRef::Running(task);
         let checkpoint = self.task(place).writes[write].checkpoint;
         let attempt = self.task(place).aligner.attempt();
         if applied {
@@ -260,16 +264,16 @@ impl Step<'_> {
         let _taken = self.align(place, aligner::Event::WriteFailed { attempt, checkpoint });
     }
 
-    /// Whether an input may be read now.
+    /// True if an input may be read now.
     pub(super) fn may_read(
         setup: &Setup,
-        task: &super::Task,
+        task: &super::TaskState,
         subtask: usize,
         input: usize,
     ) -> bool {
         let config = &setup.aligners[subtask];
         let held = task.aligner.held(config, input)
-            && !(setup.mutant == Some(Mutant::NoAlignment) && config.mode == Mode::ExactlyOnce);
+            && !(setup.mutant == Some(WrongRule::NoAlignment) && config.mode == Mode::ExactlyOnce);
         task.alive && !held && task.committer.as_ref().is_none_or(|c| c.may_read())
     }
 }

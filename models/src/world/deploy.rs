@@ -1,4 +1,4 @@
-//! Attempts: how one starts, how tasks and coordinators die, and who does not notice.
+//! Attempts: their start, and the deaths of tasks and coordinators, noticed or not.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use snapline_protocol::recovery::{Decision, decide};
 use snapline_protocol::retention::Stood;
 use snapline_protocol::topology::Role;
 
-use super::disk::blob_name;
-use super::{Guard, Past, Place, Seat, Step, Task, Zombie};
-use crate::mutants::Mutant;
-use crate::tally::Tally;
+use super::rule::WrongRule;
+use super::store::blob_name;
+use super::{CoordinatorState, Past, Situation, TaskRef, TaskState, Transition, Zombie};
+use crate::tally::RecordTally;
 
-impl Step<'_> {
+impl Transition<'_> {
     /// A coordinator of a new term starts; those that were deposed, or died, are gone.
     pub(super) fn elect(&mut self) {
         self.world.terms += 1;
         // Two that start at the same time choose the same term; the store lets one of them have it.
-        let term = self.world.disk.fence.term.next();
+        let term = self.world.store.fence.term.next();
         let claimant = Claimant(u64::from(self.world.terms));
         let mut out = Out::new();
         let machine = Coordinator::start(&self.setup.coordinator, term, claimant, &mut out);
-        let too_early = self.wrong(Mutant::FactsBeforeFence).then(|| {
+        let too_early = self.wrong(WrongRule::FactsBeforeFence).then(|| {
             let mut facts = self.world.facts(self.setup, term);
             facts.fence = term;
             decide(&facts).unwrap_or(Decision::Fresh)
         });
-        self.world.seats.push(Seat {
+        self.world.coordinators.push(CoordinatorState {
             number: self.world.terms,
             machine,
             timers: Vec::new(),
@@ -42,14 +42,15 @@ impl Step<'_> {
             concludes: false,
             too_early,
         });
-        let seat = self.world.seats.len() - 1;
-        self.carry_out(seat, out);
+        let coordinator = self.world.coordinators.len() - 1;
+        self.carry_out(coordinator, out);
     }
 
-    /// A coordinator starts because the last one is deposed or dead; one that was replaced before may live on.
+    /// A coordinator starts because the last one is deposed or dead; one that was replaced before
+    /// may live on.
     pub(super) fn elect_afresh(&mut self) {
         let terms = self.world.terms;
-        self.world.seats.retain(|seat| seat.number != terms);
+        self.world.coordinators.retain(|coordinator| coordinator.number != terms);
         self.elect();
     }
 
@@ -64,13 +65,15 @@ impl Step<'_> {
             if task.alive && task.stranded {
                 let inputs = self.setup.topology.subtasks()[subtask].inputs.iter();
                 let inputs = inputs.map(|&channel| channels[channel].clone()).collect();
-                self.world.zombies.push(Zombie { subtask, task: Task::clone(task), inputs });
+                self.world.zombies.push(Zombie { subtask, task: TaskState::clone(task), inputs });
             }
         }
         match decision {
-            Decision::Fresh if !before.is_empty() => self.guard(Guard::FreshAgain),
-            Decision::Restore { terminal: Some(_), .. } => self.guard(Guard::RestoredTerminal),
-            Decision::Restore { .. } => self.guard(Guard::Restored),
+            Decision::Fresh if !before.is_empty() => self.reached(Situation::FreshAgain),
+            Decision::Restore { terminal: Some(_), .. } => {
+                self.reached(Situation::RestoredTerminal)
+            }
+            Decision::Restore { .. } => self.reached(Situation::Restored),
             Decision::Fresh => {}
         }
         self.world.channels = vec![Vec::new(); self.setup.topology.channels().len()];
@@ -84,7 +87,7 @@ impl Step<'_> {
         subtask: usize,
         attempt: Attempt,
         decision: Decision,
-        before: Option<&Task>,
+        before: Option<&TaskState>,
     ) {
         let config = self.setup.aligners[subtask];
         let restored = match decision {
@@ -96,14 +99,14 @@ impl Step<'_> {
             true => Aligner::at_rest(&config, attempt),
             false => Aligner::new(&config, attempt),
         };
-        let mut task = Task {
+        let mut task = TaskState {
             alive: true,
             stranded: false,
             aligner,
             committer: None,
             position: restored.as_ref().map_or(0, |restored| restored.position),
-            tally: restored.as_ref().map_or(Tally::default(), |restored| restored.tally),
-            open: Tally::default(),
+            tally: restored.as_ref().map_or(RecordTally::default(), |restored| restored.tally),
+            open: RecordTally::default(),
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
@@ -113,15 +116,15 @@ impl Step<'_> {
             && self.setup.topology.role(config.subtask) == Role::Source
             && let Some(retained) = self.setup.scenario.retained
         {
-            // Wrong: older ones that are kept are not thought of.
-            let retained = if self.wrong(Mutant::ForgetsKept) { 1 } else { retained };
+            // Wrong: older checkpoints that are kept do not count.
+            let retained = if self.wrong(WrongRule::ForgetsKept) { 1 } else { retained };
             task.stood = Some(Stood::new(retained));
         }
-        if self.wrong(Mutant::NotResetBeforeFirst) && restored.is_none() {
+        if self.wrong(WrongRule::NotResetBeforeFirst) && restored.is_none() {
             task.position = before.map_or(0, |before| before.position);
         }
         if let (true, Some(restored)) = (self.setup.scenario.shared, &restored) {
-            let Restored { checkpoint, blob, tally, .. } = *restored;
+            let RestoredTask { checkpoint, blob, tally, .. } = *restored;
             task.past.push(Past { checkpoint, blob, tally });
         }
         self.world.tasks.push(Arc::new(task));
@@ -137,10 +140,10 @@ impl Step<'_> {
         decision: Decision,
         pending: Vec<TxnId>,
     ) {
-        let place = Place::Running(subtask);
+        let place = TaskRef::Running(subtask);
         let config = self.setup.committers[subtask];
         if !pending.is_empty() {
-            self.guard(Guard::Recommitting);
+            self.reached(Situation::Recommitting);
         }
         if self.setup.scenario.sink.prepared == crate::sink::Prepared::InCheckpoint {
             self.prepare_again(subtask, &pending);
@@ -148,8 +151,11 @@ impl Step<'_> {
         let restored = match decision {
             Decision::Fresh => None,
             Decision::Restore { permit, .. } => {
-                let pending =
-                    if self.wrong(Mutant::InDoubtForgotten) { Vec::new() } else { pending.clone() };
+                let pending = if self.wrong(WrongRule::InDoubtForgotten) {
+                    Vec::new()
+                } else {
+                    pending.clone()
+                };
                 Some((pending, permit))
             }
         };
@@ -157,23 +163,24 @@ impl Step<'_> {
         let committer = Committer::start(&config, attempt, restored, &mut out);
         self.task(place).committer = Some(committer);
         self.committer_effects(place, out);
-        if self.wrong(Mutant::OutrunsRecommit) && !pending.is_empty() {
-            // Wrong: the replayed commit is somebody else's business; the sink goes on without it.
+        if self.wrong(WrongRule::OutrunsRecommit) && !pending.is_empty() {
+            // Wrong: the sink does not wait for the replayed commit and runs without it.
             let mut out = Out::new();
             self.task(place).committer = Some(Committer::start(&config, attempt, None, &mut out));
         }
     }
 
-    /// The data of these transactions is in the checkpoint: it is at hand again, whatever became of the external system's own.
+    /// The checkpoint holds the data of these transactions: they can be committed, whatever the
+    /// external system did with its own copy.
     fn prepare_again(&mut self, subtask: usize, pending: &[TxnId]) {
         let place = super::World::external_of(self.setup, subtask);
         let external = &mut self.world.external[place];
         external.prepared.retain(|transaction| pending.contains(&transaction.txn));
     }
 
-    fn snapshot_of(&self, subtask: usize, permit: CommitPermit) -> Option<Restored> {
+    fn snapshot_of(&self, subtask: usize, permit: CommitPermit) -> Option<RestoredTask> {
         let checkpoint = permit.checkpoint();
-        let manifests = &self.world.disk.manifests;
+        let manifests = &self.world.store.manifests;
         let manifest = manifests.iter().find(|manifest| manifest.checkpoint == checkpoint)?;
         let id = BlobId {
             checkpoint,
@@ -181,33 +188,36 @@ impl Step<'_> {
             subtask: self.setup.aligners[subtask].subtask,
         };
         let id = blob_name(self.setup, id);
-        let blob = self.world.disk.blob(id)?;
-        let tally = self.world.disk.state(id)?;
+        let blob = self.world.store.blob(id)?;
+        let tally = self.world.store.state(id)?;
         let pending = blob.pending.clone();
-        Some(Restored { checkpoint, blob: id, position: blob.position, tally, pending })
+        Some(RestoredTask { checkpoint, blob: id, position: blob.position, tally, pending })
     }
 
-    /// The job is over: its tasks end, and with them what they were writing.
-    pub(super) fn conclude(&mut self, seat: usize) {
-        self.world.seats[seat].concludes = false;
-        let attempt = self.world.seats[seat].machine.attempt();
+    /// The job is over: its tasks end, and their unfinished writes with them.
+    pub(super) fn conclude(&mut self, coordinator: usize) {
+        self.world.coordinators[coordinator].concludes = false;
+        let attempt = self.world.coordinators[coordinator].machine.attempt();
         if self.world.host.attempt() == Some(attempt) {
             self.world.tasks.clear();
             self.world.channels.clear();
         }
-        self.conduct(seat, snapline_protocol::coordinator::Event::Concluded { attempt });
+        self.conduct(coordinator, snapline_protocol::coordinator::Event::Concluded { attempt });
     }
 
-    /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half written.
+    /// A task dies: memory, input channels and unfinished writes are gone, the latter perhaps half
+    /// written.
     pub(super) fn crash(&mut self, subtask: usize, torn: bool) {
-        let writes = core::mem::take(&mut self.task(Place::Running(subtask)).writes);
+        let writes = core::mem::take(&mut self.task(TaskRef::Running(subtask)).writes);
         if torn {
             for mut write in writes {
                 write.blob.whole = false;
                 self.put_blob(write.blob);
             }
         }
-        if self.wrong(Mutant::RollsBackOnFailure) && self.world.tasks[subtask].committer.is_some() {
+        if self.wrong(WrongRule::RollsBackOnFailure)
+            && self.world.tasks[subtask].committer.is_some()
+        {
             let place = super::World::external_of(self.setup, subtask);
             self.world.external[place].prepared.clear();
         }
@@ -218,16 +228,16 @@ impl Step<'_> {
         let attempt = self.world.tasks[subtask].aligner.attempt();
         let position = self.world.tasks[subtask].position;
         let position =
-            if self.setup.mutant == Some(Mutant::NotResetBeforeFirst) { position } else { 0 };
-        // One dead task is like another: nothing of it is left to tell them apart.
-        self.world.tasks[subtask] = Arc::new(Task {
+            if self.setup.mutant == Some(WrongRule::NotResetBeforeFirst) { position } else { 0 };
+        // Dead tasks are equal: nothing remains that distinguishes them.
+        self.world.tasks[subtask] = Arc::new(TaskState {
             alive: false,
             stranded: false,
             aligner: Aligner::new(config, attempt),
             committer: None,
             position,
-            tally: Tally::default(),
-            open: Tally::default(),
+            tally: RecordTally::default(),
+            open: RecordTally::default(),
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
@@ -235,37 +245,39 @@ impl Step<'_> {
         });
     }
 
-    /// The newest coordinator dies; `applied` tells what becomes of its writes in flight.
+    /// The newest coordinator dies; `applied` is true if its writes in flight take effect.
     pub(super) fn crash_coordinator(&mut self, applied: bool) {
-        // Only the newest is made to crash, and it sits last.
-        let seat = self.world.seats.len() - 1;
-        let writes = core::mem::take(&mut self.world.seats[seat].writes);
+        // Only the newest coordinator crashes, and it is the last.
+        let coordinator = self.world.coordinators.len() - 1;
+        let writes = core::mem::take(&mut self.world.coordinators[coordinator].writes);
         for op in writes {
             if applied {
-                let noted = self.world.disk.fence.completed;
-                let _unheard = self.store_op(seat, op);
-                // SPEC 7.6: it dies before it can note what is complete. Where no manifest is lost that makes no difference.
+                let noted = self.world.store.fence.completed;
+                let _unheard = self.store_op(coordinator, op);
+                // SPEC 7.6: the coordinator dies before it can note the complete checkpoint. This
+                // matters only where a manifest may be lost.
                 if matches!(op, StoreOp::Manifest { .. })
                     && self.setup.scenario.faults.lost_manifests > 0
                 {
-                    self.world.disk.fence.completed = noted;
+                    self.world.store.fence.completed = noted;
                 }
             } else if let (StoreOp::Manifest { attempt, checkpoint, kind, ended, .. }, true) =
-                (op, self.wrong(Mutant::ManifestTorn))
+                (op, self.wrong(WrongRule::ManifestTorn))
             {
                 // Wrong: renamed into place before its bytes were synced.
-                let manifest = super::Manifest { checkpoint, attempt, kind, ended, whole: false };
-                self.world.disk.manifests.push(manifest);
+                let manifest =
+                    super::ManifestState { checkpoint, attempt, kind, ended, whole: false };
+                self.world.store.manifests.push(manifest);
             }
         }
-        self.world.seats.remove(seat);
+        self.world.coordinators.remove(coordinator);
     }
 }
 
-struct Restored {
+struct RestoredTask {
     checkpoint: snapline_protocol::ids::CheckpointId,
     blob: BlobId,
     position: u8,
-    tally: Tally,
+    tally: RecordTally,
     pending: Vec<TxnId>,
 }

@@ -1,21 +1,22 @@
-//! What may happen next, in a fixed order.
+//! The enabled actions of a state, in a fixed order.
 
 use snapline_protocol::coordinator::{Effect, Event, Phase, Stop, StoreOp, Timer};
 use snapline_protocol::{Machine, Out};
 
-use super::{Action, Item, Seat, Step, Task, World};
-use crate::mutants::Mutant;
+use super::rule::WrongRule;
+use super::{Action, CoordinatorState, Item, TaskState, Transition, World};
 use crate::scenario::Setup;
 use crate::sink::Prepared;
 
-/// Indices within a World are far below 256: its limits are 64 records and a handful of tasks, messages and writes.
+/// Indices within a World are far below 256: its limits are 64 records and a handful of tasks,
+/// messages and writes.
 fn small(index: usize) -> u8 {
     debug_assert!(index < 256);
     index as u8
 }
 
 impl World {
-    /// Appends everything that may happen next, ascending.
+    /// Appends every enabled action, ascending.
     pub fn enabled(&self, setup: &Setup, out: &mut Vec<Action>) {
         if self.deciding() {
             self.decisions(out);
@@ -32,7 +33,7 @@ impl World {
         out[first..].sort_unstable();
     }
 
-    /// What was just sent arrives, unless a fault of the budget strikes.
+    /// A message just sent arrives, unless a fault of the budget strikes.
     fn decisions(&self, out: &mut Vec<Action>) {
         out.push(Action::Deliver { message: 0 });
         if self.faults.losses > 0 {
@@ -53,37 +54,37 @@ impl World {
         for (subtask, task) in self.tasks.iter().enumerate() {
             self.task_steps(setup, subtask, task, out);
         }
-        let Some(seat) = self.newest() else {
+        let Some(coordinator) = self.newest() else {
             out.push(Action::Elect);
             return;
         };
-        match seat.machine.phase() {
+        match coordinator.machine.phase() {
             Phase::Deposed => out.push(Action::Elect),
-            Phase::Running => self.running_steps(setup, seat, out),
+            Phase::Running => self.running_steps(setup, coordinator, out),
             _ => {}
         }
-        for write in 0..seat.writes.len() {
+        for write in 0..coordinator.writes.len() {
             out.push(Action::Store { write: small(write) });
         }
-        if !seat.sweeping.is_empty() {
+        if !coordinator.sweeping.is_empty() {
             out.push(Action::Sweep);
         }
-        if seat.reads {
+        if coordinator.reads {
             out.push(Action::Read);
         }
-        if seat.concludes {
+        if coordinator.concludes {
             out.push(Action::Conclude);
         }
     }
 
-    fn task_steps(&self, setup: &Setup, subtask: usize, task: &Task, out: &mut Vec<Action>) {
+    fn task_steps(&self, setup: &Setup, subtask: usize, task: &TaskState, out: &mut Vec<Action>) {
         if !task.alive {
             return;
         }
         let place = &setup.topology.subtasks()[subtask];
         let task_index = small(subtask);
         let room = self.has_room(setup, subtask);
-        let reads_on = setup.mutant == Some(Mutant::SuspendedReadsOn);
+        let reads_on = setup.mutant == Some(WrongRule::SuspendedReadsOn);
         let may_emit = task.aligner.may_emit()
             || (reads_on && !task.aligner.has_ended(&setup.aligners[subtask]));
         if place.inputs.is_empty() && may_emit {
@@ -97,7 +98,7 @@ impl World {
         }
         for (input, &channel) in place.inputs.iter().enumerate() {
             let Some(item) = self.channels[channel].first() else { continue };
-            if (room || *item == Item::End) && Step::may_read(setup, task, subtask, input) {
+            if (room || *item == Item::End) && Transition::may_read(setup, task, subtask, input) {
                 out.push(Action::Consume { task: task_index, input: small(input) });
             }
         }
@@ -109,43 +110,43 @@ impl World {
         }
     }
 
-    fn running_steps(&self, setup: &Setup, seat: &Seat, out: &mut Vec<Action>) {
-        let mine = self.host.attempt() == Some(seat.machine.attempt());
+    fn running_steps(&self, setup: &Setup, coordinator: &CoordinatorState, out: &mut Vec<Action>) {
+        let mine = self.host.attempt() == Some(coordinator.machine.attempt());
         if mine && self.tasks.iter().any(|task| !task.alive) {
             out.push(Action::Detect);
         }
-        if seat.timers.contains(&Timer::Interval)
+        if coordinator.timers.contains(&Timer::Interval)
             && (self.needs_checkpoint(setup)
-                || (self.checkpoints > 0 && Self::may_trigger(setup, seat)))
+                || (self.checkpoints > 0 && Self::may_trigger(setup, coordinator)))
         {
             out.push(Action::Fire { timer: Timer::Interval });
         }
         if setup.scenario.stop.is_some()
-            && seat.machine.stopping().is_none()
-            && !seat.machine.is_over()
+            && coordinator.machine.stopping().is_none()
+            && !coordinator.machine.is_over()
         {
             out.push(Action::Stop);
         }
     }
 
-    /// The interval may also end while nothing may begin. The timer runs again and all is as before, if the coordinator keeps its
-    /// limits; so this is not a step that anything could wait for.
+    /// The interval may also end while nothing may begin. The timer then runs again and the state
+    /// stays the same, if the coordinator keeps its limits. So progress never depends on this step.
     fn idle_interval(&self, setup: &Setup, out: &mut Vec<Action>) {
-        let idle = |seat: &&Seat| {
-            seat.machine.phase() == Phase::Running
-                && seat.timers.contains(&Timer::Interval)
+        let idle = |coordinator: &&CoordinatorState| {
+            coordinator.machine.phase() == Phase::Running
+                && coordinator.timers.contains(&Timer::Interval)
                 && !self.needs_checkpoint(setup)
-                && !Self::may_trigger(setup, seat)
+                && !Self::may_trigger(setup, coordinator)
         };
-        if self.checkpoints > 0 && self.newest().is_some_and(|seat| idle(&seat)) {
+        if self.checkpoints > 0 && self.newest().is_some_and(|coordinator| idle(&coordinator)) {
             out.push(Action::Fire { timer: Timer::Interval });
         }
     }
 
-    /// Whether a fired interval can begin a checkpoint.
-    /// The machine is asked, and not second-guessed: it knows its limits, and whether a stop is under way.
-    fn may_trigger(setup: &Setup, seat: &Seat) -> bool {
-        let (mut machine, mut out) = (seat.machine.clone(), Out::new());
+    /// True if a fired interval can begin a checkpoint. The machine itself decides: it knows its
+    /// limits, and whether a stop is under way.
+    fn may_trigger(setup: &Setup, coordinator: &CoordinatorState) -> bool {
+        let (mut machine, mut out) = (coordinator.machine.clone(), Out::new());
         let interval = Event::Fired(Timer::Interval);
         let _applied_or_busy = machine.handle(&setup.coordinator, interval, &mut out);
         out.as_slice().iter().any(|effect| {
@@ -156,35 +157,38 @@ impl World {
         })
     }
 
-    /// Whether the job cannot end without one more checkpoint: its input has ended or it is being stopped, and none is under way.
+    /// True if the job needs one more checkpoint to end: its input has ended or it is being
+    /// stopped, and none is under way.
     pub(super) fn needs_checkpoint(&self, setup: &Setup) -> bool {
-        let Some(seat) = self.newest() else { return false };
+        let Some(coordinator) = self.newest() else { return false };
         let sources = setup.topology.sources();
         let ended = |source: usize| {
             self.tasks
                 .get(source)
                 .is_some_and(|task| task.alive && task.aligner.has_ended(&setup.aligners[source]))
         };
-        let stopping = matches!(seat.machine.stopping(), Some(Stop::Drain | Stop::Suspend));
-        // A job that needs more than this goes round in circles: it shall be found stuck, not explored for ever.
-        let enough = self.witness.issued.count_ones() >= setup.most_checkpoints();
-        seat.machine.under_way().next().is_none()
+        let stopping = matches!(coordinator.machine.stopping(), Some(Stop::Drain | Stop::Suspend));
+        // A job that needs more than this goes round in circles: the search must find it stuck, and
+        // not explore for ever.
+        let enough = self.ghost.issued.count_ones() >= setup.most_checkpoints();
+        coordinator.machine.under_way().next().is_none()
             && !enough
-            && !seat.machine.is_over()
-            && !seat.writes.iter().any(|op| matches!(op, StoreOp::Reserve { .. }))
+            && !coordinator.machine.is_over()
+            && !coordinator.writes.iter().any(|op| matches!(op, StoreOp::Reserve { .. }))
             && (stopping || sources.iter().all(ended))
     }
 
-    /// A timer that only repairs fires when nothing else can happen: firing it earlier is a fault of the budget. Then the interval
-    /// timer does so too, beyond the checkpoints it was granted: a lost abort may leave an input held until a newer barrier comes.
+    /// A timer that only repairs fires when nothing else can happen; firing it earlier is a fault
+    /// of the budget. The interval timer then fires too, beyond its granted checkpoints: a lost
+    /// abort may leave an input held until a newer barrier comes.
     fn when_stuck(&self, setup: &Setup, out: &mut Vec<Action>) {
-        let Some(seat) = self.newest() else { return };
-        if seat.machine.phase() != Phase::Running {
+        let Some(coordinator) = self.newest() else { return };
+        if coordinator.machine.phase() != Phase::Running {
             return;
         }
-        let enough = self.witness.issued.count_ones() >= setup.most_checkpoints();
-        for &timer in &seat.timers {
-            if timer != Timer::Interval || (!enough && Self::may_trigger(setup, seat)) {
+        let enough = self.ghost.issued.count_ones() >= setup.most_checkpoints();
+        for &timer in &coordinator.timers {
+            if timer != Timer::Interval || (!enough && Self::may_trigger(setup, coordinator)) {
                 out.push(Action::Fire { timer });
             }
         }
@@ -201,7 +205,7 @@ impl World {
             self.coordinator_faults(out);
             if self.faults.lost_manifests > 0
                 && self.is_starting()
-                && !self.disk.manifests.is_empty()
+                && !self.store.manifests.is_empty()
             {
                 out.push(Action::LoseManifest);
             }
@@ -226,10 +230,10 @@ impl World {
         }
     }
 
-    /// Whether no coordinator has decided yet what its attempt begins from.
+    /// True if no coordinator has decided yet how its attempt begins.
     fn is_starting(&self) -> bool {
         let starts = |phase| matches!(phase, Phase::Claiming | Phase::Recovering);
-        self.seats.last().is_none_or(|seat| starts(seat.machine.phase()))
+        self.coordinators.last().is_none_or(|coordinator| starts(coordinator.machine.phase()))
     }
 
     fn task_faults(&self, out: &mut Vec<Action>) {
@@ -264,17 +268,17 @@ impl World {
     }
 
     fn coordinator_faults(&self, out: &mut Vec<Action>) {
-        let Some(seat) = self.newest() else { return };
+        let Some(coordinator) = self.newest() else { return };
         if self.faults.coordinator_crashes > 0 {
             out.push(Action::CrashCoordinator { applied: false });
-            if !seat.writes.is_empty() {
+            if !coordinator.writes.is_empty() {
                 out.push(Action::CrashCoordinator { applied: true });
             }
         }
         if self.faults.zombie_coordinators > 0 && self.replaced().is_none() {
             out.push(Action::ElectBeside);
         }
-        for write in 0..seat.writes.len() {
+        for write in 0..coordinator.writes.len() {
             if self.faults.unknown_writes > 0 {
                 for applied in [false, true] {
                     out.push(Action::StoreUnknown { write: small(write), applied });
@@ -284,8 +288,8 @@ impl World {
                 out.push(Action::StoreRefused { write: small(write) });
             }
         }
-        if self.faults.timeouts > 0 && seat.machine.phase() == Phase::Running {
-            for &timer in seat.timers.iter().filter(|timer| **timer != Timer::Interval) {
+        if self.faults.timeouts > 0 && coordinator.machine.phase() == Phase::Running {
+            for &timer in coordinator.timers.iter().filter(|timer| **timer != Timer::Interval) {
                 out.push(Action::FireEarly { timer });
             }
         }
@@ -295,7 +299,8 @@ impl World {
         for (zombie, dead) in self.zombies.iter().enumerate() {
             let index = small(zombie);
             for (input, items) in dead.inputs.iter().enumerate() {
-                if !items.is_empty() && Step::may_read(setup, &dead.task, dead.subtask, input) {
+                if !items.is_empty() && Transition::may_read(setup, &dead.task, dead.subtask, input)
+                {
                     out.push(Action::ZombieConsume { zombie: index, input: small(input) });
                 }
             }

@@ -1,17 +1,20 @@
-//! The environment of the protocol, once: machines, channels, control network, storage, external systems, and what may go wrong.
+//! The environment of the protocol, once: machines, channels, control network, storage, external
+//! systems, and their faults.
 //!
-//! The exhaustive checker, the seeded walk and trace replay all drive this one [`World`]. [`World::enabled`] lists what may happen next
-//! in a fixed order; [`World::apply`] makes it happen. A step hands its effects to the queues of their destinations at once: a crash
-//! then loses what is still in them, so a crash may fall between any two effects.
+//! The exhaustive checker, the seeded walk and trace replay all drive this one [`World`].
+//! [`World::enabled`] lists the possible actions in a fixed order; [`World::apply`] carries one
+//! out. A step hands its effects to the queues of their destinations at once. A crash loses what
+//! these queues hold, so a crash may fall between any two effects.
 
 mod action;
 mod control;
+mod coverage;
 mod data;
 mod deploy;
-mod disk;
 mod enabled;
 mod external;
-mod guards;
+pub mod rule;
+mod store;
 
 use std::sync::Arc;
 
@@ -26,32 +29,32 @@ use snapline_protocol::retention::Stood;
 use snapline_protocol::{Machine, Out, Verdict};
 
 pub use action::{Action, KINDS};
-pub use disk::{Blob, Disk, Manifest};
-pub use external::{External, Transaction};
-pub use guards::{ARMS, Guard, arm_exists, arm_name};
+pub use coverage::{ARMS, Situation, arm_exists, arm_name};
+pub use external::{ExternalSystem, Transaction};
+pub use store::{Blob, ManifestState, StoreState};
 
-use crate::explore::Marks;
-use crate::mutants::Mutant;
+use crate::explore::MarkSet;
 use crate::scenario::{Faults, Setup};
-use crate::tally::Tally;
+use crate::tally::RecordTally;
+use rule::WrongRule;
 
-/// What travels in a channel.
+/// An item of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Item {
     /// A record, by its identity.
     Record(u8),
     /// A barrier.
     Barrier(Barrier),
-    /// There are no more records on this channel.
+    /// The end of the channel's records.
     End,
 }
 
 /// A snapshot on its way to storage.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Write {
-    /// For which checkpoint.
+    /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// What will be stored.
+    /// The blob to store.
     pub blob: Blob,
 }
 
@@ -62,81 +65,82 @@ pub struct Past {
     pub checkpoint: CheckpointId,
     /// Its blob.
     pub blob: snapline_protocol::ids::BlobId,
-    /// The state it holds, its own bases included.
-    pub tally: Tally,
+    /// The state that the blob holds, its own bases included.
+    pub tally: RecordTally,
 }
 
 /// A subtask with its machines and its volatile state.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Task {
-    /// Whether it lives. A dead task stays until its attempt is replaced.
+pub struct TaskState {
+    /// True while the task lives. A dead task stays until its attempt is replaced.
     pub alive: bool,
-    /// Whether it will live on, unnoticed, when its attempt is replaced.
+    /// True if the task will live on, unnoticed, when its attempt is replaced.
     pub stranded: bool,
     /// Its aligner.
     pub aligner: Aligner,
     /// A sink's committer.
     pub committer: Option<Committer>,
-    /// A source: records read.
+    /// Of a source: the number of records read.
     pub position: u8,
     /// Records applied to its state.
-    pub tally: Tally,
-    /// A sink: what is in the open transaction.
-    pub open: Tally,
+    pub tally: RecordTally,
+    /// Of a sink: the records of the open transaction.
+    pub open: RecordTally,
     /// Snapshots on their way to storage, ascending.
     pub writes: Vec<Write>,
-    /// A sink: the commit call in flight.
+    /// Of a sink: the commit call in flight.
     pub call: Option<TxnId>,
-    /// Snapshots it may build on; only where blobs are shared.
+    /// Snapshots that the task may build on; only where blobs are shared.
     pub past: Vec<Past>,
-    /// A source: where it stood at its barriers; only where what is not needed is dropped.
+    /// Of a source: its positions at its barriers; only where unneeded input is dropped.
     pub stood: Option<Stood<u8>>,
 }
 
-/// A task of an ended attempt that does not know, with what was left in its input channels.
+/// A task of an ended attempt that does not know it, with the items left in its input channels.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Zombie {
-    /// Which subtask it was.
+    /// The subtask.
     pub subtask: usize,
-    /// Itself.
-    pub task: Task,
+    /// Its state.
+    pub task: TaskState,
     /// Its input channels, by input.
     pub inputs: Vec<Vec<Item>>,
 }
 
-/// A coordinator with what its driver keeps for it.
+/// A coordinator with the state of its driver.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Seat {
-    /// The how-manieth coordinator it is.
+pub struct CoordinatorState {
+    /// The coordinator's number, in the order of their starts.
     pub number: u32,
     /// The machine.
     pub machine: Coordinator,
     /// Timers that are armed, ascending.
     pub timers: Vec<Timer>,
-    /// Writes in flight, in the order they were asked for.
+    /// Writes in flight, in the order of the requests.
     pub writes: Vec<StoreOp>,
     /// Garbage whose manifests are deleted and whose blobs are not yet.
     pub sweeping: Vec<snapline_protocol::ids::BlobId>,
-    /// Whether the facts are to be read.
+    /// True while the facts are to be read.
     pub reads: bool,
-    /// Whether the tasks are to be ended.
+    /// True while the tasks are to be ended.
     pub concludes: bool,
-    /// What was read before the fence was raised; only a wrong rule does that.
+    /// A decision read before the fence was raised; only a wrong rule has one.
     pub too_early: Option<Decision>,
 }
 
 /// A control message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Message {
+pub enum ControlMessage {
     /// To a task.
     Order(SubtaskId, ToTask),
     /// To a coordinator.
     Report(ToCoordinator),
 }
 
-/// Things that must never have happened; what a state alone does not show. All false in a correct protocol, so they cost no states.
+/// The ghost state: events that must never have happened, and that no other part of a state shows.
+/// All false in a correct protocol, so they cost no states.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Witness {
+pub struct GhostState {
     /// A transaction was committed that no completed checkpoint held.
     pub early_commit: bool,
     /// A checkpoint id was given out twice, or the fence fell.
@@ -145,7 +149,7 @@ pub struct Witness {
     pub unfenced: bool,
     /// A blob name was written with other content.
     pub overwritten: bool,
-    /// Checkpoint ids given out, as bits.
+    /// Checkpoint ids in use so far, as bits.
     pub issued: u64,
 }
 
@@ -156,42 +160,44 @@ pub struct World {
     pub faults: Faults,
     /// The checkpoints the interval timer may still start.
     pub checkpoints: u8,
-    /// Which attempt runs.
+    /// The attempt that runs.
     pub host: Host,
-    /// Its tasks, by subtask; empty before the first attempt. Shared with the states before and behind: a step changes one or two.
-    pub tasks: Vec<Arc<Task>>,
+    /// Its tasks, by subtask; empty before the first attempt. The states before and after a step
+    /// share most tasks: a step changes one or two.
+    pub tasks: Vec<Arc<TaskState>>,
     /// Its channels.
     pub channels: Vec<Vec<Item>>,
-    /// Coordinators that live, the newest last; more than one only with a zombie.
-    pub seats: Vec<Seat>,
-    /// How many terms there were.
+    /// Living coordinators, the newest last; more than one only with a zombie.
+    pub coordinators: Vec<CoordinatorState>,
+    /// The number of terms so far.
     pub terms: u32,
     /// Messages that arrive at any time, sorted.
-    pub network: Vec<Message>,
+    pub network: Vec<ControlMessage>,
     /// Messages just sent, whose fate is decided before anything else happens; in order.
-    pub sent: Vec<Message>,
+    pub sent: Vec<ControlMessage>,
     /// Storage.
-    pub disk: Disk,
+    pub store: StoreState,
     /// External systems, one per sink subtask, in the order of subtasks.
-    pub external: Vec<External>,
+    pub external: Vec<ExternalSystem>,
     /// Tasks of ended attempts.
     pub zombies: Vec<Zombie>,
-    /// How many of each source subtask's records can be read no more; empty where nothing is dropped.
+    /// The number of each source subtask's records that can be read no more; empty where nothing is
+    /// dropped.
     pub dropped: Vec<u8>,
-    /// What must not have happened.
-    pub witness: Witness,
+    /// Events that must not have happened.
+    pub ghost: GhostState,
 }
 
-/// Makes one step happen.
-pub(crate) struct Step<'a> {
+/// Carries out one step.
+pub(crate) struct Transition<'a> {
     pub(crate) setup: &'a Setup,
     pub(crate) world: &'a mut World,
-    pub(crate) marks: &'a mut Marks,
+    pub(crate) marks: &'a mut MarkSet,
 }
 
-/// Where a task is: in the running attempt, or among the zombies.
+/// A task: in the running attempt, or among the zombies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Place {
+pub(crate) enum TaskRef {
     Running(usize),
     Zombie(usize),
 }
@@ -206,29 +212,29 @@ impl World {
             host: Host::default(),
             tasks: Vec::new(),
             channels: Vec::new(),
-            seats: Vec::new(),
+            coordinators: Vec::new(),
             terms: 0,
             network: Vec::new(),
             sent: Vec::new(),
-            disk: Disk::default(),
-            external: setup.topology.sinks().iter().map(|_| External::default()).collect(),
+            store: StoreState::default(),
+            external: setup.topology.sinks().iter().map(|_| ExternalSystem::default()).collect(),
             zombies: Vec::new(),
             dropped: match setup.scenario.forgets {
                 true => vec![0; setup.topology.subtasks().len()],
                 false => Vec::new(),
             },
-            witness: Witness::default(),
+            ghost: GhostState::default(),
         };
-        let mut marks = Marks::default();
-        Step { setup, world: &mut world, marks: &mut marks }.elect();
+        let mut marks = MarkSet::default();
+        Transition { setup, world: &mut world, marks: &mut marks }.elect();
         world
     }
 
-    /// The state after an enabled action. `marks` collects arms and guards.
+    /// The state after an enabled action. `marks` collects arms and situations.
     #[must_use]
-    pub fn apply(&self, setup: &Setup, action: &Action, marks: &mut Marks) -> Self {
+    pub fn apply(&self, setup: &Setup, action: &Action, marks: &mut MarkSet) -> Self {
         let mut world = self.clone();
-        let mut step = Step { setup, world: &mut world, marks };
+        let mut step = Transition { setup, world: &mut world, marks };
         step.act(*action);
         step.settle();
         world
@@ -237,107 +243,107 @@ impl World {
     /// The newest coordinator, if it lives.
     #[must_use]
     pub fn coordinator(&self) -> Option<&Coordinator> {
-        self.newest().map(|seat| &seat.machine)
+        self.newest().map(|coordinator| &coordinator.machine)
     }
 
-    /// The seat of the coordinator that was started last, if it lives.
-    fn newest(&self) -> Option<&Seat> {
-        self.seats.last().filter(|seat| seat.number == self.terms)
+    /// The coordinator that was started last, if it lives.
+    fn newest(&self) -> Option<&CoordinatorState> {
+        self.coordinators.last().filter(|coordinator| coordinator.number == self.terms)
     }
 
-    /// The seat of a coordinator that was replaced and lives on.
-    fn replaced(&self) -> Option<&Seat> {
-        self.seats.first().filter(|seat| seat.number != self.terms)
+    /// A coordinator that was replaced and lives on.
+    fn replaced(&self) -> Option<&CoordinatorState> {
+        self.coordinators.first().filter(|coordinator| coordinator.number != self.terms)
     }
 
-    /// Whether a newest coordinator says the job has finished.
+    /// True if the newest coordinator says that the job has finished.
     #[must_use]
     pub fn finished(&self) -> bool {
         self.coordinator().is_some_and(|c| matches!(c.phase(), coordinator::Phase::Finished(_)))
     }
 
-    /// Whether a newest coordinator says that an external system dropped data.
+    /// True if the newest coordinator says that an external system dropped data.
     #[must_use]
     pub fn data_loss(&self) -> bool {
         self.coordinator().is_some_and(|c| c.phase() == coordinator::Phase::FailedDataLoss)
     }
 
-    /// Whether a newest coordinator says that it cannot go on from what it found.
+    /// True if the newest coordinator says that it cannot continue from the facts it found.
     #[must_use]
     pub fn unrecoverable(&self) -> bool {
         let phase = self.coordinator().map(Coordinator::phase);
         matches!(phase, Some(coordinator::Phase::FailedRecovery(_)))
     }
 
-    /// Whether it says so because a manifest is gone, and one is.
+    /// True if it says so because a manifest is gone, and one is.
     #[must_use]
     pub fn missing_reported(&self, setup: &Setup) -> bool {
         self.faults.lost_manifests < setup.scenario.faults.lost_manifests && self.unrecoverable()
     }
 
-    /// Whether anything may be decided about messages before anything else.
+    /// True while the fate of a message just sent must be decided before anything else.
     fn deciding(&self) -> bool {
         !self.sent.is_empty()
     }
 }
 
-impl Step<'_> {
-    pub(crate) fn wrong(&self, mutant: Mutant) -> bool {
-        self.setup.mutant == Some(mutant)
+impl Transition<'_> {
+    pub(crate) fn wrong(&self, rule: WrongRule) -> bool {
+        self.setup.mutant == Some(rule)
     }
 
-    pub(crate) fn guard(&mut self, guard: Guard) {
-        self.marks.insert(guard.mark());
+    pub(crate) fn reached(&mut self, situation: Situation) {
+        self.marks.insert(situation.mark());
     }
 
-    pub(crate) fn task(&mut self, place: Place) -> &mut Task {
+    pub(crate) fn task(&mut self, place: TaskRef) -> &mut TaskState {
         match place {
-            Place::Running(index) => Arc::make_mut(&mut self.world.tasks[index]),
-            Place::Zombie(index) => &mut self.world.zombies[index].task,
+            TaskRef::Running(index) => Arc::make_mut(&mut self.world.tasks[index]),
+            TaskRef::Zombie(index) => &mut self.world.zombies[index].task,
         }
     }
 
-    pub(crate) fn subtask(&self, place: Place) -> usize {
+    pub(crate) fn subtask(&self, place: TaskRef) -> usize {
         match place {
-            Place::Running(index) => index,
-            Place::Zombie(index) => self.world.zombies[index].subtask,
+            TaskRef::Running(index) => index,
+            TaskRef::Zombie(index) => self.world.zombies[index].subtask,
         }
     }
 
     /// Drives a task's aligner and carries out its effects.
-    pub(crate) fn align(&mut self, place: Place, event: aligner::Event) -> Verdict {
+    pub(crate) fn align(&mut self, place: TaskRef, event: aligner::Event) -> Verdict {
         let config = self.setup.aligners[self.subtask(place)];
         let mut out = Out::new();
         let verdict = self.task(place).aligner.handle(&config, event, &mut out);
-        self.marks.insert(guards::aligner_arm(&event, verdict));
+        self.marks.insert(coverage::aligner_arm(&event, verdict));
         for effect in out.drain() {
             match effect {
                 aligner::Effect::EndOutput => self.end_output(place),
                 aligner::Effect::Snapshot { barrier } => self.snapshot(place, barrier),
                 aligner::Effect::Forward(barrier) => self.forward(place, barrier),
-                aligner::Effect::Send(report) => self.send(Message::Report(report)),
+                aligner::Effect::Send(report) => self.send(ControlMessage::Report(report)),
             }
         }
         verdict
     }
 
     /// Drives a sink's committer and carries out its effects.
-    pub(crate) fn drive_committer(&mut self, place: Place, event: committer::Event) {
+    pub(crate) fn drive_committer(&mut self, place: TaskRef, event: committer::Event) {
         let config = self.setup.committers[self.subtask(place)];
         let mut out = Out::new();
         let Some(committer) = &mut self.task(place).committer else { return };
         let verdict = committer.handle(&config, event, &mut out);
-        self.marks.insert(guards::committer_arm(&event, verdict));
+        self.marks.insert(coverage::committer_arm(&event, verdict));
         self.committer_effects(place, out);
     }
 
-    pub(crate) fn committer_effects(&mut self, place: Place, mut out: Out<committer::Effect>) {
+    pub(crate) fn committer_effects(&mut self, place: TaskRef, mut out: Out<committer::Effect>) {
         for effect in out.drain() {
             match effect {
                 committer::Effect::PreCommit(txn) => self.pre_commit(place, txn),
                 committer::Effect::RollBackOrphans => self.roll_back_orphans(place),
                 committer::Effect::Commit(txn, _permit) => self.task(place).call = Some(txn),
-                committer::Effect::Send(report) => self.send(Message::Report(report)),
+                committer::Effect::Send(report) => self.send(ControlMessage::Report(report)),
             }
         }
     }

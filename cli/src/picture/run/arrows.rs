@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use snapline::trace::format::Marker;
-use snapline_models::scene::{Arrow, ArrowKind, Checkpoint, Fate};
+use snapline_models::scene::{Arrow, ArrowFate, ArrowKind, Checkpoint};
 
 use super::words::{checkpoint, message, variant, write};
 use super::{COORDINATOR, Watch};
@@ -83,7 +83,7 @@ impl Watch<'_> {
     /// A message is heard: the first time its arrow ends, and a further one begins each time after.
     pub(super) fn hear(&mut self, to: Option<usize>, spelled: &Value, applied: bool) {
         let key = spelled.to_string();
-        let fate = if applied { Fate::Arrived } else { Fate::Ignored };
+        let fate = if applied { ArrowFate::Arrived } else { ArrowFate::Ignored };
         if let Some(at) =
             self.letters.iter().position(|(whose, text, _)| *whose == to && *text == key)
         {
@@ -102,10 +102,10 @@ impl Watch<'_> {
         {
             let first = &mut self.scene.arrows[*arrow];
             if first.until + 8 < step {
-                let again = Arrow { fate: Fate::Ignored, until: step, ..first.clone() };
+                let again = Arrow { fate: ArrowFate::Ignored, until: step, ..first.clone() };
                 self.scene.arrows.push(again);
             } else if applied {
-                first.fate = Fate::Arrived;
+                first.fate = ArrowFate::Arrived;
             }
         }
     }
@@ -139,7 +139,7 @@ impl Watch<'_> {
         };
         if let Some(at) = self.channels[channel].iter().position(|(other, _)| *other == word) {
             let (_, arrow) = self.channels[channel].remove(at);
-            self.settle(arrow, Fate::Arrived);
+            self.settle(arrow, ArrowFate::Arrived);
         }
     }
 
@@ -148,7 +148,7 @@ impl Watch<'_> {
         place: Option<usize>,
         id: u64,
         what: &'static str,
-        fate: Fate,
+        fate: ArrowFate,
     ) {
         let same = |it: &(usize, u64, &str, usize)| (Some(it.0), it.1, it.2) == (place, id, what);
         if let Some(at) = self.handed.iter().position(same) {

@@ -1,4 +1,4 @@
-//! What a check came to, told so that a failing test can be understood where it fails.
+//! The outcome of a check, with a message that explains a failing test where it fails.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -6,50 +6,53 @@ use std::path::PathBuf;
 use snapline_protocol::aligner::Mode;
 
 use super::Check;
-use crate::explore::{Marks, StopReason};
+use crate::explore::{MarkSet, StopReason};
 use crate::laws::Law;
-use crate::run::{Judgement, Report};
+use crate::run::{ExplorationReport, Judgement};
 use crate::scenario::{Faults, Scenario, Setup};
 use crate::story::{ending, render, story};
 use crate::trace::Trace;
-use crate::world::{Action, Guard, World};
+use crate::world::{Action, Situation, World};
 
-/// What a check found.
+/// The finding of a check.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Finding {
-    /// Every law holds in every state within the bounds, and no data that was owed to readers is ever dropped.
+    /// Every law holds in every state within the bounds, and no data that readers should get is
+    /// ever dropped.
     Holds,
-    /// Every law holds, but these situations never came up: the result says too little.
-    Vacuous(Vec<Guard>),
-    /// The exploration was stopped; nothing is known of what it did not reach.
+    /// Every law holds, but these situations were not reached: the result proves too little.
+    Vacuous(Vec<Situation>),
+    /// The exploration was stopped; nothing is known of the states that it did not reach.
     Stopped(StopReason),
     /// A law is broken.
     Violated {
-        /// Which.
+        /// The law.
         law: Law,
-        /// A shortest way there, from the first state.
+        /// A shortest path to the broken law, from the first state.
         path: Vec<Action>,
     },
-    /// Every law holds, but the external system may drop data that was to be committed: loss, reported loudly.
+    /// Every law holds, but the external system may drop data that was to be committed: loss,
+    /// reported loudly.
     Loss {
-        /// A shortest way to a state in which it has, from the first state.
+        /// A shortest path to the loss, from the first state.
         path: Vec<Action>,
     },
 }
 
-/// A check that was run. Judge it by one of its assertions, or look at its [finding](Checked::finding).
+/// A check that was run. Judge it by one of its assertions, or look at its
+/// [finding](CheckOutcome::finding).
 #[derive(Clone, Debug)]
 #[must_use = "a check is judged by an assertion"]
-pub struct Checked {
+pub struct CheckOutcome {
     check: Check,
-    report: Report,
+    report: ExplorationReport,
     finding: Finding,
-    /// What became of the trace file, if one was asked for and there was a path to write.
+    /// The result of writing the trace file, if one was asked for and there was a path to write.
     written: Option<Result<PathBuf, String>>,
 }
 
-impl Checked {
-    pub(super) fn new(check: Check, report: Report, finding: Finding) -> Self {
+impl CheckOutcome {
+    pub(super) fn new(check: Check, report: ExplorationReport, finding: Finding) -> Self {
         let mut checked = Self { check, report, finding, written: None };
         if let (Some(file), Some(trace)) = (&checked.check.trace, checked.trace()) {
             let result = std::fs::write(file, trace.write());
@@ -62,23 +65,23 @@ impl Checked {
 
     /// The exploration's figures, and its judgement under the laws alone.
     #[must_use]
-    pub fn report(&self) -> &Report {
+    pub fn report(&self) -> &ExplorationReport {
         &self.report
     }
 
-    /// What was found.
+    /// The finding.
     #[must_use]
     pub fn finding(&self) -> &Finding {
         &self.finding
     }
 
-    /// Whether the check was complete and found nothing wrong.
+    /// True if the check was complete and found no failure.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.finding == Finding::Holds
     }
 
-    /// What happens on the way to the bad state, if there is one.
+    /// The path to the bad state, if there is one.
     #[must_use]
     pub fn path(&self) -> Option<&[Action]> {
         match &self.finding {
@@ -87,7 +90,8 @@ impl Checked {
         }
     }
 
-    /// The path as a trace, to be written to a file. Of a loss it claims no law: the laws excuse one that is reported.
+    /// The path as a trace, to be written to a file. The trace of a loss claims no law: the laws
+    /// excuse a reported loss.
     #[must_use]
     pub fn trace(&self) -> Option<Trace> {
         let law = match self.finding {
@@ -98,41 +102,46 @@ impl Checked {
         Some(Trace { scenario: self.report.scenario.clone(), mutant: None, law, steps })
     }
 
-    /// Within the bounds, and whatever fails: readers see every record once, and a finished job has shown them all.
+    /// Asserts exactly once, within the bounds and under every failure: readers see every record
+    /// once, and a finished job has shown them all.
     ///
     /// # Panics
-    /// If that is not so, or not known because the check was stopped or vacuous, or was made in at-least-once mode. The message tells
-    /// what happens, step by step.
+    /// If that does not hold, or is not known because the check was stopped, vacuous, or made in
+    /// at-least-once mode. The message describes the path, step by step.
     #[track_caller]
     pub fn assert_exactly_once(&self) {
         let mode = self.report.scenario.mode;
         assert!(
             mode == Mode::ExactlyOnce,
-            "the check was made in at-least-once mode, which cannot show exactly once; leave out .mode(..)"
+            "the check was made in at-least-once mode, which cannot show exactly once; leave out \
+             .mode(..)"
         );
         assert!(self.is_ok(), "exactly once was not shown\n{self}");
     }
 
-    /// Within the bounds, and whatever fails: readers see every record, some perhaps twice.
+    /// Asserts at least once, within the bounds and under every failure: readers see every record,
+    /// some perhaps twice.
     ///
-    /// What keeps the laws of exactly once keeps these; a check meant to show no more is made with `.mode(Mode::AtLeastOnce)`.
+    /// The laws of exactly once imply these. `.mode(Mode::AtLeastOnce)` makes a check that asks for
+    /// no more.
     ///
     /// # Panics
-    /// As [`Checked::assert_exactly_once`].
+    /// As [`CheckOutcome::assert_exactly_once`].
     #[track_caller]
     pub fn assert_at_least_once(&self) {
         let hint = match self.report.scenario.mode {
             Mode::ExactlyOnce => {
-                "\n(it was asked for exactly once; .mode(Mode::AtLeastOnce) asks for less)"
+                "\n(the check asked for exactly once; .mode(Mode::AtLeastOnce) asks for less)"
             }
             _ => "",
         };
         assert!(self.is_ok(), "at least once was not shown\n{self}{hint}");
     }
 
-    /// The sink or the topology is unsafe: this law can be broken. [`Law::NoLoss`] stands for a [loss](Finding::Loss), too.
+    /// Asserts that the sink or the topology is unsafe: this law can be broken. [`Law::NoLoss`]
+    /// stands for a [loss](Finding::Loss), too.
     ///
-    /// If the check found another law broken first, it is made again under this one alone.
+    /// If the check found another law broken first, it runs again under this one alone.
     ///
     /// # Panics
     /// If the law holds within the bounds, or the check was stopped.
@@ -160,7 +169,7 @@ impl Checked {
         let Ok(setup) = Setup::new(self.report.scenario.clone(), None) else { return Ok(()) };
         let mut last = World::new(&setup);
         for action in path {
-            last = last.apply(&setup, action, &mut Marks::new());
+            last = last.apply(&setup, action, &mut MarkSet::new());
         }
         writeln!(text, "{} steps lead there:\n", path.len())?;
         text.push_str(&render(&story(&setup, path)));
@@ -168,7 +177,7 @@ impl Checked {
     }
 }
 
-impl fmt::Display for Checked {
+impl fmt::Display for CheckOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
         let outcome = &self.report.outcome;
@@ -176,7 +185,7 @@ impl fmt::Display for Checked {
             Finding::Holds => writeln!(text, "every law holds")?,
             Finding::Vacuous(missed) => writeln!(
                 text,
-                "every law holds, but this never happened within the bounds: {missed:?}; raise them"
+                "every law holds, but the bounds never reached {missed:?}; raise them"
             )?,
             Finding::Stopped(reason) => {
                 writeln!(text, "nothing is known: {}", describe_stop(*reason))?;
@@ -188,7 +197,8 @@ impl fmt::Display for Checked {
             Finding::Loss { path } => {
                 writeln!(
                     text,
-                    "the external system may drop data that was to be committed: loss, reported loudly"
+                    "the external system may drop data that was to be committed: loss, reported \
+                     loudly"
                 )?;
                 self.tell(path, None, &mut text)?;
             }
@@ -210,7 +220,7 @@ impl fmt::Display for Checked {
     }
 }
 
-/// Why an exploration was stopped, and what to do about it.
+/// The reason for which an exploration was stopped, and the remedy.
 #[must_use]
 pub const fn describe_stop(reason: StopReason) -> &'static str {
     match reason {

@@ -1,15 +1,16 @@
-//! What goes from one to another: in channels, on the control network, to storage, to external systems.
+//! The arrows of a scene: items in channels, control messages, writes to storage, calls to external
+//! systems.
 
 use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::message::{Order, Report};
 
-use super::super::{ArrowKind, Fate};
-use super::{COORDINATOR, Watch, letters};
-use crate::story::{message_name, op, takes_no_notice, transaction_name};
-use crate::world::{Action, Message, World, Write};
+use super::super::{ArrowFate, ArrowKind};
+use super::{COORDINATOR, SceneBuilder, letters};
+use crate::story::{changes_nothing, message_name, op, transaction_name};
+use crate::world::{Action, ControlMessage, World, Write};
 
-impl Watch<'_> {
-    /// What is in the channels now, and what became of what was.
+impl SceneBuilder<'_> {
+    /// The items in the channels now, and the fates of those before.
     pub(super) fn channels(&mut self, after: &World, action: Action) {
         for (channel, items) in after.channels.iter().enumerate() {
             let ends = self.setup.topology.channels()[channel];
@@ -18,7 +19,7 @@ impl Watch<'_> {
                 let inputs = &self.setup.topology.subtasks()[usize::from(task)].inputs;
                 if inputs[usize::from(input)] == channel && !left.is_empty() {
                     let (_, arrow) = left.remove(0);
-                    self.settle(arrow, Fate::Arrived);
+                    self.settle(arrow, ArrowFate::Arrived);
                 }
             }
             let mut now = Vec::new();
@@ -35,7 +36,7 @@ impl Watch<'_> {
                 now.push((*item, arrow));
             }
             for (_, arrow) in left {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
             self.channels[channel] = now;
         }
@@ -65,19 +66,19 @@ impl Watch<'_> {
             let failed =
                 matches!(action, Action::WriteFailed { task, .. } if usize::from(task) == subtask);
             for (write, arrow) in left {
-                let there = after.disk.blob(write.blob.id).is_some_and(|blob| blob.whole);
+                let there = after.store.blob(write.blob.id).is_some_and(|blob| blob.whole);
                 let fate = match (failed, there && !deployed) {
-                    (true, _) => Fate::Failed,
-                    (false, true) => Fate::Arrived,
-                    (false, false) => Fate::Lost,
+                    (true, _) => ArrowFate::Failed,
+                    (false, true) => ArrowFate::Arrived,
+                    (false, false) => ArrowFate::Lost,
                 };
                 self.settle(arrow, fate);
             }
             self.writes[subtask] = going;
         }
-        // Where snapshots are written at once, they are there with the step that takes them.
-        for blob in &after.disk.blobs {
-            let new = before.disk.blob(blob.id).is_none();
+        // Snapshots that are written at once are in storage after the step that takes them.
+        for blob in &after.store.blobs {
+            let new = before.store.blob(blob.id).is_none();
             let lane = Self::task_lane(blob.id.subtask.index());
             let shown = self.scene.arrows.iter().rev().any(|arrow| {
                 let same = (arrow.from, arrow.kind) == (lane, ArrowKind::Write);
@@ -88,38 +89,38 @@ impl Watch<'_> {
                 let label = format!("snapshot for {}", blob.id.checkpoint);
                 let checkpoint = Some(blob.id.checkpoint);
                 let arrow = self.send((lane, storage), ArrowKind::Write, label, checkpoint);
-                self.settle(arrow, Fate::Arrived);
+                self.settle(arrow, ArrowFate::Arrived);
             }
         }
     }
 
-    /// Control messages, and what coordinators write.
+    /// Control messages, and the writes of coordinators.
     pub(super) fn sent_and_stored(&mut self, after: &World, past: Option<(&World, Action)>) {
         let mut left = std::mem::take(&mut self.letters);
         if let Some((before, action)) = past {
             let from = letters(before);
             let message = |place: u8| from.get(usize::from(place)).copied();
             let (place, what) = match action {
-                Action::Deliver { message } => (Some(message), Fate::Arrived),
-                Action::Duplicate { message } => (Some(message), Fate::Twice),
-                Action::Lose { message } => (Some(message), Fate::Lost),
+                Action::Deliver { message } => (Some(message), ArrowFate::Arrived),
+                Action::Duplicate { message } => (Some(message), ArrowFate::Twice),
+                Action::Lose { message } => (Some(message), ArrowFate::Lost),
                 Action::Delay { message: place } => {
                     let kept = message(place);
                     let arrow = left.iter().find(|(other, _)| Some(*other) == kept);
                     self.late.extend(arrow.map(|(_, arrow)| *arrow));
-                    (None, Fate::UnderWay)
+                    (None, ArrowFate::UnderWay)
                 }
-                _ => (None, Fate::UnderWay),
+                _ => (None, ArrowFate::UnderWay),
             };
             let index = place.map_or(0, usize::from);
             let settled = place.and_then(message);
             if let Some(place) = left.iter().position(|(other, _)| Some(*other) == settled) {
                 let (_, arrow) = left.remove(place);
-                let ignored = what == Fate::Arrived && takes_no_notice(before, after, index);
-                let late = what == Fate::Arrived && self.late.contains(&arrow);
+                let ignored = what == ArrowFate::Arrived && changes_nothing(before, after, index);
+                let late = what == ArrowFate::Arrived && self.late.contains(&arrow);
                 let what = match (ignored, late) {
-                    (true, _) => Fate::Ignored,
-                    (_, true) => Fate::Late,
+                    (true, _) => ArrowFate::Ignored,
+                    (_, true) => ArrowFate::Late,
                     _ => what,
                 };
                 self.settle(arrow, what);
@@ -134,14 +135,14 @@ impl Watch<'_> {
             going.push((*message, arrow));
         }
         for (_, arrow) in left {
-            // Nobody takes it in any more, or it was one with another.
-            self.settle(arrow, Fate::Lost);
+            // Its receiver is gone, or an equal message absorbed it.
+            self.settle(arrow, ArrowFate::Lost);
         }
         self.letters = going;
 
         let mut left = std::mem::take(&mut self.store);
         let storage = self.storage();
-        for write in after.seats.iter().flat_map(|seat| &seat.writes) {
+        for write in after.coordinators.iter().flat_map(|coordinator| &coordinator.writes) {
             let arrow = match left.iter().position(|(other, _)| other == write) {
                 Some(place) => left.remove(place).1,
                 None => {
@@ -161,18 +162,18 @@ impl Watch<'_> {
             past.is_some_and(|(_, action)| matches!(action, Action::CrashCoordinator { .. }));
         for (_, arrow) in left {
             let fate = match (failed, crashed) {
-                (true, _) => Fate::Failed,
-                (false, true) => Fate::Lost,
-                (false, false) => Fate::Arrived,
+                (true, _) => ArrowFate::Failed,
+                (false, true) => ArrowFate::Lost,
+                (false, false) => ArrowFate::Arrived,
             };
             self.settle(arrow, fate);
         }
     }
 
-    fn letter(&mut self, message: &Message) -> usize {
+    fn letter(&mut self, message: &ControlMessage) -> usize {
         let label = message_name(self.setup, message);
         let (ends, checkpoint) = match message {
-            Message::Order(subtask, order) => {
+            ControlMessage::Order(subtask, order) => {
                 let checkpoint = match order.order {
                     Order::Trigger(barrier) => barrier.checkpoint,
                     Order::Abort(checkpoint) => checkpoint,
@@ -180,7 +181,7 @@ impl Watch<'_> {
                 };
                 ((COORDINATOR, Self::task_lane(subtask.index())), checkpoint)
             }
-            Message::Report(report) => {
+            ControlMessage::Report(report) => {
                 let (subtask, checkpoint) = match report.report {
                     Report::Ack(ack) => (ack.subtask(), ack.checkpoint()),
                     Report::Decline { subtask, checkpoint }
@@ -192,7 +193,7 @@ impl Watch<'_> {
         self.send(ends, ArrowKind::Control, label, Some(checkpoint))
     }
 
-    /// What is asked of external systems.
+    /// Calls to external systems.
     pub(super) fn transactions(&mut self, before: &World, after: &World, action: Action) {
         for (place, subtask) in self.setup.topology.sinks().iter().enumerate() {
             let (lane, external) = (Self::task_lane(subtask), self.external(subtask));
@@ -203,10 +204,10 @@ impl Watch<'_> {
                     let label = format!("prepares {}", transaction_name(&txn));
                     let ends = (lane, external);
                     let arrow = self.send(ends, ArrowKind::Commit, label, Some(txn.checkpoint));
-                    self.settle(arrow, Fate::Arrived);
+                    self.settle(arrow, ArrowFate::Arrived);
                 }
             }
-            // What is committed without a call of the sink's: only a wrong rule does that.
+            // A commit without a call of the sink: only a wrong rule does that.
             let called = matches!(
                 action,
                 Action::Commit { .. } | Action::CommitUnknown { .. } | Action::ZombieCommit { .. }
@@ -218,16 +219,18 @@ impl Watch<'_> {
                     let label = format!("commits {}", transaction_name(&txn));
                     let ends = (lane, external);
                     let arrow = self.send(ends, ArrowKind::Commit, label, Some(txn.checkpoint));
-                    self.settle(arrow, Fate::Arrived);
+                    self.settle(arrow, ArrowFate::Arrived);
                 }
             }
             let now = after.tasks.get(subtask).and_then(|task| task.call);
             if self.calls[subtask].map(|(txn, _)| txn) != now || acted(action, subtask) {
                 if let Some((_, arrow)) = self.calls[subtask].take() {
                     let fate = match action {
-                        Action::CommitUnknown { .. } | Action::CommitRefused { .. } => Fate::Failed,
-                        Action::Commit { .. } => Fate::Arrived,
-                        _ => Fate::Lost,
+                        Action::CommitUnknown { .. } | Action::CommitRefused { .. } => {
+                            ArrowFate::Failed
+                        }
+                        Action::Commit { .. } => ArrowFate::Arrived,
+                        _ => ArrowFate::Lost,
                     };
                     self.settle(arrow, fate);
                 }
@@ -242,11 +245,12 @@ impl Watch<'_> {
     }
 }
 
-/// Whether the external system answered a sink's commit call.
+/// True if the external system answered a sink's commit call.
 fn acted(action: Action, subtask: usize) -> bool {
-    matches!(
-        action,
-        Action::Commit { task } | Action::CommitUnknown { task, .. } | Action::CommitRefused { task }
-            if usize::from(task) == subtask
-    )
+    match action {
+        Action::Commit { task }
+        | Action::CommitUnknown { task, .. }
+        | Action::CommitRefused { task } => usize::from(task) == subtask,
+        _ => false,
+    }
 }

@@ -1,4 +1,5 @@
-//! Watches a path of the World step by step, and notes what a picture of it shows.
+//! Builds a scene: follows a path of the World step by step, and notes everything that a picture of
+//! it shows.
 
 mod traffic;
 
@@ -6,53 +7,54 @@ use snapline_protocol::coordinator::StoreOp;
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::{
-    Arrow, ArrowKind, Checkpoint, Fact, Fate, Hold, Lane, LaneKind, Life, Scene, Step, facts,
+    Arrow, ArrowFate, ArrowKind, Checkpoint, Fact, Hold, Lane, LaneKind, LaneSpan, Scene,
+    SceneStep, facts,
 };
 use crate::scenario::Setup;
-use crate::story::Line;
-use crate::world::{Action, Item, KINDS, Message, World, Write};
+use crate::story::StoryLine;
+use crate::world::{Action, ControlMessage, Item, KINDS, World, Write};
 
 const COORDINATOR: usize = 0;
 
-pub(super) struct Watch<'a> {
+pub(super) struct SceneBuilder<'a> {
     setup: &'a Setup,
     scene: Scene,
     step: usize,
-    /// Places in the scene's arrows of what is in each channel, in its order.
+    /// The items in each channel, in order, with their places in the scene's arrows.
     channels: Vec<Vec<(Item, usize)>>,
     /// Control messages under way.
-    letters: Vec<(Message, usize)>,
+    letters: Vec<(ControlMessage, usize)>,
     /// Snapshots being written, by subtask.
     writes: Vec<Vec<(Write, usize)>>,
     /// Writes of coordinators.
     store: Vec<(StoreOp, usize)>,
     /// Commit calls, by subtask.
     calls: Vec<Option<(TxnId, usize)>>,
-    /// Messages that were kept back, by their places in the scene's arrows.
+    /// Messages that were delayed, by their places in the scene's arrows.
     late: Vec<usize>,
-    /// Lives that go on, by lane.
+    /// Lives that continue, by lane.
     living: Vec<Option<usize>>,
-    /// Those that should be over.
-    old: Vec<Old>,
-    /// The life of a coordinator that was replaced and goes on.
+    /// Tasks that should have ended.
+    old: Vec<UnawareTask>,
+    /// The life of a coordinator that was replaced and lives on.
     replaced: Option<usize>,
-    /// Holds that go on: subtask, input, place.
+    /// Holds that continue: subtask, input, place.
     holding: Vec<(usize, usize, usize)>,
-    /// What was last noted of each lane.
+    /// The facts last noted of each lane.
     noted: Vec<Vec<[String; 2]>>,
 }
 
-/// A task of an attempt that has ended, which has not noticed.
-struct Old {
+/// A task of an ended attempt that has not noticed the end.
+struct UnawareTask {
     subtask: usize,
     attempt: Attempt,
     /// Its place in the scene's lives.
     life: usize,
-    /// What is left to it in its inputs, with places in the scene's arrows.
+    /// The items left in its inputs, with their places in the scene's arrows.
     inputs: Vec<Vec<(Item, usize)>>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> SceneBuilder<'a> {
     pub(super) fn new(setup: &'a Setup) -> Self {
         let tasks = setup.topology.subtasks().len();
         let mut lanes = vec![Lane { name: "coordinator".into(), kind: LaneKind::Coordinator }];
@@ -122,7 +124,7 @@ impl<'a> Watch<'a> {
         before: &World,
         after: &World,
         action: Action,
-        line: &Line,
+        line: &StoryLine,
         breaks: Vec<usize>,
     ) {
         self.step += 1;
@@ -142,7 +144,7 @@ impl<'a> Watch<'a> {
         let mut touched: Vec<u64> = Vec::new();
         let step = self.step;
         for arrow in &self.scene.arrows {
-            let here = arrow.until == step && arrow.fate != Fate::UnderWay;
+            let here = arrow.until == step && arrow.fate != ArrowFate::UnderWay;
             if arrow.sent == step || here {
                 touched.extend(arrow.checkpoint);
             }
@@ -153,7 +155,7 @@ impl<'a> Watch<'a> {
         touched.dedup();
         let sent = &self.scene.arrows[known..];
         let clause = clause(action, sent);
-        self.scene.steps.push(Step {
+        self.scene.steps.push(SceneStep {
             lane,
             actor: line.actor.clone(),
             kind: KINDS[action.kind()],
@@ -167,7 +169,7 @@ impl<'a> Watch<'a> {
 
     pub(super) fn end(mut self, ending: String) -> Scene {
         for arrow in &mut self.scene.arrows {
-            if arrow.fate == Fate::UnderWay {
+            if arrow.fate == ArrowFate::UnderWay {
                 arrow.until = self.step;
             }
         }
@@ -176,7 +178,8 @@ impl<'a> Watch<'a> {
         self.scene
     }
 
-    /// The lane of who acts; what the network does is shown where the message goes.
+    /// The lane of the acting party; acts of the network are shown in the lane of the message's
+    /// receiver.
     fn lane_of(&self, before: &World, actor: &str, action: Action) -> usize {
         let named = self.scene.lanes.iter().position(|lane| lane.name == actor);
         let external = |task: u8| self.external(usize::from(task));
@@ -192,7 +195,7 @@ impl<'a> Watch<'a> {
             Action::Lose { message }
             | Action::Duplicate { message }
             | Action::Delay { message } => match letters(before).get(usize::from(message)) {
-                Some(Message::Order(subtask, _)) => Self::task_lane(subtask.index()),
+                Some(ControlMessage::Order(subtask, _)) => Self::task_lane(subtask.index()),
                 _ => COORDINATOR,
             },
             _ => named.unwrap_or(COORDINATOR),
@@ -207,7 +210,7 @@ impl<'a> Watch<'a> {
         checkpoint: Option<CheckpointId>,
     ) -> usize {
         let (sent, checkpoint) = (self.step, checkpoint.map(|checkpoint| checkpoint.get()));
-        let fate = Fate::UnderWay;
+        let fate = ArrowFate::UnderWay;
         self.scene.arrows.push(Arrow {
             from,
             to,
@@ -221,7 +224,7 @@ impl<'a> Watch<'a> {
         self.scene.arrows.len() - 1
     }
 
-    fn settle(&mut self, arrow: usize, fate: Fate) {
+    fn settle(&mut self, arrow: usize, fate: ArrowFate) {
         self.scene.arrows[arrow].fate = fate;
         self.scene.arrows[arrow].until = self.step;
     }
@@ -252,10 +255,10 @@ impl<'a> Watch<'a> {
 
     fn lives(&mut self, lane: usize, label: String, old: bool) {
         let (from, until, crashed) = (self.step, None, false);
-        self.scene.lives.push(Life { lane, label, from, until, crashed, old });
+        self.scene.lives.push(LaneSpan { lane, label, from, until, crashed, old });
     }
 
-    /// Tasks that should have ended: those that are new, what they read, those that are gone.
+    /// Tasks that should have ended: new ones, the items they read, those that are gone.
     fn unnoticed(&mut self, before: &World, after: &World, action: Action) {
         if let Action::ZombieConsume { zombie, input } = action {
             let who = &before.zombies[usize::from(zombie)];
@@ -267,20 +270,20 @@ impl<'a> Watch<'a> {
             let read = old.map(|old| &mut old.inputs[usize::from(input)]);
             if let Some(items) = read.filter(|items| !items.is_empty()) {
                 let (_, arrow) = items.remove(0);
-                self.settle(arrow, Fate::Arrived);
+                self.settle(arrow, ArrowFate::Arrived);
             }
         }
         let there = |subtask: usize, attempt: Attempt| {
             let mut all = after.zombies.iter();
             all.any(|other| (other.subtask, other.task.aligner.attempt()) == (subtask, attempt))
         };
-        let (stay, gone): (Vec<Old>, Vec<Old>) =
+        let (stay, gone): (Vec<UnawareTask>, Vec<UnawareTask>) =
             self.old.drain(..).partition(|old| there(old.subtask, old.attempt));
         self.old = stay;
         for old in gone {
             self.scene.lives[old.life].until = Some(self.step);
             for (_, arrow) in old.inputs.into_iter().flatten() {
-                self.settle(arrow, Fate::Lost);
+                self.settle(arrow, ArrowFate::Lost);
             }
         }
         for zombie in &after.zombies {
@@ -293,17 +296,17 @@ impl<'a> Watch<'a> {
             for (place, items) in zombie.inputs.iter().enumerate() {
                 let channel = self.setup.topology.subtasks()[subtask].inputs[place];
                 let from = Self::task_lane(self.setup.topology.channels()[channel].from.index());
-                // They were under way to it before: the same arrows go on.
+                // They were under way to the task before: the same arrows continue.
                 let mut going = Vec::new();
                 for item in items {
                     let (kind, label, checkpoint) = self.in_band(item);
                     let known = self.scene.arrows.iter().position(|arrow| {
                         let ends = (arrow.from, arrow.to, arrow.until, arrow.fate);
-                        ends == (from, lane, self.step, Fate::Lost) && arrow.label == label
+                        ends == (from, lane, self.step, ArrowFate::Lost) && arrow.label == label
                     });
                     let arrow = match known {
                         Some(place) => {
-                            self.scene.arrows[place].fate = Fate::UnderWay;
+                            self.scene.arrows[place].fate = ArrowFate::UnderWay;
                             place
                         }
                         None => self.send((from, lane), kind, label, checkpoint),
@@ -314,11 +317,11 @@ impl<'a> Watch<'a> {
             }
             let life = self.scene.lives.len();
             self.lives(lane, format!("attempt {attempt}, unaware that it ended"), true);
-            self.old.push(Old { subtask, attempt, life, inputs });
+            self.old.push(UnawareTask { subtask, attempt, life, inputs });
         }
     }
 
-    /// What travels in a channel: its kind, in words, and the checkpoint it is about.
+    /// An item of a channel: its kind, its label, and its checkpoint.
     fn in_band(&self, item: &Item) -> (ArrowKind, String, Option<CheckpointId>) {
         match item {
             Item::Record(record) => {
@@ -343,17 +346,18 @@ impl<'a> Watch<'a> {
         let now = after.coordinator().map(|machine| format!("term {}", machine.term()));
         let was = self.living[COORDINATOR].map(|life| self.scene.lives[life].label.clone());
         if now != was {
-            // Who is replaced has not crashed; who leaves nobody behind has.
+            // A replaced coordinator has not crashed; one without a successor has.
             self.died(COORDINATOR, now.is_none());
             if let Some(label) = now {
                 self.born(COORDINATOR, label);
             }
         }
-        let replaced = after.seats.iter().find(|seat| seat.number != after.terms);
+        let replaced =
+            after.coordinators.iter().find(|coordinator| coordinator.number != after.terms);
         match (replaced, self.replaced) {
-            (Some(seat), None) => {
+            (Some(coordinator), None) => {
                 self.replaced = Some(self.scene.lives.len());
-                let label = format!("the old one of term {}, unaware", seat.machine.term());
+                let label = format!("the old one of term {}, unaware", coordinator.machine.term());
                 self.lives(COORDINATOR, label, true);
             }
             (None, Some(life)) => {
@@ -364,15 +368,15 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Checkpoints that begin, complete, are given up, and are deleted.
+    /// Checkpoints that begin, complete, are aborted, and are deleted.
     fn checkpoints(&mut self, before: &World, after: &World) {
         let under_way = |world: &World| -> Vec<(Term, Attempt, CheckpointId)> {
-            let of = |seat: &crate::world::Seat| {
-                let (term, attempt) = (seat.machine.term(), seat.machine.attempt());
-                let each = seat.machine.under_way().map(move |(id, _)| (term, attempt, id));
+            let of = |coordinator: &crate::world::CoordinatorState| {
+                let (term, attempt) = (coordinator.machine.term(), coordinator.machine.attempt());
+                let each = coordinator.machine.under_way().map(move |(id, _)| (term, attempt, id));
                 each.collect::<Vec<_>>()
             };
-            world.seats.iter().flat_map(of).collect()
+            world.coordinators.iter().flat_map(of).collect()
         };
         let (was, is) = (under_way(before), under_way(after));
         for (_, _, id) in is.iter().filter(|it| !was.contains(it)) {
@@ -381,7 +385,7 @@ impl<'a> Watch<'a> {
             self.scene.checkpoints.push(Checkpoint { id, from, until, complete, deleted });
         }
         let there = |world: &World, id: u64| {
-            world.disk.manifests.iter().any(|manifest| manifest.checkpoint.get() == id)
+            world.store.manifests.iter().any(|manifest| manifest.checkpoint.get() == id)
         };
         let step = self.step;
         for checkpoint in &mut self.scene.checkpoints {
@@ -394,9 +398,12 @@ impl<'a> Watch<'a> {
                 checkpoint.deleted = Some(step);
             }
             let waits = is.iter().any(|(_, _, other)| other.get() == id);
-            let writes = after.seats.iter().flat_map(|seat| &seat.writes).any(
-                |write| matches!(write, StoreOp::Manifest { checkpoint, .. } if checkpoint.get() == id),
-            );
+            let is_manifest = |write: &StoreOp| match write {
+                StoreOp::Manifest { checkpoint, .. } => checkpoint.get() == id,
+                _ => false,
+            };
+            let mut pending = after.coordinators.iter().flat_map(|coordinator| &coordinator.writes);
+            let writes = pending.any(is_manifest);
             if checkpoint.until.is_none() && !waits && !writes && !there(after, id) {
                 checkpoint.until = Some(step);
             }
@@ -449,12 +456,12 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The messages that an index means: those just sent, if there are any.
-fn letters(world: &World) -> &[Message] {
+/// The messages that an index refers to: those just sent, if there are any.
+fn letters(world: &World) -> &[ControlMessage] {
     if world.sent.is_empty() { &world.network } else { &world.sent }
 }
 
-/// The clause of SPEC.md that a step is about.
+/// The clause of SPEC.md that a step concerns.
 fn clause(action: Action, sent: &[Arrow]) -> &'static str {
     let barrier = || sent.iter().any(|arrow| arrow.kind == ArrowKind::Barrier);
     match action {

@@ -1,12 +1,12 @@
-//! What a check must have come across to mean anything: arms of the machines, and situations.
+//! Coverage of a check: the arms of the machines and the situations that it must have reached.
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::coordinator::{StoreOp, StoreResult, Timer};
 use snapline_protocol::message::{Order, Report};
 use snapline_protocol::{Verdict, Why, aligner, committer, coordinator};
 
-/// Events of the three machines, by kind, in the order of their numbers, with the reasons for which the code can ignore them; `true` if it
-/// can apply them.
+/// Events of the three machines, by kind, in the order of their numbers. With each, whether the
+/// code can apply it, and the reasons for which it can ignore it.
 const EVENTS: &[(&str, bool, &[Why])] = &[
     ("aligner: barrier", true, &[Why::Duplicate, Why::Settled]),
     ("aligner: end of input", true, &[Why::Duplicate]),
@@ -48,7 +48,7 @@ const EVENTS: &[(&str, bool, &[Why])] = &[
     ("coordinator: concluded", true, &[Why::Stale, Why::Closed, Why::Duplicate]),
 ];
 
-/// How many arms there are: each event, applied or ignored for each reason.
+/// The number of arms: each event, applied or ignored for each reason.
 pub const ARMS: usize = EVENTS.len() * (1 + Why::ALL.len());
 
 /// The name of an arm, for people.
@@ -62,7 +62,7 @@ pub fn arm_name(arm: usize) -> String {
     }
 }
 
-/// Whether the code has this arm at all.
+/// True if the code has this arm at all.
 #[must_use]
 pub fn arm_exists(arm: usize) -> bool {
     let verdicts = 1 + Why::ALL.len();
@@ -152,10 +152,10 @@ const fn result_place(result: StoreResult) -> usize {
 
 /// A situation that a scenario must reach for its verdict to mean anything ("sometimes").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Guard {
+pub enum Situation {
     /// A checkpoint completed.
     Completed,
-    /// A checkpoint was aborted and the tasks were told.
+    /// A checkpoint was aborted and the tasks were notified.
     Aborted,
     /// An input was held.
     Held,
@@ -183,7 +183,7 @@ pub enum Guard {
     Dropped,
     /// A sink found its transaction dropped.
     LossSeen,
-    /// The job failed loudly because of it.
+    /// The job failed loudly because of a dropped transaction.
     LossReported,
     /// A subsumed checkpoint was deleted.
     Collected,
@@ -195,14 +195,14 @@ pub enum Guard {
     Stopped,
     /// At least once: readers saw a record twice.
     SeenTwice,
-    /// A source's input was dropped where it needed it no more.
+    /// A source's input was dropped where the source needed it no longer.
     Forgotten,
     /// The job failed loudly because the newest complete checkpoint's manifest was gone.
     MissingReported,
 }
 
-impl Guard {
-    /// Every guard, in order.
+impl Situation {
+    /// Every situation, in order.
     pub const ALL: [Self; 23] = [
         Self::Completed,
         Self::Aborted,
@@ -229,7 +229,7 @@ impl Guard {
         Self::MissingReported,
     ];
 
-    /// Its number among the marks of a run, behind the arms.
+    /// The situation's number among the marks of a run, after those of the arms.
     #[must_use]
     pub const fn mark(self) -> usize {
         ARMS + self as usize

@@ -1,23 +1,25 @@
 //! The clock, the memory gauge and the progress reports of a run.
 
-use super::outcome::{Bounds, Outcome, Phase, Progress, StopReason, Verdict};
-use super::{Marks, System, fingerprint};
+use super::outcome::{
+    Bounds, SearchOutcome, SearchPhase, SearchProgress, SearchVerdict, StopReason,
+};
+use super::{MarkSet, TransitionSystem, fingerprint};
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Between two looks at the memory in use: a look costs a system call and some parsing.
+/// The time between two looks at the memory in use: a look costs a system call and some parsing.
 const GAUGE_EVERY: Duration = Duration::from_millis(20);
-/// Between two progress reports.
+/// The time between two progress reports.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
-/// Watches the bounds of one run. It is polled by the thread that called the entry point, so
-/// a bound holds whatever the number of workers.
-pub(super) struct Watch<'a> {
+/// Monitors the bounds of one run. The thread that called the entry point polls it, so a bound
+/// holds for any number of workers.
+pub(super) struct SearchMonitor<'a> {
     pub(super) bounds: &'a Bounds,
-    progress: &'a dyn Fn(Progress),
+    progress: &'a dyn Fn(SearchProgress),
     start: Instant,
-    phase: Cell<Phase>,
+    phase: Cell<SearchPhase>,
     reported: Cell<Instant>,
     gauged: Cell<Instant>,
     rss: Cell<Option<u64>>,
@@ -25,15 +27,15 @@ pub(super) struct Watch<'a> {
     peak_rss: Cell<Option<u64>>,
 }
 
-impl<'a> Watch<'a> {
-    pub(super) fn new(bounds: &'a Bounds, progress: &'a dyn Fn(Progress)) -> Self {
+impl<'a> SearchMonitor<'a> {
+    pub(super) fn new(bounds: &'a Bounds, progress: &'a dyn Fn(SearchProgress)) -> Self {
         let start = Instant::now();
         let rss = resident_bytes();
         Self {
             bounds,
             progress,
             start,
-            phase: Cell::new(Phase::Explore),
+            phase: Cell::new(SearchPhase::Explore),
             reported: Cell::new(start),
             gauged: Cell::new(start),
             rss: Cell::new(rss),
@@ -42,13 +44,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: SearchPhase) {
         self.phase.set(phase);
     }
 
-    /// Reports progress when it is due and says whether a bound other than the number of states
-    /// is exceeded.
-    pub(super) fn poll(&self, tally: &Tally) -> Option<StopReason> {
+    /// Reports progress when it is due. Returns the bound that is exceeded, if any, other than the
+    /// number of states.
+    pub(super) fn poll(&self, tally: &SearchCounts) -> Option<StopReason> {
         let now = Instant::now();
         if now.duration_since(self.gauged.get()) >= GAUGE_EVERY {
             self.gauged.set(now);
@@ -56,7 +58,7 @@ impl<'a> Watch<'a> {
         }
         if now.duration_since(self.reported.get()) >= REPORT_EVERY {
             self.reported.set(now);
-            (self.progress)(Progress {
+            (self.progress)(SearchProgress {
                 phase: self.phase.get(),
                 unique: tally.unique,
                 generated: tally.generated,
@@ -78,12 +80,12 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// [`Watch::poll`] for phases that visit no states.
+    /// [`SearchMonitor::poll`] for phases that visit no states.
     pub(super) fn poll_idle(&self) -> Result<(), StopReason> {
-        self.poll(&Tally::default()).map_or(Ok(()), Err)
+        self.poll(&SearchCounts::default()).map_or(Ok(()), Err)
     }
 
-    /// Whether there are more states than allowed.
+    /// True if there are more states than allowed.
     pub(super) fn too_many(&self, unique: u64) -> bool {
         self.bounds.max_states.is_some_and(|limit| unique > limit)
     }
@@ -94,18 +96,18 @@ impl<'a> Watch<'a> {
         self.peak_rss.set(self.peak_rss.get().max(rss));
     }
 
-    /// The outcome of the run. `folds`: how many times a state is folded to 64 bits on its way
-    /// into the set of visited states.
+    /// The outcome of the run. `folds` is the number of times that a state is folded to 64 bits on
+    /// its way into the set of visited states.
     pub(super) fn outcome<A>(
         &self,
-        tally: Tally,
-        verdict: Verdict<A>,
+        tally: SearchCounts,
+        verdict: SearchVerdict<A>,
         traps: Option<u64>,
         folds: u32,
-    ) -> Outcome<A> {
+    ) -> SearchOutcome<A> {
         self.gauge();
         let grown = self.peak_rss.get().zip(self.first_rss).map(|(peak, first)| peak - first);
-        Outcome {
+        SearchOutcome {
             verdict,
             unique: tally.unique,
             generated: tally.generated,
@@ -123,34 +125,34 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What an explorer counts while it visits.
+/// The counts of an explorer.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Tally {
+pub(super) struct SearchCounts {
     pub(super) unique: u64,
     pub(super) generated: u64,
     pub(super) depth: u64,
     pub(super) action_counts: Vec<u64>,
-    pub(super) marks: Marks,
+    pub(super) marks: MarkSet,
     pub(super) guards: u64,
     pub(super) goal_states: u64,
 }
 
-impl Tally {
-    pub(super) fn new<S: System>(system: &S) -> Self {
+impl SearchCounts {
+    pub(super) fn new<S: TransitionSystem>(system: &S) -> Self {
         Self { action_counts: vec![0; system.action_kinds().len()], ..Self::default() }
     }
 
-    /// Counts a state on its one visit; returns whether it is a goal.
+    /// Counts a state on its one visit; returns true if it is a goal.
     #[inline]
-    pub(super) fn visit<S: System>(&mut self, system: &S, state: &S::State) -> bool {
+    pub(super) fn visit<S: TransitionSystem>(&mut self, system: &S, state: &S::State) -> bool {
         self.guards |= system.guards(state);
         let goal = system.is_goal(state);
         self.goal_states += u64::from(goal);
         goal
     }
 
-    /// Adds what another thread has counted of the same run. `unique`, `generated` and `depth`
-    /// are not counted per thread.
+    /// Adds the counts of another thread of the same run. `unique`, `generated` and `depth` are not
+    /// counted per thread.
     pub(super) fn merge(&mut self, other: &Self) {
         for (count, more) in self.action_counts.iter_mut().zip(&other.action_counts) {
             *count += more;
@@ -161,7 +163,7 @@ impl Tally {
     }
 }
 
-/// Resident memory of this process in bytes, where `/proc` tells.
+/// Resident memory of this process in bytes, where `/proc` has it.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

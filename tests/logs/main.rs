@@ -97,7 +97,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
 
 /// The rows of the two tables of SPEC 15.7, as their cells.
 fn rows() -> Vec<Vec<String>> {
-    let spec = include_str!("../../SPEC.md");
+    let spec = include_str!("../../docs/spec/runtime.md");
     let start = spec.find("**15.7**").expect("the clause");
     let end = spec[start..].find("**15.8**").expect("the next one") + start;
     let row = |line: &str| -> Vec<String> {

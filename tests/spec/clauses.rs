@@ -1,4 +1,5 @@
-//! `SPEC.md` and the citations of it: each names a clause, and each clause of sections 4 to 8 is carried out somewhere.
+//! `SPEC.md`, its parts in `docs/spec/`, and the citations of them: each names a clause, and each
+//! clause of sections 4 to 8 is carried out somewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -49,19 +50,41 @@ fn every_clause_of_the_protocol_is_cited_by_code() {
 #[test]
 fn clauses_are_numbered_without_gaps_and_stand_in_their_section() {
     let mut next: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut section = 0;
-    for line in spec().lines() {
-        if let Some(number) = section_of(line) {
-            assert_eq!(number, section + 1, "{line}");
-            section = number;
-        }
-        if let Some(clause) = clause_of(line) {
-            let expected = next.entry(section).or_insert(1);
-            assert_eq!(clause, (section, *expected), "{line}");
-            *expected += 1;
+    for (file, text) in documents() {
+        let mut section = 0;
+        for line in text.lines() {
+            if let Some(number) = section_of(line) {
+                assert!(number > section, "{file}: sections ascend: {line}");
+                section = number;
+                assert_eq!(next.insert(section, 1), None, "{file}: one section, one place: {line}");
+            }
+            if let Some(clause) = clause_of(line) {
+                let expected = next.get_mut(&section).expect("a clause is below its section");
+                assert_eq!(clause, (section, *expected), "{file}: {line}");
+                *expected += 1;
+            }
         }
     }
-    assert_eq!(next.len(), 17, "every section has clauses");
+    assert_eq!(next.keys().copied().collect::<Vec<_>>(), (1..=17).collect::<Vec<_>>());
+    assert!(next.values().all(|&next| next > 1), "every section has clauses: {next:?}");
+}
+
+#[test]
+fn the_contents_name_each_section_and_the_document_that_has_it() {
+    let documents = documents();
+    let contents = documents[0].1.split("## ").next().expect("the contents come first").to_owned();
+    for (file, text) in &documents {
+        for heading in text.lines().filter(|line| section_of(line).is_some()) {
+            let (number, title) =
+                heading.trim_start_matches("## ").split_once(' ').expect("number and title");
+            let start = format!("| {number} | {title} | ");
+            let row = contents.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("the contents have no row `{start}`"));
+            assert!(row.contains(&format!("({file})")) || file == "SPEC.md", "{row}: it is {file}");
+        }
+    }
+    let rows = contents.lines().filter(|line| line.starts_with("| ")).skip(1);
+    assert_eq!(rows.count(), clauses().1.len());
 }
 
 /// SPEC 9
@@ -222,9 +245,26 @@ fn section_of(line: &str) -> Option<u32> {
     digits(line.strip_prefix("## ")?).map(|(section, _)| section)
 }
 
+/// The text of all documents of the specification.
 fn spec() -> String {
-    let path = root().join("SPEC.md");
-    fs::read_to_string(&path).expect("SPEC.md stands beside Cargo.toml")
+    documents().into_iter().map(|(_, text)| text + "\n").collect()
+}
+
+/// `SPEC.md`, then its parts in `docs/spec/`, by path from the root.
+fn documents() -> Vec<(String, String)> {
+    let parts = fs::read_dir(root().join("docs/spec")).expect("docs/spec is beside Cargo.toml");
+    let path = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("an entry of it").file_name();
+        format!("docs/spec/{}", name.to_string_lossy())
+    };
+    let mut files: Vec<String> = parts.map(path).collect();
+    files.sort();
+    files.insert(0, "SPEC.md".to_owned());
+    let text = |file: String| {
+        let text = fs::read_to_string(root().join(&file)).expect("the specification is text");
+        (file, text)
+    };
+    files.into_iter().map(text).collect()
 }
 
 fn root() -> PathBuf {

@@ -11,7 +11,15 @@ use snapline_models::scene::Scene;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-const SPEC: &str = include_str!("../../../SPEC.md");
+/// The documents of the specification.
+const SPEC: [&str; 6] = [
+    include_str!("../../../SPEC.md"),
+    include_str!("../../../docs/spec/checking.md"),
+    include_str!("../../../docs/spec/runtime.md"),
+    include_str!("../../../docs/spec/storage.md"),
+    include_str!("../../../docs/spec/time.md"),
+    include_str!("../../../docs/spec/traces.md"),
+];
 
 /// What a page shows.
 #[derive(Serialize, Debug)]
@@ -134,13 +142,36 @@ fn inert(json: &str) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
-/// A clause of SPEC.md in plain text, up to the next blank line.
+/// A clause of the specification in plain text, up to the next clause, heading or block of code.
+/// Each paragraph, list item and table row is a line.
 fn clause(name: &str) -> Option<String> {
-    let start = SPEC.find(&format!("\n**{name}** "))? + 1;
-    let text = &SPEC[start..];
-    let text = text.split("\n\n").next().unwrap_or(text);
-    let plain = text.split_once("** ").map_or(text, |(_, text)| text);
-    Some(plain.replace('\n', " ").replace(['*', '`'], ""))
+    let start = format!("\n**{name}** ");
+    let text = SPEC.iter().find_map(|document| Some(document.split_once(&start)?.1))?;
+    let is_number = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
+    let ends = |line: &&str| {
+        line.starts_with(['#', '`']) || line.strip_prefix("**").is_some_and(is_number)
+    };
+    let mut plain = String::new();
+    let mut begins = false;
+    for line in text.lines().take_while(|line| !ends(line)) {
+        let line = line.trim_start_matches("> ").trim();
+        let is_row = line.starts_with('|');
+        begins |= line.is_empty()
+            || is_row
+            || line.starts_with("- ")
+            || line.split_once(". ").is_some_and(|(number, _)| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            });
+        if line.is_empty() || line.starts_with("|--") {
+            continue;
+        }
+        if !plain.is_empty() {
+            plain.push(if begins { '\n' } else { ' ' });
+        }
+        plain.push_str(line.trim_matches('|').trim());
+        begins = is_row;
+    }
+    Some(plain.replace(['*', '`'], ""))
 }
 
 /// What looks like the number of a clause in a text.
@@ -173,8 +204,19 @@ mod tests {
         ] {
             let text = clause(name).unwrap_or_default();
             assert!(text.len() > 20 && !text.contains("**"), "{name}: {text}");
+            assert!(!text.contains("\n\n") && !text.contains("|--"), "{name}: {text}");
         }
         assert_eq!(clause("99.1"), None);
+    }
+
+    #[test]
+    fn a_clause_comes_with_its_items_and_rows_and_not_with_the_next_one() {
+        let stop = clause("4.8").unwrap_or_default();
+        let line = |start: &str| stop.lines().any(|line| line.starts_with(start));
+        assert!(line("Stop. ") && line("Drain | ") && line("- A second stop"), "{stop}");
+        assert!(!stop.contains("Final checkpoint."), "{stop}");
+        let trace = clause("11.1").unwrap_or_default();
+        assert_eq!(trace.lines().count(), 1, "{trace}");
     }
 
     #[test]

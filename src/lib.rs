@@ -110,6 +110,8 @@
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 //! | [`guide`] | what is there, for those who know Apache Flink |
 
+#[cfg(doctest)]
+mod book;
 mod channel;
 mod clock;
 pub mod connect;
@@ -152,8 +154,3 @@ pub use engine::status::{
 };
 pub use error::{BoxError, Permanent};
 pub use snapline_protocol as protocol;
-
-/// The README's Rust blocks, as tests of the documentation. One of them simulates.
-#[cfg(all(doctest, feature = "sim"))]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -111,6 +111,8 @@
 //! | [`guide`] | what is there, for those who know Apache Flink |
 
 mod base;
+#[cfg(doctest)]
+mod book;
 mod channel;
 pub mod connect;
 #[cfg(feature = "dashboard")]
@@ -162,8 +164,3 @@ pub use runtime::status::{
     TaskStatus, UnderWayStatus,
 };
 pub use snapline_protocol as protocol;
-
-/// The README's Rust blocks, as tests of the documentation. One of them simulates.
-#[cfg(all(doctest, feature = "sim"))]
-#[doc = include_str!("../README.md")]
-struct Readme;

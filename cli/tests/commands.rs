@@ -76,7 +76,7 @@ fn a_trace_of_another_version_is_said_so() {
 fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     let settings = |text: &str| file("job.toml", text);
     let good = settings("checkpoint_interval = '5s'\nparallelism = 4\n");
-    snapline(&["settings", &good]).is(0, &["a job can have these settings: 0 warnings"]);
+    snapline(&["settings", &good]).is(0, &["the settings are valid: 0 warnings"]);
     snapline(&["settings", &good, "--deny-warnings"]).is(0, &[]);
 
     let unwise = file(
@@ -103,7 +103,8 @@ fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     snapline(&["settings", "--list"]).is(0, &["| `checkpoint_interval` |", "| `restart` |"]);
 }
 
-/// A command that waits for input that never comes, and looks at no flag, ends when it is told to: the first time.
+/// A command that waits for input that never comes, and looks at no flag, ends when it is told to:
+/// the first time.
 #[cfg(unix)]
 #[test]
 fn every_command_ends_on_a_termination_signal() {

@@ -62,7 +62,7 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
     assert_eq!(flow.as_array().map(Vec::len), Some(steps));
 
     let index = text(&directory, "index.html");
-    assert!(index.contains("0 of 1 as they should be"), "{index}");
+    assert!(index.contains("0 of 1 as expected"), "{index}");
     assert!(index.contains("default-src 'none'") && !index.contains("<script"), "it is inert");
     assert!(index.contains("href=\"stories/reported.html\""), "{index}");
     let story = text(&directory, "stories/reported.html");
@@ -85,7 +85,7 @@ fn what_holds_is_green_and_has_no_story() {
     assert_eq!(bad.count(), 0, "{xml}");
     let sarif = json(&directory, "results.sarif");
     assert_eq!(sarif["runs"][0]["results"].as_array().map(Vec::len), Some(0));
-    assert!(text(&directory, "index.html").contains("1 of 1 as they should be"));
+    assert!(text(&directory, "index.html").contains("1 of 1 as expected"));
     assert_eq!(std::fs::read_dir(directory.join("stories")).expect("it is there").count(), 0);
 }
 
@@ -103,7 +103,7 @@ fn what_was_stopped_is_not_green() {
         1,
         "{xml}"
     );
-    assert!(text(&directory, "index.html").contains("0 of 1 as they should be"));
+    assert!(text(&directory, "index.html").contains("0 of 1 as expected"));
     let sarif = json(&directory, "results.sarif");
     assert_eq!(sarif["runs"][0]["results"][0]["level"], "warning");
 }
@@ -155,6 +155,6 @@ fn mutants_are_reported_with_how_they_were_found() {
     let results = json(&directory, "results.json");
     assert_eq!(results["results"][0]["verdict"], "killed");
     roxmltree::Document::parse(&text(&directory, "junit.xml")).expect("well-formed");
-    assert!(!directory.join("results.sarif").exists(), "a mutant that is killed is nobody's fault");
+    assert!(!directory.join("results.sarif").exists(), "a killed mutant is not a finding");
     assert!(text(&directory, "stories/ack-before-durable.html").contains("ack-before-durable"));
 }

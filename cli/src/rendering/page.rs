@@ -1,7 +1,7 @@
 //! One file of HTML with everything in it: it loads nothing, and needs no server.
 //!
-//! What it shows is a [`Document`], embedded as JSON; the script draws whatever document its function `show` is given, so that a server
-//! can hand it others.
+//! What it shows is a [`Document`], embedded as JSON; the script draws whatever document its
+//! function `show` is given, so that a server can hand it others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub(crate) struct Document {
     /// Stories to choose from, the one that is shown first in front; where two are compared, those.
     pub(crate) stories: Vec<Story>,
     /// Where a wrong rule makes the first difference, for each story.
-    pub(crate) parts: Vec<Option<Parts>>,
+    pub(crate) parts: Vec<Option<Divergence>>,
     /// How two stories are laid side by side.
     pub(crate) compare: Option<Compare>,
     /// What production came to with the stories' schedules, a sentence each.
@@ -47,7 +47,7 @@ impl Story {
 
 /// Where a story parts from what the correct protocol makes of its schedule.
 #[derive(Serialize, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Divergence {
     pub(crate) step: usize,
     /// What happens there, and what would.
     pub(crate) says: String,

@@ -51,6 +51,10 @@ pub enum Command {
     Gc(GcArgs),
     /// Read a job's settings as the job would, and report errors and warnings.
     Settings(SettingsArgs),
+    /// Print a script that completes this command in a shell.
+    Completions(CompletionsArgs),
+    /// Write manual pages: one for this command, one for each subcommand.
+    Man(ManArgs),
 }
 
 const EXITS: &str = "\
@@ -554,6 +558,28 @@ pub struct SettingsArgs {
     /// List all settings with their values and defaults, and read nothing.
     #[arg(long, conflicts_with_all = ["files", "environment", "deny_warnings"])]
     pub list: bool,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Bash:  snapline completions bash > ~/.local/share/bash-completion/completions/snapline
+Zsh:   snapline completions zsh > DIR/_snapline, with DIR in $fpath
+Fish:  snapline completions fish > ~/.config/fish/completions/snapline.fish";
+
+/// `snapline completions`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = COMPLETIONS_HELP)]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `snapline man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArgs {
+    /// The directory for the pages; it is created if it does not exist.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// The explorers.

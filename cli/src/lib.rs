@@ -13,6 +13,8 @@
 //! | `snapline inspect` | inspects a checkpoint directory | [`inspect`] |
 //! | `snapline gc` | deletes files that no checkpoint needs | [`gc`] |
 //! | `snapline settings` | reads a job's settings, and reports errors and warnings | [`settings`] |
+//! | `snapline completions` | prints a completion script for a shell | [`completions`] |
+//! | `snapline man` | writes manual pages | [`man`] |
 //!
 //! Results go to stdout, progress and complaints to stderr. The exit status is the same for all:
 //! see [`Exit`].
@@ -20,11 +22,13 @@
 
 pub mod args;
 pub mod check;
+pub mod completions;
 pub mod coverage;
 pub mod demo;
 pub mod explore;
 pub mod gc;
 pub mod inspect;
+pub mod man;
 pub mod mutants;
 pub mod names;
 mod overview;
@@ -132,6 +136,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Inspect(args) => inspect::run(&args, terminal),
         Command::Gc(args) => gc::run(&args, terminal),
         Command::Settings(args) => settings::run(&args, terminal),
+        Command::Completions(args) => completions::run(&args, terminal),
+        Command::Man(args) => man::run(&args, terminal),
     };
     let result = result.and_then(|exit| Ok(terminal.out().flush().map(|()| exit)?));
     result.unwrap_or_else(|failure| {

@@ -12,7 +12,9 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use quick_xml::escape::escape;
 use serde_json::{Value, json};
 use snapline_models::laws::Law;
@@ -106,7 +108,7 @@ impl Directory {
             self.write(&format!("stories/{name}.html"), &story)?;
         }
         self.write("results.json", &report.results)?;
-        self.write("junit.xml", &junit(report))?;
+        self.write("junit.xml", &junit(report)?)?;
         if report.scanned {
             self.write("results.sarif", &format!("{:#}\n", sarif(report)))?;
         }
@@ -140,50 +142,37 @@ fn told(trace: &Trace) -> Vec<Line> {
         .map_or(Vec::new(), |setup| story(&setup, &trace.steps))
 }
 
-fn junit(report: &CommandReport<'_>) -> String {
-    let count = |exit: Exit| report.cases.iter().filter(|case| case.exit == exit).count();
-    let (bad, stopped) = (count(Exit::Bad), count(Exit::Stopped));
-    let attributes = format!(
-        "name=\"{}\" tests=\"{}\" failures=\"{bad}\" errors=\"{stopped}\" time=\"{:.3}\"",
-        text(report.command),
-        report.cases.len(),
-        report.seconds
-    );
-    let mut xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {attributes}>\n<testsuite {attributes} skipped=\"0\">\n"
-    );
-    // Writing to a String does not fail.
+fn junit(report: &CommandReport<'_>) -> Result<String, CommandError> {
+    let mut suite = TestSuite::new(report.command);
+    suite.set_time(Duration::from_secs_f64(report.seconds));
     for case in &report.cases {
-        let seconds = case.seconds.unwrap_or_default();
-        let _ = write!(
-            xml,
-            "<testcase classname=\"{}\" name=\"{}\" time=\"{seconds:.3}\"",
-            text(report.command),
-            text(case.name)
-        );
-        let says = format!("{}: {}", case.verdict, case.detail.as_deref().unwrap_or(""));
-        let element = match case.exit {
-            Exit::Good => {
-                xml.push_str("/>\n");
-                continue;
-            }
-            // What was stopped is never green.
-            Exit::Stopped => "error",
-            Exit::Bad | Exit::Usage => "failure",
+        let mut status = match case.exit {
+            Exit::Good => TestCaseStatus::success(),
+            // A case that was stopped is never green.
+            Exit::Stopped => TestCaseStatus::non_success(NonSuccessKind::Error),
+            Exit::Bad | Exit::Usage => TestCaseStatus::non_success(NonSuccessKind::Failure),
         };
-        let lines = case.trace.as_ref().map_or(Vec::new(), told);
-        let lines: Vec<String> =
-            lines.iter().map(|line| format!("{} {}", line.step, line.sentence())).collect();
-        let _ = writeln!(
-            xml,
-            ">\n<{element} type=\"{}\" message=\"{}\">{}</{element}>\n</testcase>",
-            text(case.verdict),
-            text(&says),
-            text(&lines.join("\n"))
-        );
+        if case.exit != Exit::Good {
+            let lines = case.trace.as_ref().map_or(Vec::new(), told);
+            let lines: Vec<String> =
+                lines.iter().map(|line| format!("{} {}", line.step, line.sentence())).collect();
+            let detail = case.detail.as_deref().unwrap_or("");
+            status
+                .set_type(case.verdict)
+                .set_message(format!("{}: {detail}", case.verdict))
+                .set_description(lines.join("\n"));
+        }
+        let mut test = TestCase::new(case.name, status);
+        test.set_classname(report.command);
+        test.set_time(Duration::from_secs_f64(case.seconds.unwrap_or_default()));
+        suite.add_test_case(test);
     }
-    xml.push_str("</testsuite>\n</testsuites>\n");
-    xml
+    let mut junit = quick_junit::Report::new(report.command);
+    junit.set_time(Duration::from_secs_f64(report.seconds));
+    junit.add_test_suite(suite);
+    junit
+        .to_string()
+        .map_err(|error| CommandError::Usage(format!("cannot write junit.xml: {error}")))
 }
 
 /// What a result of SARIF is about.

@@ -153,6 +153,10 @@ pub use engine::status::{
 pub use error::{BoxError, Permanent};
 pub use snapline_protocol as protocol;
 
+/// The text of `SPEC.md`, for the pages of the command.
+#[doc(hidden)]
+pub const SPEC: &str = include_str!("../SPEC.md");
+
 /// The README's Rust blocks, as tests of the documentation. One of them simulates.
 #[cfg(all(doctest, feature = "sim"))]
 #[doc = include_str!("../README.md")]

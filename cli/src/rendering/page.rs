@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use snapline::SPEC;
 use snapline_models::scene::Scene;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-const SPEC: &str = include_str!("../../../SPEC.md");
 
 /// What a page shows.
 #[derive(Serialize, Debug)]

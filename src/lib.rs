@@ -164,3 +164,14 @@ pub use runtime::status::{
     TaskStatus, UnderWayStatus,
 };
 pub use snapline_protocol as protocol;
+
+/// The documents of the specification, for the pages of the command.
+#[doc(hidden)]
+pub const SPEC: [&str; 6] = [
+    include_str!("../SPEC.md"),
+    include_str!("../docs/spec/checking.md"),
+    include_str!("../docs/spec/runtime.md"),
+    include_str!("../docs/spec/storage.md"),
+    include_str!("../docs/spec/time.md"),
+    include_str!("../docs/spec/traces.md"),
+];

@@ -52,13 +52,23 @@ fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--examples", "--target-dir"]).arg(target);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    // Features that no test asks for come from the command's crate, when the whole workspace is tested.
-    match cfg!(feature = "sim") {
-        true => cargo.arg("--workspace"),
-        false => cargo.args(["-p", "snapline"]),
-    };
-    if cfg!(all(feature = "dashboard", not(feature = "sim"))) {
-        cargo.args(["--features", "dashboard"]);
+    // The features that this test has: all of them, if the workspace is tested.
+    let features = [
+        ("dashboard", cfg!(feature = "dashboard")),
+        ("formats", cfg!(feature = "formats")),
+        ("http", cfg!(feature = "http")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("signals", cfg!(feature = "signals")),
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("testkit", cfg!(feature = "testkit")),
+    ];
+    if cfg!(feature = "sim") {
+        cargo.arg("--workspace");
+    } else {
+        cargo.args(["-p", "snapline", "--no-default-features"]);
+        for (feature, _) in features.iter().filter(|(_, is_on)| *is_on) {
+            cargo.args(["--features", feature]);
+        }
     }
     if profile.ends_with("release") {
         cargo.arg("--release");

@@ -1,4 +1,5 @@
-//! What a suite as a whole has not driven: kinds of action that were never taken, arms of the machines that were never reached.
+//! Coverage of a suite as a whole: kinds of action that were never taken, arms of the
+//! machines that were never reached.
 
 use std::io::{self, Write};
 

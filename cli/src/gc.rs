@@ -1,4 +1,4 @@
-//! `snapline gc`: deletes what no checkpoint needs any more.
+//! `snapline gc`: deletes files that no checkpoint needs any more.
 
 use std::collections::BTreeSet;
 
@@ -7,30 +7,36 @@ use snapline::protocol::retention::{Plan, Roots, plan};
 use snapline::store::{LocalStore, Store, StoreError, Takeover, inventory, lost};
 
 use crate::args::GcArgs;
-use crate::overview::{self, Owner, failure};
+use crate::overview::{self, StoreOwner, failure};
 use crate::table::counted;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
 /// Carries out `snapline gc`.
 ///
 /// # Errors
-/// [`Failure`] if the directory is no checkpoint directory, is in use, or holds a newest checkpoint that cannot be read.
-pub fn run(args: &GcArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+/// [`CommandError`] if the directory is no checkpoint directory, is in use, or holds a newest
+/// checkpoint that cannot be read.
+pub fn run(args: &GcArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     // First without a lock: what is no checkpoint directory is not made one.
     let looking = overview::open(&args.dir)?;
     if args.dry_run {
-        let owner = Owner::of(looking.dir());
-        if matches!(owner, Owner::Alive(_)) {
-            terminal.complain(&format!("the directory is in use ({owner}): what is under way there is shown as garbage, and is none\n"))?;
+        let owner = StoreOwner::of(looking.dir());
+        if matches!(owner, StoreOwner::Alive(_)) {
+            terminal.complain(&format!(
+                "the directory is in use ({owner}): the list includes \
+                files of checkpoints in progress, which are not garbage\n"
+            ))?;
         }
         let plan = decide(&looking, args.retain)?;
         tell("would be deleted", &looking, &plan, terminal)?;
         return Ok(Exit::Good);
     }
-    // For as long as it is open nobody else can begin here, unless by force; and then the fence is raised, and nothing is deleted.
+    // While it is open no other process can start here, unless by force. Force raises the fence,
+    // and then nothing is deleted.
     let store = LocalStore::open(&args.dir, Takeover::Refuse).map_err(|error| match error {
-        StoreError::InUse { owner, .. } => Failure::Usage(format!(
-            "{} is in use by {owner}: nothing was deleted. A running job deletes its garbage itself; --dry-run looks without deleting",
+        StoreError::InUse { owner, .. } => CommandError::Usage(format!(
+            "{} is in use by {owner}, so nothing was deleted. A running job deletes its own \
+             garbage; --dry-run lists files without deleting them",
             args.dir.display()
         )),
         error => failure(&error),
@@ -43,12 +49,12 @@ pub fn run(args: &GcArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> 
 }
 
 /// What may be deleted.
-fn decide(store: &LocalStore, retain: usize) -> Result<Plan, Failure> {
+fn decide(store: &LocalStore, retain: usize) -> Result<Plan, CommandError> {
     let fence = store.fence().map_err(|error| failure(&error))?;
     // The roots are read before what is there (SPEC 8.5): what completes in between is kept.
     let unresolved = unresolved(store)?;
     let roots = Roots {
-        // Whoever lived up to this term is dead, or is kept from deleting by being alive.
+        // An owner up to this term has ended, or its lock prevents the deletion.
         attempt: Attempt { term: fence.term, number: u32::MAX },
         next: fence.until,
         retained: retain,
@@ -60,19 +66,21 @@ fn decide(store: &LocalStore, retain: usize) -> Result<Plan, Failure> {
 }
 
 /// The newest checkpoint, and those whose transactions it does not know to be committed.
-fn unresolved(store: &LocalStore) -> Result<Vec<CheckpointId>, Failure> {
+fn unresolved(store: &LocalStore) -> Result<Vec<CheckpointId>, CommandError> {
     // SPEC 7.6: it may be put back, and then needs its blobs.
     if let Some((checkpoint, error)) = lost(store).map_err(|error| failure(&error))? {
-        return Err(Failure::Damaged(format!(
-            "nothing may be deleted, since checkpoint {checkpoint} was complete, and its manifest is gone: {error}"
+        return Err(CommandError::Damaged(format!(
+            "nothing was deleted: checkpoint {checkpoint} was complete, but its manifest is \
+             missing: {error}"
         )));
     }
     let Some(newest) = store.manifests().map_err(|error| failure(&error))?.pop() else {
         return Ok(Vec::new());
     };
     let undecided = |why: String| {
-        Failure::Damaged(format!(
-            "nothing may be deleted, since what is still to be committed cannot be read from the newest checkpoint, {newest}: {why}"
+        CommandError::Damaged(format!(
+            "nothing was deleted: the uncommitted transactions of the newest checkpoint, \
+             {newest}, cannot be read: {why}"
         ))
     };
     let manifest = store.manifest(newest).map_err(|error| undecided(error.to_string()))?;
@@ -88,7 +96,7 @@ fn tell(
     store: &LocalStore,
     plan: &Plan,
     terminal: &mut Terminal<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let there = store.blobs().map_err(|error| failure(&error))?;
     let length = |id| there.iter().find(|blob| blob.id == id).map_or(0, |blob| blob.length);
     for &checkpoint in &plan.manifests {

@@ -1,34 +1,40 @@
-//! The `snapline` command, as a library: [`run`] takes arguments and a [`Terminal`], and gives an [`Exit`].
+//! The `snapline` command, as a library: [`run`] takes arguments and a [`Terminal`], and gives an
+//! [`Exit`].
 //!
 //! | command | what it does | module |
 //! |---|---|---|
 //! | `snapline check` | explores named configurations, or the topology in a file | [`check`] |
-//! | `snapline mutants` | switches wrong rules on, one at a time, and looks which law sees them | [`mutants`] |
+//! | `snapline mutants` | switches wrong rules on, one at a time; a law must find each | [`mutants`] |
 //! | `snapline walk` | takes seeded walks through larger topologies | [`walk`] |
-//! | `snapline explore` | serves a configuration to be walked through by hand, in a browser | [`explore`] |
+//! | `snapline explore` | serves a configuration to walk through by hand, in a browser | [`explore`] |
 //! | `snapline trace` | replays traces, of the model and of recorded runs | [`trace`] |
 //! | `snapline sim` | runs the production code in a simulated world, under seeds | [`sim`] |
-//! | `snapline demo` | counts words in a process that is killed again and again | [`demo`] |
-//! | `snapline inspect` | looks into a checkpoint directory | [`inspect`] |
-//! | `snapline gc` | deletes what no checkpoint needs | [`gc`] |
-//! | `snapline settings` | reads a job's settings, and says what is wrong or unwise in them | [`settings`] |
+//! | `snapline demo` | counts words in a process that is killed repeatedly | [`demo`] |
+//! | `snapline inspect` | inspects a checkpoint directory | [`inspect`] |
+//! | `snapline gc` | deletes files that no checkpoint needs | [`gc`] |
+//! | `snapline settings` | reads a job's settings, and reports errors and warnings | [`settings`] |
+//! | `snapline completions` | prints a completion script for a shell | [`completions`] |
+//! | `snapline man` | writes manual pages | [`man`] |
 //!
-//! Results go to stdout, progress and complaints to stderr. The exit status is the same for all: see [`Exit`].
+//! Results go to stdout, progress and complaints to stderr. The exit status is the same for all:
+//! see [`Exit`].
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod check;
+pub mod completions;
 pub mod coverage;
 pub mod demo;
 pub mod explore;
 pub mod gc;
 pub mod inspect;
+pub mod man;
 pub mod mutants;
 pub mod names;
-pub mod onto;
 mod overview;
-mod picture;
+pub mod production_replay;
 pub mod progress;
+mod rendering;
 mod report;
 pub mod settings;
 pub mod sim;
@@ -51,14 +57,15 @@ use args::{Cli, Command};
 /// How a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Exit {
-    /// All laws hold, all guards were reached, all counts are as pinned; every mutant was killed by its law.
+    /// All laws hold, all guards were reached, all counts are as pinned; every mutant was killed by
+    /// its law.
     Good,
-    /// The search was stopped before its end by a limit or by Ctrl-C; what it reached was good.
+    /// A limit or Ctrl-C stopped the search; it found nothing wrong so far.
     Stopped,
-    /// Something is wrong: a law is broken, data may be lost, a guard was not reached, a count changed, a mutant lives, a checkpoint is
-    /// damaged.
+    /// Something is wrong: a law is broken, data may be lost, a guard was not reached, a count
+    /// changed, a mutant lives, a checkpoint is damaged.
     Bad,
-    /// The command cannot be carried out as it was given.
+    /// The command line, or a file that it names, is invalid.
     Usage,
 }
 
@@ -75,17 +82,17 @@ impl Exit {
     }
 }
 
-/// Why a command was not carried out.
-pub enum Failure {
-    /// The command line or a file it names is wrong: says what, and what is right.
+/// The reason why a command was not carried out.
+pub enum CommandError {
+    /// The command line or a file that it names is invalid; the message says how to correct it.
     Usage(String),
-    /// Something that was to be looked at is damaged: says what.
+    /// An input is damaged; the message names it.
     Damaged(String),
     /// The output could not be written.
     Output(io::Error),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(message) | Self::Damaged(message) => f.write_str(message),
@@ -94,9 +101,9 @@ impl fmt::Display for Failure {
     }
 }
 
-snapline_protocol::error_in_words!(Failure);
+snapline_protocol::error_in_words!(CommandError);
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
@@ -108,7 +115,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // Whoever closed stderr does not want to know.
+            // A caller that closed stderr does not read complaints.
             let _ = terminal.complain(&args::explain(&error, &args));
             return Exit::Usage;
         }
@@ -129,37 +136,40 @@ pub fn run(args: impl IntoIterator<Item = OsString>, terminal: &mut Terminal<'_>
         Command::Inspect(args) => inspect::run(&args, terminal),
         Command::Gc(args) => gc::run(&args, terminal),
         Command::Settings(args) => settings::run(&args, terminal),
+        Command::Completions(args) => completions::run(&args, terminal),
+        Command::Man(args) => man::run(&args, terminal),
     };
     let result = result.and_then(|exit| Ok(terminal.out().flush().map(|()| exit)?));
     result.unwrap_or_else(|failure| {
         let _ = terminal.complain(&format!("error: {failure}\n"));
         match failure {
-            Failure::Usage(_) | Failure::Output(_) => Exit::Usage,
-            Failure::Damaged(_) => Exit::Bad,
+            CommandError::Usage(_) | CommandError::Output(_) => Exit::Usage,
+            CommandError::Damaged(_) => Exit::Bad,
         }
     })
 }
 
 /// Reads a text file that the command line names.
-fn read(file: &Path) -> Result<String, Failure> {
+fn read(file: &Path) -> Result<String, CommandError> {
     std::fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", file.display())))
+        .map_err(|error| CommandError::Usage(format!("cannot read {}: {error}", file.display())))
 }
 
-/// Complains early of a file that can never be written.
-fn writable(file: &Path) -> Result<(), Failure> {
+/// Checks early that a file can be written.
+fn writable(file: &Path) -> Result<(), CommandError> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
     match directory.is_none_or(Path::is_dir) && !file.is_dir() {
         true => Ok(()),
-        false => Err(Failure::Usage(format!(
-            "cannot write {}: it must be a file in a directory that exists",
+        false => Err(CommandError::Usage(format!(
+            "cannot write {}: the parent directory must exist, and the path must not be a \
+             directory",
             file.display()
         ))),
     }
 }
 
 /// Writes a text file that the command line names.
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
+fn write(file: &Path, text: &str) -> Result<(), CommandError> {
     std::fs::write(file, text)
-        .map_err(|error| Failure::Usage(format!("cannot write {}: {error}", file.display())))
+        .map_err(|error| CommandError::Usage(format!("cannot write {}: {error}", file.display())))
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use snapline_cli::{Exit, Terminal};
 
-// Exploring clones and drops small states all the time: half of it was spent in the system's allocator.
+// Exploring clones and drops small states all the time: half of it was spent in the system's
+// allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -22,8 +23,9 @@ fn main() -> ExitCode {
         .coloured(colour)
         .guarded(guarded, rewrites);
     let (raised, heeds) = (stop, terminal.heeds());
-    // Without a handler a signal still ends the process, only less politely. A command that does not look at the flag is ended at once: what it
-    // reads may have no end, and what it deletes may be cut short anywhere (SPEC 8.5).
+    // Without a handler a signal still ends the process, only less politely. A command that does
+    // not look at the flag is ended at once: what it reads may have no end, and what it deletes may
+    // be cut short anywhere (SPEC 8.5).
     let _ = ctrlc::set_handler(move || {
         if raised.swap(true, Ordering::SeqCst) || !heeds.load(Ordering::SeqCst) {
             std::process::exit(i32::from(Exit::Stopped.code()));

@@ -1,11 +1,12 @@
-//! `snapline mutants`: are the laws able to see what they are written for?
+//! `snapline mutants`: shows that each law finds the wrong rules that it is written for.
 //!
 //! # The JSON file
 //!
-//! `--json FILE` writes `{"format": "snapline-mutants", "version": 1, "killed", "hunted", "seconds", "results"}`. Each of `results` has
-//! `name`, `rule`, `bug`, `law` (the one written for it), `verdict` (`"killed"`, `"killed-by-another-law"`, `"lives"`, `"stopped"`,
-//! `"not-run"`) and, unless it was not run, `by` (the law that saw it, or null), `steps` of the shortest counterexample (or null),
-//! `states` and `seconds`.
+//! `--json FILE` writes `{"format": "snapline-mutants", "version": 1, "killed", "hunted",
+//! "seconds", "results"}`. Each of `results` has `name`, `rule`, `bug`, `law` (the one written for
+//! it), `verdict` (`"killed"`, `"killed-by-another-law"`, `"lives"`, `"stopped"`, `"not-run"`) and,
+//! unless it was not run, `by` (the law that saw it, or null), `steps` of the shortest
+//! counterexample (or null), `states` and `seconds`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,10 +21,10 @@ use snapline_models::world::rule::WrongRule;
 
 use crate::args::MutantsArgs;
 use crate::names::unknown;
-use crate::report::{self, Case, Directory};
-use crate::table::{Table, grouped};
+use crate::report::{self, Directory, ReportedCase};
+use crate::table::{TextTable, grouped};
 use crate::terminal::CLEAR;
-use crate::{Exit, Failure, Terminal, writable, write};
+use crate::{CommandError, Exit, Terminal, writable, write};
 
 /// A mutant that is not seen within this many states lives.
 const MAX_STATES: u64 = 3_000_000;
@@ -32,10 +33,10 @@ const MAX_STATES: u64 = 3_000_000;
 ///
 /// # Errors
 /// If the command line is wrong, or the output cannot be written.
-pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let mutants = wanted(&args.names)?;
     if args.list {
-        let mut table = Table::new(&["mutant", "law", "the wrong rule", "class of bug"], 0..0);
+        let mut table = TextTable::new(&["mutant", "law", "the wrong rule", "class of bug"], 0..0);
         for mutant in mutants {
             let about = Mutant::of(mutant);
             let row = [about.name(), about.law.name(), mutant.sentence(), about.bug];
@@ -45,13 +46,13 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
         return Ok(Exit::Good);
     }
     if args.production {
-        return crate::onto::table::run(&mutants, terminal);
+        return crate::production_replay::table::run(&mutants, terminal);
     }
     args.json.iter().try_for_each(|file| writable(file))?;
     let reported = args.report.as_deref().map(Directory::open).transpose()?;
     if let Some(directory) = &args.trace {
         std::fs::create_dir_all(directory).map_err(|error| {
-            Failure::Usage(format!("cannot make {}: {error}", directory.display()))
+            CommandError::Usage(format!("cannot make {}: {error}", directory.display()))
         })?;
     }
     let started = Instant::now();
@@ -77,7 +78,7 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
         writeln!(terminal.err(), "the trace of {name} is in {}", file.display())?;
     }
     if args.trace.is_some() && traces.is_empty() {
-        writeln!(terminal.err(), "no mutant was found: there is no trace to write")?;
+        writeln!(terminal.err(), "no mutant was found, so no trace was written")?;
     }
     let seconds = started.elapsed().as_secs_f64();
     summarise(&hunts, seconds, terminal)?;
@@ -87,13 +88,19 @@ pub fn run(args: &MutantsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
     if let Some(directory) = &reported {
         let (command, cases) = ("snapline mutants", hunts.iter().map(Hunt::case).collect());
         let results = format!("{:#}\n", json(&hunts, seconds));
-        directory.report(&report::Report { command, cases, results, seconds, scanned: false })?;
+        directory.report(&report::CommandReport {
+            command,
+            cases,
+            results,
+            seconds,
+            scanned: false,
+        })?;
         directory.tell(terminal)?;
     }
     Ok(hunts.iter().map(Hunt::exit).max().unwrap_or(Exit::Good))
 }
 
-fn wanted(names: &[String]) -> Result<Vec<WrongRule>, Failure> {
+fn wanted(names: &[String]) -> Result<Vec<WrongRule>, CommandError> {
     if names.is_empty() {
         return Ok(WrongRule::ALL.to_vec());
     }
@@ -101,7 +108,7 @@ fn wanted(names: &[String]) -> Result<Vec<WrongRule>, Failure> {
     for name in names {
         let Some(mutant) = WrongRule::find(name) else {
             let known: Vec<&str> = WrongRule::ALL.iter().map(|mutant| mutant.name()).collect();
-            return Err(Failure::Usage(unknown("mutant", name, &known)));
+            return Err(CommandError::Usage(unknown("mutant", name, &known)));
         };
         if !mutants.contains(&mutant) {
             mutants.push(mutant);
@@ -110,7 +117,7 @@ fn wanted(names: &[String]) -> Result<Vec<WrongRule>, Failure> {
     Ok(mutants)
 }
 
-/// What came of one mutant; nothing, if the command was stopped before.
+/// The outcome of one mutant; empty if the command was stopped earlier.
 struct Hunt {
     mutant: WrongRule,
     report: Option<ExplorationReport>,
@@ -142,7 +149,7 @@ impl Hunt {
         }
     }
 
-    /// The way to the state that shows it, if one was found.
+    /// The path to the state that shows it, if one was found.
     fn trace(&self) -> Option<Trace> {
         let ExplorationReport {
             scenario,
@@ -158,7 +165,10 @@ impl Hunt {
     }
 
     /// The mutant's name, and the file that was written.
-    fn write_trace(&self, directory: &Path) -> Result<Option<(&'static str, PathBuf)>, Failure> {
+    fn write_trace(
+        &self,
+        directory: &Path,
+    ) -> Result<Option<(&'static str, PathBuf)>, CommandError> {
         let Some(trace) = self.trace() else { return Ok(None) };
         let name = self.mutant.name();
         let file = directory.join(format!("{name}.json"));
@@ -166,17 +176,17 @@ impl Hunt {
         Ok(Some((name, file)))
     }
 
-    /// What a report says of it.
-    fn case(&self) -> Case<'_> {
+    /// The mutant as a case of a report.
+    fn case(&self) -> ReportedCase<'_> {
         let (about, verdict) = (Mutant::of(self.mutant), self.verdict());
         let (rule, law) = (self.mutant.sentence().trim_end_matches('.'), about.law.name());
         let detail = match (verdict, self.by()) {
-            ("killed", _) => format!("{rule}; seen by {law}"),
-            (_, Some((by, _))) => format!("{rule}; seen by {}, not by {law}", by.name()),
-            (_, None) => format!("{rule}; {law} should see it"),
+            ("killed", _) => format!("{rule}; found by {law}"),
+            (_, Some((by, _))) => format!("{rule}; found by {}, not by {law}", by.name()),
+            (_, None) => format!("{rule}; {law} should find it"),
         };
         let outcome = self.report.as_ref().map(|report| &report.outcome);
-        Case {
+        ReportedCase {
             name: about.name(),
             verdict,
             detail: Some(detail),
@@ -189,9 +199,13 @@ impl Hunt {
     }
 }
 
-fn summarise(hunts: &[Hunt], seconds: f64, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+fn summarise(
+    hunts: &[Hunt],
+    seconds: f64,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CommandError> {
     let header = ["mutant", "steps", "states", "seconds", "verdict", "class of bug"];
-    let mut table = Table::new(&header, 1..4);
+    let mut table = TextTable::new(&header, 1..4);
     for hunt in hunts {
         let about = Mutant::of(hunt.mutant);
         let verdict = match (hunt.verdict(), hunt.by()) {
@@ -199,7 +213,7 @@ fn summarise(hunts: &[Hunt], seconds: f64, terminal: &mut Terminal<'_>) -> Resul
             (_, Some((by, _))) => {
                 format!("KILLED BY {}, not by {}", by.name(), about.law.name())
             }
-            ("lives", None) => format!("LIVES; {} should see it", about.law.name()),
+            ("lives", None) => format!("LIVES; {} should find it", about.law.name()),
             (other, None) => other.into(),
         };
         let outcome = hunt.report.as_ref().map(|report| &report.outcome);

@@ -1,4 +1,4 @@
-//! Names that people mistype.
+//! Suggestions for mistyped names.
 
 /// The message for a name that is not known: the nearest one, and all of them.
 ///

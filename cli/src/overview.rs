@@ -8,21 +8,23 @@ use serde_json::Value;
 use snapline::state::{Root, to_json};
 use snapline::store::{LocalStore, Manifest, Store, StoreError};
 
-use crate::Failure;
+use crate::CommandError;
 
-/// The name under which a sink's task keeps the transactions that it does not know to be committed (SPEC 6.3).
+/// The name under which a sink's task keeps the transactions that it does not know to be committed
+/// (SPEC 6.3).
 pub(crate) const COMMITTABLES: &str = "committables";
 
 /// Opens a checkpoint directory to look at it.
-pub(crate) fn open(dir: &Path) -> Result<LocalStore, Failure> {
+pub(crate) fn open(dir: &Path) -> Result<LocalStore, CommandError> {
     // A path that leads nowhere is more often a slip than a store that was never made.
     if !dir.exists() {
-        return Err(Failure::Usage(format!("{} is not there", dir.display())));
+        return Err(CommandError::Usage(format!("{} does not exist", dir.display())));
     }
     LocalStore::inspect(dir).map_err(|error| match error {
-        StoreError::Missing { .. } if is_empty(dir) => {
-            Failure::Usage(format!("{} is empty: no job has kept checkpoints there", dir.display()))
-        }
+        StoreError::Missing { .. } if is_empty(dir) => CommandError::Usage(format!(
+            "{} is empty: no job has stored checkpoints there",
+            dir.display()
+        )),
         error => failure(&error),
     })
 }
@@ -32,18 +34,19 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 /// A store's error as a command's.
-pub(crate) fn failure(error: &StoreError) -> Failure {
+pub(crate) fn failure(error: &StoreError) -> CommandError {
     match error {
         StoreError::Corrupt { .. } | StoreError::Missing { .. } => {
-            Failure::Damaged(error.to_string())
+            CommandError::Damaged(error.to_string())
         }
-        error => Failure::Usage(error.to_string()),
+        error => CommandError::Usage(error.to_string()),
     }
 }
 
-/// A transaction that a checkpoint holds, since it was not known to be committed when the checkpoint was taken.
+/// A transaction that a checkpoint holds, since it was not known to be committed when the
+/// checkpoint was taken.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct Pending {
+pub(crate) struct PendingTransaction {
     /// The sink.
     pub(crate) operator: String,
     /// The subtask whose snapshot holds it, of those of the operator.
@@ -56,7 +59,8 @@ pub(crate) struct Pending {
     pub(crate) committable: Value,
 }
 
-/// The subtasks of a manifest with their snapshots: operator, number within it, and place in the manifest.
+/// The subtasks of a manifest with their snapshots: operator, number within it, and place in the
+/// manifest.
 pub(crate) fn subtasks(manifest: &Manifest) -> impl Iterator<Item = (&str, usize, usize)> {
     let each = manifest.operators.iter().flat_map(|operator| {
         (0..operator.parallelism).map(move |index| (operator.name.as_str(), index))
@@ -65,18 +69,21 @@ pub(crate) fn subtasks(manifest: &Manifest) -> impl Iterator<Item = (&str, usize
 }
 
 /// Reads what the sinks of a checkpoint may still have to commit.
-pub(crate) fn pending(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Pending>, Failure> {
+pub(crate) fn pending(
+    store: &dyn Store,
+    manifest: &Manifest,
+) -> Result<Vec<PendingTransaction>, CommandError> {
     let mut pending = Vec::new();
     for (operator, subtask, place) in subtasks(manifest) {
         let Some(snapshot) = manifest.snapshots.get(place) else {
             let checkpoint = manifest.checkpoint;
-            return Err(Failure::Damaged(format!(
+            return Err(CommandError::Damaged(format!(
                 "checkpoint {checkpoint} lacks the snapshot of `{operator}`, subtask {subtask}"
             )));
         };
         let bytes = store.read(&snapshot.root).map_err(|error| failure(&error))?;
         let broken = |error: &dyn std::fmt::Display| {
-            Failure::Damaged(format!("`{operator}`, subtask {subtask}: {error}"))
+            CommandError::Damaged(format!("`{operator}`, subtask {subtask}: {error}"))
         };
         let root = Root::decode(&bytes).map_err(|error| broken(&error))?;
         let Some(entry) = root.entry(operator, COMMITTABLES) else { continue };
@@ -88,22 +95,20 @@ pub(crate) fn pending(store: &dyn Store, manifest: &Manifest) -> Result<Vec<Pend
         shown.map_err(|error| broken(&error))?;
         for one in held.as_array().into_iter().flatten() {
             let parsed = transaction(operator, subtask, one);
-            pending.push(
-                parsed.ok_or_else(|| {
-                    broken(&format!("{one} is no transaction with its committable"))
-                })?,
-            );
+            pending.push(parsed.ok_or_else(|| {
+                broken(&format!("{one} is not a transaction with its committable"))
+            })?);
         }
     }
     Ok(pending)
 }
 
 /// `[{checkpoint, attempt: {term, number}, subtask}, committable]`
-fn transaction(operator: &str, subtask: usize, value: &Value) -> Option<Pending> {
+fn transaction(operator: &str, subtask: usize, value: &Value) -> Option<PendingTransaction> {
     let [txn, committable] = value.as_array()?.as_slice() else { return None };
     let attempt = txn.get("attempt")?;
     let (term, number) = (attempt.get("term")?.as_u64()?, attempt.get("number")?.as_u64()?);
-    Some(Pending {
+    Some(PendingTransaction {
         operator: operator.into(),
         subtask,
         checkpoint: txn.get("checkpoint")?.as_u64()?,
@@ -115,21 +120,22 @@ fn transaction(operator: &str, subtask: usize, value: &Value) -> Option<Pending>
 /// Who owns a store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Owner {
+pub(crate) enum StoreOwner {
     /// A process that is alive, with its id if it is known.
     Alive(Option<u64>),
-    /// Nobody: the last one has ended.
+    /// No process: the last owner has ended.
     Gone,
-    /// This system does not tell without locking.
+    /// Unknown: this system reveals the owner only by locking.
     Unknown,
 }
 
-impl Owner {
-    /// Looks who holds an owner file (SPEC 13.6). To try its lock would be to hold it for a moment, and a process that starts just then would
-    /// take this one for the owner. So the system is asked for its list of locks.
+impl StoreOwner {
+    /// Looks who holds an owner file (SPEC 13.6). To try its lock would be to hold it for a moment,
+    /// and a process that starts just then would take this one for the owner. So the system is
+    /// asked for its list of locks.
     pub(crate) fn of(dir: &Path) -> Self {
         let Ok(locks) = fs::read_to_string("/proc/locks") else { return Self::Unknown };
-        // Without owner files nobody owns it.
+        // Without owner files it has no owner.
         let Ok(entries) = fs::read_dir(dir.join("owners")) else { return Self::Gone };
         for entry in entries.flatten() {
             if let Some(inode) = inode(&entry.path())
@@ -145,13 +151,13 @@ impl Owner {
     }
 }
 
-impl std::fmt::Display for Owner {
+impl std::fmt::Display for StoreOwner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Alive(Some(process)) => write!(f, "process {process}, alive"),
             Self::Alive(None) => f.write_str("alive"),
             Self::Gone => f.write_str("not alive"),
-            Self::Unknown => f.write_str("not known on this system"),
+            Self::Unknown => f.write_str("unknown on this system"),
         }
     }
 }
@@ -167,12 +173,14 @@ fn inode(_: &Path) -> Option<u64> {
     None
 }
 
-/// Whether `/proc/locks` has a lock that `flock` gave on this inode. The device is not compared: some file systems show another one there than
-/// to `stat`. That another's file has the same number, and a lock, only makes the answer too careful.
+/// Whether `/proc/locks` has a lock that `flock` gave on this inode. The device is not compared:
+/// some file systems show another one there than to `stat`. That another's file has the same
+/// number, and a lock, only makes the answer too careful.
 fn is_locked(locks: &str, inode: u64) -> bool {
     let inode = inode.to_string();
     locks.lines().any(|line| {
-        // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
+        // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the
+        // kind.
         let words: Vec<&str> = line.split_whitespace().collect();
         let held = words.get(1) == Some(&"FLOCK");
         held && words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode)

@@ -1,4 +1,5 @@
-//! What is shown while an exploration runs: one line that is rewritten on a terminal, a line every ten seconds elsewhere.
+//! What is shown while an exploration runs: one line that is rewritten on a terminal, a line every
+//! ten seconds elsewhere.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
@@ -69,10 +70,13 @@ fn line(name: &str, progress: SearchProgress) -> String {
             rate(unique, seconds)
         ),
         SearchPhase::Liveness => {
-            format!("{name}: {seconds:.0} s{memory}, looking for states without a way to the end")
+            format!(
+                "{name}: {seconds:.0} s{memory}, searching for states without a path to the end"
+            )
         }
         SearchPhase::Shorten => format!(
-            "{name}: {} states, depth {depth}, {seconds:.0} s{memory}, something is wrong: looking for the shortest way there",
+            "{name}: {} states, depth {depth}, {seconds:.0} s{memory}, a bad state was found: \
+             searching for the shortest path",
             grouped(unique)
         ),
     }

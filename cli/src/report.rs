@@ -1,17 +1,20 @@
-//! A directory for people who look at a red check: what came of it for machines and for eyes, with the story of each counterexample.
+//! The report directory for a failed check: its outcome for machines and for human readers, with
+//! the story of each counterexample.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `results.json` | the same as `--json FILE` |
-//! | `junit.xml` | a test case a configuration or mutant, as CI systems show them |
-//! | `results.sarif` | SARIF 2.1.0, of `check` only: each violation with its steps as a code flow, as code scanning shows them |
-//! | `index.html` | all of it on one page, which loads nothing, with links to the stories |
+//! | `junit.xml` | a test case for each configuration or mutant, for CI systems |
+//! | `results.sarif` | SARIF 2.1.0, of `check` only: each violation with its steps as a code flow, for code scanning |
+//! | `index.html` | all results on one page, which loads nothing, with links to the stories |
 //! | `stories/NAME.html` | a counterexample to step through |
-//! | `traces/NAME.json` | the same for `snapline trace` |
+//! | `traces/NAME.json` | the same counterexample for `snapline trace` |
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use quick_xml::escape::escape;
 use serde_json::{Value, json};
 use snapline_models::laws::Law;
@@ -19,75 +22,75 @@ use snapline_models::scenario::Setup;
 use snapline_models::story::{StoryLine, story};
 use snapline_models::trace::Trace;
 
-use crate::picture::story_page;
+use crate::rendering::story_page;
 use crate::table::counted;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
 /// A directory that can be written, and will be.
 pub(crate) struct Directory(PathBuf);
 
-/// What came of one configuration or mutant.
-pub(crate) struct Case<'a> {
+/// The outcome of one configuration or mutant.
+pub(crate) struct ReportedCase<'a> {
     /// Its name.
     pub(crate) name: &'a str,
     /// A word: `holds`, `violated`, `killed`, `lives`, ...
     pub(crate) verdict: &'a str,
-    /// More words; nothing if all is well.
+    /// Details; empty if all is well.
     pub(crate) detail: Option<String>,
     /// Whether it is as it should be.
     pub(crate) exit: Exit,
-    /// How many states were looked at.
+    /// The number of explored states.
     pub(crate) states: Option<u64>,
-    /// How long that took.
+    /// The duration of the exploration, in seconds.
     pub(crate) seconds: Option<f64>,
-    /// The way to the bad state, if one was found.
+    /// The path to the bad state, if one was found.
     pub(crate) trace: Option<Trace>,
-    /// The file that describes it, if it is the user's own.
+    /// The user's file that describes it, if there is one.
     pub(crate) file: Option<&'a Path>,
 }
 
-/// What came of a command.
-pub(crate) struct Report<'a> {
+/// The outcome of a command.
+pub(crate) struct CommandReport<'a> {
     /// The command, as it was called.
     pub(crate) command: &'a str,
     /// The cases, in order.
-    pub(crate) cases: Vec<Case<'a>>,
+    pub(crate) cases: Vec<ReportedCase<'a>>,
     /// The text of `--json FILE`.
     pub(crate) results: String,
     /// How long it took in all.
     pub(crate) seconds: f64,
-    /// Whether each case is judged by the code of a user: those are what code scanning is for.
+    /// Whether the cases are about a user's own topology, which code scanning shows.
     pub(crate) scanned: bool,
 }
 
 impl Directory {
-    /// Makes the directory, and tries whether it can be written: not after an hour of exploring.
+    /// Creates the directory and checks that it can be written, before an hour of exploring.
     ///
     /// # Errors
     /// If it cannot be made or written.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, CommandError> {
         let cannot = |path: &Path, error: std::io::Error| {
-            Failure::Usage(format!("cannot write the report {}: {error}", path.display()))
+            CommandError::Usage(format!("cannot write the report {}: {error}", path.display()))
         };
         for part in [path.to_owned(), path.join("stories"), path.join("traces")] {
             std::fs::create_dir_all(&part).map_err(|error| cannot(&part, error))?;
         }
         let index = path.join("index.html");
-        let line = "<!doctype html><title>snapline</title>The check has not ended.\n";
+        let line = "<!doctype html><title>snapline</title>The check is still running, or was interrupted.\n";
         std::fs::write(&index, line).map_err(|error| cannot(&index, error))?;
         Ok(Self(path.to_owned()))
     }
 
-    /// Says where it is.
+    /// Reports the directory.
     ///
     /// # Errors
     /// If that cannot be said.
-    pub(crate) fn tell(&self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    pub(crate) fn tell(&self, terminal: &mut Terminal<'_>) -> Result<(), CommandError> {
         let index = self.0.join("index.html");
         Ok(writeln!(terminal.err(), "the report is in {}", index.display())?)
     }
 
-    fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+    fn write(&self, name: &str, text: &str) -> Result<(), CommandError> {
         crate::write(&self.0.join(name), text)
     }
 
@@ -95,7 +98,7 @@ impl Directory {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub(crate) fn report(&self, report: &Report<'_>) -> Result<(), Failure> {
+    pub(crate) fn report(&self, report: &CommandReport<'_>) -> Result<(), CommandError> {
         for case in &report.cases {
             let Some(trace) = &case.trace else { continue };
             let name = file_name(case.name);
@@ -105,7 +108,7 @@ impl Directory {
             self.write(&format!("stories/{name}.html"), &story)?;
         }
         self.write("results.json", &report.results)?;
-        self.write("junit.xml", &junit(report))?;
+        self.write("junit.xml", &junit(report)?)?;
         if report.scanned {
             self.write("results.sarif", &format!("{:#}\n", sarif(report)))?;
         }
@@ -122,7 +125,7 @@ fn file_name(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-/// Text that neither XML nor HTML takes for anything else. XML has no way to say most control characters.
+/// Escapes text for HTML and removes control characters.
 fn text(raw: &str) -> String {
     let allowed = |letter: &char| match letter {
         '\t' | '\n' => true,
@@ -139,61 +142,48 @@ fn told(trace: &Trace) -> Vec<StoryLine> {
         .map_or(Vec::new(), |setup| story(&setup, &trace.steps))
 }
 
-fn junit(report: &Report<'_>) -> String {
-    let count = |exit: Exit| report.cases.iter().filter(|case| case.exit == exit).count();
-    let (bad, stopped) = (count(Exit::Bad), count(Exit::Stopped));
-    let attributes = format!(
-        "name=\"{}\" tests=\"{}\" failures=\"{bad}\" errors=\"{stopped}\" time=\"{:.3}\"",
-        text(report.command),
-        report.cases.len(),
-        report.seconds
-    );
-    let mut xml = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {attributes}>\n<testsuite {attributes} skipped=\"0\">\n"
-    );
-    // Writing to a String does not fail.
+fn junit(report: &CommandReport<'_>) -> Result<String, CommandError> {
+    let mut suite = TestSuite::new(report.command);
+    suite.set_time(Duration::from_secs_f64(report.seconds));
     for case in &report.cases {
-        let seconds = case.seconds.unwrap_or_default();
-        let _ = write!(
-            xml,
-            "<testcase classname=\"{}\" name=\"{}\" time=\"{seconds:.3}\"",
-            text(report.command),
-            text(case.name)
-        );
-        let says = format!("{}: {}", case.verdict, case.detail.as_deref().unwrap_or(""));
-        let element = match case.exit {
-            Exit::Good => {
-                xml.push_str("/>\n");
-                continue;
-            }
-            // What was stopped is never green.
-            Exit::Stopped => "error",
-            Exit::Bad | Exit::Usage => "failure",
+        let mut status = match case.exit {
+            Exit::Good => TestCaseStatus::success(),
+            // A case that was stopped is never green.
+            Exit::Stopped => TestCaseStatus::non_success(NonSuccessKind::Error),
+            Exit::Bad | Exit::Usage => TestCaseStatus::non_success(NonSuccessKind::Failure),
         };
-        let lines = case.trace.as_ref().map_or(Vec::new(), told);
-        let lines: Vec<String> =
-            lines.iter().map(|line| format!("{} {}", line.step, line.sentence())).collect();
-        let _ = writeln!(
-            xml,
-            ">\n<{element} type=\"{}\" message=\"{}\">{}</{element}>\n</testcase>",
-            text(case.verdict),
-            text(&says),
-            text(&lines.join("\n"))
-        );
+        if case.exit != Exit::Good {
+            let lines = case.trace.as_ref().map_or(Vec::new(), told);
+            let lines: Vec<String> =
+                lines.iter().map(|line| format!("{} {}", line.step, line.sentence())).collect();
+            let detail = case.detail.as_deref().unwrap_or("");
+            status
+                .set_type(case.verdict)
+                .set_message(format!("{}: {detail}", case.verdict))
+                .set_description(lines.join("\n"));
+        }
+        let mut test = TestCase::new(case.name, status);
+        test.set_classname(report.command);
+        test.set_time(Duration::from_secs_f64(case.seconds.unwrap_or_default()));
+        suite.add_test_case(test);
     }
-    xml.push_str("</testsuite>\n</testsuites>\n");
-    xml
+    let mut junit = quick_junit::Report::new(report.command);
+    junit.set_time(Duration::from_secs_f64(report.seconds));
+    junit.add_test_suite(suite);
+    junit
+        .to_string()
+        .map_err(|error| CommandError::Usage(format!("cannot write junit.xml: {error}")))
 }
 
 /// What a result of SARIF is about.
-fn rule(case: &Case<'_>) -> (String, String) {
+fn rule(case: &ReportedCase<'_>) -> (String, String) {
     match case.trace.as_ref().and_then(|trace| trace.law) {
         Some(law) => (format!("L{}", law.number()), law.broken().to_owned()),
         None => (case.verdict.to_owned(), case.detail.clone().unwrap_or_default()),
     }
 }
 
-fn sarif(report: &Report<'_>) -> Value {
+fn sarif(report: &CommandReport<'_>) -> Value {
     let laws = Law::ALL.iter().map(|law| {
         json!({
             "id": format!("L{}", law.number()),
@@ -266,10 +256,10 @@ tr:last-child td { border-bottom: 0; } .n { text-align: right; white-space: nowr
 </style>
 "#;
 
-fn index(report: &Report<'_>) -> String {
+fn index(report: &CommandReport<'_>) -> String {
     let good = report.cases.iter().filter(|case| case.exit == Exit::Good).count();
     let all = report.cases.len();
-    let title = format!("{}: {good} of {all} as they should be", text(report.command));
+    let title = format!("{}: {good} of {all} as expected", text(report.command));
     let mut page = format!("{HEAD}<title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n");
     let also = if report.scanned { ", <a href=\"results.sarif\">results.sarif</a>" } else { "" };
     // Writing to a String does not fail.
@@ -280,7 +270,7 @@ fn index(report: &Report<'_>) -> String {
         report.seconds
     );
     // What is wrong comes first.
-    let mut cases: Vec<&Case<'_>> = report.cases.iter().collect();
+    let mut cases: Vec<&ReportedCase<'_>> = report.cases.iter().collect();
     cases.sort_by_key(|case| std::cmp::Reverse(case.exit));
     for case in cases {
         let style = match case.exit {
@@ -303,7 +293,7 @@ fn index(report: &Report<'_>) -> String {
 }
 
 /// What is wrong, and where it is shown.
-fn about(case: &Case<'_>) -> String {
+fn about(case: &ReportedCase<'_>) -> String {
     let mut words = text(case.detail.as_deref().unwrap_or(""));
     let Some(trace) = &case.trace else { return words };
     let name = file_name(case.name);

@@ -1,21 +1,22 @@
-//! `snapline settings`: reads a job's settings as the job would, and says what is wrong or unwise in them.
+//! `snapline settings`: reads a job's settings as the job would, and reports errors and warnings.
 
 use snapline::settings::{Settings, SettingsError};
 
 use crate::args::SettingsArgs;
 use crate::table::counted;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
 /// Carries out `snapline settings`.
 ///
 /// # Errors
-/// [`Failure`] if a file cannot be read, or the settings cannot be: it names the key, and where it is.
-pub fn run(args: &SettingsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+/// [`CommandError`] if a file cannot be read, or the settings cannot be: it names the key, and
+/// where it is.
+pub fn run(args: &SettingsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     if args.list {
         write!(terminal.out(), "{}", Settings::reference())?;
         return Ok(Exit::Good);
     }
-    let wrong = |error: SettingsError| Failure::Usage(error.to_string());
+    let wrong = |error: SettingsError| CommandError::Usage(error.to_string());
     let mut settings = Settings::new();
     for file in &args.files {
         settings = settings.file(file).map_err(wrong)?;
@@ -31,7 +32,7 @@ pub fn run(args: &SettingsArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fai
     let found = counted(warnings.len() as u64, "warning");
     writeln!(
         out,
-        "a job can have these settings: {found}; what its sinks make of them is told when it starts"
+        "the settings are valid: {found}; the job reports warnings about its sinks when it starts"
     )?;
     Ok(if args.deny_warnings && !warnings.is_empty() { Exit::Bad } else { Exit::Good })
 }

@@ -10,9 +10,9 @@ use snapline::sim::pipelines::{PIPELINES, Pipeline};
 use snapline::sim::{Fault, Mutation, Simulation};
 
 use crate::args::SimArgs;
-use crate::table::{Table, counted, grouped};
+use crate::table::{TextTable, counted, grouped};
 use crate::terminal::CLEAR;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
 /// What a report names as never having happened, if it did not.
 const MARKS: &[&str] = &[
@@ -54,7 +54,7 @@ const MARKS: &[&str] = &[
 ///
 /// # Errors
 /// If a name is wrong, or the output cannot be written.
-pub fn run(args: &SimArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &SimArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     if args.list {
         return list(terminal);
     }
@@ -106,10 +106,10 @@ fn simulate(
     simulation: impl Fn(&Pipeline) -> Simulation<'static>,
     (again, traces): (&str, Option<&Path>),
     terminal: &mut Terminal<'_>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     let header =
         ["pipeline", "runs", "steps", "faults", "checkpoints", "recoveries", "seconds", "verdict"];
-    let mut table = Table::new(&header, 1..7);
+    let mut table = TextTable::new(&header, 1..7);
     let mut marks: BTreeMap<&'static str, u64> = BTreeMap::new();
     let (mut exit, mut failures, began) = (Exit::Good, Vec::new(), Instant::now());
     for pipeline in pipelines {
@@ -120,7 +120,7 @@ fn simulate(
         let stop = terminal.stop();
         let stop = move || stop.load(std::sync::atomic::Ordering::Relaxed);
         let report =
-            simulation(pipeline).stop(stop).run(seeds.clone()).map_err(Failure::Damaged)?;
+            simulation(pipeline).stop(stop).run(seeds.clone()).map_err(CommandError::Damaged)?;
         for (mark, times) in &report.marks {
             *marks.entry(mark).or_default() += times;
         }
@@ -147,7 +147,7 @@ fn simulate(
     let out = terminal.out();
     table.write(out)?;
     writeln!(out)?;
-    let mut rates = Table::new(&["what happened", "times", "a minute"], 1..3);
+    let mut rates = TextTable::new(&["event", "times", "per minute"], 1..3);
     for (mark, times) in &marks {
         rates.row(vec![(*mark).into(), grouped(*times), grouped((*times as f64 / minutes) as u64)]);
     }
@@ -170,18 +170,18 @@ fn simulate(
         if let Some(traces) = traces {
             let directory = traces.join(pipeline);
             let written = failure.write_traces(&directory).map_err(|error| {
-                Failure::Usage(format!("cannot write to {}: {error}", directory.display()))
+                CommandError::Usage(format!("cannot write to {}: {error}", directory.display()))
             })?;
             writeln!(
                 out,
-                "what its processes recorded: snapline trace replay {}",
+                "replay the recordings of its processes: snapline trace replay {}",
                 written.display()
             )?;
         }
         let seed = failure.seed;
         writeln!(
             out,
-            "see all of it: snapline sim --pipeline {pipeline} --seed {seed}{again} --steps"
+            "see every step: snapline sim --pipeline {pipeline} --seed {seed}{again} --steps"
         )?;
     }
     Ok(exit)
@@ -192,11 +192,11 @@ fn steps(
     seeds: Range<u64>,
     simulation: impl Fn(&Pipeline) -> Simulation<'static>,
     terminal: &mut Terminal<'_>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     let mut exit = Exit::Good;
     for pipeline in pipelines {
         for seed in seeds.clone() {
-            let (lines, wrong) = simulation(pipeline).trace(seed).map_err(Failure::Damaged)?;
+            let (lines, wrong) = simulation(pipeline).trace(seed).map_err(CommandError::Damaged)?;
             let out = terminal.out();
             writeln!(out, "{}, seed {seed}", pipeline.name)?;
             for line in lines {
@@ -214,16 +214,17 @@ fn steps(
     Ok(exit)
 }
 
-/// Looks for a seed that finds each mutant: all pipelines with the first seed, then with the second, and so on.
+/// Looks for a seed that finds each mutant: all pipelines with the first seed, then with the
+/// second, and so on.
 fn hunt(
     args: &SimArgs,
     pipelines: &[Pipeline],
     terminal: &mut Terminal<'_>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     // Most mutants break assertions: what they say is in the table.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let mut table = Table::new(&["mutant", "seeds", "runs", "pipeline", "found as"], 1..3);
+    let mut table = TextTable::new(&["mutant", "seeds", "runs", "pipeline", "found as"], 1..3);
     let (mut exit, mut found) = (Exit::Good, 0);
     'mutants: for &mutant in Mutation::ALL {
         let mut runs = 0;
@@ -236,7 +237,7 @@ fn hunt(
                 }
                 runs += 1;
                 let hunted = pipeline.simulation().mutant(Some(mutant)).hunt([seed]);
-                if let Some((_, wrong)) = hunted.map_err(Failure::Damaged)? {
+                if let Some((_, wrong)) = hunted.map_err(CommandError::Damaged)? {
                     kill = Some((seed - args.seeds.start + 1, pipeline.name, wrong));
                     break 'seeds;
                 }
@@ -267,17 +268,17 @@ fn hunt(
     Ok(exit)
 }
 
-fn list(terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+fn list(terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let out = terminal.out();
-    let mut table = Table::new(&["pipeline", "what it is"], 2..2);
+    let mut table = TextTable::new(&["pipeline", "description"], 2..2);
     PIPELINES.iter().for_each(|it| table.row(vec![it.name.into(), it.about.into()]));
     table.write(out)?;
     writeln!(out)?;
-    let mut table = Table::new(&["fault", "what it is"], 2..2);
+    let mut table = TextTable::new(&["fault", "description"], 2..2);
     Fault::ALL.iter().for_each(|it| table.row(vec![it.name().into(), it.about().trim().into()]));
     table.write(out)?;
     writeln!(out)?;
-    let mut table = Table::new(&["mutant", "what it does wrong"], 2..2);
+    let mut table = TextTable::new(&["mutant", "wrong rule"], 2..2);
     Mutation::ALL
         .iter()
         .for_each(|it| table.row(vec![it.name().into(), it.breaks().trim().into()]));
@@ -285,7 +286,7 @@ fn list(terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Good)
 }
 
-fn pipelines(args: &SimArgs) -> Result<Vec<Pipeline>, Failure> {
+fn pipelines(args: &SimArgs) -> Result<Vec<Pipeline>, CommandError> {
     let Some(name) = &args.pipeline else { return Ok(PIPELINES.to_vec()) };
     match PIPELINES.iter().find(|it| it.name == name) {
         Some(pipeline) => Ok(vec![*pipeline]),
@@ -293,12 +294,12 @@ fn pipelines(args: &SimArgs) -> Result<Vec<Pipeline>, Failure> {
     }
 }
 
-fn mutant(name: &str) -> Result<Mutation, Failure> {
+fn mutant(name: &str) -> Result<Mutation, CommandError> {
     let found = Mutation::ALL.iter().find(|it| it.name() == name).copied();
     found.ok_or_else(|| unknown("mutant", name, Mutation::ALL.iter().map(|it| it.name())))
 }
 
-fn faults(args: &SimArgs) -> Result<Option<Vec<Fault>>, Failure> {
+fn faults(args: &SimArgs) -> Result<Option<Vec<Fault>>, CommandError> {
     let Some(names) = &args.faults else { return Ok(None) };
     let mut faults = Vec::new();
     for name in names.split(',').filter(|name| !name.is_empty()) {
@@ -310,7 +311,7 @@ fn faults(args: &SimArgs) -> Result<Option<Vec<Fault>>, Failure> {
     Ok(Some(faults))
 }
 
-fn unknown(what: &str, name: &str, all: impl Iterator<Item = &'static str>) -> Failure {
+fn unknown(what: &str, name: &str, all: impl Iterator<Item = &'static str>) -> CommandError {
     let all: Vec<&str> = all.collect();
-    Failure::Usage(format!("there is no {what} `{name}`; there are: {}", all.join(", ")))
+    CommandError::Usage(format!("there is no {what} `{name}`; known are: {}", all.join(", ")))
 }

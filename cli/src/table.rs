@@ -1,16 +1,16 @@
-//! Tables and numbers for people.
+//! Tables and numbers for human readers.
 
 use std::io::{self, Write};
 
 /// Rows of cells under a header, in columns as wide as they need.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub struct TextTable {
     rows: Vec<Vec<String>>,
     /// Columns from this one on are numbers, but the last, where text may follow.
     numbers: std::ops::Range<usize>,
 }
 
-impl Table {
+impl TextTable {
     /// An empty table. `numbers`: which columns are aligned to the right.
     #[must_use]
     pub fn new(header: &[&str], numbers: std::ops::Range<usize>) -> Self {
@@ -37,12 +37,12 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let room = " ".repeat(widths[column] - cell.chars().count());
-                let (before, behind) = if self.numbers.contains(&column) {
+                let (left, right) = if self.numbers.contains(&column) {
                     (room, String::new())
                 } else {
                     (String::new(), room)
                 };
-                line += &format!("{before}{cell}{behind}  ");
+                line += &format!("{left}{cell}{right}  ");
             }
             writeln!(out, "{}", line.trim_end())?;
         }
@@ -68,7 +68,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// So many of them, as one says it: of one without the `s`.
+/// A number with its noun, in the singular for one.
 ///
 /// ```
 /// use snapline_cli::table::counted;
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_need() {
-        let mut table = Table::new(&["name", "states", "verdict"], 1..2);
+        let mut table = TextTable::new(&["name", "states", "verdict"], 1..2);
         table.row(vec!["chain".into(), "1,234".into(), "holds".into()]);
         table.row(vec!["é".into(), "7".into(), "stopped".into()]);
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! Where a command writes, and how it is told to stop.
+//! A command's outputs, and the signal that stops it.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Output, error output and Ctrl-C of a command.
 pub struct Terminal<'a> {
-    out: Pipe<'a>,
-    err: Pipe<'a>,
+    out: ClosablePipe<'a>,
+    err: ClosablePipe<'a>,
     rewrites: bool,
     colour: bool,
     stop: Arc<AtomicBool>,
@@ -17,15 +17,15 @@ pub struct Terminal<'a> {
 }
 
 impl<'a> Terminal<'a> {
-    /// Writes results to `out`, progress and complaints to `err`. `rewrites`: progress is one line of `err`, written over and over,
-    /// for a terminal. `stop`: raised on Ctrl-C.
+    /// Writes results to `out`, progress and complaints to `err`. `rewrites`: progress is one line
+    /// of `err`, written over and over, for a terminal. `stop`: raised on Ctrl-C.
     pub fn new(
         out: &'a mut dyn Write,
         err: &'a mut dyn Write,
         rewrites: bool,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        let open = |to| Pipe { to, closed: false, guarded: false };
+        let open = |to| ClosablePipe { to, closed: false, guarded: false };
         Self {
             out: open(out),
             err: open(err),
@@ -36,15 +36,17 @@ impl<'a> Terminal<'a> {
         }
     }
 
-    /// Says whether results may be coloured: they go to a terminal, and its user did not ask for none.
+    /// Says whether results may be coloured: they go to a terminal, and its user did not ask for
+    /// none.
     #[must_use]
     pub const fn coloured(mut self, colour: bool) -> Self {
         self.colour = colour;
         self
     }
 
-    /// Says which of the two outputs a terminal shows. What it would obey is written there as an escape: names of jobs, operators and files
-    /// come from others, and could otherwise clear the screen, hide a line, or type an answer.
+    /// Says which of the two outputs a terminal shows. What it would obey is written there as an
+    /// escape: names of jobs, operators and files come from others, and could otherwise clear the
+    /// screen, hide a line, or type an answer.
     #[must_use]
     pub const fn guarded(mut self, out: bool, err: bool) -> Self {
         (self.out.guarded, self.err.guarded) = (out, err);
@@ -62,7 +64,7 @@ impl<'a> Terminal<'a> {
         &mut self.out
     }
 
-    /// Whether nobody reads results any more.
+    /// Whether the reader of results has closed the pipe.
     #[must_use]
     pub const fn out_is_closed(&self) -> bool {
         self.out.closed
@@ -73,9 +75,10 @@ impl<'a> Terminal<'a> {
         &mut self.err
     }
 
-    /// Where a line goes that is written over and over: each write may begin with what clears the line.
+    /// Where a line goes that is written over and over: each write may begin with what clears the
+    /// line.
     pub fn line(&mut self) -> impl Write + use<'_, 'a> {
-        Line(&mut self.err)
+        ErrLine(&mut self.err)
     }
 
     /// Whether progress is one line, written over and over.
@@ -84,8 +87,8 @@ impl<'a> Terminal<'a> {
         self.rewrites
     }
 
-    /// Whether the command looks at [`Self::stop`], and ends by itself. One that does not may be ended at any time, as may one that does not
-    /// look any more ([`Self::heed_no_more`]).
+    /// Whether the command looks at [`Self::stop`], and ends by itself. One that does not may be
+    /// ended at any time, as may one that does not look any more ([`Self::heed_no_more`]).
     #[must_use]
     pub fn heeds(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heeds)
@@ -105,8 +108,8 @@ impl<'a> Terminal<'a> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Says that the command does not look at that for a while: the next Ctrl-C ends it at once. Whether it was pressed since the command
-    /// looked last.
+    /// Says that the command does not look at that for a while: the next Ctrl-C ends it at once.
+    /// Whether it was pressed since the command looked last.
     #[must_use]
     pub fn heed_no_more(&self) -> bool {
         // In this order: one that is pressed in between is seen here, or ends the command.
@@ -127,8 +130,8 @@ impl<'a> Terminal<'a> {
 /// Goes back to the start of a terminal's line and clears it.
 pub(crate) const CLEAR: &str = "\r\x1b[2K";
 
-/// The text as a terminal may show it: what it would obey, or what would change the order of letters, is an escape. Line feeds, tabs and our own
-/// colours stay.
+/// The text as a terminal may show it: what it would obey, or what would change the order of
+/// letters, is an escape. Line feeds, tabs and our own colours stay.
 fn shown(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')
@@ -166,9 +169,9 @@ fn colour(text: &str) -> Option<usize> {
 }
 
 /// See [`Terminal::line`].
-struct Line<'b, 'a>(&'b mut Pipe<'a>);
+struct ErrLine<'b, 'a>(&'b mut ClosablePipe<'a>);
 
-impl Write for Line<'_, '_> {
+impl Write for ErrLine<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (clear, rest) = match bytes.strip_prefix(CLEAR.as_bytes()) {
             Some(rest) => (CLEAR, rest),
@@ -184,15 +187,16 @@ impl Write for Line<'_, '_> {
     }
 }
 
-/// Passes on until nobody reads any more; `snapline check | head` still ends with the verdict's status.
-struct Pipe<'a> {
+/// Passes text on until the reader closes the pipe; `snapline check | head` still ends with the
+/// verdict's status.
+struct ClosablePipe<'a> {
     to: &'a mut dyn Write,
     closed: bool,
     /// Whether a terminal shows it.
     guarded: bool,
 }
 
-impl Pipe<'_> {
+impl ClosablePipe<'_> {
     fn unless_closed(
         &mut self,
         act: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -210,7 +214,7 @@ impl Pipe<'_> {
     }
 }
 
-impl Write for Pipe<'_> {
+impl Write for ClosablePipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.guarded {
             // What formats text writes whole pieces of it.
@@ -246,9 +250,9 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_error() {
         let mut closed = Closed;
-        let mut pipe = Pipe { to: &mut closed, closed: false, guarded: false };
+        let mut pipe = ClosablePipe { to: &mut closed, closed: false, guarded: false };
         for _ in 0..2 {
-            assert!(writeln!(pipe, "to nobody").is_ok());
+            assert!(writeln!(pipe, "to a closed pipe").is_ok());
         }
         assert!(pipe.closed && pipe.flush().is_ok());
     }

@@ -1,4 +1,5 @@
-//! `snapline walk`: seeded walks through larger topologies. A seed and a number of steps give the same walk every time.
+//! `snapline walk`: seeded walks through larger topologies. A seed and a number of steps give the
+//! same walk every time.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,9 +10,9 @@ use snapline_models::story::{ending, render, story};
 use snapline_models::walk::{Walk, WalkReport, variants};
 
 use crate::args::WalkArgs;
-use crate::table::{Table, counted, grouped};
+use crate::table::{TextTable, counted, grouped};
 use crate::terminal::CLEAR;
-use crate::{Exit, Failure, Terminal, writable, write};
+use crate::{CommandError, Exit, Terminal, writable, write};
 
 /// Between two looks at Ctrl-C while a walk is taken.
 const POLL: Duration = Duration::from_millis(50);
@@ -20,9 +21,9 @@ const POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// If a file cannot be written, or the output.
-pub fn run(args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     args.trace.iter().try_for_each(|file| writable(file))?;
-    let mut table = Table::new(
+    let mut table = TextTable::new(
         &[
             "seed",
             "steps",
@@ -47,7 +48,7 @@ pub fn run(args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
             exit = exit.max(Exit::Stopped);
             break;
         };
-        let report = report.map_err(|error| Failure::Usage(error.to_string()))?;
+        let report = report.map_err(|error| CommandError::Usage(error.to_string()))?;
         taken += 1;
         steps += report.steps;
         row(&mut table, &report, started.elapsed());
@@ -75,7 +76,7 @@ fn take(
     let (tell, told) = mpsc::channel();
     let walk = Walk { scenarios: variants(), mutant: None, seed, steps };
     let walker = thread::spawn(move || {
-        // Nobody listens any more after Ctrl-C.
+        // After Ctrl-C the receiver is gone.
         let _ = tell.send(walk.run());
     });
     loop {
@@ -92,7 +93,7 @@ fn take(
     }
 }
 
-fn row(table: &mut Table, report: &WalkReport, time: Duration) {
+fn row(table: &mut TextTable, report: &WalkReport, time: Duration) {
     let verdict = match &report.violation {
         Some((law, _)) => format!("violated: L{} {}", law.number(), law.name()),
         None => "holds".into(),
@@ -110,7 +111,11 @@ fn row(table: &mut Table, report: &WalkReport, time: Duration) {
     ]);
 }
 
-fn tell(report: &WalkReport, args: &WalkArgs, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+fn tell(
+    report: &WalkReport,
+    args: &WalkArgs,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), CommandError> {
     let Some((law, trace)) = &report.violation else { return Ok(()) };
     if let Some(file) = &args.trace {
         write(file, &trace.write())?;
@@ -119,7 +124,7 @@ fn tell(report: &WalkReport, args: &WalkArgs, terminal: &mut Terminal<'_>) -> Re
     let out = terminal.out();
     writeln!(
         out,
-        "seed {}: violated: {}; shrunk to {}\n",
+        "seed {}: violated: {}; minimised to {}\n",
         report.seed,
         law.broken(),
         counted(trace.steps.len() as u64, "step")

@@ -1,4 +1,5 @@
-//! The page of `snapline trace render` in a real browser: it opens, steps, finds the violation, and asks for nothing.
+//! The page of `snapline trace render` in a real browser: it opens, steps, finds the violation, and
+//! asks for nothing.
 
 mod common;
 
@@ -61,7 +62,7 @@ fn a_counterexample_is_walked_by_keys() {
     assert_eq!(browser.text("where"), "step 5 of 5");
     assert!(browser.sees("law"));
     assert!(browser.text("law").contains("Here L4 commit after complete is broken"));
-    // The law in full, behind its link.
+    // The law in full, after a click on its link.
     browser.eval("document.querySelector('#law summary').click()");
     assert!(
         browser
@@ -105,7 +106,7 @@ fn a_counterexample_is_walked_by_keys() {
     assert_eq!(browser.errors, [""; 0]);
 }
 
-/// Whoever reads a clause keeps the picture, the step, and what is open while going on.
+/// A reader of a clause keeps the picture, the step, and the open panels while going on.
 #[test]
 fn a_clause_is_read_beside_the_trace_and_leads_to_others() {
     let Some(mut browser) = Browser::start("clauses") else { return };
@@ -151,7 +152,7 @@ fn what_production_came_to_is_marked_at_its_step() {
     assert_eq!(browser.text("where"), "step 5 of 5");
     let shown = browser.text("on-production");
     assert!(shown.contains("On production code") && shown.contains("is broken"), "{shown}");
-    assert!(browser.text("commands").contains("the job ends, and all is right"));
+    assert!(browser.text("commands").contains("the job ends, and its output is correct"));
     browser.picture("page-production.png");
     browser.press(&["k"]);
     assert!(!browser.sees("on-production"));
@@ -169,7 +170,7 @@ fn it_plays_and_is_read_on_a_telephone_and_in_the_dark() {
     for id in ["title", "breach", "next", "view", "step"] {
         assert!(browser.sees(id), "{id}");
     }
-    assert!(browser.text("step").contains("holds its input"), "alignment is told");
+    assert!(browser.text("step").contains("holds its input"), "alignment is shown");
     assert!(browser.eval("document.querySelectorAll('#rows .hold').length").as_u64() > Some(0));
     let ground = browser.eval("getComputedStyle(document.body).backgroundColor");
     assert_eq!(ground, "rgb(20, 23, 26)");
@@ -194,12 +195,13 @@ fn two_protocols_on_one_schedule_part_where_the_rule_is_wrong() {
     let page = page("compare", "no-alignment", &["--compare-correct"]);
     browser.open_file(&page, "");
     browser.press(&["v"]);
-    // The wrong one reads on where the right one has held the input: there the same step is not possible.
+    // The wrong one reads on where the right one has held the input: there the same step is not
+    // possible.
     assert_eq!(browser.text("where"), "step 8 of 13");
     assert!(browser.sees("difference"));
     let said = browser.text("difference");
     assert!(said.contains("only on the left: out reads record a/0 from a"), "{said}");
-    assert!(browser.text("step").contains("cannot happen here"));
+    assert!(browser.text("step").contains("is not possible here"));
     assert_eq!(browser.eval("document.querySelectorAll('#rows .apart-edge').length"), 1);
     browser.picture("page-compare.png");
     assert_eq!(browser.errors, [""; 0]);
@@ -228,7 +230,7 @@ fn recorded() -> String {
     handle.cancel();
     handle.wait().expect("it ends");
     let (_, bytes) = trace.files().into_iter().next().expect("one run");
-    // Ten thousand lines behind the first.
+    // Ten thousand lines after the first.
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(10_001);
     let path = scratch("long.ndjson");
     std::fs::write(&path, lines.collect::<Vec<_>>().concat())
@@ -416,7 +418,7 @@ fn hostile_traces_stay_text_and_broken_ones_are_told() {
     }
     // A file that was cut off says so without any script.
     browser.open_file(&file("cut.html", &whole[..whole.len() / 2]), "");
-    assert!(browser.sees("wrong") && browser.text("wrong").contains("the file is not whole"));
+    assert!(browser.sees("wrong") && browser.text("wrong").contains("the file is incomplete"));
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn a_violation_exits_1_with_its_story_and_a_trace_that_replays() {
 fn a_sink_that_may_lose_data_exits_1_although_the_job_would_say_so() {
     let path = file("lossy.toml", &format!("sink = \"producer-with-timeout\"\n{CHAIN}"));
     let trace = scratch("lossy-trace.json");
-    let said = ["lossy: loss: the external system may drop data that was to be committed"];
+    let said = ["lossy: loss: the external system may drop data that has to be committed"];
     snapline(&["check", "--topology", &path, "--trace", &trace]).is(1, &said);
     snapline(&["trace", &trace]).is(0, &["the trace claims no broken law"]);
 }

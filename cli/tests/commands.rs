@@ -2,8 +2,10 @@
 
 mod common;
 
+use clap::CommandFactory;
 use common::{file, scratch, snapline};
 use serde_json::Value;
+use snapline_cli::args::Cli;
 use snapline_models::mutants::Mutant;
 
 #[test]
@@ -75,7 +77,7 @@ fn a_trace_of_another_version_is_said_so() {
 fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     let settings = |text: &str| file("job.toml", text);
     let good = settings("checkpoint_interval = '5s'\nparallelism = 4\n");
-    snapline(&["settings", &good]).is(0, &["a job can have these settings: 0 warnings"]);
+    snapline(&["settings", &good]).is(0, &["the settings are valid: 0 warnings"]);
     snapline(&["settings", &good, "--deny-warnings"]).is(0, &[]);
 
     let unwise = file(
@@ -102,7 +104,8 @@ fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     snapline(&["settings", "--list"]).is(0, &["| `checkpoint_interval` |", "| `restart` |"]);
 }
 
-/// A command that waits for input that never comes, and looks at no flag, ends when it is told to: the first time.
+/// A command that waits for input that never comes, and looks at no flag, ends when it is told to:
+/// the first time.
 #[cfg(unix)]
 #[test]
 fn every_command_ends_on_a_termination_signal() {
@@ -142,4 +145,96 @@ fn every_command_ends_on_a_termination_signal() {
         assert_eq!(status.code(), Some(3), "as what was stopped ends");
         drop(end);
     }
+}
+
+/// Each command that users see, with its subcommands: the words that call it, and its flags.
+fn commands(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, Vec<String>)> {
+    let flags = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let flags = flags.filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
+    let mut all = vec![(words.to_vec(), flags)];
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        let words: Vec<String> = [words, &[below.get_name().to_owned()]].concat();
+        all.extend(commands(below, &words));
+    }
+    all
+}
+
+fn visible_commands() -> Vec<(Vec<String>, Vec<String>)> {
+    let all = commands(&Cli::command(), &["snapline".into()]);
+    assert!(all.len() > 15, "the commands and those of `trace`: {all:?}");
+    all
+}
+
+#[test]
+fn each_shell_has_a_script_that_knows_every_command_and_flag() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = snapline(&["completions", shell]).is(0, &[]).out;
+        for (words, flags) in visible_commands() {
+            let name = words.last().expect("it has a name");
+            assert!(script.contains(name.as_str()), "{shell} does not know {words:?}");
+            for flag in flags {
+                assert!(script.contains(&flag), "{shell} does not know {words:?} --{flag}");
+            }
+        }
+    }
+    snapline(&["completions", "tcsh"]).is(2, &["invalid value 'tcsh'", "bash"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    let script = file("snapline.bash", &snapline(&["completions", "bash"]).is(0, &[]).out);
+    let completed = |words: &[&str]| {
+        let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+        let line = format!(
+            "source '{script}'; COMP_WORDS=({}); COMP_CWORD={}; _snapline snapline '{last}' \
+             '{before}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words.len() - 1
+        );
+        let output = std::process::Command::new("bash").args(["-c", &line]).output();
+        let output = output.expect("bash can be started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("it is text");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(completed(&["snapline", "exp"]), ["explore"]);
+    assert_eq!(completed(&["snapline", "check", "--top"]), ["--topology"]);
+    assert_eq!(completed(&["snapline", "check", "--engine", "h"]), ["hunt"]);
+    assert_eq!(completed(&["snapline", "trace", "rend"]), ["render"]);
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_its_flags() {
+    let directory = scratch("man/pages");
+    let _ = std::fs::remove_dir_all(&directory);
+    snapline(&["man", &directory]).is(0, &["the manual pages are in ", "snapline.1"]);
+    let mut expected = Vec::new();
+    for (words, flags) in visible_commands() {
+        let name = format!("{}.1", words.join("-"));
+        let path = format!("{directory}/{name}");
+        let page = std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{path}: {why}"));
+        assert!(page.contains(&format!(".TH {}", words.join("-"))), "{page}");
+        for flag in flags {
+            let flag = format!("\\-\\-{}", flag.replace('-', "\\-"));
+            assert!(page.contains(&flag), "{name} has no {flag}:\n{page}");
+        }
+        expected.push(name);
+    }
+    let pages = std::fs::read_dir(&directory).expect("it was made");
+    let mut pages: Vec<String> = pages
+        .map(|page| page.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .collect();
+    pages.sort();
+    expected.sort();
+    assert_eq!(pages, expected, "a page for each visible command, and no other");
+    let check = std::fs::read_to_string(format!("{directory}/snapline-check.1"));
+    let check = check.expect("it was written");
+    assert!(check.contains("max\\-concurrent"), "the keys of a topology file are in it");
+}
+
+#[test]
+fn manual_pages_that_cannot_be_written_name_the_directory() {
+    let taken = file("a-file-where-manual-pages-should-be", "");
+    snapline(&["man", &taken]).is(2, &["cannot write manual pages to ", &taken]);
 }

@@ -43,7 +43,8 @@ fn files(dir: &str, of: &str) -> Vec<PathBuf> {
 fn a_word_count_is_killed_and_nothing_is_lost() {
     let run = snapline(&["demo", "--seconds", "2", "--kills", "2", "--seed", "3"]);
     let run = run.is(0, &["kill 1 of 2", "kill 2 of 2", "kills  restarts", "exactly once"]);
-    // How many checkpoints there were, which grows: their numbers would leap by the block of them that each process reserves.
+    // How many checkpoints there were, which grows: their numbers would leap by the block of them
+    // that each process reserves.
     let completed: Vec<u64> = run
         .err
         .lines()
@@ -57,7 +58,7 @@ fn a_word_count_is_killed_and_nothing_is_lost() {
     assert_eq!((row[0], row[1], row[6], row[7]), ("2", "2", "0", "0"), "{}", run.out);
     assert_ne!(row[4], "0", "after a kill something is read again: {}", run.out);
     assert!(!run.out.contains("checkpoints, output and traces are in"), "{}", run.out);
-    let conforms = "every step of 3 recorded runs was replayed and is what the protocol allows";
+    let conforms = "every step of 3 recorded runs was replayed, and the protocol allows it";
     assert_eq!(run.out.lines().nth(2), Some(conforms), "{}", run.out);
     assert_eq!(run.out.lines().count(), 3, "nothing else is said: {}", run.out);
 }
@@ -66,7 +67,7 @@ fn a_word_count_is_killed_and_nothing_is_lost() {
 fn a_sink_that_commits_too_early_is_found_out() {
     let dir = fresh("early");
     let run = snapline(&["demo", "--unsafe-sink", "--seconds", "2", "--kills", "2", "--dir", &dir]);
-    let said = ["WRONG", "is there again", "the control was found out, as it should be", &dir];
+    let said = ["WRONG", "is repeated", "the control was detected, as expected", &dir];
     run.is(1, &said);
 }
 
@@ -74,7 +75,7 @@ fn a_sink_that_commits_too_early_is_found_out() {
 fn what_cannot_be_demonstrated_is_said() {
     snapline(&["demo", "--input", "nowhere.txt"]).is(2, &["cannot read nowhere.txt"]);
     let empty = file("empty.txt", "\n -- \n");
-    snapline(&["demo", "--input", &empty]).is(2, &["no word in the input"]);
+    snapline(&["demo", "--input", &empty]).is(2, &["the input has no words"]);
     let used = Path::new(&empty).parent().expect("a directory").to_string_lossy().into_owned();
     snapline(&["demo", "--dir", &used]).is(2, &["is not empty", "name a new directory"]);
     snapline(&["demo", "--kills", "many"]).is(2, &["--kills"]);
@@ -189,16 +190,16 @@ fn every_defect_is_listed() {
     fs::write(manifest, "nonsense").expect("writable");
     snapline(&["inspect", &checkpoints(&dir)]).is(1, &["cannot be read", &name(manifest)]);
     snapline(&["inspect", &checkpoints(&dir), "--state", "count"]).is(1, &[&name(manifest)]);
-    snapline(&["gc", &checkpoints(&dir)]).is(1, &["nothing may be deleted"]);
+    snapline(&["gc", &checkpoints(&dir)]).is(1, &["nothing was deleted: "]);
 }
 
 #[test]
 fn another_directory_is_no_checkpoint_directory() {
     for command in ["inspect", "gc"] {
-        snapline(&[command, "nowhere"]).is(2, &["nowhere is not there"]);
+        snapline(&[command, "nowhere"]).is(2, &["nowhere does not exist"]);
         let other = fresh("other");
         fs::create_dir(&other).expect("it can be made");
-        snapline(&[command, &other]).is(2, &["is empty", "no job has kept checkpoints there"]);
+        snapline(&[command, &other]).is(2, &["is empty", "no job has stored checkpoints there"]);
         fs::write(format!("{other}/letter.txt"), "Dear").expect("writable");
         snapline(&[command, &other]).is(2, &["is no store", "letter.txt"]);
         assert_eq!(fs::read_dir(&other).expect("listed").count(), 1, "it was left as it was");
@@ -243,7 +244,7 @@ fn recorded_runs_are_replayed() {
     // The name does not matter.
     let altered = copy("altered.txt", &text.replacen("\"Ack\"", "\"Decline\"", 1));
     snapline(&["trace", "replay", &altered])
-        .is(1, &["not as the protocol has it", "the protocol: ", "before that"]);
+        .is(1, &["this run deviates from the protocol", "the protocol: ", "before that"]);
     let dropped: Vec<&str> =
         text.lines().enumerate().filter(|(at, _)| *at != 5).map(|(_, line)| line).collect();
     let dropped = copy("dropped.ndjson", &(dropped.join("\n") + "\n"));

@@ -1,4 +1,4 @@
-//! `snapline explore` as a browser, and whoever should not, meets it.
+//! `snapline explore`, as a browser and unauthorised clients meet it.
 
 #[path = "../../tests/dashboard/client.rs"]
 mod client;
@@ -170,7 +170,7 @@ fn ctrl_c_ends_it_in_a_moment_with_success() {
     assert_eq!(status.code(), Some(0));
     let mut said = String::new();
     served.child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
-    assert!(said.contains("Ctrl-C ends it") && !said.contains("panicked"), "{said}");
+    assert!(said.contains("Ctrl-C ends the command") && !said.contains("panicked"), "{said}");
     let (address, _) = parts(&served.url);
     assert!(std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_err());
 }
@@ -217,11 +217,11 @@ fn a_browser_walks_finds_the_violation_and_goes_back() {
     until(&mut browser, "document.getElementById('where').textContent === 'step 4 of 4'");
     browser.picture("explore-light.png");
 
-    // On to the violation, and behind it.
+    // On to the violation, and past it.
     browser.press(&["x"]);
     until(&mut browser, "document.querySelectorAll('#laws .broken').length > 0");
     assert!(browser.text("laws").contains("L2 cut clean"), "{}", browser.text("laws"));
-    assert!(browser.text("live-note").contains("by a shortest way"));
+    assert!(browser.text("live-note").contains("by a shortest path"));
     assert!(browser.text("breach").contains("cut clean"), "the page says so too");
     browser.picture("explore-violation.png");
     browser.dark(true);
@@ -242,7 +242,7 @@ fn a_browser_walks_finds_the_violation_and_goes_back() {
     browser.press(&["r"]);
     until(&mut browser, "document.getElementById('where').textContent === 'step 0 of 0'");
 
-    // A path that cannot be is told, and nothing is lost.
+    // An impossible path is reported, and nothing is lost.
     let wrong = "fetch('step', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{\"steps\":[\"conclude\"]}' }).then((answer) => answer.status)";
     assert_eq!(browser.eval(wrong), 400);
 

@@ -1,7 +1,7 @@
 //! Counterexamples of the model, replayed on production.
 
 use snapline::sim::Mutation as Planted;
-use snapline_cli::onto::{JUDGED, RULES, Unmapped, play, replay, replay_under};
+use snapline_cli::production_replay::{JUDGED, RULES, Unmapped, play, replay, replay_under};
 use snapline_models::explore::Bounds;
 use snapline_models::laws::Law;
 use snapline_models::mutants::kill;
@@ -19,7 +19,8 @@ fn counterexample(mutant: WrongRule) -> Trace {
     Trace { scenario: report.scenario, mutant: Some(mutant), law: Some(law), steps: path }
 }
 
-/// With the wrong rule in the engine the law that the model's counterexample breaks is broken in production, without it all is right.
+/// With the wrong rule in the engine the law that the model's counterexample breaks is broken in
+/// production, without it all is right.
 #[test]
 fn counterexamples_of_the_model_break_the_same_laws_in_production() {
     let mut wrong = Vec::new();
@@ -38,7 +39,8 @@ fn counterexamples_of_the_model_break_the_same_laws_in_production() {
     assert!(laws.len() >= 9, "only these laws were broken: {laws:?}");
 }
 
-/// The replay can tell that a law holds: under a wrong rule that has no part in the schedule nothing breaks.
+/// The replay can tell that a law holds: under a wrong rule that has no part in the schedule
+/// nothing breaks.
 #[test]
 fn another_rule_does_not_break_the_law() {
     let trace = counterexample(WrongRule::InDoubtForgotten);
@@ -61,7 +63,7 @@ fn what_has_no_counterpart_is_told() {
     let torn = Action::Crash { task: 0, torn: true };
     assert!(matches!(error, Unmapped::Action { action, .. } if action == torn), "{error}");
 
-    // A law that nobody can judge who looks from outside.
+    // A law that cannot be judged from outside.
     trace.law = Some(Law::IdsMonotone);
     assert!(!JUDGED.contains(&Law::IdsMonotone));
     assert_eq!(replay(&trace), Err(Unmapped::Law(Law::IdsMonotone)));
@@ -79,7 +81,8 @@ fn what_has_no_counterpart_is_told() {
     assert!(matches!(error, Unmapped::Shape(_) | Unmapped::Law(_)), "{error}");
 }
 
-/// Production that goes another way than the model is found at that step: here the rule is on in the model only.
+/// Production that goes another way than the model is found at that step: here the rule is on in
+/// the model only.
 #[test]
 fn production_that_differs_is_found_at_that_step() {
     let trace = counterexample(WrongRule::CommitNewestFirst);

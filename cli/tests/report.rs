@@ -40,10 +40,18 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
     let suites = document.root_element();
     assert_eq!(suites.tag_name().name(), "testsuites");
     let suite = suites.first_element_child().expect("a suite");
-    assert_eq!((suite.attribute("tests"), suite.attribute("failures")), (Some("1"), Some("1")));
+    for counts in [suites, suite] {
+        let count = |name| counts.attribute(name);
+        assert_eq!([count("tests"), count("failures"), count("errors")], ["1", "1", "0"].map(Some));
+        assert_eq!(count("name"), Some("snapline check"));
+        let time = count("time").and_then(|time| time.parse::<f64>().ok());
+        assert!(time.is_some_and(|time| time > 0.0), "{xml}");
+    }
     let case = suite.first_element_child().expect("a case");
     assert_eq!((case.tag_name().name(), case.attribute("name")), ("testcase", Some("reported")));
+    assert_eq!(case.attribute("classname"), Some("snapline check"));
     let failure = case.first_element_child().expect("a failure");
+    assert_eq!(failure.attribute("type"), Some("violated"));
     assert_eq!(failure.tag_name().name(), "failure");
     let story = failure.text().expect("the story");
     assert_eq!(story.lines().count(), steps, "a line a step");
@@ -62,7 +70,7 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
     assert_eq!(flow.as_array().map(Vec::len), Some(steps));
 
     let index = text(&directory, "index.html");
-    assert!(index.contains("0 of 1 as they should be"), "{index}");
+    assert!(index.contains("0 of 1 as expected"), "{index}");
     assert!(index.contains("default-src 'none'") && !index.contains("<script"), "it is inert");
     assert!(index.contains("href=\"stories/reported.html\""), "{index}");
     let story = text(&directory, "stories/reported.html");
@@ -85,7 +93,7 @@ fn what_holds_is_green_and_has_no_story() {
     assert_eq!(bad.count(), 0, "{xml}");
     let sarif = json(&directory, "results.sarif");
     assert_eq!(sarif["runs"][0]["results"].as_array().map(Vec::len), Some(0));
-    assert!(text(&directory, "index.html").contains("1 of 1 as they should be"));
+    assert!(text(&directory, "index.html").contains("1 of 1 as expected"));
     assert_eq!(std::fs::read_dir(directory.join("stories")).expect("it is there").count(), 0);
 }
 
@@ -98,12 +106,11 @@ fn what_was_stopped_is_not_green() {
         .is(3, &["stopped"]);
     let xml = text(&directory, "junit.xml");
     let document = roxmltree::Document::parse(&xml).expect("well-formed");
-    assert_eq!(
-        document.descendants().filter(|node| node.has_tag_name("error")).count(),
-        1,
-        "{xml}"
-    );
-    assert!(text(&directory, "index.html").contains("0 of 1 as they should be"));
+    let errors: Vec<_> = document.descendants().filter(|it| it.has_tag_name("error")).collect();
+    assert_eq!(errors.len(), 1, "{xml}");
+    assert!(errors[0].attribute("message").is_some_and(|says| says.starts_with("stopped: ")));
+    assert_eq!(document.root_element().attribute("errors"), Some("1"), "{xml}");
+    assert!(text(&directory, "index.html").contains("0 of 1 as expected"));
     let sarif = json(&directory, "results.sarif");
     assert_eq!(sarif["runs"][0]["results"][0]["level"], "warning");
 }
@@ -155,6 +162,6 @@ fn mutants_are_reported_with_how_they_were_found() {
     let results = json(&directory, "results.json");
     assert_eq!(results["results"][0]["verdict"], "killed");
     roxmltree::Document::parse(&text(&directory, "junit.xml")).expect("well-formed");
-    assert!(!directory.join("results.sarif").exists(), "a mutant that is killed is nobody's fault");
+    assert!(!directory.join("results.sarif").exists(), "a killed mutant is not a finding");
     assert!(text(&directory, "stories/ack-before-durable.html").contains("ack-before-durable"));
 }

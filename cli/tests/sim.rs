@@ -49,15 +49,15 @@ fn a_planted_fault_is_found_made_smaller_and_leaves_its_traces() {
         let line = run.out.lines().find_map(|line| line.strip_prefix(begins));
         line.unwrap_or_else(|| panic!("no line begins with `{begins}`\n{}", run.out)).to_owned()
     };
-    let again = line("see all of it: snapline ");
+    let again = line("see every step: snapline ");
     let again: Vec<&str> = again.split(' ').collect();
     assert!(again.contains(&"--mutant"), "{again:?}");
     snapline(&again).is(1, &["violated: "]);
-    // The same difference, found by those who have nothing but the files; and it is the last thing in them.
-    let files = line("what its processes recorded: snapline trace replay ");
+    // The same difference, found from the files alone; it is the last line in them.
+    let files = line("replay the recordings of its processes: snapline trace replay ");
     assert!(files.starts_with(&directory), "{files}");
     let replayed = snapline(&["trace", "replay", &files]);
-    replayed.is(1, &["not as the protocol has it", "(fifo, SPEC 2.2, 15.2)"]);
+    replayed.is(1, &["this run deviates from the protocol", "(fifo, SPEC 2.2, 15.2)"]);
     let recorded = std::fs::read_dir(&files).expect("it is there").flatten();
     let last = recorded.map(|file| file.path()).max().expect("there are files in it");
     let text = std::fs::read_to_string(&last).expect("readable");
@@ -86,11 +86,11 @@ fn planted_faults_are_hunted_and_counted() {
 
 #[test]
 fn wrong_arguments_say_what_is_right() {
-    let names = ["there is no pipeline `chian`; there are: keyed-count, chain, "];
+    let names = ["there is no pipeline `chian`; known are: keyed-count, chain, "];
     snapline(&["sim", "--pipeline", "chian"]).is(2, &names);
     snapline(&["sim", "--faults", "kill,pwer"]).is(2, &["there is no fault `pwer`", "power"]);
     snapline(&["sim", "--mutant", "nothing"]).is(2, &["there is no mutant `nothing`"]);
-    snapline(&["sim", "--seeds", "7..7"]).is(2, &["two numbers are wanted"]);
+    snapline(&["sim", "--seeds", "7..7"]).is(2, &["expected two numbers"]);
     snapline(&["sim", "--seed", "1", "--seeds", "0..2"]).is(2, &["cannot be used with"]);
     snapline(&["sim", "--at-least", "3"]).is(2, &["--mutants"]);
     snapline(&["sim", "--mutants", "--traces", "x"]).is(2, &["cannot be used with"]);

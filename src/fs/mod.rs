@@ -5,6 +5,7 @@ mod locks;
 #[cfg(unix)]
 mod owner;
 #[cfg(any(test, feature = "sim"))]
+#[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "the unit tests use a part of it"))]
 pub(crate) mod simulated;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -9,19 +9,22 @@ mod formats;
 mod identity;
 mod inputs;
 mod lines;
-#[cfg(feature = "formats")]
+#[cfg(all(feature = "formats", feature = "sqlite"))]
 mod odd_files;
 #[cfg(feature = "parquet")]
 mod parquets;
 #[cfg(feature = "formats")]
 mod pipelines;
 mod rolling;
+#[cfg(feature = "sqlite")]
 mod rows;
-#[cfg(feature = "formats")]
+#[cfg(all(feature = "formats", feature = "http"))]
 mod shapes;
 mod sinks;
 mod sources;
+#[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
 mod staged;
 mod upserts;
 

@@ -1,7 +1,6 @@
 //! File sinks whose transactions are several files, and the formats that they write.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -197,6 +196,8 @@ fn a_committable_of_one_file_is_read_as_it_was_before() {
 
 #[cfg(feature = "formats")]
 mod formats {
+    use std::io::Read;
+
     use super::*;
     use snapline::BoxError;
     use snapline::connect::{Csv, EncodeFile, FileSource, Progress, Source, SourceReader};

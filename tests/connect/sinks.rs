@@ -1,7 +1,7 @@
 //! The contract of two-phase sinks, held against each of them.
 
 use snapline::connect::{
-    ConnectError, FileSink, MemorySink, SinkCommitter, SinkWriter, SqliteSink, TwoPhaseSink,
+    ConnectError, FileSink, MemorySink, SinkCommitter, SinkWriter, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost};
 use snapline::protocol::ids::{Attempt, TxnId};
@@ -29,6 +29,7 @@ fn in_memory() -> Case<MemorySink<String>> {
     Case { sink, visible: Box::new(move || reader.committed()), _dir: None }
 }
 
+#[cfg(feature = "sqlite")]
 fn in_a_database() -> Case<impl TwoPhaseSink<Record = String>> {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("out.db");
@@ -36,7 +37,9 @@ fn in_a_database() -> Case<impl TwoPhaseSink<Record = String>> {
         tx.prepare_cached("INSERT INTO lines (line) VALUES (?1)")?.execute([line]).map(drop)
     };
     let table = "CREATE TABLE IF NOT EXISTS lines (number INTEGER PRIMARY KEY, line TEXT NOT NULL)";
-    let sink = SqliteSink::new(&path, insert).setup(table).expects("SELECT line FROM lines");
+    let sink = snapline::connect::SqliteSink::new(&path, insert)
+        .setup(table)
+        .expects("SELECT line FROM lines");
     let visible = Box::new(move || crate::sqlite::lines(&path));
     Case { sink, visible, _dir: Some(dir) }
 }
@@ -69,6 +72,7 @@ macro_rules! two_phase_contract {
             fn in_memory() { super::super::$name(&super::super::in_memory()) }
             #[test]
             fn in_files() { super::super::$name(&super::super::in_files()) }
+            #[cfg(feature = "sqlite")]
             #[test]
             fn in_a_database() { super::super::$name(&super::super::in_a_database()) }
         })* }

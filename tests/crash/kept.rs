@@ -5,7 +5,7 @@
 //! not: a log of requests, a table that is looked up, requests that wait to be sent, a sink of one's own, Parquet, and values of many shapes.
 //!
 //! To keep what the present revision writes, after a format has changed (never over an older folder):
-//! `SNAPLINE_KEEP=tests/crash/kept/REVISION cargo test --test crash kept`.
+//! `SNAPLINE_KEEP=tests/crash/kept/REVISION cargo test --all-features --test crash kept`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

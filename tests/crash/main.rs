@@ -6,7 +6,7 @@
 //!
 //! Each shape of a job has a reference, or a judge behind what goes by the clock. Which operator of the crate is in which shape, and where it is
 //! in the random pipelines and in the simulation, says `tests/operators.md`. With the name of a shape in [`ONLY`] that one is run alone:
-//! `SNAPLINE_CRASH_SHAPE=Joined cargo test --test crash killed`.
+//! `SNAPLINE_CRASH_SHAPE=Joined cargo test --all-features --test crash killed`.
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "the suite says what came of it")]
 

@@ -401,7 +401,7 @@ fn every_figure_of_the_reference_is_published_and_no_other() {
     }
 }
 
-/// `UPDATE=1 cargo test --test metrics` writes it anew.
+/// `UPDATE=1 cargo test --all-features --test metrics` writes it anew.
 #[test]
 fn the_reference_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/metrics/reference.md");

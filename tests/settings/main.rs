@@ -258,7 +258,7 @@ fn lengths_of_time_have_bounds_and_months_are_said() {
     assert_eq!(warnings("directory = '1M'"), [] as [String; 0]);
 }
 
-/// `UPDATE=1 cargo test --test settings` writes it anew.
+/// `UPDATE=1 cargo test --all-features --test settings` writes it anew.
 #[test]
 fn the_reference_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/reference.md");

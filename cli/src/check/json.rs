@@ -8,8 +8,9 @@
 //! | `total` | `configurations`, `states`, `seconds` |
 //! | `coverage` | `actions_never_taken`, `arms_never_driven`: names, over all results |
 //!
-//! Each of `results` has `name` and `verdict`: `"holds"`, `"violated"`, `"loss"` (the external system drops data that was to be
-//! committed), `"vacuous"`, `"count-changed"`, `"stopped"` or `"not-run"`. Unless it was not run there are further
+//! Each of `results` has `name` and `verdict`: `"holds"`, `"violated"`, `"loss"` (the external
+//! system drops data that was to be committed), `"vacuous"`, `"count-changed"`, `"stopped"` or
+//! `"not-run"`. Unless it was not run there are further
 //!
 //! | field | what it is |
 //! |---|---|

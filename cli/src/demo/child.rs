@@ -11,7 +11,7 @@ use snapline::{Dataflow, Emit, Job, JobConfig, JobStatus};
 use super::early::EarlySink;
 use super::{checkpoints, output, text, traces};
 use crate::args::DemoChildArgs;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
 /// Between two reports.
 const EVERY: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ const LINES: &str = "lines";
 
 /// What the process says of itself, a line of JSON each time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Report {
+pub(super) struct ChildStatus {
     /// Lines read in this life.
     pub(super) read: u64,
     /// Checkpoints completed in this life.
@@ -33,7 +33,7 @@ pub(super) struct Report {
     pub(super) under_way: bool,
 }
 
-impl Report {
+impl ChildStatus {
     fn of(status: &JobStatus) -> Self {
         let sources = status.tasks.iter().filter(|task| task.subtask.starts_with(LINES));
         Self {
@@ -47,14 +47,15 @@ impl Report {
 /// Runs the word count to its end, or to that of this process.
 ///
 /// # Errors
-/// [`Failure`] if it cannot begin or does not go well.
-pub fn run(args: &DemoChildArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+/// [`CommandError`] if it cannot begin or does not go well.
+pub fn run(args: &DemoChildArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let job = job(args)?;
-    let running = job.spawn().map_err(|error| Failure::Damaged(error.to_string()))?;
+    let running = job.spawn().map_err(|error| CommandError::Damaged(error.to_string()))?;
     loop {
         let over = running.is_over();
-        let report = Report::of(&running.status());
-        // A parent that is gone has no use for the job; nor has it for one that it is about to kill.
+        let report = ChildStatus::of(&running.status());
+        // A parent that is gone has no use for the job; nor has it for one that it is about to
+        // kill.
         let said = serde_json::to_string(&report).map_err(std::io::Error::other)?;
         writeln!(terminal.out(), "{said}")?;
         terminal.out().flush()?;
@@ -69,11 +70,11 @@ pub fn run(args: &DemoChildArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fa
     }
     match running.wait() {
         Ok(_) => Ok(Exit::Good),
-        Err(error) => Err(Failure::Damaged(error.to_string())),
+        Err(error) => Err(CommandError::Damaged(error.to_string())),
     }
 }
 
-fn job(args: &DemoChildArgs) -> Result<Job, Failure> {
+fn job(args: &DemoChildArgs) -> Result<Job, CommandError> {
     let lines = text::lines(&args.input)?;
     let count = lines.len() as u64;
     let line = move |number: u64| Arc::clone(&lines[(number % count) as usize]);
@@ -97,5 +98,5 @@ fn job(args: &DemoChildArgs) -> Result<Job, Failure> {
         .checkpoint_interval(INTERVAL)
         .directory(checkpoints(&args.dir))
         .record(traces(&args.dir));
-    flow.build(config).map_err(|error| Failure::Usage(error.to_string()))
+    flow.build(config).map_err(|error| CommandError::Usage(error.to_string()))
 }

@@ -10,11 +10,12 @@ use snapline::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
 
-/// How long it takes about its commit, as one over a network may: long enough to be killed meanwhile.
+/// How long it takes about its commit, as one over a network may: long enough to be killed
+/// meanwhile.
 const COMMIT: Duration = Duration::from_millis(100);
 
-/// Makes its lines visible as soon as a barrier comes, and only then lets the checkpoint complete. If it never does complete, the next life
-/// reads the same records again, and writes them again.
+/// Makes its lines visible as soon as a barrier comes, and only then lets the checkpoint complete.
+/// If it never does complete, the next life reads the same records again, and writes them again.
 #[derive(Clone, Debug)]
 pub(super) struct EarlySink {
     pub(super) dir: PathBuf,

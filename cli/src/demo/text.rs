@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Failure;
+use crate::CommandError;
 
 /// Where the repository's text is, if this command runs where it was built.
 const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/austen.txt");
@@ -14,15 +14,16 @@ const DEFAULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/austen.txt")
 /// The texts to read: those named, or the repository's.
 ///
 /// # Errors
-/// [`Failure::Usage`] if none was named and the repository is not there.
-pub(super) fn inputs(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+/// [`CommandError::Usage`] if none was named and the repository is not there.
+pub(super) fn inputs(named: &[PathBuf]) -> Result<Vec<PathBuf>, CommandError> {
     if !named.is_empty() {
         return Ok(named.to_vec());
     }
     match Path::new(DEFAULT) {
         text if text.is_file() => Ok(vec![text.into()]),
-        text => Err(Failure::Usage(format!(
-            "there is no {}: this command was built in another place; name a text with --input PATH",
+        text => Err(CommandError::Usage(format!(
+            "{} does not exist, because this command was built elsewhere; name a text with \
+             --input PATH",
             text.display()
         ))),
     }
@@ -31,20 +32,21 @@ pub(super) fn inputs(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 /// Reads the lines of all texts.
 ///
 /// # Errors
-/// [`Failure::Usage`] if one cannot be read, or there is no word in them.
-pub(super) fn lines(inputs: &[PathBuf]) -> Result<Vec<Arc<str>>, Failure> {
+/// [`CommandError::Usage`] if one cannot be read, or there is no word in them.
+pub(super) fn lines(inputs: &[PathBuf]) -> Result<Vec<Arc<str>>, CommandError> {
     let mut lines = Vec::new();
     for input in inputs {
         // Bytes that are no text are replaced: for a count of words they are as good as spaces.
-        let bytes = std::fs::read(input)
-            .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", input.display())))?;
+        let bytes = std::fs::read(input).map_err(|error| {
+            CommandError::Usage(format!("cannot read {}: {error}", input.display()))
+        })?;
         lines.extend(String::from_utf8_lossy(&bytes).lines().map(Arc::from));
     }
     match lines.iter().any(|line| words(line).next().is_some()) {
         true => Ok(lines),
-        false => {
-            Err(Failure::Usage("there is no word in the input; name another with --input".into()))
-        }
+        false => Err(CommandError::Usage(
+            "the input has no words; name another text with --input".into(),
+        )),
     }
 }
 
@@ -79,13 +81,13 @@ pub(super) struct Comparison {
 const EXAMPLES: usize = 5;
 
 /// Which counts of a word were seen, a bit each.
-struct Seen {
+struct WordCounts {
     bits: Vec<u64>,
     expected: u64,
 }
 
-/// Compares the committed files in a directory with the words of a text that was read `passes` times: each word must be there with each
-/// of its counts once.
+/// Compares the committed files in a directory with the words of a text that was read `passes`
+/// times: each word must be there with each of its counts once.
 ///
 /// # Errors
 /// If the files cannot be read.
@@ -97,9 +99,9 @@ pub(super) fn compare(
     let expect = |(word, count): (&String, &u64)| {
         let expected = count * passes;
         let bits = vec![0; expected.div_ceil(64) as usize];
-        (word.clone(), Seen { bits, expected })
+        (word.clone(), WordCounts { bits, expected })
     };
-    let mut seen: HashMap<String, Seen> = counts.iter().map(expect).collect();
+    let mut seen: HashMap<String, WordCounts> = counts.iter().map(expect).collect();
     let mut came = Comparison::default();
     for entry in std::fs::read_dir(output)? {
         let path = entry?.path();
@@ -113,7 +115,7 @@ pub(super) fn compare(
     }
     let mut words: Vec<_> = seen.into_iter().collect();
     words.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    for (word, Seen { bits, expected }) in words {
+    for (word, WordCounts { bits, expected }) in words {
         let there: u64 = bits.iter().map(|word| u64::from(word.count_ones())).sum();
         if there < expected {
             came.lost += expected - there;
@@ -126,7 +128,7 @@ pub(super) fn compare(
 }
 
 impl Comparison {
-    fn take(&mut self, line: &str, seen: &mut HashMap<String, Seen>) {
+    fn take(&mut self, line: &str, seen: &mut HashMap<String, WordCounts>) {
         self.lines += 1;
         let parsed =
             line.rsplit_once(' ').and_then(|(word, count)| Some((word, count.parse().ok()?)));
@@ -138,11 +140,11 @@ impl Comparison {
             Some((bits, bit)) if *bits & bit == 0 => *bits |= bit,
             Some(_) => {
                 self.duplicates += 1;
-                self.example(|| format!("`{line}` is there again"));
+                self.example(|| format!("`{line}` is repeated"));
             }
             None => {
                 self.duplicates += 1;
-                self.example(|| format!("`{line}` should not be there at all"));
+                self.example(|| format!("`{line}` is not an expected count"));
             }
         }
     }
@@ -181,7 +183,7 @@ mod tests {
         let came =
             compared("wrong", &["a 1", "a 1", "a 2", "a 5", "c 1", "b 1", "b 2", "nonsense"]);
         assert_eq!((came.duplicates, came.lost), (4, 2));
-        assert_eq!(came.examples[0], "`a 1` is there again");
+        assert_eq!(came.examples[0], "`a 1` is repeated");
         assert_eq!(came.examples[4], "`a` lacks 2 of its 4 counts");
     }
 

@@ -1,6 +1,7 @@
 "use strict";
-// Leads the page from a server: it sends the steps so far and what is to be done behind them, and shows what comes back. The rest of the
-// page is the one of a file: `show`, `keys`, `element`, `words`, `current` are its own. Every text becomes a text node, never markup.
+// Connects the page with a server: it sends the steps so far and the next action, and shows the
+// answer. The rest is the page of a file, with its `show`, `keys`, `element`, `words` and `current`.
+// Every text becomes a text node, never markup.
 (() => {
   let steps = [], trace = "", name = "trace", asking = false;
   const live = $("live"), note = element("output", "", { id: "live-note" }), choices = element("div", undefined, { id: "choices" }), laws = element("div", undefined, { id: "laws" });
@@ -27,7 +28,7 @@
   function shown(told) {
     ({ steps, trace, name } = told);
     show(told.document, steps.length);
-    say(told.note || (told.done ? "All is done: only what was left behind can still happen." : told.stuck ? "Nothing but a fault can happen any more, and the job is not done." : `${told.choices.length} things may happen next.`), told.stuck);
+    say(told.note || (told.done ? "The job is done: only its leftovers can still act." : told.stuck ? "Only a fault can happen now, and the job is not done." : `${told.choices.length} steps are possible.`), told.stuck);
     choices.replaceChildren(...told.choices.map((choice, place) => {
       const [first, ...rest] = choice.text.split("; ");
       const button = element("button", undefined, { class: [choice.fault ? "fault" : "", choice.breaks.length ? "breaks" : ""].join(" ").trim() });
@@ -61,8 +62,8 @@
 
   const does = element("div", undefined, { class: "does" });
   for (const [text, key, act, what] of [
-    ["undo", "Backspace", undo, "one step back"], ["back to the step shown", "b", backHere, "forget what comes behind the step that is chosen below"],
-    ["on to the next violation", "x", hunt, "search from here, by a shortest way"], ["20 steps by chance", "w", wander, "a random walk; it ends where a law breaks"],
+    ["undo", "Backspace", undo, "one step back"], ["back to the step shown", "b", backHere, "drop the steps after the one selected below"],
+    ["to the next violation", "x", hunt, "search from here, along a shortest path"], ["20 random steps", "w", wander, "a random walk; it ends where a law breaks"],
     ["start over", "r", restart, "to the first state"], ["save the trace", "s", save, "for snapline trace"],
   ]) {
     const button = element("button", `${text} `, { title: what });

@@ -6,7 +6,7 @@ use serde::Serialize;
 use snapline::state::{Root, to_json};
 use snapline::store::{BlobRef, LocalStore, Manifest, Store, StoreError, lost};
 
-use crate::Failure;
+use crate::CommandError;
 use crate::overview::failure;
 
 /// Something that is not as it was written.
@@ -26,7 +26,7 @@ struct Defects(Vec<Defect>);
 
 impl Defects {
     /// Takes note of an error that says something of the bytes; gives back any other.
-    fn note(&mut self, error: StoreError) -> Result<(), Failure> {
+    fn note(&mut self, error: StoreError) -> Result<(), CommandError> {
         let (file, expected, found) = match error {
             StoreError::Corrupt { what, expected, found } => (what, expected, found),
             StoreError::Missing { what } => (what, "the file".into(), "nothing".into()),
@@ -46,8 +46,9 @@ impl Defects {
     }
 }
 
-/// Everything that is damaged: the fence, manifests, blobs, and state that cannot be read though its bytes are right.
-pub(super) fn all(store: &LocalStore) -> Result<Vec<Defect>, Failure> {
+/// Everything that is damaged: the fence, manifests, blobs, and state that cannot be read though
+/// its bytes are right.
+pub(super) fn all(store: &LocalStore) -> Result<Vec<Defect>, CommandError> {
     let mut defects = Defects::default();
     match store.fence() {
         Err(error) => defects.note(error)?,
@@ -79,13 +80,14 @@ pub(super) fn all(store: &LocalStore) -> Result<Vec<Defect>, Failure> {
     Ok(defects.0)
 }
 
-/// What is damaged of one checkpoint; nothing if it is deleted meanwhile, as a job that runs does with old ones.
+/// What is damaged of one checkpoint; nothing if it is deleted meanwhile, as a job that runs does
+/// with old ones.
 fn one(
     store: &LocalStore,
     manifest: &Manifest,
     verified: &mut BTreeSet<(snapline::protocol::ids::BlobId, u64)>,
     defects: &mut Defects,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut found = Defects::default();
     for snapshot in &manifest.snapshots {
         let mut whole = true;
@@ -114,7 +116,7 @@ fn contents(
     manifest: &Manifest,
     snapshot: &snapline::store::SnapshotRef,
     found: &mut Defects,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let bytes = match store.read(&snapshot.root) {
         Ok(bytes) => bytes,
         Err(error) => return found.note(error),

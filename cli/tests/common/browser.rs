@@ -1,8 +1,9 @@
 //! A headless Chromium, driven over its debugging pipe.
 //!
-//! The pipe is two file descriptors that the shell opens on named pipes, so nothing listens on a port, and no library is needed. Where no
-//! browser is installed there is nothing to drive: that is said on the standard error, past what the test harness catches, and is a failure
-//! where `SNAPLINE_BROWSER` says `required`, as in `.ci/run`.
+//! The pipe is two file descriptors that the shell opens on named pipes, so nothing listens on a
+//! port, and no library is needed. Where no browser is installed there is nothing to drive: that is
+//! said on the standard error, past what the test harness catches, and is a failure where
+//! `SNAPLINE_BROWSER` says `required`, as in `.ci/run`.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -27,7 +28,7 @@ pub(crate) struct Browser {
     sent: u64,
     /// The addresses that were asked for since the page was last opened.
     pub(crate) requests: Vec<String>,
-    /// What scripts threw and nobody caught, and what the browser refused them.
+    /// Uncaught errors of scripts, and requests that the browser refused.
     pub(crate) errors: Vec<String>,
 }
 
@@ -63,7 +64,8 @@ impl Browser {
         let (into, out) = (directory.join("in"), directory.join("out"));
         let made = Command::new("mkfifo").args([&into, &out]).status().expect("mkfifo runs");
         assert!(made.success(), "named pipes can be made in {}", directory.display());
-        // A sandbox needs what containers do not have; what is opened here are files of these tests.
+        // A sandbox needs what containers do not have; what is opened here are files of these
+        // tests.
         let script = "exec timeout -k 5 \"$4\" \"$0\" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage \
                       --no-first-run --disable-background-networking --user-data-dir=\"$3\" --remote-debugging-pipe about:blank \
                       3<\"$1\" 4>\"$2\"";
@@ -141,7 +143,8 @@ impl Browser {
 
     /// Opens an address, and waits until it is there.
     pub(crate) fn open(&mut self, url: &str) {
-        // Another page in between: an address that differs in its fragment alone would not be opened anew.
+        // Another page in between: an address that differs in its fragment alone would not be
+        // opened anew.
         self.call("Page.navigate", &json!({ "url": "about:blank" }));
         self.settle();
         self.requests.clear();
@@ -154,7 +157,7 @@ impl Browser {
         while self.eval("document.readyState") != "complete" {}
     }
 
-    /// Opens a file, with a fragment behind its address.
+    /// Opens a file, with a fragment at the end of its address.
     pub(crate) fn open_file(&mut self, path: &str, fragment: &str) {
         self.open(&format!("file://{path}{fragment}"));
     }

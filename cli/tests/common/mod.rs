@@ -54,7 +54,7 @@ to = "out"
 wiring = "forward"
 "#;
 
-/// What came of a command.
+/// The outcome of a command.
 pub(crate) struct Run {
     pub(crate) status: Option<i32>,
     pub(crate) out: String,

@@ -1,8 +1,9 @@
 //! `snapline explore`: the World, walked by hand in a browser, on this machine.
 //!
-//! The server keeps nothing but the configuration: each request brings the steps so far, and what is to be done behind them; the answer
-//! shows where that leads. So going back is sending fewer steps, two windows do not disturb each other, and a path that cannot be is refused.
-//! The guard (loopback, token, Host, limits) is that of the dashboard, see [`snapline::http::pages`].
+//! The server keeps nothing but the configuration: each request carries the steps so
+//! far and the next action, and the answer shows the result. Going back means sending fewer steps,
+//! two windows do not disturb each other, and an impossible path is refused. The guard
+//! (loopback, token, Host, limits) is that of the dashboard, see [`snapline::http::pages`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,12 +25,12 @@ use snapline_models::world::rule::WrongRule;
 
 use crate::args::ExploreArgs;
 use crate::names::unknown;
-use crate::picture::page::{self, Document};
+use crate::rendering::page::{self, Document};
 use crate::table::counted;
-use crate::{Exit, Failure, Terminal};
+use crate::{CommandError, Exit, Terminal};
 
-const STYLE: &str = include_str!("explore/live.css");
-const SCRIPT: &str = include_str!("explore/live.js");
+const STYLE: &str = include_str!("live.css");
+const SCRIPT: &str = include_str!("live.js");
 
 /// What a page that is served may do beyond one in a file: ask its own server.
 const FILE_POLICY: &str = "default-src 'none';";
@@ -49,28 +50,30 @@ const POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// If the configuration or mutant is not known, or no port can be had.
-pub fn run(args: &ExploreArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &ExploreArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let mutant = args.mutant.as_deref().map(find_mutant).transpose()?;
     let scenario = match (&args.name, mutant) {
         (Some(name), _) => find_scenario(name)?,
         // Where it is at home, so that there is something to see.
         (None, Some(mutant)) => (Mutant::of(mutant).scenario)(),
         (None, None) => {
-            return Err(Failure::Usage(
-                "name a configuration (`snapline check --list` shows them) or a wrong rule with --mutant (`snapline mutants --list`)"
+            return Err(CommandError::Usage(
+                "name a configuration (`snapline check --list` shows them), or a wrong rule with \
+                 --mutant (see `snapline mutants --list`)"
                     .into(),
             ));
         }
     };
-    let pages = Pages::new(scenario, mutant, terminal.stop())?;
+    let pages = ExplorerSite::new(scenario, mutant, terminal.stop())?;
     let listen = Listen::loopback(args.port);
     let server = Server::start("snapline-explore", &listen, pages).map_err(|error| {
-        Failure::Usage(format!("cannot serve on port {} of 127.0.0.1: {error}", args.port))
+        CommandError::Usage(format!("cannot serve on port {} of 127.0.0.1: {error}", args.port))
     })?;
     let out = terminal.out();
     writeln!(out, "{}", server.url())?;
     out.flush()?;
-    terminal.complain("open that address in a browser of this machine; Ctrl-C ends it\n")?;
+    terminal
+        .complain("open this address in a browser on this machine; Ctrl-C ends the command\n")?;
     while !terminal.is_stopped() {
         std::thread::sleep(POLL);
     }
@@ -84,87 +87,87 @@ pub fn run(args: &ExploreArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Fail
 /// If the configuration is not known.
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub fn site(name: &str) -> Result<impl Site, Failure> {
-    Pages::new(find_scenario(name)?, None, Arc::new(AtomicBool::new(true)))
+pub fn site(name: &str) -> Result<impl Site, CommandError> {
+    ExplorerSite::new(find_scenario(name)?, None, Arc::new(AtomicBool::new(true)))
 }
 
-fn find_mutant(name: &str) -> Result<WrongRule, Failure> {
+fn find_mutant(name: &str) -> Result<WrongRule, CommandError> {
     WrongRule::find(name).ok_or_else(|| {
         let known: Vec<&str> = WrongRule::ALL.iter().map(|mutant| mutant.name()).collect();
-        Failure::Usage(unknown("mutant", name, &known))
+        CommandError::Usage(unknown("mutant", name, &known))
     })
 }
 
-fn find_scenario(name: &str) -> Result<Scenario, Failure> {
+fn find_scenario(name: &str) -> Result<Scenario, CommandError> {
     let all = configs::all();
     let known: Vec<&str> = all.iter().map(|config| config.scenario.name.as_str()).collect();
     match known.iter().position(|other| *other == name) {
         Some(place) => Ok(all[place].scenario.clone()),
-        None => Err(Failure::Usage(unknown("configuration", name, &known))),
+        None => Err(CommandError::Usage(unknown("configuration", name, &known))),
     }
 }
 
-/// What the page asks.
+/// A request of the page.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     /// The steps so far.
     steps: Vec<Action>,
-    /// What to do behind them.
+    /// The action after them.
     #[serde(default)]
-    then: Then,
+    then: NextAction,
 }
 
-/// What to do behind the steps.
+/// The action after the steps.
 #[derive(Deserialize, Default, Debug)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum Then {
-    /// Nothing: only look.
+enum NextAction {
+    /// No action: only show the state.
     #[default]
     Look,
-    /// Go on to where another law is broken.
+    /// Search for a state in which another law is broken.
     Hunt,
-    /// Take so many steps by chance.
+    /// Take `steps` random steps.
     Wander { seed: u64, steps: usize },
 }
 
-struct Pages {
+struct ExplorerSite {
     scenario: Scenario,
     mutant: Option<WrongRule>,
     stop: Arc<AtomicBool>,
     front: String,
 }
 
-impl Pages {
+impl ExplorerSite {
     fn new(
         scenario: Scenario,
         mutant: Option<WrongRule>,
         stop: Arc<AtomicBool>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let walk = ByHand::new(scenario.clone(), mutant)
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+            .map_err(|error| CommandError::Usage(error.to_string()))?;
         let front = front(&document(&walk));
         Ok(Self { scenario, mutant, stop, front })
     }
 
     fn step(&self, body: &[u8]) -> Result<Value, String> {
         let asked: Asked = serde_json::from_slice(body)
-            .map_err(|error| format!("this is no path and no wish for it: {error}"))?;
+            .map_err(|error| format!("the request is not a path: {error}"))?;
         let most = |steps: usize| match steps > MAX_STEPS {
-            true => Err(format!("{steps} steps are more than {MAX_STEPS}")),
+            true => Err(format!("{steps} steps exceed the limit: no more than {MAX_STEPS}")),
             false => Ok(()),
         };
         most(asked.steps.len())?;
         let mut walk = ByHand::after(self.scenario.clone(), self.mutant, &asked.steps)
             .map_err(|error| error.to_string())?;
         let note = match asked.then {
-            Then::Look => String::new(),
-            Then::Hunt => self.hunt(&mut walk),
-            Then::Wander { seed, steps } => {
+            NextAction::Look => String::new(),
+            NextAction::Hunt => self.hunt(&mut walk),
+            NextAction::Wander { seed, steps } => {
                 most(asked.steps.len().saturating_add(steps))?;
                 match walk.wander(seed, steps) {
-                    0 => "Nothing but faults can happen here.".into(),
-                    taken => format!("{} by chance (seed {seed}).", counted(taken as u64, "step")),
+                    0 => "Only faults can happen here.".into(),
+                    taken => format!("{} at random (seed {seed}).", counted(taken as u64, "step")),
                 }
             }
         };
@@ -183,7 +186,7 @@ impl Pages {
             Hunted::Found(law) => {
                 let steps = walk.steps().len() - before;
                 format!(
-                    "{} on, by a shortest way, L{} {} is broken.",
+                    "After {}, by a shortest path, L{} {} is broken.",
                     counted(steps as u64, "step"),
                     law.number(),
                     law.name()
@@ -191,12 +194,12 @@ impl Pages {
             }
             Hunted::Nothing(states) => {
                 format!(
-                    "Whatever happens from here, no other law is broken; all that can be reached was looked at, {}.",
+                    "From here no other law can break; all reachable states were explored, {}.",
                     counted(states, "state")
                 )
             }
             Hunted::Stopped(reason, states) => format!(
-                "Nothing was found in {} from here; {}, so that says nothing of what is beyond.",
+                "No breach was found in {} from here; {}, so later states are unknown.",
                 counted(states, "state"),
                 describe_stop(reason)
             ),
@@ -252,7 +255,7 @@ fn front(document: &Document) -> String {
     }
 }
 
-impl Site for Pages {
+impl Site for ExplorerSite {
     fn verb(&self, page: &str) -> Option<Verb> {
         match page {
             "" => Some(Verb::Get),
@@ -276,13 +279,13 @@ impl Site for Pages {
 mod tests {
     use super::*;
 
-    fn pages(mutant: &str) -> Pages {
+    fn pages(mutant: &str) -> ExplorerSite {
         let mutant = find_mutant(mutant).expect("it is there");
-        Pages::new((Mutant::of(mutant).scenario)(), Some(mutant), Arc::default())
+        ExplorerSite::new((Mutant::of(mutant).scenario)(), Some(mutant), Arc::default())
             .expect("it is right")
     }
 
-    fn asked(pages: &Pages, steps: &Value, then: &Value) -> Result<Value, String> {
+    fn asked(pages: &ExplorerSite, steps: &Value, then: &Value) -> Result<Value, String> {
         pages.step(json!({ "steps": steps, "then": then }).to_string().as_bytes())
     }
 
@@ -357,7 +360,7 @@ mod tests {
             "\u{0}",
         ] {
             let why = pages.step(body.as_bytes()).expect_err(body);
-            assert!(why.starts_with("this is no path"), "{body}: {why}");
+            assert!(why.starts_with("the request is not a path"), "{body}: {why}");
         }
         let early = asked(&pages, &json!(["conclude"]), &json!("look"));
         assert!(early.expect_err("not yet").contains("not possible"));

@@ -1,29 +1,37 @@
-//! Replays a run of the model on production code: a counterexample of a mutant, with the same wrong rule switched on in the engine, breaks
-//! the same law there; without it the same schedule, as far as it is possible, and what follows of it without failures, is correct.
+//! Replays a run of the model on production code.
 //!
-//! The model and production go in step. For each [`Action`] the model makes its step, and `Replay::carry` makes the choices of the simulator
-//! that are it; behind each step both must show the same: the newest durable checkpoint, the visible records, the running attempt, and
-//! (production being sound) who has acknowledged what. What correct means is judged on the production side by `judge`, which asks no machine.
+//! A counterexample of a mutant, with the same wrong rule in the engine, must break the same law
+//! there. Without the rule, the same schedule must be correct as far as it is possible, and so must
+//! its continuation without failures.
 //!
-//! # What a step of the model is in production
+//! The model and production advance in lockstep. For each [`Action`] the model makes its step, and
+//! `LockstepReplay::carry` makes the equivalent choices of the simulator. After each step both must
+//! show the same: the newest durable checkpoint, the visible records, the running attempt, and, if
+//! production is sound, the acknowledgements. `judge` decides on the production side what correct
+//! means, and asks no state machine.
+//!
+//! # A step of the model in production
 //!
 //! | model | production |
 //! |---|---|
-//! | `emit`, `exhaust`, `consume` | the task's step function, on that input; it must have found something to do. A task whose input has ended steps once more to emit what that brings |
-//! | `deliver`, `lose`, `duplicate` | the same message of the simulated network; `delay` leaves it there. What the model delivers in the same step is delivered |
-//! | `write`, `write-failed` | the task's lane writes the snapshot. A lane does one thing after the other: what is in front goes first, and is not done again when the model comes to it |
-//! | preparing a transaction, rolling orphans back | part of the model's step; in production errands of the sink's lane, done behind the step that asked for them |
+//! | `emit`, `exhaust`, `consume` | the task's step function, on that input; it must find work. A task whose input has ended steps once more to emit the rest |
+//! | `deliver`, `lose`, `duplicate` | the same message of the simulated network; `delay` leaves it there. A message that the model delivers in the same step is delivered |
+//! | `write`, `write-failed` | the task's lane writes the snapshot. A lane works in order: earlier jobs go first, and are not repeated when the model reaches them |
+//! | preparing a transaction, rolling orphans back | part of the model's step; in production errands of the sink's lane, done after the step that requested them |
 //! | `commit`, `commit-unknown`, `commit-refused` | the sink's lane calls the simulated external system |
-//! | `store`, `store-unknown`, `store-refused` | the coordinator's lane, which keeps its order too; a deletion in front is done first |
+//! | `store`, `store-unknown`, `store-refused` | the coordinator's lane, which also works in order; an earlier deletion is done first |
 //! | `sweep` | nothing: production deletes manifests and blobs in one errand, at the `store` before |
 //! | `read` | the coordinator's lane reads the facts; the tasks open |
-//! | `fire`, `fire-early` | the driver's timer. For an interval, the driver first hears which sources have ended; if that made it begin the checkpoint, that was it |
-//! | `detect` | the driver hears of the failure |
-//! | `crash` | the task's worker dies, with all its tasks: in production they live and die together |
+//! | `fire`, `fire-early` | the driver's timer. For an interval, the driver first learns which sources have ended; if that starts the checkpoint, the timer is not needed |
+//! | `detect` | the driver learns of the failure |
+//! | `crash` | the task's worker dies with all its tasks: in production they share its life |
 //! | `stop`, `conclude`, `drop` | the same |
 //!
-//! What has no counterpart is an [`Unmapped::Action`], never passed over: a torn write of a task that dies alone (production names a file
-//! when it is whole), a snapshot written and reported as failed, and coordinators and zombies, which in production are whole processes.
+//! A step without a counterpart is an [`Unmapped::Action`], and is never skipped:
+//!
+//! - a torn write of a task that dies alone: production names a file only when it is complete;
+//! - a snapshot that is written and reported as failed;
+//! - coordinators and zombies, which are whole processes in production.
 
 mod compare;
 mod job;
@@ -44,14 +52,15 @@ use snapline_models::trace::Trace;
 use snapline_models::world::rule::WrongRule;
 use snapline_models::world::{Action, KINDS};
 
-use job::Log;
+use job::ReadLog;
 pub use judge::JUDGED;
-use step::Replay;
+use step::LockstepReplay;
 
 /// Kept where the model keeps all: more checkpoints than a scenario has.
 const ALL: usize = 1_000;
 
-/// The wrong rules of the model that can be switched on in the engine, with what they are called there.
+/// The wrong rules of the model that can be switched on in the engine, with what they are called
+/// there.
 pub const RULES: &[(WrongRule, Planted)] = &[
     (WrongRule::AckBeforeDurable, Planted::AckBeforeWritten),
     (WrongRule::CollectNothing, Planted::NothingCollected),
@@ -81,12 +90,14 @@ pub fn planted(mutant: WrongRule) -> Option<Planted> {
     RULES.iter().find(|(rule, _)| *rule == mutant).map(|(_, planted)| *planted)
 }
 
-const SHAPE: &str = "it needs a topology that the production builder does not make like that";
+const SHAPE: &str = "it needs a topology that the production builder does not produce";
 const PROCESS: &str = "it needs a second coordinator, which in production is a second process";
-const SHARED: &str = "it needs snapshots that share blobs, and the scenario's tasks keep no state that could be shared";
+const SHARED: &str =
+    "it needs snapshots that share blobs, and the scenario's tasks have no state to share";
 const CONNECTOR: &str = "the rule is one of the external system, not of the engine";
-const TORN: &str = "it needs the torn write of a task that dies alone, which production has not";
-const LATER: &str = "nobody has built one yet";
+const TORN: &str =
+    "it needs the torn write of a task that dies alone, which production does not have";
+const LATER: &str = "it has not been built yet";
 
 /// Why the engine has no switch for a wrong rule of the model.
 const WHY_NOT: &[(WrongRule, &str)] = &[
@@ -95,7 +106,8 @@ const WHY_NOT: &[(WrongRule, &str)] = &[
     (WrongRule::ClaimsAlike, PROCESS),
     (
         WrongRule::CollectBlobsFirst,
-        "production deletes manifests and blobs in one errand, and a stage shows what is before and behind one",
+        "production deletes manifests and blobs in one errand, and a stage shows only the states \
+         before and after it",
     ),
     (WrongRule::CollectByCreator, SHARED),
     (WrongRule::CollectIgnoresBase, SHARED),
@@ -106,7 +118,7 @@ const WHY_NOT: &[(WrongRule, &str)] = &[
     (WrongRule::FactsBeforeFence, PROCESS),
     (
         WrongRule::FailsOverDuringWrite,
-        "production reads the facts on the lane that writes manifests, behind the write in flight",
+        "production reads the facts on the lane that writes manifests, after the write in flight",
     ),
     (WrongRule::ForgetsIncomplete, CONNECTOR),
     (WrongRule::ForgetsKept, CONNECTOR),
@@ -125,7 +137,8 @@ const WHY_NOT: &[(WrongRule, &str)] = &[
     (WrongRule::StateHole, SHAPE),
     (
         WrongRule::TimerNotRearmed,
-        "the driver begins the last checkpoint by itself when all sources have ended, so that a lost interval does not keep the job from its end",
+        "the driver starts the last checkpoint by itself when all sources have ended, so that a \
+         lost interval does not delay the end",
     ),
 ];
 
@@ -164,7 +177,7 @@ pub enum Unmapped {
     },
     /// Production is not where the model is.
     Differs {
-        /// Behind which step, from 1.
+        /// The step after which they differ, from 1.
         step: usize,
         /// What the model did.
         action: Action,
@@ -179,7 +192,9 @@ impl fmt::Display for Unmapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = |action: &Action| KINDS[action.kind()];
         match self {
-            Self::NoClaim => f.write_str("the trace has no wrong rule and no law to look for"),
+            Self::NoClaim => f.write_str(
+                "the trace names no wrong rule and no law, so there is nothing to compare",
+            ),
             Self::Law(law) => write!(f, "{} cannot be judged from outside production", law.name()),
             Self::Rule(mutant, why) => {
                 write!(f, "the engine has no switch for {}: {why}", mutant.name())
@@ -197,7 +212,7 @@ impl fmt::Display for Unmapped {
             Self::Differs { step, action, what } => {
                 write!(
                     f,
-                    "production differs at step {step}: the model says {}; {what}",
+                    "production differs at step {step}: the model takes {}; {what}",
                     kind(action)
                 )
             }
@@ -239,7 +254,7 @@ pub struct Played {
     pub steps: usize,
     /// The simulator's choices that they were.
     pub choices: u64,
-    /// With the wrong rule: what was seen, and behind which step. `None`: the law held.
+    /// With the wrong rule: the step after which the law broke, and how. `None`: the law held.
     pub broken: Option<(usize, String)>,
     /// How many of the steps are possible without the wrong rule.
     pub sound_steps: usize,
@@ -247,7 +262,8 @@ pub struct Played {
     pub sound_choices: u64,
     /// What was wrong without the wrong rule; empty, if all is right.
     pub wrong: Vec<String>,
-    /// The step at which production without the wrong rule was first not where the correct protocol is.
+    /// The step at which production without the wrong rule was first not where the correct protocol
+    /// is.
     pub differs: Option<usize>,
 }
 
@@ -280,7 +296,7 @@ struct Laid<'a> {
     law: Law,
     wrong: Setup,
     sound: Setup,
-    log: Log,
+    log: ReadLog,
 }
 
 impl<'a> Laid<'a> {
@@ -297,7 +313,7 @@ impl<'a> Laid<'a> {
         };
         let (wrong, sound) = (setup(Some(mutant))?, setup(None)?);
         job::fits(&wrong.topology).map_err(Unmapped::Shape)?;
-        Ok(Self { trace, mutant, law, wrong, sound, log: Log::default() })
+        Ok(Self { trace, mutant, law, wrong, sound, log: ReadLog::default() })
     }
 
     fn script(&self) -> Result<Script<'_>, Unmapped> {
@@ -311,13 +327,14 @@ impl<'a> Laid<'a> {
         Script::new(build, limits).map_err(Unmapped::Job)
     }
 
-    /// All steps, the wrong rule on in the model, and in production as far as it is said: how the law is broken there, and in how many choices.
+    /// All steps, the wrong rule on in the model, and in production as far as it is said: how the
+    /// law is broken there, and in how many choices.
     fn act_out(
         &self,
         script: &Script<'_>,
         planted: Option<Planted>,
     ) -> Result<(Option<(usize, String)>, u64), Unmapped> {
-        let mut run = Replay::begin(script, &self.wrong, planted, &self.log)?;
+        let mut run = LockstepReplay::begin(script, &self.wrong, planted, &self.log)?;
         for (place, action) in self.trace.steps.iter().enumerate() {
             if !run.step(place + 1, *action)? {
                 return Err(Unmapped::NotEnabled { step: place + 1, action: *action });
@@ -331,7 +348,8 @@ impl<'a> Laid<'a> {
     }
 }
 
-/// Replays a trace with its wrong rule in the model, and in production this one or none: behind which step its law is broken, and how.
+/// Replays a trace with its wrong rule in the model, and in production this one or none. Returns
+/// the step after which its law is broken, and how.
 ///
 /// # Errors
 /// [`Unmapped`]
@@ -347,7 +365,8 @@ pub fn replay_under(
 /// Replays a trace on production, with its wrong rule and without.
 ///
 /// # Errors
-/// [`Unmapped`]; production that differs from the model without a wrong rule is among what is [wrong](Played::wrong), not an error.
+/// [`Unmapped`]; production that differs from the model without a wrong rule is among what is
+/// [wrong](Played::wrong), not an error.
 pub fn replay(trace: &Trace) -> Result<Played, Unmapped> {
     let laid = Laid::out(trace)?;
     let Laid { mutant, law, .. } = laid;
@@ -355,7 +374,7 @@ pub fn replay(trace: &Trace) -> Result<Played, Unmapped> {
     let script = laid.script()?;
     let (broken, choices) = laid.act_out(&script, Some(rule))?;
 
-    let mut run = Replay::begin(&script, &laid.sound, None, &laid.log)?;
+    let mut run = LockstepReplay::begin(&script, &laid.sound, None, &laid.log)?;
     let mut played = Played {
         mutant,
         planted: rule,

@@ -12,9 +12,9 @@ use snapline_protocol::topology::{Role, Topology};
 
 /// A record, by the model's name for it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Record(String);
+pub(super) struct ModelRecord(String);
 
-impl fmt::Debug for Record {
+impl fmt::Debug for ModelRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -22,9 +22,9 @@ impl fmt::Debug for Record {
 
 /// What was read from outside: by which attempt, from which source, the how-manieth record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<(Attempt, String, u64)>>>);
+pub(super) struct ReadLog(Arc<Mutex<Vec<(Attempt, String, u64)>>>);
 
-impl Log {
+impl ReadLog {
     fn with<R>(&self, act: impl FnOnce(&mut Vec<(Attempt, String, u64)>) -> R) -> R {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -42,43 +42,52 @@ impl Log {
     }
 }
 
-/// The outside: a log of so many records, read one at a time; that there are no more is found by one more look.
+/// The external source: a log of `records` records, read one at a time. A further read finds its
+/// end.
 #[derive(Clone, Debug)]
 struct Scripted {
     name: String,
     records: u64,
-    log: Log,
+    log: ReadLog,
 }
 
-struct Reader {
+struct ScriptedReader {
     script: Scripted,
     attempt: Attempt,
     next: u64,
 }
 
 impl Source for Scripted {
-    type Record = Record;
+    type Record = ModelRecord;
     type Position = u64;
-    type Reader = Reader;
+    type Reader = ScriptedReader;
 
-    fn open(&self, context: &OpenContext, position: Option<u64>) -> Result<Reader, BoxError> {
+    fn open(
+        &self,
+        context: &OpenContext,
+        position: Option<u64>,
+    ) -> Result<ScriptedReader, BoxError> {
         let next = position.unwrap_or(0);
-        Ok(Reader { script: self.clone(), attempt: context.attempt, next })
+        Ok(ScriptedReader { script: self.clone(), attempt: context.attempt, next })
     }
 }
 
-impl SourceReader for Reader {
-    type Record = Record;
+impl SourceReader for ScriptedReader {
+    type Record = ModelRecord;
     type Position = u64;
 
-    fn read<C: Collect<Record>>(&mut self, _: usize, out: &mut C) -> Result<Progress, BoxError> {
+    fn read<C: Collect<ModelRecord>>(
+        &mut self,
+        _: usize,
+        out: &mut C,
+    ) -> Result<Progress, BoxError> {
         if self.next >= self.script.records {
             return Ok(Progress::End);
         }
         let (name, seq) = (&self.script.name, self.next);
         self.next += 1;
         self.script.log.with(|log| log.push((self.attempt, name.clone(), seq)));
-        out.push(Record(format!("{name}/{seq}")));
+        out.push(ModelRecord(format!("{name}/{seq}")));
         Ok(Progress::More)
     }
 
@@ -93,7 +102,8 @@ fn of_role(topology: &Topology, role: Role) -> Vec<String> {
     all.map(|operator| operator.name.clone()).collect()
 }
 
-/// Whether the production builder makes a topology whose subtasks are these, in this order; else why not.
+/// Whether the production builder makes a topology whose subtasks are these, in this order; else
+/// why not.
 pub(super) fn fits(topology: &Topology) -> Result<(), String> {
     let roles: Vec<Role> = (0..topology.subtasks().len())
         .map(|subtask| topology.role(SubtaskId::new(subtask as u16)))
@@ -102,8 +112,8 @@ pub(super) fn fits(topology: &Topology) -> Result<(), String> {
         [Role::Source, Role::Sink] | [Role::Source, Role::Source, Role::Transform, Role::Sink] => {
             Ok(())
         }
-        _ => Err("the production builder fuses or splits operators where this topology does not; a source and a sink, or two sources \
-             joined before a sink, are the shapes that come out alike"
+        _ => Err("the production builder fuses or splits operators where this topology does not; \
+            supported are a source and a sink, or two sources joined upstream of a sink"
             .into()),
     }
 }
@@ -112,7 +122,7 @@ pub(super) fn fits(topology: &Topology) -> Result<(), String> {
 pub(super) fn build(
     scenario: &Scenario,
     topology: &Topology,
-    log: &Log,
+    log: &ReadLog,
     env: &Env,
 ) -> Result<Job, BuildError> {
     let flow = Dataflow::new(&scenario.name);

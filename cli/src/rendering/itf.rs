@@ -1,5 +1,6 @@
-//! The informal trace format that Apalache and Quint tools read (<https://apalache-mc.org/docs/adr/015adr-trace.html>): a variable for each
-//! lane, a function from names to what there is to know of it, and what happened.
+//! The informal trace format that Apalache and Quint tools read
+//! (<https://apalache-mc.org/docs/adr/015adr-trace.html>): a variable for each lane, a function
+//! from names to what there is to know of it, and what happened.
 
 use serde_json::{Map, Value, json};
 use snapline_models::scene::{Lane, LaneKind, Scene};
@@ -40,7 +41,7 @@ pub(super) fn itf(scene: &Scene) -> String {
         "format": "ITF",
         "format-description": "https://apalache-mc.org/docs/adr/015adr-trace.html",
         "source": scene.title,
-        "description": "a path of snapline's model; what is a map of strings is for people too",
+        "description": "a path of snapline's model; maps of strings are also for human readers",
         "varTypes": types,
         "status": scene.broken.as_ref().map_or("ok", |_| "violation"),
     });
@@ -49,7 +50,8 @@ pub(super) fn itf(scene: &Scene) -> String {
     serde_json::to_string_pretty(&trace).expect("a value is JSON") + "\n"
 }
 
-/// A function from names to values: not a record, as what there is to know of a task that is not there has other names.
+/// A function from names to values: not a record, as what there is to know of a task that is not
+/// there has other names.
 fn map(rows: &[[String; 2]]) -> Value {
     json!({ "#map": rows })
 }

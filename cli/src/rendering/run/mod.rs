@@ -1,5 +1,6 @@
-//! Recorded runs as a scene: each line a step. How machines stand is taken from the replay on fresh ones (SPEC 11.8), up to the first
-//! line that is not as the protocol has it; lines behind it are shown all the same.
+//! Recorded runs as a scene: each line a step. How machines stand is taken from the replay on fresh
+//! ones (SPEC 11.8), up to the first line that deviates from the protocol; lines after it are
+//! shown all the same.
 
 mod about;
 mod arrows;
@@ -58,7 +59,7 @@ pub(crate) fn scene_of_runs(traces: &[RunTrace]) -> Result<Scene, String> {
     let replayed = replay_telling(traces, Some(&mut note));
     let difference = replayed.as_ref().err();
 
-    let mut watch = Watch::new(&topology, &first.two_phase);
+    let mut watch = RunWatcher::new(&topology, &first.two_phase);
     let mut broken = None;
     for (trace, header) in &runs {
         watch.run_begins(header.term);
@@ -93,7 +94,7 @@ fn said(difference: &Difference, step: usize) -> SceneBreach {
     }
 }
 
-struct Watch<'a> {
+struct RunWatcher<'a> {
     words: Words<'a>,
     scene: Scene,
     step: usize,
@@ -114,7 +115,7 @@ struct Watch<'a> {
     noted: Vec<Vec<[String; 2]>>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> RunWatcher<'a> {
     fn new(topology: &'a Topology, two_phase: &[String]) -> Self {
         let lane = |name: String, kind| Lane { name, kind };
         let mut lanes = vec![lane("coordinator".into(), LaneKind::Coordinator)];

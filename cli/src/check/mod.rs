@@ -1,4 +1,5 @@
-//! `snapline check`: explores, and says what came of it. [`json`] has the format of its `--json` file.
+//! `snapline check`: explores, and says what came of it. [`json`] has the format of its `--json`
+//! file.
 
 pub mod json;
 
@@ -20,15 +21,15 @@ use crate::args::CheckArgs;
 use crate::coverage::Coverage;
 use crate::names::unknown;
 use crate::progress::Meter;
-use crate::report::{self, Case, Directory};
-use crate::table::{Table, grouped, rate};
-use crate::{Exit, Failure, Terminal, read, writable, write};
+use crate::report::{self, Directory, ReportedCase};
+use crate::table::{TextTable, grouped, rate};
+use crate::{CommandError, Exit, Terminal, read, writable, write};
 
 /// Carries the command out.
 ///
 /// # Errors
 /// If the command line or a file it names is wrong, or the output cannot be written.
-pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let subjects = subjects(args)?;
     if args.list {
         list(&subjects, terminal)?;
@@ -62,19 +63,25 @@ pub fn run(args: &CheckArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failur
         let case = |result| case(result, args.topology.as_deref());
         let cases = results.iter().map(case).collect();
         let (command, results) = ("snapline check", written());
-        directory.report(&report::Report { command, cases, results, seconds, scanned: true })?;
+        directory.report(&report::CommandReport {
+            command,
+            cases,
+            results,
+            seconds,
+            scanned: true,
+        })?;
         directory.tell(terminal)?;
     }
     Ok(results.iter().map(Outcomes::exit).max().unwrap_or(Exit::Good))
 }
 
-/// What is to be explored.
-enum Subject {
+/// The target of a check.
+enum CheckTarget {
     Named(Configuration),
     File(Scenario),
 }
 
-impl Subject {
+impl CheckTarget {
     fn name(&self) -> &str {
         match self {
             Self::Named(config) => &config.scenario.name,
@@ -83,7 +90,7 @@ impl Subject {
     }
 }
 
-/// What came of one subject; nothing, if an earlier one was stopped.
+/// The outcome of one target; empty if an earlier one was stopped.
 struct Outcomes {
     name: String,
     explored: Option<Explored>,
@@ -92,12 +99,14 @@ struct Outcomes {
 struct Explored {
     report: ExplorationReport,
     finding: Finding,
-    /// The pinned count, if the states are not as many; that is bad although nothing is wrong with any state.
+    /// The pinned count, if it differs from the number of states. That fails the check although no
+    /// state is bad.
     changed: Option<u64>,
 }
 
 impl Explored {
-    /// A named configuration is judged by the laws and situations it comes with. Some are there to show that a loss is reported.
+    /// A named configuration is judged by the laws and guards it comes with. Some are there to show
+    /// that a loss is reported.
     fn named(report: ExplorationReport) -> Self {
         let (finding, changed) = match report.judgement.clone() {
             Judgement::Holds => (Finding::Holds, None),
@@ -129,11 +138,11 @@ impl Outcomes {
                 ("violated", Some(format!("L{} {}", law.number(), law.name())))
             }
             Finding::Loss { .. } => {
-                ("loss", Some("the external system may drop data that was to be committed".into()))
+                ("loss", Some("the external system may drop data that has to be committed".into()))
             }
             Finding::Vacuous(missed) => {
                 let missed: Vec<String> = missed.iter().map(|guard| format!("{guard:?}")).collect();
-                ("vacuous", Some(format!("never came up: {}", missed.join(", "))))
+                ("vacuous", Some(format!("never reached: {}", missed.join(", "))))
             }
             Finding::Stopped(reason) => ("stopped", Some(describe_stop(*reason).into())),
             Finding::Holds => match changed {
@@ -141,7 +150,7 @@ impl Outcomes {
                     let now = grouped(report.outcome.unique);
                     (
                         "count-changed",
-                        Some(format!("{} states are pinned, there are {now}", grouped(*pinned))),
+                        Some(format!("{} states are pinned, {now} were found", grouped(*pinned))),
                     )
                 }
                 None => ("holds", None),
@@ -159,37 +168,37 @@ impl Outcomes {
     }
 }
 
-fn subjects(args: &CheckArgs) -> Result<Vec<Subject>, Failure> {
+fn subjects(args: &CheckArgs) -> Result<Vec<CheckTarget>, CommandError> {
     if let Some(file) = &args.topology {
         let name = file.file_stem().map_or("topology".into(), |stem| stem.to_string_lossy());
         let scenario = read_scenario(&read(file)?, &name)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-        return Ok(vec![Subject::File(scenario)]);
+            .map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))?;
+        return Ok(vec![CheckTarget::File(scenario)]);
     }
     let all = configs::all();
     if args.names.is_empty() {
         let every = args.all || (args.list && !args.ci && !args.deep);
         let suite = if args.deep { Suite::Deep } else { Suite::Ci };
         let wanted = all.into_iter().filter(|config| every || config.suite == suite);
-        return Ok(wanted.map(Subject::Named).collect());
+        return Ok(wanted.map(CheckTarget::Named).collect());
     }
     let known: Vec<&str> = all.iter().map(|config| config.scenario.name.as_str()).collect();
     let mut wanted = Vec::new();
     for name in &args.names {
         let Some(place) = known.iter().position(|other| other == name) else {
-            return Err(Failure::Usage(unknown("configuration", name, &known)));
+            return Err(CommandError::Usage(unknown("configuration", name, &known)));
         };
         if !wanted.contains(&place) {
             wanted.push(place);
         }
     }
-    Ok(wanted.into_iter().map(|place| Subject::Named(all[place].clone())).collect())
+    Ok(wanted.into_iter().map(|place| CheckTarget::Named(all[place].clone())).collect())
 }
 
-fn list(subjects: &[Subject], terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let mut table = Table::new(&["configuration", "suite", "states", "shows"], 2..3);
+fn list(subjects: &[CheckTarget], terminal: &mut Terminal<'_>) -> Result<(), CommandError> {
+    let mut table = TextTable::new(&["configuration", "suite", "states", "shows"], 2..3);
     for subject in subjects {
-        let Subject::Named(config) = subject else { continue };
+        let CheckTarget::Named(config) = subject else { continue };
         let suite = match config.suite {
             Suite::Ci => "ci",
             Suite::Deep => "deep",
@@ -214,24 +223,24 @@ fn bounds(args: &CheckArgs, started: Instant, terminal: &Terminal<'_>) -> Bounds
 }
 
 fn explore(
-    subject: &Subject,
+    subject: &CheckTarget,
     bounds: &Bounds,
     args: &CheckArgs,
     terminal: &mut Terminal<'_>,
-) -> Result<Outcomes, Failure> {
+) -> Result<Outcomes, CommandError> {
     let rewrites = terminal.rewrites();
     let mut line = terminal.line();
     let meter = Meter::new(subject.name(), &mut line, rewrites);
     let show = |progress: SearchProgress| meter.show(progress);
     let engine = args.engine.into();
     let explored = match subject {
-        Subject::Named(config) => Explored::named(run::run(config, engine, bounds, &show)),
-        Subject::File(scenario) => {
+        CheckTarget::Named(config) => Explored::named(run::run(config, engine, bounds, &show)),
+        CheckTarget::File(scenario) => {
             let check = Check::scenario(scenario.clone()).bounds(bounds.clone()).engine(engine);
             // The file was read, so the scenario can be built.
             let checked = check
                 .try_run(&show)
-                .map_err(|error| Failure::Usage(format!("{}: {error}", scenario.name)))?;
+                .map_err(|error| CommandError::Usage(format!("{}: {error}", scenario.name)))?;
             Explored {
                 report: checked.report().clone(),
                 finding: checked.finding().clone(),
@@ -243,8 +252,8 @@ fn explore(
     Ok(Outcomes { name: subject.name().into(), explored: Some(explored) })
 }
 
-/// Tells what is wrong, as soon as it is known.
-fn tell(result: &Outcomes, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+/// Reports a bad outcome as soon as it is known.
+fn tell(result: &Outcomes, terminal: &mut Terminal<'_>) -> Result<(), CommandError> {
     let out = terminal.out();
     let (verdict, Some(detail)) = result.verdict() else { return Ok(()) };
     writeln!(out, "{}: {verdict}: {detail}", result.name)?;
@@ -253,12 +262,12 @@ fn tell(result: &Outcomes, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     }
     if let Some(Explored { report, finding: Finding::Stopped(_), .. }) = &result.explored {
         let SearchOutcome { unique, depth, .. } = report.outcome;
-        writeln!(out, "{} states were reached, {depth} steps deep", grouped(unique))?;
+        writeln!(out, "{} states were reached, up to depth {depth}", grouped(unique))?;
     }
     Ok(out.flush()?)
 }
 
-/// The story of a path to a bad state, and what the state is.
+/// The story of a path to a bad state, and the state.
 fn tell_path(report: &ExplorationReport, law: Option<Law>, path: &[Action]) -> String {
     let bounds = describe_bounds(&report.scenario);
     // The exploration has laid the same scenario out.
@@ -270,8 +279,8 @@ fn tell_path(report: &ExplorationReport, law: Option<Law>, path: &[Action]) -> S
     format!("bounds: {bounds}\n\n{}\n{}", render(&story(&setup, path)), ending(&setup, &last, law))
 }
 
-/// What a report says of a result.
-fn case<'a>(result: &'a Outcomes, file: Option<&'a Path>) -> Case<'a> {
+/// A result as a case of a report.
+fn case<'a>(result: &'a Outcomes, file: Option<&'a Path>) -> ReportedCase<'a> {
     let (verdict, detail) = result.verdict();
     let outcome = result.explored.as_ref().map(|explored| &explored.report.outcome);
     let trace = result.path().map(|(report, law, path)| Trace {
@@ -280,7 +289,7 @@ fn case<'a>(result: &'a Outcomes, file: Option<&'a Path>) -> Case<'a> {
         law,
         steps: path.to_vec(),
     });
-    Case {
+    ReportedCase {
         name: &result.name,
         verdict,
         detail,
@@ -296,11 +305,11 @@ fn write_trace(
     file: &Path,
     results: &[Outcomes],
     terminal: &mut Terminal<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let Some((name, (report, law, path))) =
         results.iter().find_map(|result| Some((&result.name, result.path()?)))
     else {
-        return Ok(writeln!(terminal.err(), "nothing is wrong: there is no trace to write")?);
+        return Ok(writeln!(terminal.err(), "no law is broken, so no trace was written")?);
     };
     let scenario = report.scenario.clone();
     let trace = Trace { scenario, mutant: report.mutant, law, steps: path.to_vec() };
@@ -313,10 +322,10 @@ fn summarise(
     seconds: f64,
     suite: bool,
     terminal: &mut Terminal<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let header =
         ["configuration", "states", "depth", "seconds", "states/s", "collisions", "verdict"];
-    let mut table = Table::new(&header, 1..6);
+    let mut table = TextTable::new(&header, 1..6);
     let mut coverage = Coverage::default();
     let mut states = 0;
     for result in results {
@@ -378,11 +387,11 @@ mod tests {
         let good = explored(&[Situation::Finished], None);
         assert_eq!((good.exit(), good.verdict()), (Exit::Good, ("holds", None)));
         let vacuous = explored(&[Situation::Finished, Situation::Restored], None);
-        let detail = Some("never came up: Restored".into());
+        let detail = Some("never reached: Restored".into());
         assert_eq!((vacuous.exit(), vacuous.verdict()), (Exit::Bad, ("vacuous", detail)));
         let changed = explored(&[], Some(1_000_000));
         assert_eq!((changed.exit(), changed.verdict().0), (Exit::Bad, "count-changed"));
         let detail = changed.verdict().1.expect("it says which");
-        assert!(detail.starts_with("1,000,000 states are pinned, there are "), "{detail}");
+        assert!(detail.starts_with("1,000,000 states are pinned, "), "{detail}");
     }
 }

@@ -118,7 +118,7 @@ fn counterexamples_of_every_kind_are_drawn_whole_and_say_where_they_part() {
             assert!(number(&arrow["sent"]) <= number(&arrow["until"]), "{mutant}: {arrow}");
             fates.push(arrow["fate"].as_str().expect("a fate").to_owned());
         }
-        // What should be over is drawn beside what took its place.
+        // An attempt that should be over is drawn next to its successor.
         let old = scene["lives"].as_array().expect("lives").iter().any(|life| life["old"] == true);
         let zombies = ["claims-alike", "no-fence", "old-writers-admitted"].contains(&mutant);
         assert!(old || !zombies, "{mutant}");
@@ -142,7 +142,7 @@ fn a_hostile_trace_is_told_or_shown_as_text() {
         let text = snapline(&["trace", "render", &path, format]).is(0, &[]).out;
         assert!(format == "--itf" || !text.contains("<script>"), "{format}");
     }
-    // What is no trace is told, with a status of its own.
+    // A file that is not a trace is reported, with a status of its own.
     let half = file("half.json", &trace[..trace.len() / 2]);
     snapline(&["trace", "render", &half]).is(2, &[]);
     let wrong = file("wrong.json", r#"{"format":"snapline-trace","version":1,"steps":"many"}"#);
@@ -178,7 +178,8 @@ fn the_other_forms_show_the_same_steps() {
     assert!(shown.lines().count() > steps);
 }
 
-/// Compares with a file beside this one; `SNAPLINE_GOLDEN=write` writes it anew, and the difference is read before it is committed.
+/// Compares with a file in `golden/`; `SNAPLINE_GOLDEN=write` writes it anew, and the difference
+/// is read before it is committed.
 #[track_caller]
 fn golden(name: &str, text: &str) {
     let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -231,7 +232,7 @@ fn two_traces_are_laid_side_by_side_step_by_step() {
     assert_eq!((&same["first"], &same["says"]), (&Value::Null, &"nothing differs".into()));
     let apart = compared(&other);
     let rows = apart["rows"].as_array().expect("rows");
-    // As many rows as the longer has steps; the shorter one's side is empty behind its end.
+    // As many rows as the longer has steps; the shorter one's side is empty after its end.
     assert_eq!(rows.first(), Some(&serde_json::json!([1, 1])));
     assert!(rows.iter().any(|row| row[0] == 0 || row[1] == 0), "{apart}");
     let first = apart["first"].as_u64().expect("they differ");
@@ -276,15 +277,16 @@ fn two_recorded_runs_are_laid_side_by_side_too() {
 fn what_a_form_cannot_show_is_said() {
     let run = |name: &str| recorded(name, name, vec![1, 2, 3]);
     let (run, other, model) = (run("one"), run("another"), counterexample("commit-twice"));
-    snapline(&["trace", "render", &run, "--itf"]).is(2, &["--itf is for traces of the model"]);
-    snapline(&["trace", "render", &run, "--compare", &model]).is(2, &["compare two of a kind"]);
-    snapline(&["trace", "render", &model, "--compare", &run]).is(2, &["compare two of a kind"]);
+    snapline(&["trace", "render", &run, "--itf"]).is(2, &["--itf needs a trace of the model"]);
+    snapline(&["trace", "render", &run, "--compare", &model]).is(2, &["name two of the same kind"]);
+    snapline(&["trace", "render", &model, "--compare", &run]).is(2, &["name two of the same kind"]);
     snapline(&["trace", "render", &run, "--production"])
-        .is(2, &["--production is for traces of the model"]);
-    snapline(&["trace", "render", &run, &model]).is(2, &["drawn by itself"]);
+        .is(2, &["--production needs a trace of the model"]);
+    snapline(&["trace", "render", &run, &model]).is(2, &["draw a trace of the model by itself"]);
     snapline(&["trace", "render", &run, &other])
         .is(2, &["runs of several jobs", "`one`", "`another`"]);
-    snapline(&["trace", "shrink", &run]).is(2, &["it is of a recorded run"]);
+    snapline(&["trace", "shrink", &run])
+        .is(2, &["this is a recorded run, and only traces of the model"]);
     // A run has the other forms.
     snapline(&["trace", "render", &run, "--svg"]).is(0, &["</svg>"]);
     snapline(&["trace", "render", &run, "--mermaid"]).is(0, &["sequenceDiagram", "trigger 1"]);
@@ -322,7 +324,7 @@ fn what_a_form_cannot_show_is_said() {
 fn shrinking_leaves_out_what_the_breach_does_not_need() {
     let short = counterexample("commit-at-barrier");
     let known = Trace::read(&std::fs::read_to_string(&short).expect("written")).expect("a trace");
-    // A record goes through behind the deployment, which nobody needs.
+    // A record passes after the deployment; the breach does not need it.
     let mut long = known.clone();
     long.scenario.records += 1;
     let deployed =

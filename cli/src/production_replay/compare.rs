@@ -19,7 +19,8 @@ pub(super) fn compare(
     let production = seen.checkpoints.last().map(|kept| kept.checkpoint.get());
     if newest != production {
         return Err(format!(
-            "the newest checkpoint in storage is {production:?} in production, {newest:?} in the model"
+            "the newest checkpoint in storage is {production:?} in production and {newest:?} in \
+             the model"
         ));
     }
     let mut visible: Vec<&String> = seen.visible.iter().flat_map(|(_, _, r)| r).collect();
@@ -29,7 +30,9 @@ pub(super) fn compare(
     let mut names: Vec<String> = names.map(|flow| setup.record_name(flow)).collect();
     names.sort();
     if !visible.iter().copied().eq(&names) {
-        return Err(format!("visible is {visible:?} in production, {names:?} in the model"));
+        return Err(format!(
+            "visible records are {visible:?} in production and {names:?} in the model"
+        ));
     }
     // The tasks of a job that is over end in production at once.
     let runs = model.coordinator().is_some_and(|c| c.phase() == Phase::Running);
@@ -47,7 +50,8 @@ pub(super) fn compare(
         for (checkpoint, acked) in coordinator.under_way() {
             if production.get(&checkpoint) != Some(&acked) {
                 return Err(format!(
-                    "checkpoint {checkpoint} is acknowledged by {:?} in production, {acked:?} in the model",
+                    "checkpoint {checkpoint} is acknowledged by {:?} in production, {acked:?} in \
+                     the model",
                     production.get(&checkpoint)
                 ));
             }

@@ -1,25 +1,17 @@
 //! One file of HTML with everything in it: it loads nothing, and needs no server.
 //!
-//! What it shows is a [`Document`], embedded as JSON; the script draws whatever document its function `show` is given, so that a server
-//! can hand it others.
+//! What it shows is a [`Document`], embedded as JSON; the script draws whatever document its
+//! function `show` is given, so that a server can hand it others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use snapline::SPEC;
 use snapline_models::scene::Scene;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
-/// The documents of the specification.
-const SPEC: [&str; 6] = [
-    include_str!("../../../SPEC.md"),
-    include_str!("../../../docs/spec/checking.md"),
-    include_str!("../../../docs/spec/runtime.md"),
-    include_str!("../../../docs/spec/storage.md"),
-    include_str!("../../../docs/spec/time.md"),
-    include_str!("../../../docs/spec/traces.md"),
-];
 
 /// What a page shows.
 #[derive(Serialize, Debug)]
@@ -29,7 +21,7 @@ pub(crate) struct Document {
     /// Stories to choose from, the one that is shown first in front; where two are compared, those.
     pub(crate) stories: Vec<Story>,
     /// Where a wrong rule makes the first difference, for each story.
-    pub(crate) parts: Vec<Option<Parts>>,
+    pub(crate) parts: Vec<Option<Divergence>>,
     /// How two stories are laid side by side.
     pub(crate) compare: Option<Compare>,
     /// What production came to with the stories' schedules, a sentence each.
@@ -55,7 +47,7 @@ impl Story {
 
 /// Where a story parts from what the correct protocol makes of its schedule.
 #[derive(Serialize, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Divergence {
     pub(crate) step: usize,
     /// What happens there, and what would.
     pub(crate) says: String,

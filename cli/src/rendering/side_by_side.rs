@@ -2,9 +2,9 @@
 
 use snapline_models::scene::Scene;
 
-use super::page::{Compare, Document, Parts, Story};
+use super::page::{Compare, Divergence, Document, Story};
 
-/// Steps of the same number beside each other.
+/// Pairs steps of the same number.
 pub(super) fn by_number(sides: [Story; 2]) -> Document {
     let [left, right] = sides.each_ref().map(|side| side.scene.steps.len());
     let there = |step: usize, all: usize| if step <= all { step } else { 0 };
@@ -12,18 +12,19 @@ pub(super) fn by_number(sides: [Story; 2]) -> Document {
     laid(sides, rows)
 }
 
-/// Each step of the left one, beside it what became of it in the right one: `places` says which steps those are there.
+/// Pairs each step of the left story with its counterpart in the right one; `places` says which
+/// steps those are.
 pub(super) fn by_schedule(sides: [Story; 2], places: &[usize]) -> Document {
     let rows = by_places(sides[0].scene.steps.len(), places);
     laid(sides, rows)
 }
 
-/// Where a story parts from what the correct protocol makes of its schedule.
-pub(super) fn parting(story: &Scene, correct: &Scene, places: &[usize]) -> Option<Parts> {
+/// The step at which a story diverges from the correct protocol on the same schedule.
+pub(super) fn parting(story: &Scene, correct: &Scene, places: &[usize]) -> Option<Divergence> {
     let words = ["here", "in the correct protocol"];
     let rows = by_places(story.steps.len(), places);
     let (row, says) = first([story, correct], &rows, words)?;
-    Some(Parts { step: rows[row - 1][0], says })
+    Some(Divergence { step: rows[row - 1][0], says })
 }
 
 fn by_places(steps: usize, places: &[usize]) -> Vec<[usize; 2]> {
@@ -42,13 +43,14 @@ fn laid(sides: [Story; 2], rows: Vec<[usize; 2]>) -> Document {
     document
 }
 
-/// The first row, from 1, whose sides are not the same, and what is not; the sides are called by these words.
+/// The first row, from 1, whose sides are not the same, and what is not; the sides are called by
+/// these words.
 fn first(scenes: [&Scene; 2], rows: &[[usize; 2]], words: [&str; 2]) -> Option<(usize, String)> {
     let mut all = rows.iter().enumerate();
     all.find_map(|(place, &row)| difference(scenes, row, words).map(|says| (place + 1, says)))
 }
 
-/// What is not the same in two steps, and behind them, in words.
+/// Describes the differences of two steps and of the states after them.
 fn difference([left, right]: [&Scene; 2], row: [usize; 2], words: [&str; 2]) -> Option<String> {
     let [here, there] = words;
     let said = |scene: &Scene, step: usize| {
@@ -71,7 +73,8 @@ fn difference([left, right]: [&Scene; 2], row: [usize; 2], words: [&str; 2]) -> 
             if names(left) != names(right) {
                 return Some("other tasks take part".into());
             }
-            // What is told in words first; a machine as it prints itself only if nothing else shows it.
+            // What is told in words first; a machine as it prints itself only if nothing else shows
+            // it.
             let raw = |name: &str| name.ends_with("machine") || name.ends_with("committer");
             let differing = |raws: bool| {
                 (0..left.lanes.len()).find_map(|lane| {
@@ -125,7 +128,7 @@ fn apart(left: &str, right: &str, [here, there]: [&str; 2]) -> String {
     format!("{}; {here}: {left}; {there}: {right}", mine[0])
 }
 
-/// How a lane stands behind a step.
+/// The state of a lane after a step.
 fn facts(scene: &Scene, lane: usize, step: usize) -> &[[String; 2]] {
     let of_lane = scene.facts.iter().rev().find(|fact| fact.lane == lane && fact.step <= step);
     of_lane.map_or(&[], |fact| &fact.rows)

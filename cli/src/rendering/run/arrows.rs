@@ -5,9 +5,9 @@ use snapline::trace::format::Marker;
 use snapline_models::scene::{Arrow, ArrowFate, ArrowKind, Checkpoint};
 
 use super::words::{checkpoint, message, variant, write};
-use super::{COORDINATOR, Watch};
+use super::{COORDINATOR, RunWatcher};
 
-impl Watch<'_> {
+impl RunWatcher<'_> {
     pub(super) fn effects(&mut self, effects: &[Value], place: Option<usize>) {
         let (step, storage) = (self.step, self.storage());
         for effect in effects {
@@ -95,7 +95,8 @@ impl Watch<'_> {
             }
             return;
         }
-        // A sink's aligner and committer hear the same message, one behind the other: that is one arrival.
+        // A sink's aligner and committer receive the same message, one after the other: that is one
+        // arrival.
         let step = self.step;
         if let Some((_, _, arrow)) =
             self.heard.iter().rev().find(|(whose, text, _)| *whose == to && *text == key)

@@ -1,4 +1,5 @@
-//! The lines of a recorded run in words. Effects and events are read as they are spelled: what is not known is shown as it stands.
+//! The lines of a recorded run in words. Effects and events are read as they are spelled: what is
+//! not known is shown as it stands.
 
 use serde_json::Value;
 use snapline::trace::format::{Marker, What};
@@ -113,9 +114,9 @@ fn ignored(verdict: Verdict) -> String {
         Verdict::Ignored(Why::Stale) => {
             ", of an attempt or term that is not the running one: ignored as stale".into()
         }
-        Verdict::Ignored(Why::Duplicate) => ", once more: ignored".into(),
+        Verdict::Ignored(Why::Duplicate) => ", repeated: ignored".into(),
         Verdict::Ignored(Why::Settled) => ", about a checkpoint that is settled: ignored".into(),
-        Verdict::Ignored(Why::Closed) => ", in a phase that does not take it: ignored".into(),
+        Verdict::Ignored(Why::Closed) => ", in a phase that does not accept it: ignored".into(),
         Verdict::Ignored(Why::Busy) => ": not now".into(),
     }
 }
@@ -140,7 +141,7 @@ impl Words<'_> {
         Some(self.topology.channels()[channel].from)
     }
 
-    /// What happened; behind semicolons, what followed.
+    /// The event; after semicolons, its effects.
     pub(super) fn tell(&self, what: &What, subtask: Option<SubtaskId>, attempt: &str) -> String {
         let name = || subtask.map_or("the coordinator".into(), |subtask| self.name(subtask));
         match what {
@@ -150,12 +151,12 @@ impl Words<'_> {
                 self.with(text, effects)
             }
             What::Aligner { event, verdict, effects, received } => {
-                let behind = received.map_or(String::new(), |records| {
-                    format!(", behind {}", counted(records, "record"))
+                let after = received.map_or(String::new(), |records| {
+                    format!(", after {}", counted(records, "record"))
                 });
                 // A sink's committer hears next what is no matter of its aligner.
                 let ignored = if is_complete(event) { String::new() } else { ignored(*verdict) };
-                let text = self.of_aligner(event, subtask) + &behind + &ignored;
+                let text = self.of_aligner(event, subtask) + &after + &ignored;
                 self.with(text, effects)
             }
             What::Committer { event, verdict, effects, records } => {
@@ -172,7 +173,7 @@ impl Words<'_> {
             What::Begun { at_rest, pending, effects } => {
                 let mut text = format!("begins in attempt {attempt}");
                 if *at_rest {
-                    text.push_str(", at rest: the job is over but for its commits");
+                    text.push_str(", at rest: only the commits of the job are left");
                 }
                 if let Some(pending) = pending.as_ref().filter(|pending| !pending.is_empty()) {
                     let names: Vec<String> = pending.iter().map(transaction).collect();
@@ -181,9 +182,11 @@ impl Words<'_> {
                 self.with(text, effects)
             }
             What::Sent { marker: Marker::Barrier(id), .. } => {
-                format!("puts barrier {id} on every output")
+                format!("emits barrier {id} on every output")
             }
-            What::Sent { marker: Marker::End, .. } => "puts its end on every output".into(),
+            What::Sent { marker: Marker::End, .. } => {
+                "emits the end of its output on every output".into()
+            }
             What::Blob { id, durable: true, .. } => {
                 format!("{}'s snapshot for checkpoint {} is durable", name(), id.checkpoint)
             }
@@ -198,7 +201,7 @@ impl Words<'_> {
                 )
             }
             What::Found { txn, orphan: false } => {
-                format!("finds {} prepared, which is to be committed", transaction(txn))
+                format!("finds {} prepared, which is still to be committed", transaction(txn))
             }
             What::Fenced {} => "has shut out the writers of earlier attempts".into(),
             What::CommitCall { txn } => format!("asks to commit {}", transaction(txn)),
@@ -210,7 +213,7 @@ impl Words<'_> {
                         format!("had committed {txn} of {} before", name())
                     }
                     CommitOutcome::Retry => {
-                        format!("did not commit {txn} of {}: to be called again", name())
+                        format!("did not commit {txn} of {}: the call is retried", name())
                     }
                     CommitOutcome::Unknown => {
                         format!("does not say whether it committed {txn} of {}", name())
@@ -232,20 +235,17 @@ impl Words<'_> {
                 } else {
                     format!("checkpoint {}", there.join(", "))
                 };
-                format!(
-                    "tells that it holds {there}; from that it is decided: {}",
-                    decision(decided)
-                )
+                format!("reports that it holds {there}; the decision: {}", decision(decided))
             }
             What::Collect { plan, .. } => {
                 let gone: Vec<String> = plan.manifests.iter().map(ToString::to_string).collect();
                 match (gone.is_empty(), plan.blobs.len()) {
                     (true, 0) => "has nothing to delete".into(),
                     (true, blobs) => {
-                        format!("is about to delete {}", counted(blobs as u64, "blob"))
+                        format!("will delete {}", counted(blobs as u64, "blob"))
                     }
                     (false, blobs) => format!(
-                        "is about to delete checkpoint {} and {}",
+                        "will delete checkpoint {} and {}",
                         gone.join(", "),
                         counted(blobs as u64, "blob")
                     ),
@@ -284,7 +284,7 @@ impl Words<'_> {
         let id = || checkpoint(effect).map_or("?".into(), |id| id.to_string());
         let said = match name {
             "Store" => format!("asks storage for {}", write(inner)),
-            "Recover" => "asks what storage holds".into(),
+            "Recover" => "asks for the contents of storage".into(),
             "Deploy" => {
                 let decided = inner.get("decision").map_or(String::new(), decision);
                 let of = inner.get("attempt").map_or("?".into(), attempt);
@@ -322,7 +322,7 @@ impl Words<'_> {
         match name {
             "Fired" => match variant(inner) {
                 ("Interval", _) => "finds the interval over: the next checkpoint is due".into(),
-                ("Timeout", id) => format!("gives checkpoint {id} up: it takes too long"),
+                ("Timeout", id) => format!("aborts checkpoint {id}: it timed out"),
                 ("Resend", _) => "reminds the sinks that have not reported".into(),
                 _ => shown(event),
             },
@@ -330,23 +330,23 @@ impl Words<'_> {
                 let op = inner.get("op").map_or(String::new(), write);
                 let result = inner.get("result").and_then(Value::as_str).unwrap_or("?");
                 match result {
-                    "Applied" => format!("hears that {op} is durable"),
-                    "NotApplied" => format!("hears that {op} was not written"),
-                    "Unknown" => format!("hears nothing certain of {op}"),
-                    _ => format!("hears that {op} was refused: a later term rules"),
+                    "Applied" => format!("learns that {op} is durable"),
+                    "NotApplied" => format!("learns that {op} was not written"),
+                    "Unknown" => format!("learns no outcome of {op}"),
+                    _ => format!("learns that {op} was refused: a later term is in charge"),
                 }
             }
             "Claimed" => "has the fence, and its ids".into(),
-            "Recovered" => format!("hears what was decided: {}", decision(inner)),
+            "Recovered" => format!("receives the decision: {}", decision(inner)),
             "Report" => {
                 let subtask = inner.get("report").map(|report| variant(report).1);
                 let subtask = subtask.and_then(|body| body.get("subtask")).and_then(Value::as_u64);
                 let from = subtask.and_then(|it| u16::try_from(it).ok());
                 let from = from
                     .map_or(String::new(), |it| format!(" of {}", self.name(SubtaskId::new(it))));
-                format!("gets the {}{from}", message(inner))
+                format!("receives the {}{from}", message(inner))
             }
-            "Concluded" => "hears that all tasks have ended".into(),
+            "Concluded" => "learns that all tasks have ended".into(),
             "TaskFailed" => "learns that a task failed".into(),
             "Stop" => format!("is asked to stop: {}", shown(inner)),
             _ => shown(event),
@@ -366,10 +366,10 @@ impl Words<'_> {
             "Barrier" => format!("reads barrier {} from {}", id(), from()),
             "EndOfInput" => format!("reads the end of {}", from()),
             "Exhausted" => "has no more records".into(),
-            "Control" => format!("gets {}", message(inner)),
-            "Durable" => format!("hears that its snapshot for checkpoint {} is durable", id()),
+            "Control" => format!("receives {}", message(inner)),
+            "Durable" => format!("learns that its snapshot for checkpoint {} is durable", id()),
             "WriteFailed" => {
-                format!("hears that its snapshot for checkpoint {} could not be written", id())
+                format!("learns that its snapshot for checkpoint {} could not be written", id())
             }
             _ => shown(event),
         }
@@ -380,12 +380,12 @@ fn of_committer(event: &Value) -> String {
     let (name, inner) = variant(event);
     match name {
         "Barrier" => format!("closes transaction {inner}"),
-        "Control" => format!("hears {}", message(inner)),
+        "Control" => format!("receives {}", message(inner)),
         "Outcome" => {
             let txn = inner.get("txn").and_then(|txn| txn.get("checkpoint"));
             let txn = txn.map_or("?".into(), Value::to_string);
             let outcome = inner.get("outcome").and_then(Value::as_str).unwrap_or("?");
-            format!("hears of transaction {txn}: {}", outcome.to_lowercase())
+            format!("learns the outcome of transaction {txn}: {}", outcome.to_lowercase())
         }
         _ => shown(event),
     }
@@ -401,7 +401,7 @@ fn stored(op: &StoreOp, result: StoreResult) -> String {
     match result {
         StoreResult::Applied => format!("{what} is durable"),
         StoreResult::NotApplied => format!("{what} was not written"),
-        StoreResult::Unknown => format!("nobody knows about {what}"),
-        StoreResult::Fenced => format!("{what} is refused: a later term rules"),
+        StoreResult::Unknown => format!("the outcome of {what} is unknown"),
+        StoreResult::Fenced => format!("{what} is refused: a later term is in charge"),
     }
 }

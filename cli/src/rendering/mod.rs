@@ -1,13 +1,14 @@
-//! Pictures of a trace: a page that explains itself, a drawing, a sequence diagram, a file for other tools, columns for a terminal. What
-//! they show is a [`Scene`], of the model or of recorded runs; none of them knows the World or a machine.
+//! Pictures of a trace: a page that explains itself, a drawing, a sequence diagram, a file for
+//! other tools, columns for a terminal. What they show is a [`Scene`], of the model or of recorded
+//! runs; none of them knows the World or a machine.
 
-mod beside;
 mod columns;
 mod drawing;
 mod itf;
 pub(crate) mod page;
 mod run;
 mod sequence;
+mod side_by_side;
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +18,13 @@ use snapline_models::scene::{Scene, scene};
 use snapline_models::trace::Trace;
 use snapline_models::walk::{shorten, under};
 
-use crate::args::{Picture, RenderArgs, ShowArgs};
+use crate::args::{RenderArgs, RenderFormat, ShowArgs};
 use crate::table::counted;
-use crate::{Exit, Failure, Terminal, read};
+use crate::{CommandError, Exit, Terminal, read};
 use page::{Document, Produced, Story};
 
 /// What a picture is of.
-enum Subject {
+enum RenderInput {
     Model(PathBuf, Trace),
     Runs(Scene),
 }
@@ -32,25 +33,25 @@ enum Subject {
 ///
 /// # Errors
 /// If the trace cannot be read or replayed, or the output cannot be written.
-pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let subject = subject(&args.traces)?;
-    let (text, steps) = match args.picture() {
-        Picture::Page => {
+    let (text, steps) = match args.format() {
+        RenderFormat::Page => {
             let document = document(args, subject)?;
             let steps = document.stories.first().map_or(0, |story| story.scene.steps.len());
             (page::page(&document), steps)
         }
-        Picture::Svg => drawn(subject, drawing::drawing)?,
-        Picture::Mermaid => drawn(subject, sequence::sequence)?,
-        Picture::Itf => match subject {
-            Subject::Model(path, trace) => {
+        RenderFormat::Svg => drawn(subject, drawing::drawing)?,
+        RenderFormat::Mermaid => drawn(subject, sequence::sequence)?,
+        RenderFormat::Itf => match subject {
+            RenderInput::Model(path, trace) => {
                 let scene = told(&path, &trace)?;
                 (itf::itf(&scene), scene.steps.len())
             }
-            Subject::Runs(_) => {
-                return Err(Failure::Usage(
-                    "--itf is for traces of the model: a recorded run does not hold the states of its store and its external systems, \
-                     which a state in that format has to name"
+            RenderInput::Runs(_) => {
+                return Err(CommandError::Usage(
+                    "--itf needs a trace of the model: ITF states name the contents of the store \
+                     and the external systems, which a recorded run does not have"
                         .into(),
                 ));
             }
@@ -60,7 +61,7 @@ pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<E
         None => write!(terminal.out(), "{text}")?,
         Some(path) => {
             std::fs::write(path, &text).map_err(|error| {
-                Failure::Usage(format!("cannot write {}: {error}", path.display()))
+                CommandError::Usage(format!("cannot write {}: {error}", path.display()))
             })?;
             let (steps, bytes) =
                 (counted(steps as u64, "step"), counted(text.len() as u64, "byte"));
@@ -74,61 +75,73 @@ pub(crate) fn render(args: &RenderArgs, terminal: &mut Terminal<'_>) -> Result<E
 ///
 /// # Errors
 /// If the trace cannot be read or replayed, or the output cannot be written.
-pub(crate) fn show(args: &ShowArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub(crate) fn show(args: &ShowArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let scene = match subject(&args.traces)? {
-        Subject::Model(path, trace) => told(&path, &trace)?,
-        Subject::Runs(scene) => scene,
+        RenderInput::Model(path, trace) => told(&path, &trace)?,
+        RenderInput::Runs(scene) => scene,
     };
     let colour = terminal.colour();
     write!(terminal.out(), "{}", columns::columns(&scene, colour))?;
     Ok(Exit::Good)
 }
 
-/// The most steps that a drawing has: more would be looked at by nobody.
+/// The most steps that a drawing has: a larger one is unreadable.
 const DRAWN: usize = 2_000;
 
-fn drawn(subject: Subject, draw: fn(&Scene) -> String) -> Result<(String, usize), Failure> {
+fn drawn(
+    subject: RenderInput,
+    draw: fn(&Scene) -> String,
+) -> Result<(String, usize), CommandError> {
     let scene = match subject {
-        Subject::Model(path, trace) => told(&path, &trace)?,
-        Subject::Runs(scene) => scene,
+        RenderInput::Model(path, trace) => told(&path, &trace)?,
+        RenderInput::Runs(scene) => scene,
     };
     let steps = scene.steps.len();
     if steps > DRAWN {
-        return Err(Failure::Usage(format!(
-            "a drawing of {steps} steps would be too large to look at, {DRAWN} are the most; the page (without --svg and --mermaid) shows any number"
+        return Err(CommandError::Usage(format!(
+            "a drawing has at most {DRAWN} steps, and this trace has {steps}; draw a page \
+             instead, without --svg and --mermaid"
         )));
     }
     Ok((draw(&scene), steps))
 }
 
-/// The page of a trace of the model, as other commands link it: its shortest story first. `file` is where the trace is, for the commands
-/// that the page shows.
+/// The page of a trace of the model, as other commands link it: its shortest story first. `file` is
+/// where the trace is, for the commands that the page shows.
 ///
 /// # Errors
 /// If the trace cannot be replayed.
-pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, Failure> {
+pub(crate) fn story_page(trace: &Trace, file: &Path) -> Result<String, CommandError> {
     let mut document = stories(file, trace, false)?;
     document.commands = commands(file, trace);
     Ok(page::page(&document))
 }
 
-fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
+fn document(args: &RenderArgs, subject: RenderInput) -> Result<Document, CommandError> {
     let only_model = |flag: &str| {
-        Failure::Usage(format!("{flag} is for traces of the model, and this is a recorded run"))
+        CommandError::Usage(format!(
+            "{flag} needs a trace of the model, and this is a recorded run"
+        ))
     };
     let (path, trace) = match subject {
-        Subject::Model(path, trace) => (path, trace),
-        Subject::Runs(_) if args.compare_correct => return Err(only_model("--compare-correct")),
-        Subject::Runs(_) if args.production => return Err(only_model("--production")),
-        Subject::Runs(scene) => {
+        RenderInput::Model(path, trace) => (path, trace),
+        RenderInput::Runs(_) if args.compare_correct => {
+            return Err(only_model("--compare-correct"));
+        }
+        RenderInput::Runs(_) if args.production => return Err(only_model("--production")),
+        RenderInput::Runs(scene) => {
             let mut document = match &args.compare {
                 None => Document::of(scene),
                 Some(other) => {
-                    let Subject::Runs(second) = self::subject(std::slice::from_ref(other))? else {
+                    let RenderInput::Runs(second) = self::subject(std::slice::from_ref(other))?
+                    else {
                         return Err(of_a_kind(other));
                     };
                     let first = args.traces.first().map_or("the first".into(), |path| stem(path));
-                    beside::by_number([Story::new(first, scene), Story::new(stem(other), second)])
+                    side_by_side::by_number([
+                        Story::new(first, scene),
+                        Story::new(stem(other), second),
+                    ])
                 }
             };
             let paths: Vec<String> = args.traces.iter().map(|path| quoted(path)).collect();
@@ -138,29 +151,31 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
         }
     };
     let mut document = if let Some(other) = &args.compare {
-        let Subject::Model(_, second) = self::subject(std::slice::from_ref(other))? else {
+        let RenderInput::Model(_, second) = self::subject(std::slice::from_ref(other))? else {
             return Err(of_a_kind(other));
         };
         let sides = [
             Story::new(stem(&path), told(&path, &trace)?),
             Story::new(stem(other), told(other, &second)?),
         ];
-        beside::by_number(sides)
+        side_by_side::by_number(sides)
     } else if args.compare_correct {
         let Some(mutant) = trace.mutant else {
-            return Err(Failure::Usage(format!(
-                "{}: no wrong rule is switched on in this trace, so there is nothing to compare it with",
+            return Err(CommandError::Usage(format!(
+                "{}: the trace has no wrong rule, so there is no correct protocol to compare it \
+                 with",
                 path.display()
             )));
         };
-        let wrong =
-            |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
+        let wrong = |error: &dyn std::fmt::Display| {
+            CommandError::Usage(format!("{}: {error}", path.display()))
+        };
         let (correct, places) = under(&trace, None).map_err(|error| wrong(&error))?;
         let sides = [
             Story::new(format!("with {}", mutant.name()), told(&path, &trace)?),
             Story::new("the correct protocol", told(&path, &correct)?),
         ];
-        beside::by_schedule(sides, &places)
+        side_by_side::by_schedule(sides, &places)
     } else {
         stories(&path, &trace, args.production)?
     };
@@ -171,21 +186,22 @@ fn document(args: &RenderArgs, subject: Subject) -> Result<Document, Failure> {
     Ok(document)
 }
 
-/// What a path is called where two are beside each other.
+/// The label of a path where two traces are side by side.
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn of_a_kind(other: &Path) -> Failure {
-    Failure::Usage(format!(
-        "{}: of the two that are compared one is a trace of the model and the other a recorded run; compare two of a kind",
+fn of_a_kind(other: &Path) -> CommandError {
+    CommandError::Usage(format!(
+        "{}: cannot compare a trace of the model with a recorded run; name two of the same kind",
         other.display()
     ))
 }
 
-/// The shortest story first; the trace as it is behind it, if that is longer. Each is replayed on production, if that is wanted.
-fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, Failure> {
-    // A trace that shows no law broken has nothing that must stay, and is told as it is.
+/// The shortest story first, followed by the full trace if that is longer. Each is replayed on
+/// production, if that is wanted.
+fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, CommandError> {
+    // A trace that breaks no law cannot be minimised, and is shown in full.
     let short = shorten(trace).ok().filter(|short| short.steps.len() < trace.steps.len());
     let all = trace.steps.len();
     let (labels, traces) = match &short {
@@ -211,10 +227,14 @@ fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, 
 }
 
 /// Where the correct protocol would have gone another way.
-fn parting(path: &Path, trace: &Trace, scene: &Scene) -> Result<Option<page::Parts>, Failure> {
+fn parting(
+    path: &Path,
+    trace: &Trace,
+    scene: &Scene,
+) -> Result<Option<page::Divergence>, CommandError> {
     match under(trace, None) {
         Ok((correct, places)) if trace.mutant.is_some() => {
-            Ok(beside::parting(scene, &told(path, &correct)?, &places))
+            Ok(side_by_side::parting(scene, &told(path, &correct)?, &places))
         }
         _ => Ok(None),
     }
@@ -224,13 +244,13 @@ fn commands(path: &Path, trace: &Trace) -> Vec<[String; 2]> {
     let file = quoted(path);
     let mut commands =
         vec![["replay it in the model".into(), format!("snapline trace replay {file}")]];
-    if trace.mutant.is_some_and(|mutant| crate::onto::planted(mutant).is_some()) {
+    if trace.mutant.is_some_and(|mutant| crate::production_replay::planted(mutant).is_some()) {
         let command = format!("snapline trace replay --production {file}");
         commands.push(["replay it on the production code".into(), command]);
     }
     if trace.mutant.is_some() {
         let command = format!("snapline trace render --compare-correct -o compared.html {file}");
-        commands.push(["see it beside the correct protocol".into(), command]);
+        commands.push(["see it next to the correct protocol".into(), command]);
     }
     commands
 }
@@ -249,20 +269,22 @@ fn quoted(path: &Path) -> String {
 /// What production came to with the schedule of a story.
 fn production(story: usize, trace: &Trace) -> Vec<Produced> {
     let produced = |says, step| Produced { story, says, step };
-    match crate::onto::replay(trace) {
+    match crate::production_replay::replay(trace) {
         Err(why) => vec![produced(format!("Not replayed on production code: {why}"), why.step())],
         Ok(played) => {
             let with = match &played.broken {
                 Some((step, what)) => produced(
                     format!(
-                        "With the wrong rule in the engine, {} is broken on production code too, behind step {step}: {what}",
+                        "With the wrong rule in the engine, {} is broken on production code too, \
+                         after step {step}: {what}",
                         played.law.name()
                     ),
                     Some(*step),
                 ),
                 None => produced(
                     format!(
-                        "With the wrong rule in the engine, {} HOLDS on production code: here it differs from the model",
+                        "With the wrong rule in the engine, {} HOLDS on production code, unlike \
+                         in the model",
                         played.law.name()
                     ),
                     None,
@@ -270,7 +292,9 @@ fn production(story: usize, trace: &Trace) -> Vec<Produced> {
             };
             let possible = format!("{} of {} steps are possible", played.sound_steps, played.steps);
             let without = match played.wrong.as_slice() {
-                [] => format!("Without the rule {possible}; then the job ends, and all is right"),
+                [] => format!(
+                    "Without the rule {possible}; then the job ends, and its output is correct"
+                ),
                 wrong => {
                     format!("WITHOUT the rule {possible}, and it is wrong: {}", wrong.join("; "))
                 }
@@ -281,7 +305,7 @@ fn production(story: usize, trace: &Trace) -> Vec<Produced> {
 }
 
 /// Reads what there is to draw: one trace of the model, or runs of a job.
-fn subject(paths: &[PathBuf]) -> Result<Subject, Failure> {
+fn subject(paths: &[PathBuf]) -> Result<RenderInput, CommandError> {
     let mut runs = Vec::new();
     for path in paths {
         if crate::trace::is_of_a_run(path)? {
@@ -291,27 +315,29 @@ fn subject(paths: &[PathBuf]) -> Result<Subject, Failure> {
     match (paths, runs.len()) {
         ([path], 0) => {
             let wrong = |error: &dyn std::fmt::Display| {
-                Failure::Usage(format!("{}: {error}", path.display()))
+                CommandError::Usage(format!("{}: {error}", path.display()))
             };
             let trace = Trace::read(&read(path)?).map_err(|error| wrong(&error))?;
-            Ok(Subject::Model(path.clone(), trace))
+            Ok(RenderInput::Model(path.clone(), trace))
         }
         (_, some) if some == paths.len() => {
-            let traces =
-                RunTrace::read_all(paths).map_err(|error| Failure::Usage(error.to_string()))?;
-            run::scene_of_runs(&traces).map(Subject::Runs).map_err(Failure::Usage)
+            let traces = RunTrace::read_all(paths)
+                .map_err(|error| CommandError::Usage(error.to_string()))?;
+            run::scene_of_runs(&traces).map(RenderInput::Runs).map_err(CommandError::Usage)
         }
-        _ => Err(Failure::Usage(
-            "several paths are drawn together only if all are recorded runs of one job; a trace of the model is drawn by itself".into(),
+        _ => Err(CommandError::Usage(
+            "several paths must all be recorded runs of one job; draw a trace of the model by \
+             itself"
+                .into(),
         )),
     }
 }
 
 /// Replays a trace of the model, and draws it.
-fn told(path: &Path, trace: &Trace) -> Result<Scene, Failure> {
+fn told(path: &Path, trace: &Trace) -> Result<Scene, CommandError> {
     let wrong =
-        |error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
-    // A step that is not possible is told, not left out.
+        |error: &dyn std::fmt::Display| CommandError::Usage(format!("{}: {error}", path.display()));
+    // A step that is not possible is reported, not left out.
     trace.replay().map_err(|error| wrong(&error))?;
     let setup = Setup::new(trace.scenario.clone(), trace.mutant).map_err(|error| wrong(&error))?;
     Ok(scene(&setup, trace))

@@ -1,4 +1,4 @@
-//! `snapline inspect`: looks into a checkpoint directory.
+//! `snapline inspect`: inspects a checkpoint directory.
 
 mod verify;
 
@@ -12,9 +12,9 @@ use snapline::state::{Kind, Root, StateError, to_json};
 use snapline::store::{LocalStore, Manifest, Store, StoreError, lost};
 
 use crate::args::InspectArgs;
-use crate::overview::{self, Owner, Pending, failure, subtasks};
-use crate::table::{Table, counted, grouped};
-use crate::{Exit, Failure, Terminal};
+use crate::overview::{self, PendingTransaction, StoreOwner, failure, subtasks};
+use crate::table::{TextTable, counted, grouped};
+use crate::{CommandError, Exit, Terminal};
 use verify::Defect;
 
 /// All that an overview shows.
@@ -25,22 +25,22 @@ struct Overview {
     directory: String,
     job: Option<String>,
     term: u32,
-    owner: Owner,
-    checkpoints: Vec<Row>,
+    owner: StoreOwner,
+    checkpoints: Vec<CheckpointRow>,
     /// Of the newest checkpoint.
     operators: Vec<OperatorRow>,
     /// Of the newest checkpoint.
-    pending: Vec<Pending>,
+    pending: Vec<PendingTransaction>,
     #[serde(skip_serializing_if = "Option::is_none")]
     defects: Option<Vec<Defect>>,
 }
 
 /// A checkpoint.
 #[derive(Serialize)]
-struct Row {
+struct CheckpointRow {
     checkpoint: u64,
     #[serde(flatten)]
-    known: Option<Known>,
+    known: Option<ManifestSummary>,
     /// Why nothing else is known of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<String>,
@@ -48,7 +48,7 @@ struct Row {
 
 /// What the manifest says.
 #[derive(Serialize)]
-struct Known {
+struct ManifestSummary {
     kind: Value,
     /// Whether the whole input had ended.
     ended: bool,
@@ -71,8 +71,9 @@ struct OperatorRow {
 /// Carries out `snapline inspect`.
 ///
 /// # Errors
-/// [`Failure`] if the directory is no checkpoint directory, or what is asked for cannot be read.
-pub fn run(args: &InspectArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+/// [`CommandError`] if the directory is no checkpoint directory, or what is asked for cannot be
+/// read.
+pub fn run(args: &InspectArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let store = overview::open(&args.dir)?;
     if let Some(operator) = &args.state {
         return state(&store, operator, args.checkpoint, terminal);
@@ -97,7 +98,7 @@ fn look(
     store: &LocalStore,
     defects: Option<Vec<Defect>>,
     wrong: &mut Vec<String>,
-) -> Result<Overview, Failure> {
+) -> Result<Overview, CommandError> {
     let fence = match store.fence() {
         Ok(fence) => fence,
         // The list of defects says it better than nothing at all would.
@@ -110,7 +111,7 @@ fn look(
         directory: store.dir().display().to_string(),
         job: None,
         term: fence.term.get(),
-        owner: Owner::of(store.dir()),
+        owner: StoreOwner::of(store.dir()),
         checkpoints: Vec::new(),
         operators: Vec::new(),
         pending: Vec::new(),
@@ -118,7 +119,7 @@ fn look(
     };
     let mut newest = None;
     for checkpoint in store.manifests().map_err(|error| failure(&error))? {
-        let mut row = Row { checkpoint: checkpoint.get(), known: None, unreadable: None };
+        let mut row = CheckpointRow { checkpoint: checkpoint.get(), known: None, unreadable: None };
         match store.manifest(checkpoint) {
             Ok(manifest) => {
                 row.known = Some(known(&manifest));
@@ -139,12 +140,12 @@ fn look(
     // SPEC 7.6
     if let Some((checkpoint, error)) = known_lost(store, &overview)? {
         let why =
-            format!("checkpoint {checkpoint} was complete, and its manifest is gone: {error}");
+            format!("checkpoint {checkpoint} was complete, but its manifest is missing: {error}");
         if overview.defects.is_none() {
             wrong.push(why.clone());
         }
         let checkpoint = checkpoint.get();
-        overview.checkpoints.push(Row { checkpoint, known: None, unreadable: Some(why) });
+        overview.checkpoints.push(CheckpointRow { checkpoint, known: None, unreadable: Some(why) });
     }
     if let Some(newest) = newest {
         overview.job = Some(newest.job.clone());
@@ -164,7 +165,7 @@ fn look(
 fn known_lost(
     store: &LocalStore,
     overview: &Overview,
-) -> Result<Option<(CheckpointId, StoreError)>, Failure> {
+) -> Result<Option<(CheckpointId, StoreError)>, CommandError> {
     match lost(store) {
         Err(_) if overview.defects.as_ref().is_some_and(|defects| !defects.is_empty()) => Ok(None),
         found => found.map_err(|error| failure(&error)),
@@ -175,11 +176,11 @@ const fn is_missing(error: &StoreError) -> bool {
     matches!(error, StoreError::Missing { .. })
 }
 
-fn known(manifest: &Manifest) -> Known {
+fn known(manifest: &Manifest) -> ManifestSummary {
     let written_at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(manifest.written_at));
     let blobs = manifest.snapshots.iter().flat_map(|snapshot| &snapshot.blobs);
     let blobs: std::collections::BTreeSet<_> = blobs.map(|blob| blob.id).collect();
-    Known {
+    ManifestSummary {
         kind: json!(manifest.kind),
         ended: manifest.ended,
         attempt: manifest.attempt.to_string(),
@@ -212,13 +213,15 @@ fn operators(manifest: &Manifest) -> Vec<OperatorRow> {
     rows
 }
 
-fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), CommandError> {
     let out = terminal.out();
-    let job = overview.job.as_deref().unwrap_or("(no checkpoint says which)");
+    let job = overview.job.as_deref().unwrap_or("(unknown: no checkpoint can be read)");
     writeln!(out, "{}", overview.directory)?;
     writeln!(out, "job {job}, term {}, owner: {}\n", overview.term, overview.owner)?;
-    let mut table =
-        Table::new(&["checkpoint", "blobs", "written", "reused", "attempt", "age s", "kind"], 0..6);
+    let mut table = TextTable::new(
+        &["checkpoint", "blobs", "written", "reused", "attempt", "age s", "kind"],
+        0..6,
+    );
     for row in &overview.checkpoints {
         let number = row.checkpoint.to_string();
         let dash = || "-".to_owned();
@@ -246,8 +249,8 @@ fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure>
     }
     table.write(out)?;
     if !overview.operators.is_empty() {
-        writeln!(out, "\nin the newest that can be read:")?;
-        let mut table = Table::new(&["operator", "subtasks", "written", "reused"], 1..4);
+        writeln!(out, "\nthe newest readable checkpoint:")?;
+        let mut table = TextTable::new(&["operator", "subtasks", "written", "reused"], 1..4);
         for row in &overview.operators {
             let (written, reused) = (grouped(row.written_bytes), grouped(row.reused_bytes));
             table.row(vec![row.operator.clone(), row.subtasks.to_string(), written, reused]);
@@ -256,14 +259,17 @@ fn show(overview: &Overview, terminal: &mut Terminal<'_>) -> Result<(), Failure>
         let open = overview.pending.len();
         writeln!(
             out,
-            "\n{} that it does not know to be committed{}",
+            "\n{} not known to be committed{}",
             counted(open as u64, "transaction"),
             if open == 0 { "" } else { ":" }
         )?;
-        for Pending { operator, subtask, checkpoint, attempt, committable } in &overview.pending {
+        for PendingTransaction { operator, subtask, checkpoint, attempt, committable } in
+            &overview.pending
+        {
             writeln!(
                 out,
-                "  {operator}, subtask {subtask}, of checkpoint {checkpoint}, attempt {attempt}: {committable}"
+                "  {operator}, subtask {subtask}, of checkpoint {checkpoint}, attempt {attempt}: \
+                 {committable}"
             )?;
         }
     }
@@ -287,7 +293,7 @@ fn state(
     operator: &str,
     checkpoint: Option<u64>,
     terminal: &mut Terminal<'_>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     let all = store.manifests().map_err(|error| failure(&error))?;
     let listed = || all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let wanted = match checkpoint {
@@ -297,8 +303,8 @@ fn state(
     let Some(wanted): Option<CheckpointId> = wanted else {
         let which = checkpoint
             .map_or("no checkpoint".to_owned(), |number| format!("no checkpoint {number}"));
-        return Err(Failure::Usage(format!(
-            "there is {which} in {}; there are: {}",
+        return Err(CommandError::Usage(format!(
+            "there is {which} in {}; it has: {}",
             store.dir().display(),
             listed()
         )));
@@ -308,14 +314,15 @@ fn state(
         manifest.operators.iter().map(|operator| operator.name.as_str()).collect();
     if !names.contains(&operator) {
         let names = names.join(", ");
-        return Err(Failure::Usage(format!(
+        return Err(CommandError::Usage(format!(
             "checkpoint {wanted} has no operator `{operator}`; it has: {names}"
         )));
     }
     for (_, subtask, place) in subtasks(&manifest).filter(|(name, ..)| *name == operator) {
         let Some(snapshot) = manifest.snapshots.get(place) else { continue };
         let bytes = store.read(&snapshot.root).map_err(|error| failure(&error))?;
-        let root = Root::decode(&bytes).map_err(|error| Failure::Damaged(error.to_string()))?;
+        let root =
+            Root::decode(&bytes).map_err(|error| CommandError::Damaged(error.to_string()))?;
         for entry in root.entries.iter().filter(|entry| entry.operator == operator) {
             let mut output = Ok(());
             let read = to_json(store, entry, &mut |value| {
@@ -334,7 +341,7 @@ fn state(
             output?;
             read.map_err(|error| match error {
                 StateError::Store(error) => failure(&error),
-                error => Failure::Damaged(error.to_string()),
+                error => CommandError::Damaged(error.to_string()),
             })?;
         }
     }

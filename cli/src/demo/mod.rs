@@ -1,4 +1,4 @@
-//! `snapline demo`: a word count in a process that is killed again and again.
+//! `snapline demo`: a word count in a process that is killed repeatedly.
 
 pub mod child;
 mod early;
@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use snapline::trace::{RunTrace, replay};
 
 use crate::args::DemoArgs;
-use crate::table::{Table, counted, grouped};
+use crate::table::{TextTable, counted, grouped};
 use crate::terminal::CLEAR;
-use crate::{Exit, Failure, Terminal};
-use life::{End, Life};
+use crate::{CommandError, Exit, Terminal};
+use life::{ChildProcess, LifeEnd};
 use text::Comparison;
 
-/// Words a second that any machine of today counts with ease: the text is repeated until there are so many for each second.
+/// Words a second that any machine of today counts with ease: the text is repeated until there are
+/// so many for each second.
 const WORDS_PER_SECOND: u64 = 160_000;
 
 /// The least that the time between two kills is planned to be.
@@ -39,9 +40,9 @@ fn traces(dir: &Path) -> PathBuf {
 }
 
 /// Numbers that look random and are the same for the same seed (splitmix64).
-struct Random(u64);
+struct SplitMix64(u64);
 
-impl Random {
+impl SplitMix64 {
     /// From 0 up to, not including, 1.
     fn fraction(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -53,7 +54,7 @@ impl Random {
 }
 
 /// What the job does, undisturbed.
-struct Work {
+struct DemoPlan {
     inputs: Vec<PathBuf>,
     passes: u64,
     lines: u64,
@@ -64,7 +65,7 @@ struct Work {
 
 /// What all lives came to.
 #[derive(Default)]
-struct Tally {
+struct DemoTally {
     kills: u64,
     restarts: u64,
     checkpoints: u64,
@@ -74,8 +75,9 @@ struct Tally {
 /// Carries out `snapline demo`.
 ///
 /// # Errors
-/// [`Failure`] if the text cannot be read, the directory is not empty, or a process cannot be started.
-pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+/// [`CommandError`] if the text cannot be read, the directory is not empty, or a process cannot be
+/// started.
+pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let inputs = text::inputs(&args.input)?;
     let lines = text::lines(&inputs)?;
     let counts = text::count(&lines);
@@ -86,10 +88,10 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
     let passes = wanted.div_ceil(words).max(1);
     let total = lines.len() as u64 * passes;
     let rate = ((total as f64 / duration.as_secs_f64()).ceil() as u64).max(1);
-    let work = Work { inputs, passes, lines: total, rate, duration };
+    let work = DemoPlan { inputs, passes, lines: total, rate, duration };
     drop(lines);
 
-    let place = Place::make(args.dir.as_deref())?;
+    let place = DemoDirectory::make(args.dir.as_deref())?;
     let began = Instant::now();
     let tally = live(args, &work, &place.dir, terminal);
     // To read the output and the traces takes its time, and looks at no signal.
@@ -98,7 +100,7 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
         Ok(Some(tally)) if !stopped => tally,
         Ok(_) => {
             place.leave(terminal, false)?;
-            terminal.complain("stopped; the process is killed too\n")?;
+            terminal.complain("stopped; the process was killed\n")?;
             return Ok(Exit::Stopped);
         }
         Err(failure) => {
@@ -108,7 +110,10 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
     };
     let took = began.elapsed();
     let came = text::compare(&output(&place.dir), &counts, work.passes).map_err(|error| {
-        Failure::Damaged(format!("the output in {} cannot be read: {error}", place.dir.display()))
+        CommandError::Damaged(format!(
+            "the output in {} cannot be read: {error}",
+            place.dir.display()
+        ))
     })?;
     tell(&tally, &work, &came, took, terminal)?;
     let conforms = replayed(&place.dir, terminal)?;
@@ -121,20 +126,22 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
         if args.unsafe_sink {
             writeln!(
                 terminal.out(),
-                "the control was found out, as it should be: its sink commits before checkpoints are complete"
+                "the control was detected, as expected: its sink commits before checkpoints \
+                 complete"
             )?;
         }
     } else if args.unsafe_sink {
         writeln!(
             terminal.out(),
-            "the control was not found out: no kill came between a commit and its checkpoint; try more --kills"
+            "the control was not detected: no kill hit between a commit and its checkpoint; try \
+             more --kills"
         )?;
     }
     if !killed {
         let (kills, wanted) = (tally.kills, args.kills);
         writeln!(
             terminal.out(),
-            "the job ended after {kills} of {wanted} kills: give it more --seconds"
+            "the job ended after {kills} of {wanted} kills; give it more --seconds"
         )?;
     }
     let right = right && conforms;
@@ -143,24 +150,22 @@ pub fn run(args: &DemoArgs, terminal: &mut Terminal<'_>) -> Result<Exit, Failure
 }
 
 /// Holds what was recorded of all lives against the protocol; says whether it is as it must be.
-fn replayed(dir: &Path, terminal: &mut Terminal<'_>) -> Result<bool, Failure> {
+fn replayed(dir: &Path, terminal: &mut Terminal<'_>) -> Result<bool, CommandError> {
     let traces = RunTrace::read_all(&[traces(dir)]);
-    let traces = traces.map_err(|error| Failure::Damaged(error.to_string()))?;
+    let traces = traces.map_err(|error| CommandError::Damaged(error.to_string()))?;
     match replay(&traces) {
         Ok(replayed) => {
-            // The last line of a process that was killed may be torn: no part of its run, and no news here.
+            // The last line of a process that was killed may be torn: no part of its run, and no
+            // news here.
             let runs = counted(replayed.tally.runs, "recorded run");
             writeln!(
                 terminal.out(),
-                "every step of {runs} was replayed and is what the protocol allows"
+                "every step of {runs} was replayed, and the protocol allows it"
             )?;
             Ok(true)
         }
         Err(difference) => {
-            writeln!(
-                terminal.out(),
-                "a step of the recorded runs is not what the protocol allows:"
-            )?;
+            writeln!(terminal.out(), "the protocol does not allow a step of the recorded runs:")?;
             writeln!(terminal.out(), "{difference}")?;
             Ok(false)
         }
@@ -170,19 +175,19 @@ fn replayed(dir: &Path, terminal: &mut Terminal<'_>) -> Result<bool, Failure> {
 /// Runs the job through all its lives; `None` if it was stopped by Ctrl-C.
 fn live(
     args: &DemoArgs,
-    work: &Work,
+    work: &DemoPlan,
     dir: &Path,
     terminal: &mut Terminal<'_>,
-) -> Result<Option<Tally>, Failure> {
-    let mut random = Random(args.seed);
-    let mut tally = Tally::default();
+) -> Result<Option<DemoTally>, CommandError> {
+    let mut random = SplitMix64(args.seed);
+    let mut tally = DemoTally::default();
     let slice = work.duration / u32::try_from(args.kills + 1).unwrap_or(u32::MAX);
     loop {
-        // Lives that are killed are shorter than an even share, so that there is something left to do for the last one. What is read again
-        // makes the job longer, never shorter.
+        // Lives that are killed are shorter than an even share, so that there is something left to
+        // do for the last one. What is read again makes the job longer, never shorter.
         let last = tally.kills == args.kills;
         let due = (!last).then(|| slice.mul_f64(0.4 + 0.6 * random.fraction()));
-        let mut life = Life::begin(args, work, dir)?;
+        let mut life = ChildProcess::begin(args, work, dir)?;
         let end = life.watch(due, args.unsafe_sink, |report| {
             show(args, work, &tally, report, terminal);
             terminal.is_stopped()
@@ -190,31 +195,33 @@ fn live(
         tally.read += life.report().read;
         tally.checkpoints += life.report().completed;
         match end {
-            End::Stopped => {
+            LifeEnd::Stopped => {
                 clear(terminal);
                 return Ok(None);
             }
-            End::Finished => {
+            LifeEnd::Finished => {
                 clear(terminal);
                 return Ok(Some(tally));
             }
-            End::Killed => {
+            LifeEnd::Killed => {
                 tally.kills += 1;
                 tally.restarts += 1;
                 if !terminal.rewrites() {
                     let (kill, kills) = (tally.kills, args.kills);
                     let read = grouped(tally.read);
                     let checkpoints = counted(tally.checkpoints, "checkpoint");
-                    // Progress that nobody reads is no reason to stop.
+                    // The demonstration continues if its progress cannot be written.
                     let _ = terminal.complain(&format!(
                         "kill {kill} of {kills}: {read} lines read, {checkpoints} completed\n"
                     ));
                 }
             }
-            End::Failed(said) => {
+            LifeEnd::Failed(said) => {
                 clear(terminal);
                 let life = tally.restarts + 1;
-                return Err(Failure::Damaged(format!("the job failed in life {life}: {said}")));
+                return Err(CommandError::Damaged(format!(
+                    "the job failed in life {life}: {said}"
+                )));
             }
         }
     }
@@ -223,21 +230,23 @@ fn live(
 /// Shows how far the job is, on a terminal.
 fn show(
     args: &DemoArgs,
-    work: &Work,
-    tally: &Tally,
-    report: &child::Report,
+    work: &DemoPlan,
+    tally: &DemoTally,
+    report: &child::ChildStatus,
     terminal: &mut Terminal<'_>,
 ) {
     if !terminal.rewrites() {
         return;
     }
-    // How many, not their numbers: those leave a gap at each restart, as a process reserves them in blocks.
+    // How many, not their numbers: those leave a gap at each restart, as a process reserves them in
+    // blocks.
     let checkpoints = counted(tally.checkpoints + report.completed, "checkpoint");
     let (read, lines) = (grouped(tally.read + report.read), grouped(work.lines));
     let (kills, wanted, restarts) = (tally.kills, args.kills, tally.restarts);
     // As above.
     let _ = terminal.complain(&format!(
-        "{CLEAR}{read} lines read of {lines}, {checkpoints} completed, {kills} of {wanted} kills, {restarts} restarts"
+        "{CLEAR}{read} lines read of {lines}, {checkpoints} completed, {kills} of {wanted} kills, \
+         {restarts} restarts"
     ));
 }
 
@@ -248,12 +257,12 @@ fn clear(terminal: &mut Terminal<'_>) {
 }
 
 fn tell(
-    tally: &Tally,
-    work: &Work,
+    tally: &DemoTally,
+    work: &DemoPlan,
     came: &Comparison,
     took: Duration,
     terminal: &mut Terminal<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let replayed = tally.read.saturating_sub(work.lines);
     let verdict = if (came.duplicates, came.lost) == (0, 0) { "exactly once" } else { "WRONG" };
     let header = [
@@ -268,7 +277,7 @@ fn tell(
         "seconds",
         "verdict",
     ];
-    let mut table = Table::new(&header, 0..9);
+    let mut table = TextTable::new(&header, 0..9);
     let numbers = [
         tally.kills,
         tally.restarts,
@@ -288,14 +297,14 @@ fn tell(
 }
 
 /// Where checkpoints and output are.
-struct Place {
+struct DemoDirectory {
     dir: PathBuf,
-    /// Nobody asked for it to be kept.
+    /// Whether it is removed at the end.
     temporary: bool,
 }
 
-impl Place {
-    fn make(wanted: Option<&Path>) -> Result<Self, Failure> {
+impl DemoDirectory {
+    fn make(wanted: Option<&Path>) -> Result<Self, CommandError> {
         let (dir, temporary) = match wanted {
             Some(dir) => (dir.to_owned(), false),
             None => {
@@ -309,11 +318,11 @@ impl Place {
             }
         };
         let refuse = |error: std::io::Error| {
-            Failure::Usage(format!("cannot use {}: {error}", dir.display()))
+            CommandError::Usage(format!("cannot use {}: {error}", dir.display()))
         };
         std::fs::create_dir_all(&dir).map_err(refuse)?;
         if std::fs::read_dir(&dir).map_err(refuse)?.next().is_some() {
-            return Err(Failure::Usage(format!(
+            return Err(CommandError::Usage(format!(
                 "{} is not empty: name a new directory",
                 dir.display()
             )));
@@ -322,7 +331,7 @@ impl Place {
     }
 
     /// Removes it, unless it is to be kept.
-    fn leave(&self, terminal: &mut Terminal<'_>, wrong: bool) -> Result<(), Failure> {
+    fn leave(&self, terminal: &mut Terminal<'_>, wrong: bool) -> Result<(), CommandError> {
         if wrong || !self.temporary {
             writeln!(
                 terminal.out(),
@@ -343,7 +352,7 @@ mod tests {
     #[test]
     fn fractions_are_below_one_and_the_seeds() {
         let drawn = |seed| {
-            let mut random = Random(seed);
+            let mut random = SplitMix64(seed);
             (0..1_000).map(|_| random.fraction()).collect::<Vec<_>>()
         };
         assert!(drawn(1).iter().all(|fraction| (0.0..1.0).contains(fraction)));

@@ -1,4 +1,5 @@
-//! Columns by lane, for a terminal: who acts at each step, what came to them and what they sent, and the step in words.
+//! Columns by lane, for a terminal: who acts at each step, what came to them and what they sent,
+//! and the step in words.
 
 use std::fmt::Write;
 

@@ -1,8 +1,9 @@
-//! The laws of SPEC 9, judged by what one sees who looks at the disk, at the external systems and at what was read from the source. No machine is
-//! asked.
+//! The laws of SPEC 9, judged by what one sees who looks at the disk, at the external systems and
+//! at what was read from the source. No machine is asked.
 //!
-//! A cut is judged when its manifest is first seen durable: what is in its transactions and in those before it is what its sinks hold of
-//! the stream. Laws that need a look into memory or at every write (L9, L10, L11) are not judged, nor is L15, which is for another mode.
+//! A cut is judged when its manifest is first seen durable: what is in its transactions and in
+//! those before it is what its sinks hold of the stream. Laws that need a look into memory or at
+//! every write (L9, L10, L11) are not judged, nor is L15, which is for another mode.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use snapline_models::laws::Law;
 use snapline_protocol::ids::{CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::CheckpointKind;
 
-use super::job::Log;
+use super::job::ReadLog;
 
 /// The laws that are judged here; [`Law::Progress`] is judged by leaving the job alone.
 pub const JUDGED: [Law; 13] = [
@@ -37,7 +38,7 @@ pub(super) struct Judge {
     pub(super) records: u64,
     /// `None`: all.
     pub(super) retained: Option<usize>,
-    pub(super) log: Log,
+    pub(super) log: ReadLog,
     /// How many transactions were visible at the last look.
     committed: usize,
     /// Cuts that were looked at.
@@ -57,7 +58,7 @@ impl Judge {
         sources: Vec<(SubtaskId, String)>,
         records: u64,
         retained: Option<usize>,
-        log: Log,
+        log: ReadLog,
     ) -> Self {
         Self {
             sources,
@@ -77,7 +78,7 @@ impl Judge {
         self.dropped.insert(txn, records);
     }
 
-    /// The user runs the suspended job again: behind its end it goes on.
+    /// The user runs the suspended job again, and it continues after its end.
     pub(super) fn resume(&mut self) {
         self.resumed = true;
     }
@@ -96,7 +97,7 @@ impl Judge {
         self.sources.iter().flat_map(of).collect()
     }
 
-    /// Looks once more, behind a step.
+    /// Judges what is visible after a step.
     pub(super) fn look(&mut self, step: usize, seen: &Observation) {
         for kept in &seen.checkpoints {
             if let Some(wrong) = &kept.wrong {
@@ -151,7 +152,8 @@ impl Judge {
                 let durable: Vec<_> =
                     seen.checkpoints.iter().map(|kept| kept.checkpoint.get()).collect();
                 let what = format!(
-                    "transaction {} is committed; durable are the manifests of {durable:?}, and none holds it",
+                    "transaction {} is committed, and no durable manifest holds it; durable are \
+                     {durable:?}",
                     txn.checkpoint
                 );
                 self.wrong(Law::CommitAfterComplete, step, what);
@@ -197,7 +199,7 @@ impl Judge {
         let lost = |record: &&String| !safe.contains(*record) && !dropped.contains(*record);
         if let Some(record) = self.covered(newest).iter().find(lost) {
             let what = format!(
-                "checkpoint {} covers {record}, which is neither visible nor prepared and held by it",
+                "checkpoint {} covers {record}, which is neither visible nor prepared under it",
                 newest.checkpoint
             );
             self.wrong(Law::NoLoss, step, what);
@@ -212,7 +214,7 @@ impl Judge {
         let Some(end) = self.end.clone() else { return };
         if let Some(newer) = seen.checkpoints.iter().find(|k| k.checkpoint > end.checkpoint) {
             let what = format!(
-                "checkpoint {} ended the job, and {} is complete behind it",
+                "checkpoint {} ended the job, and {} completed after it",
                 end.checkpoint, newer.checkpoint
             );
             self.wrong(Law::StopIsFinal, step, what);
@@ -220,7 +222,7 @@ impl Judge {
         let covered = self.covered(&end);
         let beyond = seen.visible.iter().flat_map(|(_, _, r)| r).find(|r| !covered.contains(*r));
         if let Some(record) = beyond {
-            let what = format!("{record} is visible behind checkpoint {}", end.checkpoint);
+            let what = format!("{record} is visible after checkpoint {}", end.checkpoint);
             self.wrong(Law::StopIsFinal, step, what);
         }
         for (subtask, name) in self.sources.clone() {
@@ -230,7 +232,8 @@ impl Judge {
             );
             if read > cut {
                 let what = format!(
-                    "checkpoint {} ended the job where {cut} records of `{name}` were read, and {read} were",
+                    "checkpoint {} ended the job after {cut} records of `{name}`, and {read} were \
+                     read",
                     end.checkpoint
                 );
                 self.wrong(Law::StopIsFinal, step, what);
@@ -255,7 +258,8 @@ impl Judge {
             self.wrong(Law::AtLeastOnce, step, what);
         }
         if let Some(record) = lost {
-            let what = format!("{record} was dropped, and the job has finished without a word");
+            let what =
+                format!("{record} was dropped, and the job has finished without reporting it");
             self.wrong(Law::LossIsLoud, step, what);
         }
         let last = seen.checkpoints.last();
@@ -274,7 +278,7 @@ impl Judge {
         }
         let needed: BTreeSet<_> = seen.checkpoints.iter().flat_map(|kept| &kept.blobs).collect();
         if let Some(blob) = seen.blobs.iter().find(|blob| !needed.contains(blob)) {
-            let what = format!("the job has finished, and nobody needs {blob:?}");
+            let what = format!("the job has finished, and no checkpoint needs {blob:?}");
             self.wrong(Law::NoLeak, step, what);
         }
     }

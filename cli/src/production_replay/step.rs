@@ -14,11 +14,11 @@ use snapline_protocol::message::Order;
 
 use super::Unmapped;
 use super::compare::compare;
-use super::job::Log;
+use super::job::ReadLog;
 use super::judge::Judge;
 
 /// A run of the model, and the same run of production as far as it has come.
-pub(super) struct Replay<'a> {
+pub(super) struct LockstepReplay<'a> {
     setup: &'a Setup,
     model: World,
     pub(super) stage: Stage<'a>,
@@ -35,12 +35,12 @@ pub(super) struct Replay<'a> {
 }
 
 /// Why a step was not made; which step it was is added above.
-enum Stop {
+enum StepFailure {
     NoCounterpart(&'static str),
     Differs(String),
 }
 
-impl From<Refusal> for Stop {
+impl From<Refusal> for StepFailure {
     fn from(refusal: Refusal) -> Self {
         Self::Differs(refusal.to_string())
     }
@@ -50,12 +50,12 @@ fn subtask(task: u8) -> SubtaskId {
     SubtaskId::new(u16::from(task))
 }
 
-impl<'a> Replay<'a> {
+impl<'a> LockstepReplay<'a> {
     pub(super) fn begin(
         script: &'a Script<'_>,
         setup: &'a Setup,
         planted: Option<Planted>,
-        log: &Log,
+        log: &ReadLog,
     ) -> Result<Self, Unmapped> {
         log.clear();
         let stage = script.begin(planted).map_err(|error| Unmapped::Job(error.to_string()))?;
@@ -90,8 +90,8 @@ impl<'a> Replay<'a> {
         }
         let after = self.model.apply(self.setup, &action, &mut MarkSet::new());
         let stop = |stop| match stop {
-            Stop::NoCounterpart(why) => Unmapped::Action { step: number, action, why },
-            Stop::Differs(what) => Unmapped::Differs { step: number, action, what },
+            StepFailure::NoCounterpart(why) => Unmapped::Action { step: number, action, why },
+            StepFailure::Differs(what) => Unmapped::Differs { step: number, action, what },
         };
         self.carry(action, &after).map_err(stop)?;
         self.note_writes(&after);
@@ -100,7 +100,7 @@ impl<'a> Replay<'a> {
         let seen = self.stage.observe().map_err(|refusal| stop(refusal.into()))?;
         self.judge.look(number, &seen);
         let same = compare(self.setup, &self.model, (&self.stage, self.sound), &seen);
-        same.map_err(|what| stop(Stop::Differs(what)))?;
+        same.map_err(|what| stop(StepFailure::Differs(what)))?;
         Ok(true)
     }
 
@@ -124,8 +124,9 @@ impl<'a> Replay<'a> {
     }
 
     /// The choices that a step of the model is.
-    fn carry(&mut self, action: Action, after: &World) -> Result<(), Stop> {
-        const PROCESS: &str = "in production a coordinator and its tasks are one process, and a zombie is a whole process";
+    fn carry(&mut self, action: Action, after: &World) -> Result<(), StepFailure> {
+        const PROCESS: &str =
+            "in production a coordinator and its tasks are one process, and so is a zombie";
         match action {
             Action::Deliver { message } => self.stage.deliver(self.message(message)?)?,
             Action::Lose { message } => self.stage.lose(self.message(message)?)?,
@@ -143,7 +144,7 @@ impl<'a> Replay<'a> {
                 self.write(task, write, Fate::Refused)?;
             }
             Action::WriteFailed { applied: true, .. } => {
-                return Err(Stop::NoCounterpart(
+                return Err(StepFailure::NoCounterpart(
                     "a snapshot whose bytes are all durable is not reported as failed",
                 ));
             }
@@ -170,12 +171,13 @@ impl<'a> Replay<'a> {
             }
             Action::Stop => match self.setup.scenario.stop {
                 Some(kind) => self.stage.stop(kind.into())?,
-                None => return Err(Stop::Differs("the scenario has no stop".into())),
+                None => return Err(StepFailure::Differs("the scenario has no stop".into())),
             },
             Action::Crash { task, torn: false } => self.stage.crash(subtask(task))?,
             Action::Crash { torn: true, .. } => {
-                return Err(Stop::NoCounterpart(
-                    "production names a file when it is whole, so that one task's death leaves none half written",
+                return Err(StepFailure::NoCounterpart(
+                    "production names a file only when it is complete, so the death of one task \
+                     leaves no torn file",
                 ));
             }
             Action::Drop { sink, transaction } => self.drop_prepared(sink, transaction)?,
@@ -191,42 +193,38 @@ impl<'a> Replay<'a> {
             | Action::ZombieSweep
             | Action::ZombieRead
             | Action::ZombieConclude
-            | Action::ZombieFire { .. } => return Err(Stop::NoCounterpart(PROCESS)),
+            | Action::ZombieFire { .. } => return Err(StepFailure::NoCounterpart(PROCESS)),
         }
         Ok(())
     }
 
     /// The message that an index of the model means.
-    fn message(&self, message: u8) -> Result<Message, Stop> {
+    fn message(&self, message: u8) -> Result<Message, StepFailure> {
         let (sent, network) = (&self.model.sent, &self.model.network);
         let among = if sent.is_empty() { network } else { sent };
         match among.get(usize::from(message)) {
             Some(message) => Ok(as_letter(message)),
-            None => Err(Stop::Differs("the model has no such message".into())),
+            None => Err(StepFailure::Differs("the model has no such message".into())),
         }
     }
 
-    fn write_of(&self, write: u8) -> Result<StoreOp, Stop> {
-        let op = self
-            .model
-            .coordinators
-            .last()
-            .and_then(|coordinator| coordinator.writes.get(usize::from(write)));
-        op.copied().ok_or_else(|| Stop::Differs("the model has no such write".into()))
+    fn write_of(&self, write: u8) -> Result<StoreOp, StepFailure> {
+        let op = self.model.coordinators.last().and_then(|it| it.writes.get(usize::from(write)));
+        op.copied().ok_or_else(|| StepFailure::Differs("the model has no such write".into()))
     }
 
     /// A task's lane works until it has written this snapshot.
-    fn write(&mut self, task: u8, write: u8, fate: Fate) -> Result<(), Stop> {
+    fn write(&mut self, task: u8, write: u8, fate: Fate) -> Result<(), StepFailure> {
         let index = usize::from(task);
         let model = self.model.tasks.get(index);
         let Some(write) = model.and_then(|task| task.writes.get(usize::from(write))) else {
-            return Err(Stop::Differs("the model has no such write".into()));
+            return Err(StepFailure::Differs("the model has no such write".into()));
         };
         let checkpoint = write.checkpoint;
         if self.written.remove(&(index, checkpoint)) {
             return match fate {
                 Fate::Done => Ok(()),
-                _ => Err(Stop::Differs("production has written it already".into())),
+                _ => Err(StepFailure::Differs("production has written it already".into())),
             };
         }
         loop {
@@ -236,7 +234,8 @@ impl<'a> Replay<'a> {
             let fate = if last && errand == Some(SimIo::Snapshot) { fate } else { Fate::Done };
             match errand {
                 Some(SimIo::Prepare | SimIo::RollBack) => {}
-                // Of a checkpoint that is complete; whether it shows anything that the model does not is compared.
+                // Of a checkpoint that is complete; whether it shows anything that the model does
+                // not is compared.
                 Some(SimIo::Commit) => *self.called.entry(index).or_default() += 1,
                 Some(SimIo::Snapshot) => {
                     let queue = self.writing.entry(index).or_default();
@@ -245,7 +244,9 @@ impl<'a> Replay<'a> {
                     }
                 }
                 other => {
-                    return Err(Stop::Differs(format!("production's lane offers {other:?}")));
+                    return Err(StepFailure::Differs(format!(
+                        "production's lane offers {other:?}"
+                    )));
                 }
             }
             self.stage.run(Place::Task(subtask(task)), fate)?;
@@ -256,7 +257,7 @@ impl<'a> Replay<'a> {
     }
 
     /// A sink's lane works until it has made its commit call.
-    fn commit(&mut self, task: u8, fate: Fate) -> Result<(), Stop> {
+    fn commit(&mut self, task: u8, fate: Fate) -> Result<(), StepFailure> {
         let (place, index) = (Place::Task(subtask(task)), usize::from(task));
         if let (Some(called), Fate::Done) = (self.called.get_mut(&index), fate)
             && *called > 0
@@ -273,19 +274,21 @@ impl<'a> Replay<'a> {
                     self.written.extend(front.map(|front| (index, front)));
                 }
                 other => {
-                    return Err(Stop::Differs(format!("production's lane offers {other:?}")));
+                    return Err(StepFailure::Differs(format!(
+                        "production's lane offers {other:?}"
+                    )));
                 }
             }
             self.stage.run(place, Fate::Done)?;
         }
     }
 
-    fn store(&mut self, op: StoreOp, fate: Fate) -> Result<(), Stop> {
+    fn store(&mut self, op: StoreOp, fate: Fate) -> Result<(), StepFailure> {
         let errand = match op {
             StoreOp::Claim { .. } => SimIo::Claim,
             StoreOp::Reserve { .. } => {
-                return Err(Stop::NoCounterpart(
-                    "production reserves so many ids at a time that a scenario never needs more",
+                return Err(StepFailure::NoCounterpart(
+                    "production reserves ids in blocks larger than any scenario needs",
                 ));
             }
             StoreOp::Manifest { .. } => SimIo::Manifest,
@@ -295,7 +298,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The coordinator's lane works until it has done this; deletions in front are done first.
-    fn on_store(&mut self, wanted: SimIo, fate: Fate) -> Result<(), Stop> {
+    fn on_store(&mut self, wanted: SimIo, fate: Fate) -> Result<(), StepFailure> {
         loop {
             match self.stage.errand(Place::Store) {
                 Some(errand) if errand == wanted => {
@@ -309,29 +312,30 @@ impl<'a> Replay<'a> {
                 // One that was in front was done before the model came to it.
                 _ if wanted == SimIo::Collect => break,
                 other => {
-                    return Err(Stop::Differs(format!(
+                    return Err(StepFailure::Differs(format!(
                         "production's lane to the store offers {other:?}"
                     )));
                 }
             }
         }
-        // Its answer, and what was told before that.
+        // Its answer, and the notifications before it.
         while self.stage.told().is_some() {
             self.stage.on_event()?;
         }
         Ok(())
     }
 
-    fn hear_answers(&mut self) -> Result<(), Stop> {
+    fn hear_answers(&mut self) -> Result<(), StepFailure> {
         while self.stage.told() == Some(Told::Answer) {
             self.stage.on_event()?;
         }
         Ok(())
     }
 
-    fn fire(&mut self, timer: Timer, after: &World) -> Result<(), Stop> {
+    fn fire(&mut self, timer: Timer, after: &World) -> Result<(), StepFailure> {
         if timer == Timer::Interval {
-            // That a source has ended, the driver knows at once; the model learns of it when a checkpoint is due.
+            // That a source has ended, the driver knows at once; the model learns of it when a
+            // checkpoint is due.
             while matches!(self.stage.told(), Some(Told::SourceEnded | Told::Answer)) {
                 self.stage.on_event()?;
             }
@@ -343,17 +347,17 @@ impl<'a> Replay<'a> {
         Ok(self.stage.fire(timer)?)
     }
 
-    fn drop_prepared(&mut self, sink: u8, transaction: u8) -> Result<(), Stop> {
+    fn drop_prepared(&mut self, sink: u8, transaction: u8) -> Result<(), StepFailure> {
         let sink = usize::from(sink);
         let gone =
             self.model.external.get(sink).and_then(|x| x.prepared.get(usize::from(transaction)));
         let Some(gone) = gone.map(|gone| gone.txn) else {
-            return Err(Stop::Differs("the model has no such transaction".into()));
+            return Err(StepFailure::Differs("the model has no such transaction".into()));
         };
         let seen = self.stage.observe()?;
         let found = seen.prepared.into_iter().find(|(_, txn, _)| *txn == gone);
         let Some((system, txn, records)) = found else {
-            return Err(Stop::Differs(format!("production has not prepared {gone:?}")));
+            return Err(StepFailure::Differs(format!("production has not prepared {gone:?}")));
         };
         self.stage.drop_prepared(&system, txn)?;
         self.judge.dropped(txn, records);
@@ -361,12 +365,12 @@ impl<'a> Replay<'a> {
     }
 
     /// What follows of a step in production, and is part of it in the model.
-    fn follow(&mut self) -> Result<(), Stop> {
+    fn follow(&mut self) -> Result<(), StepFailure> {
         while self.follow_once()? {}
         Ok(())
     }
 
-    fn follow_once(&mut self) -> Result<bool, Stop> {
+    fn follow_once(&mut self) -> Result<bool, StepFailure> {
         let subtasks =
             (0..self.setup.topology.subtasks().len()).map(|task| SubtaskId::new(task as u16));
         for task in subtasks {
@@ -403,7 +407,8 @@ impl<'a> Replay<'a> {
         Ok(false)
     }
 
-    /// Whether the model has come to what the message is about: production may begin a checkpoint before.
+    /// Whether the model has come to what the message is about: production may begin a checkpoint
+    /// before.
     fn is_known(&self, letter: &Message) -> bool {
         match letter {
             Message::Order(_, message) => match message.order {
@@ -424,7 +429,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Leaves the sound job alone; then all must be right. A job that was suspended is looked at, and then run again.
+    /// Leaves the sound job alone; then all must be right. A job that was suspended is looked at,
+    /// and then run again.
     pub(super) fn finish(&mut self, step: usize, wrong: &mut Vec<String>) {
         match self.stage.rest() {
             Ok(true) => {
@@ -439,11 +445,12 @@ impl<'a> Replay<'a> {
             wrong.push("the job has not ended".into());
         }
         for (law, (step, what)) in &self.judge.broken {
-            wrong.push(format!("{} behind step {step}: {what}", law.name()));
+            wrong.push(format!("{} after step {step}: {what}", law.name()));
         }
     }
 
-    /// Looks once more; says whether the job has ended, or has failed because data was dropped, as it must then.
+    /// Looks once more; says whether the job has ended, or has failed because data was dropped, as
+    /// it must then.
     fn look(&mut self, step: usize, wrong: &mut Vec<String>) -> Option<bool> {
         match self.stage.observe() {
             Ok(seen) => {

@@ -1,22 +1,24 @@
-//! `snapline mutants --production` and `snapline trace FILE --production`: what counterexamples come to on production, for people.
+//! `snapline mutants --production` and `snapline trace FILE --production`: what counterexamples
+//! come to on production, for people.
 
 use snapline_models::trace::Trace;
 use snapline_models::world::rule::WrongRule;
 
 use super::{Played, Unmapped, play, replay};
-use crate::table::{Table, counted};
-use crate::{Exit, Failure, Terminal};
+use crate::table::{TextTable, counted};
+use crate::{CommandError, Exit, Terminal};
 
-/// Hunts mutants in the model and replays each counterexample on production. A mutant that was asked for and is not replayed is
-/// [`Exit::Bad`]; with all asked for, only one that the engine has a switch for.
+/// Hunts mutants in the model and replays each counterexample on production. A mutant that was
+/// asked for and is not replayed is [`Exit::Bad`]; with all asked for, only one that the engine has
+/// a switch for.
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn run(mutants: &[WrongRule], terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
+pub fn run(mutants: &[WrongRule], terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
     let all = mutants.len() == WrongRule::ALL.len();
     let header =
         ["mutant", "law", "steps", "choices", "with the rule", "steps without", "without the rule"];
-    let mut table = Table::new(&header, 2..4);
+    let mut table = TextTable::new(&header, 2..4);
     let (mut exit, mut played, mut good, mut apart) = (Exit::Good, 0, 0, Vec::new());
     for &mutant in mutants {
         if terminal.is_stopped() {
@@ -47,7 +49,8 @@ pub fn run(mutants: &[WrongRule], terminal: &mut Terminal<'_>) -> Result<Exit, F
     }
     writeln!(
         out,
-        "\n{good} of {played} replayed counterexamples break the same law with the wrong rule, and are right without it"
+        "\n{good} of {played} replayed counterexamples break the same law with the wrong rule, \
+         and are correct without it"
     )?;
     Ok(exit)
 }
@@ -56,21 +59,21 @@ pub fn run(mutants: &[WrongRule], terminal: &mut Terminal<'_>) -> Result<Exit, F
 ///
 /// # Errors
 /// If it is not mapped, or the output cannot be written.
-pub fn one(trace: &Trace, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> {
-    let played = replay(trace).map_err(|why| Failure::Usage(why.to_string()))?;
+pub fn one(trace: &Trace, terminal: &mut Terminal<'_>) -> Result<Exit, CommandError> {
+    let played = replay(trace).map_err(|why| CommandError::Usage(why.to_string()))?;
     let out = terminal.out();
     writeln!(out, "\non production, {} of the simulator:", counted(played.choices, "choice"))?;
     match &played.broken {
         Some((step, what)) => writeln!(
             out,
-            "with the wrong rule {} is broken, behind step {step}: {what}",
+            "with the wrong rule {} is broken, after step {step}: {what}",
             played.law.name()
         )?,
         None => writeln!(out, "with the wrong rule {} HOLDS", played.law.name())?,
     }
     let steps = format!("{} of {} steps are possible", played.sound_steps, played.steps);
     match played.wrong.as_slice() {
-        [] => writeln!(out, "without it {steps}; then the job ends, and all is right")?,
+        [] => writeln!(out, "without it {steps}; then the job ends, and its output is correct")?,
         wrong => writeln!(out, "WITHOUT IT, {steps}: {}", wrong.join("; "))?,
     }
     Ok(if played.is_ok() { Exit::Good } else { Exit::Bad })
@@ -78,11 +81,11 @@ pub fn one(trace: &Trace, terminal: &mut Terminal<'_>) -> Result<Exit, Failure> 
 
 fn row(played: &Played) -> Vec<String> {
     let with = match &played.broken {
-        Some((step, _)) => format!("broken behind step {step}"),
+        Some((step, _)) => format!("broken after step {step}"),
         None => "HOLDS".into(),
     };
     let without = match played.wrong.as_slice() {
-        [] => format!("right, {}", counted(played.sound_choices, "choice")),
+        [] => format!("correct, {}", counted(played.sound_choices, "choice")),
         wrong => format!("WRONG: {}", wrong.join("; ")),
     };
     vec![

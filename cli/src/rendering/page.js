@@ -233,7 +233,7 @@ function drawSide(canvas, one, first, last, y) {
     if (life.crashed && end <= last) canvas.append(svg("path", { class: "crash", d: `M${x - 8} ${y(end) - 8}l16 16M${x + 8} ${y(end) - 8}l-16 16` }));
     if (from >= first && rowHeight >= 14 && one.lane >= 58) canvas.append(svg("text", { class: "life", x: x + 12, y: at - 2 }, cut(life.label, Math.floor((one.lane - 14) / 5.6) + (number ? 0 : 1))));
   });
-  // Checkpoints in the margin; those under way together beside each other.
+  // Checkpoints in the margin; those in progress together side by side.
   if (one.number === 0) scene.checkpoints.forEach((checkpoint, number) => {
     const from = rowAt(checkpoint.from), end = rowAt(until(checkpoint));
     if (end < first || from > last) return;
@@ -341,9 +341,9 @@ function tell() {
     if (at) {
       const [what, ...follows] = at.text.split("; "), said = element("p", undefined, { class: at.fault ? "told fault" : "told" });
       said.append(element("strong", `${at.actor} `), what);
-      if (at.fault) said.append(element("span", one.scene.broken && one.scene.broken.law === null && one.scene.broken.step === one.stepAt[current] ? "not as the protocol has it" : "fault", { class: "tag" }));
+      if (at.fault) said.append(element("span", one.scene.broken && one.scene.broken.law === null && one.scene.broken.step === one.stepAt[current] ? "deviates from the protocol" : "fault", { class: "tag" }));
       box.append(said, ...follows.map((text) => element("p", `→  ${text}`, { class: "follow" })));
-    } else box.append(element("p", current > 0 ? "This cannot happen here, or has no counterpart." : "", { class: "told fault" }));
+    } else box.append(element("p", current > 0 ? "This step is not possible here, or has no counterpart." : "", { class: "told fault" }));
     step.append(box);
   }
   law();
@@ -369,18 +369,18 @@ function tell() {
   states(before);
   $("ending").textContent = sides.map((one) => (sides.length > 1 ? `${one.label}\n${one.scene.ending}` : one.scene.ending)).join("\n");
 }
-/** What a reader who knows nothing yet is told before the first step. */
+/** The introduction before the first step. */
 function opening() {
   const { scene } = sides[0], { broken } = scene, tasks = scene.lanes.filter(({ kind }) => kind === "task").map(({ name }) => name);
   const say = (text, style) => element("p", text, { class: style });
   const who = `Records go through ${tasks.length > 12 ? `${tasks.length} tasks` : tasks.join(", ")}. The coordinator has checkpoints taken, storage keeps them, and an external system takes each sink's output.`;
-  const about = told.compare ? ["Two runs side by side. Where a step of one has no counterpart, or is not possible in the other, that side stays empty."]
+  const about = told.compare ? ["Two runs side by side. A side stays empty where the step of the other has no counterpart or is not possible."]
     : scene.wrong_rule ? [`In this run one rule of the protocol is wrong on purpose: ${scene.wrong_rule[1]}`] : [];
   const end = told.compare ? told.compare.first ? [`They differ from step ${told.compare.first} on.`] : ["They do not differ."]
     : broken ? [`Step ${broken.step} breaks ${broken.law === null ? `the rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`}: ${broken.says}.`] : ["No law is broken in it."];
-  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Go on with j or →${brokenAt() === null ? "" : `, or straight to ${told.compare ? "the first difference" : "where it breaks"} with v`}. Words and colours are behind “keys”.`, "follow")];
+  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Continue with j or →${brokenAt() === null ? "" : `, or jump to ${told.compare ? "the first difference" : "the breach"} with v`}. “keys” explains words and colours.`, "follow")];
 }
-/** Who has opened the clause of a step, or of the law, reads that of the next one too; the picture stays where it is. */
+/** A clause that is open at one step, or for one law, is open at the next one too; the picture stays where it is. */
 const reading = { step: false, law: false };
 function clause(name, title, which) {
   const box = element("details", undefined, { class: "clause" }), summary = element("summary", title);
@@ -597,7 +597,7 @@ function begin(story, at) {
 }
 function legend() {
   const all = [["record", "arrived", "a record"], ["barrier", "arrived", "a barrier"], ["control", "arrived", "a control message"], ["write", "arrived", "a write to storage"], ["commit", "arrived", "a transaction prepared or committed"],
-    ["control", "lost", "lost: it never arrives"], ["control", "twice", "delivered, and once more later"], ["control", "late", "kept back: others came first"], ["control", "ignored", "arrived, and taken no notice of"], ["write", "failed", "failed, or nobody knows"], ["control", "going", "still under way at the end"]];
+    ["control", "lost", "lost: it never arrives"], ["control", "twice", "delivered twice"], ["control", "late", "delayed: others arrived first"], ["control", "ignored", "arrived, and was ignored"], ["write", "failed", "failed, or of unknown outcome"], ["control", "going", "still in flight at the end"]];
   $("legend").append(...all.map(([kind, fate, text]) => {
     const line = element("div"), picture = svg("svg", { width: 46, height: 14 });
     picture.append(svg("path", { class: `arrow ${kind} ${fate}`, d: "M2 7L36 7" }));

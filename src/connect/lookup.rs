@@ -28,7 +28,7 @@ pub trait LookupClient<T> {
     /// Looks a record up. May block.
     ///
     /// # Errors
-    /// Any: the request has failed with it, and is made again or given up as [`Lookup`] says.
+    /// Any: the request has failed with it, and is made again or given up as [`Lookup`](crate::Lookup) says.
     fn look_up(&mut self, record: &T) -> Result<Self::Found, BoxError>;
 }
 

@@ -73,20 +73,20 @@ pub enum Restart {
         /// By what the pause grows.
         factor: f64,
         /// How long a job must have run for its next failure to count as the first.
-        calm: Duration,
+        reset_after: Duration,
         /// How many restarts in a row; `None` for no limit.
         attempts: Option<u32>,
     },
 }
 
 impl Default for Restart {
-    /// From 100 ms to a minute, doubling, at most ten in a row, calm after two minutes.
+    /// From 100 ms to a minute, doubling, at most ten in a row, reset after two minutes.
     fn default() -> Self {
         Self::Exponential {
             first: Duration::from_millis(100),
             longest: Duration::from_secs(60),
             factor: 2.0,
-            calm: Duration::from_secs(120),
+            reset_after: Duration::from_secs(120),
             attempts: Some(10),
         }
     }

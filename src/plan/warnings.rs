@@ -314,7 +314,7 @@ mod tests {
             first: SECOND,
             longest: 10 * SECOND,
             factor: 2.0,
-            calm: SECOND,
+            reset_after: SECOND,
             attempts,
         };
         assert_eq!(growing(Some(3)).pauses(), 7 * SECOND);

@@ -37,8 +37,8 @@ impl Restarts {
                 self.count += 1;
                 (self.count <= attempts).then_some(pause)
             }
-            Restart::Exponential { first, longest, factor, calm, attempts } => {
-                if since.is_some_and(|since| since >= calm) {
+            Restart::Exponential { first, longest, factor, reset_after, attempts } => {
+                if since.is_some_and(|since| since >= reset_after) {
                     self.count = 0;
                 }
                 if attempts.is_some_and(|attempts| self.count >= attempts) {
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit_and_begin_anew_after_a_calm() {
-        let calm = 10 * SECOND;
+        let reset_after = 10 * SECOND;
         let strategy = Restart::Exponential {
             first: SECOND,
             longest: 3 * SECOND,
             factor: 2.0,
-            calm,
+            reset_after,
             attempts: Some(4),
         };
         let mut restarts = Restarts::new(strategy);
@@ -91,7 +91,7 @@ mod tests {
             grown,
             [Some(SECOND), Some(2 * SECOND), Some(3 * SECOND), Some(3 * SECOND), None]
         );
-        assert_eq!(next(calm), Some(SECOND));
+        assert_eq!(next(reset_after), Some(SECOND));
         assert_eq!(restarts.number(), (1, Some(4)));
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Draft {
     pause: Option<Duration>,
     longest: Option<Duration>,
     factor: Option<f64>,
-    calm: Option<Duration>,
+    reset_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -211,11 +211,11 @@ pub(super) const KEYS: &[Key] = &[
         }
     ),
     key!(
-        "restart_calm",
+        "restart_reset_after",
         "time",
         "2m",
         "exponential: how long a job must have run for its next failure to count as the first",
-        |draft, given| draft.calm = Some(given.read::<Span>()?.0)
+        |draft, given| draft.reset_after = Some(given.read::<Span>()?.0)
     ),
     key!(
         "retry_anyway",
@@ -316,7 +316,7 @@ impl Draft {
         let of_exponential = [
             ("restart_longest", self.longest.is_some()),
             ("restart_factor", self.factor.is_some()),
-            ("restart_calm", self.calm.is_some()),
+            ("restart_reset_after", self.reset_after.is_some()),
         ];
         let of_any = [
             ("restart_attempts", self.attempts.is_some()),
@@ -359,7 +359,7 @@ impl Draft {
                     first,
                     longest,
                     factor: self.factor.unwrap_or(2.0),
-                    calm: self.calm.unwrap_or(Duration::from_secs(120)),
+                    reset_after: self.reset_after.unwrap_or(Duration::from_secs(120)),
                     attempts: self.attempts.unwrap_or(Some(10)),
                 }
             }

@@ -186,7 +186,7 @@ fn restarts_with_growing_pauses() {
         first: ms(1),
         longest: ms(4),
         factor: 2.0,
-        calm: ms(60_000),
+        reset_after: ms(60_000),
         attempts: Some(4),
     };
     let outcome = run(&faults, &sink, config().restart(restart));

@@ -159,7 +159,7 @@ fn numbers_beyond_their_bounds_are_refused_with_the_figure() {
         first: ms(1),
         longest: ms(1),
         factor: f64::NAN,
-        calm: ms(1),
+        reset_after: ms(1),
         attempts: None,
     };
     let wrong: [(&str, &str, JobConfig); 6] = [
@@ -285,7 +285,7 @@ fn any_length_of_time_is_one_or_is_refused() {
                 first: time,
                 longest: time,
                 factor: 1.000_000_1,
-                calm: time,
+                reset_after: time,
                 attempts: Some(u32::MAX),
             }),
         ];

@@ -48,11 +48,11 @@ fn every_setting_does_what_its_method_does() {
         first: seconds(1),
         longest: seconds(9),
         factor: 3.0,
-        calm: seconds(5),
+        reset_after: seconds(5),
         attempts: None,
     };
     is(
-        "restart_attempts = 'unlimited'\nrestart_pause = '1s'\nrestart_longest = '9s'\nrestart_factor = 3\nrestart_calm = '5s'",
+        "restart_attempts = 'unlimited'\nrestart_pause = '1s'\nrestart_longest = '9s'\nrestart_factor = 3\nrestart_reset_after = '5s'",
         new().restart(exponential),
     );
     is("allow_older = true", new().allow_older(true));
@@ -103,8 +103,8 @@ fn every_mistake_is_told_where_it_is() {
             "job.toml:2:1: `restart_pause`: it means nothing with `restart = \"never\"`",
         ),
         (
-            "restart = 'fixed'\nrestart_calm = '1s'",
-            "job.toml:2:1: `restart_calm`: it means nothing with `restart = \"fixed\"`",
+            "restart = 'fixed'\nrestart_reset_after = '1s'",
+            "job.toml:2:1: `restart_reset_after`: it means nothing with `restart = \"fixed\"`",
         ),
         (
             "restart = 'fixed'\nrestart_attempts = 'unlimited'",
@@ -224,7 +224,7 @@ fn variables_of_others_are_ignored_and_listed() {
 #[test]
 fn lengths_of_time_have_bounds_and_months_are_said() {
     let keys = ["min_pause", "checkpoint_interval", "checkpoint_timeout", "metrics_interval"];
-    let keys = keys.into_iter().chain(["restart_pause", "restart_longest", "restart_calm"]);
+    let keys = keys.into_iter().chain(["restart_pause", "restart_longest", "restart_reset_after"]);
     for key in keys {
         for long in ["500000000000y", "101y", "18446744073709551615s", "99999999999999999999s"] {
             let error = read(&format!("{key} = '{long}'")).unwrap_err().to_string();

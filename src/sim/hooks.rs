@@ -1,4 +1,4 @@
-//! Where the engine meets a simulator: what it would have given to threads, it leaves here.
+//! The simulator's hooks into the runtime: work that would go to threads is queued here instead.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::executor::platform::SimHooks;
 use crate::runtime::attempt::Stage;
 use crate::runtime::worker::{Address, Worker};
 
-/// One process's part of the seam.
+/// One process's part of the hooks.
 pub(crate) struct Hooks {
     clock: Clock,
     life: u64,
@@ -31,7 +31,7 @@ struct Inner {
     seated: Vec<Seated>,
 }
 
-/// A coordinator's message that is on its way.
+/// A coordinator's message in flight.
 pub(crate) struct Posted {
     pub(crate) subtask: SubtaskId,
     pub(crate) address: Address,
@@ -81,7 +81,8 @@ impl SimHooks for Hooks {
         Claimant(lock(&self.inner).claimant)
     }
 
-    /// Another for each process: one that does not take on what its checkpoint has looks for keys where they are not.
+    /// Differs by process: a process that does not adopt its checkpoint's seed looks for keys where
+    /// they are not.
     fn hash_seed(&self) -> u64 {
         self.life
     }
@@ -97,33 +98,33 @@ impl Stage for Hooks {
     }
 }
 
-/// Jobs of some lanes, to be done by the simulator.
+/// I/O requests of some lanes, to be done by the simulator.
 pub(crate) struct Queues {
     clock: Clock,
     lanes: Mutex<Vec<VecDeque<Queued>>>,
 }
 
-/// A job in a lane's queue.
+/// A request in a lane's queue.
 struct Queued {
     job: IoRequest,
-    /// Not before then.
+    /// The earliest time at which it is done.
     due: Instant,
-    /// Its lane has come to it: it is done even if nobody wants it any more.
+    /// Its lane has begun it: it is done even if it is cancelled.
     begun: bool,
 }
 
-/// What a lane's next job is.
+/// The next request of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Front {
     pub(crate) work: IoKind,
     pub(crate) due: Instant,
     pub(crate) begun: bool,
-    /// Nobody wants it any more.
+    /// It is cancelled.
     pub(crate) over: bool,
 }
 
 impl Queues {
-    /// The next job of each lane.
+    /// The next request of each lane.
     pub(crate) fn fronts(&self) -> Vec<Option<Front>> {
         let lanes = lock(&self.lanes);
         let front = |queued: &Queued| {
@@ -137,7 +138,8 @@ impl Queues {
         lock(&self.lanes).iter().all(VecDeque::is_empty)
     }
 
-    /// The lane comes to its next job, and will not have done it before this time has passed. One that nobody wants any more is dropped.
+    /// The lane begins its next request, which takes at least this pause. A cancelled request is
+    /// dropped.
     pub(crate) fn begin(&self, lane: usize, pause: Duration) {
         let mut lanes = lock(&self.lanes);
         let over = lanes[lane].front().is_some_and(|queued| queued.job.is_over());
@@ -150,7 +152,7 @@ impl Queues {
         }
     }
 
-    /// The lanes are closed: what they have come to they do, and no more.
+    /// Closes the lanes: they finish only what they have begun.
     pub(crate) fn close(&self) {
         let begun = |lane: &mut VecDeque<Queued>| {
             let first = lane.drain(..).next();
@@ -160,7 +162,7 @@ impl Queues {
         begun.into_iter().for_each(|queued| (queued.job.run)());
     }
 
-    /// The lane does its next job. One that was not begun and that nobody wants any more is dropped.
+    /// The lane does its next request. A cancelled request that was not begun is dropped.
     pub(crate) fn finish(&self, lane: usize) {
         let Some(queued) = lock(&self.lanes)[lane].pop_front() else { return };
         if queued.begun || !queued.job.is_over() {
@@ -168,7 +170,7 @@ impl Queues {
         }
     }
 
-    /// Nobody will do what is left.
+    /// Drops the rest, which will never be done.
     pub(crate) fn clear(&self) {
         let left: Vec<_> = lock(&self.lanes).iter_mut().map(std::mem::take).collect();
         drop(left);

@@ -1,5 +1,6 @@
-//! Pipelines that go by the clock, each with a judge: an operator behind it, or in it, that computes from what the clock showed what has to come
-//! out. What is right comes out as what went in, so that the output is the same whatever time it was; what is wrong says so.
+//! Pipelines that use the clock, each with a judge: an operator downstream of it, or in it, that
+//! computes the right output from the clock's readings. Right records come out unchanged, so that
+//! the output is the same at any time; wrong ones are reported in the output.
 
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::{
     Watermarks, Window,
 };
 
-/// Numbers, each with what the clock showed when it was read, and pauses between them.
+/// Numbers, each with the clock's reading when it was read, and pauses between them.
 #[derive(Clone, Debug)]
 struct Paced {
     count: u64,
-    /// How long it waits before a number.
+    /// The pause before a number.
     pause: fn(u64) -> Duration,
 }
 
@@ -81,10 +82,12 @@ fn twice() -> JobConfig {
     JobConfig::new().parallelism(2).key_groups(8)
 }
 
-/// Numbers that wait, by the time at which they go on; the time that came last; whether one came before it was there.
+/// Waiting numbers, by the time at which they are emitted; the time that came last; whether one
+/// came too early.
 type Waiting = (Vec<(Timestamp, u64)>, Option<Timestamp>, bool);
 
-/// A number goes on at the time that it was given, and the times of a key come in order. Only at the end of the input one may come too early.
+/// A number is emitted at the time it was given, and the times of a key come in order. Only at the
+/// end of the input one may come too early.
 pub(super) fn timers(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("clock-timers");
     flow.source("numbers", Paced::new(env, 20, bursts))
@@ -123,7 +126,8 @@ pub(super) fn timers(env: &Env) -> Result<Job, BuildError> {
 /// A window of a key, and whether its results came before its end.
 type Before = Option<(Window, bool)>;
 
-/// Windows of a key come one behind the other. What fires before its end does so because the input has ended: nothing of its key comes behind.
+/// Checks that windows of a key come in order. A firing before its end is due to the end of the
+/// input: nothing of its key comes after it.
 fn follows(before: Before, window: Window) -> bool {
     before.is_none_or(|(before, early)| !early && before.end <= window.start)
 }
@@ -142,7 +146,7 @@ pub(super) fn windows(env: &Env) -> Result<Job, BuildError> {
         }
     };
     let numbers = |key: &u64, window: Window, held: &[(u64, Timestamp)], out: &mut Emitter<_>| {
-        // Whoever was read after the window's end is in a later one.
+        // A number that was read after the window's end is in a later one.
         let held = held.iter().filter(|(_, read)| *read < window.end).map(|(n, _)| *n);
         out.push((*key, (window, held.collect::<Vec<u64>>())));
     };
@@ -168,7 +172,7 @@ pub(super) fn windows(env: &Env) -> Result<Job, BuildError> {
     flow.build(twice())
 }
 
-/// Each number is in three windows that slide, and goes on once from one without end.
+/// Each number is in three windows that slide, and is emitted once from one without end.
 pub(super) fn sliding(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("clock-sliding");
     let (sliding, rounds) = flow
@@ -207,7 +211,8 @@ pub(super) fn sliding(env: &Env) -> Result<Job, BuildError> {
     flow.build(twice())
 }
 
-/// Counts are forgotten when nothing of their key has come for so long. Judged by what the clock showed at each record.
+/// Counts expire when no record of their key has come for this long. Judged by the clock's reading
+/// at each record.
 pub(super) fn expiring(env: &Env) -> Result<Job, BuildError> {
     const AFTER: Duration = ms(2);
     let flow = Dataflow::new("expiring");
@@ -239,11 +244,13 @@ pub(super) fn expiring(env: &Env) -> Result<Job, BuildError> {
     flow.build(twice())
 }
 
-/// What is remembered of a source, by a key of it: when its last record was, and was read; whether the source counts; the watermark.
+/// State of a source, by a key of it: when its last record was, and was read; whether the source
+/// counts; the watermark.
 type Heard = (Option<(Timestamp, Timestamp)>, bool, Option<Timestamp>);
 
-/// A source that is idle for longer than it is waited for, and comes back, beside one that goes on. A source whose records have never been far
-/// apart was not idle meanwhile; when the watermark is behind it, it counts; and while it counts none of its records is late.
+/// A source is idle for longer than its timeout, and comes back, beside one that continues. A
+/// source whose records have never been far apart was not idle meanwhile; when the watermark is
+/// past it, it counts; and while it counts none of its records is late.
 pub(super) fn idle(env: &Env) -> Result<Job, BuildError> {
     const AFTER: Duration = ms(2);
     let flow = Dataflow::new("idle");

@@ -1,5 +1,6 @@
-//! The simulated world: processes that run the production code, a disk, external systems, the control network, the time. What may happen
-//! next is a list of [`Choice`]s; to make one is all that there is to do with it.
+//! The simulated world: processes that run the production code, a disk, external systems, the
+//! control network, the time. The possible next steps are a list of [`Choice`]s; the only operation
+//! on the world is to make one of them.
 //!
 //! Longer than 500 lines: what may happen and what comes of it are read side by side.
 
@@ -48,34 +49,35 @@ pub(super) const STORE: &str = "/store";
 /// The mark of a job that was suspended.
 const SUSPENDED: &str = "suspended and run again";
 
-/// How far the time goes by itself with every choice.
+/// The time that passes with every choice.
 const TICK: Duration = Duration::from_micros(20);
 
-/// What a run is made of.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) mutant: Option<Mutation>,
-    /// Pipelines have one in so many of their records.
+    /// Pipelines have one in this many of their records.
     pub(crate) shrink: usize,
     /// Whether each step is written down.
     pub(crate) tell: bool,
     /// Whether all runs of the job are recorded, and their traces replayed.
     pub(crate) replay: bool,
-    /// It ends behind so many steps, and what was recorded until then is all that is looked at.
+    /// The number of steps after which the run ends; only the record until then is checked.
     pub(crate) limit: Option<u64>,
 }
 
 impl Setup {
-    /// Nothing goes wrong.
+    /// A run without faults.
     pub(crate) const fn calm(seed: u64) -> Self {
         let plan = Plan::calm();
         Self { seed, plan, mutant: None, shrink: 1, tell: false, replay: true, limit: None }
     }
 }
 
-/// How the job is configured in a run, drawn by its seed: none of it may make a difference to the output.
+/// The job's configuration in a run, drawn by its seed: none of it may make a difference to the
+/// output.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
     sizing: BufferSizes,
@@ -85,7 +87,8 @@ struct Tuning {
     tolerable: u32,
     retained: usize,
     interval: Duration,
-    /// The coordinator looks at what its process tells it once in so many steps, or when nothing else can be done.
+    /// The coordinator takes in its process's events once in this many steps, or when nothing else
+    /// can be done.
     attention: u64,
 }
 
@@ -115,7 +118,7 @@ impl Tuning {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Violation(pub(crate) String);
 
-/// What happened, in numbers. By name, so that what never happened can be told too.
+/// Counts of events, by name, so that a count of zero can be reported too.
 pub(crate) type Marks = BTreeMap<&'static str, u64>;
 
 /// A message of the control network.
@@ -146,11 +149,11 @@ struct Process {
     hands: Vec<Hand>,
     notices: VecDeque<DriverEvent>,
     letters: Vec<Letter>,
-    /// Where tasks of the latest attempt were last written to.
+    /// Where messages to the tasks of the latest attempt were last addressed.
     addresses: BTreeMap<SubtaskId, (Attempt, Address)>,
-    /// It dies of a loss of power that leaves what this number says.
+    /// It dies of a loss of power; this number decides what survives.
     power: Option<u64>,
-    /// Another process has begun since.
+    /// A later process has begun.
     zombie: bool,
 }
 
@@ -183,13 +186,13 @@ pub(crate) struct World<'a> {
     over: Option<Ended>,
     /// Tasks or coordinators were left to run on beside others.
     stranded: bool,
-    /// Whether the oracle looks behind every step.
+    /// Whether the oracle checks after every step.
     watched: bool,
     /// An external system has dropped what it had prepared; only a [`stage`] makes one do so.
     dropped: bool,
     /// The job has failed because of that, which is its end.
     lossy: bool,
-    /// All runs, written down.
+    /// Records of all runs.
     pub(crate) recorded: MemoryTrace,
 }
 
@@ -222,7 +225,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One choice in so many is a fault.
+    /// One choice in this many is a fault.
     pub(crate) const fn every(&self) -> usize {
         self.setup.plan.every
     }
@@ -237,7 +240,7 @@ impl<'a> World<'a> {
         self.setup.limit.is_some_and(|limit| self.steps >= limit)
     }
 
-    /// Whether what was recorded is to be replayed.
+    /// Whether the recording is to be replayed.
     pub(crate) const fn replays(&self) -> bool {
         self.setup.replay
     }
@@ -249,7 +252,7 @@ impl<'a> World<'a> {
             && self.processes.last().is_some_and(|it| it.driver.as_ref().is_some_and(claiming))
     }
 
-    /// How many faults there were.
+    /// The number of faults.
     pub(crate) const fn faults(&self) -> u32 {
         self.faults
     }
@@ -271,7 +274,7 @@ impl<'a> World<'a> {
 
     // ---- what may happen
 
-    /// What may happen next without anything going wrong; faults are [`World::mishaps`].
+    /// The next steps that are no fault; faults are [`World::mishaps`].
     pub(crate) fn enabled(&self, choices: &mut Vec<Choice>) {
         choices.clear();
         let now = self.clock.now();
@@ -338,12 +341,12 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether the tasks' lanes have nothing left to do.
+    /// Whether the tasks' I/O lanes have nothing left to do.
     fn is_settled(&self, it: &Process) -> bool {
         self.setup.mutant == Some(Mutation::ConcludedEarly) || it.seam.all_queues()[1].is_empty()
     }
 
-    /// When something can be done next that cannot be now.
+    /// The next time at which more can be done than now.
     fn next_moment(&self) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         let mut soonest = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
@@ -410,7 +413,7 @@ impl<'a> World<'a> {
             Fault::FireEarly => {
                 let mut timers: Vec<_> =
                     it.driver.iter().flat_map(Driver::armed).map(|(timer, _)| timer).collect();
-                // What aborts a checkpoint is worth more than what begins one.
+                // A timer that aborts a checkpoint finds more than one that begins a checkpoint.
                 let aborts = |timer: &Timer| matches!(timer, Timer::Timeout(_));
                 if timers.iter().any(aborts) && random.once_in(2) {
                     timers.retain(aborts);
@@ -424,7 +427,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What others build on goes wrong more often than the rest.
+    /// Makes a choice fail; steps that others depend on fail more often.
     pub(crate) fn worsened(&self, choice: Choice, random: &mut Random) -> Option<Choice> {
         match choice {
             Choice::Finish { process, lane, trouble: None } => {
@@ -440,7 +443,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A message that ends something is lost more often than others: behind the last of its kind there is none that would stand for it.
+    /// A message that ends something is lost more often than others: no later one of its kind would
+    /// replace the last.
     fn lost(&self, process: usize, letter: usize, random: &mut Random) -> Option<Choice> {
         let ends = match &self.processes[process].letters[letter] {
             Letter::Order(posted) => matches!(posted.message.order, Order::Complete(_)),
@@ -451,7 +455,8 @@ impl<'a> World<'a> {
         (may && random.once_in(4)).then_some(Choice::Lose { process, letter })
     }
 
-    /// A job on which others build goes wrong more often than others, or is cut short by a death.
+    /// An I/O request that others depend on fails more often than others, or is cut short by a
+    /// death.
     fn broken_off(&self, process: usize, lane: Lane, random: &mut Random) -> Option<Choice> {
         use std::io::ErrorKind::{Other, PermissionDenied, StorageFull};
         let plan = &self.setup.plan;
@@ -477,7 +482,8 @@ impl<'a> World<'a> {
         }
         let span = if random.once_in(2) { 6 } else { 24 };
         let mut after = random.below(span) as u64;
-        // A manifest is named with the fourth change, and the name made durable with the fifth: between them nobody knows whether it is there.
+        // A manifest is named with the fourth change, and the name made durable with the fifth.
+        // Between them it is unknown whether the manifest is there.
         if work == Some(IoKind::Manifest) && random.once_in(2) {
             after = 3 + random.below(2) as u64;
         }
@@ -494,7 +500,7 @@ impl<'a> World<'a> {
         lane.map(|lane| Choice::Finish { process, lane, trouble })
     }
 
-    /// A lane that has something to do now; with an even chance one whose job others build on.
+    /// A lane that has something to do now; with an even chance one whose request others depend on.
     fn busy(&self, it: &Process, random: &mut Random) -> Option<Lane> {
         let now = self.clock.now();
         let (mut due, mut weighty) = (Vec::new(), Vec::new());
@@ -521,7 +527,7 @@ impl<'a> World<'a> {
     fn trouble(&self, process: usize, it: &Process, random: &mut Random) -> Option<Choice> {
         use std::io::ErrorKind::{Other, PermissionDenied, StorageFull};
         let lane = self.busy(it, random)?;
-        // What is refused has no effect; of what fails for other reasons nobody knows.
+        // A refused request has no effect; the effect of other failures is unknown.
         let kinds =
             [(StorageFull, false), (PermissionDenied, false), (Other, false), (Other, true)];
         let (kind, late) = kinds[random.below(kinds.len())];
@@ -534,7 +540,7 @@ impl<'a> World<'a> {
     /// Makes a choice happen, and what follows of itself.
     ///
     /// # Errors
-    /// What is wrong behind it.
+    /// What is wrong after it.
     pub(crate) fn apply(&mut self, choice: Choice) -> Result<(), Violation> {
         self.steps += 1;
         self.clock.advance(TICK);
@@ -662,7 +668,7 @@ impl<'a> World<'a> {
         self.mark(name);
     }
 
-    /// What a step is about, for the trace.
+    /// The subject of a step, for the trace.
     fn about(&self, choice: Choice) -> String {
         let letter = |process: usize, letter: usize| match &self.processes[process].letters[letter]
         {
@@ -721,7 +727,7 @@ impl<'a> World<'a> {
         spec.config.interval = Some(tuning.interval);
         spec.config.min_pause = Duration::ZERO;
         spec.config.recording = self.setup.replay.then(|| self.recorded.clone().into());
-        // Long against everything that is done: one that fires early is a fault, and counted.
+        // Long against everything that is done: a timeout that fires early is a fault, and counted.
         spec.config.timeout = Duration::from_millis(500);
         spec.config.restart =
             Restart::Fixed { attempts: u32::MAX, pause: Duration::from_micros(500) };
@@ -774,7 +780,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// A store that cannot be used: an excuse is trouble of the disk, and nothing else.
+    /// Handles a store that cannot be used: the only excuse is trouble of the disk.
     fn broken(&self, error: &StoreError) -> Result<(), Violation> {
         match error {
             StoreError::Io { .. } | StoreError::Fenced(_) if self.faults > 0 => Ok(()),
@@ -792,7 +798,8 @@ impl<'a> World<'a> {
         let hand = &mut it.hands[worker];
         match act(hand) {
             Ok(()) => {
-                // A worker that has heard all and whose tasks are all idle sleeps, unless it was called meanwhile.
+                // A worker that has taken in all messages and whose tasks are all idle sleeps,
+                // unless it was called meanwhile.
                 let opened = hand.worker.unopened() == 0;
                 if opened && !hand.worker.mailbox().has_any() && hand.idle.iter().all(|idle| *idle)
                 {
@@ -876,7 +883,7 @@ impl<'a> World<'a> {
         let it = &mut self.processes[process];
         match letter {
             Letter::Order(Posted { subtask, address, message }) => {
-                // One that comes late comes to the tasks of a later attempt.
+                // A message that comes late reaches the tasks of a later attempt.
                 match it.addresses.get(&subtask) {
                     Some((attempt, latest)) if *attempt > message.attempt => {
                         latest.send(TaskEvent::Control(message));
@@ -898,7 +905,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The time goes on to the next moment. Who sleeps must have nothing to do.
+    /// Advances the time to the next moment. Workers that sleep must have nothing to do.
     fn wait(&mut self) -> Result<(), Violation> {
         for it in &mut self.processes {
             let now = self.clock.now();
@@ -929,7 +936,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// What follows of itself: the dead are gone, messages are on their way, attempts that are over have ended, jobs too.
+    /// Does what follows of itself: dead processes are removed, messages are sent, attempts that
+    /// are over end, jobs too.
     fn settle(&mut self) -> Result<(), Violation> {
         self.bury();
         for process in 0..self.processes.len() {
@@ -973,7 +981,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Takes away the processes that died.
+    /// Removes the processes that died.
     fn bury(&mut self) {
         while let Some(process) = self.processes.iter().position(|it| it.host.is_dead()) {
             let power = self.processes[process].power;
@@ -997,7 +1005,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A process is gone, with all that it had in memory.
+    /// Removes a process, with all that it had in memory.
     fn remove(&mut self, process: usize) {
         let it = self.processes.remove(process);
         it.host.kill();
@@ -1015,7 +1023,7 @@ impl<'a> World<'a> {
         if self.setup.tell {
             self.trace.push(format!("{:>5} process {number} ends: {end:?}", ""));
         }
-        // Its tasks have ended, and its lanes do what they are doing and no more.
+        // Its tasks have ended, and its lanes only finish what they have begun.
         let it = &self.processes[process];
         it.seam.all_queues().iter().for_each(|queues| queues.close());
         self.remove(process);
@@ -1042,7 +1050,8 @@ impl<'a> World<'a> {
 
     // ---- the end
 
-    /// Looks at what the job left, when it is over; then runs it once more, which must find nothing to do, and looks again.
+    /// Checks what the job left when it is over; then runs it once more, which must find nothing to
+    /// do, and checks again.
     pub(crate) fn close(&mut self, limit: u64) -> Result<(), Violation> {
         let Some(ended) = self.over else { return Ok(()) };
         self.oracle.complete(ended)?;
@@ -1052,7 +1061,7 @@ impl<'a> World<'a> {
         if !self.stranded {
             self.oracle.nothing_left(&self.disk, &self.systems, self.tuning.retained, false)?;
         }
-        // What zombies left behind the end is the next process's to clear away.
+        // What zombies left after the end is the next process's to clear away.
         self.over = None;
         self.setup.plan = Plan::calm();
         let mut random = Random::new(self.setup.seed);
@@ -1070,12 +1079,12 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// What was committed.
+    /// The committed output.
     pub(crate) fn into_reference(self) -> Reference {
         self.oracle.into_reference()
     }
 
-    /// Who waits for what.
+    /// Describes which task waits for what.
     pub(crate) fn waiting(&self) -> String {
         let mut text = String::new();
         for it in &self.processes {

@@ -1,8 +1,11 @@
-//! A stage: the simulated world with nobody who picks. Whoever replays a run of something else (the model of the protocol) says what
-//! happens, by what it is about; the stage finds the choice that is that, or says that production does not offer it.
+//! A stage: the simulated world without a random choice of steps. The caller replays a run of
+//! something else (the model of the protocol) and names each step by its subject. The stage finds
+//! the matching choice, or reports that production does not offer it.
 //!
-//! What follows of itself in production and is no step of its own elsewhere, the stage does: a worker that was called wakes, and takes in its
-//! news. Looking ([`Stage::observe`]) asks no machine: it reads the durable image of the disk, and the external systems.
+//! Steps that follow of themselves in production, and that are no steps of their own elsewhere, are
+//! made by the stage: a worker that was called wakes, and takes in its messages. Looking
+//! ([`Stage::observe`]) uses no machine: it reads the durable image of the disk, and the external
+//! systems.
 //!
 //! Longer than 500 lines: a method for each thing that may happen on a stage, all on one type.
 
@@ -36,20 +39,21 @@ use crate::sim::oracle::Reference;
 use crate::sim::{Env, run};
 use crate::store::{LocalStore, Store};
 
-/// Steps after which a job that is left alone and has not finished never will.
+/// Steps after which a job that runs undisturbed is taken to never finish.
 const LONGEST: u64 = 60_000;
 
-/// Lanes of the tasks: more than a scenario has subtasks, so that each has one of its own.
+/// I/O lanes of the tasks: more than a scenario has subtasks, so that each has one of its own.
 const LANES: usize = 32;
 
-/// A change of the disk, in the order in which a manifest is put: its file is made, written, synced and named, the name is synced.
+/// The number of the disk change that names a manifest. In order: its file is made, written, synced
+/// and named, the name is synced.
 const NAMED: u64 = 3;
 const NAME_SYNCED: u64 = 4;
 
 /// The limits that a job runs under on a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Checkpoints under way at once.
+    /// Checkpoints in flight at once.
     pub concurrent: usize,
     /// Checkpoints that may fail in a row.
     pub tolerable: u32,
@@ -57,7 +61,7 @@ pub struct Limits {
     pub retained: usize,
 }
 
-/// What builds the job, for each process that runs it.
+/// Builds the job, for each process that runs it.
 type Builds<'a> = dyn Fn(&Env) -> Result<Job, BuildError> + 'a;
 
 /// A job that can be put on stages.
@@ -74,10 +78,10 @@ impl fmt::Debug for Script<'_> {
 }
 
 impl<'a> Script<'a> {
-    /// Runs the job once without any failure, to know what it should commit.
+    /// Runs the job once without any failure, to know the output it should commit.
     ///
     /// # Errors
-    /// In words, what is wrong with the job.
+    /// The fault of the job, in words.
     pub fn new(
         build: impl Fn(&Env) -> Result<Job, BuildError> + 'a,
         limits: Limits,
@@ -86,7 +90,8 @@ impl<'a> Script<'a> {
         Ok(Self { build: Box::new(build), limits, reference })
     }
 
-    /// Starts the job, with a fault planted in production or with none. A sound one is watched by the simulator's own oracle too.
+    /// Starts the job, with or without a planted fault. A job without one is also watched by the
+    /// simulator's own oracle.
     ///
     /// # Errors
     /// [`Refusal::Broken`] if it cannot be started.
@@ -94,7 +99,8 @@ impl<'a> Script<'a> {
         let setup = Setup { mutant, ..Setup::calm(1) };
         let mut world = World::new(&*self.build, setup, Some(&self.reference));
         world.watched = mutant.is_none();
-        // Batches of one record, read one by one, so that each is a step; room for all, since who waits for room is the model's business.
+        // Batches of one record, read one by one, so that each is a step. There is room for all,
+        // since waiting for room belongs to the model.
         let sizing = BufferSizes {
             channel: 64,
             batch: Some(1),
@@ -121,9 +127,9 @@ impl<'a> Script<'a> {
 /// Why something did not happen on the stage.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// Production does not offer it. Says what it offers.
+    /// Production does not offer it. Holds what it offers.
     NotOffered(String),
-    /// The simulator found something wrong behind it, or production panicked. Says what.
+    /// The simulator found something wrong after it, or production panicked. Holds the description.
     Broken(String),
 }
 
@@ -147,7 +153,7 @@ pub enum Message {
     Report(ToCoordinator),
 }
 
-/// Whose lane.
+/// The owner of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// The coordinator's, to the store.
@@ -156,7 +162,7 @@ pub enum Place {
     Task(SubtaskId),
 }
 
-/// What a lane does next.
+/// The next request of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "named by the clauses of the SPEC: 3.5, 4, 6, 7.1, 8.5")]
 pub enum SimIo {
@@ -192,21 +198,21 @@ impl From<IoKind> for SimIo {
     }
 }
 
-/// How an errand ends.
+/// How a request ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
-    /// Well.
+    /// It succeeds.
     Done,
     /// It is refused, and changes nothing.
     Refused,
-    /// Nobody knows; it was done, or not.
+    /// The outcome is unknown; it was done, or not.
     Unknown {
-        /// Which.
+        /// Which of the two.
         applied: bool,
     },
 }
 
-/// The oldest of what the coordinator has been told by its own process.
+/// The oldest event of its own process that the coordinator has not taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Told {
     /// A task failed.
@@ -229,7 +235,7 @@ impl fmt::Debug for Stage<'_> {
 }
 
 impl Stage<'_> {
-    /// How many choices were made.
+    /// The number of choices made.
     #[must_use]
     pub const fn choices(&self) -> u64 {
         self.world.steps
@@ -261,7 +267,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Workers open their tasks, wake when they were called, and take in their news.
+    /// Lets workers open their tasks, wake when they were called, and take in their messages.
     fn hear_news(&mut self) -> Result<(), Refusal> {
         loop {
             let mut next = None;
@@ -297,7 +303,7 @@ impl Stage<'_> {
         )
     }
 
-    /// A task steps, looking at this input first.
+    /// A task steps, and looks at this input first.
     ///
     /// # Errors
     /// [`Refusal`]; also if it found nothing to do.
@@ -320,7 +326,7 @@ impl Stage<'_> {
         self.hear_news()
     }
 
-    /// Whether a task still has to emit what its end brings.
+    /// Whether a task still has to emit the output of its end.
     #[must_use]
     pub fn is_finishing(&self, subtask: SubtaskId) -> bool {
         let (Some(it), Some((worker, task))) = (self.world.processes.last(), self.find(subtask))
@@ -330,7 +336,7 @@ impl Stage<'_> {
         it.hands[worker].worker.open_tasks()[task].is_finishing()
     }
 
-    /// The messages that are on their way.
+    /// The messages in flight.
     #[must_use]
     pub fn letters(&self) -> Vec<Message> {
         let letters = self.world.processes.last().map(|it| it.letters.iter());
@@ -371,7 +377,7 @@ impl Stage<'_> {
         self.apply(Choice::Lose { process, letter })
     }
 
-    /// A message arrives, and will once more.
+    /// A message arrives, and will arrive once more.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -388,7 +394,7 @@ impl Stage<'_> {
         }
     }
 
-    /// What a lane does next.
+    /// The next request of a lane.
     #[must_use]
     pub fn errand(&self, place: Place) -> Option<SimIo> {
         let it = self.world.processes.last()?;
@@ -396,7 +402,7 @@ impl Stage<'_> {
         queues.fronts()[lane].map(|front| SimIo::from(front.work))
     }
 
-    /// Whether nobody wants any more what a lane does next: it will be dropped.
+    /// Whether the next request of a lane is cancelled: it will be dropped.
     #[must_use]
     pub fn is_stale(&self, place: Place) -> bool {
         let Some(it) = self.world.processes.last() else { return false };
@@ -404,10 +410,11 @@ impl Stage<'_> {
         queues.fronts()[lane].is_some_and(|front| front.over)
     }
 
-    /// A lane does what is next on it; the time goes on until it may. What nobody wants any more is dropped instead.
+    /// A lane does its next request; the time advances until it may. A cancelled request is dropped
+    /// instead.
     ///
     /// # Errors
-    /// [`Refusal`]; also if nothing on the disk ends like this.
+    /// [`Refusal`]; also if no disk operation can end like this.
     pub fn run(&mut self, place: Place, fate: Fate) -> Result<(), Refusal> {
         let process = self.process()?;
         let lane = Self::lane(place);
@@ -439,7 +446,7 @@ impl Stage<'_> {
         self.hear_news()
     }
 
-    /// What the coordinator is told next by its own process.
+    /// The coordinator's next event of its own process.
     #[must_use]
     pub fn told(&self) -> Option<Told> {
         self.world.processes.last()?.notices.front().map(|notice| match notice {
@@ -449,7 +456,7 @@ impl Stage<'_> {
         })
     }
 
-    /// The coordinator takes that in.
+    /// The coordinator takes in that event.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -515,7 +522,7 @@ impl Stage<'_> {
         }
     }
 
-    /// The checkpoints under way, and who has acknowledged each.
+    /// The checkpoints in flight, and the subtasks that have acknowledged each.
     #[must_use]
     pub fn under_way(&self) -> BTreeMap<CheckpointId, IndexSet> {
         let driver = self.world.processes.last().and_then(|it| it.driver.as_ref());
@@ -555,17 +562,20 @@ impl Stage<'_> {
         Ok(observation)
     }
 
-    /// Leaves the job alone, nothing goes wrong any more, until it has ended or was suspended; says whether it was suspended, and will go on.
+    /// Runs the job without further faults, until it has ended or was suspended. Returns whether it
+    /// was suspended, and will resume.
     ///
     /// # Errors
-    /// What is wrong, in words: that it never ends, or what the oracle of the simulator says.
+    /// What is wrong, in words: the job never ends, or the oracle of the simulator found a
+    /// violation.
     pub fn rest(&mut self) -> Result<bool, String> {
         let suspended = |world: &World<'_>| world.marks.contains_key(SUSPENDED);
         self.leave_alone(|world| world.is_over() || world.lossy || suspended(world))?;
         Ok(suspended(&self.world) && !self.world.is_over())
     }
 
-    /// Leaves the job alone until it has ended. A job without a planted fault is then looked through, and run once more.
+    /// Runs the job without further faults until it has ended. A job without a planted fault is
+    /// then checked, and run once more.
     ///
     /// # Errors
     /// As [`Self::rest`].

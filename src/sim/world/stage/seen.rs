@@ -1,4 +1,4 @@
-//! What is seen of a job by who looks at the disk and at the external systems.
+//! What an observer of the disk and of the external systems sees of a job.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,18 +12,18 @@ use crate::runtime::handle::Ended;
 use crate::state::Restored;
 use crate::store::{LocalStore, StoreError, health};
 
-/// A completed checkpoint, as one finds it who reads the durable image of the disk.
+/// A completed checkpoint, as read from the durable image of the disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
     /// Its id.
     pub checkpoint: CheckpointId,
     /// The attempt that took it.
     pub attempt: Attempt,
-    /// What for.
+    /// Its kind.
     pub kind: CheckpointKind,
     /// What is wrong with it, in words; `None` if it is whole.
     pub wrong: Option<String>,
-    /// By subtask: how far a source had read. None for one that says nothing of it.
+    /// By subtask: the position of a source. None for one that does not report it.
     pub positions: BTreeMap<SubtaskId, u64>,
     /// The transactions that its sinks hold.
     pub held: BTreeSet<TxnId>,
@@ -34,20 +34,20 @@ pub struct Kept {
 /// A transaction in an external system: the system's name, its own, and its records.
 pub type Written = (String, TxnId, Vec<String>);
 
-/// What one sees who asks no machine.
+/// What an observer sees without a running machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observation {
     /// Completed checkpoints whose manifests are durable, ascending.
     pub checkpoints: Vec<Kept>,
     /// Blobs that are durable.
     pub blobs: BTreeSet<BlobId>,
-    /// What was committed, in the order in which it was.
+    /// The committed transactions, in the order of their commits.
     pub visible: Vec<Written>,
-    /// What is prepared.
+    /// The prepared transactions.
     pub prepared: Vec<Written>,
     /// How the job ended, if it has.
     pub ended: Option<Ended>,
-    /// Whether it has failed, and said that an external system dropped data.
+    /// Whether it has failed, and reported that an external system dropped data.
     pub data_loss: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn kept(store: &LocalStore, checkpoint: CheckpointId) -> Result<Kept,
     (kept.attempt, kept.kind) = (manifest.attempt, manifest.kind);
     for snapshot in &manifest.snapshots {
         kept.blobs.extend(snapshot.blobs.iter().map(|blob| blob.id));
-        // One that cannot be read is told above.
+        // An unreadable one is reported above.
         let Ok(mut restored) = Restored::read(store, snapshot) else { continue };
         for operator in &manifest.operators {
             if let Ok(Some(position)) = restored.single::<u64>(&operator.name, POSITION) {

@@ -1,4 +1,5 @@
-//! The bytes of a blob (SPEC 13.4): a header that names it, sections end to end, a trailer that covers all of it.
+//! The bytes of a blob (SPEC 13.4): a header that names it, sections end to end, a trailer that
+//! covers all of it.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
@@ -9,16 +10,17 @@ use crate::store::{BlobRef, Section, StoreError};
 
 const MAGIC: [u8; 8] = *b"SNAPBLOB";
 
-/// Length of the header: magic, version, checkpoint, term, attempt, subtask, two zero bytes, checksum.
+/// Length of the header: magic, version, checkpoint, term, attempt, subtask, two zero bytes,
+/// checksum.
 pub(crate) const HEADER: usize = 8 + 4 + 8 + 4 + 4 + 2 + 2 + 4;
 
 /// Length of the trailer: number of sections, length of the file, checksum.
 pub(crate) const TRAILER: usize = 8 + 8 + 4;
 
-/// How much is read at a time.
+/// The number of bytes read at a time.
 const CHUNK: usize = 256 * 1024;
 
-/// What a blob's bytes amount to while they are being written.
+/// The totals of a blob while it is being written.
 pub(crate) struct Encoder {
     id: BlobId,
     offset: u64,
@@ -27,7 +29,7 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Begins a blob; gives the bytes it begins with.
+    /// Begins a blob; returns its first bytes.
     pub(crate) fn new(id: BlobId) -> (Self, [u8; HEADER]) {
         let header = header(id, VERSION);
         let mut hasher = crc32fast::Hasher::new();
@@ -35,7 +37,7 @@ impl Encoder {
         (Self { id, offset: HEADER as u64, sections: 0, hasher }, header)
     }
 
-    /// Notes a section, which the caller writes behind what was written so far.
+    /// Notes a section, which the caller appends.
     pub(crate) fn section(&mut self, bytes: &[u8]) -> Section {
         let length = bytes.len() as u64;
         let section =
@@ -46,7 +48,7 @@ impl Encoder {
         section
     }
 
-    /// Ends the blob; gives the bytes it ends with, and its whole length.
+    /// Ends the blob; returns its last bytes, and its whole length.
     pub(crate) fn finish(mut self) -> ([u8; TRAILER], u64) {
         let length = self.offset + TRAILER as u64;
         let mut trailer = [0; TRAILER];
@@ -72,7 +74,7 @@ fn header(id: BlobId, version: u32) -> [u8; HEADER] {
     header
 }
 
-/// Verifies a blob's header: that it is one, is whole, is of a version we know, and names this blob.
+/// Verifies a blob's header: it is one, is whole, is of a known version, and names this blob.
 fn check_header(what: &str, id: BlobId, found: &[u8; HEADER]) -> Result<(), StoreError> {
     if *found == header(id, VERSION) {
         return Ok(());
@@ -87,7 +89,7 @@ fn check_header(what: &str, id: BlobId, found: &[u8; HEADER]) -> Result<(), Stor
         let expected = format!("a header with checksum {said:08x}");
         return Err(corrupt(&expected, format!("one with checksum {computed:08x}")));
     }
-    // SPEC 13.9: behind the checksum, so that a damaged version is not taken for a later one.
+    // SPEC 13.9: after the checksum, so that a damaged version is not taken for a later one.
     let version = u32_at(found, 8);
     if version != VERSION {
         return Err(StoreError::Version { what: what.to_owned(), found: version, known: VERSION });

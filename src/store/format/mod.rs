@@ -11,22 +11,26 @@ use super::{Manifest, SnapshotRef, StoreError};
 /// The version of every format here, but for manifests with a seed.
 pub(crate) const VERSION: u32 = 1;
 
-/// The version of a manifest that has a seed of hashes. Who did not know of it would look for keys in other key groups than they are in.
+/// The version of a manifest that has a seed of hashes. A reader without knowledge of the seed
+/// would look for keys in the wrong key groups.
 const SEEDED: u32 = 2;
-/// A longer text is not read, nor written: the manifest of a job of as many subtasks as there can be is a hundredth of it.
+/// The longest text that is read or written: the manifest of a job with the most subtasks is a
+/// hundredth of it.
 pub(crate) const LONGEST_TEXT: u64 = 64 << 20;
 
-/// Checkpoint ids from here on are not taken for ones that were given out: at a thousand a second there are none in a hundred million years,
-/// and what is counted on from one below does not overflow.
+/// Checkpoint ids from here on are not taken for ones that were reserved. At a thousand a second,
+/// none is reached in a hundred million years, and counting on from one below does not overflow.
 const IDS_END: u64 = 1 << 62;
 
 /// SPEC 14.2
 const MOST_KEY_GROUPS: u16 = 32768;
 
-/// A blob, or what a snapshot writes and shares, is never as long: sums of them do not overflow.
+/// More than the length of any blob, and than any snapshot writes and shares: sums of them do not
+/// overflow.
 const BYTES_END: u64 = 1 << 54;
 
-/// A longer first line is not looked for: in a file that lost its line ends it could be the whole file.
+/// The longest first line that is looked for: in a file that lost its line ends it could be the
+/// whole file.
 const FIRST_LINE: usize = 96;
 
 /// The content of the file that marks a directory as a store.
@@ -49,7 +53,8 @@ pub(crate) fn encode_fence(fence: &Fence) -> Vec<u8> {
     encode("fence", VERSION, fence)
 }
 
-/// Reads and verifies a fence. A checksum shows that it is as it was written, not who wrote it: its numbers are bounded too.
+/// Reads and verifies a fence. A checksum shows that it is as it was written, not who wrote it: its
+/// numbers are bounded too.
 pub(crate) fn decode_fence(what: &str, bytes: &[u8]) -> Result<Fence, StoreError> {
     let fence: Fence = decode(what, "fence", VERSION, bytes)?;
     check_fence(what, &fence)?;
@@ -99,7 +104,7 @@ pub(crate) fn decode_manifest(
     }
 }
 
-/// A number of a manifest that no job can have written: what is in its place, and what it is.
+/// A number of a manifest that no job can have written: the expected and the found one.
 fn out_of_range(manifest: &Manifest) -> Option<(String, String)> {
     let wrong =
         |expected: String, found: &dyn std::fmt::Display| Some((expected, found.to_string()));
@@ -130,7 +135,7 @@ fn out_of_range(manifest: &Manifest) -> Option<(String, String)> {
             return wrong(format!("less than {BYTES_END} bytes for {subtask:?}"), &bytes);
         }
         let length = blobs.iter().find(|blob| blob.id == root.blob).map_or(0, |blob| blob.length);
-        // A root in no blob of the snapshot's is told where the blobs are verified.
+        // A root outside the snapshot's blobs is reported where the blobs are verified.
         let end = root.offset.checked_add(root.length);
         if length > 0 && end.is_none_or(|end| end > length) {
             let expected = format!("the root of {subtask:?} within its blob of {length} bytes");
@@ -166,7 +171,8 @@ pub(crate) fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
     [format!("{claim} {checksum:08x}\n").as_bytes(), body].concat()
 }
 
-/// Verifies a text against its first line and takes it off. Versions up to the newest are known.
+/// Verifies a text against its first line, and removes that line. Versions up to the newest are
+/// known.
 fn unseal<'a>(
     what: &str,
     kind: &str,
@@ -203,7 +209,7 @@ fn unseal<'a>(
         let expected = format!("bytes with checksum {said}");
         return Err(StoreError::corrupt(what, expected, format!("bytes with checksum {found}")));
     }
-    // SPEC 13.9: behind the checksum, so that a damaged version is not taken for a later one.
+    // SPEC 13.9: after the checksum, so that a damaged version is not taken for a later one.
     if !(VERSION..=newest).contains(&version) {
         return Err(StoreError::Version { what: what.to_owned(), found: version, known: newest });
     }
@@ -215,7 +221,7 @@ fn canonical<T: std::str::FromStr + ToString>(text: &str) -> Option<T> {
     text.parse().ok().filter(|number: &T| number.to_string() == text)
 }
 
-/// CRC-32 (IEEE) of these bytes, one behind the other.
+/// CRC-32 (IEEE) of these bytes, end to end.
 pub(crate) fn checksum(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for part in parts {
@@ -250,7 +256,7 @@ pub(crate) fn parse_blob_name(name: &str) -> Option<BlobId> {
     let number = words.next()?.strip_prefix('a')?.parse().ok()?;
     let subtask = SubtaskId::new(words.next()?.strip_prefix('s')?.parse().ok()?);
     let id = BlobId { checkpoint, attempt: Attempt { term, number }, subtask };
-    // One name for one blob: what would be written otherwise is not ours.
+    // One name for one blob: any other spelling is foreign.
     (blob_name(id) == name).then_some(id)
 }
 

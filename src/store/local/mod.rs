@@ -24,19 +24,22 @@ use crate::base::sync::Arc;
 use crate::fs;
 use crate::fs::{Disk, Files, Kind};
 
-/// What to do about a store that another process uses.
+/// Decides about a store that another process uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takeover {
     /// Leave it to that process: [`StoreError::InUse`].
     Refuse,
-    /// Take it from that process. It can write nothing any more from the moment that this one claims the store.
+    /// Take it from that process, which can write nothing from the moment this one claims the
+    /// store.
     Depose,
 }
 
-/// A store in a directory of a local file system, durable against crashes of the process and of the machine (SPEC 13.7).
+/// A store in a directory of a local file system, durable against crashes of the process and of the
+/// machine (SPEC 13.7).
 ///
-/// Clones share it. It is released when the last clone, and the last blob being written, is gone; or when the process dies, however it
-/// does. The file system must have `flock`, atomic renames, and an honest `fsync`, of directories too.
+/// Clones share it. It is released when the last clone, and the last blob being written, is
+/// dropped; or when the process dies in any way. The file system must have `flock`, atomic renames,
+/// and an honest `fsync`, of directories too.
 #[derive(Clone)]
 pub struct LocalStore {
     inner: Arc<Inner>,
@@ -54,21 +57,23 @@ struct Access {
 }
 
 impl LocalStore {
-    /// Opens the store in a directory, or makes one there if the directory is empty or not there.
+    /// Opens the store in a directory; creates one if the directory is empty or missing.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] if another process, or this one, has it open and is not to be deposed. [`StoreError::NotAStore`] if the
-    /// place holds something else, [`StoreError::Version`] if it is of a later version; these leave it as it is.
-    /// [`StoreError::Missing`] and [`StoreError::Corrupt`] if its marker or its fence is not what it was; [`StoreError::Io`].
+    /// [`StoreError::InUse`] if another process, or this one, has it open and is not to be deposed.
+    /// [`StoreError::NotAStore`] if the place holds something else, [`StoreError::Version`] if it
+    /// is of a later version; both leave it unchanged. [`StoreError::Missing`] and
+    /// [`StoreError::Corrupt`] if its marker or its fence has changed; [`StoreError::Io`].
     pub fn open(dir: impl AsRef<Path>, takeover: Takeover) -> Result<Self, StoreError> {
         Self::open_on(Box::new(Disk), dir.as_ref(), takeover)
     }
 
-    /// Opens the store in a directory to look at it. Takes no lock, so that a job that runs there does not notice, and writes nothing:
-    /// what would write gives [`StoreError::ReadOnly`].
+    /// Opens the store in a directory for inspection. It takes no lock, so that a running job is
+    /// undisturbed, and writes nothing: writing methods return [`StoreError::ReadOnly`].
     ///
     /// # Errors
-    /// As [`Self::open`], but never [`StoreError::InUse`]; [`StoreError::Missing`] if there is no store.
+    /// As [`Self::open`], but never [`StoreError::InUse`]; [`StoreError::Missing`] if there is no
+    /// store.
     pub fn inspect(dir: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::inspect_on(Box::new(Disk), dir.as_ref())
     }
@@ -88,13 +93,13 @@ impl LocalStore {
         takeover: Takeover,
     ) -> Result<Self, StoreError> {
         let layout = Layout::new(files, dir)?;
-        // Before anything is written, so that what is not ours stays as it is.
+        // Before anything is written, so that a foreign directory stays unchanged.
         layout.recognise()?;
         layout.make_directory()?;
         let owned = layout.files.check_owner(&layout.dir);
         owned.map_err(|error| StoreError::io(format!("using {}", layout.dir.display()), error))?;
         let guard = Guard::open(&*layout.files, layout.lock(), || {
-            // Once more: another process may have made the store while this one waited.
+            // Checked again: another process may have made the store while this one waited.
             if layout.recognise()? {
                 layout.restore_directories()?;
             } else {
@@ -125,13 +130,13 @@ impl LocalStore {
         &self.inner.layout.dir
     }
 
-    /// The file that a blob is in, if it is there.
+    /// The file of a blob, if it is there.
     #[must_use]
     pub fn blob_path(&self, id: BlobId) -> PathBuf {
         self.inner.layout.blob(id)
     }
 
-    /// The file that a manifest is in, if it is there.
+    /// The file of a manifest, if it is there.
     #[must_use]
     pub fn manifest_path(&self, checkpoint: CheckpointId) -> PathBuf {
         self.inner.layout.manifest(checkpoint)
@@ -145,7 +150,7 @@ impl fmt::Debug for LocalStore {
 }
 
 impl Inner {
-    /// What is needed to write.
+    /// Everything that writing needs.
     fn access(&self) -> Result<&Access, StoreError> {
         let store = || describe(&self.layout);
         self.access.as_ref().ok_or_else(|| StoreError::ReadOnly { store: store() })
@@ -171,7 +176,8 @@ impl Inner {
         self.layout.put(&path, &format::encode_fence(fence))
     }
 
-    /// Notes in the fence that a checkpoint is complete. The caller holds the guard, and its manifest is durable (SPEC 7.6).
+    /// Notes in the fence that a checkpoint is complete. The caller holds the guard, and its
+    /// manifest is durable (SPEC 7.6).
     fn complete(&self, mut fence: Fence, checkpoint: CheckpointId) -> Result<(), StoreError> {
         if fence.completed >= Some(checkpoint) {
             return Ok(());
@@ -180,8 +186,9 @@ impl Inner {
         self.put_fence(&fence)
     }
 
-    /// Registers the owner of a term, raises the fence, and deposes whoever was there, in this order: at no moment is the term in the
-    /// fence without its owner, while that one lives (SPEC 13.6).
+    /// Registers the owner of a term, raises the fence, and deposes the previous owner, in this
+    /// order. While the owner of the term in the fence lives, its file is there at every moment
+    /// (SPEC 13.6).
     fn raise(&self, held: &mut Held<'_>, fence: &Fence) -> Result<(), StoreError> {
         let owners = self.layout.owners();
         let name = owner::of_term(fence.term);
@@ -189,7 +196,8 @@ impl Inner {
             let owner = Owner::register(&*self.layout.files, &owners, name.clone())?;
             let put = self.put_fence(fence);
             if matches!(put, Err(StoreError::Io { unknown: false, .. })) {
-                // The fence is as it was, and so is its owner. A file of another term means nothing, and goes with the next claim.
+                // The fence is unchanged, and so is its owner. A file of another term has no
+                // effect, and is removed with the next claim.
                 return put;
             }
             held.replace_owner(owner);
@@ -198,7 +206,8 @@ impl Inner {
             self.put_fence(fence)?;
         }
         owner::remove_others(&*self.layout.files, &owners, &name).map_err(behind_the_effect)?;
-        // SPEC 13.7: what a process saw of an earlier one that died may not have been synced. Recovery builds on it, so it is synced first.
+        // SPEC 13.7: names that a dead process saw may not have been synced. Recovery builds on
+        // them, so they are synced first.
         let directories = [self.layout.blobs(), self.layout.checkpoints()];
         let skipped =
             if self.layout.files.faults().is_active(Mutation::ClaimWithoutSync) { 2 } else { 0 };
@@ -208,13 +217,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes unfinished files that nobody will finish. The caller holds the guard, under which all but blobs are written.
+    /// Removes unfinished files that no process will finish. The caller holds the guard, under
+    /// which all but blobs are written.
     fn sweep(&self, term: Term) -> Result<(), StoreError> {
         let tmp = self.layout.tmp();
         for name in self.layout.list(&tmp)? {
             let Some(stem) = name.strip_suffix(UNFINISHED) else { continue };
             let blob = stem.rsplit_once('.').and_then(|(blob, _)| format::parse_blob_name(blob));
-            // SPEC 13.8: a writer of this term, or of a later one, may be at it.
+            // SPEC 13.8: a writer of this term, or of a later one, may be using it.
             if blob.is_none_or(|blob| blob.attempt.term < term) {
                 self.layout.remove(&tmp.join(&name))?;
             }
@@ -252,15 +262,16 @@ impl Store for LocalStore {
         let mut fence = self.fence()?;
         let owner_before = owner::of_term(fence.term);
         let first = fence.claim(term, claimant, block)?;
-        // SPEC 7.6: recovery builds on what it finds. What an earlier owner completed and died before it could note it is noted now.
-        // One of an id that nobody was given is not an owner's.
+        // SPEC 7.6: recovery builds on the manifests it finds. If an earlier owner died between
+        // completing a checkpoint and noting it, it is noted now. A manifest with an id that was
+        // never reserved is not an owner's.
         if let Some(newest) = self.manifests()?.into_iter().rev().find(|&newest| newest < first) {
             if !self.inner.layout.files.faults().is_active(Mutation::ClaimWithoutSync) {
                 self.inner.layout.sync_anew(&self.inner.layout.checkpoints())?;
             }
             fence.complete(newest);
         }
-        // SPEC 13.6: whoever has claimed it since this one opened it lives, or does not.
+        // SPEC 13.6: a claimant since this one opened the store may live or be dead.
         if access.takeover == Takeover::Refuse
             && held.owner().name() != owner_before
             && let Some(owner) = owner::holder(
@@ -299,8 +310,8 @@ impl Store for LocalStore {
 
     fn put_manifest(&self, term: Term, manifest: &Manifest) -> Result<(), StoreError> {
         let access = self.inner.access()?;
-        // SPEC 13.7: this may be the second time that it is asked for, and the first may have put it. Until it is seen that the name is
-        // free, a failure says nothing.
+        // SPEC 13.7: this may be a retry, and the first call may have put the manifest. Until the
+        // name is seen to be free, a failure says nothing.
         let unless_seen = behind_the_effect;
         // SPEC 2.6: the guard makes the comparison and the write one step.
         let _held = access.guard.hold().map_err(unless_seen)?;
@@ -309,13 +320,13 @@ impl Store for LocalStore {
         let path = self.inner.layout.manifest(manifest.checkpoint);
         let bytes = format::encode_manifest(manifest);
         if bytes.len() as u64 > format::LONGEST_TEXT {
-            // It could not be read: so it is not complete.
+            // It could not be read, so it is not complete.
             let error = io::Error::from(io::ErrorKind::FileTooLarge);
             return Err(StoreError::io(format!("writing {}", path.display()), error));
         }
         match self.inner.read_manifest(manifest.checkpoint) {
             Err(StoreError::Missing { .. }) => self.inner.layout.put(&path, &bytes)?,
-            // That it can be seen does not make it durable. A second write answers for that.
+            // A visible manifest may not be durable. A second write makes it so.
             Ok(there) if there.same_content(manifest) => {
                 self.inner.layout.put(&path, &bytes).map_err(unless_seen)?;
             }
@@ -344,7 +355,7 @@ impl Store for LocalStore {
             let Some(id) = format::parse_blob_name(&name) else { continue };
             match layout.kind(&layout.blob(id))? {
                 Kind::File(length) => found.push(BlobRef { id, length }),
-                // Deleted since the listing, or not of our making.
+                // Deleted since the listing, or foreign.
                 Kind::Nothing | Kind::Directory => {}
             }
         }
@@ -365,7 +376,7 @@ impl Store for LocalStore {
             }
             layout.sync(&layout.blobs()).map_err(behind_the_effect)?;
         }
-        // Whoever removed what is not there may have failed to make that durable.
+        // An earlier removal of a missing file may not be durable.
         let mut all = !manifests.is_empty();
         {
             let _held = self.inner.access()?.guard.hold()?;
@@ -379,10 +390,12 @@ impl Store for LocalStore {
         if manifests.is_empty() && blobs.is_empty() {
             return Ok(());
         }
-        // SPEC 8.5: manifests first, durably. Even if there are none: an earlier deletion of them may have been cut short before this.
+        // SPEC 8.5: manifests first, durably. Even if there are none: an earlier deletion of them
+        // may have been cut short before this.
         let sync = if all { Layout::sync } else { Layout::sync_anew };
         sync(layout, &layout.checkpoints()).map_err(behind_the_effect)?;
-        // SPEC 13.8: without the guard, so that no manifest waits for it. What is garbage stays garbage whoever owns the store (SPEC 8.1).
+        // SPEC 13.8: without the guard, so that no manifest waits for it. Garbage stays garbage
+        // under any owner of the store (SPEC 8.1).
         for &id in blobs {
             layout.remove(&layout.blob(id)).map_err(behind_the_effect)?;
         }

@@ -1,36 +1,40 @@
-//! What is asked of sources and sinks, and what was found.
+//! The laws for sources and sinks, and the results of a check.
 
 use std::fmt;
 
-/// What is asked of a source or a sink.
+/// A requirement on a source or a sink.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[non_exhaustive]
 pub enum Law {
-    /// Nothing is visible before the checkpoint that it belongs to is complete (SPEC 6.1).
+    /// Nothing is visible before its checkpoint is complete (SPEC 6.1).
     NothingEarly,
     /// Nothing is visible twice, however often it is committed (SPEC 6.6).
     NothingTwice,
-    /// What was committed is visible, and stays so.
+    /// Committed records are visible, and stay so.
     NothingLost,
-    /// What is prepared can be committed by any process until it is committed or rolled back (SPEC 6.2, 6.4).
+    /// A prepared transaction can be committed by any process until it is committed or rolled back
+    /// (SPEC 6.2, 6.4).
     PreparedIsKept,
-    /// A writer or committer of an earlier attempt prepares nothing more once it is fenced off (SPEC 2.8).
+    /// A writer or committer of an earlier attempt prepares nothing more once it is fenced off
+    /// (SPEC 2.8).
     Fenced,
-    /// What fencing finds are prepared transactions of earlier attempts of this subtask (SPEC 6.4).
+    /// Fencing finds the prepared transactions of earlier attempts of this subtask, and no others
+    /// (SPEC 6.4).
     FoundIsOwn,
-    /// What fencing found and was rolled back is not found again.
+    /// A transaction that fencing found and that was rolled back is not found again.
     RolledBackIsGone,
-    /// When everything is committed, no transaction is prepared any more: what no checkpoint holds was rolled back (SPEC 6.4).
+    /// When everything is committed, no transaction is still prepared: those that no checkpoint
+    /// holds were rolled back (SPEC 6.4).
     NothingLeft,
-    /// Every call comes back, without an error or a panic, and a commit is answered in the end.
+    /// Every call returns, without an error or a panic, and a commit is answered in the end.
     CallsReturn,
     /// A committable, or a position, can be written into a checkpoint and read from it.
     StateIsData,
     /// A source gives the same records in the same order from the same position (SPEC 2.12).
     Replayable,
-    /// A source that has said that there is nothing more gives nothing more.
+    /// A source that has reported its end gives nothing more.
     EndIsEnd,
-    /// A source gives about as many records as it is asked for.
+    /// A source gives about as many records as requested.
     LimitIsKept,
     /// However many subtasks read it, a source gives the same records.
     SameForAll,
@@ -64,7 +68,7 @@ impl Law {
         }
     }
 
-    /// What usually is the reason.
+    /// The usual reason.
     const fn hint(self) -> &'static str {
         match self {
             Self::NothingEarly => {
@@ -107,15 +111,15 @@ impl fmt::Display for Law {
     }
 }
 
-/// A law is broken: which, by what, and all that was done until then.
+/// A broken law: which, how it showed, and all steps until then.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
     /// The law.
     pub law: Law,
-    /// What was seen.
+    /// The observation.
     pub seen: String,
-    /// What was done, step by step; the last is the one behind which it was seen.
+    /// The steps, in order; after the last one the breach was seen.
     pub steps: Vec<String>,
 }
 
@@ -133,21 +137,21 @@ impl fmt::Display for Violation {
 
 snapline_protocol::error_in_words!(Violation);
 
-/// What was tried and found good.
+/// The extent of a successful check.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// How many times the source or sink was taken through its life.
     pub runs: u64,
-    /// How many calls were made.
+    /// The number of calls.
     pub calls: u64,
-    /// How many lives were ended on the way.
+    /// The number of lives that were ended early.
     pub crashes: u64,
-    /// How many transactions were committed again, because the first answer could have been lost.
+    /// The transactions committed again, because the first answer could have been lost.
     pub committed_again: u64,
-    /// How many prepared transactions were found and rolled back.
+    /// The prepared transactions that were found and rolled back.
     pub rolled_back: u64,
-    /// How many records were read or written.
+    /// The records that were read or written.
     pub records: u64,
 }
 

@@ -11,10 +11,10 @@ use crate::base::error::BoxError;
 use crate::base::panic::panicked;
 use crate::connect::{OpenContext, Progress, Source, SourceReader};
 
-/// How many records the reads ask for, one after the other.
+/// The numbers of records that the reads request, one after the other.
 const LIMITS: [usize; 5] = [1, 3, 2, 17, 5];
 
-/// How many times in a row a source may say that nothing is there now.
+/// How many times in a row a source may report that nothing is there now.
 const WAITS: usize = 1000;
 
 /// A check of a source, see [`source`].
@@ -26,8 +26,9 @@ pub struct SourceCheck<S> {
     at_most: usize,
 }
 
-/// A check of a source: read by one, two and three subtasks, in small steps; opened again behind each of them, it has to give what it gave
-/// the first time; and the subtasks together have to give the same records, however many there are.
+/// A check of a source. One, two and three subtasks read it in small steps. Reopened after each of
+/// them, it has to give the same records as the first time; and the subtasks together have to give
+/// the same records, whatever their number.
 pub fn source<S>(source: S) -> SourceCheck<S>
 where
     S: Source,
@@ -41,14 +42,15 @@ where
     S: Source,
     S::Record: Clone + PartialEq + Debug,
 {
-    /// How many subtasks read it, in one go after the other.
+    /// The numbers of subtasks that read it, one after the other.
     pub fn parallelism(mut self, parallelism: impl Into<Vec<usize>>) -> Self {
         self.parallelism = parallelism.into();
         self
     }
 
-    /// How many records are read of each subtask at most, 200 unless it is said: reading from each position again takes time by the square
-    /// of that. If a subtask has more, what several subtasks read is not compared.
+    /// The most records that are read of each subtask; 200 by default. Reading from each position
+    /// again takes time by the square of that. If a subtask has more, the reads of several subtasks
+    /// are not compared.
     pub const fn at_most(mut self, records: usize) -> Self {
         self.at_most = records;
         self
@@ -57,7 +59,7 @@ where
     /// Reads it again and again.
     ///
     /// # Errors
-    /// The first law that is found broken, with the steps that lead there.
+    /// The first broken law, with the steps that lead there.
     pub fn check(self) -> Result<Report, Box<Violation>> {
         let mut report = Report::default();
         let mut of_one: Option<Vec<S::Record>> = None;
@@ -81,7 +83,7 @@ where
         Ok(report)
     }
 
-    /// Reads one subtask's records, then those behind each position again.
+    /// Reads one subtask's records, then those after each position again.
     fn subtask(
         &self,
         place: Place,
@@ -156,7 +158,7 @@ where
                 super::written(&reader.position()).map_err(|error| (Law::StateIsData, error))?;
             reading.positions.push((reading.records.len(), position));
             let before = reading.records.len();
-            // Opened behind some of them, it is to end where it ended at first.
+            // Reopened after some of them, it is to end where it ended at first.
             if at + before >= self.at_most {
                 reading.records.truncate(self.at_most - at);
                 reading.positions.retain(|(behind, _)| at + behind <= self.at_most);
@@ -205,12 +207,12 @@ struct Place {
     parallelism: usize,
 }
 
-/// What was read in one go.
+/// The result of one read through.
 struct Reading<T> {
     records: Vec<T>,
-    /// Behind how many records a position is, and what a checkpoint would hold of it.
+    /// For each position: the number of records before it, and its bytes in a checkpoint.
     positions: Vec<(usize, Vec<u8>)>,
-    /// Whether it said that there is nothing more.
+    /// Whether it reported its end.
     ended: bool,
     steps: Vec<String>,
 }
@@ -225,7 +227,7 @@ fn violation(law: Law, seen: String, steps: Vec<String>) -> Box<Violation> {
     Box::new(Violation { law, seen, steps })
 }
 
-/// Holds what several subtasks read against what others did, in any order.
+/// Compares the records of several subtasks with those of a read by others, in any order.
 fn compare<T: PartialEq + Debug>(
     others: &[T],
     mut all: Vec<T>,

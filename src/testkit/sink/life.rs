@@ -11,17 +11,17 @@ use crate::base::error::BoxError;
 use crate::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::testkit::laws::{Law, Report, Violation};
 
-/// How often a commit may say that it does not know, or that it did not come about.
+/// How often a commit may fail or have an unknown outcome.
 const TRIES: usize = 100;
 
 type Committable<U> = <<U as SinkUnderTest>::Sink as TwoPhaseSink>::Committable;
 
-/// What a checkpoint holds of one subtask.
+/// A checkpoint's content for one subtask.
 #[derive(Clone, Default)]
 struct Snapshot {
-    /// How many records it had written.
+    /// The number of records it had written.
     position: u64,
-    /// Its transactions that were not known to be resolved, as they are in the checkpoint.
+    /// Its unresolved transactions, as they are in the checkpoint.
     held: Vec<(TxnId, Vec<u8>)>,
 }
 
@@ -32,7 +32,7 @@ struct Task<U: SinkUnderTest> {
     committer: <U::Sink as TwoPhaseSink>::Committer,
     attempt: Attempt,
     position: u64,
-    /// Closed, and not known to be resolved, in order.
+    /// Closed and unresolved, in order.
     held: Vec<(TxnId, Committable<U>)>,
 }
 
@@ -40,17 +40,17 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     under: &'a U,
     delivery: Delivery,
     subtasks: usize,
-    /// How many records each subtask writes.
+    /// The number of records that each subtask writes.
     records: u64,
     plan: Plan,
-    /// What was done, in words.
+    /// The steps so far, in words.
     story: Vec<String>,
-    /// Which life it is, from 0, and how many steps it has made.
+    /// The number of the life, from 0, and of its steps.
     life: usize,
     steps: usize,
-    /// How many steps each life made, and how many of them before it wrote.
+    /// For each life: the number of its steps, and of those before it wrote.
     lengths: Vec<(usize, usize)>,
-    /// Never used twice, also not by what lives on.
+    /// Never used twice, also not by attempts that live on.
     next_checkpoint: u64,
     completed: Vec<Snapshot>,
     /// The records of complete checkpoints: they may be visible.
@@ -59,10 +59,10 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     committed: BTreeSet<u64>,
     /// The records that were handed over in any life.
     written: BTreeSet<u64>,
-    /// Which records a transaction holds.
+    /// The records of each transaction.
     contents: Vec<(TxnId, Vec<u64>)>,
     rolled_back: BTreeSet<TxnId>,
-    /// The transactions of complete checkpoints: they may be committed, whoever lives on.
+    /// The transactions of complete checkpoints: any attempt may commit them.
     permitted: BTreeSet<TxnId>,
     living_on: Vec<Task<U>>,
     counts: Report,
@@ -93,7 +93,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         }
     }
 
-    /// How many steps the first life made, and how many the second made before it wrote.
+    /// The number of steps of the first life, and of those of the second before it wrote.
     pub(super) fn lengths(&self) -> (usize, usize) {
         let first = self.lengths.first().map_or(0, |(steps, _)| *steps);
         let second = self.lengths.get(1).map_or(0, |(_, recovery)| *recovery);
@@ -113,7 +113,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         Violation { law, seen, steps: self.story }
     }
 
-    /// All lives.
+    /// Runs all lives.
     pub(super) fn go(&mut self) -> Result<(), Broken> {
         loop {
             let mut tasks = Vec::new();
@@ -126,7 +126,8 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
             match ended {
                 Ok(()) => break,
                 Err(Stop::Broken(broken)) => {
-                    // What is half done is not dropped: a destructor that fails would hide what was found.
+                    // Unfinished work is not dropped: a destructor that fails would hide the
+                    // finding.
                     std::mem::forget(tasks);
                     return Err(broken);
                 }
@@ -159,7 +160,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         }
     }
 
-    /// Notes a step that is about to be made; the life may end before it.
+    /// Notes the next step; the life may end before it.
     fn step(&mut self, what: impl FnOnce() -> String) -> Result<(), Stop> {
         if let Some(&(after, crash)) = self.plan.crashes.get(self.life)
             && self.steps == after
@@ -171,7 +172,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         Ok(())
     }
 
-    /// Makes a call, and looks at what is visible behind it.
+    /// Makes a call, and checks what is visible after it.
     fn call<R>(
         &mut self,
         what: impl FnOnce() -> String,
@@ -191,7 +192,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         })
     }
 
-    /// Holds what is visible against what may and must be.
+    /// Compares the visible records with those that may and must be.
     fn look(&self) -> Result<(), Broken> {
         let visible = self.see()?;
         let may = match self.delivery {
@@ -298,7 +299,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         self.haunt(Self::commits)
     }
 
-    /// Lets those that live on do something.
+    /// Lets attempts that live on act.
     fn haunt(
         &mut self,
         act: impl Fn(&mut Self, &mut Task<U>) -> Result<(), Broken>,
@@ -309,11 +310,11 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         Ok(done?)
     }
 
-    /// Lets one that lives on write and prepare, which it must not be able to.
+    /// Lets an attempt that lives on write and prepare, which must fail.
     fn prepares(&mut self, task: &mut Task<U>) -> Result<(), Broken> {
         let index = task.index;
         self.story.push(format!("the one that lives on writes and prepares, for subtask {index}"));
-        // A record of nobody else's: it must never be seen.
+        // A record of its own: it must never be seen.
         let number = (self.records + 1) * self.subtasks as u64 + index as u64;
         let txn = self.txn(index, task.attempt);
         self.next_checkpoint += 1;
@@ -328,7 +329,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         }
     }
 
-    /// Lets one that lives on commit what it was permitted to; whether it can is all the same.
+    /// Lets an attempt that lives on commit its permitted transactions; success is optional.
     fn commits(&mut self, task: &mut Task<U>) -> Result<(), Broken> {
         for (txn, committable) in &task.held {
             if self.permitted.contains(txn) {
@@ -356,11 +357,13 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         TxnId { checkpoint, attempt, subtask: subtask(index) }
     }
 
-    /// Each subtask writes some records; not as many in each life, since a source that reads again need not stop where it stopped before.
+    /// Each subtask writes some records. Their number differs by life, since a source that reads
+    /// again need not stop where it stopped before.
     fn write(&mut self, tasks: &mut [Task<U>], epoch: u64) -> Result<(), Stop> {
         for task in tasks {
             let share = self.records.div_ceil(3) + self.life as u64;
-            // The third of a first life is empty for every other subtask: it takes part all the same (SPEC 6.2).
+            // The third of a first life is empty for every other subtask: it takes part all the
+            // same (SPEC 6.2).
             let share = if epoch == 2 && task.index % 2 == 1 { 0 } else { share };
             let end = (task.position + share).min(self.records);
             let numbers: Vec<u64> =

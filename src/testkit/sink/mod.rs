@@ -17,20 +17,23 @@ pub trait SinkUnderTest {
     /// The sink.
     type Sink: TwoPhaseSink;
 
-    /// The sink, as each process of a job would make it anew: what lives on between two of them is in the external system.
+    /// Makes the sink anew, as each process of a job would: only the external system keeps state
+    /// between two of them.
     fn sink(&self) -> Self::Sink;
 
-    /// The record of this number. No two are alike.
+    /// The record of this number. Each is different.
     fn record(&self, number: u64) -> <Self::Sink as TwoPhaseSink>::Record;
 
-    /// The numbers of the records that readers of the external system see now, each as often as they see it, in any order.
+    /// The numbers of the records that readers of the external system see now, each as often as
+    /// they see it, in any order.
     ///
     /// # Errors
     /// If they cannot be read.
     fn visible(&self) -> Result<Vec<u64>, BoxError>;
 
-    /// How many transactions are prepared in the external system, and neither committed nor rolled back. `None`, which it is unless it is
-    /// said, if that cannot be known: then it is not seen whether a sink leaves any behind.
+    /// The number of transactions that are prepared in the external system, and neither committed
+    /// nor rolled back. `None`, the default, if that cannot be known: then transactions that a sink
+    /// leaves prepared stay unseen.
     ///
     /// # Errors
     /// If they cannot be counted.
@@ -52,9 +55,10 @@ pub struct SinkCheck<F> {
 
 /// A check of the sink that `fresh` gives, each time with a new and empty external system.
 ///
-/// What is asked of it depends on its [`delivery`](TwoPhaseSink::delivery). In transactions: each record is visible once, none before its
-/// checkpoint is complete, and an earlier attempt that is still alive does no harm. By idempotent writes: each is visible once, and may be
-/// early. As it comes: each is visible at least once.
+/// The requirements depend on its [`delivery`](TwoPhaseSink::delivery). In transactions: each
+/// record is visible once, none before its checkpoint is complete, and an earlier attempt that is
+/// still alive does no harm. By idempotent writes: each is visible once, and may be early. At least
+/// once: each is visible at least once.
 pub const fn sink<F, U>(fresh: F) -> SinkCheck<F>
 where
     F: FnMut() -> U,
@@ -68,7 +72,7 @@ where
     F: FnMut() -> U,
     U: SinkUnderTest,
 {
-    /// How many subtasks write; two unless it is said.
+    /// The number of writing subtasks; two by default.
     ///
     /// # Panics
     /// If there are none, or more than 256, which no topology has.
@@ -78,29 +82,33 @@ where
         self
     }
 
-    /// How many records each subtask writes; twelve unless it is said, in three checkpoints or more.
+    /// The number of records that each subtask writes; twelve by default, in three checkpoints or
+    /// more.
     pub const fn records(mut self, records: u64) -> Self {
         self.records = records;
         self
     }
 
-    /// Lets one life end in each run, and not another in the recovery behind it: some nine times fewer runs, for a sink that is slow.
+    /// Ends one life in each run, and none in the recovery after it: some nine times fewer runs,
+    /// for a slow sink.
     pub const fn single_crashes(mut self) -> Self {
         self.again = false;
         self
     }
 
-    /// Leaves out earlier attempts that live on beside later ones. For a sink that relies on the runtime to end them, which it does within
-    /// one process: two processes at a time are then not covered.
+    /// Leaves out earlier attempts that live on beside later ones. For a sink that relies on the
+    /// runtime to end them, which it does within one process: two processes at a time are then not
+    /// covered.
     pub const fn without_overlap(mut self) -> Self {
         self.overlap = false;
         self
     }
 
-    /// Goes through the sink's life once for each place where it can end, and for each place in the recovery behind it where it can end again.
+    /// Runs the sink once for each place where its life can end, and for each place in the recovery
+    /// after it where it can end again.
     ///
     /// # Errors
-    /// The first law that is found broken, with the steps that lead there.
+    /// The first broken law, with the steps that lead there.
     pub fn check(mut self) -> Result<Report, Box<Violation>> {
         let mut report = Report::default();
         for schedule in Schedule::ALL {
@@ -112,7 +120,7 @@ where
                     }
                     let crashes = vec![(first, crash)];
                     let run = self.run(Plan { schedule, crashes }, &mut report)?;
-                    // An earlier end would be the first one over again, but for what fencing did.
+                    // An earlier end would repeat the first one, except for the effects of fencing.
                     let again = if self.again { run.recovery } else { 0 };
                     for second in 1..=again {
                         let crashes = vec![(first, crash), (second, Crash::Killed)];
@@ -140,7 +148,7 @@ where
     }
 }
 
-/// How a run went.
+/// The result of a run.
 struct Went {
     /// Steps of its first life.
     steps: usize,

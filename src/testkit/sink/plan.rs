@@ -1,17 +1,17 @@
-//! When a sink's lives end, and what becomes of its checkpoints.
+//! Plans when a sink's lives end, and the fate of its checkpoints.
 
 use std::fmt;
 
 use crate::testkit::laws::Law;
 
-/// How a life ends.
+/// The end of a life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Crash {
-    /// A task fails: what it has is dropped.
+    /// A task fails: its state is dropped.
     Failed,
     /// The process is killed: no destructor runs.
     Killed,
-    /// It is taken for dead, and goes on beside the next.
+    /// It is taken for dead, and continues beside the next.
     LivesOn,
 }
 
@@ -29,14 +29,14 @@ impl fmt::Display for Crash {
     }
 }
 
-/// What becomes of checkpoints and messages.
+/// The fate of checkpoints and messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Schedule {
     /// Each checkpoint completes, and is committed at once.
     Prompt,
-    /// Of two that complete, the sink hears of the second only: it commits both.
+    /// Of two that complete, the sink is notified of the second only: it commits both.
     HeardLate,
-    /// Every second one is given up: what was prepared for it is committed with the next.
+    /// Every second one is aborted: its prepared transactions are committed with the next.
     GivenUp,
     /// Each commit is called twice.
     Doubled,
@@ -46,7 +46,8 @@ impl Schedule {
     pub(super) const ALL: [Self; 4] = [Self::Prompt, Self::HeardLate, Self::GivenUp, Self::Doubled];
 }
 
-/// A run: its schedule, and behind how many steps each of its lives ends; one more life goes to the end.
+/// A run: its schedule, and the number of steps after which each of its lives ends; one more life
+/// goes to the end.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) schedule: Schedule,
@@ -59,7 +60,7 @@ pub(super) enum Stop {
     Broken(Broken),
 }
 
-/// A law, and what was seen.
+/// A law, and the observation.
 pub(super) struct Broken(pub(super) Law, pub(super) String);
 
 pub(super) fn broken(law: Law, seen: impl Into<String>) -> Broken {

@@ -1,23 +1,28 @@
 //! Shared until written: the nodes that a table and its images have in common.
 //!
-//! A [`Node`] is an `Arc` with the number of its creation, its *version*, from the [`VersionCounter`] of the table that owns it. The clock's
-//! *floor* is what it stood at when the table was last frozen. A node with a version below the floor may be shared with an image, and is
-//! copied before the first write (or taken back, if the image is gone by then); one at or above it was created since, is reachable
-//! from the table alone, and is written in place. So a write costs a comparison of two numbers, where `Arc::get_mut` would cost atomic
-//! operations.
+//! A [`Node`] is an `Arc` with the number of its creation, its *version*, from the
+//! [`VersionCounter`] of the table that owns it. The counter's *floor* is its value when the table
+//! was last frozen. A node with a version below the floor may be shared with an image, and is
+//! copied before the first write (or taken back, if the image has been dropped by then). One at or
+//! above the floor was created since, is reachable from the table alone, and is written in place.
+//! So a write costs a comparison of two numbers, where `Arc::get_mut` would cost atomic operations.
 //!
 //! # Invariant
-//! 1. The `Arc` in a node is cloned in [`Node::fork`] alone, and that asserts that the version is below the floor.
+//! 1. The `Arc` in a node is cloned in [`Node::fork`] alone, which asserts that the version is
+//!    below the floor.
 //! 2. The floor never falls, and new versions are at or above it.
-//! 3. A node is written with the clock that numbered it, which is why both are private fields of one table, and a clock cannot be
-//!    cloned.
+//! 3. A node is written with the counter that numbered it: both are private fields of one table,
+//!    and a counter cannot be cloned.
 //!
-//! 4. A [`SegmentPtr`] handle is made of a node that is owned, and is forgotten before that node leaves its place in the table.
+//! 4. A [`SegmentPtr`] is made from an owned node, and is dropped before that node leaves its place
+//!    in the table.
 //!
-//! By these a node whose version is not below the floor has exactly one `Arc`: it had one when it was created, and none was made since.
-//! No `Weak` is ever made. A node within a node (a segment in a group) is reached for writing through its parent's `write` only, so that
-//! a shared parent is copied first, which forks what is in it. A hot handle skips the parent. It is good for as long as its version is
-//! not below the floor: until then its node is neither copied nor replaced, nor is any parent shared.
+//! By these a node at or above the floor has exactly one `Arc`: it had one when it was created, and
+//! none was made since. No `Weak` is ever made. A node within a node (a segment in a group) is
+//! reached for writing through its parent's `write` only, so that a shared parent is copied first,
+//! which forks the nodes in it. A [`SegmentPtr`] skips the parent. It is valid while its version is
+//! at or above the floor: until then its node is neither copied nor replaced, nor is any parent
+//! shared.
 #![allow(
     unsafe_code,
     reason = "a write in place to what an invariant, not the type, shows to be unshared"
@@ -40,7 +45,7 @@ impl VersionCounter {
         Self { next: 1, floor: 1 }
     }
 
-    /// From now on every node there is may be shared.
+    /// From now on every existing node may be shared.
     pub(super) fn raise(&mut self) {
         self.floor = self.next;
     }
@@ -52,12 +57,13 @@ impl VersionCounter {
     }
 }
 
-/// A copy of what may be shared; nodes within are forked.
+/// A copy of a shared value; nodes within are forked.
 pub(super) trait Fork {
     fn fork(&self, clock: &VersionCounter) -> Self;
 }
 
-/// On a cache line of its own, behind the counts: what is looked up first is at the front of it.
+/// On a cache line of its own, after the counts: the fields that are looked up first are at its
+/// front.
 #[repr(C, align(64))]
 struct Numbered<T> {
     version: u64,
@@ -94,8 +100,9 @@ impl<T: Fork> Node<T> {
             self.own(clock);
         }
         debug_assert_eq!(Arc::strong_count(&self.0), 1, "a node above the floor is shared");
-        // SAFETY: the version is at or above the floor, hence this is the only `Arc` (the invariant above), and `&mut self` borrows it
-        // for as long as the reference lives. `as_ptr` keeps the leave to write that the allocation has.
+        // SAFETY: the version is at or above the floor, hence this is the only `Arc` (the invariant
+        // above), and `&mut self` borrows it for as long as the reference lives. `as_ptr` keeps the
+        // allocation's permission to write.
         unsafe { &mut (*Arc::as_ptr(&self.0).cast_mut()).value }
     }
 
@@ -114,13 +121,13 @@ impl<T: Fork> Node<T> {
     /// A second handle to the same node, for an image or for a copy of the node it is in.
     ///
     /// # Panics
-    /// If the node is not below the floor; it would be written while shared.
+    /// If the node is at or above the floor; it would be written while shared.
     pub(super) fn fork(&self, clock: &VersionCounter) -> Self {
         assert!(!self.is_owned(clock), "only what is below the floor is shared");
         Self(Arc::clone(&self.0))
     }
 
-    /// What is in it: moved out if nobody shares it, else a copy.
+    /// Its value: moved out if it is not shared, else a copy.
     pub(super) fn take(self, clock: &VersionCounter) -> T {
         match Arc::try_unwrap(self.0) {
             Ok(alone) => alone.value,
@@ -129,14 +136,15 @@ impl<T: Fork> Node<T> {
     }
 }
 
-/// A way to a node that is written to often, past the nodes that it is in.
+/// A pointer to a node that is written to often; it skips the parent nodes.
 pub(super) struct SegmentPtr<T> {
     version: u64,
     at: *mut Numbered<T>,
 }
 
-// SAFETY: it is used as a reference to what is behind the pointer would be, shared from `&self` and exclusive from `&mut self`, and moves
-// together with the table that owns the node. The node's `Arc` may be used from other threads too, hence both bounds.
+// SAFETY: it is used like a reference to the pointee, shared from `&self` and exclusive from
+// `&mut self`, and moves together with the table that owns the node. The node's `Arc` may be used
+// from other threads too, hence both bounds.
 unsafe impl<T: Send + Sync> Send for SegmentPtr<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for SegmentPtr<T> {}
@@ -150,7 +158,7 @@ impl<T> Clone for SegmentPtr<T> {
 impl<T> Copy for SegmentPtr<T> {}
 
 impl<T> SegmentPtr<T> {
-    /// Leads nowhere: its version is below every floor.
+    /// Points nowhere: its version is below every floor.
     pub(super) const NONE: Self = Self { version: 0, at: std::ptr::null_mut() };
 
     pub(super) fn of(node: &Node<T>) -> Self {
@@ -160,15 +168,17 @@ impl<T> SegmentPtr<T> {
     /// The node's content, if it still is written in place.
     ///
     /// # Safety
-    /// Unless the clock was raised since the handle was made, its node is where it was then; and nothing else refers to its content for as
-    /// long as the result is used, which is not longer than the table is borrowed.
+    /// Unless the counter was raised since the pointer was made, its node is where it was then.
+    /// Nothing else refers to its content for as long as the result is used, which is at most as
+    /// long as the table is borrowed.
     #[inline(always)]
     pub(super) unsafe fn get<'a>(self, clock: &VersionCounter) -> Option<&'a mut T> {
         if self.version < clock.floor {
             return None;
         }
-        // SAFETY: the version is not below the floor, so the clock was not raised since, and the caller vouches for the rest. What is made of
-        // the pointer for the assertions is never dropped.
+        // SAFETY: the version is not below the floor, so the counter was not raised since, and the
+        // caller guarantees the rest. The value made of the pointer for the assertions is never
+        // dropped.
         unsafe {
             debug_assert_eq!((*self.at).version, self.version, "the handle outlived its node");
             debug_assert_eq!(

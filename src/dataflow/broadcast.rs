@@ -1,4 +1,4 @@
-//! Records of a key beside what is told to all subtasks (SPEC 16.13).
+//! Keyed records processed with values that are broadcast to all subtasks (SPEC 16.13).
 
 use std::marker::PhantomData;
 
@@ -10,8 +10,9 @@ use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::state::{self, HashSeed, NamedImage, Restored, StateError, StateValue, Table};
 
-/// A function of a key's records that knows what is told to all: rules, prices, settings. Each subtask keeps a copy of what was told, which is
-/// in every checkpoint. When a record and something told meet is open, but nothing told is lost.
+/// A function of a key's records that knows what is broadcast: rules, prices, settings. Each
+/// subtask keeps a copy of the broadcast values, which is in every checkpoint. The order between a
+/// record and a broadcast value is open, but no broadcast value is lost.
 ///
 /// ```
 /// use snapline::connect::{Collect, MemorySink, MemorySource};
@@ -60,11 +61,12 @@ use crate::state::{self, HashSeed, NamedImage, Restored, StateError, StateValue,
 /// # }
 /// ```
 pub trait BroadcastProcess<K, V, B>: Clone + Send + 'static {
-    /// What is kept for a key; begins as its default.
+    /// The state kept for a key; begins as its default.
     type State: StateValue + Default;
-    /// What is kept of what was told; begins as its default. It must follow from what was told alone, or the subtasks' copies differ.
+    /// The state kept of the broadcast values; begins as its default. It must follow from these
+    /// values alone, or the subtasks' copies differ.
     type Shared: StateValue + Default;
-    /// What is emitted.
+    /// The emitted records.
     type Out: Send + 'static;
 
     /// Processes one record of a key.
@@ -76,10 +78,10 @@ pub trait BroadcastProcess<K, V, B>: Clone + Send + 'static {
         out: &mut C,
     );
 
-    /// Something is told: called in every subtask.
+    /// Takes in a broadcast value; called in every subtask.
     fn told<C: Collect<Self::Out>>(&mut self, told: B, shared: &mut Self::Shared, out: &mut C);
 
-    /// At the end of a bounded input, once for each key that has state.
+    /// Called at the end of a bounded input, once for each key that has state.
     fn end<C: Collect<Self::Out>>(
         &mut self,
         key: &K,
@@ -91,9 +93,10 @@ pub trait BroadcastProcess<K, V, B>: Clone + Send + 'static {
     }
 }
 
-/// Keys records beside what is told to all, which has no key.
+/// Keys records that share a stream with broadcast values, which have no key.
 ///
-/// Invariant: only records reach it. What is told takes the route to every subtask and is taken in before anything is keyed.
+/// Invariant: only records reach it. Broadcast values take the route to every subtask and are taken
+/// in before anything is keyed.
 #[derive(Clone, Debug)]
 pub(super) struct OrAll<N>(pub(super) N);
 
@@ -120,7 +123,7 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
     }
 }
 
-/// A keyed operator that is told things.
+/// A keyed operator that takes in broadcast values.
 pub struct Broadcasting<T, B, N: Keyer<T>, P: BroadcastProcess<N::Key, N::Value, B>> {
     keyer: N,
     process: P,
@@ -128,7 +131,7 @@ pub struct Broadcasting<T, B, N: Keyer<T>, P: BroadcastProcess<N::Key, N::Value,
     /// For no key at all in the description that subtasks are cloned from.
     table: Table<N::Key, P::State>,
     operator: String,
-    /// The next key group whose keys have not been told that the input has ended.
+    /// The next key group whose keys have not been notified of the end of the input.
     ending: u16,
     records: PhantomData<fn(T, B)>,
 }

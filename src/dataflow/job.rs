@@ -1,6 +1,7 @@
 //! A job: a checked dataflow with its configuration, ready to run.
 //!
-//! Longer than 500 lines: all that a dataflow is checked for, each with its error, and what a job is given to run by.
+//! Longer than 500 lines: all that a dataflow is checked for, each with its error, and what a job
+//! is given to run by.
 
 use std::fmt;
 
@@ -22,7 +23,7 @@ use crate::runtime::handle::{JobError, JobHandle, Outcome};
 use crate::runtime::status::StatusBoard;
 use crate::runtime::watchdog;
 
-/// A dataflow that was checked, with its configuration: it can be looked at, and run.
+/// A checked dataflow with its configuration: it can be inspected, and run.
 #[must_use = "a job does nothing until it is run"]
 pub struct Job(Arc<JobSpec>);
 
@@ -43,28 +44,32 @@ impl Job {
         &self.0.name
     }
 
-    /// What the job promises about its output, and why no more.
+    /// The guarantee of the job's output, and why it is not higher.
     #[must_use]
     pub fn guarantee(&self) -> &Guarantee {
         &self.0.guarantee
     }
 
-    /// Settings that can break what the job promises, or do not do what they seem to. They are told to `tracing` when the job starts.
+    /// Settings that can break the guarantee, or have another effect than they seem to. They are
+    /// logged to `tracing` when the job starts.
     #[must_use]
     pub fn warnings(&self) -> Vec<SettingWarning> {
         self.0.warnings()
     }
 
-    /// The job's subtasks and channels: what the model checker explores (`snapline_models::check::Check::new`). Operators that were given no
-    /// number of subtasks have as many as at a first start; [`Self::spawn`] gives them those of the checkpoint that it goes on with.
+    /// The job's subtasks and channels: what the model checker explores
+    /// (`snapline_models::check::Check::new`). Operators without a set number of subtasks have as
+    /// many as at a first start. [`Self::spawn`] gives them those of the checkpoint that it resumes
+    /// from.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.0.topology
     }
 
-    /// Runs the job to its end. Ctrl-C and SIGTERM suspend it (feature `signals`): a last checkpoint is taken, its output committed, and the
-    /// next run goes on behind it; a second signal cancels. In a process without a `tracing` subscriber it says on standard error which restarts
-    /// there are and what a stop waits for, unless it is to be [`JobConfig::quiet`].
+    /// Runs the job to its end. Ctrl-C and SIGTERM suspend it (feature `signals`): a last
+    /// checkpoint is taken, its output committed, and the next run resumes from it. A second signal
+    /// cancels. In a process without a `tracing` subscriber, restarts and what a stop waits for are
+    /// reported on standard error, unless the job is [`JobConfig::quiet`].
     ///
     /// # Errors
     /// [`JobError`]: why it failed.
@@ -79,7 +84,7 @@ impl Job {
     /// Runs the job on threads of its own.
     ///
     /// # Errors
-    /// [`JobError`] if its store cannot be opened, or a thread not be started.
+    /// [`JobError`] if its store cannot be opened, or a thread cannot be started.
     pub fn spawn(self) -> Result<JobHandle, JobError> {
         self.start(false)
     }
@@ -92,7 +97,7 @@ impl Job {
         } else {
             tracing::warn!(target: "snapline::job", job = spec.name, %guarantee, "guarantee");
         }
-        // A lower guarantee was told above.
+        // A lower guarantee was reported above.
         let lower =
             |warning: &SettingWarning| matches!(warning, SettingWarning::LowerGuarantee { .. });
         let warnings = spec.warnings();
@@ -105,7 +110,7 @@ impl Job {
         #[cfg(any(feature = "dashboard", feature = "prometheus"))]
         let name = spec.name.clone();
         let (limit, told, sender) = (spec.config.hang_timeout, board.clone(), wishes.clone());
-        // On the coordinator's thread, where it is watched: whatever calls the store can hang.
+        // On the coordinator's thread, which is watched: any call of the store can hang.
         let run = move |started: &dyn Fn()| {
             watch::begin("opening the store", None);
             let store = asked("opening the store", || spec.config.storage.open());
@@ -145,15 +150,15 @@ impl Job {
     }
 }
 
-/// What the simulator asks of a job.
+/// Access for the simulator.
 #[cfg(feature = "sim")]
 impl Job {
-    /// What it is made of, while nobody else has it.
+    /// The job's specification, while there is one owner.
     pub(crate) fn spec_mut(&mut self) -> Option<&mut JobSpec> {
         Arc::get_mut(&mut self.0)
     }
 
-    /// What it is made of.
+    /// The job's specification.
     pub(crate) fn into_spec(self) -> Arc<JobSpec> {
         self.0
     }

@@ -1,4 +1,4 @@
-//! Two streams' records of a key that belong together (SPEC 16.12).
+//! Joins records of two streams that have the same key (SPEC 16.12).
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// Keys records that have a time as if they had none.
+/// Keys records that have a time by a keyer of records without one.
 #[derive(Clone, Debug)]
 pub(super) struct OnValue<N>(pub(super) N);
 
@@ -69,7 +69,8 @@ impl<T, N: Keyer<T>> Keyer<Timed<T>> for OnValue<N> {
     }
 }
 
-/// How far apart two records may be that belong together. Bounds that nothing is within are refused when the dataflow is built.
+/// How far apart in time two joined records may be. Bounds that exclude everything are refused when
+/// the dataflow is built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Between {
     lower: i64,
@@ -77,19 +78,20 @@ pub struct Between {
 }
 
 impl Between {
-    /// The second is at most `before` earlier than the first, and at most `after` later; both included.
+    /// The second record is at most `before` earlier than the first, and at most `after` later;
+    /// both included.
     #[must_use]
     pub fn around(before: Duration, after: Duration) -> Self {
         Self { lower: -millis(before), upper: millis(after) }
     }
 
-    /// The second is from `from` to `to` earlier than the first; both included.
+    /// The second record is from `from` to `to` earlier than the first; both included.
     #[must_use]
     pub fn before(from: Duration, to: Duration) -> Self {
         Self { lower: -millis(to), upper: -millis(from) }
     }
 
-    /// The second is from `from` to `to` later than the first; both included.
+    /// The second record is from `from` to `to` later than the first; both included.
     #[must_use]
     pub fn after(from: Duration, to: Duration) -> Self {
         Self { lower: millis(from), upper: millis(to) }
@@ -109,7 +111,7 @@ impl Between {
     }
 }
 
-/// Records of one key that wait for those that may belong to them.
+/// Records of one key that wait for matching records.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "A: Serialize, B: Serialize",
@@ -132,7 +134,7 @@ impl<A, B> std::fmt::Debug for Waiting<A, B> {
     }
 }
 
-/// Joins records of a key that are not too far apart.
+/// Joins records of a key that are close enough in time.
 pub struct IntervalJoin<O, F> {
     between: Between,
     join: F,
@@ -157,7 +159,8 @@ impl<O, F> std::fmt::Debug for IntervalJoin<O, F> {
     }
 }
 
-/// What it could be joined with may be forgotten. As long as there is no watermark nothing is late.
+/// Records that it could be joined with may have been dropped. Without a watermark, no record is
+/// late.
 fn is_late(at: Timestamp, watermark: Timestamp) -> bool {
     at <= watermark && watermark > Timestamp::MIN
 }
@@ -167,12 +170,12 @@ fn later(at: Timestamp, by: i64) -> Timestamp {
 }
 
 impl Between {
-    /// Until when a record of the first stream waits.
+    /// The time until which a record of the first stream waits.
     fn left_until(self, at: Timestamp) -> Timestamp {
         later(at, self.upper.max(0))
     }
 
-    /// Until when one of the second does.
+    /// The time until which a record of the second stream waits.
     fn right_until(self, at: Timestamp) -> Timestamp {
         later(at, self.lower.saturating_neg().max(0))
     }
@@ -187,7 +190,7 @@ where
     F: FnMut(&K, &A, &B) -> O + Clone + Send + 'static,
 {
     type State = Waiting<A, B>;
-    /// The later of the two times, and what they make.
+    /// The result, with the later of the two times.
     type Out = Timed<O>;
 
     fn left<C: Collect<Timed<O>>>(
@@ -246,7 +249,7 @@ where
         }
     }
 
-    /// The bounds may be others than those that they were set by.
+    /// The bounds may have changed since the timers were set.
     fn timers(&self, waiting: &Waiting<A, B>) -> Option<Vec<Timestamp>> {
         let left = waiting.left.keys().map(|at| self.between.left_until(*at));
         let right = waiting.right.keys().map(|at| self.between.right_until(*at));
@@ -255,7 +258,7 @@ where
     }
 }
 
-/// Gives results the time that they say, not that of the record that came last.
+/// Gives results the time that they carry, not that of the record that came last.
 #[derive(Debug)]
 pub struct Restamp<O>(pub(super) PhantomData<fn() -> O>);
 

@@ -1,6 +1,7 @@
 //! Streams: what users type.
 //!
-//! Longer than 500 lines: half of it is the documentation of one type, with an example for each of what it can do.
+//! Longer than 500 lines: half of it is the documentation of one type, with an example for each
+//! operator.
 
 #![allow(
     clippy::type_complexity,
@@ -39,8 +40,8 @@ use crate::plan::graph::{
 use crate::plan::spec::BuildError;
 use crate::state::{Key, StateValue};
 
-/// What a stream comes from: a source or inputs, and the chain of operators behind it that will be one task. Users meet it as
-/// `impl Pipe<Out = T>`.
+/// The start of a stream, a source or inputs, and the chain of operators downstream of it. Together
+/// they will be one task. Users meet it as `impl Pipe<Out = T>`.
 pub trait Pipe: sealed::Sealed {
     /// The same with one more operator.
     type Then<L: OperatorChain<In = Self::Out>>: Pipe<Out = L::Out>;
@@ -56,7 +57,7 @@ mod sealed {
         /// The stream's records.
         type Out: Send + 'static;
 
-        /// Makes the bodies of the task.
+        /// Makes the operators of the task.
         fn make<M: MakeRoute<Self::Out>>(self, route: M) -> Arc<dyn OperatorFactory>;
     }
 }
@@ -125,13 +126,14 @@ pub(super) struct OpenEdge {
     edge: Arc<dyn crate::plan::graph::Connect>,
 }
 
-/// A stream of records, not yet gone anywhere. It ends in a [`Stream::sink`]; operators up to the next exchange, union or fork are compiled
-/// into one loop.
+/// A stream of records that has no consumer yet. It ends in a [`Stream::sink`]. Operators up to the
+/// next exchange, union or fork are compiled into one loop.
 #[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
 pub struct Stream<P: Pipe> {
     pub(super) graph: Rc<RefCell<Graph>>,
     pipe: P,
-    /// The task's name, and whether the user chose it; one that was not chosen gives way when the task is closed.
+    /// The task's name, and whether the user chose it. A name that was not chosen gives way when
+    /// the task is closed.
     name: String,
     named: bool,
     role: Role,
@@ -165,7 +167,7 @@ impl<S: Source> Stream<FromSource<S, Identity<S::Record>>> {
 }
 
 impl<P: Pipe> Stream<P> {
-    /// Each record becomes another.
+    /// Turns each record into another.
     pub fn map<O, F>(self, rule: F) -> Stream<P::Then<Map<P::Out, O, F>>>
     where
         O: Send + 'static,
@@ -174,7 +176,7 @@ impl<P: Pipe> Stream<P> {
         self.then(Map::new(rule))
     }
 
-    /// Each record becomes another, or an error that fails the task.
+    /// Turns each record into another, or into an error that fails the task.
     pub fn try_map<O, F>(self, rule: F) -> Stream<P::Then<TryMap<P::Out, O, F>>>
     where
         O: Send + 'static,
@@ -183,7 +185,7 @@ impl<P: Pipe> Stream<P> {
         self.then(TryMap::new(rule))
     }
 
-    /// Keeps the records for which the rule says so.
+    /// Keeps the records for which the rule returns true.
     pub fn filter<F>(self, rule: F) -> Stream<P::Then<Filter<P::Out, P::Out, F>>>
     where
         F: FnMut(&P::Out) -> bool + Clone + Send + 'static,
@@ -191,7 +193,7 @@ impl<P: Pipe> Stream<P> {
         self.then(Filter::new(rule))
     }
 
-    /// Each record becomes any number of records.
+    /// Turns each record into any number of records.
     pub fn flat_map<O, F>(self, rule: F) -> Stream<P::Then<FlatMap<P::Out, O, F>>>
     where
         O: IntoIterator + 'static,
@@ -201,7 +203,7 @@ impl<P: Pipe> Stream<P> {
         self.then(FlatMap::new(rule))
     }
 
-    /// Each record becomes another, or none.
+    /// Turns each record into another, or into none.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -224,8 +226,9 @@ impl<P: Pipe> Stream<P> {
         self.then(FlatMap::new(rule))
     }
 
-    /// Writes each record to standard output, one a line behind a label, and passes it on. At least once: what was written is written again
-    /// after a failure. A line that cannot be written fails the task. To look at a stream; [`crate::connect::Stdout`] is a sink.
+    /// Writes each record to standard output, one a line after a label, and passes it on. At least
+    /// once: lines are written again after a failure. A line that cannot be written fails the task.
+    /// Meant for looking at a stream; [`crate::connect::Stdout`] is a sink.
     ///
     /// ```
     /// # use snapline::connect::{Discard, MemorySource};
@@ -251,7 +254,7 @@ impl<P: Pipe> Stream<P> {
         })
     }
 
-    /// Looks at each record. What the rule does to the outside is done again after a failure.
+    /// Calls the rule with each record. Side effects of the rule happen again after a failure.
     pub fn inspect<F>(self, rule: F) -> Stream<P::Then<Inspect<P::Out, P::Out, F>>>
     where
         F: FnMut(&P::Out) + Clone + Send + 'static,
@@ -265,21 +268,22 @@ impl<P: Pipe> Stream<P> {
         Stream { graph, pipe, name, named, role, parallelism, replayable, inputs }
     }
 
-    /// Names the task that the stream has come to: its state is found again under this name, also when operators are added before it.
+    /// Names the task that the stream is in. Its state is restored under this name, also when
+    /// operators are added before it.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
         self.named = true;
         self
     }
 
-    /// Runs the task that the stream has come to in this many subtasks, rather than in as many as the job has by default.
+    /// Sets the number of subtasks of the task that the stream is in, instead of the job's default.
     pub fn parallelism(mut self, subtasks: usize) -> Self {
         self.parallelism = Some(subtasks);
         self
     }
 
-    /// Groups records by a key, which a function computes from a record (twice: where it is sent, and where it arrives). The whole record is
-    /// the value.
+    /// Groups records by a key. A function computes the key of a record twice: where the record is
+    /// sent, and where it arrives. The whole record is the value.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -331,7 +335,7 @@ impl<P: Pipe> Stream<P> {
         KeyedStream { stream: self, keyer: ByFirst }
     }
 
-    /// Joins this stream with another of the same records; their order among each other is open.
+    /// Merges this stream with another of the same type; the order between their records is open.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -385,7 +389,7 @@ impl<P: Pipe> Stream<P> {
         (branch(&graph, &name, "left", from, left), branch(&graph, &name, "right", from, right))
     }
 
-    /// Makes two streams of one by what its records are; each must end in a sink.
+    /// Splits a stream in two by the variant of its records; each part must end in a sink.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -412,8 +416,8 @@ impl<P: Pipe> Stream<P> {
         self.sides()
     }
 
-    /// Makes `N` streams of one: a rule says into which a record goes, counted from 0; each must end in a sink. A record for which it says
-    /// `N` or more fails the task.
+    /// Splits a stream into `N`: a rule returns the index, from 0, of the stream that a record goes
+    /// to. Each must end in a sink. An index of `N` or more fails the task.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -472,9 +476,11 @@ impl<P: Pipe> Stream<P> {
         (branch(&graph, &name, "left", from, left), branch(&graph, &name, "right", from, right))
     }
 
-    /// Says when records happened, and how it is known how far time has come: what follows can ask for windows and timers. What a source that
-    /// is read in several subtasks says counts for each of them, and the least of them for what is behind. [`super::Watermarks::bounded`] and
-    /// [`super::Watermarks::monotonous`] say it between batches of records, not after each: see [`super::Watermarks`].
+    /// Gives records their timestamps, and the stream its watermarks: operators downstream can use
+    /// windows and timers. If several subtasks read a source, each has a watermark of its own;
+    /// downstream of them the least applies. [`super::Watermarks::bounded`] and
+    /// [`super::Watermarks::monotonous`] give watermarks between batches of records, not after
+    /// each: see [`super::Watermarks`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -510,8 +516,9 @@ impl<P: Pipe> Stream<P> {
         TimedStream(self.then(AssignTimestamps::new(strategy, timestamp)))
     }
 
-    /// Looks each record up outside, several at a time, and pairs it with what was found (SPEC 15.10). Records that were not answered when a
-    /// checkpoint came are in it, and are looked up again if it is restored; so a record may be looked up more often than once, and goes on once.
+    /// Looks each record up outside, several at a time, and pairs it with the answer (SPEC 15.10).
+    /// Records without an answer when a checkpoint comes are in it, and are looked up again if it
+    /// is restored. So a record may be looked up more than once, and is emitted once.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -544,8 +551,8 @@ impl<P: Pipe> Stream<P> {
         Stream::behind(graph, "lookup".to_owned(), vec![edge], vec![loose], logic)
     }
 
-    /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number of sinks. The sink has as many subtasks as the
-    /// stream's last operator was given.
+    /// Ends the stream in a sink. A stream may only be ended once; a dataflow may have any number
+    /// of sinks. The sink has as many subtasks as the stream's last operator.
     ///
     /// ```
     /// # use snapline::Dataflow;
@@ -573,7 +580,8 @@ impl<P: Pipe> Stream<P> {
         add(&graph, node, vec![loose]);
     }
 
-    /// Remembers what is wrong with windows, if something is: it is told when the dataflow is built.
+    /// Remembers what is wrong with windows, if anything; the error is returned when the dataflow
+    /// is built.
     pub(super) fn refuse(&self, checked: Result<(), String>) {
         if let Err(what) = checked {
             self.graph.borrow_mut().wrong.push(BuildError::Window { what });
@@ -593,7 +601,7 @@ impl<P: Pipe> Stream<P> {
         (Arc::clone(&edge), OpenEdge { from, keyed: false, edge })
     }
 
-    /// Makes a node of what the stream has come to, with so many outputs.
+    /// Makes a node of the stream so far, with this many outputs.
     fn close<M: MakeRoute<P::Out>>(self, route: M, outputs: usize) -> usize {
         let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let make = pipe.make(route);
@@ -615,7 +623,7 @@ impl<P: Pipe> Stream<P> {
     }
 }
 
-/// One of the streams that a node goes on in.
+/// One of the streams that continue from a node.
 fn branch<T: Send + 'static>(
     graph: &Rc<RefCell<Graph>>,
     name: &str,
@@ -652,8 +660,8 @@ impl<L: OperatorChain> Stream<FromInputs<L>> {
     }
 }
 
-/// A stream whose records are grouped by key: what is behind it sees all records of one key in one subtask, in the order in which each
-/// producer sent them.
+/// A stream whose records are grouped by key. Operators downstream of it see all records of one key
+/// in one subtask, in the order in which each producer sent them.
 #[must_use = "a keyed stream does nothing until an operator is put behind it"]
 pub struct KeyedStream<P: Pipe, N> {
     stream: Stream<P>,
@@ -666,7 +674,7 @@ impl<P: Pipe, N> std::fmt::Debug for KeyedStream<P, N> {
     }
 }
 
-/// A stream behind a keyed operator.
+/// A stream downstream of a keyed operator.
 pub type KeyedOutput<T, N, R> = Stream<FromInputs<Keyed<T, N, R>>>;
 
 impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
@@ -689,7 +697,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("aggregate", Aggregate::new(emit, fold))
     }
 
-    /// Joins the values of each key, two at a time, in the order they come.
+    /// Combines the values of each key, two at a time, in the order they come.
     pub fn reduce<F>(self, emit: Emit, join: F) -> KeyedOutput<P::Out, N, Reduce<F>>
     where
         N::Value: StateValue,
@@ -698,7 +706,8 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("reduce", Reduce { emit, join })
     }
 
-    /// Adds up what a rule says of the records of each key. A sum beyond the type of the numbers fails the task with [`super::SumError`].
+    /// Adds up the numbers that a rule returns for the records of each key. A sum beyond the type
+    /// of the numbers fails the task with [`super::SumError`].
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -722,7 +731,8 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("sum", Sum { emit, of })
     }
 
-    /// The average of what a rule says of the records of each key, which are added up as [`Self::sum`] does.
+    /// Computes the average of the numbers that a rule returns for the records of each key. They
+    /// are added up as in [`Self::sum`].
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -746,7 +756,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("average", Average { emit, of })
     }
 
-    /// The least of what a rule says of the records of each key.
+    /// Keeps the least value that a rule returns for the records of each key.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -770,7 +780,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("min", Extreme { emit, of, greatest: false })
     }
 
-    /// The greatest of what a rule says of the records of each key.
+    /// Keeps the greatest value that a rule returns for the records of each key.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -794,9 +804,10 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("max", Extreme { emit, of, greatest: true })
     }
 
-    /// Gives each record, and each timer by the clock, to a function of records and timers, without timestamps: the time of every record is
-    /// [`Timestamp::MIN`], and there is no watermark before the end of the input. [`super::TimedClosure`] makes a function of a closure, and
-    /// [`super::Expiring`] lets its state be forgotten.
+    /// Gives each record, and each processing-time timer, to a function, without timestamps: the
+    /// time of every record is [`Timestamp::MIN`], and there is no watermark before the end of the
+    /// input. [`super::TimedClosure`] makes such a function of a closure, and [`super::Expiring`]
+    /// lets its state expire.
     ///
     /// ```
     /// use std::time::Duration;
@@ -837,7 +848,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
             .map(|record| record.value)
     }
 
-    /// Gives each record to a closure, with its key's state and what to emit into.
+    /// Gives each record to a closure, with its key's state and the output to emit into.
     pub fn process<S, O, F>(self, closure: F) -> KeyedOutput<P::Out, N, Closure<S, O, F>>
     where
         S: StateValue + Default,
@@ -855,7 +866,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("process", process)
     }
 
-    /// Gives each record to a function that knows what another stream tells to all subtasks.
+    /// Gives each record to a function that knows what another stream broadcasts to all subtasks.
     pub fn with_broadcast<Q, R>(
         self,
         told: Stream<Q>,

@@ -1,12 +1,13 @@
-//! Asking something outside about each record, several records at a time (SPEC 15.10).
+//! Looks up each record in an external system, several records at a time (SPEC 15.10).
 //!
 //! ```text
 //!   push, mark ->  | Asked | Asked | Found | Mark | New | New |  -> emitted from the front while it is known
 //!                      helpers' threads answer in any order
 //! ```
-//! What is in the queue is the operator's state: in a snapshot it is what has come in and not gone out, and a restored operator asks again.
+//! The queue is the operator's state. A snapshot holds the records that have come in and not gone
+//! out, and a restored operator looks them up again.
 //!
-//! Longer than 500 lines: half is what users are told and can choose.
+//! Longer than 500 lines: half is documentation and settings for users.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -27,16 +28,18 @@ use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{NamedImage, Restored, StateError, StateValue};
 
-/// What stands for the answer to a request that was given up, or why the task is to fail.
+/// The replacement for the answer to a request that was given up, or the error that fails the task.
 type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;
 
-/// How many requests a subtask may have in flight, each on a thread.
+/// The most requests that a subtask may have in flight, each on a thread.
 const MOST_IN_FLIGHT: usize = 65_536;
 
-/// How records are looked up: with what, how many at a time, and what is done when there is no answer. For [`Stream::lookup`](super::Stream::lookup).
+/// Configures how records are looked up: the source, the requests in flight, and what replaces a
+/// missing answer. For [`Stream::lookup`](super::Stream::lookup).
 ///
-/// A request is one call, on a thread of the subtask; there are as many threads as requests may be in flight. A call cannot be broken off: one
-/// that is given up keeps its thread until it returns, and what it returns is passed over.
+/// A request is one call, on a thread of the subtask; there are as many threads as requests may be
+/// in flight. A call cannot be interrupted: an abandoned one keeps its thread until it returns, and
+/// its answer is ignored.
 pub struct Lookup<T, S: LookupSource<T>> {
     source: S,
     ordered: bool,
@@ -65,7 +68,8 @@ impl<T, S: LookupSource<T>> fmt::Debug for Lookup<T, S> {
 }
 
 impl<T, S: LookupSource<T>> Lookup<T, S> {
-    /// Records go on in the order in which they came: one that is answered early waits for those before it.
+    /// Emits records in the order in which they came: one that is answered early waits for those
+    /// before it.
     pub fn ordered(source: S) -> Self {
         Self {
             source,
@@ -78,32 +82,34 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
         }
     }
 
-    /// Records go on as they are answered. A watermark is passed by none that came before it or behind it.
+    /// Emits records as they are answered. No record overtakes a watermark, nor a watermark a
+    /// record.
     pub fn unordered(source: S) -> Self {
         Self { ordered: false, ..Self::ordered(source) }
     }
 
-    /// How many requests each subtask has in flight at most, from 1 to 65,536, each on a thread of its own; 16 unless it is said. While there
-    /// are so many, no input is taken. Another number is refused when the dataflow is built.
+    /// The most requests that each subtask has in flight, from 1 to 65,536, each on a thread of its
+    /// own; 16 by default. While this many are in flight, no input is taken. Other numbers are
+    /// refused when the dataflow is built.
     #[must_use]
     pub fn in_flight(self, requests: usize) -> Self {
         Self { in_flight: requests, ..self }
     }
 
-    /// How long to wait for an answer, from when it is asked; for ever unless it is said.
+    /// The time to wait for an answer, from when the request is sent; for ever by default.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
     }
 
-    /// Asks so often at most, with a pause in between, when a call fails or no answer comes in time; once unless it is said. None at all is
-    /// refused when the dataflow is built.
+    /// The most attempts at a request whose call fails or times out, with a pause in between; one
+    /// by default. Zero is refused when the dataflow is built.
     #[must_use]
     pub fn tries(self, tries: u32, pause: Duration) -> Self {
         Self { tries, pause, ..self }
     }
 
-    /// What is wrong with its numbers.
+    /// Checks its numbers.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=MOST_IN_FLIGHT).contains(&self.in_flight) {
             return Err(format!(
@@ -120,7 +126,8 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
         Ok(())
     }
 
-    /// What stands for the answer when a request is given up; an error fails the task, as it does if nothing is said.
+    /// Replaces the answer when a request is given up. An error fails the task, which is also the
+    /// default.
     #[must_use]
     pub fn otherwise(
         self,
@@ -131,7 +138,7 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
 }
 
 impl<T: 'static, S: LookupSource<T>> Lookup<T, S> {
-    /// The same of records with their times.
+    /// The same for records with their times.
     pub(super) fn timed(self) -> Lookup<Timed<T>, OfTimed<T, S>> {
         let Self { source, ordered, in_flight, timeout, tries, pause, otherwise } = self;
         let otherwise = otherwise.map(|rule| -> Otherwise<Timed<T>, S::Found> {
@@ -142,7 +149,7 @@ impl<T: 'static, S: LookupSource<T>> Lookup<T, S> {
     }
 }
 
-/// Looks records up whose time does not matter.
+/// Looks up records without their times.
 pub struct OfTimed<T, S>(S, PhantomData<fn(T)>);
 
 impl<T, S: Clone> Clone for OfTimed<T, S> {
@@ -177,7 +184,7 @@ impl<T, C: LookupClient<T>> LookupClient<Timed<T>> for OfTimed<T, C> {
 /// Name of the operator's state in a snapshot.
 const WAITING: &str = "waiting";
 
-/// What is in the queue, in a snapshot.
+/// An entry of the queue, in a snapshot.
 #[derive(Serialize, Deserialize)]
 enum Saved<T> {
     Record(T),
@@ -186,13 +193,13 @@ enum Saved<T> {
     Active,
 }
 
-/// How far a record has come.
+/// The progress of a record.
 enum Stage<A> {
     /// It waits until there is room for a request.
     New,
-    /// It was asked.
+    /// Its request is in flight.
     Asked(Arc<AtomicBool>),
-    /// It is to be asked again.
+    /// It waits for a retry.
     Pausing,
     Found(A),
 }
@@ -202,7 +209,7 @@ enum What<T, A> {
     Record {
         record: T,
         tries: u32,
-        /// When the answer, or the next try, is due.
+        /// When the answer, or the retry, is due.
         due: Option<Instant>,
         stage: Stage<A>,
     },
@@ -221,9 +228,9 @@ pub struct LookingUp<T, S: LookupSource<T>> {
     operator: String,
     /// In the order in which they came.
     queue: VecDeque<Entry<T, S::Found>>,
-    /// Those that can be asked, in the order in which they will be.
+    /// The records that are ready for a request, in order.
     to_ask: VecDeque<u64>,
-    /// When something is due of which of them.
+    /// The due times, each with its record's number.
     due: BTreeSet<(Instant, u64)>,
     next: u64,
     /// Requests in flight.
@@ -258,7 +265,7 @@ impl<T, S: LookupSource<T>> LookingUp<T, S> {
         !self.lookup.ordered || self.faults.is_active(Mutation::AnswersOvertake)
     }
 
-    /// How many records at the front are before any mark, which none of them passes.
+    /// The number of records before the first mark, which none of them passes.
     fn before_mark(&self) -> usize {
         let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, What::Mark(_));
         self.queue.iter().position(is_mark).unwrap_or(self.queue.len())
@@ -287,7 +294,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         self.to_ask.push_back(number);
     }
 
-    /// Asks as many as may be in flight.
+    /// Sends as many requests as may be in flight.
     fn fill(&mut self) {
         let Some(helpers) = &mut self.helpers else { return };
         while self.asked < self.lookup.in_flight
@@ -309,7 +316,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         }
     }
 
-    /// A request has come to nothing.
+    /// Handles a failed request.
     fn fails<C: Flow<(T, S::Found)>>(
         &mut self,
         number: u64,
@@ -336,7 +343,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         }
     }
 
-    /// Does what is due by the clock.
+    /// Handles what is due by the clock.
     fn catch_up<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         let now = self.clock.now();
         while let Some(&(at, number)) = self.due.first()
@@ -365,14 +372,14 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         self.tell(out);
     }
 
-    /// Fails if there was no thread to ask on.
+    /// Fails if there was no thread for requests.
     fn tell<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         if let Some(error) = self.failed.take() {
             out.fail(error.into());
         }
     }
 
-    /// Emits what can be.
+    /// Emits as much as it can.
     fn emit<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         loop {
             if self.overtakes() {
@@ -397,7 +404,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         }
     }
 
-    /// Emits what is known of before the first mark.
+    /// Emits the answered records before the first mark.
     fn emit_any<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         let end = self.before_mark();
         let known = |entry: &Entry<T, S::Found>| {
@@ -420,7 +427,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
     }
 }
 
-/// The entry of this number, which ascend.
+/// The entry with this number; numbers ascend.
 fn find<T, A>(queue: &mut VecDeque<Entry<T, A>>, number: u64) -> Option<&mut Entry<T, A>> {
     let place = queue.binary_search_by_key(&number, |entry| entry.number).ok()?;
     queue.get_mut(place)
@@ -455,7 +462,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
         for ((number, of), answer) in answers {
             let Some(entry) = find(&mut self.queue, number) else { continue };
             let What::Record { tries, due, stage, .. } = &mut entry.what else { continue };
-            // An answer that nobody waited for any more.
+            // An answer to a request that was given up.
             if *tries != of || !matches!(stage, Stage::Asked(_)) {
                 continue;
             }
@@ -482,7 +489,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
 
     fn wake(&self) -> Option<Timestamp> {
         if self.failed.is_some() {
-            // What was restored waits for nothing else that would have it told: the input may be silent.
+            // Nothing else reports the failure of a restored operator: the input may be silent.
             return Some(Timestamp::from(self.clock.date()));
         }
         let (at, _) = self.due.first()?;

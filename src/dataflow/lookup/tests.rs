@@ -9,7 +9,7 @@ use crate::executor::call_pool::CallHost;
 use crate::executor::io_pool::IoPool;
 use snapline_protocol::ids::{Attempt, Term};
 
-/// What it has failed with.
+/// The task's failure.
 #[derive(Default)]
 struct Out(Vec<String>);
 
@@ -33,7 +33,8 @@ fn none_left(_: String, _: Box<dyn FnOnce() + Send>) -> io::Result<()> {
 
 type Tenfold = fn(&u64) -> Result<u64, BoxError>;
 
-/// As it is behind a restore: records of the checkpoint were to be asked about at once, and no thread could be had for it.
+/// The operator after a restore: the checkpoint's records were to be looked up at once, and no
+/// thread could be had for it.
 fn restored() -> LookingUp<u64, Tenfold> {
     let tenfold: Tenfold = |number| Ok(number * 10);
     let mut looking = LookingUp::new(Lookup::ordered(tenfold));
@@ -60,7 +61,7 @@ fn restored() -> LookingUp<u64, Tenfold> {
     looking
 }
 
-/// SPEC 15.10: the input may be silent for ever, or be over, and nobody answers.
+/// SPEC 15.10: the input may be silent for ever, or have ended, and no answer comes.
 #[test]
 fn that_no_thread_can_be_had_for_a_restored_record_is_told_at_once() {
     let mut looking = restored();

@@ -9,13 +9,13 @@ use crate::state::StateValue;
 /// What a trigger does with a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Firing {
-    /// Nothing.
+    /// Does nothing.
     Wait,
-    /// Its result is emitted; what it holds stays.
+    /// Emits the window's result and keeps its contents.
     Fire,
-    /// What it holds is forgotten.
+    /// Drops the window's contents.
     Purge,
-    /// Its result is emitted, and what it holds is forgotten.
+    /// Emits the window's result and drops its contents.
     FireAndPurge,
 }
 
@@ -29,28 +29,29 @@ impl Firing {
     }
 }
 
-/// What time it is for a trigger.
+/// The current time, as a trigger sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// Which clock the windows go by.
+    /// The clock of the windows.
     pub domain: TimeDomain,
-    /// How far event time has come; [`Timestamp::MAX`] at the end of the input.
+    /// The watermark; [`Timestamp::MAX`] at the end of the input.
     pub watermark: Timestamp,
-    /// What the clock on the wall shows; [`Timestamp::MIN`] unless the windows or the trigger go by it ([`Trigger::BY_CLOCK`]), and
-    /// [`Timestamp::MAX`] when it is asked for the last time, because the input has ended (SPEC 16.7).
+    /// The wall clock; [`Timestamp::MIN`] unless the windows or the trigger use it
+    /// ([`Trigger::BY_CLOCK`]), and [`Timestamp::MAX`] at the last call, when the input has ended
+    /// (SPEC 16.7).
     pub processing: Timestamp,
 }
 
-/// When windows fire. What it remembers of a window is in every checkpoint.
+/// Decides when windows fire. Its state of each window is in every checkpoint.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no trigger",
     note = "global windows have no end at which they could fire: give them a trigger, with `trigger(...)`"
 )]
 pub trait Trigger: Clone + Send + 'static {
-    /// What it remembers of a window.
+    /// Its state of a window.
     type State: StateValue + Default;
 
-    /// Whether it asks what the clock on the wall shows though the windows go by event time: reading it costs some nanoseconds for each record.
+    /// Whether it reads the wall clock in event-time windows too, at some nanoseconds a record.
     const BY_CLOCK: bool = false;
 
     /// A record was put into a window.
@@ -62,16 +63,16 @@ pub trait Trigger: Clone + Send + 'static {
         state: &mut Self::State,
     ) -> Firing;
 
-    /// When [`Trigger::event_time`] is to be called for a window next.
+    /// The time of the next call of [`Trigger::event_time`] for a window.
     fn event_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
         let _ = (window, state);
         None
     }
 
-    /// The watermark has come to the time that was asked for, or past it: `now` says how far. What is asked for next must be later.
+    /// The watermark has reached the requested time (see `now`); the next one must be later.
     ///
-    /// At the end of a bounded input the watermark comes to the end of time. In a window without end, a trigger that always asks for another
-    /// time lets such a job go on without end: let it ask for none when the watermark is [`Timestamp::MAX`].
+    /// In a window without end, request no time when the watermark is [`Timestamp::MAX`], the end
+    /// of a bounded input: a trigger that always requests one keeps such a job running for ever.
     fn event_time(
         &mut self,
         at: Timestamp,
@@ -83,15 +84,15 @@ pub trait Trigger: Clone + Send + 'static {
         Firing::Wait
     }
 
-    /// When [`Trigger::processing_time`] is to be called for a window next.
+    /// The time of the next call of [`Trigger::processing_time`] for a window.
     fn processing_due(&self, window: Window, state: &Self::State) -> Option<Timestamp> {
         let _ = (window, state);
         None
     }
 
-    /// The clock on the wall has come to the time that was asked for, or past it: `now` says how far. What is asked for next must be later.
+    /// The wall clock has reached the requested time (see `now`); the next one must be later.
     ///
-    /// If the input ends before, it is called then, once, and what it asks for behind that is not (SPEC 16.7).
+    /// If the input ends earlier, it is called once then; later requests are ignored (SPEC 16.7).
     fn processing_time(
         &mut self,
         at: Timestamp,
@@ -103,36 +104,36 @@ pub trait Trigger: Clone + Send + 'static {
         Firing::Wait
     }
 
-    /// Two windows have become one, `window`; `into` is to remember what both did.
+    /// Two windows have become one, `window`; `into` is to hold the state of both.
     fn merge(&mut self, window: Window, now: Now, into: &mut Self::State, from: Self::State);
 
-    /// Whether it would do nothing else if it remembered nothing of a window that holds nothing. Then a window without end is forgotten when
-    /// it is purged, and its key with it; else it stays for ever.
+    /// Whether this state acts like the default one in an empty window. Then a window without end
+    /// is dropped when it is purged, and its key with it; otherwise it stays for ever.
     fn is_fresh(&self, state: &Self::State) -> bool {
         let _ = state;
         false
     }
 
-    /// The same, but its windows forget what they hold when they fire: [`Purging`].
+    /// The same trigger, whose windows drop their contents when they fire: [`Purging`].
     fn purging(self) -> Purging<Self> {
         Purging(self)
     }
 
-    /// Whether it can fire; asked when the dataflow is built.
+    /// Checks that it can fire; called when the dataflow is built.
     ///
     /// # Errors
-    /// What is wrong with it, in words: the job is refused with [`crate::BuildError::Window`].
+    /// The reason in words: the job is refused with [`crate::BuildError::Window`].
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// What is where a trigger would be, behind windows that have none of their own: [`crate::GlobalWindows`].
+/// Stands in for a trigger in windows that have none of their own: [`crate::GlobalWindows`].
 #[derive(Clone, Copy, Debug)]
 pub struct NoTrigger;
 
-/// Fires when the watermark comes to a window's last millisecond, and with each record that comes behind that. A window without end fires at
-/// the end of the input.
+/// Fires when the watermark comes to a window's last millisecond, and with each record that comes
+/// after that. A window without end fires at the end of the input.
 #[derive(Clone, Copy, Debug)]
 pub struct AtEventTime;
 
@@ -167,7 +168,7 @@ impl Trigger for AtEventTime {
     }
 }
 
-/// Fires when the clock on the wall comes to a window's end.
+/// Fires when the wall clock comes to a window's end.
 #[derive(Clone, Copy, Debug)]
 pub struct AtProcessingTime;
 
@@ -198,15 +199,15 @@ impl Trigger for AtProcessingTime {
     }
 }
 
-/// Fires with every so many records, and not at a window's end.
+/// Fires every *n* records, and not at a window's end.
 #[derive(Clone, Copy, Debug)]
 pub struct EveryRecords(u64);
 
-/// With how many records a window may fire at most: with more it would not in a lifetime.
+/// The largest count that is accepted: a window would not reach a larger one in a lifetime.
 const MOST_RECORDS: u64 = 1_000_000_000_000;
 
 impl EveryRecords {
-    /// With every `count` records, one or more, and at most 1,000,000,000,000.
+    /// Fires every `count` records: one or more, and at most 1,000,000,000,000.
     #[must_use]
     pub const fn new(count: u64) -> Self {
         Self(count)
@@ -246,21 +247,21 @@ impl Trigger for EveryRecords {
     }
 }
 
-/// The first multiple of an interval behind a time.
+/// The first multiple of an interval after a time.
 fn next_multiple(behind: Timestamp, interval: Duration) -> Timestamp {
     Timestamp::from_millis(begin(behind, Duration::ZERO, interval)) + interval
 }
 
-/// What the triggers below remember of a window: when it fires next before its end, and whether it has fired at its end, or will not.
+/// When a window fires next before its end; whether it has fired at its end, or will not.
 type Ticks = (Option<Timestamp>, bool);
 
-/// Fires whenever the watermark passes a multiple of an interval behind a record, and at a window's end: results so far. Multiples that the
-/// watermark passes in one leap make it fire once.
+/// Fires whenever the watermark passes a multiple of an interval after a record, and at a window's
+/// end: early results. Multiples that the watermark passes in one step make it fire once.
 #[derive(Clone, Copy, Debug)]
 pub struct EveryEventTime(Duration);
 
 impl EveryEventTime {
-    /// Every so often, a millisecond or more, and at most 10,000 years.
+    /// Sets the interval: a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self(interval)
@@ -322,8 +323,9 @@ impl Trigger for EveryEventTime {
     }
 }
 
-/// Fires whenever the clock on the wall passes a multiple of an interval behind a record, and at a window's end, by the clock that the window
-/// goes by: results so far. Multiples that pass while nobody looks, because the job was stopped, make it fire once.
+/// Fires whenever the wall clock passes a multiple of an interval after a record, and at a window's
+/// end, by the clock of the window: early results. Multiples that pass while the job is stopped
+/// make it fire once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -350,13 +352,13 @@ impl Trigger for EveryEventTime {
 pub struct EveryProcessingTime(Duration);
 
 impl EveryProcessingTime {
-    /// Every so often, a millisecond or more, and at most 10,000 years.
+    /// Sets the interval: a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self(interval)
     }
 
-    /// When a window fires next. One that goes by the clock fires at its end at the latest.
+    /// When a window fires next. One that uses the clock fires at its end at the latest.
     fn next(&self, window: Window, now: Now) -> Option<Timestamp> {
         let next = next_multiple(now.processing, self.0);
         match now.domain {
@@ -368,7 +370,7 @@ impl EveryProcessingTime {
 }
 
 impl Trigger for EveryProcessingTime {
-    /// When it fires next by the clock, and whether it has fired at the end of event time, or will not.
+    /// When it fires next by the clock; whether it has fired at event time's end, or will not.
     type State = (Option<Timestamp>, bool);
 
     const BY_CLOCK: bool = true;
@@ -416,7 +418,7 @@ impl Trigger for EveryProcessingTime {
     ) -> Firing {
         if now.processing == Timestamp::MAX {
             *next = None;
-            // Event time comes to its end right behind this.
+            // Event time comes to its end right after this.
             return if *fired { Firing::Fire } else { Firing::Wait };
         }
         *next = self.next(window, now);
@@ -437,7 +439,7 @@ impl Trigger for EveryProcessingTime {
     }
 }
 
-/// Another trigger, whose windows forget what they hold when they fire: each result is of the records since the last.
+/// Purges at each firing of another trigger: a result covers the records since the last.
 #[derive(Clone, Copy, Debug)]
 pub struct Purging<G>(pub G);
 

@@ -1,4 +1,5 @@
-//! Operators asked of a stream that cannot have them: the compiler says what is missing, not that there is no such method.
+//! Operators called on a stream that cannot have them: the compiler names what is missing, rather
+//! than report an unknown method.
 //!
 //! ```compile_fail,E0277
 //! use snapline::connect::MemorySource;
@@ -36,7 +37,7 @@ use super::stream::{KeyedStream, Pipe, Stream};
 use crate::dataflow::time::timed::TimedStream;
 use crate::operator::key::Keyer;
 
-/// What nothing has: a time and a key.
+/// A bound that no type meets: a time and a key.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "the records of this stream have no time and no key",
@@ -45,7 +46,7 @@ use crate::operator::key::Keyer;
 )]
 pub trait HasTimeAndKey {}
 
-/// What nothing has: a time.
+/// A bound that no type meets: a time.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "the records of this stream have no time",
@@ -54,7 +55,7 @@ pub trait HasTimeAndKey {}
 )]
 pub trait HasTime {}
 
-/// What nothing has: a key.
+/// A bound that no type meets: a key.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "the records of this stream have no key",

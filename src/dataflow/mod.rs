@@ -47,7 +47,8 @@ use crate::plan::config::JobConfig;
 use crate::plan::graph::Graph;
 use crate::plan::spec::BuildError;
 
-/// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate) for one.
+/// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate)
+/// for one.
 ///
 /// ```
 /// use snapline::connect::{MemorySink, MemorySource};
@@ -74,7 +75,8 @@ impl std::fmt::Debug for Dataflow {
 }
 
 impl Dataflow {
-    /// An empty dataflow. The name is the job's: it is in its checkpoints and in front of whatever is told of it.
+    /// An empty dataflow. The name is the job's: it is in its checkpoints, and in front of every
+    /// message about it.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), graph: Rc::default() }

@@ -1,4 +1,4 @@
-//! What is made of a key's records one by one: counts, aggregates, reductions, sums.
+//! Functions of a key's records one by one: counts, aggregates, reductions, sums.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -90,7 +90,7 @@ where
     }
 }
 
-/// Joins a key's values, two at a time.
+/// Combines a key's values, two at a time.
 #[derive(Clone, Debug)]
 pub struct Reduce<F> {
     pub(crate) emit: Emit,
@@ -130,7 +130,7 @@ where
     }
 }
 
-/// A number that can be added up: of the integers up to 64 bits, and of the floating-point numbers.
+/// A number that can be added up: the integers up to 64 bits, and the floating-point numbers.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no number that can be added up",
     note = "`sum` and `average` take a rule that gives an integer of 8 to 64 bits, `f32` or `f64`; for other types use `aggregate`"
@@ -139,7 +139,7 @@ pub trait Number: StateValue + Copy + Default + fmt::Display {
     /// The sum of both; `None` if this type has no such number.
     fn plus(self, other: Self) -> Option<Self>;
 
-    /// It, divided by a count of numbers.
+    /// The number divided by a count of numbers.
     fn over(self, count: u64) -> f64;
 }
 
@@ -160,7 +160,7 @@ macro_rules! integers {
 macro_rules! floats {
     ($($of:ty),*) => {
         $(impl Number for $of {
-            /// Of finite numbers the sum has to be one.
+            /// The sum of finite numbers has to be finite.
             fn plus(self, other: Self) -> Option<Self> {
                 let sum = self + other;
                 (sum.is_finite() || !self.is_finite() || !other.is_finite()).then_some(sum)
@@ -176,7 +176,7 @@ macro_rules! floats {
 integers!(i8, i16, i32, i64, isize, u8, u16, u32, u64, usize);
 floats!(f32, f64);
 
-/// A sum is beyond its type: the task fails with this.
+/// A sum exceeds its type: the task fails with this.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SumError {
     sum: String,
@@ -203,7 +203,7 @@ impl fmt::Display for SumError {
 
 snapline_protocol::error_in_words!(SumError);
 
-/// Adds up what a rule says of a key's records.
+/// Adds up the numbers that a rule returns for a key's records.
 #[derive(Clone, Debug)]
 pub struct Sum<F> {
     pub(crate) emit: Emit,
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// The average of what a rule says of a key's records.
+/// The average of the numbers that a rule returns for a key's records.
 #[derive(Clone, Debug)]
 pub struct Average<F> {
     pub(crate) emit: Emit,
@@ -251,7 +251,7 @@ where
     A: Number,
     F: FnMut(&V) -> A + Clone + Send + 'static,
 {
-    /// The sum, and of how many.
+    /// The sum, and the count.
     type State = (A, u64);
     type Out = (K, f64);
 
@@ -279,7 +279,7 @@ where
     }
 }
 
-/// The least or the greatest of what a rule says of a key's records.
+/// The least or the greatest value that a rule returns for a key's records.
 #[derive(Clone, Debug)]
 pub struct Extreme<F> {
     pub(crate) emit: Emit,

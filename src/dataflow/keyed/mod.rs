@@ -64,14 +64,15 @@ impl<K: Key, V> Keyer<(K, V)> for ByFirst {
 /// When a keyed operator emits what it has computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emit {
-    /// Behind every record: the result so far.
+    /// After every record: the result so far.
     EachChange,
     /// At the end of a bounded input: the result of each key, once.
     AtEnd,
 }
 
-/// A function of a key's records, with state for each key. The state is of any type that serde knows; lists and maps that grow large belong
-/// into [`crate::state::List`] and [`crate::state::Map`], which a snapshot shares instead of copying.
+/// A function of a key's records, with state for each key. The state is of any type that serde
+/// knows. Lists and maps that grow large belong into [`crate::state::List`] and
+/// [`crate::state::Map`], which a snapshot shares instead of copying.
 ///
 /// ```
 /// use snapline::connect::{Collect, MemorySink, MemorySource};
@@ -112,9 +113,9 @@ pub enum Emit {
 /// # }
 /// ```
 pub trait KeyedProcess<K, V>: Clone + Send + 'static {
-    /// What is kept for a key; begins as its default.
+    /// The state kept for a key; begins as its default.
     type State: StateValue + Default;
-    /// What is emitted.
+    /// The emitted records.
     type Out: Send + 'static;
 
     /// Processes one record of a key.
@@ -125,7 +126,7 @@ pub trait KeyedProcess<K, V>: Clone + Send + 'static {
         out: &mut C,
     );
 
-    /// At the end of a bounded input, once for each key that has state.
+    /// Called at the end of a bounded input, once for each key that has state.
     fn end<C: Collect<Self::Out>>(&mut self, key: &K, state: &Self::State, out: &mut C) {
         let _ = (key, state, out);
     }
@@ -155,7 +156,7 @@ impl<'a, K, S> KeyState<'a, K, S> {
         self.key
     }
 
-    /// Forgets the key: it has no state any more once this record is processed.
+    /// Drops the key: it has no state once this record is processed.
     pub fn clear(&mut self) {
         self.cleared = true;
     }
@@ -177,14 +178,14 @@ impl<K, S> std::ops::DerefMut for KeyState<'_, K, S> {
     }
 }
 
-/// A keyed operator: a table of state and what is done with it.
+/// A keyed operator: a table of state and the function that uses it.
 pub struct Keyed<T, N: Keyer<T>, P: KeyedProcess<N::Key, N::Value>> {
     keyer: N,
     process: P,
     /// For no key at all in the description that subtasks are cloned from.
     table: Table<N::Key, P::State>,
     operator: String,
-    /// The next key group whose keys have not been told that the input has ended.
+    /// The next key group whose keys have not been notified of the end of the input.
     ending: u16,
     records: PhantomData<fn(T)>,
 }
@@ -292,7 +293,7 @@ where
     }
 }
 
-/// What a closure emits into.
+/// The output that a closure emits into.
 #[derive(Debug)]
 pub struct Emitter<T> {
     records: Vec<T>,
@@ -304,7 +305,7 @@ impl<T> Emitter<T> {
         Self { records: Vec::new(), failed: None }
     }
 
-    /// Passes on what a closure has emitted.
+    /// Passes on a closure's output.
     #[inline]
     pub(super) fn pass<C: Collect<T>>(&mut self, out: &mut C) {
         for record in self.records.drain(..) {

@@ -1,4 +1,5 @@
-//! Functions by key that forget (SPEC 16.13): state that nobody has changed for a while, and all but the first or the highest records.
+//! Keyed functions whose state expires (SPEC 16.13), and those that keep only the first or the
+//! highest records.
 
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use crate::dataflow::window::{Window, WindowFunction, Windowed};
 use crate::operator::time::Timestamp;
 use crate::state::{Key, StateValue};
 
-/// A function whose state is forgotten for keys of which no record has come for so long, by the clock on the wall.
+/// A function whose state is dropped for a key without a record for this long, by the wall clock.
 ///
-/// When the last record of a key came is kept in checkpoints, not when its state ends: a time to live that is another one after a restore
-/// holds for all keys at once, those that get no further record too. One that is taken away forgets nothing; one that is new counts from
-/// the restore for keys that were there before (SPEC 16.13).
+/// Checkpoints keep the time of a key's last record, not the time when its state ends. So a time to
+/// live that changes at a restore applies to all keys at once, also to those without further
+/// records. If it is removed, no state expires; if it is new, it counts from the restore for keys
+/// that were there before (SPEC 16.13).
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,7 +46,7 @@ pub struct Expiring<P> {
 }
 
 impl<P> Expiring<P> {
-    /// Forgets a key's state when no record of it has come for so long. Its timers stay.
+    /// Drops a key's state when it has had no record for this long. Its timers stay.
     pub const fn after(after: Duration, process: P) -> Self {
         Self { process, after }
     }
@@ -88,7 +90,7 @@ impl<K, V, P: TimedProcess<K, V>> TimedProcess<K, V> for Expiring<P> {
     }
 }
 
-/// Lets the first record of a key through, and the next one when that was forgotten.
+/// Lets the first record of a key through, and the next one when the state has expired.
 #[derive(Clone, Copy, Debug)]
 pub struct Distinct {
     pub(crate) memory: Duration,
@@ -119,12 +121,12 @@ impl<K: Key, V: Send + 'static> TimedProcess<K, V> for Distinct {
     }
 
     fn timers(&self, _: &bool, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
-        // Of a checkpoint that does not say when the record came, the time that was set then stays.
+        // If a checkpoint does not hold the record's time, the time that was set then stays.
         since.map(|since| vec![since + self.memory])
     }
 }
 
-/// How many values of a window may be kept as its highest.
+/// The most values of a window that may be kept as its highest.
 const MOST_HIGHEST: usize = 100_000;
 
 /// The highest records of a window, the highest first.
@@ -155,7 +157,7 @@ where
     R: Ord,
     F: FnMut(&V) -> R + Clone + Send + 'static,
 {
-    /// No more than are asked for, the highest first; of equal ones that which came first.
+    /// At most the requested number, the highest first; of equal ones the earliest.
     type Held = Vec<V>;
     type Out = Windowed<K, Vec<V>>;
 
@@ -177,7 +179,7 @@ where
     }
 
     fn fire<C: Collect<Self::Out>>(&mut self, key: &K, window: Window, held: &Vec<V>, out: &mut C) {
-        // It may have been more, over a restore.
+        // It may have been more before a restore.
         let result = held.iter().take(self.most).cloned().collect();
         out.push(Windowed { key: key.clone(), window, result });
     }

@@ -1,6 +1,7 @@
 //! Streams whose records have a time: what users type.
 //!
-//! Longer than 500 lines: signatures and documentation of what can be done with a stream, and little else.
+//! Longer than 500 lines: signatures and documentation of the operators of a stream, and little
+//! else.
 
 #![allow(
     clippy::type_complexity,
@@ -37,8 +38,8 @@ use crate::operator::key::Keyer;
 use crate::operator::time::Timed;
 use crate::state::{Key, StateValue};
 
-/// A stream whose records have a time, and that knows how far time has come. Made by [`Stream::assign_timestamps`]. What comes of a record has
-/// its time.
+/// A stream whose records have a time, and that has watermarks. Made by
+/// [`Stream::assign_timestamps`]. Output of a record has its time.
 #[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
 pub struct TimedStream<P: Pipe>(pub(crate) Stream<P>);
 
@@ -105,7 +106,7 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         self.then(Inspect::new(rule))
     }
 
-    /// As [`Stream::lookup`]. No record is passed by a watermark that came behind it.
+    /// As [`Stream::lookup`]. No later watermark overtakes a record.
     pub fn lookup<S: LookupSource<T>>(
         self,
         lookup: Lookup<T, S>,
@@ -149,7 +150,7 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         TimedKeyedStream { stream: self.0, keyer: ByFn::new(key) }
     }
 
-    /// Joins this stream with another of the same records. Time has come as far as it has in both.
+    /// Merges this stream with another of the same type. The watermark is the lesser of the two.
     pub fn union<Q: Pipe<Out = Timed<T>>>(
         self,
         other: TimedStream<Q>,
@@ -168,7 +169,8 @@ impl<T: Send + 'static, P: Pipe<Out = Timed<T>>> TimedStream<P> {
         (TimedStream(left), TimedStream(right))
     }
 
-    /// Ends the stream in a sink, which gets the records without their times: [`Self::with_timestamps`] keeps them. As [`Stream::sink`].
+    /// Ends the stream in a sink, which gets the records without their times:
+    /// [`Self::with_timestamps`] keeps them. As [`Stream::sink`].
     pub fn sink<S: TwoPhaseSink<Record = T>>(self, name: &str, sink: S) {
         self.0.map(|record| record.value).sink(name, sink);
     }
@@ -205,7 +207,7 @@ impl<P: Pipe, N> std::fmt::Debug for TimedKeyedStream<P, N> {
     }
 }
 
-/// A stream behind a keyed operator with timers.
+/// A stream downstream of a keyed operator with timers.
 pub type TimedKeyedOutput<T, N, R> = TimedStream<FromInputs<KeyedTimers<T, N, R>>>;
 
 impl<T, P, N> TimedKeyedStream<P, N>
@@ -214,7 +216,8 @@ where
     P: Pipe<Out = Timed<T>>,
     N: Keyer<T>,
 {
-    /// Gives each record and each timer to a closure, with its key's state and timers, and what to emit into.
+    /// Gives each record and each timer to a closure, with its key's state and timers, and the
+    /// output to emit into.
     pub fn process<S, O, F>(self, closure: F) -> TimedKeyedOutput<T, N, TimedClosure<S, O, F>>
     where
         S: StateValue + Default,
@@ -236,7 +239,8 @@ where
         self.operator("process", KeyedTimers::new(keyer, process))
     }
 
-    /// Lets the first record of each key through, and then none until the watermark has come so far behind it.
+    /// Lets the first record of each key through, and then none until the watermark is this much
+    /// later.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -272,9 +276,10 @@ where
         WindowedStream { keyed: self, assigner, trigger, lateness, late }
     }
 
-    /// Puts each `count` records of a key, one or more, into a window, which fires with the last of them: [`GlobalWindows`] that are purged
-    /// [with every so many records](EveryRecords). Records that are left at the end of the input, less than `count`, are in no result. Time
-    /// plays no part: assign any timestamps.
+    /// Puts each `count` records of a key, one or more, into a window, which fires with the last of
+    /// them: [`GlobalWindows`] that are purged [every `count` records](EveryRecords). Records that
+    /// are left at the end of the input, less than `count`, are in no result. Time plays no part:
+    /// assign any timestamps.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -304,7 +309,8 @@ where
         self.window(GlobalWindows).trigger(EveryRecords::new(count).purging())
     }
 
-    /// Brings the records of each key together with those of another stream: they share a key's state and timers.
+    /// Connects the records of each key with those of another stream: they share a key's state and
+    /// timers.
     pub fn connect<U, Q, M>(self, other: TimedKeyedStream<Q, M>) -> ConnectedStreams<P, N, Q, M>
     where
         U: Send + 'static,
@@ -314,8 +320,9 @@ where
         ConnectedStreams { left: self, right: other }
     }
 
-    /// Joins the records of each key with those of another stream that are not too far apart in time. A result has the later of both times.
-    /// Records that come behind the watermark are dropped, and counted.
+    /// Joins the records of each key with those of another stream that are close enough in time. A
+    /// result has the later of both times. Records that come after the watermark has passed them
+    /// are dropped, and counted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -415,7 +422,8 @@ where
         self.operator("connect", KeyedTimers::new(keyer, Both(process)))
     }
 
-    /// Puts the records of both streams into the same windows, and gives those of a window to a closure: of the first stream, and of the second.
+    /// Puts the records of both streams into the same windows, and gives those of a window to a
+    /// closure: of the first stream, and of the second.
     pub fn window_join<W, O, F>(
         self,
         assigner: W,
@@ -466,8 +474,9 @@ where
     }
 }
 
-/// Records of each key in windows. A record that comes when all its windows are over is dropped, and counted
-/// ([`crate::TaskStatus::records_late`]), or kept beside the results ([`Self::keep_late`]).
+/// Records of each key in windows. A record that comes when all its windows are over is dropped,
+/// and counted ([`crate::TaskStatus::records_late`]), or emitted beside the results
+/// ([`Self::keep_late`]).
 #[must_use = "windows do nothing until something is computed in them"]
 pub struct WindowedStream<P: Pipe, N, W, G, L> {
     keyed: TimedKeyedStream<P, N>,
@@ -483,7 +492,7 @@ impl<P: Pipe, N, W, G, L> std::fmt::Debug for WindowedStream<P, N, W, G, L> {
     }
 }
 
-/// What a window emits of a record or a result.
+/// The output of a window for a record or a result.
 type Emitted<T, N, F, L> = <L as LateRule<
     <N as Keyer<T>>::Key,
     <N as Keyer<T>>::Value,
@@ -491,7 +500,7 @@ type Emitted<T, N, F, L> = <L as LateRule<
 >>::Out;
 
 impl<P: Pipe, N, W, G, L> WindowedStream<P, N, W, G, L> {
-    /// Fires windows by another trigger than at their ends, which global windows have not.
+    /// Fires windows by another trigger than at their ends, which global windows lack.
     pub fn trigger<H: Trigger>(self, trigger: H) -> WindowedStream<P, N, W, H, L> {
         let Self { keyed, assigner, lateness, late, .. } = self;
         WindowedStream { keyed, assigner, trigger, lateness, late }
@@ -508,13 +517,15 @@ where
     G: Trigger,
     L: Clone + Send + 'static,
 {
-    /// Keeps windows for so long, in event time, behind their ends: a record that comes in this time fires its window again.
+    /// Keeps windows for this long, in event time, after their ends: a record that comes in this
+    /// time fires its window again.
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.lateness = lateness;
         self
     }
 
-    /// Emits each record that comes too late beside the results, with its key: [`TimedStream::split`] takes them apart.
+    /// Emits each record that comes too late beside the results, with its key:
+    /// [`TimedStream::split`] separates them.
     ///
     /// ```
     /// use std::time::Duration;
@@ -554,7 +565,8 @@ where
         self.apply(CountWindow)
     }
 
-    /// Joins the values of each window, two at a time, in the order they come; those of windows that became one, in the order of these.
+    /// Combines the values of each window, two at a time, in the order they come; those of windows
+    /// that became one, in the order of these.
     pub fn reduce<F>(
         self,
         join: F,
@@ -567,8 +579,8 @@ where
         self.apply(ReduceWindow(join))
     }
 
-    /// Folds the records of each window into an accumulator, which begins as its default. Windows that may become one need
-    /// [`Self::aggregate_merging`].
+    /// Folds the records of each window into an accumulator, which begins as its default. Windows
+    /// that may become one need [`Self::aggregate_merging`].
     pub fn aggregate<A, F>(
         self,
         fold: F,
@@ -580,11 +592,12 @@ where
         F: FnMut(&mut A, N::Value) + Clone + Send + 'static,
         L: LateRule<N::Key, N::Value, crate::dataflow::window::Windowed<N::Key, A>>,
     {
-        // The type of the windows says that it is not called.
+        // The type of the windows shows that it is not called.
         self.apply(FoldWindow::new(fold, |_, _| {}))
     }
 
-    /// As [`Self::aggregate`], for windows that may become one: takes what the later of two has come to into the earlier.
+    /// As [`Self::aggregate`], for windows that may become one: merges the accumulator of the later
+    /// of two into the earlier.
     pub fn aggregate_merging<A, F, M>(
         self,
         fold: F,
@@ -600,8 +613,9 @@ where
         self.apply(FoldWindow::new(fold, merge))
     }
 
-    /// Keeps the highest values of each window, by what a rule says of them, the highest first; of equal ones those that came first. From 1 to
-    /// 100,000 values: the job is refused when it is built otherwise.
+    /// Keeps the highest values of each window, by a rule's result, the highest first; of equal
+    /// ones the earliest. From 1 to 100,000 values: other numbers are refused when the job is
+    /// built.
     pub fn highest<R, F>(
         self,
         most: usize,
@@ -616,7 +630,8 @@ where
         self.apply(Highest { most, by })
     }
 
-    /// Gives all values of each window to a closure, with its key and bounds, and what to emit into.
+    /// Gives all values of each window to a closure, with its key and bounds, and the output to
+    /// emit into.
     pub fn process<O, F>(
         self,
         closure: F,
@@ -630,7 +645,7 @@ where
         self.apply(ProcessWindow::new(closure))
     }
 
-    /// Computes something of one's own in each window.
+    /// Computes a custom function in each window.
     pub fn apply<F>(self, function: F) -> TimedStream<FromInputs<Windows<T, N, W, G, F, L>>>
     where
         F: WindowFunction<N::Key, N::Value>,

@@ -1,11 +1,11 @@
-//! Which keys have something to do at which time (SPEC 16.6).
+//! The keys that are due, by time (SPEC 16.6).
 
 use std::collections::BTreeMap;
 
 use crate::operator::time::Timestamp;
 
-/// Keys by the earliest time at which they have something to do. Not state itself: what it holds follows from the state of the keys, and is
-/// found again when that is restored.
+/// Keys by the earliest time at which they are due. It is not state itself: it follows from the
+/// state of the keys, and is computed again when that is restored.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<K>(
     /// By time, then by hash, so that the order does not depend on history; hashes seldom collide.
@@ -53,7 +53,7 @@ impl<K: Eq + Clone> TimerQueue<K> {
         self.0.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Takes out the first that is due.
+    /// Takes out the first key that is due.
     pub(crate) fn pop(&mut self, until: Timestamp) -> Option<(Timestamp, u64, K)> {
         let mut first = self.0.first_entry()?;
         let (at, hash) = *first.key();

@@ -1,4 +1,4 @@
-//! Where watermarks come from (SPEC 16.2).
+//! Watermarks and their strategies (SPEC 16.2).
 
 use std::time::Duration;
 
@@ -8,23 +8,24 @@ use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp, millis};
 use crate::state::{NamedImage, Restored, StateError, StateValue};
 
-/// What says how far event time has come, from the records of one subtask. Its state is in every checkpoint, so that a restored job goes on
-/// with the watermarks that it had (SPEC 16.4).
+/// Computes watermarks from the records of one subtask. Its state is in every checkpoint, so that a
+/// restored job resumes with the watermarks that it had (SPEC 16.4).
 pub trait WatermarkStrategy<T>: Clone + Send + 'static {
-    /// What it remembers.
+    /// The strategy's state.
     type State: StateValue + Default;
 
-    /// A record has gone on; a watermark that it gives goes behind it at once. One that is no later than the last is left out.
+    /// A record was passed on; a watermark that this returns follows it at once. One that is no
+    /// later than the last is left out.
     fn record(&mut self, state: &mut Self::State, record: &T, at: Timestamp) -> Option<Timestamp>;
 
-    /// What time it is, as far as it knows: asked when partial batches are sent, which is when nothing comes, and every few thousand records
-    /// if there always is more.
+    /// The current watermark. Called when partial batches are sent, which is when no record comes,
+    /// and every few thousand records if there always is more.
     fn flush(&mut self, state: &Self::State) -> Option<Timestamp> {
         let _ = state;
         None
     }
 
-    /// After how long without a record nobody is to wait for this subtask any more.
+    /// The time without a record after which this subtask is idle, and no watermark waits for it.
     fn idle_after(&self) -> Option<Duration> {
         None
     }
@@ -32,34 +33,41 @@ pub trait WatermarkStrategy<T>: Clone + Send + 'static {
 
 /// The watermark strategies that come with the crate.
 ///
-/// [`bounded`](Self::bounded) and [`monotonous`](Self::monotonous) say how far time has come between batches of records only, when partial batches
-/// are sent: within a batch no record is late, however far it is behind the others, and a timer or a window fires after the whole batch,
-/// not after the record that brought time there. Which records are late then depends on how they were batched. Where that matters, in
-/// tests above all, [`every_record`](Bounded::every_record) says it after each record, [`in_steps_of`](Bounded::in_steps_of) at each step of
-/// time, and [`punctuated`](Self::punctuated) where records say so: these are the same in every run.
+/// [`bounded`](Self::bounded) and [`monotonous`](Self::monotonous) emit watermarks between batches
+/// of records only, when partial batches are sent. Within a batch no record is late, however much
+/// earlier than the others it is. A timer or a window fires after the whole batch, not after the
+/// record that brought time there. Which records are late then depends on how they were batched.
+/// Where that matters, in tests above all, use a strategy that is the same in every run:
+/// [`every_record`](Bounded::every_record) emits a watermark after each record,
+/// [`in_steps_of`](Bounded::in_steps_of) at each step of time, and [`punctuated`](Self::punctuated)
+/// where records carry one.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermarks;
 
 impl Watermarks {
-    /// Time never goes back within a subtask. It is said between batches, not after each record: see [`Watermarks`].
+    /// Time never goes back within a subtask. Watermarks come between batches, not after each
+    /// record: see [`Watermarks`].
     #[must_use]
     pub const fn monotonous() -> Bounded {
         Bounded { late: Duration::ZERO }
     }
 
-    /// A record is at most so much earlier than the latest before it, of the same subtask. The watermark is the latest time less that, less
-    /// one millisecond: a record of just that time is not late. It is said between batches, not after each record: see [`Watermarks`].
+    /// A record is at most this much earlier than the latest before it, of the same subtask. The
+    /// watermark is the latest time minus the bound, minus one millisecond: a record of just that
+    /// time is not late. Watermarks come between batches, not after each record: see
+    /// [`Watermarks`].
     #[must_use]
     pub const fn bounded(late: Duration) -> Bounded {
         Bounded { late }
     }
 
-    /// Records say themselves what time it is: the rule gives the watermark that follows a record, if there is one. Where the watermarks are
-    /// among the records is a function of the source alone, so that it is the same in every run which records come too late.
+    /// Records carry the watermarks: the rule returns the watermark that follows a record, if there
+    /// is one. The places of the watermarks among the records are a function of the source alone,
+    /// so that the same records are late in every run.
     ///
     /// ```
     /// use snapline::{Timestamp, Watermarks};
-    /// // A record without a reading says that all readings up to then are in.
+    /// // A record without a reading marks the end of all readings up to then.
     /// let strategy = Watermarks::punctuated(|record: &Option<f64>, at: Timestamp| {
     ///     record.is_none().then_some(at)
     /// });
@@ -71,21 +79,22 @@ impl Watermarks {
         Punctuated(rule)
     }
 
-    /// None but that of the end: everything waits for the end of the input.
+    /// No watermark before the end: everything waits for the end of the input.
     #[must_use]
     pub const fn at_end() -> AtEnd {
         AtEnd
     }
 }
 
-/// The latest time less a bound.
+/// The latest time minus a bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
     late: Duration,
 }
 
 impl Bounded {
-    /// The same for subtasks that may have nothing to say for a while: one that has had no record for so long by the clock is not waited for.
+    /// The same for subtasks that may be silent for a while: a subtask without a record for this
+    /// long by the clock is not waited for.
     ///
     /// ```
     /// use std::time::Duration;
@@ -99,8 +108,8 @@ impl Bounded {
 }
 
 impl Bounded {
-    /// The same, with a watermark right behind each record that brings time on: exact, and the same in every run, at the price of a mark in
-    /// the channels for each record.
+    /// The same, with a watermark right after each record that advances time: exact, and the same
+    /// in every run, at the price of a mark in the channels for each record.
     ///
     /// ```
     /// use std::time::Duration;
@@ -128,8 +137,9 @@ impl Bounded {
         Stepwise { late: self.late, step: 1 }
     }
 
-    /// The same, whose watermarks are multiples of a step, each right behind the record that brings time there. Where they are among the
-    /// records is a function of the source alone, so that it is the same in every run which records come too late.
+    /// The same, with watermarks at multiples of a step, each right after the record that brings
+    /// time there. The places of the watermarks among the records are a function of the source
+    /// alone, so that the same records are late in every run.
     ///
     /// # Panics
     /// If the step is less than a millisecond.
@@ -141,7 +151,7 @@ impl Bounded {
     }
 }
 
-/// The latest time less a bound, in steps.
+/// The latest time minus a bound, in steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepwise {
     late: Duration,
@@ -195,7 +205,7 @@ impl<T> WatermarkStrategy<T> for Bounded {
     }
 }
 
-/// What records say.
+/// The watermarks that records carry.
 #[derive(Clone, Copy, Debug)]
 pub struct Punctuated<F>(F);
 
@@ -223,7 +233,7 @@ impl<T> WatermarkStrategy<T> for AtEnd {
     }
 }
 
-/// A strategy for subtasks that may have nothing to say for a while.
+/// A strategy for subtasks that may be silent for a while.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle<S> {
     strategy: S,
@@ -231,7 +241,8 @@ pub struct Idle<S> {
 }
 
 impl<S> Idle<S> {
-    /// A strategy for subtasks that are not waited for when they have had no record for so long by the clock.
+    /// A strategy for subtasks that are not waited for after this long without a record, by the
+    /// clock.
     #[must_use]
     pub const fn new(strategy: S, after: Duration) -> Self {
         Self { strategy, after }
@@ -255,16 +266,17 @@ impl<T, S: WatermarkStrategy<T>> WatermarkStrategy<T> for Idle<S> {
     }
 }
 
-/// Gives records their times, and says how far time has come. What was said of event time before it, is not passed on.
+/// Gives records their times, and emits watermarks. Earlier watermarks of its input are not passed
+/// on.
 pub struct AssignTimestamps<T, S: WatermarkStrategy<T>, F> {
     strategy: S,
     timestamp: F,
-    /// What the strategy remembers, the last watermark, and whether it has said that it is idle.
+    /// The strategy's state, the last watermark, and whether it has reported that it is idle.
     state: (S::State, Timestamp, bool),
     idle_after: Option<Duration>,
-    /// Whether a record has come since it last looked at the clock.
+    /// Whether a record has come since the last check of the clock.
     seen: bool,
-    /// When it last looked and a record had come.
+    /// The time of the last check after a record.
     last: Timestamp,
     clock: Clock,
     /// Its operator's name, and its own name there.
@@ -386,7 +398,7 @@ where
     }
 }
 
-/// An operator on records, for records that have a time: what comes of one has its time.
+/// An operator on records, for records that have a time: its output has the time of its input.
 #[derive(Clone, Debug)]
 pub struct Stamped<L>(L);
 

@@ -1,6 +1,6 @@
-//! Windows: which there are, and what is computed in them (SPEC 16.8 to 16.11).
+//! Windows: their kinds, and the functions computed in them (SPEC 16.8 to 16.11).
 //!
-//! Longer than 500 lines: a list of small parts, none of which knows another.
+//! Longer than 500 lines: a list of small independent parts.
 
 pub(crate) mod operator;
 pub(crate) mod trigger;
@@ -22,7 +22,7 @@ use crate::state::{Key, List, StateValue};
 pub struct Window {
     /// Its first millisecond.
     pub start: Timestamp,
-    /// The first millisecond behind it.
+    /// The first millisecond after it.
     pub end: Timestamp,
 }
 
@@ -41,7 +41,7 @@ impl Window {
         self.end == Timestamp::MAX
     }
 
-    /// Whether two overlap or touch, so that as sessions they are one.
+    /// Whether two overlap or touch, so that they are one session.
     pub(super) fn meets(&self, other: &Self) -> bool {
         self.start <= other.end && other.start <= self.end
     }
@@ -61,21 +61,21 @@ impl fmt::Display for Window {
     }
 }
 
-/// Which clock windows go by.
+/// The clock of windows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TimeDomain {
     /// The records' own times and the watermark.
     Event,
-    /// The clock on the wall, when a record is processed.
+    /// The wall clock, when a record is processed.
     Processing,
 }
 
-/// Which windows a record is in.
+/// Assigns records to windows.
 pub trait WindowAssigner: Clone + Send + 'static {
-    /// The trigger of windows that were given none; [`NoTrigger`] if they must be given one.
+    /// The default trigger of the windows; [`NoTrigger`] if they must be given one.
     type Trigger: Clone + Send + 'static;
 
-    /// Which clock they go by.
+    /// The clock of the windows.
     fn domain(&self) -> TimeDomain {
         TimeDomain::Event
     }
@@ -88,19 +88,20 @@ pub trait WindowAssigner: Clone + Send + 'static {
     /// The windows of a record of this time.
     fn assign(&self, at: Timestamp, windows: &mut Vec<Window>);
 
-    /// The trigger of windows that were given none.
+    /// The default trigger of the windows.
     fn trigger(&self) -> Self::Trigger;
 
-    /// Whether there are such windows; asked when the dataflow is built, before it assigns any.
+    /// Checks the windows' numbers; called when the dataflow is built, before any window is
+    /// assigned.
     ///
     /// # Errors
-    /// What is wrong with them, in words: the job is refused with [`crate::BuildError::Window`].
+    /// The reason in words: the job is refused with [`crate::BuildError::Window`].
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// Something that must not be shorter than a millisecond.
+/// Checks that something is at least a millisecond.
 pub(super) fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), String> {
     match millis(is) > 0 {
         true => Ok(()),
@@ -108,13 +109,13 @@ pub(super) fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), Str
     }
 }
 
-/// The longest that windows and the intervals of triggers may be: ten thousand years.
+/// The greatest length of windows and of the intervals of triggers: ten thousand years.
 pub(super) const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
 
-/// In how many sliding windows a record may be: it is put into each.
+/// The most sliding windows that a record may be in: it is put into each.
 const MOST_WINDOWS: u128 = 10_000;
 
-/// Something that must not be shorter than a millisecond, nor longer than [`LONGEST`].
+/// Checks that something is at least a millisecond, and at most [`LONGEST`].
 pub(super) fn is_sensible(what: &str, is: Duration) -> Result<(), String> {
     at_least_a_millisecond(what, is)?;
     not_absurd(what, is)
@@ -129,10 +130,11 @@ fn not_absurd(what: &str, is: Duration) -> Result<(), String> {
     }
 }
 
-/// Windows that never become one: what is computed in them needs not be joined.
+/// Windows that never become one: the functions computed in them need no merging.
 pub trait Unmerged: WindowAssigner {}
 
-/// Windows of equal length, one behind the other. They begin at multiples of their length since 1970 began, plus an offset.
+/// Fixed-length, non-overlapping windows. They begin at multiples of their length since the start
+/// of 1970, plus an offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Tumbling {
     length: Duration,
@@ -140,20 +142,20 @@ pub struct Tumbling {
 }
 
 impl Tumbling {
-    /// Of this length, a millisecond or more, and at most 10,000 years.
+    /// Windows of this length, a millisecond or more, and at most 10,000 years.
     #[must_use]
     pub const fn of(length: Duration) -> Self {
         Self { length, offset: Duration::ZERO }
     }
 
-    /// Begins so much later: windows of a day begin at midnight elsewhere.
+    /// Shifts the windows by this much: windows of a day begin at midnight in another time zone.
     #[must_use]
     pub const fn offset(mut self, offset: Duration) -> Self {
         self.offset = offset;
         self
     }
 
-    /// By the clock on the wall, when records are processed.
+    /// Uses the wall clock, when records are processed.
     #[must_use]
     pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
         ByProcessingTime(self)
@@ -188,7 +190,7 @@ impl WindowAssigner for Tumbling {
 
 impl Unmerged for Tumbling {}
 
-/// Windows of equal length that begin every so often, so that a record is in several of them.
+/// Windows of equal length that begin at a fixed interval, so that a record is in several of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Sliding {
     length: Duration,
@@ -197,21 +199,22 @@ pub struct Sliding {
 }
 
 impl Sliding {
-    /// Of this length, one every so often; both a millisecond or more, and at most 10,000 years. A record is put into each window that holds
-    /// its time, so the length is at most 10,000 times as long as the other: the job is refused when it is built if there are more.
+    /// Windows of this length, one per interval; both a millisecond or more, and at most 10,000
+    /// years. A record is put into each window that holds its time, so the length is at most 10,000
+    /// intervals: with more, the job is refused when it is built.
     #[must_use]
     pub const fn of(length: Duration, every: Duration) -> Self {
         Self { length, every, offset: Duration::ZERO }
     }
 
-    /// Begins so much later.
+    /// Shifts the windows by this much.
     #[must_use]
     pub const fn offset(mut self, offset: Duration) -> Self {
         self.offset = offset;
         self
     }
 
-    /// By the clock on the wall, when records are processed.
+    /// Uses the wall clock, when records are processed.
     #[must_use]
     pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
         ByProcessingTime(self)
@@ -254,20 +257,22 @@ impl WindowAssigner for Sliding {
 
 impl Unmerged for Sliding {}
 
-/// Windows of activity: each record's begins with it and is as long as the gap; those that overlap or touch become one.
+/// Windows of activity: each record's begins with it and is as long as the gap; those that overlap
+/// or touch become one.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     gap: Duration,
 }
 
 impl Session {
-    /// Sessions end when nothing has come for more than this, a millisecond or more, and at most 10,000 years.
+    /// A session ends when no record has come for more than this: a millisecond or more, and at
+    /// most 10,000 years.
     #[must_use]
     pub const fn gap(gap: Duration) -> Self {
         Self { gap }
     }
 
-    /// By the clock on the wall, when records are processed.
+    /// Uses the wall clock, when records are processed.
     #[must_use]
     pub const fn by_processing_time(self) -> ByProcessingTime<Self> {
         ByProcessingTime(self)
@@ -294,11 +299,13 @@ impl WindowAssigner for Session {
     }
 }
 
-/// One window for all records of a key. It has no end, so that it fires only when its trigger says so, which it must be given: without one
-/// nothing can be computed in it. Its results have the end of time as their time.
+/// One window for all records of a key. It has no end, and fires only by its trigger, which it must
+/// be given: without one no function can be computed in it. Its results have the end of time as
+/// their time.
 ///
-/// What it holds it keeps, unless the trigger [purges](super::Trigger::purging) it. What has not fired when the input ends is not emitted, but by
-/// triggers that go by time (SPEC 16.15).
+/// It keeps its contents, unless the trigger [purges](super::Trigger::purging) it. Contents that
+/// have not fired when the input ends are not emitted, except by triggers that use time (SPEC
+/// 16.15).
 ///
 /// ```
 /// use snapline::connect::{MemorySink, MemorySource};
@@ -351,7 +358,7 @@ impl WindowAssigner for GlobalWindows {
 
 impl Unmerged for GlobalWindows {}
 
-/// Windows by the clock on the wall.
+/// Windows by the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct ByProcessingTime<W>(W);
 
@@ -381,17 +388,17 @@ impl<W: WindowAssigner> WindowAssigner for ByProcessingTime<W> {
 
 impl<W: Unmerged> Unmerged for ByProcessingTime<W> {}
 
-/// What is computed in a window.
+/// A function that is computed in a window.
 pub trait WindowFunction<K, V>: Clone + Send + 'static {
-    /// What a window holds; begins as its default.
+    /// The contents of a window; begin as their default.
     type Held: StateValue + Default;
-    /// What is emitted, with the time of the window's last millisecond.
+    /// The results, emitted with the time of the window's last millisecond.
     type Out: Send + 'static;
 
-    /// Whether there is such a function; asked when the dataflow is built.
+    /// Checks the function's numbers; called when the dataflow is built.
     ///
     /// # Errors
-    /// What is wrong with it, in words: the job is refused with [`crate::BuildError::Window`].
+    /// The reason in words: the job is refused with [`crate::BuildError::Window`].
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
@@ -399,7 +406,7 @@ pub trait WindowFunction<K, V>: Clone + Send + 'static {
     /// Takes a record in.
     fn add(&mut self, held: &mut Self::Held, value: V);
 
-    /// Two windows have become one: takes in what the later one held.
+    /// Two windows have become one: takes in the contents of the later one.
     fn merge(&mut self, held: &mut Self::Held, later: Self::Held);
 
     /// The window fires.
@@ -419,7 +426,7 @@ pub struct Windowed<K, R> {
     pub key: K,
     /// The window.
     pub window: Window,
-    /// What was computed in it.
+    /// The function's result.
     pub result: R,
 }
 
@@ -445,7 +452,7 @@ impl<K: Key, V> WindowFunction<K, V> for CountWindow {
     }
 }
 
-/// Joins a window's values, two at a time.
+/// Combines a window's values, two at a time.
 #[derive(Clone, Debug)]
 pub struct ReduceWindow<F>(pub(super) F);
 

@@ -1,6 +1,7 @@
 //! Functions of a key's records and of time (SPEC 16.6).
 //!
-//! Longer than 500 lines: one operator, what it gives to functions, and the two shapes that these have; all look at the same slot.
+//! Longer than 500 lines: one operator, its interface for functions, and the two shapes of these;
+//! all share the same slot.
 
 use std::cell::OnceCell;
 use std::marker::PhantomData;
@@ -21,10 +22,11 @@ use crate::operator::key::Keyer;
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{self, Key, NamedImage, Restored, StateError, StateValue, Table};
 
-/// How many timers fire in one step.
+/// The number of timers that fire in one step.
 pub(crate) const FIRED_AT_ONCE: usize = 256;
 
-/// A function of a key's records, with state and timers for each key. State and timers are in every checkpoint.
+/// A function of a key's records, with state and timers for each key. State and timers are in every
+/// checkpoint.
 ///
 /// ```
 /// use std::time::Duration;
@@ -79,9 +81,9 @@ pub(crate) const FIRED_AT_ONCE: usize = 256;
 /// # }
 /// ```
 pub trait TimedProcess<K, V>: Clone + Send + 'static {
-    /// What is kept for a key; begins as its default.
+    /// The state kept for a key; begins as its default.
     type State: StateValue + Default;
-    /// What is emitted, with the time of the record or of the timer that it comes of.
+    /// The emitted records, with the time of their record or timer.
     type Out: Send + 'static;
 
     /// Processes one record of a key.
@@ -92,7 +94,7 @@ pub trait TimedProcess<K, V>: Clone + Send + 'static {
         out: &mut C,
     );
 
-    /// The watermark has come to a timer of the key; [`TimeContext::timestamp`] tells which.
+    /// The watermark has come to a timer of the key; [`TimeContext::timestamp`] returns its time.
     fn event_time<C: Collect<Self::Out>>(
         &mut self,
         context: &mut TimeContext<'_, K, Self::State>,
@@ -101,7 +103,7 @@ pub trait TimedProcess<K, V>: Clone + Send + 'static {
         let _ = (context, out);
     }
 
-    /// The clock on the wall has come to a timer of the key; [`TimeContext::timestamp`] tells which.
+    /// The wall clock has come to a timer of the key; [`TimeContext::timestamp`] returns its time.
     fn processing_time<C: Collect<Self::Out>>(
         &mut self,
         context: &mut TimeContext<'_, K, Self::State>,
@@ -110,13 +112,15 @@ pub trait TimedProcess<K, V>: Clone + Send + 'static {
         let _ = (context, out);
     }
 
-    /// After how long without a record of a key, by the clock on the wall, its state is forgotten ([`crate::Expiring`]).
+    /// The time without a record of a key, by the wall clock, after which its state is dropped
+    /// ([`crate::Expiring`]).
     fn expires(&self) -> Option<Duration> {
         None
     }
 
-    /// The event-time timers that follow from a key's state, ascending, each once, when it is restored: what sets them may have another
-    /// length now. `since` is what [`TimeContext::remember`] was given. `None`: they are as they were.
+    /// The event-time timers that follow from a key's state, ascending, each once, when it is
+    /// restored: the durations that set them may have changed. `since` is the argument of
+    /// [`TimeContext::remember`]. `None`: they are unchanged.
     #[doc(hidden)]
     fn timers(&self, state: &Self::State, since: Option<Timestamp>) -> Option<Vec<Timestamp>> {
         let _ = (state, since);
@@ -134,22 +138,24 @@ pub(crate) struct Slot<S> {
     event: Vec<Timestamp>,
     /// Ascending, each once.
     processing: Vec<Timestamp>,
-    /// When the last record came, by the clock: kept if there is a time to live.
+    /// The time of the last record, by the clock: kept if there is a time to live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last: Option<Kept>,
-    /// The time, of events, that the state is remembered from.
+    /// The event time that the state is remembered from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<Kept>,
-    /// Read only, from checkpoints that have no `last`: when the state was to be forgotten, and when that was to be looked at.
+    /// Read only, from checkpoints without `last`: when the state was to expire, and when that was
+    /// to be checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<Box<(Timestamp, Timestamp)>>,
-    /// When it is looked at whether the state is to be forgotten, if that is not when the last record is old enough: records that come do not
-    /// change the agenda.
+    /// When expiry is checked, if that is not when the last record is old enough: new records do
+    /// not change the timer queue.
     #[serde(skip)]
     look: Option<Kept>,
 }
 
-/// A time that takes no more room where there may be none: a table has some for every key. The earliest of all is a millisecond later.
+/// A time that takes no more room where there may be none: a table has some for every key. The
+/// earliest of all is a millisecond later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(from = "Timestamp", into = "Timestamp")]
 struct Kept(NonZeroU64);
@@ -168,7 +174,7 @@ impl From<Kept> for Timestamp {
 }
 
 impl<S> Slot<S> {
-    /// When it has something to do, with this time to live.
+    /// The time at which it is due, with this time to live.
     #[inline]
     fn due(&self, after: Option<Duration>) -> (Option<Timestamp>, Option<Timestamp>) {
         let look = after.and_then(|after| self.looks(after));
@@ -186,12 +192,13 @@ impl<S> Slot<S> {
         self.last.map(Timestamp::from)
     }
 
-    /// Whether a restore has to say when the last record came (SPEC 16.13).
+    /// Whether a restore has to supply the time of the last record (SPEC 16.13).
     fn is_undated(&self) -> bool {
         self.last.is_none() && (self.live || self.expires.is_some())
     }
 
-    /// Says so: it came when the job is restored, or so long before the end of the time to live that it had.
+    /// Supplies it: the record came when the job is restored, or this long before the end of the
+    /// time to live that it had.
     fn date(&mut self, now: Timestamp, after: Duration) {
         let ends = self.expires.take().map(|it| it.0 - after);
         self.last = Some(ends.map_or(now, |last| last.min(now)).into());
@@ -199,7 +206,8 @@ impl<S> Slot<S> {
 }
 
 impl<S: Default> Slot<S> {
-    /// A record has come. State that was to be forgotten before is so now, though nobody has looked yet.
+    /// A record has come. State that was due to expire earlier expires now, if that was not checked
+    /// yet.
     fn touch(&mut self, now: Timestamp, after: Duration) {
         self.look = Some(self.looks(after).unwrap_or(now + after).into());
         if self.last().is_some_and(|last| last + after <= now) {
@@ -208,8 +216,8 @@ impl<S: Default> Slot<S> {
         self.last = Some(now.into());
     }
 
-    /// The clock has come to a time: looks whether the state is to be forgotten, and when to look again. What is left at the end of the input
-    /// is not forgotten by it.
+    /// The clock has come to a time: checks whether the state expires, and when to check again.
+    /// State that is left at the end of the input does not expire by it.
     fn expire(&mut self, now: Timestamp, after: Duration, ended: bool) {
         let Some(until) = self.last().map(|last| last + after) else { return };
         if self.looks(after).is_none_or(|look| look > now) {
@@ -245,12 +253,12 @@ pub struct TimeContext<'a, K, S> {
     at: Timestamp,
     watermark: Timestamp,
     clock: &'a Clock,
-    /// What the clock shows, once it was asked.
+    /// The clock's reading, once it was requested.
     now: OnceCell<Timestamp>,
     /// The input has ended: no time will come for another timer by the clock.
     ended: bool,
     cleared: bool,
-    /// What is processed came too late and was dropped.
+    /// The input came too late and was dropped.
     late: bool,
 }
 
@@ -267,60 +275,66 @@ impl<K, S> TimeContext<'_, K, S> {
         self.at
     }
 
-    /// How far event time has come; [`Timestamp::MIN`] if nothing is known of it yet, [`Timestamp::MAX`] at the end of the input.
+    /// The watermark; [`Timestamp::MIN`] if there was none yet, [`Timestamp::MAX`] at the end of
+    /// the input.
     #[must_use]
     pub const fn watermark(&self) -> Timestamp {
         self.watermark
     }
 
-    /// What the clock on the wall shows, the same for as long as this record or timer is processed.
+    /// The wall clock's reading, the same for as long as this record or timer is processed.
     #[must_use]
     pub fn processing_time(&self) -> Timestamp {
         *self.now.get_or_init(|| Timestamp::from(self.clock.date()))
     }
 
-    /// Has [`TimedProcess::event_time`] called for this key when the watermark comes to this time; once, however often it is asked for. If the
-    /// watermark is there already, it is called with the next one.
+    /// Sets a timer: [`TimedProcess::event_time`] is called for this key when the watermark comes
+    /// to this time; once, however often it is set. If the watermark is there already, it is called
+    /// with the next one.
     ///
-    /// That is not before the record that brings event time there: the watermark comes after that record, and of most strategies after all
-    /// records of its batch ([`crate::Watermarks`]).
+    /// The call does not precede the record that brings event time there: the watermark comes after
+    /// that record, and with most strategies after all records of its batch
+    /// ([`crate::Watermarks`]).
     ///
-    /// At the end of a bounded input the watermark comes to the end of time, and all timers are called that are set, those too that were
-    /// asked for by others at the end: a timer that always sets the next one lets such a job go on without end. Let it set none when
-    /// [`Self::watermark`] is [`Timestamp::MAX`].
+    /// At the end of a bounded input the watermark comes to the end of time, and all timers that
+    /// are set are called, including those set by other timers at the end. A timer that always sets
+    /// the next one keeps such a job running for ever. Let it set none when [`Self::watermark`] is
+    /// [`Timestamp::MAX`].
     pub fn set_timer(&mut self, at: Timestamp) {
         add(&mut self.slot.event, at);
     }
 
-    /// Takes that back.
+    /// Deletes that timer.
     pub fn delete_timer(&mut self, at: Timestamp) {
         remove(&mut self.slot.event, at);
     }
 
-    /// Has [`TimedProcess::processing_time`] called for this key when the clock on the wall comes to this time; once. If the input ends before,
-    /// it is called then; what is asked for behind the end is not (SPEC 16.7).
+    /// Sets a timer: [`TimedProcess::processing_time`] is called for this key when the wall clock
+    /// comes to this time; once. If the input ends earlier, it is called then; timers set after the
+    /// end are ignored (SPEC 16.7).
     pub fn set_processing_timer(&mut self, at: Timestamp) {
         if !self.ended {
             add(&mut self.slot.processing, at);
         }
     }
 
-    /// Takes that back.
+    /// Deletes that timer.
     pub fn delete_processing_timer(&mut self, at: Timestamp) {
         remove(&mut self.slot.processing, at);
     }
 
-    /// Keeps a time of events with the key, until its state is forgotten.
+    /// Keeps an event time with the key, until its state is dropped.
     pub(crate) fn remember(&mut self, since: Timestamp) {
         self.slot.since = Some(since.into());
     }
 
-    /// Says that the record came too late and has no effect: it is counted ([`crate::TaskStatus::records_late`]).
+    /// Marks the record as too late and without effect: it is counted
+    /// ([`crate::TaskStatus::records_late`]).
     pub const fn drop_late(&mut self) {
         self.late = true;
     }
 
-    /// Forgets the key's state once this record or timer is processed. Its timers stay.
+    /// Drops the key's state once this record or timer is processed. Its timers stay.
     pub const fn clear(&mut self) {
         self.cleared = true;
     }
@@ -371,7 +385,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> Clone for KeyedTimers<T,
     }
 }
 
-/// What is processed.
+/// The input of one step.
 enum Work<V> {
     Record(V),
     EventTime,
@@ -398,7 +412,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         }
     }
 
-    /// Processes something of a key, and brings the agendas up to date.
+    /// Processes an input of a key, and updates the timer queues.
     #[inline]
     fn work<C: Flow<Timed<P::Out>>>(
         &mut self,
@@ -417,10 +431,10 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
                 Some(after) => {
                     slot.touch(*now.get_or_init(|| Timestamp::from(clock.date())), after);
                 }
-                // What is known of an earlier record would be wrong.
+                // The time of an earlier record would be wrong.
                 None => (slot.last, slot.expires) = (None, None),
             },
-            // Whoever is due was taken off the agenda.
+            // A key that is due was taken off the queue.
             Work::EventTime => {
                 remove(&mut slot.event, at);
                 before.0 = None;
@@ -476,8 +490,8 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         }
     }
 
-    /// Takes over the keys of a checkpoint, and finds out when each has something to do.
-    /// A time to live, and what timers follow from, may have changed since.
+    /// Takes over the keys of a checkpoint, and computes when each is due. A time to live, and the
+    /// durations of timers, may have changed since.
     fn adopt(&mut self, mut table: Table<N::Key, Slot<P::State>>) {
         let (process, after) = (&self.process, self.process.expires());
         let timers = |slot: &Slot<P::State>| {
@@ -507,7 +521,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         self.table = table;
     }
 
-    /// Fires what the watermark has come to; some of it, if it is much.
+    /// Fires what is due by the watermark, a limited number at a time.
     fn fire_event_time<C: Flow<Timed<P::Out>>>(&mut self, out: &mut C) -> Ending {
         for _ in 0..FIRED_AT_ONCE {
             let Some((at, hash, key)) = self.event.pop(self.watermark) else {
@@ -518,7 +532,7 @@ impl<T, N: Keyer<T>, P: TimedProcess<N::Key, N::Value>> KeyedTimers<T, N, P> {
         Ending::More
     }
 
-    /// Fires what the clock has come to; some of it, if it is much.
+    /// Fires what is due by the clock, a limited number at a time.
     fn fire_processing_time<C: Flow<Timed<P::Out>>>(
         &mut self,
         now: Timestamp,
@@ -571,7 +585,7 @@ where
     }
 
     fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
-        // What is left is as due as it was, and fires in the next step.
+        // The rest stays due, and fires in the next step.
         let _ = self.fire_processing_time(now, out);
     }
 
@@ -695,22 +709,22 @@ where
     }
 }
 
-/// What a closure with timers is called for.
+/// The reason why a closure with timers is called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Input<V> {
     /// A record of the key.
     Record(V),
     /// The watermark has come to a timer.
     EventTime,
-    /// The clock on the wall has come to a timer.
+    /// The wall clock has come to a timer.
     ProcessingTime,
 }
 
 /// A function of two streams' records of a key, which share the key's state and timers.
 pub trait CoProcess<K, A, B>: Clone + Send + 'static {
-    /// What is kept for a key; begins as its default.
+    /// The state kept for a key; begins as its default.
     type State: StateValue + Default;
-    /// What is emitted, with the time of the record or of the timer that it comes of.
+    /// The emitted records, with the time of their record or timer.
     type Out: Send + 'static;
 
     /// Processes a record of the first stream.
@@ -755,7 +769,7 @@ pub trait CoProcess<K, A, B>: Clone + Send + 'static {
     }
 }
 
-/// A function of two streams as one of records of two kinds.
+/// Adapts a function of two streams to one stream of records of two kinds.
 #[derive(Clone, Debug)]
 pub struct Both<P>(pub(crate) P);
 

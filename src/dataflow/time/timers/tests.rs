@@ -1,4 +1,4 @@
-//! State that is forgotten, over restores, with a clock that is moved (SPEC 16.13).
+//! State that expires, over restores, with a clock that is moved (SPEC 16.13).
 
 use super::*;
 use crate::base::error::BoxError;
@@ -28,7 +28,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// An operator, a clock, and what comes out.
+/// An operator, a clock, and the output.
 struct Bench<V, P: TimedProcess<u64, V>> {
     timers: KeyedTimers<(u64, V), ByFirst, P>,
     clock: Clock,
@@ -76,7 +76,7 @@ impl<V: Send + 'static, P: TimedProcess<u64, V>> Bench<V, P> {
         self.timers.push(Timed { at, value: (key, value) }, &mut self.out);
     }
 
-    /// The clock goes on by so much.
+    /// The clock advances by this much.
     fn wait(&mut self, millis: u64) -> &mut Self {
         self.clock.advance(ms(millis));
         let now = Timestamp::from(self.clock.date());
@@ -136,7 +136,8 @@ fn a_time_to_live_that_is_switched_off_over_a_restore_forgets_nothing() {
     assert_eq!(bench.keys(), 1);
     bench.record(7, 0, ());
     assert_eq!(bench.out(), [2]);
-    // A record that came without a time to live is not taken for an older one when there is one again.
+    // A record that came without a time to live is not taken for an older one when there is one
+    // again.
     let mut bench = bench.restart(expiring(HOUR));
     bench.wait(HOUR - 1);
     assert_eq!(bench.keys(), 1);
@@ -189,7 +190,7 @@ fn a_time_to_live_that_is_changed_over_a_restore_counts_from_the_last_record() {
     assert_eq!(never.out(), [3]);
 }
 
-/// What a checkpoint of before says of a key: when its state was to be forgotten.
+/// A key in a checkpoint of an older build: when its state was to expire.
 #[derive(Serialize)]
 struct Deadlines<S> {
     state: S,
@@ -225,12 +226,12 @@ fn a_checkpoint_that_has_deadlines_is_read_with_the_time_to_live_that_there_is()
         assert_eq!(bench.wait(1).keys(), 0);
     };
     ends(begun().restart_from(expiring(4 * HOUR), old), 3 * HOUR);
-    // Nothing is known of the time to live that it had: the last record came at the restore at the latest.
+    // The time to live that it had is unknown: the last record came at the restore at the latest.
     ends(begun().restart_from(expiring(HOUR), old), HOUR);
     ends(begun().restart_from(expiring(10 * HOUR), old), 3 * HOUR);
     let mut off = begun().restart_from(Counts, old);
     assert_eq!(off.wait(100 * HOUR).keys(), 1);
-    // What was found out is kept: a second restore does not begin again.
+    // The supplied time is kept: a second restore does not begin again.
     let mut twice = begun().restart_from(expiring(HOUR), old);
     twice.wait(HOUR / 2);
     ends(twice.restart(expiring(HOUR)), HOUR / 2);
@@ -269,7 +270,7 @@ fn a_memory_that_is_changed_over_a_restore_counts_from_the_record_that_was_let_t
     never.watermark(i64::MAX - 1).record(7, 61, 'c');
     assert_eq!(never.out(), [] as [char; 0]);
 
-    // A checkpoint of before knows the end alone.
+    // A checkpoint of an older build holds the end alone.
     let old = |slot: &Slot<bool>| {
         let (state, event) = (slot.state, slot.event.clone());
         let old = Deadlines { state, live: true, event, processing: Vec::new(), expires: None };

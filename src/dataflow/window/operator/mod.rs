@@ -1,6 +1,6 @@
 //! The window operator (SPEC 16.8 to 16.10).
 //!
-//! Longer than 500 lines: one operator, whose parts all look at each other.
+//! Longer than 500 lines: one operator with shared fields.
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::operator::key::Keyer;
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{self, NamedImage, Restored, StateError, Table};
 
-/// What becomes of records that come too late for all of their windows.
+/// Decides about records that come too late for all of their windows.
 pub trait LateRule<K, V, R>: Clone + Send + 'static {
-    /// What the operator emits.
+    /// The operator's output.
     type Out: Send + 'static;
 
     /// A window's result.
@@ -33,7 +33,7 @@ pub trait LateRule<K, V, R>: Clone + Send + 'static {
     fn late(key: K, value: V) -> Option<Self::Out>;
 }
 
-/// Late records are dropped, and counted.
+/// Drops late records, and counts them.
 #[derive(Clone, Copy, Debug)]
 pub struct DropLate;
 
@@ -50,7 +50,7 @@ impl<K, V, R: Send + 'static> LateRule<K, V, R> for DropLate {
     }
 }
 
-/// Late records go beside the results.
+/// Emits late records beside the results.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepLate;
 
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// A window of a key: what it holds, unless that was purged, and what its trigger remembers.
+/// A window of a key: its contents, unless they were purged, and its trigger's state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Pane<H, S> {
     window: Window,
@@ -80,7 +80,7 @@ pub(crate) struct Pane<H, S> {
     trigger: S,
 }
 
-/// The windows of a key, by their starts, and when the first of them has something to do.
+/// The windows of a key, by their starts, and the time at which the first of them is due.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Panes<H, S> {
     panes: Vec<Pane<H, S>>,
@@ -94,7 +94,7 @@ impl<H, S> Default for Panes<H, S> {
     }
 }
 
-/// When windows are over: with so much patience, by this clock.
+/// Decides when windows are over: after this lateness, by this clock.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     domain: TimeDomain,
@@ -104,7 +104,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// When a window is forgotten; `None`: never (SPEC 16.15).
+    /// The time at which a window is dropped; `None`: never (SPEC 16.15).
     fn end(self, window: Window) -> Option<Timestamp> {
         (!window.has_no_end()).then(|| match self.domain {
             TimeDomain::Event => window.last() + self.lateness,
@@ -113,7 +113,7 @@ impl Patience {
         })
     }
 
-    /// Whether a time of one of the clocks is behind a window.
+    /// Whether a time of one of the clocks is past a window.
     #[inline]
     fn is_past(self, window: Window, domain: TimeDomain, at: Timestamp) -> bool {
         self.domain == domain && self.end(window).is_some_and(|end| end <= at)
@@ -126,12 +126,12 @@ impl Patience {
 }
 
 impl<H, S> Panes<H, S> {
-    /// Finds out anew when there is something to do.
+    /// Computes again when there is something to do.
     fn plan<G: Trigger<State = S>>(&mut self, trigger: &G, patience: Patience) {
         (self.event, self.processing) = self.planned(trigger, patience);
     }
 
-    /// When there is something to do.
+    /// The time at which there is something to do.
     fn planned<G: Trigger<State = S>>(
         &self,
         trigger: &G,
@@ -155,13 +155,13 @@ impl<H, S> Panes<H, S> {
 }
 
 impl<H, S> Pane<H, S> {
-    /// Whether there is nothing to keep of it, though it has no end (SPEC 16.15).
+    /// Whether it can be dropped although it has no end (SPEC 16.15).
     fn is_void<G: Trigger<State = S>>(&self, trigger: &G) -> bool {
         self.held.is_none() && self.window.has_no_end() && trigger.is_fresh(&self.trigger)
     }
 }
 
-/// Results on their way: with the time of their window.
+/// Collects results, with the time of their window.
 struct Results<'a, C, L, K, V> {
     window: Window,
     out: &'a mut C,
@@ -183,7 +183,7 @@ where
     }
 }
 
-/// Puts a key's records into windows, and computes what is in them.
+/// Puts a key's records into windows, and computes a function in them.
 pub struct Windows<T, N, W, G, F, L>
 where
     N: Keyer<T>,
@@ -199,7 +199,7 @@ where
     event: TimerQueue<N::Key>,
     processing: TimerQueue<N::Key>,
     watermark: Timestamp,
-    /// What is left by the clock fires, for the last time.
+    /// The input has ended: the remaining windows by the clock fire for the last time.
     ended: bool,
     late: u64,
     clock: Clock,
@@ -210,7 +210,7 @@ where
     faults: Faults,
 }
 
-/// When windows fire, and what then.
+/// When windows fire, and the effect.
 #[derive(Clone, Debug)]
 struct Rules<G, F, L> {
     trigger: G,
@@ -219,7 +219,7 @@ struct Rules<G, F, L> {
 }
 
 impl<G, F, L> Rules<G, F, L> {
-    /// Does to a window what its trigger says.
+    /// Does to a window as its trigger decides.
     fn obey<K, V, C>(
         &mut self,
         firing: Firing,
@@ -313,7 +313,8 @@ where
         Now { domain, watermark: self.watermark, processing }
     }
 
-    /// Leaves of the windows that a record was assigned those that are not over. A session that reaches one of the key's is part of that.
+    /// Keeps, of the windows that a record was assigned, those that are not over. A session that
+    /// reaches one of the key's is part of that one.
     fn drop_over(&mut self, hash: u64, key: &N::Key) {
         let (patience, watermark) = (self.patience(), self.watermark);
         let Self { assigned, assigner, table, .. } = self;
@@ -327,7 +328,7 @@ where
         assigned.retain(|window| !patience.is_over(*window, watermark) || meets(window));
     }
 
-    /// All windows of a key that have something to do at a time of one of the clocks.
+    /// Handles all windows of a key that are due at a time of one of the clocks.
     fn fire_key<C>(
         &mut self,
         domain: TimeDomain,
@@ -339,10 +340,10 @@ where
         C: Flow<Timed<L::Out>>,
     {
         let patience = self.patience();
-        // At the end of the input all that is left is due by the clock.
+        // At the end of the input all remaining windows are due by the clock.
         let at = if domain == TimeDomain::Processing && self.ended { Timestamp::MAX } else { at };
         let Self { rules, table, event, processing, .. } = self;
-        // A key that is on an agenda has windows.
+        // A key in a timer queue has windows.
         let Some(all) = table.get_mut(hash, &key) else { return };
         let mut before = (all.event, all.processing);
         match domain {
@@ -381,8 +382,8 @@ where
         }
     }
 
-    /// Takes over the keys of a checkpoint, and finds out when each has something to do: the allowed lateness and the trigger may be others
-    /// than those that it was found out by.
+    /// Takes over the keys of a checkpoint, and computes when each is due: the allowed lateness and
+    /// the trigger may have changed since.
     fn adopt(&mut self, mut table: Table<N::Key, Panes<F::Held, G::State>>) {
         let (trigger, patience) = (&self.rules.trigger, self.patience());
         let changed = table.iter().filter(|(_, panes)| {
@@ -403,7 +404,7 @@ where
         self.table = table;
     }
 
-    /// Fires what the watermark has come to; some of it, if it is much.
+    /// Fires what is due by the watermark, a limited number at a time.
     fn fire_event_time<C>(&mut self, out: &mut C) -> Ending
     where
         L: LateRule<N::Key, N::Value, F::Out>,
@@ -417,7 +418,7 @@ where
         Ending::More
     }
 
-    /// Fires what the clock has come to; some of it, if it is much.
+    /// Fires what is due by the clock, a limited number at a time.
     fn fire_processing_time<C>(&mut self, until: Timestamp, out: &mut C) -> Ending
     where
         L: LateRule<N::Key, N::Value, F::Out>,
@@ -433,7 +434,8 @@ where
     }
 }
 
-/// Where a window is among a key's, and whether it had to be put there. Those that it meets become one with it, if windows merge.
+/// The place of a window among a key's; it is added if missing. Those that it meets become one with
+/// it, if windows merge.
 fn pane<'a, H, S, G, M>(
     all: &'a mut Vec<Pane<H, S>>,
     window: Window,
@@ -509,7 +511,7 @@ where
         self.assigner.assign(time, &mut self.assigned);
         self.drop_over(hash, &key);
         if self.assigned.is_empty() {
-            // One that is in no window at all, between two of them, is not late for that.
+            // A record in no window at all, between two of them, is not late for that.
             let late = patience.domain == TimeDomain::Event && at + self.lateness <= self.watermark;
             let late = late && !self.faults.is_active(Mutation::LateSwallowed);
             if late {
@@ -534,7 +536,7 @@ where
                 true => value.clone(),
                 false => value.take(),
             };
-            // It is given away with the last window.
+            // The last window takes the value itself.
             let value = value.expect("there is a value for each window");
             rules.function.add(pane.held.get_or_insert_default(), value);
             let trigger = &mut rules.trigger;
@@ -585,7 +587,7 @@ where
     }
 
     fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
-        // What is left is as due as it was, and fires in the next step.
+        // The rest stays due, and fires in the next step.
         let _ = self.fire_processing_time(now, out);
     }
 

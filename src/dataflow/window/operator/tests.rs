@@ -50,7 +50,7 @@ impl<W: WindowAssigner, G: Trigger> Bench<W, G> {
         self.windows.push(Timed { at, value: (key, 0) }, &mut self.out);
     }
 
-    /// What fires when the clock goes on.
+    /// The windows that fire when the clock advances.
     fn wait(&mut self, millis: u64) -> Vec<u64> {
         self.clock.advance(Duration::from_millis(millis));
         let now = Timestamp::from(self.clock.date());
@@ -105,7 +105,7 @@ fn a_purged_window_without_end_is_forgotten_with_its_key() {
     [1, 2, 3, 1, 2].into_iter().for_each(|key| bench.record(key));
     assert_eq!((bench.windows.table.len(), bench.out.0.len()), (1, 2), "3 has one record");
     assert_eq!(bench.windows.wake(), None);
-    // What is not purged stays.
+    // Without purging, contents stay.
     let mut bench = Bench::new(GlobalWindows, EveryRecords::new(2));
     [1, 2, 3, 1, 2].into_iter().for_each(|key| bench.record(key));
     assert_eq!(bench.windows.table.len(), 3);
@@ -117,12 +117,13 @@ fn a_window_by_the_clock_fires_between_and_at_its_end_by_the_clock_only() {
     let length = Duration::from_millis(25);
     let mut bench = Bench::new(Tumbling::of(length).by_processing_time(), EVERY_TEN);
     bench.record(1);
-    // The records' times are nothing to it, nor is the watermark.
+    // The records' times do not matter to it, nor does the watermark.
     bench.windows.mark(Mark::Watermark(1_000), &mut bench.out);
     assert_eq!(bench.wait(10), [1]);
     bench.record(1);
     assert_eq!((bench.wait(10), bench.wait(4)), (vec![2], vec![]), "at 20, at 24");
-    // Its last millisecond is not over: one more comes into it, and one that is the first of its window.
+    // Its last millisecond is not over: one more record comes into it, and one that is the first of
+    // its window.
     bench.record(1);
     bench.record(2);
     let mut fired = bench.wait(1);

@@ -1,4 +1,4 @@
-//! Systems behind sinks: one that is simulated, with two-phase commit.
+//! Systems downstream of sinks: a simulated one, with two-phase commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::base::sync::{Arc, Mutex, lock};
 use crate::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::fs::simulated::{Fate, Host, Trouble};
 
-/// What all processes of a run write to.
+/// The external systems that all processes of a run write to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Systems(Arc<Mutex<BTreeMap<String, System>>>);
 
@@ -27,12 +27,12 @@ pub(crate) struct System {
     repeated: u64,
 }
 
-/// What is written in one transaction.
+/// The content of one transaction.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Batch {
     /// Records, as they are compared.
     pub(crate) records: Vec<String>,
-    /// The row that each of them is in, and its place there, if they have an order ([`Sink::in_order`]).
+    /// The row of each record, and its place there, if they have an order ([`Sink::in_order`]).
     pub(crate) places: Vec<(u64, u64)>,
 }
 
@@ -42,7 +42,7 @@ impl Systems {
         act(systems.entry(name.to_owned()).or_default())
     }
 
-    /// What was committed since so many transactions were, by system.
+    /// The transactions after the first n of each system, by system.
     pub(crate) fn committed_since(
         &self,
         seen: &BTreeMap<String, usize>,
@@ -56,7 +56,7 @@ impl Systems {
         found
     }
 
-    /// What is prepared, and neither committed nor rolled back.
+    /// The transactions that are prepared, and neither committed nor rolled back.
     pub(crate) fn prepared(&self) -> Vec<(String, TxnId)> {
         let systems = lock(&self.0);
         let all = systems
@@ -65,7 +65,7 @@ impl Systems {
         all.collect()
     }
 
-    /// What is prepared, with its records.
+    /// The prepared transactions, with their records.
     pub(crate) fn prepared_records(&self) -> Vec<(String, TxnId, Vec<String>)> {
         let systems = lock(&self.0);
         let all = systems.iter().flat_map(|(name, system)| {
@@ -75,24 +75,26 @@ impl Systems {
         all.collect()
     }
 
-    /// Drops a prepared transaction, as a system does whose own patience ends; says whether it was there.
+    /// Drops a prepared transaction, as a system does at a timeout of its own; returns whether it
+    /// was there.
     pub(crate) fn drop_prepared(&self, name: &str, txn: TxnId) -> bool {
         self.with(name, |system| system.prepared.remove(&txn).is_some())
     }
 
-    /// How many commits were asked for again.
+    /// The number of repeated commits.
     pub(crate) fn repeated(&self) -> u64 {
         lock(&self.0).values().map(|system| system.repeated).sum()
     }
 }
 
-/// Which order a record is of, and its place in it.
+/// The row of a record, and its place there.
 pub(super) type Place<T> = fn(&T) -> (u64, u64);
 
-/// A sink of a simulated external system, for the pipelines that are simulated: exactly once, by two-phase commit. What was prepared
-/// outlives the process; a call may be refused, or its outcome stay unknown. Made by [`super::Env::sink`].
+/// A sink of a simulated external system, for simulated pipelines: exactly once, by two-phase
+/// commit. Prepared transactions outlive the process; a call may be refused, or its outcome stay
+/// unknown. Made by [`super::Env::sink`].
 ///
-/// Records are compared by how [`fmt::Debug`] writes them.
+/// Records are compared by their [`fmt::Debug`] output.
 pub struct Sink<T> {
     pub(super) name: String,
     pub(super) systems: Systems,
@@ -101,9 +103,11 @@ pub struct Sink<T> {
 }
 
 impl<T> Sink<T> {
-    /// Also looks at the order in which records are committed. `place` gives the row that a record is in, and its place in that row: in each
-    /// row places must rise. For where a pipeline has an order: what one subtask of a source emits for a key comes to the key's operator,
-    /// and from there to the sink, as it was emitted. Only a job that promises exactly once is held to it; others may show a part again.
+    /// Also checks the order in which records are committed. `place` returns the row of a record,
+    /// and its place in that row: in each row places must rise. For a pipeline with an order: the
+    /// records that one subtask of a source emits for a key reach the key's operator, and from
+    /// there the sink, in the order of emission. Only an exactly-once job is held to it; others may
+    /// show a part again.
     #[must_use]
     pub fn in_order(mut self, place: fn(&T) -> (u64, u64)) -> Self {
         self.place = Some(place);
@@ -179,7 +183,7 @@ impl<T: fmt::Debug + Send + 'static> SinkWriter for Writer<T> {
 }
 
 impl Committer {
-    /// Calls the external system; what it is asked to do may fail on the way there, or the answer on its way back.
+    /// Calls the external system; the request may fail on its way, or the answer on its way back.
     fn call<R>(
         &self,
         act: impl FnOnce(&mut System) -> Result<R, BoxError>,

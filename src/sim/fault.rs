@@ -1,10 +1,10 @@
-//! What may go wrong in a simulated world, and how often in one run.
+//! The faults of a simulated world, and how often they come in one run.
 
 use crate::fs::simulated::Random;
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
-        /// A kind of fault. Each run has a random part of them switched on.
+        /// A kind of fault. Each run has a random selection of them switched on.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[non_exhaustive]
         pub enum Fault {
@@ -21,7 +21,7 @@ macro_rules! faults {
                 match self { $(Self::$name => $text),+ }
             }
 
-            /// What it is.
+            /// Describes it.
             #[must_use]
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$name => concat!($($doc),+)),+ }
@@ -43,13 +43,14 @@ faults! {
     CrashCoordinator = "crash-coordinator",
     /// The process is killed between any two changes it makes outside of itself (SPEC 2.1).
     Kill = "kill",
-    /// The power goes between any two changes: what was not synced is kept, torn or lost (SPEC 2.4).
+    /// The power fails between any two changes: unsynced data is kept, torn or lost (SPEC 2.4).
     Power = "power",
     /// Another process takes the job over while this one runs on (SPEC 3.2).
     Zombie = "zombie",
-    /// A change of the disk or of an external system is refused, or of unknown outcome (SPEC 2.5, 2.9).
+    /// A change of the disk or of an external system is refused, or of unknown outcome (SPEC 2.5,
+    /// 2.9).
     Trouble = "trouble",
-    /// What is being written takes long, over the end of its attempt too (SPEC 2.7).
+    /// A write takes long, also past the end of its attempt (SPEC 2.7).
     Slow = "slow",
     /// A timer fires early (SPEC 2.7).
     FireEarly = "fire-early",
@@ -59,25 +60,26 @@ faults! {
     Drain = "drain",
 }
 
-/// What may happen in one run. A value of the seed.
+/// The faults of one run. A value of the seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
-    /// Which kinds of fault are on.
+    /// The kinds of fault that are on.
     pub(crate) on: Vec<Fault>,
-    /// How many faults there are at most.
+    /// The most faults of the run.
     pub(crate) most: u32,
-    /// One choice in so many is a fault.
+    /// One choice in this many is a fault.
     pub(crate) every: usize,
 }
 
 impl Plan {
-    /// Nothing goes wrong.
+    /// A run without faults.
     pub(crate) const fn calm() -> Self {
         Self { on: Vec::new(), most: 0, every: usize::MAX }
     }
 
-    /// Each of these kinds with an even chance; a drained job has less output, so that is one run in eight. One run in four has many faults of
-    /// one kind, in a world where writing takes long: what takes several of a kind is not found among others.
+    /// Each of these kinds with an even chance; a drained job has less output, so that is one run
+    /// in eight. One run in four has many faults of one kind, in a world where writing takes long:
+    /// a bug that takes several faults of a kind is not found among others.
     pub(crate) fn draw(random: &mut Random, allowed: &[Fault]) -> Self {
         if random.once_in(4) && !allowed.is_empty() {
             let mut on = vec![allowed[random.below(allowed.len())]];

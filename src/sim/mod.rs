@@ -1,11 +1,15 @@
-//! Runs a job again and again in a simulated world, on one thread, with crashes wherever they may come (feature `sim`). For tests.
+//! Runs a job again and again in a simulated world, on one thread, with crashes at any point
+//! (feature `sim`). For tests.
 //!
-//! The code that runs is the production code: the step functions of tasks and coordinator, the machines of the protocol, snapshots, the
-//! store in a directory, the connectors. What it runs on is simulated: the disk, which loses and tears what was not synced when the power
-//! goes, and which refuses; external systems with two-phase commit; the control network between the coordinator and its tasks; threads; the
-//! time. A seed says what happens, step by step, and the same seed gives the same run, bit for bit.
+//! The code that runs is the production code: the step functions of tasks and coordinator, the
+//! machines of the protocol, snapshots, the store in a directory, the connectors. Its environment
+//! is simulated. The disk refuses calls, and loses and tears unsynced data when the power fails.
+//! There are external systems with two-phase commit, the control network between the coordinator
+//! and its tasks, threads, and the time. A seed decides every step, and the same seed gives the
+//! same run, bit for bit.
 //!
-//! [`check`] runs a pipeline of yours over a range of seeds and compares what it commits with a run without failures:
+//! [`check`] runs a pipeline of yours over a range of seeds and compares its committed output with
+//! a run without failures:
 //!
 //! ```
 //! use snapline::connect::MemorySource;
@@ -25,18 +29,21 @@
 //! sim::check(word_count, 0..20);
 //! ```
 //!
-//! # What it looks at
-//! Behind every step: that no sink shows a record more often than the run without failures does, that nothing that was shown is taken
-//! back, that what is committed belongs to a complete checkpoint and comes in order, and that a checkpoint that is complete would survive
-//! a loss of power. Whenever nothing can be done: that no worker sleeps that has something to do. At the end: that the job ends, all
-//! records are there, no transaction is left prepared, and the store holds whole checkpoints and nothing else. A job that promises less
-//! than exactly once may show records more often. And what all processes recorded of the protocol is replayed on fresh machines
-//! ([`crate::trace`]): a run that did another thing than the protocol says is wrong though nobody has seen it in the output.
+//! # Checks
+//! After every step: no sink shows a record more often than the run without failures does, and no
+//! visible record is taken back; committed output belongs to a complete checkpoint and comes in
+//! order; a complete checkpoint would survive a loss of power. Whenever nothing can be done: no
+//! worker sleeps that has something to do. At the end: the job ends, all records are there, no
+//! transaction is left prepared, and the store holds whole checkpoints and nothing else. A job with
+//! a lower guarantee than exactly once may show records more often. The protocol events that all
+//! processes recorded are replayed on fresh machines ([`crate::trace`]): a run that departs from
+//! the protocol is wrong even if its output is right.
 //!
-//! # What it assumes
-//! SPEC section 2, and that a pipeline's output, as a multiset, does not depend on the order in which records of different producers meet. A
-//! task's step, a call of the store and a call of a committer each run without a break; a process may die between any two changes that
-//! they make. Channels and parking run on one thread: their memory ordering is for loom to explore.
+//! # Assumptions
+//! SPEC section 2, and that a pipeline's output, as a multiset, does not depend on the order in
+//! which records of different producers meet. A task's step, a call of the store and a call of a
+//! committer each run without interruption; a process may die between any two changes that they
+//! make. Channels and parking run on one thread: their memory ordering is for loom to explore.
 
 mod choice;
 mod external;
@@ -68,11 +75,11 @@ use oracle::{Directories, Reference};
 use run::Ran;
 use world::Setup;
 
-/// What builds a pipeline, for each process that runs it.
+/// Builds a pipeline, for each process that runs it.
 pub(crate) type Build<'a> = &'a dyn Fn(&Env) -> Result<Job, BuildError>;
 
-/// The world as a pipeline under simulation meets it: where its sinks come from. Everything else a pipeline may use as it likes, as long as
-/// it is a function of nothing else: no clock, no randomness, no files but through here.
+/// The world of a pipeline under simulation: the origin of its sinks. A pipeline may use anything
+/// else that is a function of nothing else: no clock, no randomness, no files except through this.
 #[derive(Clone, Debug)]
 pub struct Env {
     disk: SimDisk,
@@ -84,7 +91,7 @@ pub struct Env {
 }
 
 impl Env {
-    /// A sink whose external system is simulated. What is written to sinks of one name goes to one system.
+    /// A sink whose external system is simulated. Sinks of one name write to one system.
     #[must_use]
     pub fn sink<T: fmt::Debug + Send + 'static>(&self, name: &str) -> Sink<T> {
         let (name, systems) = (name.to_owned(), self.systems.clone());
@@ -101,7 +108,8 @@ impl Env {
         FileSink::new(directory).on(files)
     }
 
-    /// How many records a source should have that has so many: fewer while a failure is being made smaller, and never none.
+    /// The number of records for a source that has this many: fewer while a failure is being
+    /// minimised, and never none.
     #[must_use]
     pub fn records(&self, full: usize) -> usize {
         full.div_ceil(self.shrink.max(1)).max(1)
@@ -111,11 +119,12 @@ impl Env {
 /// Simulates a pipeline with each of these seeds.
 ///
 /// # Panics
-/// With the first failure: what is wrong, how to run it again, and the steps that lead there, as few as were found. The environment
-/// variable `SNAPLINE_SIM_SEED` runs that seed and no other.
+/// With the first failure: what is wrong, how to run it again, and the steps that lead there, as
+/// few as were found. The environment variable `SNAPLINE_SIM_SEED` runs that seed and no other.
 ///
-/// What the processes of the failing run recorded (SPEC 11.5) is written to files for `snapline trace replay`, and the message says where:
-/// in the directory that the variable `SNAPLINE_SIM_TRACES` names, or else in `tmp` of cargo's target directory.
+/// The record of the failing run's processes (SPEC 11.5) is written to files for
+/// `snapline trace replay`, and the message names the directory: the value of the variable
+/// `SNAPLINE_SIM_TRACES`, or else `tmp` of cargo's target directory.
 pub fn check(
     build: impl Fn(&Env) -> Result<Job, BuildError>,
     seeds: impl IntoIterator<Item = u64>,
@@ -147,7 +156,8 @@ pub fn check(
     }
 }
 
-/// Where [`check`] writes traces. Cargo runs tests from `deps` of a profile's directory, and keeps scratch files in `tmp` beside that.
+/// Where [`check`] writes traces. Cargo runs tests from `deps` of a profile's directory, and keeps
+/// scratch files in `tmp` beside that.
 fn traces_directory() -> PathBuf {
     if let Some(named) = std::env::var_os("SNAPLINE_SIM_TRACES") {
         return named.into();
@@ -159,7 +169,7 @@ fn traces_directory() -> PathBuf {
     target.unwrap_or_else(std::env::temp_dir).join("snapline-sim").join(name)
 }
 
-/// Something that builds a pipeline, kept.
+/// Builds a pipeline; owned.
 type Builder<'a> = Box<dyn Fn(&Env) -> Result<Job, BuildError> + 'a>;
 
 /// A simulation of a pipeline, to be run over many seeds.
@@ -168,7 +178,7 @@ pub struct Simulation<'a> {
     faults: Vec<Fault>,
     mutant: Option<Mutation>,
     stop: Box<dyn Fn() -> bool + 'a>,
-    /// One seed in so many is replayed; 0: none.
+    /// One seed in this many is replayed; 0: none.
     replayed: u64,
 }
 
@@ -182,43 +192,44 @@ impl fmt::Debug for Simulation<'_> {
 }
 
 impl<'a> Simulation<'a> {
-    /// Every fault there is but [`Fault::Drain`], each on in half of the runs. A drained job ends early: only where results do not depend on
-    /// where the input ends can its output be compared, as a part of the whole.
+    /// Every fault except [`Fault::Drain`], each on in half of the runs. A drained job ends early:
+    /// only where results do not depend on the end of the input can its output be compared, as a
+    /// part of the whole.
     pub fn new(build: impl Fn(&Env) -> Result<Job, BuildError> + 'a) -> Self {
         let kept = |fault: &&Fault| **fault != Fault::Drain;
         let faults = Fault::ALL.iter().filter(kept).copied().collect();
         Self { build: Box::new(build), faults, mutant: None, stop: Box::new(|| false), replayed: 1 }
     }
 
-    /// Only these faults.
+    /// Restricts the faults to these.
     #[must_use]
     pub fn faults(mut self, faults: &[Fault]) -> Self {
         self.faults = faults.to_vec();
         self
     }
 
-    /// Production code with this fault planted in it.
+    /// Plants this fault in the production code.
     #[must_use]
     pub const fn mutant(mut self, mutant: Option<Mutation>) -> Self {
         self.mutant = mutant;
         self
     }
 
-    /// Records and replays one seed in so many, those that this divides; 0: none. Every seed is unless this is called.
+    /// Records and replays one seed in n, those that n divides; 0: none. By default every seed is.
     #[must_use]
     pub const fn replay_every(mut self, seeds: u64) -> Self {
         self.replayed = seeds;
         self
     }
 
-    /// Asked before every seed whether to go on with no more of them.
+    /// Called before every seed; ends the simulation early if it returns true.
     #[must_use]
     pub fn stop(mut self, stop: impl Fn() -> bool + 'a) -> Self {
         self.stop = Box::new(stop);
         self
     }
 
-    /// Runs the seeds, up to the first that fails; that one is then made smaller.
+    /// Runs the seeds, up to the first that fails, which is then minimised.
     ///
     /// # Errors
     /// In words, what is wrong with the pipeline without any fault.
@@ -240,7 +251,7 @@ impl<'a> Simulation<'a> {
         Ok(report)
     }
 
-    /// Looks for a seed that fails, and tells its number in the row; nothing is made smaller.
+    /// Looks for a failing seed, and returns its place in the sequence; nothing is minimised.
     ///
     /// # Errors
     /// In words, what is wrong with the pipeline without any fault.
@@ -257,7 +268,7 @@ impl<'a> Simulation<'a> {
         Ok(None)
     }
 
-    /// Runs one seed and writes down every step; with what is wrong, if something is.
+    /// Runs one seed and writes down every step; also returns what is wrong, if anything.
     ///
     /// # Errors
     /// In words, what is wrong with the pipeline without any fault.
@@ -300,25 +311,25 @@ impl<'a> Simulation<'a> {
 pub struct Failure {
     /// Its seed.
     pub seed: u64,
-    /// What was wrong.
+    /// The violation.
     pub found: String,
-    /// What is wrong in the smaller run.
+    /// The violation in the minimised run.
     pub what: String,
-    /// The kinds of fault that the smaller run needs, by name.
+    /// The kinds of fault that the minimised run needs, by name.
     pub faults: String,
-    /// How many faults there were in it.
+    /// The number of its faults.
     pub count: u32,
-    /// It has one in so many of the records.
+    /// It has one in this many of the records.
     pub records: usize,
     /// Its steps.
     pub trace: Vec<String>,
-    /// What the processes of the smaller run recorded (SPEC 11.5): name and content of each file.
+    /// The record of the minimised run's processes (SPEC 11.5): name and content of each file.
     pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl Failure {
-    /// Writes [`Self::files`] to a directory for this seed in `directory`, in the place of what was there before; says where that is. `snapline
-    /// trace replay` reads it.
+    /// Writes [`Self::files`] to a directory for this seed in `directory`, replacing its earlier
+    /// content; returns its path. `snapline trace replay` reads it.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -353,19 +364,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What runs came to.
+/// The totals of the runs.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many.
+    /// The number of runs.
     pub runs: u64,
     /// Steps in all of them.
     pub steps: u64,
     /// Faults in all of them.
     pub faults: u64,
-    /// How many records a run without failures commits.
+    /// The number of records that a run without failures commits.
     pub records: u64,
-    /// What happened, and how often.
+    /// Counts of events, by name.
     pub marks: BTreeMap<&'static str, u64>,
     /// Depends on everything that happened: two reports of the same seeds have the same.
     pub digest: u64,

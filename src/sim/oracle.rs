@@ -1,4 +1,4 @@
-//! What correct means: looked at behind every step, and once more at the end.
+//! The definition of correct, checked after every step, and once more at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,17 +17,17 @@ use crate::runtime::handle::Ended;
 use crate::store::{LocalStore, Store, health, manifest_checkpoint};
 use crate::trace::format::{Line, What};
 
-/// How often each record is in each sink.
+/// The count of each record in each sink.
 type Output = BTreeMap<String, BTreeMap<String, u64>>;
 
-/// What a run without failures leaves.
+/// The output of a run without failures.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Reference {
     output: Output,
 }
 
 impl Reference {
-    /// How many records there are in all sinks together.
+    /// The number of records in all sinks together.
     pub(crate) fn records(&self) -> u64 {
         self.output.values().flat_map(BTreeMap::values).sum()
     }
@@ -46,10 +46,10 @@ pub(crate) struct Oracle<'a> {
     /// The newest checkpoint committed, by system and subtask.
     newest: BTreeMap<(String, usize), CheckpointId>,
     directories: Directories,
-    /// Committed files, with what they hold.
+    /// Committed files, with their contents.
     files: BTreeMap<PathBuf, Vec<u8>>,
     renames: u64,
-    /// What is durable of the store.
+    /// The durable content of the store.
     manifests: Vec<CheckpointId>,
     blobs: Vec<String>,
     /// The last place in each row of each sink whose records have an order.
@@ -87,12 +87,12 @@ impl<'a> Oracle<'a> {
         Arc::clone(&self.directories)
     }
 
-    /// What the job promises, and which of its subtasks write in transactions.
+    /// Sets the job's guarantee, and the subtasks that write in transactions.
     pub(crate) fn job(&mut self, level: Level, sinks: BTreeMap<SubtaskId, (String, usize)>) {
         (self.level, self.sinks) = (level, sinks);
     }
 
-    /// What sinks say that they did with their external systems, as soon as they say it.
+    /// Takes in what sinks report about their external systems, as soon as they do.
     pub(crate) fn on_event(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Violation> {
         for Line { attempt, task, what, .. } in lines {
             let (Some(attempt), Some(subtask)) = (*attempt, *task) else { continue };
@@ -122,7 +122,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// SPEC 6.6: what is said to be committed is durable.
+    /// SPEC 6.6: a reported commit is durable.
     fn stays(&self, disk: &SimDisk, sink: &str, index: usize, txn: TxnId) -> Result<(), Violation> {
         for directory in &*lock(&self.directories) {
             for path in disk.content(directory).into_keys() {
@@ -140,7 +140,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// How many checkpoints are complete, and durably so.
+    /// The number of durably complete checkpoints.
     pub(crate) const fn kept(&self) -> usize {
         self.manifests.len()
     }
@@ -153,7 +153,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Looks at what has become visible since it last looked.
+    /// Checks what has become visible since the last call.
     pub(crate) fn look(
         &mut self,
         disk: &SimDisk,
@@ -190,7 +190,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// Law 4: what is committed belongs to a complete checkpoint, or is older than one.
+    /// Law 4: a committed transaction belongs to a complete checkpoint, or to an older one.
     fn check_commit(&self, disk: &SimDisk, name: &str, txn: TxnId) -> Result<(), Violation> {
         let checkpoints = Path::new(STORE).join("checkpoints");
         let names = disk.durable(&checkpoints);
@@ -203,7 +203,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// Whether a checkpoint, or a newer one, is complete and stays so though the power goes.
+    /// Whether a checkpoint, or a newer one, is complete and stays so after a loss of power.
     pub(crate) fn is_durable(&self, disk: &SimDisk, checkpoint: CheckpointId) -> bool {
         let names = disk.durable(&Path::new(STORE).join("checkpoints"));
         let newest = names.iter().filter_map(|name| manifest_checkpoint(name)).max();
@@ -222,7 +222,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// SPEC 2.2, 15.2: what comes from one producer is shown in its order.
+    /// SPEC 2.2, 15.2: records of one producer are shown in its order.
     fn check_places(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
         if self.level < Level::ExactlyOnce {
             return Ok(());
@@ -238,7 +238,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// Law 3: every checkpoint that is complete can be restored, though the power goes now.
+    /// Law 3: every complete checkpoint can be restored, even after a loss of power now.
     fn check_manifests(&self, disk: &SimDisk) -> Result<(), Violation> {
         if self.manifests.is_empty() {
             return Ok(());
@@ -313,7 +313,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// The job has ended: all is there.
+    /// The job has ended: all output is there.
     pub(crate) fn complete(&self, ended: Ended) -> Result<(), Violation> {
         let Some(reference) = self.reference else { return Ok(()) };
         if ended != Ended::Finished || self.level < Level::AtLeastOnce {
@@ -334,7 +334,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    /// Law 12: nothing is left but what the checkpoints kept need, and those are whole.
+    /// Law 12: nothing is left but what the retained checkpoints need, and those are whole.
     pub(crate) fn nothing_left(
         &self,
         disk: &SimDisk,

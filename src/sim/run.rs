@@ -1,4 +1,4 @@
-//! One run, from a seed; the same with less, if it fails.
+//! One run, from a seed; and its minimisation, if it fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,18 +11,18 @@ use crate::base::panic::panicked;
 use crate::fs::simulated::Random;
 use crate::trace::{MemoryTrace, RunTrace, replay};
 
-/// Steps after which a run that has not finished never will.
+/// Steps after which a run that has not finished is taken to never finish.
 const LONGEST: u64 = 60_000;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Ran {
     pub(crate) violation: Option<Violation>,
     pub(crate) marks: Marks,
     pub(crate) trace: Vec<String>,
-    /// What all processes recorded, if it is wrong.
+    /// The record of all processes, if the run is wrong.
     pub(crate) files: Vec<(String, Vec<u8>)>,
-    /// It is the replay of the recorded runs that found what is wrong.
+    /// Whether the replay of the recorded runs found the violation.
     pub(crate) replayed: bool,
     pub(crate) steps: u64,
     pub(crate) faults: u32,
@@ -30,7 +30,7 @@ pub(crate) struct Ran {
     pub(crate) digest: u64,
 }
 
-/// Picks what happens, until the job is over.
+/// Picks steps, until the job is over.
 pub(crate) fn go_on(
     world: &mut World<'_>,
     random: &mut Random,
@@ -64,7 +64,7 @@ pub(crate) fn go_on(
     Ok(())
 }
 
-/// Holds what was recorded of all processes against the protocol (SPEC 11.9); says how much that was.
+/// Checks the record of all processes against the protocol (SPEC 11.9); returns its size.
 fn replayed(recorded: &MemoryTrace) -> Result<u64, Violation> {
     let files = recorded.files();
     let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
@@ -76,7 +76,7 @@ fn replayed(recorded: &MemoryTrace) -> Result<u64, Violation> {
         .map_err(|difference| Violation(difference.to_string()))
 }
 
-/// What is wrong, and whether it is the replay that says so.
+/// The violation, and whether the replay found it.
 fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Violation>, bool) {
     let run = || {
         go_on(world, &mut Random::new(seed), LONGEST)?;
@@ -98,7 +98,7 @@ fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Violation>, bool) {
     }
 }
 
-/// The output of a run in which nothing goes wrong.
+/// The output of a run without faults.
 pub(crate) fn reference(build: Build<'_>, shrink: usize) -> Result<Reference, Violation> {
     let setup = Setup { shrink, ..Setup::calm(0) };
     let mut world = World::new(build, setup, None);
@@ -114,7 +114,7 @@ pub(crate) fn run(build: Build<'_>, setup: &Setup, reference: &Reference) -> Ran
     let files = if violation.is_some() { world.recorded.files() } else { Vec::new() };
     let (steps, digest, faults) = (world.steps, world.digest, world.faults());
     let (marks, trace) = (std::mem::take(&mut world.marks), std::mem::take(&mut world.trace));
-    // What a panic left behind may panic once more when it is dropped.
+    // The remains of a panic may panic once more when they are dropped.
     if catch_unwind(AssertUnwindSafe(|| drop(world))).is_err() {
         tracing::warn!("a simulated process panicked once more while it was cleared away");
     }
@@ -128,7 +128,8 @@ pub(crate) fn setup(seed: u64, allowed: &[Fault], mutant: Option<Mutation>) -> S
     Setup { plan, mutant, ..Setup::calm(seed) }
 }
 
-/// Tries to fail with fewer kinds of fault, fewer faults and fewer records, and then in fewer steps. What it comes to fails, with a trace.
+/// Tries to fail with fewer kinds of fault, fewer faults and fewer records, and then in fewer
+/// steps. The resulting run fails, with a trace.
 pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
     let attempt = |setup: &Setup| {
         let reference = reference(build, setup.shrink).ok()?;
@@ -139,7 +140,8 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
     let smallest = std::cell::Cell::new((u32::MAX, u64::MAX));
     let keep = |candidate: Setup, best: &mut Setup| -> bool {
         let Some(ran) = attempt(&candidate) else { return false };
-        // Fewer faults, then fewer steps. A run that fails later is no smaller, but for one that never ends.
+        // Fewer faults, then fewer steps. A run that fails later is no smaller, but for one that
+        // never ends.
         let size = (ran.faults, ran.steps);
         if size > smallest.get() && ran.steps < LONGEST {
             return false;
@@ -165,7 +167,8 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
             break;
         }
     }
-    // What is left of many may hang together by chance. One or two of a kind alone, at other moments, may do.
+    // The remaining faults may need each other by chance. One or two of a kind alone, at other
+    // moments, may do.
     'alone: for fault in best.plan.on.clone() {
         for every in [failing.plan.every, 4, 12, 40, 120] {
             if smallest.get().0 <= 2 {
@@ -179,7 +182,8 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
     let reference = reference(build, best.shrink).unwrap_or_default();
     let mut ran = run(build, &best, &reference);
     if ran.replayed {
-        // Every other violation ends the run where it is. What has been recorded until some step fails for good, or not yet.
+        // Every other violation ends the run at its step. The record up to some step fails for
+        // good, or not yet.
         let (mut good, mut bad) = (0, ran.steps);
         while good + 1 < bad {
             let middle = good.midpoint(bad);
@@ -193,7 +197,7 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
         }
         best.limit = Some(bad);
     }
-    // Whoever looks at the trace wants to see what was recorded too.
+    // A reader of the trace needs the record too.
     (best.tell, best.replay) = (true, true);
     ran = run(build, &best, &reference);
     (best, ran)

@@ -1,4 +1,4 @@
-//! Pipelines of operators that tell all their subtasks, and of such that keep little of what they get.
+//! Pipelines of operators with broadcast values, and of operators that keep little of their input.
 
 use super::{Env, ms, numbers};
 use crate::connect::{Collect, Generator};
@@ -8,11 +8,11 @@ use crate::{
     Watermarks,
 };
 
-/// Numbers wait for the rule that they go by, whichever comes first.
+/// Numbers wait for the rule that applies to them, or the rule for the numbers.
 #[derive(Clone)]
 struct Ruled;
 
-/// How many numbers go by one rule.
+/// The number of numbers that one rule applies to.
 const RULED: u64 = 8;
 
 impl Ruled {
@@ -54,7 +54,7 @@ impl BroadcastProcess<u64, u64, u64> for Ruled {
         rules: &Self::Shared,
         out: &mut C,
     ) {
-        // All rules have been told by now.
+        // All rules have arrived by now.
         waiting.iter().for_each(|&n| out.push(Self::rule(n, rules).unwrap_or((n, u64::MAX))));
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn told_to_all(env: &Env) -> Result<Job, BuildError> {
 
 pub(super) fn highest(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("highest");
-    // One producer, whose records say what time it is: what is forgotten when follows from the input alone.
+    // One producer, whose records carry the watermarks: expiry follows from the input alone.
     flow.source("numbers", numbers(env, 30))
         .parallelism(1)
         .assign_timestamps(Watermarks::punctuated(|n: &u64, at| (n % 3 == 2).then_some(at)), |n| {

@@ -1,4 +1,4 @@
-//! Pipelines to simulate, for those who have none of their own at hand.
+//! Pipelines to simulate, for users without one of their own at hand.
 
 mod broadcast;
 mod clock;
@@ -20,7 +20,7 @@ use crate::{
 pub struct Pipeline {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is.
+    /// A description.
     pub about: &'static str,
     /// Builds it.
     pub build: fn(&Env) -> Result<Job, BuildError>,
@@ -214,13 +214,14 @@ fn totals(env: &Env) -> Result<Job, BuildError> {
         .key_by(|n| n % 9)
         .count(Emit::AtEnd)
         .sink("totals", env.sink("totals"));
-    // So that there are checkpoints behind the end of the one that are not behind the end of all.
+    // So that there are checkpoints after the end of one source and before the end of all.
     flow.source("more", numbers(env, 60)).parallelism(1).sink("all", env.sink("all"));
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 
-/// The records of a key that came from one source are emitted in its order. What a key has is large against what its snapshot has
-/// besides: else nothing would be shared with an earlier one (SPEC 14.7).
+/// The records of a key that came from one source are emitted in its order. The state of a key is
+/// large compared with the rest of its snapshot: otherwise nothing would be shared with an earlier
+/// one (SPEC 14.7).
 fn history(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("history");
     let odd = flow.source("odd", numbers(env, 30)).parallelism(1).map(|n| n * 2 + 1);
@@ -280,7 +281,8 @@ const fn ms(millis: u64) -> Duration {
 
 fn late_windows(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("late-windows");
-    // One producer, whose records say what time it is: which of them are late follows from the input alone.
+    // One producer, whose records carry the watermarks: which of them are late follows from the
+    // input alone.
     let (counts, late) = flow
         .source("numbers", numbers(env, 60))
         .parallelism(1)
@@ -348,7 +350,7 @@ fn event_time(env: &Env) -> Result<Job, BuildError> {
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 
-/// What is found of a number.
+/// The answer for a number.
 fn find(n: &u64) -> Result<u64, BoxError> {
     Ok(n * n)
 }
@@ -365,7 +367,7 @@ fn looked_up(env: &Env) -> Result<Job, BuildError> {
 
 fn looked_up_in_time(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("looked-up-in-time");
-    // A record that a watermark passed would be late, and missing.
+    // A record that a watermark overtook would be late, and missing.
     flow.source("numbers", numbers(env, 50))
         .parallelism(1)
         .assign_timestamps(Watermarks::monotonous().in_steps_of(ms(3)), |n| {

@@ -1,4 +1,4 @@
-//! Pipelines of windows that fire more than once, and of two streams that meet.
+//! Pipelines of windows that fire more than once, and of two streams that are joined.
 
 use super::{Env, ms, numbers};
 use crate::connect::Collect;
@@ -7,10 +7,11 @@ use crate::{
     Timestamp, Tumbling, Watermarks,
 };
 
-/// How near another record is that a record is not alone with.
+/// The distance within which a record of the other stream counts as near.
 const NEAR: u64 = 3;
 
-/// Says which records of two streams have none of the other near them, when none can come any more.
+/// Emits the records of two streams that have none of the other near them, when none can come any
+/// more.
 #[derive(Clone)]
 struct Alone;
 
@@ -26,7 +27,7 @@ impl Alone {
     ) {
         let at = held.timestamp();
         if at <= held.watermark() {
-            // It is not late: this says so, should it be.
+            // The record is not late; this output would show it, should it be.
             out.push(Either::Left(u64::MAX - n));
         }
         let (first, second) = &mut **held;
@@ -111,7 +112,8 @@ pub(super) fn fired_again(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("fired-again");
     let key = |n: &u64| n % 3;
     let put = |all: &mut Vec<u64>, n| all.push(n);
-    // One producer, whose records say what time it is: what fires with which records follows from the input alone.
+    // One producer, whose records carry the watermarks: firings and their records follow from the
+    // input alone.
     let (sliding, more) = flow
         .source("numbers", numbers(env, 50))
         .parallelism(1)

@@ -9,10 +9,12 @@ use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, AtomicBool, Ordering};
 use crate::base::watch;
 
-/// Writes one blob, and attests that it is durable: only if its writer was finished, and the store said that it is (SPEC 3.5).
+/// Writes one blob, and attests that it is durable: only if its writer was finished, and the store
+/// reported success (SPEC 3.5).
 ///
 /// # Errors
-/// Whatever the closure or the store fails with; also if the closure succeeds without finishing the blob.
+/// The error of the closure or of the store; also if the closure succeeds without finishing the
+/// blob.
 pub(crate) fn write_snapshot<R>(
     store: &dyn Store,
     id: BlobId,
@@ -34,7 +36,7 @@ pub(crate) fn write_snapshot<R>(
 struct DurableWriter {
     writer: Box<dyn BlobWriter>,
     finished: Arc<AtomicBool>,
-    /// A planted fault: an error is no error.
+    /// A planted fault: errors are ignored.
     lenient: bool,
     /// How many bytes were appended.
     length: u64,

@@ -1,4 +1,4 @@
-//! What a store may fail with, and what that means for a write.
+//! Errors of a store, and their meaning for a write.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -8,7 +8,7 @@ use snapline_protocol::fence::Fenced;
 
 use crate::base::error::plain;
 
-/// What went wrong in a store, with what, and what to do.
+/// An error of a store: what failed, on what, and what to do.
 #[non_exhaustive]
 pub enum StoreError {
     /// A later coordinator owns the store.
@@ -17,15 +17,15 @@ pub enum StoreError {
     InUse {
         /// The store.
         store: String,
-        /// What its owner said of itself: a process id, a time.
+        /// Its owner's description: a process id, a time.
         owner: String,
     },
-    /// Something that should be there is not.
+    /// Something that should be there is missing.
     Missing {
         /// Its name.
         what: String,
     },
-    /// Something is there with other bytes than were written.
+    /// Something has other bytes than were written.
     Corrupt {
         /// Its name.
         what: String,
@@ -34,7 +34,7 @@ pub enum StoreError {
         /// What was found.
         found: String,
     },
-    /// The format is of a version this build does not know.
+    /// The format version is unknown to this build.
     Version {
         /// Its name.
         what: String,
@@ -48,30 +48,30 @@ pub enum StoreError {
         /// The name.
         what: String,
     },
-    /// The place holds something that is no store; it was left as it is.
+    /// The place holds something other than a store; it was left unchanged.
     NotAStore {
         /// The place.
         what: String,
         /// What is there.
         found: String,
     },
-    /// The store was opened for inspection, and a write was asked of it.
+    /// The store was opened for inspection, and a write was requested.
     ReadOnly {
         /// The store.
         store: String,
     },
     /// A call of the store panicked.
     Panicked {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// What it panicked with.
+        /// The panic's message.
         what: String,
     },
-    /// The operating system said no.
+    /// The operating system reported an error.
     Io {
-        /// What was being done, to which file.
+        /// The operation, and its file.
         doing: String,
-        /// What it said.
+        /// The reported error.
         error: io::Error,
         /// Whether the write may have taken effect all the same (SPEC 2.5).
         unknown: bool,
@@ -79,10 +79,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What a write came to that failed with this (SPEC 2.5).
+    /// The outcome of a write that failed with this (SPEC 2.5).
     ///
-    /// A store in another's use answers as a higher fence does: whoever asked must end, not ask again (SPEC 4.1). An error that says
-    /// that something is missing, corrupt or in the way was found before anything was written.
+    /// A store that another process uses answers like a higher fence: the caller must end, not
+    /// retry (SPEC 4.1). An error about something missing, corrupt or in the way was found before
+    /// anything was written.
     #[must_use]
     pub const fn result(&self) -> StoreResult {
         match self {
@@ -98,13 +99,15 @@ impl StoreError {
         }
     }
 
-    /// Whether reading or writing again cannot help a task (SPEC 15.4). What is missing or damaged is left to recovery, which says so of the
-    /// whole checkpoint; a full disk may be mended while the job waits.
+    /// Whether a retry of the read or write cannot help a task (SPEC 15.4). Missing or damaged data
+    /// is left to recovery, which reports it for the whole checkpoint; a full disk may be repaired
+    /// while the job waits.
     pub(crate) const fn is_permanent(&self) -> bool {
         matches!(self, Self::Version { .. } | Self::NotAStore { .. } | Self::ReadOnly { .. })
     }
 
-    /// Whether it says that bytes are gone or wrong, for certain. Anything else may pass, and tells nothing of them.
+    /// Whether bytes are gone or wrong for certain. Any other error may be temporary, and says
+    /// nothing about them.
     pub(crate) const fn is_verdict(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::Corrupt { .. } | Self::Version { .. })
     }
@@ -114,12 +117,12 @@ impl StoreError {
         Self::Io { doing: doing.into(), error, unknown: false }
     }
 
-    /// An I/O error of a step behind which the write may have taken effect.
+    /// An I/O error of a step after which the write may have taken effect.
     pub(crate) fn unknown(doing: impl Into<String>, error: io::Error) -> Self {
         Self::Io { doing: doing.into(), error, unknown: true }
     }
 
-    /// Other bytes than expected. Pieces of them may be quoted: damage can be any bytes.
+    /// Bytes other than expected. Pieces of them may be quoted: damage can be any bytes.
     pub(crate) fn corrupt(
         what: impl Into<String>,
         expected: impl AsRef<str>,

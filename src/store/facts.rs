@@ -1,4 +1,5 @@
-//! From what a store holds to what the protocol's pure functions ask for: inventories (SPEC 8.5) and facts (SPEC 7).
+//! Reads from a store the input of the protocol's pure functions: inventories (SPEC 8.5) and facts
+//! (SPEC 7).
 
 use std::collections::BTreeSet;
 
@@ -10,9 +11,10 @@ use snapline_protocol::retention::{Inventory, Stored};
 use super::{BlobRef, Manifest, Store, StoreError};
 use crate::base::watch;
 
-/// The newest checkpoint that the store knows to be complete, if its manifest is gone and no newer one is there: with it is lost what the
-/// job has committed since the newest that is left (SPEC 7.6). What it fails with who asks for it. A store that remembers none, as earlier
-/// builds wrote, tells nothing.
+/// The newest checkpoint that the store knows to be complete, if its manifest is gone and no newer
+/// one is there. With it, the job's commits since the newest remaining checkpoint are lost (SPEC
+/// 7.6). Also returns the error of reading it. A store without such a note, as earlier builds
+/// wrote, gives none.
 ///
 /// # Errors
 /// [`StoreError`] if the fence cannot be read, or a listing fails: then nothing is known.
@@ -30,7 +32,7 @@ pub fn lost(store: &dyn Store) -> Result<Option<(CheckpointId, StoreError)>, Sto
             Err(error) if error.is_verdict() => return Ok(None),
             Err(error) => return Err(error),
         };
-        // A job that runs may have completed the next, and deleted this one, between the looks.
+        // A running job may have completed the next, and deleted this one, between the two reads.
         let again = store.fence()?.completed;
         if again == known {
             return Ok(Some((completed, missing)));
@@ -39,10 +41,11 @@ pub fn lost(store: &dyn Store) -> Result<Option<(CheckpointId, StoreError)>, Sto
     }
 }
 
-/// Reads what the store holds, for [`snapline_protocol::retention::plan`]. The roots must have been read before (SPEC 8.5).
+/// Reads the content of the store, for [`snapline_protocol::retention::plan`]. The roots must have
+/// been read before (SPEC 8.5).
 ///
-/// A manifest of a format version that this build does not know counts as unreadable: it stays, with all that it might need. So does one that
-/// is [`lost`]: it may be put back.
+/// A manifest of a format version that is unknown to this build counts as unreadable: it stays,
+/// with everything it might need. So does one that is [`lost`]: it may be put back.
 ///
 /// # Errors
 /// [`StoreError`] if a listing or a read fails: then nothing is known, and nothing may be deleted.
@@ -50,10 +53,11 @@ pub fn inventory(store: &dyn Store) -> Result<Inventory, StoreError> {
     Ok(sized_inventory(store)?.0)
 }
 
-/// The same, and how long each blob is.
+/// The same, and the length of each blob.
 pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobRef>), StoreError> {
     let mut inventory = Inventory::default();
-    // SPEC 8.5: manifests, oldest first, then blobs. A blob that is listed was there before no manifest that is not.
+    // SPEC 8.5: manifests, oldest first, then blobs. A listed blob was there before any manifest
+    // that is not listed.
     for checkpoint in store.manifests()? {
         watch::beat();
         match store.manifest(checkpoint) {
@@ -76,7 +80,8 @@ pub(crate) fn sized_inventory(store: &dyn Store) -> Result<(Inventory, Vec<BlobR
     Ok((inventory, blobs))
 }
 
-/// Verifies a checkpoint: its manifest, and every byte of every blob it needs. With what is wrong, if something is.
+/// Verifies a checkpoint: its manifest, and every byte of every blob it needs. Also returns what is
+/// wrong, if anything.
 ///
 /// # Errors
 /// [`StoreError`] if something cannot be read now, which says nothing about the checkpoint.
@@ -100,7 +105,8 @@ fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), StoreError> {
     let mut verified = BTreeSet::new();
     for snapshot in &manifest.snapshots {
         for blob in &snapshot.blobs {
-            // Snapshots of one subtask share blobs over time, those of one checkpoint do not. But nothing here rests on that.
+            // Snapshots of one subtask share blobs over time, those of one checkpoint do not. But
+            // nothing here depends on that.
             if verified.insert((blob.id, blob.length)) {
                 watch::beat();
                 store.verify_blob(blob)?;
@@ -119,7 +125,8 @@ fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A manifest as recovery sees it. Of one that cannot be read only the health counts: what it was taken for is not known, and not used.
+/// A manifest as recovery sees it. Of an unreadable one only the health counts: its kind is
+/// unknown, and not used.
 #[must_use]
 pub fn found(checkpoint: CheckpointId, manifest: Option<&Manifest>, health: Health) -> Found {
     let kind = manifest.map_or(CheckpointKind::Periodic, |manifest| manifest.kind);
@@ -133,17 +140,20 @@ fn not_given_out(checkpoint: CheckpointId, until: CheckpointId) -> StoreError {
     StoreError::corrupt(what, expected, checkpoint.to_string())
 }
 
-/// Reads the facts for [`snapline_protocol::recovery::decide`], after the fence was raised (SPEC 7.1), and what is wrong with each
-/// manifest that is not whole.
+/// Reads the facts for [`snapline_protocol::recovery::decide`], after the fence was raised (SPEC
+/// 7.1), and what is wrong with each manifest that is not whole.
 ///
-/// Checkpoints are verified newest first, and no further than the decision looks: to the newest, or where older ones are allowed
-/// to the newest that is whole. What is older than that is left out, not called whole. It cannot change the decision: that is the newest
-/// one's health alone (SPEC 7.2), or with older ones allowed the newest whole one's (SPEC 7.3); either is in the facts, and so is all that is
-/// newer. Nothing older is left out of facts without a whole one, unless the newest decides. In a store whose fence has another term
-/// nothing is decided by manifests (SPEC 7.1), and none is read.
+/// Checkpoints are verified newest first, and only as far as the decision looks: to the newest, or,
+/// where older ones are allowed, to the newest whole one. Older ones are left out, not called
+/// whole. They cannot change the decision, which depends on the newest one's health alone (SPEC
+/// 7.2), or, with older ones allowed, on the newest whole one's (SPEC 7.3). Either is in the facts,
+/// and so are all newer ones. Nothing older is left out of facts without a whole one, unless the
+/// newest decides. In a store whose fence has another term nothing is decided by manifests (SPEC
+/// 7.1), and none is read.
 ///
 /// # Errors
-/// [`StoreError`] if something cannot be read now. To call it missing would give up a checkpoint that is whole.
+/// [`StoreError`] if something cannot be read now. Calling it missing would give up a whole
+/// checkpoint.
 pub fn recovery_facts(
     store: &dyn Store,
     mine: Term,
@@ -167,11 +177,12 @@ pub fn recovery_facts(
         }
         let (manifest, health, error) = match checkpoint < until {
             true => health(store, checkpoint)?,
-            // SPEC 4.2: an id that nobody was given; the fence was set back, or the manifest is not a job's.
+            // SPEC 4.2: an id that was never reserved; the fence was set back, or the manifest is
+            // not a job's.
             false => (None, Health::Unreadable, Some(not_given_out(checkpoint, until))),
         };
         if manifest.is_none() && matches!(error, Some(StoreError::Missing { .. })) {
-            // Deleted since the listing: as garbage, by one who is deposed (SPEC 8.1).
+            // Deleted since the listing: as garbage, by a deposed process (SPEC 8.1).
             continue;
         }
         facts.manifests.push(found(checkpoint, manifest.as_ref(), health));
@@ -180,7 +191,7 @@ pub fn recovery_facts(
             break;
         }
     }
-    // Once more: one deposed meanwhile has read what its successor was changing.
+    // Read again: a process deposed meanwhile has read what its successor was changing.
     facts.fence = store.fence()?.term;
     Ok((facts, wrong))
 }

@@ -1,4 +1,4 @@
-//! A store in memory, for tests and for jobs that need nothing to outlive the process.
+//! A store in memory, for tests and for jobs whose state need not outlive the process.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,10 +12,11 @@ use super::format::{self, blob};
 use super::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError};
 use crate::base::sync::{Arc, Mutex, lock};
 
-/// A store in memory. Clones share it; with the last of them its content is gone.
+/// A store in memory. Clones share it; its content is dropped with the last of them.
 ///
-/// It keeps a store's contract as far as memory can: fenced, complete or invisible, every byte verified on read. Blobs have the bytes
-/// that they have on disk, so that lengths and offsets are the same.
+/// It keeps a store's contract as far as memory can: fenced, complete or invisible, every byte
+/// verified on read. Blobs have the bytes that they have on disk, so that lengths and offsets are
+/// the same.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
@@ -29,7 +30,7 @@ struct Content {
 }
 
 impl MemoryStore {
-    /// An empty store, which nobody claimed.
+    /// An empty, unclaimed store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -1,5 +1,5 @@
-//! Every call of the file system fails in turn: what then? The error has a type that is true, nothing is half there, and the store as
-//! it is opened again is the old one or the new one.
+//! Tests in which every call of the file system fails in turn. The error has the right type,
+//! nothing is half there, and the reopened store is the old one or the new one.
 
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::base::sync::{AtomicU64, Ordering};
 use crate::fs::{Input, LockFile, Output};
 use crate::store::{BlobRef, OperatorRef, SnapshotRef, health};
 
-/// The disk, but for one call, counted from when it is armed.
+/// The disk, except for one call, counted from when it is armed.
 #[derive(Clone)]
 struct Failing {
-    /// Calls left until the one that fails; it is the one that takes this from one to zero.
+    /// Calls left until the failing one, which takes this from one to zero.
     left: Arc<AtomicU64>,
     kind: ErrorKind,
     /// Whether the call that fails takes effect all the same.
@@ -33,7 +33,7 @@ impl Failing {
         self.left.store(nth, Ordering::Relaxed);
     }
 
-    /// Whether the call armed for has come.
+    /// Whether the armed call has come.
     fn fired(&self) -> bool {
         self.left.load(Ordering::Relaxed) == 0
     }
@@ -161,7 +161,7 @@ impl Files for Failing {
     }
 }
 
-/// The faults that are tried. One that takes effect all the same is only ever a vague one.
+/// The faults to test. One that takes effect all the same always has an unknown outcome.
 fn faults() -> [Failing; 5] {
     [
         Failing::new(ErrorKind::StorageFull, false),
@@ -185,7 +185,7 @@ pub(super) fn blob_id(checkpoint: u64) -> BlobId {
     BlobId { checkpoint: id(checkpoint), attempt, subtask: SubtaskId::new(0) }
 }
 
-/// Writes the one blob of a checkpoint, and gives the manifest for it.
+/// Writes the one blob of a checkpoint, and returns the manifest for it.
 pub(super) fn snapshot(store: &LocalStore, checkpoint: u64) -> Result<Manifest, StoreError> {
     let mut writer = store.create_blob(blob_id(checkpoint))?;
     writer.append(b"some state")?;
@@ -212,7 +212,8 @@ pub(super) fn checkpoint(store: &LocalStore, number: u64) -> Result<(), StoreErr
     store.put_manifest(term(1), &snapshot(store, number)?)
 }
 
-/// Runs a piece of work on a store of its own with the n-th call failing, for every n and every fault, until no call is the n-th.
+/// Runs a piece of work on a store of its own with the n-th call failing, for every n and every
+/// fault, until there is no n-th call.
 fn each_failure(
     before: impl Fn(&LocalStore),
     work: impl Fn(&LocalStore) -> Result<(), StoreError>,
@@ -304,7 +305,7 @@ fn a_manifest_is_whole_or_not_there_and_its_answer_is_true() {
                 Err(error) if error.result() == StoreResult::NotApplied => {
                     assert!(there.is_empty(), "{error}");
                 }
-                // Of its blob, or answered the second time.
+                // Either its blob failed, or the retry was answered.
                 Err(_) => assert!(there.len() <= blobs.len()),
             }
         },

@@ -1,4 +1,4 @@
-//! The directory of a store (SPEC 13.1): what is where in it, how it is made, and how it is known again.
+//! The directory of a store (SPEC 13.1): its content, its creation, and how it is recognised.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Names the directory; looks at nothing.
+    /// Names the directory, without access to it.
     pub(super) fn new(files: Box<dyn Files>, dir: &Path) -> Result<Self, StoreError> {
         let dir = std::path::absolute(dir)
             .map_err(|error| StoreError::io(format!("naming {}", dir.display()), error))?;
@@ -71,7 +71,8 @@ impl Layout {
         self.checkpoints().join(format::manifest_name(checkpoint))
     }
 
-    /// Whether the directory is a store; an error if it is something else, or of a version that this build does not know. Writes nothing.
+    /// Whether the directory is a store; an error if it is something else, or of a version that is
+    /// unknown to this build. Writes nothing.
     pub(super) fn recognise(&self) -> Result<bool, StoreError> {
         let what = self.dir.display().to_string();
         match self.kind(&self.dir)? {
@@ -86,10 +87,12 @@ impl Layout {
             format::decode_marker(&marker.display().to_string(), &self.read(&marker)?)?;
             return Ok(true);
         }
-        // SPEC 13.1: without a marker it is a store whose making was cut short, before anything was put into it; or it is not ours.
+        // SPEC 13.1: without a marker it is a store whose making was cut short, before anything was
+        // put into it; or it is foreign.
         for name in self.list(&self.dir)? {
             let ours = [FENCE, LOCK, OWNERS, BLOBS, CHECKPOINTS, TMP].contains(&name.as_str());
-            // A file system of its own has the one at its root; the other is of a sync that was cut short.
+            // A dedicated file system has the first at its root; the other is of a sync that was
+            // cut short.
             if !ours && name != "lost+found" && name != fs::STIR {
                 let found = format!("no {FORMAT} in it, but {name:?}");
                 return Err(StoreError::NotAStore { what, found });
@@ -108,7 +111,7 @@ impl Layout {
         Ok(false)
     }
 
-    /// Makes the directory, if it is not there, and what leads to it.
+    /// Makes the directory and its ancestors, if missing.
     pub(super) fn make_directory(&self) -> Result<(), StoreError> {
         self.make_with_ancestors(&self.dir)
     }
@@ -117,7 +120,8 @@ impl Layout {
         let parent = path.parent().unwrap_or(path);
         if parent != path && self.kind(path)? == Kind::Nothing {
             if let (Kind::Directory, Some(above)) = (self.kind(parent)?, parent.parent()) {
-                // An earlier start may have made it and failed to make its name durable. It may have been there before, and not be ours.
+                // An earlier start may have made it and failed to make its name durable. It may
+                // also have been there before, and be foreign.
                 let _ = self.files.stir(above).and_then(|()| self.files.sync_directory(above));
             }
             self.make_with_ancestors(parent)?;
@@ -128,7 +132,8 @@ impl Layout {
         }
     }
 
-    /// Makes a directory if it is not there; says whether. Its name is durable when the directory that it is in is synced.
+    /// Makes a directory if missing; returns whether it did. Its name is durable when the directory
+    /// that it is in is synced.
     fn make(&self, path: &Path) -> Result<bool, StoreError> {
         match self.kind(path)? {
             Kind::Directory => return Ok(false),
@@ -146,16 +151,17 @@ impl Layout {
         }
     }
 
-    /// Makes a store of the directory. The caller holds the guard. The marker comes last: with it, everything is there and durable.
+    /// Makes a store of the directory. The caller holds the guard. The marker comes last: with it,
+    /// everything is there and durable.
     pub(super) fn initialise(&self) -> Result<(), StoreError> {
-        // One whose making was cut short may be known by a name that is not durable.
+        // If its making was cut short, its name may not be durable.
         if let Some(parent) = self.dir.parent() {
-            // Where the directory was there before, this one may not be ours to write to.
+            // Where the directory was there before, its parent may be read-only to this process.
             let _ = self.files.stir(parent);
             self.sync(parent)?;
         }
         for ancestor in self.dir.ancestors().skip(2) {
-            // Most were there before, and need not be ours to read.
+            // Most were there before, and this process may lack permission to read them.
             let _ = self.files.sync_directory(ancestor);
         }
         for directory in [self.blobs(), self.checkpoints(), self.owners(), self.tmp()] {
@@ -166,7 +172,8 @@ impl Layout {
         self.put(&self.dir.join(FORMAT), &format::encode_marker())
     }
 
-    /// Makes the directories that hold nothing durable, which a copy of a store may lack. The caller holds the guard.
+    /// Makes the directories that hold nothing durable, which a copy of a store may lack. The
+    /// caller holds the guard.
     pub(super) fn restore_directories(&self) -> Result<(), StoreError> {
         for directory in [self.owners(), self.tmp()] {
             if self.make(&directory)? {
@@ -176,13 +183,14 @@ impl Layout {
         Ok(())
     }
 
-    /// Begins an unfinished file; gives its path.
+    /// Begins an unfinished file; returns its path.
     pub(super) fn begin(&self, name: &str) -> Result<(PathBuf, Box<dyn fs::Output>), StoreError> {
         loop {
             let path = self.tmp().join(format!("{name}.{}{UNFINISHED}", self.files.unique()));
             match self.files.create(&path) {
                 Ok(output) => return Ok((path, output)),
-                // Left by an earlier process of the same number. It goes with the next deletion.
+                // Left by an earlier process of the same number. It is removed with the next
+                // deletion.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     return Err(StoreError::io(format!("creating {}", path.display()), error));
@@ -191,7 +199,8 @@ impl Layout {
         }
     }
 
-    /// Writes a file whole or not at all, over what has its name (SPEC 13.7). The caller holds the guard.
+    /// Writes a file whole or not at all, replacing one of its name (SPEC 13.7). The caller holds
+    /// the guard.
     pub(super) fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (unfinished, mut output) = self.begin(&name)?;
@@ -205,7 +214,7 @@ impl Layout {
         drop(output);
         let put = written.and_then(|()| self.rename(&unfinished, path));
         if put.is_err() {
-            // One that stays is swept by a later deletion.
+            // If it stays, a later deletion sweeps it.
             let _ = self.files.remove(&unfinished);
         }
         put?;
@@ -219,7 +228,7 @@ impl Layout {
     /// Renames an unfinished file to its name.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
         self.files.rename(from, to).map_err(|error| {
-            // SPEC 2.5: these are answered before anything is changed; whatever else is said may be said too late.
+            // SPEC 2.5: these come before any change; any other error may come too late.
             let refused = matches!(
                 error.kind(),
                 ErrorKind::StorageFull
@@ -239,7 +248,8 @@ impl Layout {
         })
     }
 
-    /// Makes the names in a directory durable, also those that an earlier sync, of whichever process, failed to.
+    /// Makes the names in a directory durable, also those that an earlier sync of any process
+    /// failed to.
     pub(super) fn sync_anew(&self, directory: &Path) -> Result<(), StoreError> {
         self.files.stir(directory).map_err(|error| {
             StoreError::io(format!("making a file in {}", directory.display()), error)
@@ -271,7 +281,7 @@ impl Layout {
         Ok(bytes)
     }
 
-    /// Opens a file to read it. One that is missing is told from a directory that is.
+    /// Opens a file to read it. Distinguishes a missing file from a missing directory.
     pub(super) fn open(&self, path: &Path) -> Result<Box<dyn fs::Input>, StoreError> {
         self.files.open(path).map_err(|error| {
             let gone = error.kind() == ErrorKind::NotFound;
@@ -285,7 +295,7 @@ impl Layout {
         })
     }
 
-    /// Removes a file; one that is not there counts as removed. Whether it was.
+    /// Removes a file; a missing one counts as removed. Returns whether it was there.
     pub(super) fn remove(&self, path: &Path) -> Result<bool, StoreError> {
         match self.files.remove(path) {
             Ok(()) => Ok(true),
@@ -295,7 +305,8 @@ impl Layout {
     }
 }
 
-/// An error of reading a file. That a directory has the name is for certain; all else may pass.
+/// An error of reading a file. That a directory has the name is certain; every other error may be
+/// temporary.
 pub(super) fn reading(path: &Path, error: std::io::Error) -> StoreError {
     let what = path.display().to_string();
     match error.kind() {
@@ -304,7 +315,7 @@ pub(super) fn reading(path: &Path, error: std::io::Error) -> StoreError {
     }
 }
 
-/// An error of a step that makes durable what can be seen already.
+/// An error of a step that makes durable what is already visible.
 pub(super) fn behind_the_effect(error: StoreError) -> StoreError {
     match error {
         StoreError::Io { doing, error, .. } => StoreError::unknown(doing, error),

@@ -1,7 +1,9 @@
-//! Who uses a store (SPEC 13.6): locks that the system releases when their holder dies.
+//! Tracks the users of a store (SPEC 13.6) with locks that the system releases when their holder
+//! dies.
 //!
-//! That a deposed owner writes nothing rests on the fence alone. What is here tells a living owner from a dead one, so that nobody is
-//! deposed by mistake; and it makes comparing the fence and writing one step.
+//! That a deposed owner writes nothing rests on the fence alone. This module distinguishes a living
+//! owner from a dead one, so that none is deposed by mistake; and it makes comparing the fence and
+//! writing one step.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use crate::base::sync::{Mutex, MutexGuard, lock};
 use crate::fs::{Files, LockFile};
 use crate::store::StoreError;
 
-/// Begins the name of one who has the store open and has not claimed it.
+/// Begins the file name of a process that has the store open and has not claimed it.
 const OPEN: &str = "open-";
 
 /// The lock under which the fence is compared and written, and names are given.
@@ -23,7 +25,7 @@ pub(super) struct Guard {
     file: Mutex<Locked>,
 }
 
-/// What the lock protects within this process.
+/// The state that the lock protects within this process.
 struct Locked {
     file: Box<dyn LockFile>,
     owner: Owner,
@@ -36,7 +38,8 @@ pub(super) struct Held<'a> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Should it fail the file stays locked until this process closes it: others wait, and nothing is written twice.
+        // Should it fail, the file stays locked until this process closes it: others wait, and
+        // nothing is written twice.
         let _ = self.locked.file.unlock();
     }
 }
@@ -47,14 +50,15 @@ impl Held<'_> {
         &self.locked.owner
     }
 
-    /// Holds another owner file instead. The one held before is released.
+    /// Holds another owner file instead, and releases the earlier one.
     pub(super) fn replace_owner(&mut self, owner: Owner) {
         self.locked.owner = owner;
     }
 }
 
 impl Guard {
-    /// Opens the lock file, waits for the lock, and runs `admit` under it, which says whose owner file this store holds.
+    /// Opens the lock file, waits for the lock, and runs `admit` under it, which returns the owner
+    /// file that this store holds.
     pub(super) fn open(
         files: &dyn Files,
         path: PathBuf,
@@ -92,7 +96,7 @@ pub(super) fn of_term(term: Term) -> String {
     format!("{:010}", term.get())
 }
 
-/// The name of the file of one that has the store open and has not claimed it.
+/// The name of the file of a process that has the store open and has not claimed it.
 pub(super) fn of_opener(files: &dyn Files) -> String {
     format!("{OPEN}{}", files.unique())
 }
@@ -103,7 +107,8 @@ impl Owner {
         &self.name
     }
 
-    /// Makes a new file of this name and locks it, in the place of what there is. The caller holds the guard.
+    /// Makes a new file of this name and locks it, replacing an existing one. The caller holds the
+    /// guard.
     pub(super) fn register(
         files: &dyn Files,
         owners: &Path,
@@ -111,7 +116,8 @@ impl Owner {
     ) -> Result<Self, StoreError> {
         let path = owners.join(&name);
         let failed = |error| StoreError::io(format!("registering in {}", path.display()), error);
-        // A file that is there may be locked by one who never raised the fence. It keeps its lock, on a file without a name.
+        // An existing file may be locked by a process that never raised the fence. It keeps its
+        // lock, on a file without a name.
         match files.remove(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -123,7 +129,8 @@ impl Owner {
     }
 }
 
-/// What the one who holds this owner file says of itself; `None` if it is dead or was never there. The caller holds the guard.
+/// The self-description of the holder of this owner file; `None` if it is dead or was never there.
+/// The caller holds the guard.
 pub(super) fn holder(
     files: &dyn Files,
     owners: &Path,
@@ -135,7 +142,7 @@ pub(super) fn holder(
     Ok(said.map(|said| introduce(&said)))
 }
 
-/// Whoever has the store open and has not claimed it. The caller holds the guard.
+/// A process that has the store open and has not claimed it. The caller holds the guard.
 pub(super) fn any_opener(files: &dyn Files, owners: &Path) -> Result<Option<String>, StoreError> {
     for name in names(files, owners)? {
         if name.starts_with(OPEN)
@@ -147,18 +154,19 @@ pub(super) fn any_opener(files: &dyn Files, owners: &Path) -> Result<Option<Stri
     Ok(None)
 }
 
-/// Removes the files of the dead that claimed nothing. The caller holds the guard.
+/// Removes the files of dead processes that claimed nothing. The caller holds the guard.
 pub(super) fn bury_openers(files: &dyn Files, owners: &Path) -> Result<(), StoreError> {
     for name in names(files, owners)? {
         if name.starts_with(OPEN) && holder(files, owners, &name)?.is_none() {
-            // One that stays is looked at again next time.
+            // If it stays, it is checked again next time.
             let _ = files.remove(&owners.join(name));
         }
     }
     Ok(())
 }
 
-/// Removes every owner file but this one, the living's too: they are deposed. The caller holds the guard, and raised the fence.
+/// Removes every owner file but this one, also those of living processes: they are deposed. The
+/// caller holds the guard, and raised the fence.
 pub(super) fn remove_others(
     files: &dyn Files,
     owners: &Path,
@@ -166,7 +174,8 @@ pub(super) fn remove_others(
 ) -> Result<(), StoreError> {
     for name in names(files, owners)? {
         if name != mine {
-            // One that stays is of a term that is not in the fence, or is looked at again by the next to open.
+            // If it stays, it is of a term that is not in the fence, or the next process to open
+            // checks it again.
             let _ = files.remove(&owners.join(name));
         }
     }
@@ -179,7 +188,7 @@ fn names(files: &dyn Files, owners: &Path) -> Result<Vec<String>, StoreError> {
         .map_err(|error| StoreError::io(format!("listing {}", owners.display()), error))
 }
 
-/// What an owner file says, with how long it has been so.
+/// The content of an owner file, with its age.
 fn introduce(said: &str) -> String {
     let word = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let Some(process) = word("process") else {

@@ -1,4 +1,5 @@
-//! The power goes: of what was not synced any part may be lost. What was answered for must be there (SPEC 2.4).
+//! Tests of power loss: any part of the unsynced data may be lost. Acknowledged writes must be
+//! there (SPEC 2.4).
 
 use snapline_protocol::recovery::{Decision, Health, Policy, decide};
 
@@ -32,7 +33,8 @@ fn restorable(store: &LocalStore, mine: Term) -> Option<CheckpointId> {
     }
 }
 
-/// The work of a job: two checkpoints, and the first of them deleted. Notes what was answered for.
+/// The work of a job: two checkpoints, and the deletion of the first. Notes the acknowledged
+/// writes.
 fn job(store: &LocalStore, answered: &mut Vec<&'static str>) -> Result<(), StoreError> {
     store.claim(term(1), Claimant(1), 8)?;
     answered.push("claim");
@@ -83,8 +85,9 @@ fn what_was_answered_for_survives_the_loss_of_all_that_was_not_synced() {
     assert!(moments > 30, "it died at {moments} moments");
 }
 
-/// A manifest that a dead process left visible, and not durable, is restored by the next process, which commits what it holds. Then the
-/// power goes. Were the manifest gone, what was committed would be written again.
+/// A manifest that a dead process left visible, and not durable, is restored by the next process,
+/// which commits its output. Then the power fails. Were the manifest gone, the committed output
+/// would be written again.
 #[test]
 fn what_recovery_has_built_on_survives_the_power() {
     let mut finished = false;
@@ -101,7 +104,7 @@ fn what_recovery_has_built_on_survives_the_power() {
 
         unsynced += u32::from(manifests(&disk).last() > manifests(&disk.worst()).last());
 
-        // Another process begins, on the same machine: what was not synced can still be seen.
+        // Another process begins, on the same machine: unsynced data is still visible.
         let store = reopen(&disk);
         store.claim(term(2), Claimant(2), 8).expect("it is free");
         let restored = restorable(&store, term(2));
@@ -112,7 +115,8 @@ fn what_recovery_has_built_on_survives_the_power() {
     assert!(unsynced > 0, "it died between naming a manifest and syncing the name");
 }
 
-/// Each change fails in turn, with and without effect, and a sync that is called again does nothing. What is answered in the end is durable.
+/// Each change fails in turn, with and without effect, and a repeated sync does nothing. The final
+/// answer is durable.
 #[test]
 fn what_is_asked_for_again_is_made_durable_anew() {
     let mut failed = 0;
@@ -138,7 +142,8 @@ fn what_is_asked_for_again_is_made_durable_anew() {
     assert!(failed > 10, "{failed} changes failed");
 }
 
-/// Each change of the making fails in turn; the store that is made then is durable, with all that leads to it.
+/// Each change of the making fails in turn; the store that is made then is durable, with all its
+/// ancestors.
 #[test]
 fn a_store_that_is_made_after_a_failure_is_durable_from_its_name_on() {
     let mut failed = 0;

@@ -59,7 +59,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The encoder, taken: behind an error, what is in the file is not known, and nothing may be added to it.
+    /// Takes the encoder: after an error the content of the file is unknown, and nothing may be
+    /// added to it.
     fn take(&mut self) -> Result<blob::Encoder, StoreError> {
         self.encoder.take().ok_or_else(|| self.failed(io::Error::other("an earlier write failed")))
     }
@@ -84,7 +85,8 @@ impl BlobWriter for Writer {
         let store = Arc::clone(&self.store);
         let path = store.layout.blob(self.id);
         {
-            // SPEC 13.7: names are given under the guard, so that one that is free stays free until it is given.
+            // SPEC 13.7: names are given under the guard, so that a free one stays free until it is
+            // given.
             let _held = store.access()?.guard.hold()?;
             if store.layout.kind(&path)? != Kind::Nothing {
                 return Err(StoreError::Exists { what: path.display().to_string() });
@@ -100,7 +102,7 @@ impl BlobWriter for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.named {
-            // One that stays is swept by a later owner's deletion.
+            // If it stays, a later owner's deletion sweeps it.
             let _ = self.store.layout.files.remove(&self.unfinished);
         }
     }

@@ -1,11 +1,14 @@
-//! Users' values as bytes and back (SPEC 14.5, 14.8, 14.9): all that is kept in a checkpoint or staged for one is written and read here.
+//! Encodes users' values as bytes and decodes them (SPEC 14.5, 14.8, 14.9): everything that is kept
+//! in a checkpoint or staged for one is written and read here.
 //!
-//! It is the MessagePack that serde gives, structs as maps, with one addition. MessagePack has one nil, and serde has many values that would be
-//! one: `None`, `()`, `Some(None)`. A `Some` around such a value is written as an extension ([`SOME_NIL`]), so that each is read as what it was.
-//! Everything else is, byte for byte, what `rmp_serde` writes with the names of fields.
+//! The format is serde's MessagePack, structs as maps, with one addition. MessagePack has one nil,
+//! and serde has many values that would be one: `None`, `()`, `Some(None)`. A `Some` around such a
+//! value is written as an extension ([`SOME_NIL`]), so that each is read as the original value.
+//! Everything else is, byte for byte, as `rmp_serde` writes it with the names of fields.
 //!
-//! What could not be read again is refused when it is written: values that nest too deep for the reader or for a thread's stack, lengths that are
-//! not those announced, and, by reading back, types whose `Serialize` and `Deserialize` do not agree ([`Checks`]).
+//! Values that could not be read again are refused when they are written: values that nest too deep
+//! for the reader or for a thread's stack, lengths that differ from the announced ones, and, by
+//! reading back, types whose `Serialize` and `Deserialize` disagree ([`Checks`]).
 
 mod check;
 mod de;
@@ -23,37 +26,41 @@ pub(super) use de::Deserializer;
 use ser::Marks;
 pub(super) use ser::{Serializer, number};
 
-/// Type of the extension that is a `Some` around what would be nil. It has one byte of data: how many `Some` are around the nil. MessagePack
-/// keeps negative types for itself, so that no extension of a user's is of this one.
+/// Type of the extension that is a `Some` around a nil. It has one byte of data: the number of
+/// `Some` around the nil. MessagePack keeps negative types for itself, so that no user's extension
+/// is of this one.
 const SOME_NIL: u8 = -83_i8 as u8;
 
 /// The first byte of an extension of one byte.
 const FIXEXT1: u8 = 0xd4;
 
-/// How many `Some` may be around a nil.
+/// The most `Some` around a nil.
 const MAX_SOME: u8 = 254;
 
-/// How many arrays and maps may be within each other in what is written.
+/// The most arrays and maps within each other in what is written.
 const WRITTEN_DEPTH: u16 = 1000;
 
-/// And in what is read: more, since an entry is in two arrays of its segment, and since older builds wrote that much.
+/// The same in what is read: more, since an entry is in two arrays of its segment, and since older
+/// builds wrote that much.
 const READ_DEPTH: u16 = 1024;
 
-/// How much of a thread's stack it may take to write a value, or to read it back. A thread has 2 MiB.
+/// The stack that writing a value, or reading it back, may take. A thread has 2 MiB.
 const WRITTEN_STACK: usize = 512 << 10;
 
-/// And to read one: more, so that what could be read back when it was written can be read.
+/// The stack that reading a value may take: more, so that a value that could be read back when it
+/// was written can be read.
 const READ_STACK: usize = 1 << 20;
 
 /// Appends a value.
 ///
 /// # Errors
-/// What the value's `Serialize` says; or that it cannot be written so that it can be read.
+/// The error of the value's `Serialize`; or the reason why it could not be read again.
 pub(crate) fn write<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Error> {
     value.serialize(&mut Serializer::new(bytes, &mut Marks::default()))
 }
 
-/// Writes values one after the other that are read back later, and notes which of them must be (SPEC 14.9).
+/// Writes values one after the other that are read back later, and notes which of them must be
+/// (SPEC 14.9).
 #[cfg(feature = "sqlite")]
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
@@ -62,7 +69,8 @@ pub(crate) struct Writer {
 
 #[cfg(feature = "sqlite")]
 impl Writer {
-    /// Appends a value. Says whether its shape was not there before, or it nests so deep that it may be too much for its reader.
+    /// Appends a value. Returns whether its shape is new, or it nests so deep that it may be too
+    /// much for its reader.
     ///
     /// # Errors
     /// As [`write`].
@@ -78,20 +86,20 @@ impl Writer {
     }
 }
 
-/// Reads a value. What follows it is not looked at.
+/// Reads a value, and ignores what follows it.
 ///
 /// # Errors
-/// What the value's `Deserialize` says; or that the bytes are malformed.
+/// The error of the value's `Deserialize`; or that the bytes are malformed.
 pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     T::deserialize(&mut Deserializer::new(bytes))
 }
 
-/// Why a value cannot be written, or not be read.
+/// Why a value cannot be written or read.
 pub(crate) struct Error(Box<What>);
 
 #[derive(Debug)]
 enum What {
-    /// What the value's own code says.
+    /// The error of the value's own code.
     Said(String),
     /// More arrays and maps within each other than this.
     Deep(u16),
@@ -99,15 +107,15 @@ enum What {
     Stack(usize),
     /// More `Some` around a nil than fit.
     Options,
-    /// A sequence or map of another length than it said it had.
+    /// A sequence or map whose length differs from the announced one.
     Length { announced: usize, given: usize },
     /// More bytes or elements than MessagePack has lengths for.
     Long(usize),
-    /// An extension of the type that is ours.
+    /// An extension of the type that is reserved here.
     Reserved,
     /// The bytes end within the value.
     Cut,
-    /// A first byte that means nothing, or an extension of ours that is malformed.
+    /// A first byte without a meaning, or a malformed `Some` extension.
     Malformed(u8),
     /// A sequence or map of which its reader left some.
     Left { length: u32, left: u32 },
@@ -173,9 +181,9 @@ impl serde::de::Error for Error {
     }
 }
 
-/// Keeps a value from nesting deeper than can be read, and than the stack is.
+/// Limits the depth of a value to that of the reader and of the stack.
 struct Guard {
-    /// Where the stack was when it began.
+    /// The stack's place at the beginning.
     base: usize,
     stack: usize,
     depth: u16,
@@ -190,14 +198,14 @@ impl Guard {
         Self { base: Self::here(), stack, depth: 0, limit, deepest: 0 }
     }
 
-    /// About where the stack ends now.
+    /// The approximate end of the stack now.
     #[inline(always)]
     fn here() -> usize {
         let local = 0u8;
         std::ptr::from_ref(&local).addr()
     }
 
-    /// To be asked wherever a value's code calls into ours and that may call it again.
+    /// Called wherever a value's code calls into this module and may be called again by it.
     #[inline(always)]
     fn check(&self) -> Result<(), Error> {
         if self.base.abs_diff(Self::here()) > self.stack {

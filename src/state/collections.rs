@@ -1,4 +1,5 @@
-//! Lists and maps as values of keys: cheap to clone, so that a segment that is copied does not copy what is in them.
+//! Lists and maps as values of keys: cheap to clone, so that copying a segment does not copy their
+//! contents.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +15,17 @@ fn unshare<T: Clone>(shared: &mut Arc<T>) -> &mut T {
     if Arc::get_mut(shared).is_none() {
         *shared = Arc::new(T::clone(shared));
     }
-    // It was just found, or made, to be the only one; and `shared` is borrowed, so that none can be made of it.
+    // It was just found, or made, to be the only one; `shared` is borrowed, so that no other can be
+    // made of it.
     Arc::get_mut(shared).expect("this is the only handle")
 }
 
-/// A list per key: a `Vec` that is shared with images until it is written to, and serialised as one.
+/// A list per key: a `Vec` that is shared with images until it is written to, and serialised as
+/// one.
 pub struct List<T>(Arc<Vec<T>>);
 
-/// A map per key: a `BTreeMap` that is shared with images until it is written to, and serialised as one.
+/// A map per key: a `BTreeMap` that is shared with images until it is written to, and serialised as
+/// one.
 pub struct Map<K, V>(Arc<BTreeMap<K, V>>);
 
 macro_rules! shared {

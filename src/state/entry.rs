@@ -1,20 +1,24 @@
-//! An entry of a segment, and how a task runs ahead of itself to it.
+//! An entry of a segment, and prefetching it.
 //!
 //! # Invariant
-//! 1. An entry of an *owned* segment ([`super::cow`]) is reached through `&mut` to its table alone. So whoever has that may write to it by
-//!    a pointer, as long as no reference made from the entry is left.
-//! 2. An entry of a segment that is not owned is not written to: it is copied with its segment first. So any number of threads may read it.
-//! 3. A pointer to an entry is good until something is put into its table or taken out of it, or its table is frozen.
+//! 1. An entry of an *owned* segment ([`super::cow`]) is reached through `&mut` to its table alone.
+//!    So the holder of that may write to it by a pointer, as long as no reference made from the
+//!    entry is left.
+//! 2. An entry of a segment that is not owned is never written to: it is copied with its segment
+//!    first. So any number of threads may read it.
+//! 3. A pointer to an entry is valid until an entry is inserted into its table or removed from it,
+//!    or the table is frozen.
 #![allow(unsafe_code, reason = "a pointer into a table that an invariant shows to be good")]
 
 use std::cell::Cell;
 
-/// A key and its value. It is a cell so that a pointer which is made from a shared reference may be written by, and is not spoiled by
-/// another one to the same entry.
+/// A key and its value. It is a cell so that a pointer made from a shared reference may write to
+/// it, and stays valid when another is made to the same entry.
 #[repr(transparent)]
 pub(super) struct Entry<K, V>(Cell<(K, V)>);
 
-// SAFETY: a shared reference lets others read (the second invariant); who writes has the table exclusively (the first one).
+// SAFETY: a shared reference lets others read (the second invariant); a writer has the table
+// exclusively (the first one).
 unsafe impl<K: Sync, V: Sync> Sync for Entry<K, V> {}
 
 impl<K, V> Entry<K, V> {
@@ -25,7 +29,8 @@ impl<K, V> Entry<K, V> {
 
     #[inline(always)]
     pub(super) fn pair(&self) -> &(K, V) {
-        // SAFETY: while this reference lives, the table that the entry is in is borrowed, or its segment is shared: nobody writes.
+        // SAFETY: while this reference lives, the table that the entry is in is borrowed, or its
+        // segment is shared: no thread writes.
         unsafe { &*self.0.as_ptr() }
     }
 
@@ -52,7 +57,7 @@ impl<K: Clone, V: Clone> Clone for Entry<K, V> {
     }
 }
 
-/// Where a key's entry may be, looked up before it is needed: nothing waits for the memory that it is in.
+/// The likely place of a key's entry, looked up before it is needed: nothing waits for its memory.
 pub(super) struct PrefetchedEntry<K, V>(*const Entry<K, V>);
 
 impl<K, V> Clone for PrefetchedEntry<K, V> {
@@ -64,19 +69,19 @@ impl<K, V> Clone for PrefetchedEntry<K, V> {
 impl<K, V> Copy for PrefetchedEntry<K, V> {}
 
 impl<K, V> PrefetchedEntry<K, V> {
-    /// Nowhere.
+    /// Points nowhere.
     pub(super) const NONE: Self = Self(std::ptr::null());
 
-    /// There.
+    /// Points to an entry.
     #[inline(always)]
     pub(super) const fn at(entry: &Entry<K, V>) -> Self {
         Self(std::ptr::from_ref(entry))
     }
 
-    /// There, and it is looked at soon: the memory is asked for.
+    /// Points to an entry that is read soon: its memory is prefetched.
     #[inline(always)]
     pub(super) fn soon(entry: &Entry<K, V>) -> Self {
-        // SAFETY: a hint, which neither reads nor faults; every processor of this kind knows it.
+        // SAFETY: a hint, which neither reads nor faults; every processor of this kind has it.
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -85,17 +90,18 @@ impl<K, V> PrefetchedEntry<K, V> {
         Self::at(entry)
     }
 
-    /// What is there, if it leads anywhere.
+    /// The entry, if it points to one.
     ///
     /// # Safety
-    /// The pointer is good (the third invariant), the segment is owned, and its table is borrowed exclusively for as long as the result is
-    /// used; nothing else refers to the entry meanwhile.
+    /// The pointer is valid (the third invariant), the segment is owned, and its table is borrowed
+    /// exclusively for as long as the result is used; nothing else refers to the entry meanwhile.
     #[inline(always)]
     pub(super) unsafe fn get<'a>(self) -> Option<&'a mut (K, V)> {
         if self.0.is_null() {
             return None;
         }
-        // SAFETY: the caller vouches for it. The pointer was made from a shared reference to a cell, whose content may be written by it.
+        // SAFETY: the caller guarantees it. The pointer was made from a shared reference to a cell,
+        // which permits writing to its content.
         Some(unsafe { &mut *(*self.0).0.as_ptr() })
     }
 }

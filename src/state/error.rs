@@ -1,13 +1,13 @@
-//! What can be wrong with state in a checkpoint.
+//! Errors of state in a checkpoint.
 
 use std::fmt;
 
 use crate::store::StoreError;
 
-/// What went wrong with the state of an operator, and what to do.
+/// An error of an operator's state: what failed, and what to do.
 #[non_exhaustive]
 pub enum StateError {
-    /// The store could not give or take the bytes.
+    /// The store could not read or write the bytes.
     Store(StoreError),
     /// A value cannot be written: its `Serialize` failed.
     Encode {
@@ -15,10 +15,11 @@ pub enum StateError {
         operator: String,
         /// The state's name within it.
         state: String,
-        /// What its `Serialize` said.
+        /// The error of its `Serialize`.
         error: String,
     },
-    /// A value does not come back as it is written: its `Serialize` and `Deserialize` do not agree (SPEC 14.9).
+    /// A value is not read as it was written: its `Serialize` and `Deserialize` disagree (SPEC
+    /// 14.9).
     Unreadable {
         /// The operator.
         operator: String,
@@ -29,26 +30,26 @@ pub enum StateError {
         /// What is wrong.
         error: String,
     },
-    /// What is written cannot be read as the type that is asked for.
+    /// The bytes cannot be read as the requested type.
     Decode {
         /// The operator.
         operator: String,
         /// The state's name within it.
         state: String,
-        /// The type that is asked for.
+        /// The requested type.
         wanted: &'static str,
-        /// What its `Deserialize` said.
+        /// The error of its `Deserialize`.
         error: String,
     },
-    /// The state was of one kind and is now asked for as another.
+    /// The state is of another kind than requested.
     Kind {
         /// The operator.
         operator: String,
         /// The state's name within it.
         state: String,
-        /// What it is in the checkpoint.
+        /// Its kind in the checkpoint.
         found: super::Kind,
-        /// What it is asked for as.
+        /// The requested kind.
         wanted: super::Kind,
     },
     /// The state was divided into another number of key groups (SPEC 14.2).
@@ -62,7 +63,8 @@ pub enum StateError {
         /// The number in the job.
         wanted: u16,
     },
-    /// A key is not where its hash says: it hashed differently when it was written (SPEC 14.1).
+    /// A key is in another place than its hash gives: it hashed differently when it was written
+    /// (SPEC 14.1).
     Hash {
         /// The operator.
         operator: String,
@@ -73,23 +75,24 @@ pub enum StateError {
         /// The type of the key.
         key: &'static str,
     },
-    /// The table of contents contradicts itself. Its checksum was right, so that is how it was written.
+    /// The table of contents contradicts itself. Its checksum was right, so it was written like
+    /// this.
     Malformed {
-        /// The operator; empty where the whole is.
+        /// The operator; empty if the whole table is malformed.
         operator: String,
         /// The state's name within it.
         state: String,
         /// What is wrong.
         what: String,
     },
-    /// The table of contents is of a version that this build does not know.
+    /// The table of contents is of a version that is unknown to this build.
     Version {
         /// The version found.
         found: u32,
         /// The version this build reads.
         known: u32,
     },
-    /// The checkpoint holds state that no operator has asked for.
+    /// The checkpoint holds state that no operator has requested.
     Unclaimed {
         /// Operator and state of each.
         names: Vec<(String, String)>,
@@ -97,7 +100,7 @@ pub enum StateError {
 }
 
 impl StateError {
-    /// Whether reading or writing it again cannot help: all but the store's own errors.
+    /// Whether a retry of the read or write cannot help: all but the store's own errors.
     pub(crate) const fn is_permanent(&self) -> bool {
         !matches!(self, Self::Store(_))
     }

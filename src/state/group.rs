@@ -1,4 +1,5 @@
-//! A key group: a directory of segments that grows as they fill up, by extendible hashing (SPEC 14.4).
+//! A key group: a directory of segments that grows as they fill up, by extendible hashing (SPEC
+//! 14.4).
 
 use std::ops::Range;
 
@@ -9,8 +10,8 @@ use super::entry::Entry;
 use super::hash::{HashSeed, MAX_DEPTH, prefix_of, within};
 use super::{Key, StateValue};
 
-/// What a segment's entries take, inline, when it is full. A write to a shared segment copies this much; each segment takes some 30
-/// bytes in a checkpoint's table of contents.
+/// The inline size of a full segment's entries. A write to a shared segment copies this much; each
+/// segment takes some 30 bytes in a checkpoint's table of contents.
 const SEGMENT_BYTES: usize = 16 << 10;
 
 /// The keys of a group whose [`prefix_of`] at this depth is `prefix`.
@@ -24,10 +25,12 @@ pub(super) struct Segment<K, V> {
 }
 
 impl<K: Key, V: StateValue> Segment<K, V> {
-    /// So few entries, or fewer, are few: an eighth of what makes a segment full. Two siblings that both have few become one.
+    /// At most this many entries are few: an eighth of a full segment. Two siblings that both have
+    /// few become one.
     const FEW: usize = Self::FULL / 8;
 
-    /// How many entries make a segment full: seven eighths of a power of two, which is what a hash table holds before it grows.
+    /// The entries of a full segment: seven eighths of a power of two, the number that a hash table
+    /// holds before it grows.
     pub(super) const FULL: usize = {
         let entry = if size_of::<(K, V)>() == 0 { 1 } else { size_of::<(K, V)>() };
         let mut buckets = 4096;
@@ -50,28 +53,30 @@ impl<K: Key, V: StateValue> Segment<K, V> {
         self.entries.len() >= self.limit
     }
 
-    /// Whether, without the entry that was just taken out, it has come to a number of entries at which its room is looked at; not at each, so
-    /// that looking costs nothing for each.
+    /// Whether, without the entry that was just removed, its number of entries is one at which its
+    /// room is checked; not at each, so that the check costs nothing for most.
     #[inline]
     pub(super) fn has_thinned_out(&self) -> bool {
         let left = self.entries.len();
         (left == Self::FEW || left == 0) && (self.depth > 0 || self.has_room_to_spare())
     }
 
-    /// Whether most of its room is empty. A little is no matter: it would soon be needed again.
+    /// Whether most of its room is empty. A little spare room is kept: it would soon be needed
+    /// again.
     fn has_room_to_spare(&self) -> bool {
-        // Its capacity is what it holds before it is put in order again, which is less where entries were taken out.
+        // Its capacity is what it holds before it is rehashed, which is less where entries were
+        // removed.
         self.entries.num_buckets() / 4 > self.entries.len().max(Self::FEW / 2)
     }
 
-    /// Gives room back, if it has some to spare; it keeps some.
+    /// Gives back spare room, and keeps some.
     fn shrink(&mut self, seed: HashSeed) {
         if self.has_room_to_spare() {
             self.entries.shrink_to(Self::FEW.max(2 * self.entries.len()), rehash(seed));
         }
     }
 
-    /// Whether a division, however deep, would part any of its entries.
+    /// Whether a division, however deep, would separate any of its entries.
     fn is_divisible(&self, key_groups: u16, seed: HashSeed) -> bool {
         let deepest =
             |entry: &Entry<K, V>| prefix_of(seed.hash(entry.key()), key_groups, MAX_DEPTH);
@@ -94,7 +99,7 @@ pub(super) struct Group<K, V> {
     seed: HashSeed,
     /// The depth of the deepest segment.
     depth: u8,
-    /// How many segments have that depth.
+    /// The number of segments of that depth.
     deepest: usize,
     /// For each prefix of that depth, the place of its segment.
     index: Vec<u32>,
@@ -122,7 +127,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         Self { key_groups, seed, depth: 0, deepest: 1, index: vec![0], segments: vec![segment] }
     }
 
-    /// A group of these segments; `None` if they do not divide it without gap or overlap.
+    /// A group of these segments; `None` if they leave a gap or overlap.
     pub(super) fn of(
         (key_groups, seed): (u16, HashSeed),
         segments: Vec<Segment<K, V>>,
@@ -190,7 +195,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
                 return;
             }
             if !segment.is_divisible(self.key_groups, self.seed) {
-                // Keys whose hashes are all but equal: a directory of any depth would not part them.
+                // Keys with almost equal hashes: a directory of any depth would not separate them.
                 segment.limit *= 2;
                 return;
             }
@@ -203,7 +208,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         let segment = self.segments[place].write(clock);
         let depth = segment.depth + 1;
         let low = 2 * segment.prefix;
-        // Fresh tables: what is removed one by one from a full table leaves marks in it that slow it down.
+        // Fresh tables: one-by-one removals from a full table leave marks in it that slow it down.
         let mut halves = [0, 1].map(|_| HashTable::with_capacity(Segment::<K, V>::FULL));
         for entry in std::mem::take(&mut segment.entries) {
             let hash = seed.hash(entry.key());
@@ -221,7 +226,7 @@ impl<K: Key, V: StateValue> Group<K, V> {
         if depth == self.depth {
             self.deepest += 2;
         }
-        // A segment of 2^17 a group, each with an entry at least: a `u32` counts them.
+        // A group has at most 2^17 segments, each with an entry at least: a `u32` counts them.
         let added = self.segments.len() as u32 - 1;
         self.index[slots(self.depth, depth, low + 1)].fill(added);
     }
@@ -233,8 +238,8 @@ impl<K: Key, V: StateValue> Group<K, V> {
         self.sibling(self.place(hash)).is_some()
     }
 
-    /// Gives back room that the segment of this hash has and does not need. It becomes one with its sibling if both have few entries, and that
-    /// one with its own.
+    /// Gives back spare room of the segment of this hash. It is joined with its sibling if both
+    /// have few entries, and the result with its own.
     pub(super) fn condense(&mut self, hash: u64, clock: &mut VersionCounter) {
         let mut place = self.place(hash);
         while let Some(sibling) = self.sibling(place) {
@@ -243,12 +248,12 @@ impl<K: Key, V: StateValue> Group<K, V> {
         self.segments[place].write(clock).shrink(self.seed);
     }
 
-    /// The same for all segments that have room to give back.
+    /// The same for all segments with spare room.
     pub(super) fn condense_all(&mut self, clock: &mut VersionCounter) {
         let mut place = 0;
         while place < self.segments.len() {
             match self.sibling(place) {
-                // Whatever is where the sibling was has not been looked at.
+                // The segment that is now at the sibling's place has not been checked.
                 Some(sibling) => place = self.join(place, sibling, clock).min(sibling),
                 None => place += 1,
             }
@@ -260,8 +265,8 @@ impl<K: Key, V: StateValue> Group<K, V> {
         }
     }
 
-    /// The place of the other half of what was divided into this segment and it, if both together have few entries. If they had many, they would
-    /// soon be divided again.
+    /// The place of the sibling, the other half of a division, if both together have few entries.
+    /// If they had many, they would soon be divided again.
     fn sibling(&self, place: usize) -> Option<usize> {
         let Segment { depth, prefix, entries, .. } = self.segments[place].get();
         if *depth == 0 {
@@ -274,14 +279,14 @@ impl<K: Key, V: StateValue> Group<K, V> {
         (other.depth == *depth && entries.len() + other.entries.len() <= few).then_some(place)
     }
 
-    /// Makes one segment of two siblings, and tells its place.
+    /// Joins two siblings into one segment, and returns its place.
     fn join(&mut self, place: usize, sibling: usize, clock: &mut VersionCounter) -> usize {
         let other = self.segments.swap_remove(sibling).take(clock);
         if let Some(moved) = self.segments.get(sibling) {
             let Segment { depth, prefix, .. } = moved.get();
             self.index[slots(self.depth, *depth, *prefix)].fill(sibling as u32);
         }
-        // The last one has moved to where the sibling was.
+        // The last one has moved to the sibling's place.
         let place = if place == self.segments.len() { sibling } else { place };
         let segment = self.segments[place].write(clock);
         let (depth, prefix) = (segment.depth - 1, segment.prefix >> 1);

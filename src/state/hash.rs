@@ -1,8 +1,8 @@
-//! The hash of keys, and who is responsible for which (SPEC 14.1-14.3).
+//! The hash of keys, and the assignment of keys to subtasks (SPEC 14.1-14.3).
 //!
-//! # Which bits are for what
-//! One hash of 64 bits serves four purposes, and no two of them may look at the same bits: keys that agree in what chose their segment
-//! would otherwise crowd into few buckets of it.
+//! # The purpose of each bit
+//! One hash of 64 bits serves four purposes, and no two of them may use the same bits: otherwise
+//! keys that agree in the bits of their segment would crowd into few of its buckets.
 //!
 //! | bits | for |
 //! |---|---|
@@ -10,9 +10,11 @@
 //! | 34 down to 23, as many as are needed | the bucket within a segment |
 //! | 22 down to 16 | the tag beside the bucket |
 //!
-//! The hash is a fraction of one. Times the number of key groups, the whole part is the group and the rest, again a fraction, chooses the
-//! segment, by its first bits: with 128 groups and a gigabyte of state some 23 bits for both. A hash table takes its bucket from the lowest
-//! bits of what it is given, and its tag from the top seven: it is given the hash [turned](within) until these are there.
+//! The hash is a fraction of one. Multiplied by the number of key groups, its whole part is the
+//! group. The rest, again a fraction, chooses the segment by its first bits: with 128 groups and a
+//! gigabyte of state some 23 bits for both. A hash table takes its bucket from the lowest bits of
+//! its input, and its tag from the top seven: its input is the hash, [rotated](within) until these
+//! are there.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,14 +23,15 @@ use std::ops::Range;
 /// The most key groups a job can have.
 pub const MAX_KEY_GROUPS: u16 = 1 << 15;
 
-/// In how many bits behind those of the group the hashes of a segment's keys can agree, at most.
+/// The most bits after those of the group in which the hashes of a segment's keys can agree.
 pub(super) const MAX_DEPTH: u8 = 17;
 
-/// What the hash of keys begins with: the job's secret (SPEC 14.1).
+/// The seed of the hash of keys: the job's secret (SPEC 14.1).
 ///
-/// Who knows it can make keys that collide; who does not, cannot, whatever keys it chooses. So the start of the hash, the multiplier and the
-/// factor of lengths are all of the secret: with a known factor, for one, strings of different lengths could be chosen whose first words
-/// differ by as much as their lengths do, and these collide whatever the start is.
+/// With knowledge of it, colliding keys can be made; without, they cannot, for any choice of keys.
+/// So the start of the hash, the multiplier and the factor of lengths all depend on the secret.
+/// With a known factor, for one, strings of different lengths could be chosen whose first words
+/// differ by as much as their lengths do, and these collide for every start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashSeed {
     start: u64,
@@ -37,14 +40,16 @@ pub struct HashSeed {
 }
 
 impl HashSeed {
-    /// Of a job whose first checkpoint has none: known to everybody. Odd numbers without pattern, the fractional parts of pi in hexadecimal.
+    /// The seed of a job whose first checkpoint has none; it is public. Odd numbers without
+    /// pattern, the fractional parts of pi in hexadecimal.
     pub const CONSTANT: Self = Self {
         start: 0x243f_6a88_85a3_08d3,
         fold: 0xbe54_66cf_34e9_0c6d,
         length: 0xa409_3822_299f_31d1,
     };
 
-    /// What a job's first start drew ([`crate::store::Manifest::hash_seed`]): SPEC 14.1 says how one number becomes three.
+    /// The seed that a job's first start drew ([`crate::store::Manifest::hash_seed`]): SPEC 14.1
+    /// defines how one number becomes three.
     #[must_use]
     pub const fn new(drawn: Option<u64>) -> Self {
         let Some(drawn) = drawn else { return Self::CONSTANT };
@@ -56,9 +61,11 @@ impl HashSeed {
         }
     }
 
-    /// The hash of a key (SPEC 14.1): the same in every build and on every machine, for keys whose `Hash` says the same to a hasher.
+    /// The hash of a key (SPEC 14.1): the same in every build and on every machine, for keys whose
+    /// `Hash` feeds a hasher the same input.
     ///
-    /// It decides where a key's state is, in memory and in checkpoints, and which subtask gets its records.
+    /// It decides the place of a key's state, in memory and in checkpoints, and the subtask that
+    /// gets its records.
     #[inline]
     pub fn hash<K: Hash + ?Sized>(self, key: &K) -> u64 {
         let mut hasher = StableHasher { state: self.start, seed: self };
@@ -67,12 +74,12 @@ impl HashSeed {
     }
 }
 
-/// By what keys are divided among a job's subtasks.
+/// Divides keys among a job's subtasks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keys {
     /// The number of key groups.
     pub groups: u16,
-    /// What the hashes of keys begin with.
+    /// The seed of the hashes of keys.
     pub seed: HashSeed,
 }
 
@@ -103,8 +110,8 @@ struct StableHasher {
     seed: HashSeed,
 }
 
-/// Both halves of the product of 128 bits, one on the other: every bit of the result depends on bits of all of `word`. For what is asked
-/// of a hash here once is enough, see the tests.
+/// Both halves of the 128-bit product, combined by exclusive or: every bit of the result depends on
+/// bits of all of `word`. For the uses of a hash here once is enough, see the tests.
 #[inline(always)]
 fn fold(word: u64, by: u64) -> u64 {
     let product = u128::from(word) * u128::from(by);
@@ -186,7 +193,7 @@ impl Hasher for StableHasher {
     }
 }
 
-/// A hash, taken as a fraction of one, times a whole number, without what is behind the point.
+/// A hash, taken as a fraction of one, times a whole number; the whole part.
 #[inline(always)]
 pub(super) fn portion(hash: u64, whole: u64) -> u64 {
     // At most `whole`, hence it fits.
@@ -204,18 +211,18 @@ pub fn group_of(hash: u64, key_groups: u16) -> u16 {
 #[inline(always)]
 pub(super) fn prefix_of(hash: u64, key_groups: u16, depth: u8) -> u32 {
     let rest = hash.wrapping_mul(key_groups.into());
-    // No bits of it, at depth 0, are 0; else at most 17.
+    // Without bits of it, at depth 0, the result is 0; otherwise there are at most 17.
     rest.checked_shr(64 - u32::from(depth)).unwrap_or(0) as u32
 }
 
-/// What a segment's hash table is given for a hash: see the top of this file.
+/// The input of a segment's hash table for a hash: see the top of this file.
 #[inline(always)]
 pub(super) fn within(hash: u64) -> u64 {
     hash.rotate_left(41)
 }
 
-/// The key groups of a subtask: a contiguous range (SPEC 14.3). Ranges of different subtasks are disjoint and cover all groups; with
-/// more subtasks than groups some are empty.
+/// The key groups of a subtask: a contiguous range (SPEC 14.3). Ranges of different subtasks are
+/// disjoint and cover all groups; with more subtasks than groups some are empty.
 ///
 /// # Panics
 /// If there is no subtask `index`.

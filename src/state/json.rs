@@ -9,14 +9,17 @@ use super::root::{Kind, RootEntry};
 use super::{StateError, codec, restore};
 use crate::store::Store;
 
-/// Shows a state, one value after the other: `[key, value]` for each key of a table, the value itself for a single one.
+/// Shows a state, one value after the other: `[key, value]` for each key of a table, the value
+/// itself for a single one.
 ///
-/// Bytes become arrays of numbers, and so do integers of 128 bits: they are written as sixteen bytes, the highest first. A `Some` around what
-/// is nothing becomes `{"Some": null}`. Keys of maps become strings; a map with two keys that are the same as strings becomes an array of
-/// pairs. Numbers that JSON does not have become strings too.
+/// Bytes become arrays of numbers, and so do integers of 128 bits: they are written as sixteen
+/// bytes, the highest first. A `Some` around nil becomes `{"Some": null}`. Keys of maps become
+/// strings; a map with two keys that are equal as strings becomes an array of pairs. Numbers that
+/// JSON lacks become strings too.
 ///
 /// # Errors
-/// [`StateError::Store`] if it cannot be read, [`StateError::Malformed`] if it is not MessagePack, and the error of `show`.
+/// [`StateError::Store`] if it cannot be read, [`StateError::Malformed`] if it is not MessagePack,
+/// and the error of `show`.
 pub fn to_json(
     store: &dyn Store,
     entry: &RootEntry,
@@ -82,7 +85,7 @@ impl<'de> Visitor<'de> for Transcode {
     }
 
     fn visit_f32<E>(self, value: f32) -> Result<Value, E> {
-        // The shortest number that is this one: 0.1, and not what that is in 64 bits.
+        // The shortest number that is this one: 0.1, not its 64-bit expansion.
         let number = value.to_string().parse().ok().and_then(Number::from_f64);
         Ok(number.map_or_else(|| Value::String(value.to_string()), Value::Number))
     }

@@ -1,9 +1,11 @@
-//! Keyed state: tables of copy-on-write segments in key groups, and what a snapshot of them is (SPEC 14).
+//! Keyed state: tables of copy-on-write segments in key groups, and their snapshots (SPEC 14).
 //!
-//! A subtask keeps its state in [`Table`]s, each from a key to a value ([`List`] and [`Map`] are values that many keys of their own fit
-//! into). [`Table::freeze`] gives an [`Image`] of the table as it is, by sharing: it takes as long for a thousand keys as for a billion.
-//! The subtask goes on while an upload thread has [`write()`] turn the image into bytes; what is written to meanwhile is copied first, a
-//! segment of some 16 KiB at a time. Segments that are as they were in the base checkpoint are not written again but referred to.
+//! A subtask keeps its state in [`Table`]s, each from a key to a value ([`List`] and [`Map`] are
+//! values that hold many entries of their own). [`Table::freeze`] returns an [`Image`] of the
+//! current table by sharing: it takes as long for a thousand keys as for a billion. The subtask
+//! continues while an I/O thread encodes the image with [`write()`]. A shared segment, of some 16
+//! KiB, is copied before the first write to it. Segments that are unchanged since the base
+//! checkpoint are not written again but referred to.
 //!
 //! [`Restored`] reads a snapshot back, and [`to_json`] shows it without knowing the types.
 
@@ -38,21 +40,21 @@ pub use root::{Kind, Root, RootEntry, SegmentRef};
 pub use snapshot::{Encode, Image, NamedImage, SegmentImage, SegmentLocations, Written, write};
 pub use table::Table;
 
-/// Which values are read back when they are written into a checkpoint, to find types whose `Serialize` and `Deserialize` do not agree before
-/// a checkpoint counts on them (SPEC 14.9).
+/// Selects the values that are read back when they are written into a checkpoint, to find types
+/// whose `Serialize` and `Deserialize` disagree before a checkpoint depends on them (SPEC 14.9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum VerifyState {
-    /// The first sixteen of each state in each task, those of a shape that the state has not had before, those that nest deep, and one in
-    /// sixty-four of the others.
+    /// The first sixteen of each state in each task, those of a shape that is new to the state,
+    /// those that nest deep, and one in sixty-four of the others.
     #[default]
     Samples,
     /// Every value. Writing takes about three times as long.
     All,
-    /// None. A value that does not come back as it was is found out about at the next restore.
+    /// None. A value that does not come back unchanged is found at the next restore.
     Off,
 }
 
-/// What can be a key. A type of your own derives it:
+/// A type that can be a key. A type of your own derives it:
 ///
 /// ```
 /// #[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -73,7 +75,7 @@ pub trait Key: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 
 #[diagnostic::do_not_recommend]
 impl<K: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Key for K {}
 
-/// What can be kept per key.
+/// A type that can be kept per key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept as state",
     label = "this cannot be kept as state",

@@ -18,7 +18,7 @@ use super::snapshot::SegmentLocations;
 use super::{Key, StateError, StateValue, Table};
 use crate::store::{Section, SnapshotRef, Store};
 
-/// A snapshot, to take states out of.
+/// A snapshot, to restore states from.
 pub struct Restored<'a> {
     store: &'a dyn Store,
     root: Root,
@@ -38,7 +38,7 @@ impl<'a> Restored<'a> {
         Ok(Self { store, root, claimed: BTreeSet::new(), locations })
     }
 
-    /// What is in it.
+    /// Its table of contents.
     pub fn root(&self) -> &Root {
         &self.root
     }
@@ -46,7 +46,8 @@ impl<'a> Restored<'a> {
     /// A single value; `None` if the checkpoint has none of that name.
     ///
     /// # Errors
-    /// [`StateError::Decode`] if it is no `T`, [`StateError::Kind`] if it is a table, [`StateError::Store`] if it cannot be read.
+    /// [`StateError::Decode`] if it cannot be decoded as `T`, [`StateError::Kind`] if it is a
+    /// table, [`StateError::Store`] if it cannot be read.
     pub fn single<T: DeserializeOwned>(
         &mut self,
         operator: &str,
@@ -62,15 +63,16 @@ impl<'a> Restored<'a> {
         value.map(Some).map_err(|error| undecodable::<T>(entry, error.to_string()))
     }
 
-    /// Operator and state of everything that was not asked for: an operator that was renamed or removed. To go on without it is to lose
-    /// it; that is for the user to say.
+    /// Operator and state of everything that was not requested: an operator that was renamed or
+    /// removed. Resuming without it loses it, which is the user's decision.
     pub fn unclaimed(&self) -> Vec<(String, String)> {
         let names =
             self.root.entries.iter().map(|entry| (entry.operator.clone(), entry.state.clone()));
         names.filter(|name| !self.claimed.contains(name)).collect()
     }
 
-    /// Where the restored tables' segments are: the base of the first snapshot behind the restore.
+    /// The places of the restored tables' segments: the base of the first snapshot after the
+    /// restore.
     pub fn into_locations(self) -> SegmentLocations {
         self.locations
     }
@@ -96,9 +98,10 @@ impl<'a> Restored<'a> {
 }
 
 impl<K: Key, V: StateValue> Table<K, V> {
-    /// Fills the table with what a snapshot holds of its key groups; says whether the snapshot has such a state. What the table held of
-    /// those groups is gone. Segments come back as they were, so that those that are not written to are shared with the checkpoint by the
-    /// first snapshot behind the restore ([`Restored::into_locations`]).
+    /// Fills the table with a snapshot's entries of its key groups; returns whether the snapshot
+    /// has such a state. Earlier entries of those groups are dropped. Segments come back unchanged,
+    /// so that the first snapshot after the restore shares those without writes with the checkpoint
+    /// ([`Restored::into_locations`]).
     ///
     /// # Errors
     /// [`StateError`]; then the table must not be used.
@@ -141,7 +144,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
             found.extend(group.segments().iter().map(Node::version).zip(sections));
             self.replace(number, group);
         }
-        // From now on a version stands for what the checkpoint has under it.
+        // From now on a version stands for the checkpoint's content under it.
         self.clock.raise();
         restored.locations.put(operator, state, found);
         Ok(true)
@@ -222,7 +225,7 @@ impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
         let SegmentRef { group, depth, prefix, entries, .. } = *self.part;
-        // As many as it says, but no more than a segment has unless hashes collide.
+        // The announced number, but at most that of a full segment unless hashes collide.
         let expected = (entries as usize).min(Segment::<K, V>::FULL);
         let mut table = HashTable::with_capacity(expected);
         while let Some((key, value)) = array.next_element::<(K, V)>()? {

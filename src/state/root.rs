@@ -9,11 +9,12 @@ use super::StateError;
 use crate::store::Section;
 use snapline_protocol::ids::BlobId;
 
-/// The version of what is written here: 2, since values may have a `Some` around nothing (SPEC 14.8), which builds that know 1 take for
-/// malformed. A reader refuses versions from before the first and after this one.
+/// The version that is written here: 2, since values may have a `Some` around nil (SPEC 14.8),
+/// which builds that know only 1 take for malformed. A reader refuses versions from before the
+/// first and after this one.
 pub(super) const VERSION: u32 = 2;
 
-/// What a state is.
+/// The kind of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Kind {
     /// One value of the whole subtask.
@@ -34,7 +35,7 @@ impl fmt::Display for Kind {
 /// The table of contents of one subtask's snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Root {
-    /// What is in it, in the order written.
+    /// Its states, in the order written.
     pub entries: Vec<RootEntry>,
 }
 
@@ -45,11 +46,11 @@ pub struct RootEntry {
     pub operator: String,
     /// The state's name within it.
     pub state: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Into how many key groups the job's state is divided; 0 for a single value.
+    /// The number of key groups of the job's state; 0 for a single value.
     pub key_groups: u16,
-    /// Where its bytes are. One for a single value; for a table none of a group that is empty.
+    /// The places of its bytes. One for a single value; for a table, none of an empty group.
     pub segments: Vec<SegmentRef>,
 }
 
@@ -58,17 +59,18 @@ pub struct RootEntry {
 pub struct SegmentRef {
     /// The key group.
     pub group: u16,
-    /// In how many bits they agree.
+    /// The number of bits in which they agree.
     pub depth: u8,
-    /// What these bits are.
+    /// The value of these bits.
     pub prefix: u32,
-    /// How many entries.
+    /// The number of entries.
     pub entries: u32,
     /// The bytes.
     pub section: Section,
 }
 
-// As it is written: arrays without names, and blobs by their place in a list. There is one line for each 16 KiB of state.
+// The written form: arrays without names, and blobs by their place in a list. There is one line for
+// each 16 KiB of state.
 #[derive(Serialize, Deserialize)]
 struct Wire(Vec<BlobId>, Vec<WireEntry>);
 #[derive(Serialize, Deserialize)]
@@ -100,12 +102,13 @@ impl Root {
         let mut bytes = Vec::new();
         let mut serializer = rmp_serde::Serializer::new(&mut bytes);
         let written = VERSION.serialize(&mut serializer).and(wire.serialize(&mut serializer));
-        // Numbers and strings only, and a `Vec` takes whatever is written to it.
+        // Numbers and strings only, and a `Vec` accepts every write.
         written.expect("every part of a table of contents can be encoded");
         bytes
     }
 
-    /// Reads a table of contents, as [`crate::store::Store::read`] gives it for a snapshot's root.
+    /// Reads a table of contents, as [`crate::store::Store::read`] returns it for a snapshot's
+    /// root.
     ///
     /// # Errors
     /// [`StateError::Version`] or [`StateError::Malformed`].

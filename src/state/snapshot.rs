@@ -1,4 +1,4 @@
-//! Images of state, and what an upload thread makes of them (SPEC 14.5-14.7).
+//! Images of state, and how an I/O thread writes them (SPEC 14.5-14.7).
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,21 +16,22 @@ use crate::base::sync::thread;
 use crate::store::{BlobRef, BlobWriter, Section};
 use snapline_protocol::ids::BlobId;
 
-/// In how many blobs a snapshot's bytes are at most (SPEC 14.7).
+/// The most blobs that hold a snapshot's bytes (SPEC 14.7).
 const MAX_BLOBS: usize = 16;
 
 /// A blob is shared while at least one in this many of its bytes is still needed (SPEC 14.7).
 const MIN_LIVE: u64 = 4;
 
-/// A state as it was when it was frozen. It does not change, whatever its owner does.
+/// A state as it was when it was frozen. It stays unchanged, whatever its owner does.
 pub trait Image: Send {
-    /// What it is.
+    /// Its kind.
     fn kind(&self) -> Kind;
 
-    /// Into how many key groups the job's state is divided; 0 for a single value.
+    /// The number of key groups of the job's state; 0 for a single value.
     fn key_groups(&self) -> u16;
 
-    /// Shows every segment, the same ones in the same order each time, and stops at the first error.
+    /// Visits every segment, the same ones in the same order each time, and stops at the first
+    /// error.
     ///
     /// # Errors
     /// The error of `visit`.
@@ -44,13 +45,14 @@ pub trait Image: Send {
 pub struct SegmentImage<'a> {
     /// The key group.
     pub group: u16,
-    /// In how many bits its keys' hashes agree.
+    /// The number of bits in which its keys' hashes agree.
     pub depth: u8,
-    /// What these bits are.
+    /// The value of these bits.
     pub prefix: u32,
-    /// Tells it from every other content that the table has had or will have; `None`: it is never shared.
+    /// Distinguishes it from every other content that the table has had or will have; `None`: it is
+    /// never shared.
     pub version: Option<u64>,
-    /// How many entries it has.
+    /// The number of its entries.
     pub entries: u32,
     /// Appends its bytes, and reads some of them back.
     pub encode: Encode<'a>,
@@ -59,7 +61,7 @@ pub struct SegmentImage<'a> {
 /// Appends the bytes of a segment.
 pub type Encode<'a> = &'a dyn Fn(&mut Vec<u8>, &mut Check<'_>) -> Result<(), Refused>;
 
-/// What [`super::Table::freeze`] gives.
+/// The result of [`super::Table::freeze`].
 pub(super) struct TableImage<K, V> {
     pub(super) first: u16,
     pub(super) key_groups: u16,
@@ -84,7 +86,7 @@ impl<K: Key, V: StateValue> Image for TableImage<K, V> {
             if segments.iter().all(|segment| segment.get().entries.is_empty()) {
                 continue;
             }
-            // An empty one among others is there all the same: together they divide the group without a gap.
+            // An empty one among others counts: together they divide the group without a gap.
             for node in segments {
                 let segment = node.get();
                 let encode = |bytes: &mut Vec<u8>, check: &mut Check<'_>| {
@@ -119,7 +121,7 @@ fn encode_entries<'a, K: Key, V: StateValue>(
     let mut serializer = Serializer::new(bytes, marks);
     serializer.array(entries.len())?;
     for (key, value) in entries {
-        // What serde makes of a pair, at a third of the price.
+        // Serde's encoding of a pair, at a third of the cost.
         serializer.bytes.push(PAIR);
         let begin = serializer.bytes.len();
         encode(key, &mut serializer)?;
@@ -133,7 +135,7 @@ fn encode_entries<'a, K: Key, V: StateValue>(
     Ok(())
 }
 
-/// What serde makes of a value. For what is counted and numbered most, it is written down without asking.
+/// Serde's encoding of a value. The most common integer types are written directly.
 #[inline]
 fn encode<T: Serialize + 'static>(
     value: &T,
@@ -154,7 +156,7 @@ fn encode<T: Serialize + 'static>(
 
 struct Single {
     bytes: Vec<u8>,
-    /// Reads them back as the type that they are read as.
+    /// Reads them back as their type.
     back: fn(&[u8]) -> Result<(), Refused>,
 }
 
@@ -189,7 +191,7 @@ impl Image for Single {
     }
 }
 
-/// An image, and whose it is.
+/// An image, with its operator and name.
 pub struct NamedImage {
     /// The operator's name, unique in the job.
     pub operator: String,
@@ -200,7 +202,8 @@ pub struct NamedImage {
 }
 
 impl NamedImage {
-    /// A small value that has no keys: a source's position, what a subtask has heard of time. It is encoded at once.
+    /// A small value that has no keys: a source's position, a subtask's watermarks. It is encoded
+    /// at once.
     ///
     /// # Errors
     /// [`StateError::Encode`].
@@ -212,7 +215,7 @@ impl NamedImage {
         Self::single_as::<T>(operator, state, value)
     }
 
-    /// The same of a value that is read as a `T`, and is one but for its borrowed parts.
+    /// The same for a value that is read as a `T`, and is one but for its borrowed parts.
     ///
     /// # Errors
     /// [`StateError::Encode`].
@@ -233,8 +236,9 @@ impl NamedImage {
     }
 }
 
-/// Where the segments of one checkpoint's snapshot are, by their versions: what a later snapshot with that checkpoint as its base can
-/// share. It is of use only together with the very tables it is about.
+/// The places of the segments of one checkpoint's snapshot, by their versions: a later snapshot
+/// with that checkpoint as its base can share them. It is of use only together with the very tables
+/// it is about.
 #[derive(Clone, Default, Debug)]
 pub struct SegmentLocations {
     /// By operator and state; ascending by version.
@@ -259,14 +263,14 @@ impl SegmentLocations {
     }
 }
 
-/// What was written for a snapshot.
+/// The result of writing a snapshot.
 #[derive(Debug)]
 pub struct Written {
-    /// Where its table of contents is.
+    /// The place of its table of contents.
     pub root: Section,
     /// Every blob it needs, the new one included.
     pub blobs: Vec<BlobRef>,
-    /// Where its segments are, for a snapshot with this one's checkpoint as its base.
+    /// The places of its segments, for a snapshot with this one's checkpoint as its base.
     pub locations: SegmentLocations,
     /// Bytes of state written.
     pub written: u64,
@@ -274,13 +278,15 @@ pub struct Written {
     pub reused: u64,
 }
 
-/// Writes images as one snapshot: what is as it was in `base` is referred to, everything else and the table of contents goes into the new
-/// blob, which is durable when this returns.
+/// Writes images as one snapshot. Segments that are unchanged since `base` are referred to;
+/// everything else and the table of contents goes into the new blob, which is durable when this
+/// returns.
 ///
 /// `base` must be about the very checkpoint that is the base of this one (SPEC 8.3).
 ///
 /// # Errors
-/// [`StateError::Encode`], [`StateError::Unreadable`] or [`StateError::Store`]; then the blob is not there, unless the store says that this is unknown.
+/// [`StateError::Encode`], [`StateError::Unreadable`] or [`StateError::Store`]; then the blob is
+/// not there, unless the store reports that this is unknown.
 pub fn write(
     images: Vec<NamedImage>,
     base: Option<&SegmentLocations>,
@@ -312,8 +318,9 @@ pub fn write(
                         .map_err(|refused| refused.of(&operator, &state))?;
                     written += bytes.len() as u64;
                     let section = writer.append(&bytes)?;
-                    // Where there are no more cores than workers, a worker that waits for this one's whole time slice has those wait that
-                    // align with it. Nothing is urgent here.
+                    // Where there are no more cores than workers, a worker that waits for this
+                    // one's whole time slice delays those that align with it. Nothing is urgent
+                    // here.
                     thread::yield_now();
                     section
                 }
@@ -328,7 +335,7 @@ pub fn write(
         }
         let (kind, key_groups) = (image.kind(), image.key_groups());
         root.entries.push(RootEntry { operator, state, kind, key_groups, segments });
-        // The image is dropped here: from now on its owner need not copy what it writes to.
+        // The image is dropped here: from now on its owner need not copy before it writes.
     }
     let bytes = root.encode();
     let root = writer.append(&bytes)?;
@@ -341,15 +348,16 @@ pub fn write(
     Ok(Written { root, blobs, locations, written, reused })
 }
 
-/// Which of the base's blobs a snapshot goes on using (SPEC 14.7).
+/// The blobs of the base that a snapshot shares (SPEC 14.7).
 #[derive(Default)]
 struct Shared {
     blobs: Vec<BlobRef>,
 }
 
 impl Shared {
-    /// Leaves out blobs of which little is still needed, and if too many are left, those of which the least is. What is left out is
-    /// written again, so that neither the space that a checkpoint takes nor the number of its blobs grows with the age of the job.
+    /// Leaves out blobs of which little is still needed, and if too many are left, those of which
+    /// the least is. Their live segments are written again, so that neither the space that a
+    /// checkpoint takes nor the number of its blobs grows with the age of the job.
     fn plan(images: &[NamedImage], base: &SegmentLocations) -> Result<Self, StateError> {
         let mut live: BTreeMap<BlobId, u64> = BTreeMap::new();
         for NamedImage { operator, state, image } in images {
@@ -370,7 +378,8 @@ impl Shared {
                 blobs.push((live, BlobRef { id, length }));
             }
         }
-        // What is left out for the number of blobs is the least of sixteen or more parts: no more than a sixteenth of the state.
+        // The blobs left out for their number are the least of sixteen or more parts: at most a
+        // sixteenth of the state.
         blobs.sort_by_key(|(live, blob)| (std::cmp::Reverse(*live), blob.id));
         blobs.truncate(MAX_BLOBS - 1);
         let mut blobs: Vec<_> = blobs.into_iter().map(|(_, blob)| blob).collect();
@@ -378,7 +387,7 @@ impl Shared {
         Ok(Self { blobs })
     }
 
-    /// Where a segment is already; `None` if it is to be written.
+    /// The place of a segment that is already written; `None` if it is to be written.
     fn section(&self, known: Option<&[(u64, Section)]>, version: Option<u64>) -> Option<Section> {
         let section = locate(known, version)?;
         self.blobs.iter().any(|blob| blob.id == section.blob).then_some(section)

@@ -1,4 +1,4 @@
-//! What a subtask keeps per key.
+//! The state that a subtask keeps per key.
 
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -12,16 +12,18 @@ use super::segment_directory::SegmentDirectory;
 use super::snapshot::{Image, TableImage};
 use super::{Key, StateValue};
 
-/// How many records are looked ahead. More than a processor works at of itself, and few enough for their entries to stay in the nearest cache.
+/// The number of records to prefetch for. More than a processor works on by itself, and few enough
+/// for their entries to stay in the nearest cache.
 const AHEAD: usize = 32;
 
 /// The state of one subtask's keys, in a contiguous range of key groups.
 ///
-/// Every method that takes a hash wants the one of the key with the table's seed, [`HashSeed::hash`]: who routes records by it has it
-/// already.
+/// Every method that takes a hash expects the one of the key with the table's seed,
+/// [`HashSeed::hash`]: the router of the records has it already.
 ///
 /// # Panics
-/// Methods panic on a hash whose key group is not the table's: the record was routed to the wrong subtask.
+/// Methods panic on a hash whose key group is not the table's: the record was routed to the wrong
+/// subtask.
 pub struct Table<K, V> {
     pub(super) first: u16,
     pub(super) key_groups: u16,
@@ -57,33 +59,33 @@ impl<K: Key, V: StateValue> Table<K, V> {
         Self { first, key_groups, seed, groups, clock, len: 0, ways }
     }
 
-    /// What the hashes of its keys begin with.
+    /// The seed of the hashes of its keys.
     pub fn seed(&self) -> HashSeed {
         self.seed
     }
 
-    /// How many keys it holds.
+    /// The number of its keys.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// The key groups it is responsible for.
     pub fn groups(&self) -> Range<u16> {
-        // No more than there are key groups, which a `u16` counts.
+        // At most the number of key groups, which a `u16` counts.
         self.first..self.first + self.groups.len() as u16
     }
 
-    /// How many key groups there are in the job.
+    /// The number of key groups in the job.
     pub fn key_groups(&self) -> u16 {
         self.key_groups
     }
 
-    /// The value of a key, put there first if there is none.
+    /// The value of a key, inserted first if it is missing.
     #[inline]
     pub fn entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> &mut V {
         let seed = self.seed;
@@ -99,7 +101,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         }
     }
 
-    /// As [`Table::entry`], with a borrowed key that is made an owned one only where it is put in.
+    /// As [`Table::entry`], with a borrowed key that is cloned only where it is inserted.
     #[inline]
     pub fn entry_ref<Q>(&mut self, hash: u64, key: &Q, default: impl FnOnce() -> V) -> &mut V
     where
@@ -119,7 +121,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         }
     }
 
-    /// Puts a value in and gives the one that was there.
+    /// Inserts a value and returns the earlier one.
     #[inline]
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
         let seed = self.seed;
@@ -156,7 +158,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         found.map(|entry| &entry.pair().1)
     }
 
-    /// The value of a key, to be changed: its segment will be written again with the next snapshot.
+    /// The value of a key, for writing: its segment will be written again with the next snapshot.
     #[inline]
     pub fn get_mut<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut V>
     where
@@ -167,7 +169,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         found.map(|entry| &mut entry.pair_mut().1)
     }
 
-    /// Takes a key out and gives its value.
+    /// Removes a key and returns its value.
     #[inline]
     pub fn remove<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<V>
     where
@@ -185,7 +187,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         Some(value)
     }
 
-    /// A key's entry, put in if it is not there: the key as it is stored, and its value to be changed.
+    /// A key's entry, inserted if it is missing: the key as it is stored, and its value for
+    /// writing.
     #[inline]
     #[allow(unsafe_code, reason = "see the contract of `PrefetchedEntry`")]
     pub fn entry_pair(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
@@ -197,10 +200,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
         }
     }
 
-    /// Each record's entry, as [`Table::entry_pair`] gives it, one record after the other: `act` gets it with what `split` makes of the record
-    /// beside its key, and says whether the entry stays. `of` gives the hash of the key.
+    /// Each record's entry, as [`Table::entry_pair`] gives it, one record after the other. `split`
+    /// divides a record into its key and the rest; `act` gets the entry with the rest, and returns
+    /// whether the entry stays. `of` returns the hash of the key.
     ///
-    /// It looks ahead: while one record is processed, the memory that the next ones need is on its way.
+    /// It prefetches: while one record is processed, the memory for the next ones is being loaded.
     #[inline]
     #[allow(unsafe_code, reason = "see the contract of `PrefetchedEntry`")]
     pub fn each_entry<T, U>(
@@ -219,8 +223,9 @@ impl<K: Key, V: StateValue> Table<K, V> {
             for place in 0..AHEAD {
                 let Some(record) = records.next() else { return };
                 let (key, value) = split(record);
-                // SAFETY: the pointers are let go below as soon as anything is put in or taken out, which nobody else can do: `self` is
-                // borrowed. The pair is used until `act` has returned.
+                // SAFETY: the pointers are dropped below as soon as anything is inserted or
+                // removed, which no other code can do: `self` is borrowed. The pair is used until
+                // `act` has returned.
                 let found = unsafe { ahead[place].get() }.filter(|pair| pair.0 == key);
                 let dropped = match found {
                     Some((key, state)) => (!act(key, state, value)).then(|| key.clone()),
@@ -257,8 +262,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         found.map_or(PrefetchedEntry::NONE, PrefetchedEntry::at)
     }
 
-    /// Where the entry of a key with this hash would be found first; most likely, but not for certain, it is that key's. The entry itself is
-    /// not looked at.
+    /// The place where a lookup of a key with this hash would first find an entry; most likely, but
+    /// not for certain, it is that key's. The entry itself is not read.
     #[inline(always)]
     #[allow(unsafe_code, reason = "see the contract of `SegmentPtr`")]
     fn candidate(&mut self, hash: u64) -> PrefetchedEntry<K, V> {
@@ -268,7 +273,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         found.map_or(PrefetchedEntry::NONE, PrefetchedEntry::soon)
     }
 
-    /// [`Table::entry_pair`] of a key that is not there, or not in a segment that is being written to.
+    /// [`Table::entry_pair`] of a key that is missing, or in a segment that is not being written
+    /// to.
     #[cold]
     #[inline(never)]
     fn new_entry(&mut self, hash: u64, key: K, default: impl FnOnce() -> V) -> (&K, &mut V) {
@@ -286,7 +292,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         (key, value)
     }
 
-    /// The entries of a key group, in an order that depends on the history of the table; none if the group is not the table's.
+    /// The entries of a key group, in an order that depends on the history of the table; none if
+    /// the group is not the table's.
     pub fn iter_group(&self, group: u16) -> impl Iterator<Item = (&K, &V)> {
         let group = self.groups.get(usize::from(group.wrapping_sub(self.first))).map(Node::get);
         let segments = group.into_iter().flat_map(Group::segments).map(Node::get);
@@ -300,14 +307,15 @@ impl<K: Key, V: StateValue> Table<K, V> {
         segments.flat_map(|segment| &segment.entries).map(pair)
     }
 
-    /// Drops the entries of which `keep` says no. It is asked twice where it does: segments that stay as they are, are not written
-    /// again with the next snapshot.
+    /// Drops the entries for which `keep` returns false. It is called again in segments that
+    /// change; unchanged segments are not written again with the next snapshot.
     pub fn retain(&mut self, keep: impl Fn(&K, &V) -> bool) {
         self.extract_into(|key, value| !keep(key, value), drop);
     }
 
-    /// Takes out the entries of which `take` says yes, by key group and hash: in an order that does not depend on the history. It is
-    /// asked twice where it does, as [`Table::retain`] asks.
+    /// Removes the entries for which `take` returns true, by key group and hash: in an order that
+    /// does not depend on the history. It is called again in segments that change, as in
+    /// [`Table::retain`].
     pub fn extract(&mut self, take: impl Fn(&K, &V) -> bool) -> Vec<(K, V)> {
         let (mut all, seed) = (Vec::new(), self.seed);
         self.extract_into(take, |mut of_group| {
@@ -345,7 +353,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         }
     }
 
-    /// Gives back room that the segment of this hash has and does not need, now that entries were taken out.
+    /// Gives back spare room of the segment of this hash, after entries were removed.
     #[cold]
     #[inline(never)]
     fn condense(&mut self, hash: u64) {
@@ -359,7 +367,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         group.condense(hash, clock);
     }
 
-    /// How many bytes its hash tables have allocated.
+    /// The bytes that its hash tables have allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
         let groups = self.groups.iter().map(Node::get);
@@ -367,7 +375,7 @@ impl<K: Key, V: StateValue> Table<K, V> {
         segments.map(|segment| segment.entries.allocation_size()).sum()
     }
 
-    /// How many entries the largest segment has.
+    /// The number of entries of the largest segment.
     #[cfg(test)]
     pub(super) fn largest(&self) -> usize {
         let groups = self.groups.iter().map(Node::get);
@@ -375,14 +383,14 @@ impl<K: Key, V: StateValue> Table<K, V> {
         segments.map(|segment| segment.entries.len()).max().unwrap_or(0)
     }
 
-    /// How many segments there are.
+    /// The number of segments.
     #[cfg(test)]
     pub(super) fn segments(&self) -> usize {
         self.groups.iter().map(|group| group.get().segments().len()).sum()
     }
 
-    /// Takes out all entries of a key group, by hash: in an order that does not depend on the history, but for keys whose hashes are
-    /// equal.
+    /// Removes all entries of a key group, by hash: in an order that does not depend on the
+    /// history, but for keys whose hashes are equal.
     ///
     /// # Panics
     /// If the group is not the table's.
@@ -402,12 +410,13 @@ impl<K: Key, V: StateValue> Table<K, V> {
         taken
     }
 
-    /// Empties the table: [`Table::take_group`] for each, one at a time as the entries are asked for.
+    /// Empties the table: [`Table::take_group`] for each, one at a time as the iterator advances.
     pub fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         self.groups().flat_map(|group| self.take_group(group))
     }
 
-    /// An image of the table as it is. Takes time by the number of key groups, whatever is in them (SPEC 5.4).
+    /// An image of the current table. Takes time by the number of key groups, whatever their
+    /// content (SPEC 5.4).
     pub fn freeze(&mut self) -> Box<dyn Image> {
         self.clock.raise();
         let groups = self.groups.iter().map(|group| group.fork(&self.clock)).collect();
@@ -420,24 +429,26 @@ impl<K: Key, V: StateValue> Table<K, V> {
         usize::from(group_of(hash, self.key_groups).wrapping_sub(self.first))
     }
 
-    /// The segment that this hash belongs to, to be written; it can take one more entry. Past the group in the common case that it was
-    /// written to before, since the table was last frozen.
+    /// The segment that this hash belongs to, for writing, with room for one more entry. It skips
+    /// the group in the common case that the segment was written to since the table was last
+    /// frozen.
     #[inline(always)]
     #[allow(unsafe_code, reason = "see the contract of `SegmentPtr`")]
     fn segment_with_room(&mut self, hash: u64) -> (&mut Segment<K, V>, &mut usize) {
-        // The way of a hash that is not the table's may be another's.
+        // The pointer of a hash that is not the table's may be another's.
         let way = match self.place(hash) < self.groups.len() {
             true => self.ways.get(hash),
             false => SegmentPtr::NONE,
         };
-        // SAFETY: who takes a node out of a group forgets the group's ways; and `self` is borrowed for as long as the segment.
+        // SAFETY: code that removes a node from a group drops the group's pointers; and `self` is
+        // borrowed for as long as the segment.
         match unsafe { way.get(&self.clock) } {
             Some(segment) if !segment.is_full() => (segment, &mut self.len),
             _ => self.segment(hash, true),
         }
     }
 
-    /// The segment that this hash belongs to, to be written; if asked for, it can take one more entry.
+    /// The segment that this hash belongs to, for writing; on request with room for one more entry.
     #[cold]
     #[inline(never)]
     fn segment(&mut self, hash: u64, room: bool) -> (&mut Segment<K, V>, &mut usize) {
@@ -456,7 +467,8 @@ impl<K: Key, V: StateValue> Table<K, V> {
         (node.write(clock), len)
     }
 
-    /// The segment that a key is in, to be written; `None`, and nothing is copied, if it is not there.
+    /// The segment that a key is in, for writing; `None`, and nothing is copied, if the key is
+    /// missing.
     fn segment_that_has<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Option<&mut Segment<K, V>>
     where
         K: Borrow<Q>,

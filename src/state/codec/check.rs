@@ -1,4 +1,4 @@
-//! Reading back what was written.
+//! Reads back written values.
 
 use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
@@ -10,17 +10,17 @@ use serde::de::DeserializeOwned;
 use super::{Deserializer, Error, Marks};
 use crate::state::{Key, StateError, VerifyState, hash};
 
-/// How many values of each state are read back before samples do.
+/// The number of values of each state that are read back before samples are.
 const FIRST: u64 = 16;
 
-/// One in this many is, after those.
+/// One in this many is read back, after those.
 const SAMPLE: u64 = 64;
 
-/// A value that nests deeper is read back always: it may be too much for the reader's stack.
+/// A value that nests deeper is always read back: it may be too much for the reader's stack.
 pub(super) const DEEP: u16 = 32;
 
-/// Which values of a task are read back when they are written (SPEC 14.9): the first of each state, those of a shape that was not there before,
-/// those that nest deep, and samples.
+/// Selects the values of a task that are read back when they are written (SPEC 14.9): the first of
+/// each state, those of a new shape, those that nest deep, and samples.
 #[derive(Debug, Default)]
 pub struct Checks {
     which: VerifyState,
@@ -29,7 +29,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Of a task that begins.
+    /// The checks of a task that begins.
     #[must_use]
     pub fn new(which: VerifyState) -> Self {
         Self { which, ..Self::default() }
@@ -41,7 +41,7 @@ impl Checks {
     }
 }
 
-/// What is known of one state's values.
+/// The values of one state so far.
 #[derive(Debug, Default)]
 struct Seen {
     written: u64,
@@ -55,7 +55,7 @@ pub struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// What to note values' shapes in, and whether a value of a shape and depth is one to be read back.
+    /// A place to note values' shapes in, and a test for shapes and depths that are read back.
     #[inline]
     pub(in crate::state) fn parts(
         &mut self,
@@ -65,7 +65,7 @@ impl Check<'_> {
         (marks, |shape| which.is_due(written, shape))
     }
 
-    /// Whether the next value is one to be read back. `notable`: for its shape or depth.
+    /// Whether the next value is to be read back. `notable`: for its shape or depth.
     pub(crate) fn is_due(&mut self, notable: bool) -> bool {
         self.which.is_due(&mut self.seen.written, (notable, 0))
     }
@@ -89,9 +89,9 @@ impl VerifyState {
 /// Why a value is not written.
 #[derive(Debug)]
 pub enum Refused {
-    /// It cannot be written: what its `Serialize` says, or the limits of SPEC 14.8.
+    /// It cannot be written: the error of its `Serialize`, or the limits of SPEC 14.8.
     Write(String),
-    /// It was, and what is written is not read as what it was.
+    /// It was written, but is not read back as the same value.
     ReadBack {
         /// Its type.
         wanted: &'static str,
@@ -124,7 +124,7 @@ impl From<Error> for Refused {
     }
 }
 
-/// Reads what was written of a value, and nothing but it.
+/// Reads a written value, and nothing after it.
 fn again<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     let mut reader = Deserializer::tight(bytes);
     let value = T::deserialize(&mut reader)
@@ -138,7 +138,8 @@ fn again<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     }
 }
 
-/// Reads what was written of a value and writes that: both must say the same. What a type does not write at all is its own affair.
+/// Reads a written value and writes it again: both must be the same. Parts that a type does not
+/// write at all are not checked.
 pub(crate) fn read_back<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<(), Refused> {
     let value: T = again(bytes)?;
     let mut written = Vec::with_capacity(bytes.len());
@@ -146,14 +147,15 @@ pub(crate) fn read_back<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result
     result.map_err(|error| {
         Refused::back::<T>(format!("it is read as something that cannot be written: {error}"))
     })?;
-    // Sets and maps have another order each time: only what they consist of can be compared.
+    // Sets and maps have another order each time: only their elements can be compared.
     let same = |one: &[u8], other: &[u8]| {
         one == other || content(one).is_some_and(|it| content(other) == Some(it))
     };
     if same(&written, bytes) {
         return Ok(());
     }
-    // A type that writes the time since something, or a number drawn each time, never writes the same twice: that says nothing.
+    // A type that writes the time since something, or a number drawn each time, never writes the
+    // same twice: that proves nothing.
     let mut twice = Vec::with_capacity(written.len());
     if super::write(&value, &mut twice).is_err() || !same(&twice, &written) {
         return Ok(());
@@ -167,7 +169,8 @@ pub(crate) fn read_back<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result
     )))
 }
 
-/// The same of a key, which can tell by itself whether it is the same. Its hash must be, too, or it is not found again.
+/// The same for a key, which can be compared with itself. Its hash must be the same too, or it is
+/// not found again.
 pub(in crate::state) fn read_back_key<K: Key>(key: &K, bytes: &[u8]) -> Result<(), Refused> {
     let read: K = again(bytes)?;
     if read != *key {
@@ -179,7 +182,7 @@ pub(in crate::state) fn read_back_key<K: Key>(key: &K, bytes: &[u8]) -> Result<(
     Ok(())
 }
 
-/// Whether it is one of the types that are written without asking it, and read likewise.
+/// Whether it is one of the types that are written and read directly.
 #[inline]
 pub(in crate::state) fn is_number<T: 'static>() -> bool {
     let this = TypeId::of::<T>();
@@ -190,8 +193,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(24).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of one value's bytes that does not depend on the order of elements and entries, nor of the bytes of texts, which may hold such
-/// things written otherwise. `None` if that is no MessagePack.
+/// A hash of one value's bytes that does not depend on the order of elements and entries, nor of
+/// the bytes of texts, which may hold such things in another form. `None` if that is not
+/// MessagePack.
 fn content(mut bytes: &[u8]) -> Option<u64> {
     let hash = part(&mut bytes)?;
     bytes.is_empty().then_some(hash)

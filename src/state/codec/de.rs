@@ -1,4 +1,4 @@
-//! The reader. It takes all that `rmp_serde` takes, since that wrote what is in older checkpoints.
+//! The reader. It accepts everything that `rmp_serde` does, since that wrote older checkpoints.
 //!
 //! Longer than 500 lines: serde has a method for every type there is.
 
@@ -11,7 +11,8 @@ use super::{Error, FIXEXT1, Guard, READ_DEPTH, READ_STACK, SOME_NIL, WRITTEN_STA
 /// Reads MessagePack.
 pub(in crate::state) struct Deserializer<'de> {
     rest: &'de [u8],
-    /// 0: a value comes next. Otherwise one is being read that has no bytes left: a nil, in one `Some` fewer than this.
+    /// 0: a value comes next. Otherwise one is being read that has no bytes left: a nil, in one
+    /// `Some` fewer than this.
     wrapped: u8,
     guard: Guard,
 }
@@ -22,12 +23,12 @@ impl<'de> Deserializer<'de> {
         Self { rest: bytes, wrapped: 0, guard: Guard::new(READ_DEPTH, READ_STACK) }
     }
 
-    /// One that stays within what it may take to write a value.
+    /// A reader with the limits of writing a value.
     pub(super) fn tight(bytes: &'de [u8]) -> Self {
         Self { guard: Guard::new(READ_DEPTH, WRITTEN_STACK), ..Self::new(bytes) }
     }
 
-    /// What was not read.
+    /// The unread bytes.
     pub(super) const fn rest(&self) -> &'de [u8] {
         self.rest
     }
@@ -53,7 +54,7 @@ impl<'de> Deserializer<'de> {
         Ok(byte)
     }
 
-    /// The first byte of the value that comes next.
+    /// The first byte of the next value.
     #[inline]
     fn peek(&self) -> Result<u8, Error> {
         self.rest.first().copied().ok_or_else(|| Error::new(What::Cut))
@@ -75,7 +76,7 @@ impl<'de> Deserializer<'de> {
         if let [FIXEXT1, SOME_NIL, around, rest @ ..] = self.rest
             && self.wrapped == 0
         {
-            // One more than a byte can say is no number of ours.
+            // One more than fits into a byte is never written here.
             self.wrapped = match around.checked_add(1) {
                 Some(wrapped) if wrapped > 1 => wrapped,
                 _ => return Err(Error::new(What::Malformed(*around))),
@@ -85,7 +86,7 @@ impl<'de> Deserializer<'de> {
         Ok(())
     }
 
-    /// Goes on with a value that has no bytes left.
+    /// Continues with a value that has no bytes left.
     fn wrapped<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.wrapped -= 1;
         match self.wrapped {
@@ -124,7 +125,7 @@ impl<'de> Deserializer<'de> {
         let bytes = self.take(length as usize)?;
         match std::str::from_utf8(bytes) {
             Ok(text) => visitor.visit_borrowed_str(text),
-            // Others' MessagePack has bytes so.
+            // Other writers of MessagePack encode bytes so.
             Err(_) => visitor.visit_borrowed_bytes(bytes),
         }
     }
@@ -142,7 +143,7 @@ impl<'de> Deserializer<'de> {
         visitor.visit_seq(SeqDeserializer::new(bytes.iter().copied()))
     }
 
-    /// An extension: ours, or by those who know how serde has them.
+    /// An extension: this codec's, or one in serde's convention for extensions.
     #[cold]
     fn extension<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let whole = self.rest;
@@ -203,12 +204,12 @@ impl<'de> Deserializer<'de> {
                 self.map(length, visitor)
             }
             0xe0..=0xff => visitor.visit_i8(first as i8),
-            // 0xc1; extensions are dealt with above.
+            // 0xc1; extensions are handled above.
             _ => Err(Error::new(What::Malformed(first))),
         }
     }
 
-    /// A number of 128 bits, or one that was of fewer.
+    /// A number of 128 bits, or one that was written with fewer.
     fn wide(&mut self) -> Result<Wide, Error> {
         let first = self.peek()?;
         if first == 0xc4 {
@@ -398,7 +399,7 @@ impl<'de> de::SeqAccess<'de> for Parts<'_, 'de> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        // Each takes a byte at least: whatever the length says, no more are there.
+        // Each takes a byte at least: that bounds the number, whatever the length says.
         Some((self.left as usize).min(self.of.rest.len()))
     }
 }
@@ -425,7 +426,7 @@ impl<'de> de::MapAccess<'de> for Parts<'_, 'de> {
     }
 }
 
-/// A variant that is its name alone.
+/// A variant that consists of its name.
 struct Plain<'s, 'de>(&'s mut Deserializer<'de>);
 
 impl<'de> de::EnumAccess<'de> for Plain<'_, 'de> {
@@ -437,7 +438,7 @@ impl<'de> de::EnumAccess<'de> for Plain<'_, 'de> {
     }
 }
 
-/// What a variant has that is its name alone.
+/// The content of a variant that consists of its name.
 struct Nothing;
 
 impl Nothing {
@@ -470,7 +471,7 @@ impl<'de> de::VariantAccess<'de> for Nothing {
     }
 }
 
-/// A variant with something in it: its name, and then that.
+/// A variant with content: its name, and then that.
 struct Variant<'s, 'de>(&'s mut Deserializer<'de>);
 
 impl<'de> de::EnumAccess<'de> for Variant<'_, 'de> {

@@ -10,7 +10,7 @@ use super::{Error, FIXEXT1, Guard, MAX_SOME, SOME_NIL, WRITTEN_DEPTH, WRITTEN_ST
 /// MessagePack's nil.
 const NIL: u8 = 0xc0;
 
-/// How `rmp_serde` and its kin name a newtype that is an extension.
+/// The name by which `rmp_serde` and related crates mark a newtype that is an extension.
 pub(super) const EXTENSION: &str = "_ExtStruct";
 
 /// Writes MessagePack.
@@ -26,14 +26,14 @@ impl<'a> Serializer<'a> {
         Self { bytes, marks, guard: Guard::new(WRITTEN_DEPTH, WRITTEN_STACK) }
     }
 
-    /// Whether what was written since this was asked has a shape that was not seen before, and how deep it nests.
+    /// Returns whether the bytes since the last call have a new shape, and how deep they nest.
     #[inline]
     pub(in crate::state) fn shape(&mut self) -> (bool, u16) {
         let deepest = std::mem::take(&mut self.guard.deepest);
         (std::mem::take(&mut self.marks.novel), deepest)
     }
 
-    /// The header of something whose length is in the first byte, or in one to four bytes after it.
+    /// A header with a length in the first byte, or in one to four bytes after it.
     #[inline]
     fn header(&mut self, length: usize, form: Form) -> Result<(), Error> {
         let (small, most, one, two, four) = form;
@@ -88,8 +88,8 @@ impl<'a> Serializer<'a> {
     }
 }
 
-/// How the length of something is written: the first byte with a small length in it, how many of those there are, and the first bytes before
-/// lengths of one, two and four bytes.
+/// The encoding of a length: the first byte with a small length in it, the number of small lengths,
+/// and the first bytes before lengths of one, two and four bytes.
 type Form = (u8, usize, Option<u8>, u8, u8);
 
 const TEXT: Form = (0xa0, 32, Some(0xd9), 0xda, 0xdb);
@@ -97,10 +97,11 @@ const BYTES: Form = (0, 0, Some(0xc4), 0xc5, 0xc6);
 const ARRAY: Form = (0x90, 16, None, 0xdc, 0xdd);
 const MAP: Form = (0x80, 16, None, 0xde, 0xdf);
 
-/// MessagePack's shortest form of a number. How long that is, is as random as the numbers are: no step of this depends on it.
+/// MessagePack's shortest form of a number. Its length is as random as the numbers are: no branch
+/// depends on it.
 #[inline]
 pub(in crate::state) fn number(number: u64, bytes: &mut Vec<u8>) {
-    /// The first byte, and how many follow, by how many bits a number has.
+    /// The first byte, and the number of bytes after it, by the number of bits.
     const FORMS: [(u8, u8); 65] = {
         let mut forms = [(0, 0); 65];
         let mut bits = 8;
@@ -117,7 +118,8 @@ pub(in crate::state) fn number(number: u64, bytes: &mut Vec<u8>) {
     };
     let (first, rest) = FORMS[(u64::BITS - number.leading_zeros()) as usize];
     let small = if rest == 0 { number as u8 } else { 0 };
-    // Left-aligned; none of it is kept where nothing follows, hence the shift by 64 may do what it likes.
+    // Left-aligned; none of it is kept where nothing follows, hence the result of a shift by 64
+    // does not matter.
     let digits = number.wrapping_shl(64 - 8 * u32::from(rest)).to_be_bytes();
     let length = bytes.len() + 1 + usize::from(rest);
     let mut form = [first | small; 9];
@@ -144,12 +146,13 @@ fn negative(number: i64, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&digits[8 - rest..]);
 }
 
-/// Which shapes there were among a state's values: what each field and variant held, roughly. A value with a shape of its own is read back,
-/// however many went before: a field that is left out when it is empty cannot be read perhaps, and is empty only now and then.
+/// The shapes of a state's values: roughly, the content of each field and variant. A value with a
+/// new shape is read back, whatever came before it: a field that is left out when it is empty may
+/// be unreadable, and is empty only now and then.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct Marks {
     seen: [u64; 16],
-    /// The field or variant that is being written, about.
+    /// The field or variant that is being written, approximately.
     context: u16,
     novel: bool,
 }
@@ -174,7 +177,7 @@ enum Kind {
 }
 
 impl Marks {
-    /// Not by the name's address: what is read back is the same in every run.
+    /// Not by the name's address: the same values are read back in every run.
     #[inline(always)]
     fn within(&mut self, name: &'static str) {
         let (first, last) = match name.as_bytes() {
@@ -268,7 +271,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_u64(self, value: u64) -> Result<(), Error> {
-        // What is beyond the signed ones is another thing to some readers.
+        // Numbers beyond the signed ones are a different kind to some readers.
         self.marks.note(if value >> 63 == 0 { Kind::Whole } else { Kind::Large });
         number(value, self.bytes);
         Ok(())
@@ -329,7 +332,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
                 self.bytes.truncate(begin);
                 self.bytes.extend_from_slice(&[FIXEXT1, SOME_NIL, 1]);
             }
-            // No value but a `Some` is written so.
+            // Only a `Some` is written so.
             [FIXEXT1, SOME_NIL, MAX_SOME] => return Err(Error::new(What::Options)),
             [FIXEXT1, SOME_NIL, ref mut around] => *around += 1,
             _ => return Ok(()),
@@ -442,7 +445,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
     }
 }
 
-/// An extension of a type that is not ours, by those who know how serde has them.
+/// An extension of a user's type, in serde's convention for extensions.
 #[cold]
 fn extension<T: ?Sized + Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Error> {
     struct Extension<'a, T: ?Sized>(&'a T);
@@ -461,7 +464,7 @@ fn extension<T: ?Sized + Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<()
     }
 }
 
-/// Writes what consists of values.
+/// Writes values that consist of values.
 pub(in crate::state) struct Compound<'s, 'a> {
     to: &'s mut Serializer<'a>,
     begin: usize,
@@ -502,7 +505,7 @@ impl Compound<'_, '_> {
                 to.marks.note(Kind::Unknown);
                 let end = to.bytes.len();
                 to.header(given, form)?;
-                // The header is before what it is about.
+                // The header comes before its content.
                 let length = to.bytes.len() - end;
                 to.bytes[begin..].rotate_right(length);
                 Ok(())

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer as _};
 use super::*;
 use crate::state::VerifyState;
 
-/// Whatever serde can say of a value. It is its own type: what is read is asked for as a type of this shape asks for it.
+/// Any value that serde can express. It is its own type: reading asks for the types of this shape.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Shape {
     Bool(bool),
@@ -35,7 +35,7 @@ enum Shape {
     None,
     Some(Box<Shape>),
     Newtype(Box<Shape>),
-    /// Whether it says its length.
+    /// Whether it announces its length.
     Seq(Vec<Shape>, bool),
     Tuple(Vec<Shape>),
     TupleStruct(Vec<Shape>),
@@ -412,7 +412,7 @@ proptest! {
     fn whatever_serde_says_is_read_as_it_was(shape in shapes()) {
         let bytes = written(&shape);
         prop_assert_eq!(read_like(&shape, &bytes).expect("it can be read"), shape);
-        // It is MessagePack, whatever is in it.
+        // It is MessagePack, whatever its content.
         de::IgnoredAny::deserialize(&mut rmp_serde::Deserializer::from_read_ref(&bytes)).unwrap();
         let mut rest = Deserializer::new(&bytes);
         de::IgnoredAny::deserialize(&mut rest).unwrap();
@@ -545,7 +545,8 @@ fn numbers_texts_and_keys_of_all_kinds_come_back() {
 
 #[test]
 fn what_older_builds_wrote_is_read() {
-    // Numbers of 128 bits that were of fewer, a unit struct that was a nil, and a struct without names.
+    // Numbers of 128 bits that were written with fewer, a unit struct that was a nil, and a struct
+    // without names.
     assert_eq!(read::<u128>(&[0xcd, 1, 0]).unwrap(), 256);
     assert_eq!(read::<i128>(&[0xff]).unwrap(), -1);
     assert!(read::<u128>(&[0xff]).is_err());
@@ -568,12 +569,12 @@ fn the_marker_is_an_extension_of_three_bytes() {
     for wrong in [&[0xd4, 0xad, 0][..], &[0xd4, 0xad, 255], &[0xd4, 0xad], &[0xd4]] {
         assert!(read::<Twice>(wrong).is_err(), "{wrong:02x?}");
     }
-    // It is for those who asked for an option.
+    // Only a reader that asks for an option accepts it.
     assert!(read::<u32>(&[0xd4, 0xad, 1]).is_err());
     assert!(read::<Tagged>(&[0xd4, 0xad, 1]).is_err());
 }
 
-/// A MessagePack extension as serde's MessagePack types have them.
+/// A MessagePack extension in the convention of serde's MessagePack crates.
 #[derive(Clone, PartialEq, Debug)]
 struct Extension(i8, Vec<u8>);
 
@@ -694,14 +695,14 @@ fn what_nests_too_deep_is_refused_when_it_is_written() {
     if write(&deep, &mut bytes).is_ok() && read_back::<Shell>(&bytes).is_ok() {
         assert!(read::<Shell>(&bytes).unwrap() == deep);
     }
-    // And bytes of such a depth are an error, and no overflow.
+    // And bytes of such a depth are an error, without an overflow.
     let bytes = [0x91; 100_000];
     assert!(read::<Tree>(&bytes).is_err());
     assert!(Deserializer::new(&bytes).deserialize_any(de::IgnoredAny).is_err());
     assert!(read::<Peano>(&[7]).is_err());
 }
 
-/// However much stack there is: what is written is not deeper than what is read, in any build.
+/// With any amount of stack: written values are never deeper than the reader's limit, in any build.
 #[test]
 fn depth_has_a_limit_of_its_own() {
     let mut guard = Guard::new(3, usize::MAX);
@@ -777,7 +778,7 @@ fn types_that_do_not_agree_with_themselves_are_found() {
     }
     not_read_back(&Any::Wide(1), "did not match any variant");
 
-    // Half of the precision goes.
+    // Half of the precision is lost.
     #[derive(Serialize)]
     struct Rounded(#[serde(serialize_with = "short")] f64);
     fn short<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
@@ -790,7 +791,7 @@ fn types_that_do_not_agree_with_themselves_are_found() {
     }
     not_read_back(&Rounded(0.1), "is read as another value");
 
-    // One that does not look at what is there.
+    // One that ignores its input.
     #[derive(Serialize)]
     struct Blind(u8);
     impl<'de> Deserialize<'de> for Blind {

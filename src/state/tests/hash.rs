@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::state::hash::{MAX_DEPTH, portion, prefix_of, within};
 use crate::state::{HashSeed, MAX_KEY_GROUPS, Table, group_of, groups_of, hash, subtask_of};
 
-/// SPEC 14.1: what these say is in checkpoints.
+/// SPEC 14.1: these values are in checkpoints.
 #[test]
 fn hashes_are_the_same_for_ever() {
     #[derive(Hash)]
@@ -54,10 +54,11 @@ fn integers_hash_by_their_number_and_strings_as_they_are_borrowed() {
     assert_ne!(hash(&("ab", "c")), hash(&("a", "bc")));
 }
 
-/// What a hash is used for.
+/// A use of a hash.
 type Use = fn(u64) -> usize;
 
-/// The key group, the segment, the bucket and the tag of a hash table, each with how many there are of it.
+/// The key group, the segment, the bucket and the tag of a hash table, each with the number of its
+/// values.
 const USES: [(usize, Use); 5] = [
     (128, |hash| group_of(hash, 128).into()),
     (1000, |hash| group_of(hash, 1000).into()),
@@ -66,7 +67,8 @@ const USES: [(usize, Use); 5] = [
     (128, |hash| (within(hash) >> 57) as usize),
 ];
 
-/// Two keys that differ in one bit or two hardly ever come to the same place: a group, one of eight segments, one of 128 buckets.
+/// Two keys that differ in one bit or two hardly ever come to the same place: a group, one of eight
+/// segments, one of 128 buckets.
 #[test]
 fn a_key_that_is_nearly_another_is_kept_elsewhere() {
     let place = |key: u64| (portion(hash(&key), 128 << 3), within(hash(&key)) & 127);
@@ -77,7 +79,8 @@ fn a_key_that_is_nearly_another_is_kept_elsewhere() {
     }
 }
 
-/// All uses at once, as many bits as a large state takes: who meets in some meets in the others by chance only.
+/// All uses at once, with the bits that a large state takes: keys that meet in some uses meet in
+/// the others by chance only.
 #[test]
 fn what_a_hash_is_used_for_is_independent() {
     let families: [fn(u64) -> u64; 5] =
@@ -104,7 +107,8 @@ fn spread_of<K: Hash>(keys: impl Iterator<Item = K>, bins: usize, bin: impl Fn(u
         all += 1;
     }
     let even = f64::from(all) / bins as f64;
-    // Eight times the standard deviation of a fair throw: of a hundred keys in a bin on average, 180.
+    // Eight times the standard deviation of a fair throw: of a hundred keys in a bin on average,
+    // 180.
     let slack = 8.0 * even.sqrt();
     for (bin, count) in counts.iter().enumerate() {
         assert!((f64::from(*count) - even).abs() < slack, "bin {bin} has {count}, even is {even}");
@@ -166,7 +170,7 @@ proptest! {
     }
 }
 
-/// What a seed's hashes are, is in checkpoints too.
+/// A seed's hashes are in checkpoints too.
 #[test]
 fn hashes_of_a_seed_are_the_same_for_ever() {
     let seed = HashSeed::new(Some(7));
@@ -183,7 +187,7 @@ const PINNED_OF_A_SEED: [u64; 4] =
 /// The constant of SPEC 14.1 multiplies by this.
 const FOLD: u64 = 0xbe54_66cf_34e9_0c6d;
 
-/// Keys that collide where the constant is used: whatever the first word is, the second undoes it.
+/// Keys that collide where the constant is used: for any first word, the second undoes it.
 fn colliding(count: u64) -> impl Iterator<Item = (u64, u64)> {
     let folded = |word: u64| {
         let product = u128::from(word) * u128::from(FOLD);
@@ -192,8 +196,9 @@ fn colliding(count: u64) -> impl Iterator<Item = (u64, u64)> {
     (0..count).map(move |first| (first, folded(0x243f_6a88_85a3_08d3 ^ first)))
 }
 
-/// Texts of different lengths whose first words differ by as much as what is made of their lengths: they collide wherever a known number is
-/// multiplied by the length, however the hash begins. Eight of each; of a key of several texts, eight to the power of their number.
+/// Texts of different lengths whose first words differ by as much as their multiplied lengths: they
+/// collide wherever a known number is multiplied by the length, for any start of the hash. Eight of
+/// each; of a key of several texts, eight to the power of their number.
 fn of_all_lengths() -> Vec<Vec<u8>> {
     let word = |length: u64| 0x1234_5678_9abc_def0 ^ length.wrapping_mul(0xa409_3822_299f_31d1);
     let text = |length: u64| {
@@ -211,7 +216,8 @@ fn keys_made_to_collide_do_not_in_a_job_with_a_seed() {
     let spread = |seed: HashSeed| {
         let mut table: Table<(u64, u64), ()> = Table::seeded(0..128, 128, seed);
         let mut hashes = std::collections::BTreeSet::new();
-        // One where all are in one chain takes the square of their number: so many as show it.
+        // A run with all keys in one chain takes the square of their number: just enough keys to
+        // show it.
         for key in colliding(if seed == HashSeed::CONSTANT { 4_000 } else { COUNT }) {
             let hash = seed.hash(&key);
             hashes.insert(hash);
@@ -248,7 +254,7 @@ fn no_two_lengths_cancel_out_in_a_job_with_a_seed() {
     }
 }
 
-/// Differences that are chosen, and words that undo each other for one seed, do nothing for another.
+/// Chosen differences, and words that undo each other for one seed, have no effect for another.
 #[test]
 fn collisions_of_one_seed_are_none_of_another() {
     let pairs: Vec<(u64, u64)> = colliding(500).collect();

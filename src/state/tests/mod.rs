@@ -41,7 +41,7 @@ impl BlobWriter for MemoryBlob {
     }
 }
 
-// Invariant: nothing in `state` calls more of a store than `create_blob` and `read`; who changes that finds out here.
+// Invariant: `state` calls only `create_blob` and `read` of a store; a change of that fails here.
 impl Store for Memory {
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
         Ok(Box::new(MemoryBlob { id, bytes: Vec::new(), blobs: Arc::clone(&self.0) }))
@@ -58,7 +58,8 @@ impl Store for Memory {
         Ok(bytes)
     }
 
-    // Invariant, of all that follows: what is tested here creates blobs and reads them. Another call would be a defect, and fails the test.
+    // Invariant, of all that follows: the code under test creates blobs and reads them. Another
+    // call would be a defect, and fails the test.
 
     fn describe(&self) -> String {
         unreachable!("state only reads and writes blobs")

@@ -1,4 +1,4 @@
-//! What is read back, as which type, and what is refused.
+//! Restored values and their types, and refused ones.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -156,7 +156,7 @@ fn a_table_of_contents_is_read_as_written_or_refused() {
     assert_eq!((entries, root.entries[0].key_groups), (50_000, 8));
     assert!(bytes.len() < 40 * root.entries[0].segments.len() + 100, "{} bytes", bytes.len());
 
-    // Those of the first version are the same but for what values may be.
+    // Those of the first version are the same except for the possible values.
     let mut other = bytes.clone();
     assert_eq!(other[0], 2);
     other[0] = 1;
@@ -172,7 +172,7 @@ fn a_table_of_contents_is_read_as_written_or_refused() {
     }
 }
 
-/// SPEC 14.6: whatever a table of contents says, there is a table or an error.
+/// SPEC 14.6: any table of contents gives a table or an error.
 #[test]
 fn segments_that_do_not_fit_together_are_refused() {
     let (store, written) = write((0..50_000u64).map(|key| (key, key)));
@@ -253,7 +253,7 @@ struct Lossy {
     last: Option<u64>,
 }
 
-/// An option that must be there: what `skip_serializing_if` leaves out cannot be read.
+/// An option that must be there: a field that `skip_serializing_if` leaves out cannot be read.
 mod strict {
     use serde::{Deserialize, Serialize};
 
@@ -298,7 +298,7 @@ fn one_value_in_very_many_that_cannot_be_read_is_refused_by_name() {
     assert!(refused(VerifyState::Off, 12_345).is_none());
 }
 
-/// SPEC 14.9: a key must be found again, by what it is and by its hash.
+/// SPEC 14.9: a key must be found again, by its value and by its hash.
 #[test]
 fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
     /// It is read as the key before it.
@@ -309,7 +309,7 @@ fn a_key_that_is_read_as_another_or_hashes_otherwise_is_refused() {
             u32::deserialize(from).map(|number| Self(number.saturating_sub(1)))
         }
     }
-    /// What is not written counts in its hash.
+    /// The part that is not written counts in its hash.
     #[derive(Clone, Eq, Serialize, Deserialize)]
     struct Noted(u32, #[serde(skip)] u32);
     impl PartialEq for Noted {
@@ -417,7 +417,7 @@ fn state_is_shown_without_its_types() {
     assert_eq!(shown, [json!(["k", seen]), json!([7, "NaN"])]);
 }
 
-/// SPEC 14.1: keys are where their job's seed put them, and are looked for nowhere else.
+/// SPEC 14.1: keys are placed by their job's seed, and are looked up only there.
 #[test]
 fn a_table_is_restored_with_the_seed_it_was_written_with_and_no_other() {
     let seeds = [HashSeed::CONSTANT, HashSeed::new(Some(1)), HashSeed::new(Some(2))];

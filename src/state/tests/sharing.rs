@@ -1,4 +1,4 @@
-//! What checkpoints share, and that it is bounded.
+//! The sharing between checkpoints, and its bounds.
 
 use super::{Memory, named, snapshot};
 use crate::state::{Restored, Table, hash};
@@ -28,7 +28,7 @@ fn a_segment_that_was_not_written_to_is_not_written_again() {
     assert!(next.written < full.written / 50, "{} of {}", next.written, full.written);
     assert_eq!(next.blobs.len(), 2);
 
-    // With another base, what the base has not is written.
+    // With another base, the parts that the base lacks are written.
     let other = store.write(vec![named("counts", table.freeze())], Some(&full.locations));
     assert_eq!((other.written, other.reused), (next.written, next.reused));
     let none = store.write(vec![named("counts", table.freeze())], None);
@@ -51,7 +51,7 @@ fn what_was_restored_is_shared_with_where_it_came_from() {
     assert!(next.reused > full.written / 2);
 }
 
-/// SPEC 14.7: after any number of checkpoints, whatever is written to between them.
+/// SPEC 14.7: after any number of checkpoints, with any writes between them.
 #[test]
 fn neither_space_nor_blobs_grow_with_the_age_of_the_job() {
     for (writes, stride) in [(1, 1), (50, 7), (2000, 1), (2000, 97), (20_000, 3)] {
@@ -69,7 +69,7 @@ fn neither_space_nor_blobs_grow_with_the_age_of_the_job() {
             let space: u64 = next.blobs.iter().map(|blob| blob.length).sum();
             assert!(next.blobs.len() <= 16, "{} blobs", next.blobs.len());
             assert!(space <= 4 * full + full, "{space} bytes for {full} of state");
-            // Only what the snapshot names is kept, and it is enough.
+            // Only the named blobs of the snapshot are kept, and they are enough.
             store.keep_only(&next);
             last = next;
         }

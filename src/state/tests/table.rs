@@ -29,10 +29,11 @@ const GROUPS: u16 = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Counts a run of keys up by one.
+    /// Increments the count of a run of keys.
     Count(u32, u32),
     Set(u32, u64),
-    /// Counts up so many keys of a run, over and over again, as a batch; forgets a key whenever that gives it a count that one of so many is.
+    /// Makes `many` increments of the keys of a run, as a batch; drops a key whenever its count
+    /// reaches a multiple of `forget`.
     Batch {
         from: u32,
         run: u32,
@@ -47,11 +48,11 @@ enum Op {
     Extract(u64),
     TakeGroup(u16),
     Freeze,
-    /// Writes the oldest image that is not written, on top of an older snapshot.
+    /// Writes the oldest unwritten image, on top of an older snapshot.
     Write(usize),
     /// Drops the oldest image.
     Drop,
-    /// Goes on from a snapshot.
+    /// Resumes from a snapshot.
     Restore(usize),
 }
 
@@ -94,7 +95,7 @@ fn restored(store: &Memory, written: &Written) -> (Table<u32, Large>, SegmentLoc
     (table, restored.into_locations())
 }
 
-/// Counts each record's key up in one call, and notes what the count is then.
+/// Increments each record's key in one call, and notes the resulting count.
 fn count_up(
     table: &mut Table<u32, Large>,
     mut records: Vec<(u32, u32)>,
@@ -147,7 +148,7 @@ impl Run {
                 assert_eq!(before.map(|large| large.count), model.insert(key, value));
             }
             Op::Batch { from, run, many, forget } => {
-                // Some keys come twice within the reach of what is looked ahead.
+                // Some keys come twice within the reach of prefetching.
                 let key = |step: u32| from + (step * step / 3) % run;
                 let mut seen = Vec::new();
                 count_up(
@@ -252,8 +253,9 @@ proptest! {
     }
 }
 
-/// Twice the same key, one that is forgotten and comes again, and keys that are new, within the reach of what is looked ahead; while segments
-/// are divided, shared and joined. For an interpreter that looks for undefined behaviour too.
+/// Twice the same key, one that is dropped and comes again, and new keys, within the reach of
+/// prefetching; while segments are divided, shared and joined. Also for an interpreter that looks
+/// for undefined behaviour.
 #[test]
 fn an_image_is_of_the_batches_before_it() {
     const KEYS: u32 = if cfg!(miri) { 300 } else { 3000 };
@@ -279,7 +281,7 @@ fn an_image_is_of_the_batches_before_it() {
 /// SPEC 5.4
 #[test]
 fn an_image_is_written_while_its_table_goes_on() {
-    // An interpreter that looks for undefined behaviour takes its time.
+    // An interpreter that looks for undefined behaviour is slow.
     const KEYS: u32 = if cfg!(miri) { 200 } else { 2000 };
     const ROUNDS: u64 = if cfg!(miri) { 4 } else { 40 };
     let store = Memory::default();
@@ -309,7 +311,7 @@ fn an_image_is_written_while_its_table_goes_on() {
     drop(store);
 }
 
-/// Keys by the thousand whose hashes say little or nothing.
+/// Thousands of keys with few distinct hashes, or one.
 #[test]
 fn keys_that_hash_alike_are_kept_apart() {
     #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,7 +360,8 @@ fn strings_are_looked_up_without_being_copied() {
     assert_eq!(table.len(), keys.len());
 }
 
-/// Also where its way is another group's, because there are more groups than ways, and whether that group's segment has room or not.
+/// Also where its pointer is another group's, because there are more groups than pointers, and
+/// whether that group's segment has room or not.
 #[test]
 fn a_key_of_another_subtask_is_refused() {
     for (groups, key_groups) in [(8..9, 16), (3..6, 16), (0..0, 8), (5..12, 12), (64..128, 128)] {

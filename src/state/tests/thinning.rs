@@ -1,11 +1,11 @@
-//! What a table gives back when its keys go (SPEC 14.4).
+//! The room that a table gives back when its keys are removed (SPEC 14.4).
 
 use super::{Memory, named, snapshot};
 use crate::state::{Restored, Table, hash};
 
 type Counts = Table<u64, u64>;
 
-/// An interpreter that looks for undefined behaviour takes its time.
+/// An interpreter that looks for undefined behaviour is slow.
 const KEYS: u64 = if cfg!(miri) { 8_000 } else { 200_000 };
 const GROUPS: u16 = if cfg!(miri) { 1 } else { 16 };
 
@@ -35,7 +35,7 @@ fn check(mut table: Counts, before: (usize, usize, u64), how: &str) {
     assert!(after.0 < before.0 / 20, "memory, {how}: {before:?}, {after:?}");
     assert!(after.1 <= 2 * usize::from(GROUPS), "segments, {how}: {before:?}, {after:?}");
     assert!(after.2 < before.2 / 50, "a snapshot, {how}: {before:?}, {after:?}");
-    // It is the table that it was, and grows again.
+    // It is the same table, and grows again.
     assert_eq!(table.len() as u64, KEYS / 100);
     for key in 0..KEYS {
         assert_eq!(table.get(hash(&key), &key).copied(), stays(key).then_some(key));
@@ -65,7 +65,7 @@ fn memory_and_snapshots_shrink_when_keys_are_removed() {
     table.retain(|key, _| stays(*key));
     check(table, before, "all at once");
 
-    // While images of what it was are still there, and are what they were.
+    // While images of its earlier content still exist, unchanged.
     let mut table = filled();
     let mut images = Vec::new();
     for key in (0..KEYS).filter(|key| !stays(*key)) {
@@ -86,7 +86,7 @@ fn memory_and_snapshots_shrink_when_keys_are_removed() {
     check(table, before, "under snapshots");
 }
 
-/// SPEC 14.4: what is taken out and put in again and again is not divided and joined each time.
+/// SPEC 14.4: repeated removals and insertions do not divide and join each time.
 #[test]
 fn a_table_that_breathes_is_left_as_it_is() {
     let mut table = filled();

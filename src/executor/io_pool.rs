@@ -12,9 +12,10 @@ use crate::base::watch::{Hung, Watch};
 /// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
 const NAP: Duration = Duration::from_millis(5);
 
-/// What is done on a lane.
+/// What a request does. The simulator shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum IoKind {
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "the simulator shows it"))]
+pub enum IoKind {
     /// A snapshot's bytes are written.
     Snapshot,
     /// Orphans are rolled back (SPEC 6.4).

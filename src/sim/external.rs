@@ -104,10 +104,10 @@ pub struct Sink<T> {
 
 impl<T> Sink<T> {
     /// Also checks the order in which records are committed. `place` returns the row of a record,
-    /// and its place in that row: in each row places must rise. For a pipeline with an order: the
-    /// records that one subtask of a source emits for a key reach the key's operator, and from
-    /// there the sink, in the order of emission. Only an exactly-once job is held to it; others may
-    /// show a part again.
+    /// and its place in that row: in each row places must rise. This is for pipelines with an
+    /// order. The records that one subtask of a source emits for a key reach the key's operator,
+    /// and from there the sink, in the order of emission. Only an exactly-once job is held to it;
+    /// others may show a part again.
     #[must_use]
     pub fn in_order(mut self, place: fn(&T) -> (u64, u64)) -> Self {
         self.place = Some(place);

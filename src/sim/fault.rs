@@ -78,8 +78,8 @@ impl Plan {
     }
 
     /// Each of these kinds with an even chance; a drained job has less output, so that is one run
-    /// in eight. One run in four has many faults of one kind, in a world where writing takes long:
-    /// a bug that takes several faults of a kind is not found among others.
+    /// in eight. One run in four has many faults of one kind, in a world where writing takes long.
+    /// A bug that takes several faults of a kind is not found among others.
     pub(crate) fn draw(random: &mut Random, allowed: &[Fault]) -> Self {
         if random.once_in(4) && !allowed.is_empty() {
             let mut on = vec![allowed[random.below(allowed.len())]];

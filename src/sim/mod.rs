@@ -30,19 +30,27 @@
 //! ```
 //!
 //! # Checks
-//! After every step: no sink shows a record more often than the run without failures does, and no
-//! visible record is taken back; committed output belongs to a complete checkpoint and comes in
-//! order; a complete checkpoint would survive a loss of power. Whenever nothing can be done: no
-//! worker sleeps that has something to do. At the end: the job ends, all records are there, no
-//! transaction is left prepared, and the store holds whole checkpoints and nothing else. A job with
-//! a lower guarantee than exactly once may show records more often. The protocol events that all
-//! processes recorded are replayed on fresh machines ([`crate::trace`]): a run that departs from
-//! the protocol is wrong even if its output is right.
+//! After every step:
+//!
+//! - No sink shows a record more often than the run without failures does.
+//! - No visible record is taken back.
+//! - Committed output belongs to a complete checkpoint and comes in order.
+//! - A complete checkpoint would survive a loss of power.
+//!
+//! Whenever nothing can be done, no worker sleeps that has something to do. At the end:
+//!
+//! - The job ends, and all records are there.
+//! - No transaction is left prepared.
+//! - The store holds whole checkpoints and nothing else.
+//!
+//! A job with a lower guarantee than exactly once may show records more often. The protocol events
+//! that all processes recorded are replayed on fresh machines ([`crate::trace`]). A run that
+//! departs from the protocol is wrong even if its output is right.
 //!
 //! # Assumptions
 //! SPEC section 2, and that a pipeline's output, as a multiset, does not depend on the order in
 //! which records of different producers meet. A task's step, a call of the store and a call of a
-//! committer each run without interruption; a process may die between any two changes that they
+//! committer each run without interruption. A process may die between any two changes that they
 //! make. Channels and parking run on one thread: their memory ordering is for loom to explore.
 
 mod choice;
@@ -123,8 +131,8 @@ impl Env {
 /// few as were found. The environment variable `SNAPLINE_SIM_SEED` runs that seed and no other.
 ///
 /// The record of the failing run's processes (SPEC 11.5) is written to files for
-/// `snapline trace replay`, and the message names the directory: the value of the variable
-/// `SNAPLINE_SIM_TRACES`, or else `tmp` of cargo's target directory.
+/// `snapline trace replay`, and the message names their directory. The variable
+/// `SNAPLINE_SIM_TRACES` sets it; the default is `tmp` of cargo's target directory.
 pub fn check(
     build: impl Fn(&Env) -> Result<Job, BuildError>,
     seeds: impl IntoIterator<Item = u64>,
@@ -192,9 +200,9 @@ impl fmt::Debug for Simulation<'_> {
 }
 
 impl<'a> Simulation<'a> {
-    /// Every fault except [`Fault::Drain`], each on in half of the runs. A drained job ends early:
-    /// only where results do not depend on the end of the input can its output be compared, as a
-    /// part of the whole.
+    /// Every fault except [`Fault::Drain`], each on in half of the runs. A drained job ends early.
+    /// Its output can be compared, as a part of the whole, only where results do not depend on the
+    /// end of the input.
     pub fn new(build: impl Fn(&Env) -> Result<Job, BuildError> + 'a) -> Self {
         let kept = |fault: &&Fault| **fault != Fault::Drain;
         let faults = Fault::ALL.iter().filter(kept).copied().collect();

@@ -249,7 +249,7 @@ pub(super) fn expiring(env: &Env) -> Result<Job, BuildError> {
 type Heard = (Option<(Timestamp, Timestamp)>, bool, Option<Timestamp>);
 
 /// A source is idle for longer than its timeout, and comes back, beside one that continues. A
-/// source whose records have never been far apart was not idle meanwhile; when the watermark is
+/// source whose records have never been far apart was not idle meanwhile. When the watermark is
 /// past it, it counts; and while it counts none of its records is late.
 pub(super) fn idle(env: &Env) -> Result<Job, BuildError> {
     const AFTER: Duration = ms(2);

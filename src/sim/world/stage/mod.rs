@@ -2,8 +2,8 @@
 //! something else (the model of the protocol) and names each step by its subject. The stage finds
 //! the matching choice, or reports that production does not offer it.
 //!
-//! Steps that follow of themselves in production, and that are no steps of their own elsewhere, are
-//! made by the stage: a worker that was called wakes, and takes in its messages. Looking
+//! Steps that follow of themselves in production, and are no steps of their own elsewhere, are made
+//! by the stage. A worker that was called wakes, for example, and takes in its messages. Looking
 //! ([`Stage::observe`]) uses no machine: it reads the durable image of the disk, and the external
 //! systems.
 //!

@@ -2,7 +2,7 @@
 //! dies.
 //!
 //! That a deposed owner writes nothing rests on the fence alone. This module distinguishes a living
-//! owner from a dead one, so that none is deposed by mistake; and it makes comparing the fence and
+//! owner from a dead one, so that none is deposed by mistake. It also makes comparing the fence and
 //! writing one step.
 
 use std::io::ErrorKind;

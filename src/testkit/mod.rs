@@ -5,7 +5,7 @@
 //! moment. A test that writes some records and reads them back sees none of it. The kit plays the
 //! runtime for one sink: it opens, fences, writes, closes, prepares, commits and rolls back as in
 //! SPEC 6. It ends each life of the sink at every step in turn and in several ways, and begins the
-//! next; after each step it checks what the sink's readers can see. No job runs and no time passes,
+//! next. After each step it checks what the sink's readers can see. No job runs and no time passes,
 //! so every finding is reproducible.
 //!
 //! ```

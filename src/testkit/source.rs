@@ -27,8 +27,8 @@ pub struct SourceCheck<S> {
 }
 
 /// A check of a source. One, two and three subtasks read it in small steps. Reopened after each of
-/// them, it has to give the same records as the first time; and the subtasks together have to give
-/// the same records, whatever their number.
+/// them, it has to give the same records as the first time. The subtasks together have to give the
+/// same records, whatever their number.
 pub fn source<S>(source: S) -> SourceCheck<S>
 where
     S: Source,

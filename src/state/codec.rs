@@ -1,14 +1,16 @@
-//! Encodes users' values as bytes and decodes them (SPEC 14.5, 14.8, 14.9): everything that is kept
-//! in a checkpoint or staged for one is written and read here.
+//! Encodes users' values as bytes and decodes them (SPEC 14.5, 14.8, 14.9), for checkpoints and for
+//! data that is staged for one.
 //!
 //! The format is serde's MessagePack, structs as maps, with one addition. MessagePack has one nil,
 //! and serde has many values that would be one: `None`, `()`, `Some(None)`. A `Some` around such a
 //! value is written as an extension ([`SOME_NIL`]), so that each is read as the original value.
 //! Everything else is, byte for byte, as `rmp_serde` writes it with the names of fields.
 //!
-//! Values that could not be read again are refused when they are written: values that nest too deep
-//! for the reader or for a thread's stack, lengths that differ from the announced ones, and, by
-//! reading back, types whose `Serialize` and `Deserialize` disagree ([`Checks`]).
+//! Values that could not be read again are refused when they are written:
+//!
+//! - values that nest too deep for the reader or for a thread's stack,
+//! - lengths that differ from the announced ones,
+//! - by reading back, types whose `Serialize` and `Deserialize` disagree ([`Checks`]).
 
 mod check;
 mod de;

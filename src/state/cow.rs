@@ -2,10 +2,10 @@
 //!
 //! A [`Node`] is an `Arc` with the number of its creation, its *version*, from the
 //! [`VersionCounter`] of the table that owns it. The counter's *floor* is its value when the table
-//! was last frozen. A node with a version below the floor may be shared with an image, and is
-//! copied before the first write (or taken back, if the image has been dropped by then). One at or
-//! above the floor was created since, is reachable from the table alone, and is written in place.
-//! So a write costs a comparison of two numbers, where `Arc::get_mut` would cost atomic operations.
+//! was last frozen. A node with a version below the floor may be shared with an image. It is copied
+//! before the first write, or taken back if the image has been dropped by then. A node at or above
+//! the floor was created since, is reachable from the table alone, and is written in place. So a
+//! write costs a comparison of two numbers, where `Arc::get_mut` would cost atomic operations.
 //!
 //! # Invariant
 //! 1. The `Arc` in a node is cloned in [`Node::fork`] alone, which asserts that the version is
@@ -19,10 +19,9 @@
 //!
 //! By these a node at or above the floor has exactly one `Arc`: it had one when it was created, and
 //! none was made since. No `Weak` is ever made. A node within a node (a segment in a group) is
-//! reached for writing through its parent's `write` only, so that a shared parent is copied first,
-//! which forks the nodes in it. A [`SegmentPtr`] skips the parent. It is valid while its version is
-//! at or above the floor: until then its node is neither copied nor replaced, nor is any parent
-//! shared.
+//! reached for writing through its parent's `write` only. So a shared parent is copied first, which
+//! forks the nodes in it. A [`SegmentPtr`] skips the parent. It is valid while its version is at or
+//! above the floor: until then its node is neither copied nor replaced, nor is any parent shared.
 #![allow(
     unsafe_code,
     reason = "a write in place to what an invariant, not the type, shows to be unshared"
@@ -101,7 +100,7 @@ impl<T: Fork> Node<T> {
         }
         debug_assert_eq!(Arc::strong_count(&self.0), 1, "a node above the floor is shared");
         // SAFETY: the version is at or above the floor, hence this is the only `Arc` (the invariant
-        // above), and `&mut self` borrows it for as long as the reference lives. `as_ptr` keeps the
+        // above). `&mut self` borrows it for as long as the reference lives. `as_ptr` keeps the
         // allocation's permission to write.
         unsafe { &mut (*Arc::as_ptr(&self.0).cast_mut()).value }
     }

@@ -93,8 +93,9 @@ impl<K, V> PrefetchedEntry<K, V> {
     /// The entry, if it points to one.
     ///
     /// # Safety
-    /// The pointer is valid (the third invariant), the segment is owned, and its table is borrowed
-    /// exclusively for as long as the result is used; nothing else refers to the entry meanwhile.
+    /// The pointer is valid (the third invariant) and the segment is owned. Its table is borrowed
+    /// exclusively for as long as the result is used, and nothing else refers to the entry
+    /// meanwhile.
     #[inline(always)]
     pub(super) unsafe fn get<'a>(self) -> Option<&'a mut (K, V)> {
         if self.0.is_null() {

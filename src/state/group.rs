@@ -53,8 +53,8 @@ impl<K: Key, V: StateValue> Segment<K, V> {
         self.entries.len() >= self.limit
     }
 
-    /// Whether, without the entry that was just removed, its number of entries is one at which its
-    /// room is checked; not at each, so that the check costs nothing for most.
+    /// Whether its room is to be checked, now that an entry was removed. That is so at two numbers
+    /// of entries only, so that most removals cost nothing.
     #[inline]
     pub(super) fn has_thinned_out(&self) -> bool {
         let left = self.entries.len();

@@ -1,7 +1,7 @@
 //! The hash of keys, and the assignment of keys to subtasks (SPEC 14.1-14.3).
 //!
 //! # The purpose of each bit
-//! One hash of 64 bits serves four purposes, and no two of them may use the same bits: otherwise
+//! One hash of 64 bits serves four purposes, and no two of them may use the same bits. Otherwise
 //! keys that agree in the bits of their segment would crowd into few of its buckets.
 //!
 //! | bits | for |
@@ -13,7 +13,7 @@
 //! The hash is a fraction of one. Multiplied by the number of key groups, its whole part is the
 //! group. The rest, again a fraction, chooses the segment by its first bits: with 128 groups and a
 //! gigabyte of state some 23 bits for both. A hash table takes its bucket from the lowest bits of
-//! its input, and its tag from the top seven: its input is the hash, [rotated](within) until these
+//! its input, and its tag from the top seven. Its input is the hash, [rotated](within) until these
 //! are there.
 
 use std::fmt;
@@ -31,7 +31,7 @@ pub(super) const MAX_DEPTH: u8 = 17;
 /// With knowledge of it, colliding keys can be made; without, they cannot, for any choice of keys.
 /// So the start of the hash, the multiplier and the factor of lengths all depend on the secret.
 /// With a known factor, for one, strings of different lengths could be chosen whose first words
-/// differ by as much as their lengths do, and these collide for every start.
+/// differ by as much as their lengths do. These collide for every start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashSeed {
     start: u64,

@@ -40,8 +40,8 @@ pub use root::{Kind, Root, RootEntry, SegmentRef};
 pub use snapshot::{Encode, Image, NamedImage, SegmentImage, SegmentLocations, Written, write};
 pub use table::Table;
 
-/// Selects the values that are read back when they are written into a checkpoint, to find types
-/// whose `Serialize` and `Deserialize` disagree before a checkpoint depends on them (SPEC 14.9).
+/// Selects the values that are read back when they are written into a checkpoint (SPEC 14.9). That
+/// finds types whose `Serialize` and `Deserialize` disagree before a checkpoint depends on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum VerifyState {
     /// The first sixteen of each state in each task, those of a shape that is new to the state,

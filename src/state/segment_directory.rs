@@ -47,8 +47,8 @@ impl<T> SegmentDirectory<T> {
     }
 
     /// The pointer of a hash whose group is the table's. For another hash it is that of some other
-    /// segment, or none: good enough to look for a key there, which then is not found, but not to
-    /// insert one.
+    /// segment, or none. That is good enough to look for a key there, which then is not found, but
+    /// not to insert one.
     #[inline(always)]
     pub(super) fn get(&self, hash: u64) -> SegmentPtr<T> {
         let place = self.number(hash) & self.mask;

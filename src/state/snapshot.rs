@@ -278,8 +278,8 @@ pub struct Written {
     pub reused: u64,
 }
 
-/// Writes images as one snapshot. Segments that are unchanged since `base` are referred to;
-/// everything else and the table of contents goes into the new blob, which is durable when this
+/// Writes images as one snapshot. Segments that are unchanged since `base` are referred to.
+/// Everything else and the table of contents goes into the new blob, which is durable when this
 /// returns.
 ///
 /// `base` must be about the very checkpoint that is the base of this one (SPEC 8.3).

@@ -19,8 +19,8 @@ const SAMPLE: u64 = 64;
 /// A value that nests deeper is always read back: it may be too much for the reader's stack.
 pub(super) const DEEP: u16 = 32;
 
-/// Selects the values of a task that are read back when they are written (SPEC 14.9): the first of
-/// each state, those of a new shape, those that nest deep, and samples.
+/// Selects the values of a task that are read back when they are written (SPEC 14.9). These are the
+/// first of each state, those of a new shape, those that nest deep, and samples.
 #[derive(Debug, Default)]
 pub struct Checks {
     which: VerifyState,
@@ -193,9 +193,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(24).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of one value's bytes that does not depend on the order of elements and entries, nor of
-/// the bytes of texts, which may hold such things in another form. `None` if that is not
-/// MessagePack.
+/// A hash of one value's bytes that does not depend on the order of elements and entries. Nor does
+/// it depend on the order of the bytes of texts, which may hold such things in another form. `None`
+/// if that is not MessagePack.
 fn content(mut bytes: &[u8]) -> Option<u64> {
     let hash = part(&mut bytes)?;
     bytes.is_empty().then_some(hash)

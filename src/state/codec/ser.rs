@@ -147,8 +147,8 @@ fn negative(number: i64, bytes: &mut Vec<u8>) {
 }
 
 /// The shapes of a state's values: roughly, the content of each field and variant. A value with a
-/// new shape is read back, whatever came before it: a field that is left out when it is empty may
-/// be unreadable, and is empty only now and then.
+/// new shape is read back, whatever came before it. A field that is left out when it is empty, for
+/// example, may be unreadable, and is empty only now and then.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct Marks {
     seen: [u64; 16],

@@ -196,7 +196,7 @@ fn colliding(count: u64) -> impl Iterator<Item = (u64, u64)> {
     (0..count).map(move |first| (first, folded(0x243f_6a88_85a3_08d3 ^ first)))
 }
 
-/// Texts of different lengths whose first words differ by as much as their multiplied lengths: they
+/// Texts of different lengths whose first words differ by as much as their multiplied lengths. They
 /// collide wherever a known number is multiplied by the length, for any start of the hash. Eight of
 /// each; of a key of several texts, eight to the power of their number.
 fn of_all_lengths() -> Vec<Vec<u8>> {

@@ -18,7 +18,7 @@ use crate::state::{self, HashSeed, NamedImage, Restored, StateError, StateValue,
 /// use snapline::connect::{Collect, MemorySink, MemorySource};
 /// use snapline::{BroadcastProcess, Dataflow, JobConfig, KeyState};
 ///
-/// /// Counts a card's payments, and says at the end which were more than are allowed.
+/// /// Counts a card's payments, and reports at the end which were above the limit.
 /// #[derive(Clone)]
 /// struct Limit;
 ///

@@ -804,7 +804,7 @@ impl<P: Pipe, N: Keyer<P::Out>> KeyedStream<P, N> {
         self.operator("max", Extreme { emit, of, greatest: true })
     }
 
-    /// Gives each record, and each processing-time timer, to a function, without timestamps: the
+    /// Gives each record, and each processing-time timer, to a function, without timestamps. The
     /// time of every record is [`Timestamp::MIN`], and there is no watermark before the end of the
     /// input. [`super::TimedClosure`] makes such a function of a closure, and [`super::Expiring`]
     /// lets its state expire.

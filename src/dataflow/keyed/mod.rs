@@ -78,7 +78,7 @@ pub enum Emit {
 /// use snapline::connect::{Collect, MemorySink, MemorySource};
 /// use snapline::{Dataflow, JobConfig, KeyState, KeyedProcess};
 ///
-/// /// Says how much a sensor's reading differs from the one before.
+/// /// Emits the difference between a sensor's reading and the one before.
 /// #[derive(Clone)]
 /// struct Changes;
 ///

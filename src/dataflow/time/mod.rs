@@ -1,8 +1,8 @@
 //! Operators of event time.
 
-/// The part of an [`OperatorChain`](crate::operator::chain::OperatorChain) that is the same for every
-/// operator that fires by event time and by the clock. The operator has `watermark`, `processing`,
-/// `late` and `ended`, and says what `fire_event_time` and `fire_processing_time` do.
+/// The part of an [`OperatorChain`](crate::operator::chain::OperatorChain) that is the same for
+/// every operator that fires by event time and by the clock. The operator has `watermark`,
+/// `processing`, `late` and `ended`, and defines `fire_event_time` and `fire_processing_time`.
 macro_rules! fires_by_both_clocks {
     () => {
         fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
@@ -27,7 +27,7 @@ macro_rules! fires_by_both_clocks {
         }
 
         fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
-            // What is left is as due as it was, and fires in the next step.
+            // The rest stays due, and fires in the next step.
             let _ = self.fire_processing_time(now, out);
         }
 

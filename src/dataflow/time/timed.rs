@@ -277,9 +277,9 @@ where
     }
 
     /// Puts each `count` records of a key, one or more, into a window, which fires with the last of
-    /// them: [`GlobalWindows`] that are purged [every `count` records](EveryRecords). Records that
-    /// are left at the end of the input, less than `count`, are in no result. Time plays no part:
-    /// assign any timestamps.
+    /// them. These are [`GlobalWindows`] that are purged [every `count` records](EveryRecords).
+    /// Records that are left at the end of the input, less than `count`, are in no result. Time
+    /// plays no part: assign any timestamps.
     ///
     /// ```
     /// # use snapline::connect::{MemorySink, MemorySource};
@@ -422,8 +422,8 @@ where
         self.operator("connect", KeyedTimers::new(keyer, Both(process)))
     }
 
-    /// Puts the records of both streams into the same windows, and gives those of a window to a
-    /// closure: of the first stream, and of the second.
+    /// Puts the records of both streams into the same windows. The closure gets the records of a
+    /// window: of the first stream, and of the second.
     pub fn window_join<W, O, F>(
         self,
         assigner: W,

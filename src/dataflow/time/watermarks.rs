@@ -37,10 +37,12 @@ pub trait WatermarkStrategy<T>: Clone + Send + 'static {
 /// of records only, when partial batches are sent. Within a batch no record is late, however much
 /// earlier than the others it is. A timer or a window fires after the whole batch, not after the
 /// record that brought time there. Which records are late then depends on how they were batched.
+///
 /// Where that matters, in tests above all, use a strategy that is the same in every run:
-/// [`every_record`](Bounded::every_record) emits a watermark after each record,
-/// [`in_steps_of`](Bounded::in_steps_of) at each step of time, and [`punctuated`](Self::punctuated)
-/// where records carry one.
+///
+/// - [`every_record`](Bounded::every_record) emits a watermark after each record.
+/// - [`in_steps_of`](Bounded::in_steps_of) emits one at each step of time.
+/// - [`punctuated`](Self::punctuated) emits one where records carry one.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermarks;
 
@@ -108,8 +110,8 @@ impl Bounded {
 }
 
 impl Bounded {
-    /// The same, with a watermark right after each record that advances time: exact, and the same
-    /// in every run, at the price of a mark in the channels for each record.
+    /// The same, with a watermark right after each record that advances time. It is exact, and the
+    /// same in every run, at the price of a mark in the channels for each record.
     ///
     /// ```
     /// use std::time::Duration;

@@ -201,7 +201,7 @@ pub struct Sliding {
 impl Sliding {
     /// Windows of this length, one per interval; both a millisecond or more, and at most 10,000
     /// years. A record is put into each window that holds its time, so the length is at most 10,000
-    /// intervals: with more, the job is refused when it is built.
+    /// intervals. With more, the job is refused when it is built.
     #[must_use]
     pub const fn of(length: Duration, every: Duration) -> Self {
         Self { length, every, offset: Duration::ZERO }

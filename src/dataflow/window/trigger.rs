@@ -72,7 +72,7 @@ pub trait Trigger: Clone + Send + 'static {
     /// The watermark has reached the requested time (see `now`); the next one must be later.
     ///
     /// In a window without end, request no time when the watermark is [`Timestamp::MAX`], the end
-    /// of a bounded input: a trigger that always requests one keeps such a job running for ever.
+    /// of a bounded input. A trigger that always requests one keeps such a job running for ever.
     fn event_time(
         &mut self,
         at: Timestamp,

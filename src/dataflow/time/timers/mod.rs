@@ -33,7 +33,7 @@ pub(crate) const FIRED_AT_ONCE: usize = 256;
 /// use snapline::connect::{Collect, MemorySink, MemorySource};
 /// use snapline::{Dataflow, JobConfig, TimedProcess, Timestamp, TimeContext, Watermarks};
 ///
-/// /// Says when a machine has been silent for a minute.
+/// /// Reports when a machine has been silent for a minute.
 /// #[derive(Clone)]
 /// struct Silence;
 ///
@@ -292,13 +292,13 @@ impl<K, S> TimeContext<'_, K, S> {
     /// to this time; once, however often it is set. If the watermark is there already, it is called
     /// with the next one.
     ///
-    /// The call does not precede the record that brings event time there: the watermark comes after
+    /// The call does not precede the record that brings event time there. The watermark comes after
     /// that record, and with most strategies after all records of its batch
     /// ([`crate::Watermarks`]).
     ///
-    /// At the end of a bounded input the watermark comes to the end of time, and all timers that
-    /// are set are called, including those set by other timers at the end. A timer that always sets
-    /// the next one keeps such a job running for ever. Let it set none when [`Self::watermark`] is
+    /// At the end of a bounded input the watermark comes to the end of time. All timers that are
+    /// set are called, including those set by other timers at the end. A timer that always sets the
+    /// next one keeps such a job running for ever. Let it set none when [`Self::watermark`] is
     /// [`Timestamp::MAX`].
     pub fn set_timer(&mut self, at: Timestamp) {
         add(&mut self.slot.event, at);

@@ -1,8 +1,8 @@
 //! Looks up each record in an external system, several records at a time (SPEC 15.10).
 //!
 //! ```text
-//!   push, mark ->  | Asked | Asked | Found | Mark | New | New |  -> emitted from the front while it is known
-//!                      helpers' threads answer in any order
+//! emitted from the front  <-  | Asked | Asked | Found | Mark | New | New |  <-  push, mark
+//! while it is answered           threads answer in any order
 //! ```
 //! The queue is the operator's state. A snapshot holds the records that have come in and not gone
 //! out, and a restored operator looks them up again.

@@ -1,4 +1,5 @@
-//! Threads for what may wait: writing snapshots, preparing and committing transactions, the coordinator's use of the store.
+//! Threads for blocking work: writing snapshots, preparing and committing transactions, the
+//! coordinator's use of the store.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,11 @@ use crate::base::sync::{
 use crate::base::watch;
 use crate::base::watch::{Hung, Watch};
 
-/// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
+/// How long a lane that waits out a pause sleeps before it checks whether its next job is still
+/// wanted.
 const NAP: Duration = Duration::from_millis(5);
 
-/// What is done on a lane.
+/// The kind of work on a lane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum IoKind {
     /// A snapshot's bytes are written.
@@ -37,7 +39,7 @@ pub(crate) enum IoKind {
     Conclude,
     /// A record is looked up (SPEC 15.10): in a simulation only.
     LookUp,
-    /// Nothing: a mark between what comes before and behind.
+    /// Nothing: a mark between earlier and later jobs.
     Mark,
 }
 
@@ -61,57 +63,58 @@ impl IoKind {
     }
 }
 
-/// Something to be done on another thread.
+/// Work for another thread.
 pub(crate) struct IoRequest {
     pub(crate) work: IoKind,
     /// How long to wait first.
     pub(crate) pause: Duration,
-    /// Raised when nobody wants it any more: what was not begun by then is not done.
+    /// Raised when the job is no longer wanted: what was not begun by then is not done.
     pub(crate) over: Option<Arc<AtomicBool>>,
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
 impl IoRequest {
-    /// To be done at once, whatever happens.
+    /// A job to do at once, unconditionally.
     pub(crate) fn new(work: IoKind, run: impl FnOnce() + Send + 'static) -> Self {
         Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
     }
 
-    /// Not before this time has passed.
+    /// Delays it by this time.
     pub(crate) fn after(self, pause: Duration) -> Self {
         Self { pause, ..self }
     }
 
-    /// Only as long as this is not raised.
+    /// Cancels it once this is raised.
     pub(crate) fn unless(self, over: &Arc<AtomicBool>) -> Self {
         Self { over: Some(Arc::clone(over)), ..self }
     }
 
-    /// Whether nobody wants it any more.
+    /// Whether it is no longer wanted.
     pub(crate) fn is_over(&self) -> bool {
         self.over.as_ref().is_some_and(|over| over.load(Ordering::Acquire))
     }
 }
 
-/// One of the threads, and its queue.
+/// A lane: one of the threads, and its queue.
 struct Lane {
     post: MailboxSender<(usize, IoRequest)>,
     handle: Option<thread::JoinHandle<()>>,
     watch: Watch,
 }
 
-/// A simulator's queues: it does what is put into them itself.
+/// A simulator's queues: the simulator does the jobs itself.
 pub(crate) trait JobQueue: Send + Sync {
-    /// Puts a job after all that were put in for this subtask.
+    /// Appends a job after all jobs of this subtask.
     fn push(&self, subtask: usize, job: IoRequest);
 }
 
-/// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
-/// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
+/// A few threads, each with a queue. What one subtask hands over is done in that order, one job at
+/// a time: a transaction is prepared before the snapshot that holds it is acknowledged, and commits
+/// go one by one (SPEC 6.2, 6.6).
 pub(crate) struct IoPool {
     lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,
-    /// How long a lane may take for one thing before it hangs (SPEC 15.13).
+    /// How long one job may take on a lane before the lane hangs (SPEC 15.13).
     limit: Duration,
     /// Jobs go here instead: a simulator does them.
     queue: Option<Arc<dyn JobQueue>>,
@@ -119,10 +122,10 @@ pub(crate) struct IoPool {
 
 impl IoPool {
     /// # Errors
-    /// If the operating system gives no thread.
+    /// If the operating system cannot start a thread.
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
         let closing = Arc::new(AtomicBool::new(false));
-        // Complete from the start: if a thread cannot be had, those that were started are ended.
+        // Complete from the start: if a thread cannot be started, those before it are ended.
         let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
             let jobs = Mailbox::<(usize, IoRequest)>::new();
@@ -147,13 +150,13 @@ impl IoPool {
         Self { lanes: Vec::new(), closing, limit: Duration::MAX, queue: None }
     }
 
-    /// With a limit to what one thing may take: at their end, a lane that hangs is left.
+    /// With a time limit for one job: at the end, a lane that hangs is left.
     pub(crate) const fn limited(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The process stood still: what lanes do is given its time again.
+    /// The process was suspended: the time limits of the lanes start again.
     pub(crate) fn thaw(&self) {
         self.lanes.iter().for_each(|lane| lane.watch.thaw());
     }
@@ -163,7 +166,8 @@ impl IoPool {
         self.lanes.iter().find_map(|lane| lane.watch.hung(self.limit))
     }
 
-    /// Ends the lanes: what was not begun is not done. Gives one that hangs, if one does: it is left.
+    /// Ends the lanes: what was not begun is not done. Returns one that hangs, if there is one: it
+    /// is left.
     pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
         self.closing.store(true, Ordering::Release);
         self.lanes.iter().for_each(|lane| lane.post.close());
@@ -178,23 +182,24 @@ impl IoPool {
         lanes
     }
 
-    /// Whether a simulator does what is handed over.
+    /// Whether a simulator does the jobs.
     pub(crate) const fn are_simulated(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Hands a job over, behind all that were handed over for this subtask.
+    /// Hands a job over, after all earlier jobs of this subtask.
     pub(crate) fn submit(&self, subtask: usize, job: IoRequest) {
         if let Some(queue) = &self.queue {
             return queue.push(subtask, job);
         }
-        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job's panic does not end it.
+        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a
+        // job's panic does not end it.
         let _ = self.lanes[subtask % self.lanes.len()].post.send((subtask, job));
     }
 
     /// Waits until everything handed over so far is done.
     pub(crate) fn settle(&self) {
-        // A simulator comes to who waits when there is nothing left to wait for.
+        // A simulator schedules the waiting thread when it has nothing left to wait for.
         if self.queue.is_some() {
             return;
         }
@@ -210,7 +215,8 @@ impl IoPool {
     }
 }
 
-/// Tells who waits that a lane has come this far. When it is dropped: a lane that is closing drops its jobs.
+/// Notifies the waiting thread that a lane has come this far. On drop, since a lane that is closing
+/// drops its jobs.
 struct Marker {
     left: Arc<AtomicUsize>,
     waiter: Unparker,
@@ -218,7 +224,8 @@ struct Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        // A release will do: the waiter's load reads from the last of a row of these, and so sees what went before each of them.
+        // A release is enough: the waiter's load reads from the last of a row of these, and so sees
+        // what happened before each of them.
         if self.left.fetch_sub(1, Ordering::Release) == 1 {
             self.waiter.unpark();
         }
@@ -227,7 +234,7 @@ impl Drop for Marker {
 
 /// On a lane's thread.
 fn carry_out(subtask: usize, job: IoRequest, closing: &AtomicBool) {
-    // What is still queued when the job is over would have been lost in a crash too.
+    // A crash would have lost what is still queued when the job is over, too.
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
     let until = clock::after(Instant::now(), job.pause);
     while !job.pause.is_zero() && Instant::now() < until && !unwanted() {

@@ -1,5 +1,5 @@
-//! A page about a running job, for a browser: what is late and why, restarts and the next try, a
-//! graph of operators with their rates and load, the output delay, checkpoints.
+//! A page about a running job, for a browser. It shows what is late and why, restarts and the next
+//! try, a graph of operators with their rates and load, the output delay, and checkpoints.
 //!
 //! It reads what [`crate::JobHandle::status`] reads, from a thread of its own, and nothing waits
 //! for it. [`view`] has the format of `/status`, [`why`] the reasoning, [`watch`] what takes two
@@ -69,7 +69,7 @@ impl Dashboard {
     }
 
     /// Serves the page `metrics` at `/metrics` too, without the token, for Prometheus, which cannot
-    /// know it: every client that can connect may read the names of the job and its operators, and
+    /// know it. Every client that can connect may read the names of the job and its operators, and
     /// their figures. The page itself still requires the token.
     ///
     /// ```text
@@ -178,10 +178,10 @@ impl Site for Pages {
 }
 
 impl JobHandle {
-    /// Serves a page about the job, until the returned value is dropped: what is late and why,
-    /// restarts and the next try, a graph of operators with their rates and load, the output delay,
-    /// checkpoints. The page is read-only. The job does not wait for it, and a failure of the
-    /// dashboard does not affect the job.
+    /// Serves a page about the job, until the returned value is dropped. It shows what is late and
+    /// why, restarts and the next try, a graph of operators with their rates and load, the output
+    /// delay, and checkpoints. The page is read-only. The job does not wait for it, and a failure
+    /// of the dashboard does not affect the job.
     ///
     /// It is a method of the handle rather than a setting of the job. The address is known only
     /// when it is bound, and a running job must not fail, or stop, because a port is taken: that is

@@ -94,9 +94,10 @@ fn next_try(next: &NextTry) -> Value {
     })
 }
 
-/// The age of the oldest output that may be uncommitted: the time since the barrier of the newest
-/// transaction that the slowest sink has committed or, if it has committed none in this run, since
-/// the tasks were first started. `None` for a job that does not run (yet).
+/// The age of the oldest output that may be uncommitted. It is the time since the barrier of the
+/// newest transaction that the slowest sink has committed. If that sink has committed none in this
+/// run, it is the time since the tasks were first started. `None` for a job that does not run
+/// (yet).
 fn output_delay(status: &JobStatus) -> Option<Duration> {
     let since_start = status.since_start.filter(|_| status.phase != JobPhase::Ended)?;
     let sinks = status.tasks.iter().filter(|task| task.is_sink);

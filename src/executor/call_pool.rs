@@ -133,7 +133,7 @@ where
 }
 
 /// What a call needs. Of the runtime it holds only the way to the task, since it may outlive the
-/// job: the lanes are joined when their last owner is gone, and a job is over when they are.
+/// job. A job is over when its lanes are joined, and they are joined when their last owner is gone.
 struct Caller<Q, A, C> {
     wake: Wake,
     over: Arc<AtomicBool>,

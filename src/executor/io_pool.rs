@@ -1,5 +1,5 @@
-//! Threads for blocking work: writing snapshots, preparing and committing transactions, the
-//! coordinator's use of the store.
+//! I/O threads, the *lanes*, for blocking work: writing snapshots, preparing and committing
+//! transactions, the coordinator's use of the store.
 
 use std::time::{Duration, Instant};
 
@@ -108,9 +108,9 @@ pub(crate) trait JobQueue: Send + Sync {
     fn push(&self, subtask: usize, job: IoRequest);
 }
 
-/// A few threads, each with a queue. What one subtask hands over is done in that order, one job at
-/// a time: a transaction is prepared before the snapshot that holds it is acknowledged, and commits
-/// go one by one (SPEC 6.2, 6.6).
+/// A few lanes. What one subtask hands over is done in that order, one job at a time. So a
+/// transaction is prepared before the snapshot that holds it is acknowledged, and commits go one by
+/// one (SPEC 6.2, 6.6).
 pub(crate) struct IoPool {
     lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,

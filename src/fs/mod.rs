@@ -1,5 +1,5 @@
-//! The file system of stores and sinks in directories: an interface whose every call tests and
-//! simulations can fail, let a process die at, or follow with a power loss.
+//! The file system of stores and sinks in directories, as an interface. At every call tests and
+//! simulations can make it fail, kill the process, or cut the power.
 
 mod locks;
 #[cfg(unix)]
@@ -67,8 +67,8 @@ pub(crate) trait LockFile: Send {
     fn unlock(&self) -> io::Result<()>;
 }
 
-/// A file system. What is made in it is its owner's alone, to read too, except what is made public:
-/// a user with access could read state, and hold a lock that a job waits for. A file in a directory
+/// A file system. What is made in it is its owner's alone, to read too, except what is made public.
+/// A user with access could read state, and hold a lock that a job waits for. A file in a directory
 /// that a group shares is the group's too.
 pub(crate) trait Files: Send + Sync + 'static {
     /// Creates a file; fails if the name is taken.
@@ -214,7 +214,7 @@ fn private() -> OpenOptions {
 }
 
 /// Options that make a file at a path its owner's alone. In a directory shared with its group the
-/// file is the group's too, as far as the process's `umask` lets them: the group's other users must
+/// file is the group's too, as far as the process's `umask` lets them. The group's other users must
 /// be able to continue with it.
 #[cfg_attr(not(unix), expect(unused_variables, reason = "there are no modes to look at"))]
 fn private_at(path: &Path) -> OpenOptions {

@@ -1,5 +1,5 @@
 //! The part of a task that sees records: what it reads, how it processes them, where they go.
-//! Everything about checkpoints is in [`crate::runtime::task`], which uses a body only through
+//! Everything about checkpoints is in [`crate::runtime::task`], which uses this part only through
 //! [`TaskOperator`], one call a batch.
 
 use std::collections::VecDeque;
@@ -210,7 +210,7 @@ pub(crate) struct SourceOperator<R: SourceReader, L, X> {
     /// Records read before those in hand.
     pub(crate) read: u64,
     /// Records that may be read now; none between two reads. A record is counted nowhere else
-    /// before the read is over: the compiler would have to keep any count that a panic can observe
+    /// before the read is over. The compiler would have to keep any count that a panic can observe
     /// in memory, for each record.
     pub(crate) in_hand: usize,
 }

@@ -246,9 +246,9 @@ impl JobConfig {
         self
     }
 
-    /// How long an operation may take without progress: one call of the store, one preparation,
-    /// commit or roll-back of a sink, and the end of a task (a step of it included) when the job
-    /// stops or restarts. A longer operation counts as hung, and the job ends with
+    /// How long an operation may take without progress. An operation is one call of the store, one
+    /// preparation, commit or roll-back of a sink, or the end of a task (a step of it included)
+    /// when the job stops or restarts. A longer one counts as hung, and the job ends with
     /// [`crate::JobError::Hung`], which names it; the thread is left. Default: ten minutes.
     ///
     /// A checkpoint that waits for a hung operation is aborted earlier, if
@@ -321,9 +321,9 @@ impl JobConfig {
         self
     }
 
-    /// Restarts a job, as its [`Restart`] strategy says, even after a permanent failure (SPEC
-    /// 15.4): an error known to be permanent, or a panic that came twice with the same message and
-    /// the same records in hand. Default: no, the job fails at once.
+    /// Restarts a job, as its [`Restart`] strategy says, even after a failure that no restart is
+    /// known to mend (SPEC 15.4). That is a permanent error, or a panic that came twice with the
+    /// same message and the same records in hand. Default: no, the job fails at once.
     pub fn retry_anyway(mut self, retry: bool) -> Self {
         self.retry_anyway = retry;
         self
@@ -368,9 +368,9 @@ impl JobConfig {
         self
     }
 
-    /// Records each run as a trace that `snapline trace replay` and [`crate::trace::replay`] check
-    /// against the protocol (SPEC 11.5): in a directory, a new file for each run, or in memory. A
-    /// trace that cannot be written does not affect the job; `tracing` and
+    /// Records each run as a trace, in memory or in a new file of a directory. `snapline trace
+    /// replay` and [`crate::trace::replay`] check it against the protocol (SPEC 11.5). A trace that
+    /// cannot be written does not affect the job; `tracing` and
     /// [`crate::JobStatus::recording_failed`] report the error. Default: nothing is recorded.
     pub fn record(mut self, to: impl Into<Recording>) -> Self {
         self.recording = Some(to.into());

@@ -138,18 +138,18 @@ pub(crate) struct EdgeSpec {
     pub(crate) edge: Arc<dyn Connect>,
 }
 
-/// A body ready to step.
+/// A task operator ready to step.
 pub struct Opened {
     pub(crate) body: Box<dyn TaskOperator>,
     /// A sink's committables in the checkpoint it is restored from, ascending.
     pub(crate) pending: Vec<TxnId>,
 }
 
-/// Opens a body, on the thread of its worker; takes as long as reading its state takes.
+/// Opens a task operator, on the thread of its worker; takes as long as reading its state takes.
 pub(crate) type Open =
     Box<dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<Opened, BoxError> + Send>;
 
-/// Makes the bodies of a node's subtasks.
+/// Makes the operators of a node's subtasks.
 pub trait OperatorFactory: Send + Sync {
     /// Takes the ends of a subtask's channels.
     fn make(&self, index: usize, keys: Keys) -> Open;
@@ -300,7 +300,7 @@ impl<T: SplitRecord> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
     }
 }
 
-/// Makes a source's bodies.
+/// Makes the operators of a source's subtasks.
 pub(crate) struct MakeSource<S, L, M> {
     pub(crate) source: Mutex<S>,
     pub(crate) logic: Mutex<L>,
@@ -344,7 +344,7 @@ where
     }
 }
 
-/// Makes the bodies of an operator with inputs.
+/// Makes the operators of subtasks with inputs.
 pub(crate) struct MakeOperator<L: OperatorChain, M> {
     pub(crate) inputs: Vec<Arc<Edge<L::In>>>,
     pub(crate) logic: Mutex<L>,
@@ -379,7 +379,7 @@ impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L,
     }
 }
 
-/// Makes a sink's bodies.
+/// Makes the operators of a sink's subtasks.
 pub(crate) struct MakeSink<S: TwoPhaseSink> {
     pub(crate) inputs: Vec<Arc<Edge<S::Record>>>,
     pub(crate) sink: Mutex<S>,

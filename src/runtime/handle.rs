@@ -299,7 +299,7 @@ impl JobHandle {
     /// code.
     ///
     /// # Errors
-    /// [`CheckpointFailed`]: it was given up, or the job ended first.
+    /// [`CheckpointFailed`]: it was aborted, or the job ended first.
     pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.wish(UserCommand::Checkpoint(reply));

@@ -244,8 +244,8 @@ fn is_key(name: &str) -> bool {
     KEYS.iter().any(|key| key.name == name)
 }
 
-/// Whether a variable's value is secret. The part after the prefix is a setting's name, so only the
-/// prefix decides: it may be a service's, such as `AUTH` or `PASSENGER`, whose errors are to be
+/// Whether a variable's value is secret. Only the prefix decides, since the part after it is a
+/// setting's name. It may be a service's, such as `AUTH` or `PASSENGER`, whose errors are to be
 /// shown.
 fn looks_secret(name: &str) -> bool {
     let name = format!("_{}_", name.to_ascii_uppercase());

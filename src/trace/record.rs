@@ -1,4 +1,4 @@
-//! Writing a run trace: one line for each machine's event, one write for each line, so that a
+//! Writing a run trace: one line for each machine's event, and one write for each line. So a
 //! process that is killed tears at most its last line.
 
 use std::collections::BTreeMap;

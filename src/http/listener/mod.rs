@@ -9,11 +9,11 @@
 //!   answer    15 s to be read by the client
 //! ```
 //! *Who has a place.* The number of connections at a time is limited. When all places are taken, a
-//! newcomer gets that of an idle connection: one that waits between requests, has not sent its
-//! request, does not read its answer, or does not continue its body. Of those, the peer with the
-//! most connections loses the one that is idle for longest; so one peer cannot keep others out. If
-//! all connections are busy, the newcomer gets the place of a peer that has more than its own, or
-//! waits for a second. A request whose records are being written into the log, or whose page is
+//! newcomer gets that of an idle connection. Idle is one that waits between requests, has not sent
+//! its request, does not read its answer, or does not continue its body. Of those, the peer with
+//! the most connections loses the one that is idle for longest; so one peer cannot keep others out.
+//! If all connections are busy, the newcomer gets the place of a peer that has more than its own,
+//! or waits for a second. A request whose records are being written into the log, or whose page is
 //! being made, is never interrupted.
 //!
 //! *Who waits.* Each newcomer waits by itself: none keeps the next from being accepted. As many

@@ -251,8 +251,8 @@ impl Driver {
         }
     }
 
-    /// What hangs and must be abandoned (SPEC 15.13): a store call, work on a lane for a task, or a
-    /// task that has been in the same step since the job was asked to stop.
+    /// An operation that hangs and must be abandoned (SPEC 15.13). It may be a store call, work on
+    /// a lane for a task, or a step that a task has been in since the job was asked to stop.
     fn hangs(&self) -> Option<JobError> {
         let limit = self.hosting.spec.config.hang_timeout;
         let lane = self.hosting.lanes.hung().map(|hung| self.on_a_lane(hung));

@@ -133,7 +133,7 @@ snapline_protocol::error_in_words!(Difference);
 const BEFORE: usize = 6;
 
 /// Replays the runs of one or several jobs on fresh machines, each job's in the order of their
-/// terms, and checks them against the rules of SPEC 11.9. Traces of one job must be of one store.
+/// terms. Checks them against the rules of SPEC 11.9. Traces of one job must be of one store.
 ///
 /// # Errors
 /// The first [`Difference`].

@@ -14,9 +14,10 @@ use crate::base::watch::{Hung, Watch};
 /// wanted.
 const NAP: Duration = Duration::from_millis(5);
 
-/// The kind of work on a lane.
+/// The kind of a request to the pool. The simulator shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum IoKind {
+#[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "the simulator shows it"))]
+pub enum IoKind {
     /// A snapshot's bytes are written.
     Snapshot,
     /// Orphans are rolled back (SPEC 6.4).

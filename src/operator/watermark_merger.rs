@@ -100,9 +100,8 @@ impl WatermarkMerger {
             Mark::Watermark(_) if at.standing.idle => {}
             Mark::Watermark(_) => {
                 at.counts |= watermark >= before.watermark;
-                // The input speaks, and is not idle: so the task is not. Without a restart that is
-                // known already (16.4), but a restored task may have other inputs than before
-                // (15.6).
+                // The input speaks, and is not idle: so the task is active. Usually it is already
+                // (16.4), but a restored task may have other inputs than before (15.6).
                 if let Some(standing) = &mut self.standing {
                     standing.idle = false;
                 }

@@ -382,12 +382,12 @@ impl Task {
             TaskEvent::Control(_) | TaskEvent::Written { .. } => "taking a snapshot",
         };
         self.gauges.step();
-        let heard = guarded(|| self.try_hear(news));
+        let heard = guarded(|| self.try_on_event(news));
         self.gauges.step();
         heard.map_err(|cause| self.failure(doing, cause))
     }
 
-    fn try_hear(&mut self, news: TaskEvent) -> Result<(), BoxError> {
+    fn try_on_event(&mut self, news: TaskEvent) -> Result<(), BoxError> {
         match news {
             TaskEvent::Control(message) => {
                 if let Order::Trigger(barrier) = message.order {

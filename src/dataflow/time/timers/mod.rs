@@ -549,48 +549,7 @@ where
         self.work((hash, key), at, Work::Record(value), out);
     }
 
-    fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
-        if let Mark::Watermark(watermark) = mark {
-            self.watermark = Timestamp::from_millis(watermark);
-            return self.fire(out);
-        }
-        out.mark(mark);
-        Ending::Done
-    }
-
-    fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
-        let ending = self.fire_event_time(out);
-        if ending == Ending::Done {
-            out.mark(Mark::Watermark(self.watermark.millis()));
-        }
-        ending
-    }
-
-    fn wake(&self) -> Option<Timestamp> {
-        self.processing.next()
-    }
-
-    fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
-        // What is left is as due as it was, and fires in the next step.
-        let _ = self.fire_processing_time(now, out);
-    }
-
-    fn resume(&mut self, watermark: Timestamp) {
-        self.watermark = watermark;
-    }
-
-    fn late(&self) -> u64 {
-        self.late
-    }
-
-    fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
-        self.ended = true;
-        if self.fire_processing_time(Timestamp::MAX, out) == Ending::More {
-            return Ending::More;
-        }
-        self.watermark = Timestamp::MAX;
-        self.fire_event_time(out)
-    }
+    fires_by_both_clocks!();
 
     fn open(
         &mut self,

@@ -156,41 +156,7 @@ pub enum Place {
     Task(SubtaskId),
 }
 
-/// What a lane does next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "named by the clauses of the SPEC: 3.5, 4, 6, 7.1, 8.5")]
-pub enum SimIo {
-    Snapshot,
-    RollBack,
-    Prepare,
-    Commit,
-    Claim,
-    Reserve,
-    Manifest,
-    Collect,
-    Recover,
-    Conclude,
-    /// Nothing.
-    Mark,
-}
-
-impl From<IoKind> for SimIo {
-    fn from(work: IoKind) -> Self {
-        match work {
-            IoKind::Snapshot => Self::Snapshot,
-            IoKind::RollBack => Self::RollBack,
-            IoKind::Prepare => Self::Prepare,
-            IoKind::Commit => Self::Commit,
-            IoKind::Claim => Self::Claim,
-            IoKind::Reserve => Self::Reserve,
-            IoKind::Manifest => Self::Manifest,
-            IoKind::Collect => Self::Collect,
-            IoKind::Recover => Self::Recover,
-            IoKind::Conclude => Self::Conclude,
-            IoKind::LookUp | IoKind::Mark => Self::Mark,
-        }
-    }
-}
+pub use crate::executor::io_pool::IoKind as SimIo;
 
 /// How an errand ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -393,7 +359,7 @@ impl Stage<'_> {
     pub fn errand(&self, place: Place) -> Option<SimIo> {
         let it = self.world.processes.last()?;
         let (queues, lane) = it.queues(Self::lane(place));
-        queues.fronts()[lane].map(|front| SimIo::from(front.work))
+        queues.fronts()[lane].map(|front| front.work)
     }
 
     /// Whether nobody wants any more what a lane does next: it will be dropped.

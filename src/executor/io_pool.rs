@@ -10,7 +10,7 @@ use crate::base::sync::{
 use crate::base::watch;
 use crate::base::watch::{Hung, Watch};
 
-/// How long a lane that waits out a pause sleeps before it checks whether its next job is still
+/// How long a lane that waits out a pause sleeps before it checks whether its next request is still
 /// wanted.
 const NAP: Duration = Duration::from_millis(5);
 
@@ -40,7 +40,7 @@ pub enum IoKind {
     Conclude,
     /// A record is looked up (SPEC 15.10): in a simulation only.
     LookUp,
-    /// Nothing: a mark between earlier and later jobs.
+    /// Nothing: a mark between earlier and later requests.
     Mark,
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct IoRequest {
     pub(crate) work: IoKind,
     /// How long to wait first.
     pub(crate) pause: Duration,
-    /// Raised when the job is no longer wanted: what was not begun by then is not done.
+    /// Raised when the request is no longer wanted: what was not begun by then is not done.
     pub(crate) over: Option<Arc<AtomicBool>>,
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
 impl IoRequest {
-    /// A job to do at once, unconditionally.
+    /// A request to carry out at once, unconditionally.
     pub(crate) fn new(work: IoKind, run: impl FnOnce() + Send + 'static) -> Self {
         Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
     }
@@ -103,21 +103,21 @@ struct Lane {
     watch: Watch,
 }
 
-/// A simulator's queues: the simulator does the jobs itself.
+/// A simulator's queues: the simulator carries out the requests itself.
 pub(crate) trait JobQueue: Send + Sync {
-    /// Appends a job after all jobs of this subtask.
+    /// Appends a request after all requests of this subtask.
     fn push(&self, subtask: usize, job: IoRequest);
 }
 
-/// A few lanes. What one subtask hands over is done in that order, one job at a time. So a
+/// A few lanes. What one subtask hands over is done in that order, one request at a time. So a
 /// transaction is prepared before the snapshot that holds it is acknowledged, and commits go one by
 /// one (SPEC 6.2, 6.6).
 pub(crate) struct IoPool {
     lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,
-    /// How long one job may take on a lane before the lane hangs (SPEC 15.13).
+    /// How long one request may take on a lane before the lane hangs (SPEC 15.13).
     limit: Duration,
-    /// Jobs go here instead: a simulator does them.
+    /// Requests go here instead: a simulator carries them out.
     queue: Option<Arc<dyn JobQueue>>,
 }
 
@@ -151,7 +151,7 @@ impl IoPool {
         Self { lanes: Vec::new(), closing, limit: Duration::MAX, queue: None }
     }
 
-    /// With a time limit for one job: at the end, a lane that hangs is left.
+    /// With a time limit for one request: at the end, a lane that hangs is left.
     pub(crate) const fn limited(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -183,18 +183,18 @@ impl IoPool {
         lanes
     }
 
-    /// Whether a simulator does the jobs.
+    /// Whether a simulator carries out the requests.
     pub(crate) const fn are_simulated(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Hands a job over, after all earlier jobs of this subtask.
+    /// Hands a request over, after all earlier requests of this subtask.
     pub(crate) fn submit(&self, subtask: usize, job: IoRequest) {
         if let Some(queue) = &self.queue {
             return queue.push(subtask, job);
         }
         // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a
-        // job's panic does not end it.
+        // request's panic does not end it.
         let _ = self.lanes[subtask % self.lanes.len()].post.send((subtask, job));
     }
 
@@ -217,7 +217,7 @@ impl IoPool {
 }
 
 /// Notifies the waiting thread that a lane has come this far. On drop, since a lane that is closing
-/// drops its jobs.
+/// drops its requests.
 struct Marker {
     left: Arc<AtomicUsize>,
     waiter: Unparker,
@@ -257,7 +257,8 @@ impl Drop for IoPool {
             // One that hangs is left.
             let handle = handle.filter(|_| watch.gone(self.limit).is_ok());
             if let Some(handle) = handle {
-                // A lane that panicked has reported it through the task that handed over the job.
+                // A lane that panicked has reported it through the task that handed over the
+                // request.
                 let _ = handle.join();
             }
         }

@@ -13,7 +13,7 @@ use crate::executor::io_pool::IoPool;
 
 /// A simulator, which replaces the operating system.
 pub(crate) trait SimHooks: Send + Sync {
-    /// Where jobs for lanes are left.
+    /// Where requests for lanes are left.
     fn lanes(&self, count: usize) -> IoPool;
 
     /// The number of a coordinator.
@@ -33,7 +33,7 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Lanes for blocking work, with this time limit for one job.
+    /// Lanes for blocking work, with this time limit for one request.
     ///
     /// # Errors
     /// If the operating system cannot start a thread.

@@ -1,6 +1,6 @@
 //! A batch while it is filled.
 
-// One record after the other, each with one look at how many there are.
+// One record after the other, each with one check of their number.
 #![allow(unsafe_code)]
 
 /// A batch that is being filled.

@@ -100,10 +100,10 @@ impl<T: Send> Consumer<T> {
             }
         }
         let slot = &self.ring.slots[self.head & (self.ring.slots.len() - 1)];
-        // SAFETY: `head < tail`, so the slot is inside `head..tail`: it is initialised, the write
-        // of it happened before the store of the `tail` that was acquired, it is the consumer's,
-        // there is one consumer, and it is here by `&mut`. `head` moves on, so that the value is
-        // read once.
+        // SAFETY: `head < tail`, so the slot is inside `head..tail` and initialised. The write of
+        // it happened before the store of the `tail` that was acquired. It is the consumer's, there
+        // is one consumer, and it is here by `&mut`. `head` moves on, so that the value is read
+        // once.
         let message = slot.with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.head += 1;
         self.ring.head.store(self.head, Ordering::Release);

@@ -11,7 +11,7 @@ use crate::runtime::status::{JobPhase, JobStatus, SubtaskStage, TaskStatus, Unde
 /// A step that takes longer than this is reported.
 const LONG_STEP: Duration = Duration::from_secs(1);
 
-/// No checkpoint is late before.
+/// No checkpoint is late earlier than this.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A checkpoint that takes this many times as long as usual is late.

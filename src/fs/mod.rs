@@ -83,8 +83,8 @@ pub(crate) trait Files: Send + Sync + 'static {
     /// Opens an existing file to append to it.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>>;
 
-    /// Overwrites a file with the bytes it holds, and makes them durable even if an earlier sync of
-    /// them failed. This takes no additional room.
+    /// Overwrites part of a file with the bytes that it holds there, and makes them durable even if
+    /// an earlier sync of them failed. This takes no additional room.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a log is written again"))]
     fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
 
@@ -353,7 +353,7 @@ impl Files for Disk {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => {
                 let mut said = Vec::new();
-                // It is a line or two, whatever is there.
+                // A registration is a line or two, whatever the file holds.
                 (&mut file).take(4096).read_to_end(&mut said)?;
                 Ok(Some(String::from_utf8_lossy(&said).into_owned()))
             }

@@ -126,7 +126,7 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, why).with(header::ALLOW, allowed)
     }
 
-    /// The same, with a header that says what would be right.
+    /// The same, with a header that says how to correct it.
     pub(crate) fn with(self, name: HeaderName, value: &'static str) -> Self {
         Self { also: Some((name, HeaderValue::from_static(value))), ..self }
     }
@@ -476,7 +476,7 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
     host.is_empty() || std::str::from_utf8(host).is_ok_and(named)
 }
 
-/// An address that is bound, and not listened at yet.
+/// An address that is bound, but not yet listened at.
 pub(crate) struct Bound {
     socket: std::net::TcpListener,
     pub(crate) address: SocketAddr,

@@ -188,7 +188,7 @@ impl Task {
             match guarded(deed) {
                 Ok(result) => news(result).into_iter().for_each(|news| me.send(news)),
                 Err(cause) => {
-                    // Before the attempt is over: a sink that could not fence commits nothing, one
+                    // Set before the attempt ends: a sink that could not fence commits nothing, one
                     // that could not prepare acknowledges nothing.
                     broken.store(true, Ordering::Release);
                     me.send(TaskEvent::Failed { doing: work.doing(), cause });

@@ -1,5 +1,5 @@
-//! What reads bytes and is not public, for the fuzz targets of this repository. No part of the public API: it is there with the feature `fuzzing`
-//! alone, and may change in any version.
+//! Readers of bytes that are not public, for the fuzz targets of this repository. Not part of the
+//! public API: it exists with the feature `fuzzing` alone, and may change in any version.
 
 use std::io::Cursor;
 
@@ -13,10 +13,10 @@ use crate::state::{Root, codec};
 use crate::store::format::{self, blob};
 use crate::store::{BlobRef, Manifest, Section, StoreError};
 
-/// What errors call the file.
+/// The file's name in errors.
 const FILE: &str = "the file";
 
-/// Puts a first line with a checksum before a text, as the text files of a store have it.
+/// Puts a first line with a checksum before a text, like the text files of a store.
 #[must_use]
 pub fn seal(kind: &str, version: u32, body: &[u8]) -> Vec<u8> {
     format::seal(kind, version, body)
@@ -74,7 +74,7 @@ pub fn read_section(section: &Section, bytes: &[u8]) -> Result<Vec<u8>, StoreErr
     blob::read(FILE, section, bytes.len() as u64, &mut Cursor::new(bytes))
 }
 
-/// Writes a blob of these sections; gives its bytes, and where the sections are.
+/// Writes a blob of these sections; returns its bytes, and where the sections are.
 #[must_use]
 pub fn write_blob(id: BlobId, sections: &[&[u8]]) -> (Vec<u8>, Vec<Section>) {
     let (mut encoder, header) = blob::Encoder::new(id);
@@ -88,7 +88,7 @@ pub fn write_blob(id: BlobId, sections: &[&[u8]]) -> (Vec<u8>, Vec<Section>) {
     (bytes, noted)
 }
 
-/// The name of a store's file, written again; `None` if it is none.
+/// The name of a store's file, written again; `None` if it is invalid.
 #[must_use]
 pub fn store_file(name: &str) -> Option<String> {
     let manifest = format::parse_manifest_name(name).map(format::manifest_name);

@@ -1,8 +1,10 @@
-//! An embeddable, exactly-once stream-processing runtime whose checkpoint protocol is model-checked.
+//! An embeddable, exactly-once stream-processing runtime whose checkpoint protocol is
+//! model-checked.
 //!
-//! A job reads *sources*, processes records in parallel, keeps state by key, and writes to *sinks*; all of it in your process, on a few
-//! threads. From time to time it takes a *checkpoint* of everything at once, without stopping. After a failure, or the next time the process
-//! starts, it goes on behind the newest checkpoint, and the output is what it would have been without the failure.
+//! A job reads *sources*, processes records in parallel, keeps state by key, and writes to *sinks*;
+//! all of it in your process, on a few threads. At intervals it takes a *checkpoint* of everything
+//! at once, without stopping. After a failure, or the next time the process starts, it resumes from
+//! the newest checkpoint, and the output is as if nothing had failed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -38,48 +40,56 @@
 //!
 //! # What it promises
 //!
-//! A [`Job`] computes its [`Guarantee`] from what it is made of, says why it is no more, and with [`JobConfig::require`] is refused if it is
-//! less than you need. It is *exactly once* if every source can be read again ([`connect::Source::is_replayable`]), every sink writes in
-//! transactions ([`connect::TwoPhaseSink`]), and the mode is [`Mode::ExactlyOnce`]: then each record has its effect on state once and appears
-//! in the sinks once, whatever fails. An operator's own effects on the outside (a request sent from [`Stream::map`]) are not part of it.
+//! A [`Job`] computes its [`Guarantee`] from its parts and explains why it is not higher. With
+//! [`JobConfig::require`] a job below the required level is refused. It is *exactly once* if every
+//! source can be read again ([`connect::Source::is_replayable`]), every sink writes in transactions
+//! ([`connect::TwoPhaseSink`]), and the mode is [`Mode::ExactlyOnce`]. Then each record has its
+//! effect on state once and appears in the sinks once, whatever fails. An operator's own effects on
+//! the outside (a request sent from [`Stream::map`]) are not covered.
 //!
-//! Records of one key that come from one subtask stay in order. Between producers there is no order.
+//! Records of one key that come from one subtask stay in order. Between producers there is no
+//! order.
 //!
-//! The protocol behind it is the crate `snapline-protocol`: the types that the model checker explores are those that run here. The clauses
-//! are in `SPEC.md`. [`Job::topology`] is what `snapline_models::check::Check` explores, in a test of yours.
+//! The crate `snapline-protocol` is its protocol: the types that the model checker explores are
+//! those that run here. The clauses are in `SPEC.md`. [`Job::topology`] is what
+//! `snapline_models::check::Check` explores, in a test of yours.
 //!
 //! # How it is configured
 //!
-//! [`JobConfig`] has a default for everything. Those worth a thought:
+//! [`JobConfig`] has a default for everything. The settings to consider:
 //!
 //! | setting | default | |
 //! |---|---|---|
 //! | [`storage`](JobConfig::storage), [`directory`](JobConfig::directory) | memory | a directory outlives the process |
-//! | [`checkpoint_interval`](JobConfig::checkpoint_interval) | 10 s | how much is done again after a failure, and how late output appears |
+//! | [`checkpoint_interval`](JobConfig::checkpoint_interval) | 10 s | how much work is repeated after a failure, and how late output appears |
 //! | [`parallelism`](JobConfig::parallelism), [`Stream::parallelism`] | cores | fixed by the first checkpoint |
 //! | [`key_groups`](JobConfig::key_groups) | 128 | fixed by the first checkpoint |
-//! | [`restart`](JobConfig::restart) | ten in a row | what follows the failure of a task |
+//! | [`restart`](JobConfig::restart) | ten in a row | how a job restarts after a failure |
 //! | [`require`](JobConfig::require) | nothing | the least guarantee |
 //!
 //! # State
 //!
-//! What is kept for a key is any type that is `Clone + Default` and that serde knows ([`state::StateValue`]): it is kept as it is, and
-//! serialised when a checkpoint is written. Lists and maps that grow large belong into [`state::List`] and [`state::Map`]. Fields may be added
+//! The state of a key is any type that is `Clone + Default` and that serde can handle
+//! ([`state::StateValue`]). It is kept as it is, and serialised when a checkpoint is written. Lists
+//! and maps that grow large belong into [`state::List`] and [`state::Map`]. Fields may be added
 //! with `#[serde(default)]`. A key's [`std::hash::Hash`] must stay as it is.
 //!
 //! # Time
 //!
-//! [`Stream::assign_timestamps`] says when records happened. Behind it a stream can be asked for [`TimedKeyedStream::window`], for timers
-//! ([`TimedKeyedStream::process_with`]) and for joins ([`TimedKeyedStream::interval_join`], [`TimedKeyedStream::connect`]). How far time has come
-//! is in every checkpoint, so that the same records are late whatever fails (`SPEC.md`, section 16).
+//! [`Stream::assign_timestamps`] says when records happened. The stream it returns offers windows
+//! ([`TimedKeyedStream::window`]), timers ([`TimedKeyedStream::process_with`]) and joins
+//! ([`TimedKeyedStream::interval_join`], [`TimedKeyedStream::connect`]). The progress of time is in
+//! every checkpoint, so that the same records are late whatever fails (SPEC 16,
+//! in `docs/spec/time.md`).
 //!
 //! # Errors
 //!
-//! [`BuildError`] is what is wrong with a dataflow before it runs, [`JobError`] why a job failed. A panic or an error in your code is a
-//! [`TaskFailure`] that names operator, subtask and attempt; the job is restored as [`JobConfig::restart`] says, unless no restart can help
-//! ([`Permanent`]). Data that would be lost is
-//! never passed over in silence: a damaged checkpoint ([`JobError::Recovery`]), one of a job of another shape ([`JobError::Mismatch`]) and a
-//! transaction that the external system dropped ([`JobError::DataLoss`]) end the job.
+//! [`BuildError`] says what is wrong with a dataflow before it runs, [`JobError`] why a job failed.
+//! A panic or an error in your code is a [`TaskFailure`] that names operator, subtask and attempt.
+//! The job is restored as [`JobConfig::restart`] says, unless no restart can help ([`Permanent`]).
+//! A loss of data is never silent: a damaged checkpoint ([`JobError::Recovery`]), one of an
+//! incompatible job ([`JobError::Mismatch`]) and a transaction that the external system dropped
+//! ([`JobError::DataLoss`]) end the job.
 //!
 //! # Features
 //!
@@ -88,11 +98,13 @@
 //! | `signals` | on | [`Job::run`] suspends the job on Ctrl-C and SIGTERM |
 //! | `formats` | off | CSV, JSON lines, gzip and zstd: [`connect::FileSource`]'s `decode`, `connect::DirectorySource`, [`connect::FileSink`]'s `csv` and `json_lines` |
 //! | `parquet` | off | `connect::FileSink::parquet` |
-//! | `dashboard` | off | `JobHandle::dashboard` serves a small page about the job, on loopback |
+//! | `dashboard` | off | `JobHandle::dashboard` serves a status page of the job, on loopback |
 //! | `metrics` | off | a job publishes its figures through the facade of the crate `metrics`; see the module of that name |
-//! | `prometheus` | off | and renders them as text for Prometheus, which the dashboard serves too |
-//! | `sqlite` | off | `connect::SqliteSink`: writes to an SQLite database, exactly once; `connect::SqliteLookup` looks up in one |
+//! | `prometheus` | off | the figures as text for Prometheus, which the dashboard serves too; with `metrics` |
+//! | `sqlite` | off | `connect::SqliteSink` writes to an SQLite database, exactly once; `connect::SqliteSource` reads one, `connect::SqliteLookup` looks up in one |
 //! | `http` | off | `connect::HttpIngest` accepts records by HTTP, `connect::WebhookSink` sends them |
+//! | `settings` | off | the module `settings`: a job's configuration from a TOML file and the environment |
+//! | `testkit` | off | the module `testkit`: tests for sources and sinks of your own |
 //! | `sim` | off | the module `sim`: runs a job in a simulated world that crashes, for tests |
 //!
 //! # Modules
@@ -101,14 +113,15 @@
 //! |---|---|
 //! | (the root) | [`Dataflow`], [`Stream`], [`TimedStream`], [`Job`], [`JobConfig`], [`JobHandle`] |
 //! | [`connect`] | sources and sinks, and the traits to write your own |
-//! | [`state`] | what is kept by key, and how it is written |
+//! | [`state`] | state by key, and its format |
 //! | [`store`] | where checkpoints are kept |
-//! | [`trace`] | a run written down, and replayed |
+//! | [`trace`] | a recorded run, and its replay |
 //! | `metrics` | a job's figures, and what each means; with the feature of that name |
 //! | `settings` | a job's configuration from a TOML file and the environment; with the feature of that name |
 //! | `testkit` | tests for sources and sinks of your own; with the feature of that name |
+//! | `sim` | a simulated world that crashes, for tests of jobs; with the feature of that name |
 //! | [`protocol`] | the state machines of the checkpoint protocol |
-//! | [`guide`] | what is there, for those who know Apache Flink |
+//! | [`guide`] | a guide for users of Apache Flink |
 
 mod base;
 #[cfg(doctest)]

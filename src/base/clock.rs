@@ -1,28 +1,30 @@
-//! The time: the one place of the crate, beside lanes, parking, tests and what people are told of owners, that asks for it.
+//! The time: the only place of the crate that reads a clock, except lanes, parking, tests and
+//! messages about owners.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::sync::{Arc, Mutex, lock};
 
-/// The longest that anything waits, a hundred years of 365.25 days: what is longer is as good as for ever.
+/// The longest wait, a hundred years of 365.25 days: anything longer is as good as for ever.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// So long after an instant, and no longer than [`FOR_EVER`]: not every sum is an instant.
+/// This long after an instant, at most [`FOR_EVER`]: the sum may not be an instant.
 pub(crate) fn after(then: Instant, by: Duration) -> Instant {
     then + by.min(FOR_EVER)
 }
 
-/// Tells the time to everything that waits or measures. Clones tell the same.
+/// The clock of everything that waits or measures. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
     /// `None`: the operating system's.
     simulated: Option<Arc<Simulated>>,
 }
 
-/// A time that goes when it is told to.
+/// A clock that moves on demand.
 #[derive(Debug)]
 struct Simulated {
-    /// An instant has no other origin than one that was asked for. Only differences from it count.
+    /// An instant can only be made from another that the system returned. Only differences from it
+    /// count.
     origin: Instant,
     moved: Mutex<Duration>,
 }
@@ -34,7 +36,7 @@ impl Simulated {
 }
 
 impl Clock {
-    /// Now, to measure and to wait by.
+    /// The current instant, to measure and to wait by.
     pub(crate) fn now(&self) -> Instant {
         match &self.simulated {
             Some(simulated) => simulated.origin + simulated.elapsed(),
@@ -42,7 +44,7 @@ impl Clock {
         }
     }
 
-    /// Now, for people.
+    /// The current date, for people.
     pub(crate) fn date(&self) -> SystemTime {
         match &self.simulated {
             Some(simulated) => SystemTime::UNIX_EPOCH + simulated.elapsed(),
@@ -50,7 +52,7 @@ impl Clock {
         }
     }
 
-    /// How long ago that was.
+    /// The time since then.
     pub(crate) fn since(&self, then: Instant) -> Duration {
         self.now().saturating_duration_since(then)
     }
@@ -69,7 +71,7 @@ impl Clock {
         self.simulated.as_deref().map_or(Duration::ZERO, Simulated::elapsed)
     }
 
-    /// Moves it on.
+    /// Moves it forward.
     pub(crate) fn advance(&self, by: Duration) {
         if let Some(clock) = &self.simulated {
             *lock(&clock.moved) += by;
@@ -77,7 +79,7 @@ impl Clock {
     }
 }
 
-/// A place is the same whatever clock is on its wall.
+/// A value is the same whatever its clock.
 impl PartialEq for Clock {
     fn eq(&self, _: &Self) -> bool {
         true

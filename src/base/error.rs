@@ -1,12 +1,13 @@
-//! What users' code may fail with.
+//! The errors that users' code returns.
 
 use std::error::Error;
 use std::fmt;
 
-/// An error of users' code: a source's, an operator's, a sink's. Any error type converts into it with `?`.
+/// An error of users' code: a source's, an operator's, a sink's. Any error type converts into it
+/// with `?`.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
-/// A text on one line, with nothing in it that a terminal obeys: control characters are escapes.
+/// A text on one line, without control characters: they become escapes.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
         match c.is_control() {
@@ -17,8 +18,9 @@ pub(crate) fn plain(text: &str) -> String {
     })
 }
 
-/// An error that no restart mends: a setting that is wrong, a record that can never be processed. The job fails with it at once, whatever its
-/// [`crate::Restart`] strategy says (SPEC 15.4). Any other error may be gone the next time, and the strategy decides.
+/// An error that no restart mends: a wrong setting, a record that can never be processed. The job
+/// fails with it at once, whatever its [`crate::Restart`] strategy says (SPEC 15.4). Any other
+/// error may be gone the next time, and the strategy decides.
 ///
 /// ```
 /// use snapline::{BoxError, Permanent};
@@ -56,13 +58,14 @@ impl fmt::Display for Permanent {
 
 snapline_protocol::error_in_words!(Permanent);
 
-/// How many causes of an error are looked at: a chain that comes back to itself has an end too.
+/// The number of causes of an error that are followed: a chain that returns to itself ends too.
 pub(crate) const CAUSES: usize = 32;
 
 /// An error and its chain of causes in one line, each sentence once.
 ///
-/// The rule for every error of snapline: its `Display` says all, its causes too, and its `source` is `None`; the causes are in its fields.
-/// Users' errors may do it either way, so what a cause adds is said only if it was not said before.
+/// The rule for every error of snapline: its `Display` prints everything, its causes too, and its
+/// `source` is `None`; the causes are in its fields. Users' errors may do it either way, so a cause
+/// is added only if it was not printed before.
 #[derive(Clone, Copy)]
 pub(crate) struct Whole<'a>(pub(crate) &'a (dyn Error + 'static));
 

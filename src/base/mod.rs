@@ -1,14 +1,14 @@
-//! The ground floor: what every other room may use, and what uses none of them.
+//! The ground floor: any other room may use it, and it uses none of them.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`clock`] | the time, real or simulated |
 //! | [`either`] | one of two types |
-//! | [`error`] | errors of users' code, and how an error and its causes are written in one line |
-//! | [`fault`] | faults that the simulator plants, to see that it finds them |
+//! | [`error`] | errors of users' code; an error and its causes in one line |
+//! | [`fault`] | faults that the simulator plants and must find |
 //! | [`panic`] | turns a panic of users' code into an error |
 //! | [`random`] | unpredictable numbers |
-//! | [`sync`] | threads, locks, atomics, mailboxes: the only room that names the standard library's |
+//! | [`sync`] | threads, locks, atomics, mailboxes: only it names the standard library's |
 //! | [`watch`] | what each thread is doing, and since when |
 
 pub(crate) mod clock;

@@ -23,7 +23,8 @@ pub(crate) fn panicked(payload: &(dyn Any + Send)) -> BoxError {
     Box::new(Panicked(text.unwrap_or_else(|| "(a payload that is no text)".to_owned())))
 }
 
-/// Runs users' code; a panic becomes an error. What the code was working on must not be used again after one.
+/// Runs users' code; a panic becomes an error. What the code was working on must not be used again
+/// after a panic.
 pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, BoxError>) -> Result<R, BoxError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(panicked(&*payload)))

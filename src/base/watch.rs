@@ -1,5 +1,5 @@
-//! What each thread of the runtime is doing, and since when: a thread that hangs is found and named, and is not waited for without
-//! end (SPEC 15.13).
+//! What each thread of the runtime is doing, and since when. A thread that hangs is found and
+//! named, and the wait for it ends (SPEC 15.13).
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use crate::base::sync::{Arc, Mutex, lock, nap};
 /// The longest sleep of a thread that waits for another's end.
 const NAP: Duration = Duration::from_millis(5);
 
-/// What one thread is doing. Clones are the same thread's.
+/// What one thread is doing. Clones watch the same thread.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(Arc<Mutex<Doing>>);
 
 #[derive(Clone, Copy, Default)]
 enum Doing {
-    /// Nothing that can hang: it waits for something to do.
+    /// Nothing that can hang: it waits for work.
     #[default]
     Waiting,
-    /// This, for this subtask if it is a subtask's, since then.
+    /// This operation since then, for this subtask if it is a subtask's.
     Busy(&'static str, Option<usize>, Instant),
     /// It has ended.
     Gone,
@@ -66,17 +66,17 @@ impl Watch {
         }
     }
 
-    /// The process stood still, stopped or in a machine that was: the time that the thread may take begins again.
+    /// The process, or its machine, was suspended: the thread's time limit starts again.
     pub(crate) fn thaw(&self) {
         if let Doing::Busy(_, _, since) = &mut *lock(&self.0) {
             *since = Instant::now();
         }
     }
 
-    /// Waits until the thread has ended, which it does as soon as it has done what it is doing.
+    /// Waits until the thread has ended, which it does as soon as its operation returns.
     ///
     /// # Errors
-    /// If it has not when it had this long to, since then.
+    /// If it has not ended within this time, counted from then.
     pub(crate) fn gone_by(&self, since: Instant, limit: Duration) -> Result<(), ()> {
         let mut pause = Duration::from_micros(50);
         while !matches!(*lock(&self.0), Doing::Gone) {
@@ -90,7 +90,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits until the thread has ended, which it does as soon as it has done what it is doing.
+    /// Waits until the thread has ended, which it does as soon as its operation returns.
     ///
     /// # Errors
     /// [`Hung`] if that takes longer than this: the thread is left, and not waited for again.
@@ -119,17 +119,18 @@ impl Watch {
     }
 }
 
-/// How often it is looked whether something has hung for as long as this.
+/// How often a watching thread checks for an operation that hangs for this long.
 pub(crate) fn every(limit: Duration) -> Duration {
     (limit / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
 }
 
-/// Whether who looks this often stood still itself since it looked last: then the other threads did too, and nothing hangs for that.
+/// Whether the watching thread itself was suspended since its last check: then the other threads
+/// were too, and no operation hangs for that reason.
 pub(crate) fn stood_still(last: Instant, every: Duration) -> bool {
     last.elapsed() > every * 2 + Duration::from_secs(1)
 }
 
-/// Changes what this thread is doing, unless it was given up.
+/// Changes what this thread is doing, unless it was abandoned.
 fn change(to: impl FnOnce(Doing) -> Doing) {
     MINE.with_borrow(|mine| {
         if let Some(mine) = mine {
@@ -141,12 +142,12 @@ fn change(to: impl FnOnce(Doing) -> Doing) {
     });
 }
 
-/// This thread begins to do something that can hang.
+/// This thread begins an operation that can hang.
 pub(crate) fn begin(doing: &'static str, subtask: Option<usize>) {
     change(|_| Doing::Busy(doing, subtask, Instant::now()));
 }
 
-/// This thread has come further with what it is doing: the time that it may take begins again.
+/// This thread makes progress with its operation: the time limit starts again.
 pub(crate) fn beat() {
     change(|doing| match doing {
         Doing::Busy(doing, subtask, _) => Doing::Busy(doing, subtask, Instant::now()),
@@ -154,7 +155,8 @@ pub(crate) fn beat() {
     });
 }
 
-/// The last guard around what a lane runs: a panic that nothing caught nearer by ends neither the thread nor goes unsaid.
+/// The last guard around work on a lane: a panic that was not caught before does not end the
+/// thread, and is reported.
 pub(crate) fn guard(doing: &'static str, run: impl FnOnce()) {
     let ran = guarded(|| {
         run();
@@ -165,7 +167,7 @@ pub(crate) fn guard(doing: &'static str, run: impl FnOnce()) {
     }
 }
 
-/// This thread waits for something to do.
+/// This thread waits for work.
 pub(crate) fn wait() {
     change(|_| Doing::Waiting);
 }

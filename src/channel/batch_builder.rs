@@ -1,17 +1,17 @@
 //! A batch while it is filled.
 
-// One record after the other, each with one look at how many there are.
+// One record after the other, each with one check of their number.
 #![allow(unsafe_code)]
 
 /// A batch that is being filled.
 pub(crate) struct BatchBuilder<T> {
     records: Vec<T>,
-    /// How many records make it full. Invariant: no more than `records` has room for.
+    /// The number of records that makes it full. Invariant: at most what `records` has room for.
     full: usize,
 }
 
 impl<T> BatchBuilder<T> {
-    /// An empty batch in this buffer, full with so many records; at least one.
+    /// An empty batch in this buffer, full with this many records; at least one.
     pub(crate) fn new(mut records: Vec<T>, full: usize) -> Self {
         records.clear();
         let full = full.max(1);
@@ -22,14 +22,15 @@ impl<T> BatchBuilder<T> {
     /// Adds a record, if the batch is not full with it.
     ///
     /// # Errors
-    /// Gives the record back if it is the last one: [`BatchBuilder::finish`].
+    /// Returns the record if it is the last one: [`BatchBuilder::finish`].
     #[inline(always)]
     pub(crate) fn push(&mut self, record: T) -> Result<(), T> {
         let place = self.records.len();
         if place + 1 >= self.full {
             return Err(record);
         }
-        // SAFETY: below `full`, hence below what there is room for, by the invariant; and all before it are there.
+        // SAFETY: below `full`, hence below what there is room for, by the invariant; and all
+        // before it are there.
         unsafe {
             self.records.as_mut_ptr().add(place).write(record);
             self.records.set_len(place + 1);
@@ -37,14 +38,14 @@ impl<T> BatchBuilder<T> {
         Ok(())
     }
 
-    /// Gives out what it holds, with a last record if there is one, and begins anew in this buffer.
+    /// Returns its records, with a last record if there is one, and begins anew in this buffer.
     pub(crate) fn finish(&mut self, last: Option<T>, next: Vec<T>) -> Vec<T> {
         self.records.extend(last);
         let next = Self::new(next, self.full);
         std::mem::replace(self, next).records
     }
 
-    /// How many records it holds.
+    /// The number of its records.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }

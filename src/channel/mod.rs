@@ -1,13 +1,16 @@
-//! Bounded channels between subtasks: batches of records with barriers and the end of input in band.
+//! Bounded channels between subtasks: batches of records, with barriers and the end of input in
+//! band.
 //!
-//! One producer, one consumer, a [`ring`] of messages one way and a ring of spent buffers back, so that in the steady state no batch is
-//! allocated. Neither side ever waits: a full channel says so and remembers to wake the producer's worker when there is room again; a
+//! One producer, one consumer. A [`ring`] of messages goes one way and a ring of spent buffers
+//! back, so that in the steady state no batch is allocated. Neither side ever waits. A full channel
+//! returns the message and remembers to wake the producer's worker when there is room again; a
 //! message that is put wakes the consumer's.
 //!
 //! # No wake-up is lost
-//! Whoever finds nothing to do looks once more *after* having said that it wants to be woken, and the other side looks at that wish *after*
-//! having changed the channel; a sequentially consistent fence between the two on both sides makes one of them see the other. For the
-//! consumer the wish is the token of its worker's parker; for the producer it is `producer_waiting`.
+//! A side that finds nothing to do sets its wake request and looks once more *after* that. The
+//! other side looks at the request *after* it has changed the channel. A sequentially consistent
+//! fence between the two on both sides makes one of them see the other. For the consumer the
+//! request is the token of its worker's parker; for the producer it is `producer_waiting`.
 
 mod batch_builder;
 mod ring;
@@ -18,25 +21,25 @@ use crate::base::sync::{Arc, AtomicBool, Ordering, Unparker, fence};
 pub(crate) use batch_builder::BatchBuilder;
 use ring::{Consumer, Producer, ring};
 
-/// What a channel says of event time, in order with its records (SPEC 16.2).
+/// Event time in a channel, in order with its records (SPEC 16.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
-    /// No record of this time or an earlier one follows, but for late ones; in milliseconds.
+    /// No record of this time or an earlier one follows, except late ones; in milliseconds.
     Watermark(i64),
-    /// Nobody waits for this channel's watermark any more.
+    /// The consumer stops waiting for this channel's watermark.
     Idle,
     /// Its watermark counts again.
     Active,
 }
 
-/// What travels in a channel.
+/// A message in a channel.
 #[derive(Debug)]
 pub(crate) enum Message<T> {
     /// Records, at least one.
     Batch(Vec<T>),
     /// Separates what belongs to a checkpoint from what does not.
     Barrier(Barrier),
-    /// What event time has come to; nothing to the protocol (SPEC 16.2).
+    /// Event time; the protocol ignores it (SPEC 16.2).
     Mark(Mark),
     /// No record follows; barriers may (SPEC 5.7).
     End,
@@ -46,7 +49,8 @@ pub(crate) enum Message<T> {
 pub(crate) struct Sender<T> {
     messages: Producer<Message<T>>,
     spent: Consumer<Vec<T>>,
-    /// Spent buffers that have come back; the last is the one used last, and most likely still in a cache.
+    /// Spent buffers that have come back; the last is the one used last, and most likely still in a
+    /// cache.
     spare: Vec<Vec<T>>,
     producer_waiting: Arc<AtomicBool>,
     /// Wakes the worker that hosts the consumer.
@@ -62,14 +66,14 @@ pub(crate) struct Receiver<T> {
     producer: Unparker,
 }
 
-/// A channel for `capacity` messages, between two subtasks hosted by the workers that these wake.
+/// A channel for `capacity` messages, between two subtasks whose workers these wake.
 pub(crate) fn channel<T: Send>(
     capacity: usize,
     producer: Unparker,
     consumer: Unparker,
 ) -> (Sender<T>, Receiver<T>) {
     let (put, taken) = ring(capacity);
-    // One more than can be under way: one being filled, one being emptied.
+    // Room for all buffers: those of a full channel, one being filled, one being emptied.
     let (give_back, spent) = ring(capacity + 2);
     let producer_waiting = Arc::new(AtomicBool::new(false));
     (
@@ -88,7 +92,8 @@ impl<T: Send> Sender<T> {
     /// Puts a message and wakes the consumer.
     ///
     /// # Errors
-    /// Gives the message back if the channel is full; the producer's worker is woken when there is room.
+    /// Returns the message if the channel is full; the producer's worker is woken when there is
+    /// room.
     pub(crate) fn send(&mut self, message: Message<T>) -> Result<(), Message<T>> {
         let message = match self.messages.push(message) {
             Ok(()) => {
@@ -105,7 +110,8 @@ impl<T: Send> Sender<T> {
         })
     }
 
-    /// An empty buffer: a spent one if the consumer has given one back, else a new one with this capacity.
+    /// An empty buffer: a spent one if the consumer has returned one, else a new one with this
+    /// capacity.
     pub(crate) fn buffer(&mut self, capacity: usize) -> Vec<T> {
         while let Some(buffer) = self.spent.pop() {
             self.spare.push(buffer);
@@ -126,10 +132,10 @@ impl<T: Send> Receiver<T> {
         Some(message)
     }
 
-    /// Gives a buffer back to the producer, emptied.
+    /// Returns a buffer to the producer, emptied.
     pub(crate) fn give_back(&mut self, mut buffer: Vec<T>) {
         buffer.clear();
-        // A full ring of spent buffers has more than the producer can use: this one is let go.
+        // A full ring of spent buffers has more than the producer can use: this one is dropped.
         let _ = self.spent.push(buffer);
     }
 }

@@ -1,10 +1,12 @@
 //! A bounded ring for one producer and one consumer.
 //!
-//! The two sides share the slots and two counters that only grow. The producer writes a slot, then publishes it by storing `tail`; the
-//! consumer reads it, then gives it back by storing `head`. Each side keeps the other's counter as it last saw it and looks again only
-//! when that says full, or empty, so that in the steady state neither touches the other's cache line.
+//! The two sides share the slots and two counters that only grow. The producer writes a slot, then
+//! publishes it by storing `tail`; the consumer reads it, then returns it by storing `head`. Each
+//! side keeps the other's counter as it last saw it. It looks again only when that copy says full,
+//! or empty, so that in the steady state neither touches the other's cache line.
 
-// The one place of the crate, beside copy-on-write state, where a compiler cannot see that two threads do not touch the same memory.
+// The only place of the crate, beside copy-on-write state, where a compiler cannot see that two
+// threads do not touch the same memory.
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
@@ -14,33 +16,36 @@ use crossbeam_utils::CachePadded;
 use crate::base::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
 struct Ring<T> {
-    /// A power of two of them. Slot `i & mask` holds the `i`-th message while `head <= i < tail`, and nothing otherwise.
+    /// Their number is a power of two. Slot `i & mask` holds the `i`-th message while `head <= i <
+    /// tail`, and is empty otherwise.
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    /// How many were taken; written by the consumer only.
+    /// The number of messages taken; written by the consumer only.
     head: CachePadded<AtomicUsize>,
-    /// How many were put; written by the producer only. Invariant: `head <= tail <= head + slots`.
+    /// The number of messages put; written by the producer only. Invariant: `head <= tail <= head +
+    /// slots`.
     tail: CachePadded<AtomicUsize>,
 }
 
-// SAFETY: a slot is accessed by the producer only while it is outside `head..tail`, by the consumer only while it is inside, and the
-// counters' release stores and acquire loads hand it over; so sharing a ring moves values of `T` between threads and no more.
+// SAFETY: the producer accesses a slot only while it is outside `head..tail`, the consumer only
+// while it is inside. The counters' release stores and acquire loads hand it over; so sharing a
+// ring moves values of `T` between threads and no more.
 unsafe impl<T: Send> Sync for Ring<T> {}
 // SAFETY: as above; a ring owns the values in it.
 unsafe impl<T: Send> Send for Ring<T> {}
 
-/// The side that puts.
+/// The producer's side.
 pub(crate) struct Producer<T> {
     ring: Arc<Ring<T>>,
     tail: usize,
-    /// `head` as last seen; never ahead of the true one.
+    /// `head` as last seen; at most the true one.
     head: usize,
 }
 
-/// The side that takes.
+/// The consumer's side.
 pub(crate) struct Consumer<T> {
     ring: Arc<Ring<T>>,
     head: usize,
-    /// `tail` as last seen; never ahead of the true one.
+    /// `tail` as last seen; at most the true one.
     tail: usize,
 }
 
@@ -57,17 +62,18 @@ pub(crate) fn ring<T: Send>(slots: usize) -> (Producer<T>, Consumer<T>) {
 }
 
 impl<T: Send> Producer<T> {
-    /// Puts a message behind the others.
+    /// Appends a message.
     ///
     /// # Errors
-    /// Gives it back if the ring is full.
+    /// Returns it if the ring is full.
     pub(crate) fn push(&mut self, message: T) -> Result<(), T> {
         if !self.has_room() {
             return Err(message);
         }
         let slot = &self.ring.slots[self.tail & (self.ring.slots.len() - 1)];
-        // SAFETY: `tail - head < slots`, so the slot is outside `head..tail`: it is the producer's, there is one producer, and it is here
-        // by `&mut`. What the consumer did with the slot before happened before its store of the `head` that was acquired.
+        // SAFETY: `tail - head < slots`, so the slot is outside `head..tail`: it is the producer's,
+        // there is one producer, and it is here by `&mut`. The consumer's last access to the slot
+        // happened before its store of the `head` that was acquired.
         slot.with_mut(|slot| unsafe { (*slot).write(message) });
         self.tail += 1;
         self.ring.tail.store(self.tail, Ordering::Release);
@@ -94,9 +100,10 @@ impl<T: Send> Consumer<T> {
             }
         }
         let slot = &self.ring.slots[self.head & (self.ring.slots.len() - 1)];
-        // SAFETY: `head < tail`, so the slot is inside `head..tail`: it is initialised, the write of it happened before the store of the
-        // `tail` that was acquired, it is the consumer's, there is one consumer, and it is here by `&mut`. `head` moves on, so that the
-        // value is read once.
+        // SAFETY: `head < tail`, so the slot is inside `head..tail` and initialised. The write of
+        // it happened before the store of the `tail` that was acquired. It is the consumer's, there
+        // is one consumer, and it is here by `&mut`. `head` moves on, so that the value is read
+        // once.
         let message = slot.with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.head += 1;
         self.ring.head.store(self.head, Ordering::Release);
@@ -109,7 +116,8 @@ impl<T> Drop for Ring<T> {
         let (head, tail) = (self.head.load(Ordering::Acquire), self.tail.load(Ordering::Acquire));
         for place in head..tail {
             let slot = &self.slots[place & (self.slots.len() - 1)];
-            // SAFETY: `head <= place < tail`, so the slot is initialised; both sides are gone, for this is the last owner.
+            // SAFETY: `head <= place < tail`, so the slot is initialised; both sides are gone, for
+            // this is the last owner.
             slot.with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
     }

@@ -1,8 +1,9 @@
-//! A page about a running job, for a browser: what is late and why, restarts and the next try, a graph of operators with their rates and load, the
-//! output delay, checkpoints.
+//! A page about a running job, for a browser. It shows what is late and why, restarts and the next
+//! try, a graph of operators with their rates and load, the output delay, and checkpoints.
 //!
-//! It reads what [`crate::JobHandle::status`] reads, from a thread of its own, and nothing waits for it. [`view`] has the format of
-//! `/status`, [`why`] the reasoning, [`watch`] what is only seen by looking twice. `page.html` is all there is for the browser.
+//! It reads what [`crate::JobHandle::status`] reads, from a thread of its own, and nothing waits
+//! for it. [`view`] has the format of `/status`, [`why`] the reasoning, [`watch`] what takes two
+//! samples to see. `page.html` is all there is for the browser.
 
 mod view;
 mod watch;
@@ -21,10 +22,12 @@ use watch::Watch;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Where the page of [`crate::JobHandle::dashboard`] is served. The default is a free port of 127.0.0.1: nobody but this machine's users can
-/// connect, and of them only who knows the address, which holds a random token.
+/// Where the page of [`crate::JobHandle::dashboard`] is served. The default is a free port of
+/// 127.0.0.1: only this machine's users can connect, and of them only those with the address, which
+/// holds a random token.
 ///
-/// The page is not encrypted. To look from elsewhere, forward the port (`ssh -L`), or put a proxy in front that speaks TLS.
+/// The page is not encrypted. To view it from elsewhere, forward the port (`ssh -L`), or put a TLS
+/// proxy in front.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Dashboard {
@@ -49,22 +52,25 @@ impl Dashboard {
         self
     }
 
-    /// On this address of the machine. Anything but loopback lets others connect, and the token and all that is shown travel in the clear. Under another name than the address itself it is
-    /// served only if that is given to [`Self::host`].
+    /// On this address of the machine. Any address but loopback lets others connect, and the token
+    /// and all that is shown travel in the clear. Another name than the address itself is served
+    /// only if it is given to [`Self::host`].
     pub fn address(mut self, address: IpAddr) -> Self {
         self.listen.address = SocketAddr::new(address, self.listen.address.port());
         self
     }
 
-    /// Answers to this `Host` header too, with its port unless it is 80, such as `status.example.org:8080`: the name of a proxy, or of the
-    /// machine. All others than the address itself are refused, so that no page on the web can ask in its reader's name.
+    /// Answers to this `Host` header too, with its port unless it is 80, such as
+    /// `status.example.org:8080`: the name of a proxy, or of the machine. All others than the
+    /// address itself are refused, so that no page on the web can ask in its reader's name.
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.listen.hosts.push(host.into());
         self
     }
 
-    /// Serves the page `metrics` at `/metrics` too, without the token, for Prometheus, which cannot know it: whoever can connect may read the
-    /// names of the job and its operators, and their figures. The page itself still takes the token.
+    /// Serves the page `metrics` at `/metrics` too, without the token, for Prometheus, which cannot
+    /// know it. Every client that can connect may read the names of the job and its operators, and
+    /// their figures. The page itself still requires the token.
     ///
     /// ```text
     /// scrape_configs:
@@ -107,13 +113,14 @@ impl Dashboard {
     }
 }
 
-/// A page that is being served. It ends when this is dropped, not when the job does: what it shows then is how it ended.
+/// A page that is being served. It ends when this is dropped, not when the job does: then it shows
+/// how the job ended.
 #[derive(Debug)]
 #[must_use = "the page is served only as long as this lives"]
 pub struct DashboardServer(Server);
 
 impl DashboardServer {
-    /// The page's address, with the token that it takes to see it.
+    /// The page's address, with the token that it requires.
     #[must_use]
     pub fn url(&self) -> String {
         self.0.url()
@@ -171,12 +178,14 @@ impl Site for Pages {
 }
 
 impl JobHandle {
-    /// Serves a page about the job, until what this gives is dropped: what is late and why, restarts and the next try, a graph of operators with
-    /// their rates and load, the output delay, checkpoints. It only shows; nobody can do anything to the job with it. The job does not wait for
-    /// it, and does not notice if it falls over.
+    /// Serves a page about the job, until the returned value is dropped. It shows what is late and
+    /// why, restarts and the next try, a graph of operators with their rates and load, the output
+    /// delay, and checkpoints. The page is read-only. The job does not wait for it, and a failure
+    /// of the dashboard does not affect the job.
     ///
-    /// It is a method of the handle, no setting of the job, because the address is only known when it is bound, and because a job that runs
-    /// must not fail, or stop, over a port that is taken: that is for you to decide.
+    /// It is a method of the handle rather than a setting of the job. The address is known only
+    /// when it is bound, and a running job must not fail, or stop, because a port is taken: that is
+    /// for you to decide.
     ///
     /// ```
     /// # use snapline::connect::{Generator, MemorySink};
@@ -195,7 +204,8 @@ impl JobHandle {
     /// ```
     ///
     /// # Errors
-    /// If the address cannot be bound, or the operating system gives no thread or no randomness. The job runs on.
+    /// If the address cannot be bound, or the operating system provides no thread or no randomness.
+    /// The job runs on.
     pub fn dashboard(&self, dashboard: Dashboard) -> io::Result<DashboardServer> {
         dashboard.serve(&self.name, &self.guarantee, &self.warnings, self.board.clone())
     }

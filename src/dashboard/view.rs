@@ -1,13 +1,14 @@
-//! The JSON at `/status`: one object. Times are in milliseconds, dates in milliseconds since 1970, sizes in bytes; what is not known is null.
+//! The JSON at `/status`: one object. Times are in milliseconds, dates in milliseconds since 1970,
+//! sizes in bytes; unknown values are null.
 //!
 //! | field | what it is |
 //! |---|---|
 //! | `format`, `version` | `"snapline-status"` and 1 |
-//! | `job`, `guarantee`, `phase` | its name, what it promises, where it stands |
-//! | `warnings` | what there is to think about in its settings, in words: [`crate::Job::warnings`] |
+//! | `job`, `guarantee`, `phase` | its name, its guarantee, its phase |
+//! | `warnings` | doubtful settings, in words: [`crate::Job::warnings`] |
 //! | `attempt`, `restored_from`, `newest_checkpoint`, `since_checkpoint`, `completed`, `failed`, `restarts`, `last_failure`, `failure`, `store_bytes`, `recording_failed` | as in [`JobStatus`] |
 //! | `next_try` | the restart that the job waits for: `at`, `pause`, `number`, `of`, `cause`, and `in`, the time until then; null if it runs |
-//! | `output_delay` | how old the oldest output may be that is not committed: see [`output_delay`] |
+//! | `output_delay` | the age of the oldest output that may be uncommitted: see [`output_delay`] |
 //! | `why` | `late`, `text`, `chain`: which task is late and why, see [`super::why`] |
 //! | `under_way` | checkpoints: `checkpoint`, `kind`, `running`, and `subtasks`: `subtask`, `acknowledged`, `stage`, `since`, `awaited`, `why` |
 //! | `history` | checkpoints that ended, newest first: sums and the slowest of each part, and `subtasks` |
@@ -93,8 +94,10 @@ fn next_try(next: &NextTry) -> Value {
     })
 }
 
-/// How old the oldest output may be that is not committed: the time since the barrier of the newest transaction that the slowest sink has
-/// committed or, if it has committed none in this run, since the tasks were first started. `None` for a job that does not run (yet).
+/// The age of the oldest output that may be uncommitted. It is the time since the barrier of the
+/// newest transaction that the slowest sink has committed. If that sink has committed none in this
+/// run, it is the time since the tasks were first started. `None` for a job that does not run
+/// (yet).
 fn output_delay(status: &JobStatus) -> Option<Duration> {
     let since_start = status.since_start.filter(|_| status.phase != JobPhase::Ended)?;
     let sinks = status.tasks.iter().filter(|task| task.is_sink);
@@ -131,7 +134,7 @@ fn under_way(status: &JobStatus, way: &UnderWayStatus, watch: &Watch) -> Value {
 
 fn ended(stats: &CheckpointStats) -> Value {
     let most = |of: fn(&SubtaskStats) -> Duration| stats.acknowledged.iter().map(of).max().map(ms);
-    // Whose acknowledgement came last, as far as the parts tell: where to look first.
+    // The subtask that acknowledged last, as far as the parts tell: where to look first.
     let whole = |part: &&SubtaskStats| part.start_delay + part.alignment + part.sync + part.writing;
     let slowest = stats.acknowledged.iter().max_by_key(whole);
     let subtasks = stats.acknowledged.iter().map(|part| {

@@ -1,4 +1,5 @@
-//! What is only seen by looking twice: how many records a second, how busy each task is, and which has been in one step for long.
+//! What takes two samples to see: how many records a second, how busy each task is, and which has
+//! been in one step for long.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,10 +8,10 @@ use snapline_protocol::ids::Attempt;
 
 use crate::runtime::status::TaskStatus;
 
-/// Over how many looks the pace of a task is measured: five seconds.
+/// The number of samples over which the pace of a task is measured: five seconds.
 const LOOKS: usize = 11;
 
-/// What was seen of a task.
+/// A sample of a task.
 #[derive(Clone, Copy, Default, Debug)]
 struct Seen {
     records_in: u64,
@@ -19,7 +20,7 @@ struct Seen {
     waited: Duration,
 }
 
-/// What a task did over the last few seconds.
+/// The pace of a task over the last few seconds.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub(super) struct Pace {
     /// Records a second.
@@ -32,7 +33,7 @@ pub(super) struct Pace {
     pub(super) backpressured: f64,
 }
 
-/// The last few looks at a job's tasks.
+/// The last few samples of a job's tasks.
 #[derive(Default, Debug)]
 pub(super) struct Watch {
     attempt: Option<Attempt>,
@@ -42,10 +43,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Looks.
+    /// Samples.
     pub(super) fn look(&mut self, now: Instant, attempt: Option<Attempt>, tasks: &[TaskStatus]) {
         if self.attempt != attempt || self.steps.len() != tasks.len() {
-            // Another attempt counts anew.
+            // Another attempt starts anew.
             (self.attempt, self.looks) = (attempt, VecDeque::new());
             self.steps = tasks.iter().map(|task| (task.steps, now)).collect();
         }
@@ -66,13 +67,14 @@ impl Watch {
         self.looks.push_back((now, tasks.iter().map(seen).collect()));
     }
 
-    /// What a task did over the last few seconds; `None` while there is too little to tell by.
+    /// The pace of a task over the last few seconds; `None` while there are too few samples.
     pub(super) fn pace(&self, task: usize) -> Option<Pace> {
         let ((before, first), (now, last)) = (self.looks.front()?, self.looks.back()?);
         let (first, last) = (first.get(task)?, last.get(task)?);
         let seconds = now.saturating_duration_since(*before).as_secs_f64();
         let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
-        // The looks and the tasks read the clock at different moments: a share may come out a little too large.
+        // The samples and the tasks read the clock at different moments: a share may come out a
+        // little too large.
         let share = |before: Duration, now: Duration| {
             (now.saturating_sub(before).as_secs_f64() / seconds).min(1.0)
         };
@@ -84,7 +86,7 @@ impl Watch {
         })
     }
 
-    /// For how long, at least, a task has been in one step; nothing if it is in none.
+    /// For how long, at least, a task has been in one step; zero if it is in none.
     pub(super) fn in_one_step(&self, task: usize) -> Duration {
         let Some(((now, _), (step, since))) = self.looks.back().zip(self.steps.get(task)) else {
             return Duration::ZERO;
@@ -130,7 +132,7 @@ mod tests {
         look(&mut watch, 0, 7, 0);
         assert_eq!(watch.pace(0), None, "one look tells no pace");
         look(&mut watch, 2, 7, 100);
-        // 0.5 s of 2 s; and 4 s of them, which cannot be.
+        // 0.5 s of 2 s; and 4 s of them, which is impossible.
         let pace = Pace { records_in: 50.0, records_out: 25.0, busy: 0.25, backpressured: 1.0 };
         assert_eq!(watch.pace(0), Some(pace));
         assert_eq!(watch.in_one_step(0), Duration::from_secs(2));

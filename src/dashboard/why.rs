@@ -1,29 +1,30 @@
-//! Which task is late, and why: from what each task tells of itself to who is to be looked at.
+//! Which task is late, and why: from each task's metrics to the task to look at.
 //!
-//! A task whose acknowledgement is missing is seldom the one to blame: it waits for a barrier of another, which waits for room in a channel,
-//! which nobody reads because ... The chain is followed to its end, where somebody works rather than waits.
+//! A task whose acknowledgement is missing is seldom the one to blame. It waits for a barrier of
+//! another, which waits for room in a channel, whose consumer does not read because ... The chain
+//! is followed to its end, where a task works rather than waits.
 
 use std::time::Duration;
 
 use crate::runtime::status::{JobPhase, JobStatus, SubtaskStage, TaskStatus, UnderWayStatus};
 
-/// A step that takes longer than this is one to tell of.
+/// A step that takes longer than this is reported.
 const LONG_STEP: Duration = Duration::from_secs(1);
 
-/// No checkpoint is late before.
+/// No checkpoint is late earlier than this.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A checkpoint that takes so many times as long as usual is late.
+/// A checkpoint that takes this many times as long as usual is late.
 const USUAL: u32 = 3;
 
-/// What there is to say.
+/// The explanation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Why {
     /// Whether anything is late, or wrong.
     pub(super) late: bool,
     /// The answer, in a sentence.
     pub(super) text: String,
-    /// How it came to be, from who is waited for to who is to blame.
+    /// The chain of causes, from the task that is waited for to the task to blame.
     pub(super) chain: Vec<String>,
 }
 
@@ -48,7 +49,7 @@ pub(super) fn words(time: Duration) -> String {
     }
 }
 
-/// A job at a moment, to be reasoned about.
+/// A job at a moment, to reason about.
 struct Case<'a> {
     status: &'a JobStatus,
     /// By task: for how long it has been in one step.
@@ -136,7 +137,7 @@ impl Case<'_> {
         let chains =
             missing.map(|task| self.chain(way, task, &mut vec![false; self.status.tasks.len()]));
         let chains: Vec<Vec<String>> = chains.filter(|chain| !chain.is_empty()).collect();
-        // Who is at the end of the most chains is to blame for the most.
+        // The task at the end of the most chains is to blame for the most.
         let ends = |end: &String| chains.iter().filter(|chain| chain.last() == Some(end)).count();
         let worst = chains.iter().max_by_key(|chain| chain.last().map_or(0, ends));
         let Some(chain) = worst else {
@@ -155,7 +156,7 @@ impl Case<'_> {
         Why { late, text, chain }
     }
 
-    /// From a subtask whose acknowledgement is missing to whoever works rather than waits.
+    /// From a subtask whose acknowledgement is missing to the one that works rather than waits.
     fn chain(&self, way: &UnderWayStatus, task: usize, visited: &mut [bool]) -> Vec<String> {
         let Some(stage) = way.stages.get(task) else { return Vec::new() };
         if std::mem::replace(&mut visited[task], true) {
@@ -168,7 +169,8 @@ impl Case<'_> {
                 return vec![format!("{name} could not write its snapshot and has declined")];
             }
             SubtaskStage::Writing { since } => {
-                // That the write has ended is only seen in a turn: without one there is no telling the two apart.
+                // The end of the write is only noticed in a turn: without one the two cases look
+                // the same.
                 if let Some(blocked) = self.blocked(task) {
                     return blocked;
                 }
@@ -365,7 +367,8 @@ mod tests {
 
     #[test]
     fn a_channel_that_is_held_leads_to_the_barrier_it_is_held_for() {
-        // in/1 has not taken the trigger since its output is full; map reads neither input fast, out is slow.
+        // in/1 has not taken the trigger since its output is full; map reads neither input fast,
+        // out is slow.
         let mut status = job([written(), Waiting, aligning("in/1"), Waiting]);
         status.tasks[1].waits_for_room = true;
         status.tasks[2].waits_for_room = true;
@@ -438,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_full_circle_ends() {
-        // Never to be; but the page must not fall over if it is.
+        // It never happens; but the page must not fail if it does.
         let mut status = job([Waiting, Waiting, Waiting, Waiting]);
         for task in &mut status.tasks {
             (task.inputs, task.waits_for_room) = (vec!["map".into(), "out".into()], true);

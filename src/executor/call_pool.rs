@@ -1,17 +1,18 @@
-//! Threads for calls of one subtask that may wait: several at a time, in any order. A simulator makes the calls on its lanes instead.
+//! Threads for calls of one subtask that may block: several at a time, in any order. A simulator
+//! makes the calls on its lanes instead.
 
 use crate::base::error::BoxError;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, lock, thread};
 use crate::executor::io_pool::{IoKind, IoPool, IoRequest};
 
-/// Begins a thread of this name that runs this.
+/// Starts a thread of this name that runs this.
 pub(crate) type Begin = fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<()>;
 
-/// Lets a subtask know that it has answers.
+/// Notifies a subtask that it has answers.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// What a subtask's helpers need of the engine.
+/// What a subtask's call threads need of the runtime.
 #[derive(Clone)]
 pub(crate) struct CallHost {
     pub(crate) lanes: Arc<IoPool>,
@@ -19,16 +20,16 @@ pub(crate) struct CallHost {
     pub(crate) wake: Wake,
     /// Raised when the attempt is over: calls that were not begun are not made.
     pub(crate) over: Arc<AtomicBool>,
-    /// Which of the job's subtasks.
+    /// The subtask's index in the job.
     pub(crate) subtask: usize,
-    /// Begins a thread: [`begin`], but where there is to be none.
+    /// Starts a thread: [`begin`], except where there must be none.
     pub(crate) begin: Begin,
 }
 
-/// Begins a thread of this name.
+/// Starts a thread of this name.
 ///
 /// # Errors
-/// If the operating system has none.
+/// If the operating system cannot start it.
 pub(crate) fn begin(name: String, run: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
     thread::Builder::new().name(name).spawn(run).map(drop)
 }
@@ -39,17 +40,17 @@ impl std::fmt::Debug for CallHost {
     }
 }
 
-/// Opens what calls are made with.
+/// Opens the client that makes the calls.
 type OpenClient<C> = Arc<dyn Fn() -> Result<C, BoxError> + Send + Sync>;
 
-/// What is asked, with what it was asked as; and whether somebody still wants to know.
+/// A request with its number, and whether its answer is still wanted.
 struct CallRequest<Q> {
     number: (u64, u32),
     ask: Q,
     unwanted: Arc<AtomicBool>,
 }
 
-/// What came of a question: its number, and the answer.
+/// The outcome of a request: its number, and the answer.
 pub(crate) type Answer<A> = ((u64, u32), Result<A, BoxError>);
 
 /// Makes calls with clients of type `C`, each of which belongs to one thread.
@@ -61,7 +62,7 @@ pub(crate) struct CallPool<Q, A, C> {
     /// Calls wait here for a thread. Threads end when the sender is gone.
     questions:
         (crossbeam_channel::Sender<CallRequest<Q>>, crossbeam_channel::Receiver<CallRequest<Q>>),
-    /// Threads that wait for a question, less the questions that wait for one of them.
+    /// Threads that wait for a request, less the requests that wait for one of them.
     idle: Arc<AtomicUsize>,
     threads: usize,
     most: usize,
@@ -73,7 +74,7 @@ where
     A: Send + 'static,
     C: 'static,
 {
-    /// At most so many threads, each started when it is needed.
+    /// At most this many threads, each started when it is needed.
     pub(crate) fn new(
         host: CallHost,
         most: usize,
@@ -85,10 +86,10 @@ where
         Self { host, open, call, answers, questions, idle, threads, most }
     }
 
-    /// Has a question asked. What it is given back can be raised: then nobody wants the answer any more.
+    /// Makes a call. The returned flag, if raised, says that the answer is no longer wanted.
     ///
     /// # Errors
-    /// If there is no thread for it, nor can one be had.
+    /// If there is no thread for it, and none can be started.
     pub(crate) fn ask(&mut self, number: (u64, u32), ask: Q) -> std::io::Result<Arc<AtomicBool>> {
         let unwanted = Arc::new(AtomicBool::new(false));
         let question = CallRequest { number, ask, unwanted: Arc::clone(&unwanted) };
@@ -100,7 +101,7 @@ where
             answers: Arc::clone(&self.answers),
         };
         if self.host.lanes.are_simulated() {
-            // On several lanes, so that answers come in another order than the questions.
+            // On several lanes, so that answers arrive in another order than the requests.
             let lane = self.host.subtask + (number.0 as usize) * 3;
             let over = Arc::clone(&self.host.over);
             let run = move || helper.answer(&mut None, question);
@@ -116,7 +117,7 @@ where
             match (self.host.begin)(name, Box::new(run)) {
                 Ok(()) => self.threads += 1,
                 Err(error) if self.threads == 0 => return Err(error),
-                // Those that there are will come to it.
+                // The existing threads will get to it.
                 Err(_) => {}
             }
         }
@@ -125,14 +126,14 @@ where
         Ok(unwanted)
     }
 
-    /// The answers that have come.
+    /// The answers that have arrived.
     pub(crate) fn answers(&self) -> Vec<Answer<A>> {
         std::mem::take(&mut *lock(&self.answers))
     }
 }
 
-/// What a call needs. It holds nothing of the engine's but how to reach the task, since it may outlive the job: the lanes are joined when
-/// their last owner is gone, and a job is over when they are.
+/// What a call needs. Of the runtime it holds only the way to the task, since it may outlive the
+/// job. A job is over when its lanes are joined, and they are joined when their last owner is gone.
 struct Caller<Q, A, C> {
     wake: Wake,
     over: Arc<AtomicBool>,
@@ -142,7 +143,7 @@ struct Caller<Q, A, C> {
 }
 
 impl<Q, A, C> Caller<Q, A, C> {
-    /// On a thread of its own. Nobody waits for its end: a call may take for ever.
+    /// On a thread of its own. Its end is not waited for: a call may take for ever.
     fn run(self, questions: &crossbeam_channel::Receiver<CallRequest<Q>>, idle: &AtomicUsize) {
         let mut client = None;
         while let Ok(question) = questions.recv() {
@@ -159,7 +160,7 @@ impl<Q, A, C> Caller<Q, A, C> {
             return;
         }
         let answer = guarded(|| {
-            // Taken out, so that one whose code panicked is not used again.
+            // Taken out, so that a client whose code panicked is not used again.
             let mut one = match client.take() {
                 Some(one) => one,
                 None => (self.open)()?,
@@ -170,7 +171,7 @@ impl<Q, A, C> Caller<Q, A, C> {
         });
         let mut answers = lock(&self.answers);
         answers.push((number, answer));
-        // Whoever is told of the first takes the others in too.
+        // The notification for the first covers the others too.
         if answers.len() == 1 {
             drop(answers);
             (self.wake)();

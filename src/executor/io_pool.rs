@@ -1,4 +1,5 @@
-//! Threads for what may wait: writing snapshots, preparing and committing transactions, the coordinator's use of the store.
+//! I/O threads, the *lanes*, for blocking work: writing snapshots, preparing and committing
+//! transactions, the coordinator's use of the store.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,11 @@ use crate::base::sync::{
 use crate::base::watch;
 use crate::base::watch::{Hung, Watch};
 
-/// How long a lane that waits out a pause sleeps before it looks whether anybody still wants what comes behind.
+/// How long a lane that waits out a pause sleeps before it checks whether its next request is still
+/// wanted.
 const NAP: Duration = Duration::from_millis(5);
 
-/// What a request does. The simulator shows it.
+/// The kind of a request to the pool. The simulator shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[cfg_attr(not(feature = "sim"), allow(unreachable_pub, reason = "the simulator shows it"))]
 pub enum IoKind {
@@ -38,7 +40,7 @@ pub enum IoKind {
     Conclude,
     /// A record is looked up (SPEC 15.10): in a simulation only.
     LookUp,
-    /// Nothing: a mark between what comes before and behind.
+    /// Nothing: a mark between earlier and later requests.
     Mark,
 }
 
@@ -62,68 +64,69 @@ impl IoKind {
     }
 }
 
-/// Something to be done on another thread.
+/// Work for another thread.
 pub(crate) struct IoRequest {
     pub(crate) work: IoKind,
     /// How long to wait first.
     pub(crate) pause: Duration,
-    /// Raised when nobody wants it any more: what was not begun by then is not done.
+    /// Raised when the request is no longer wanted: what was not begun by then is not done.
     pub(crate) over: Option<Arc<AtomicBool>>,
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
 
 impl IoRequest {
-    /// To be done at once, whatever happens.
+    /// A request to carry out at once, unconditionally.
     pub(crate) fn new(work: IoKind, run: impl FnOnce() + Send + 'static) -> Self {
         Self { work, pause: Duration::ZERO, over: None, run: Box::new(run) }
     }
 
-    /// Not before this time has passed.
+    /// Delays it by this time.
     pub(crate) fn after(self, pause: Duration) -> Self {
         Self { pause, ..self }
     }
 
-    /// Only as long as this is not raised.
+    /// Cancels it once this is raised.
     pub(crate) fn unless(self, over: &Arc<AtomicBool>) -> Self {
         Self { over: Some(Arc::clone(over)), ..self }
     }
 
-    /// Whether nobody wants it any more.
+    /// Whether it is no longer wanted.
     pub(crate) fn is_over(&self) -> bool {
         self.over.as_ref().is_some_and(|over| over.load(Ordering::Acquire))
     }
 }
 
-/// One of the threads, and its queue.
+/// A lane: one of the threads, and its queue.
 struct Lane {
     post: MailboxSender<(usize, IoRequest)>,
     handle: Option<thread::JoinHandle<()>>,
     watch: Watch,
 }
 
-/// A simulator's queues: it does what is put into them itself.
+/// A simulator's queues: the simulator carries out the requests itself.
 pub(crate) trait JobQueue: Send + Sync {
-    /// Puts a job after all that were put in for this subtask.
+    /// Appends a request after all requests of this subtask.
     fn push(&self, subtask: usize, job: IoRequest);
 }
 
-/// A few threads, each with a queue. What one subtask hands over is done in that order, one thing at a time: a transaction is prepared
-/// before the snapshot that holds it is acknowledged, and commits go one by one (SPEC 6.2, 6.6).
+/// A few lanes. What one subtask hands over is done in that order, one request at a time. So a
+/// transaction is prepared before the snapshot that holds it is acknowledged, and commits go one by
+/// one (SPEC 6.2, 6.6).
 pub(crate) struct IoPool {
     lanes: Vec<Lane>,
     closing: Arc<AtomicBool>,
-    /// How long a lane may take for one thing before it hangs (SPEC 15.13).
+    /// How long one request may take on a lane before the lane hangs (SPEC 15.13).
     limit: Duration,
-    /// Jobs go here instead: a simulator does them.
+    /// Requests go here instead: a simulator carries them out.
     queue: Option<Arc<dyn JobQueue>>,
 }
 
 impl IoPool {
     /// # Errors
-    /// If the operating system gives no thread.
+    /// If the operating system cannot start a thread.
     pub(crate) fn start(count: usize) -> std::io::Result<Self> {
         let closing = Arc::new(AtomicBool::new(false));
-        // Complete from the start: if a thread cannot be had, those that were started are ended.
+        // Complete from the start: if a thread cannot be started, those before it are ended.
         let mut started = Self::none(Arc::clone(&closing));
         for number in 0..count.max(1) {
             let jobs = Mailbox::<(usize, IoRequest)>::new();
@@ -148,13 +151,13 @@ impl IoPool {
         Self { lanes: Vec::new(), closing, limit: Duration::MAX, queue: None }
     }
 
-    /// With a limit to what one thing may take: at their end, a lane that hangs is left.
+    /// With a time limit for one request: at the end, a lane that hangs is left.
     pub(crate) const fn limited(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The process stood still: what lanes do is given its time again.
+    /// The process was suspended: the time limits of the lanes start again.
     pub(crate) fn thaw(&self) {
         self.lanes.iter().for_each(|lane| lane.watch.thaw());
     }
@@ -164,7 +167,8 @@ impl IoPool {
         self.lanes.iter().find_map(|lane| lane.watch.hung(self.limit))
     }
 
-    /// Ends the lanes: what was not begun is not done. Gives one that hangs, if one does: it is left.
+    /// Ends the lanes: what was not begun is not done. Returns one that hangs, if there is one: it
+    /// is left.
     pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
         self.closing.store(true, Ordering::Release);
         self.lanes.iter().for_each(|lane| lane.post.close());
@@ -179,23 +183,24 @@ impl IoPool {
         lanes
     }
 
-    /// Whether a simulator does what is handed over.
+    /// Whether a simulator carries out the requests.
     pub(crate) const fn are_simulated(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Hands a job over, behind all that were handed over for this subtask.
+    /// Hands a request over, after all earlier requests of this subtask.
     pub(crate) fn submit(&self, subtask: usize, job: IoRequest) {
         if let Some(queue) = &self.queue {
             return queue.push(subtask, job);
         }
-        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a job's panic does not end it.
+        // A lane's thread ends only when its mailbox is closed, which is when `self` is dropped; a
+        // request's panic does not end it.
         let _ = self.lanes[subtask % self.lanes.len()].post.send((subtask, job));
     }
 
     /// Waits until everything handed over so far is done.
     pub(crate) fn settle(&self) {
-        // A simulator comes to who waits when there is nothing left to wait for.
+        // A simulator schedules the waiting thread when it has nothing left to wait for.
         if self.queue.is_some() {
             return;
         }
@@ -211,7 +216,8 @@ impl IoPool {
     }
 }
 
-/// Tells who waits that a lane has come this far. When it is dropped: a lane that is closing drops its jobs.
+/// Notifies the waiting thread that a lane has come this far. On drop, since a lane that is closing
+/// drops its requests.
 struct Marker {
     left: Arc<AtomicUsize>,
     waiter: Unparker,
@@ -219,7 +225,8 @@ struct Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        // A release will do: the waiter's load reads from the last of a row of these, and so sees what went before each of them.
+        // A release is enough: the waiter's load reads from the last of a row of these, and so sees
+        // what happened before each of them.
         if self.left.fetch_sub(1, Ordering::Release) == 1 {
             self.waiter.unpark();
         }
@@ -228,7 +235,7 @@ impl Drop for Marker {
 
 /// On a lane's thread.
 fn carry_out(subtask: usize, job: IoRequest, closing: &AtomicBool) {
-    // What is still queued when the job is over would have been lost in a crash too.
+    // A crash would have lost what is still queued when the job is over, too.
     let unwanted = || closing.load(Ordering::Acquire) || job.is_over();
     let until = clock::after(Instant::now(), job.pause);
     while !job.pause.is_zero() && Instant::now() < until && !unwanted() {
@@ -250,7 +257,8 @@ impl Drop for IoPool {
             // One that hangs is left.
             let handle = handle.filter(|_| watch.gone(self.limit).is_ok());
             if let Some(handle) = handle {
-                // A lane that panicked has reported it through the task that handed over the job.
+                // A lane that panicked has reported it through the task that handed over the
+                // request.
                 let _ = handle.join();
             }
         }

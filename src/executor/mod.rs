@@ -1,10 +1,10 @@
-//! Threads and pools, and what they run on.
+//! Threads and pools, and the platform under them.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`call_pool`] | threads for a subtask's calls that may wait |
 //! | [`io_pool`] | threads for input and output: writing, committing, deleting |
-//! | [`platform`] | what all of it runs on: the operating system, or a simulator |
+//! | [`platform`] | what it runs on: the operating system, or a simulator |
 //! | [`run_loop`] | how a worker lets its tasks step in turn, sleeps and ends |
 
 pub(crate) mod call_pool;

@@ -1,4 +1,5 @@
-//! What the engine runs on. In production that is the operating system's threads and clock; a simulator puts its own in their place.
+//! The platform of the runtime: in production the operating system's threads and clock, which a
+//! simulator replaces.
 
 use std::time::Duration;
 
@@ -10,15 +11,15 @@ use crate::base::random::random;
 use crate::base::sync::Arc;
 use crate::executor::io_pool::IoPool;
 
-/// A simulator, which takes the place of the operating system.
+/// A simulator, which replaces the operating system.
 pub(crate) trait SimHooks: Send + Sync {
-    /// Where what lanes would do is left.
+    /// Where requests for lanes are left.
     fn lanes(&self, count: usize) -> IoPool;
 
     /// The number of a coordinator.
     fn claimant(&self) -> Claimant;
 
-    /// What the hashes of keys begin with.
+    /// The seed of key hashes.
     fn hash_seed(&self) -> u64;
 }
 
@@ -32,10 +33,10 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Lanes for what may wait, each no longer than the limit for one thing.
+    /// Lanes for blocking work, with this time limit for one request.
     ///
     /// # Errors
-    /// If the operating system gives no thread.
+    /// If the operating system cannot start a thread.
     pub(crate) fn lanes(&self, count: usize, limit: Duration) -> std::io::Result<IoPool> {
         match &self.hooks {
             Some(hooks) => Ok(hooks.lanes(count)),
@@ -48,7 +49,7 @@ impl Platform {
         self.hooks.as_ref().map_or_else(|| Claimant(random()), |hooks| hooks.claimant())
     }
 
-    /// What the hashes of keys begin with, in a job that begins here (SPEC 14.1).
+    /// The seed of key hashes, in a job that begins here (SPEC 14.1).
     pub(crate) fn hash_seed(&self) -> u64 {
         self.hooks.as_ref().map_or_else(random, |hooks| hooks.hash_seed())
     }

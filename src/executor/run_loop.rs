@@ -1,16 +1,19 @@
-//! A worker's turns: who is heard and steps when, when the worker sleeps, and how it comes to an end.
+//! A worker's turns: the order in which tasks get events and step, when the worker sleeps, and how
+//! it ends.
 //!
-//! No wake-up is lost: whoever gives a worker something to do, or ends it, does so first and leaves a token second; the worker looks at
-//! everything it hosts between taking one token and sleeping on the next. See [`crate::channel`] for the one case that needs more.
+//! No wake-up is lost. A thread that gives a worker something to do, or ends it, does so first and
+//! leaves a token second. The worker looks at everything it hosts between taking one token and
+//! sleeping on the next. See [`crate::channel`] for the one case that needs more.
 
 use std::time::Instant;
 
 use crate::base::sync::{AtomicBool, Mailbox, Ordering, Unparker};
 
-/// Rounds without work before a worker sleeps: a message that is a moment away costs less to wait for than to be woken by.
+/// Rounds without work before a worker sleeps: waiting for a message that is a moment away costs
+/// less than a wake-up.
 const IDLE_ROUNDS: u32 = if cfg!(snapline_loom) { 0 } else { 64 };
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// There may be more to do.
@@ -21,23 +24,23 @@ pub(crate) enum Step {
     Until(Instant),
 }
 
-/// What a worker hosts: a task.
+/// A task, which a worker hosts.
 pub(crate) trait HostedTask {
-    /// What comes for it from beside its channels.
+    /// An event from outside its channels.
     type Event;
-    /// Why it ends before it is told to.
+    /// Why it ends of its own accord.
     type Failure;
 
-    /// Takes news in.
+    /// Handles an event.
     fn on_event(&mut self, news: Self::Event) -> Result<(), Self::Failure>;
 
-    /// How many steps it may take before the next has its turn.
+    /// How many steps it may take before the next task has its turn.
     fn steps_in_a_row(&self) -> u32;
 
-    /// Does one thing, or finds that there is none to do. Never waits.
+    /// Does one thing, or finds nothing to do. Never waits.
     fn step(&mut self) -> Result<Step, Self::Failure>;
 
-    /// By what its turns are measured, once each; `None` if they are not.
+    /// The metrics of its turns, updated once each; `None` if they are not measured.
     fn clock(&self) -> Option<Instant> {
         None
     }
@@ -47,13 +50,13 @@ pub(crate) trait HostedTask {
         let _ = now;
     }
 
-    /// Its turn ends; whether it has worked.
+    /// Its turn ends; the flag says whether it has worked.
     fn turn_ends(&mut self, now: Instant, worked: bool) {
         let _ = (now, worked);
     }
 }
 
-/// Lets tasks hear and step in turn until they are `over`; news say for which of them they are.
+/// Lets tasks handle events and step in turn until they are `over`; each event names its task.
 ///
 /// # Errors
 /// The first failure of a task.
@@ -63,7 +66,8 @@ pub(crate) fn turn<T: HostedTask>(
     over: &AtomicBool,
 ) -> Result<(), T::Failure> {
     let mut idle = 0;
-    // The end of one turn is the beginning of the next, unless there is something in between: reading a clock costs as much as some records.
+    // The end of one turn is the beginning of the next, unless there is something in between:
+    // reading a clock costs as much as some records.
     let mut clock = None;
     while !over.load(Ordering::Acquire) {
         let mut worked = false;
@@ -89,7 +93,7 @@ pub(crate) fn turn<T: HostedTask>(
                 }
             }
             worked |= busy;
-            // One that finds nothing to do takes no time worth measuring.
+            // A turn without work takes no time worth measuring.
             if busy {
                 clock = task.clock();
             }
@@ -99,20 +103,21 @@ pub(crate) fn turn<T: HostedTask>(
             idle = 0;
             continue;
         }
-        // What passes now is nobody's turn.
+        // The time that passes now belongs to no turn.
         clock = None;
         if idle < IDLE_ROUNDS {
             idle += 1;
             std::hint::spin_loop();
         } else {
-            // Whatever came since the last look has left a token, and this returns at once.
+            // Anything that came since the last look has left a token, and this returns at once.
             mailbox.sleep(wake);
         }
     }
     Ok(())
 }
 
-/// Tells workers that it is `over`, whether they sleep or not. They end when they have done what they are doing.
+/// Notifies workers that it is `over`, whether they sleep or not. They end when they have done what
+/// they are doing.
 pub(crate) fn end(over: &AtomicBool, workers: &[Unparker]) {
     over.store(true, Ordering::Release);
     workers.iter().for_each(Unparker::unpark);

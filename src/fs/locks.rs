@@ -1,4 +1,4 @@
-//! Locks on the operating system's files, and how long they are waited for.
+//! Locks on the operating system's files, and how long a wait for one lasts.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use crate::base::sync::nap;
 use crate::fs::LockFile;
 
-/// For how long a lock is waited for that another process holds. It is held for a few writes; a disk that takes longer for them is one to
-/// look at.
+/// How long to wait for a lock that another process holds. It is held for a few writes; a disk that
+/// takes longer for them needs attention.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// So many times as long it is waited for while this process holds it: many subtasks take it in turn, and whether one hangs is watched.
+/// The factor by which the wait is longer while this process holds it: many subtasks take it in
+/// turn, and a watch covers those that hang.
 const OURS: u32 = 20;
 
-/// Tries until it is locked, but not for longer than this since another process was seen to hold it alone.
+/// Tries until it is locked, but only this long after another process was first seen to hold it
+/// exclusively.
 fn patiently(
     file: &File,
     patience: Duration,
@@ -52,7 +54,7 @@ fn patiently(
     }
 }
 
-/// The process that holds a lock on a file, where the system says so.
+/// The process that holds a lock on a file, where the system reports it.
 #[cfg(unix)]
 fn lock_holder(file: &File) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
@@ -61,14 +63,15 @@ fn lock_holder(file: &File) -> Option<u64> {
     holder_in(&locks, found.dev(), found.ino(), process::id().into())
 }
 
-/// The process that holds a lock on a file of this device and number, in what Linux says of all locks. Some file systems call their device
-/// otherwise there (Btrfs): then it is known of none but this process.
+/// The process that holds a lock on a file of this device and number, in Linux's list of all locks.
+/// Some file systems call their device otherwise there (Btrfs): then only this process's own locks
+/// are known.
 #[cfg(unix)]
 fn holder_in(locks: &str, device: u64, inode: u64, mine: u64) -> Option<u64> {
     let major = (device >> 8) & 0xfff | (device >> 32) & 0xffff_f000;
     let minor = device & 0xff | (device >> 12) & 0xffff_ff00;
     let (inode, file) = (format!(":{inode}"), format!("{major:02x}:{minor:02x}:{inode}"));
-    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; one that waits has `->` before the kind.
+    // `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; a waiting one has `->` before the kind.
     let mut holders = locks.lines().filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let &[_, "FLOCK", _, _, process, id, ..] = &*words else { return None };
@@ -116,7 +119,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             let me = format!("process {}", process::id());
             let text = error.to_string();
-            // Where the system says who holds it, that is said.
+            // The system reports the holder, so the error names it.
             let who = if lock_holder(&file).is_some() { &me } else { "another process" };
             assert!(text.starts_with(&format!("{who} has kept it locked for ")), "{text}");
         }
@@ -129,7 +132,7 @@ mod tests {
         let holder = File::create(&path).expect("makes");
         holder.try_lock().expect("it is free");
         if lock_holder(&holder).is_none() {
-            // The system does not say who holds it.
+            // The system does not report the holder.
             return;
         }
         let (patience, begin) = (Duration::from_millis(300), Instant::now());

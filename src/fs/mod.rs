@@ -1,5 +1,5 @@
-//! The file system as stores and sinks in directories use it: a seam, so that tests and simulations can fail any call of it, let a
-//! process die at any of them, or take the power away.
+//! The file system of stores and sinks in directories, as an interface. At every call tests and
+//! simulations can make it fail, kill the process, or cut the power.
 
 mod locks;
 #[cfg(unix)]
@@ -16,20 +16,20 @@ use std::process;
 use crate::base::fault::Faults;
 use crate::base::sync::{AtomicU64, Ordering};
 
-/// Numbers what one process names, so that no two of its names are alike.
+/// Numbers the names that one process makes, so that each is unique.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// The name that is made and removed to change a directory.
 pub(crate) const STIR: &str = ".snapline-sync";
 
-/// What there is under a name.
+/// What exists under a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// Nothing.
     Nothing,
     /// A directory.
     Directory,
-    /// A file, of this length; or anything else that is no directory.
+    /// A file, of this length; or anything else that is not a directory.
     File(u64),
 }
 
@@ -38,10 +38,10 @@ pub(crate) trait Output: Send {
     /// Appends all of the bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the content durable; the name is its directory's business.
+    /// Makes the content durable; a sync of its directory makes the name durable.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts off what is behind so many bytes.
+    /// Cuts off everything after this many bytes.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a log is cut"))]
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
@@ -52,52 +52,55 @@ pub(crate) trait Input: Read + Seek + Send {
     fn length(&self) -> io::Result<u64>;
 }
 
-/// A file that is there to be locked. Locks are between processes, and durable in no sense: the system releases them when their holder
-/// lets go of the file, or dies. To wait for one has a limit, [`locks::LOCK_TIMEOUT`], and a longer one while it is this process that holds it: after
-/// it, the error says who does.
+/// A file to lock. Locks are between processes, and never durable: the system releases them when
+/// their holder releases the file, or dies. A wait for one has a time limit,
+/// [`locks::LOCK_TIMEOUT`], and a longer one while this process holds it: after it, the error names
+/// the holder.
 pub(crate) trait LockFile: Send {
-    /// Waits until nobody else holds it, and holds it.
+    /// Waits until no other holds it, and holds it exclusively.
     fn lock(&self) -> io::Result<()>;
 
-    /// Waits until nobody holds it alone, and holds it with others.
+    /// Waits until no other holds it exclusively, and shares it.
     fn lock_shared(&self) -> io::Result<()>;
 
-    /// Lets go of the lock, not of the file.
+    /// Releases the lock, not the file.
     fn unlock(&self) -> io::Result<()>;
 }
 
-/// A file system. What is made in it is its owner's alone, to read too, but for what is made public: a user whom the file system lets in
-/// could read state, and hold a lock that a job waits for. A file in a directory that a group shares is the group's too.
+/// A file system. What is made in it is its owner's alone, to read too, except what is made public.
+/// A user with access could read state, and hold a lock that a job waits for. A file in a directory
+/// that a group shares is the group's too.
 pub(crate) trait Files: Send + Sync + 'static {
-    /// Begins a file; fails if the name is taken.
+    /// Creates a file; fails if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Output>>;
 
-    /// Begins a file that others may read, as far as the process's `umask` lets them; fails if the name is taken.
+    /// Creates a file that others may read, as far as the process's `umask` lets them; fails if the
+    /// name is taken.
     fn create_public(&self, path: &Path) -> io::Result<Box<dyn Output>> {
         self.create(path)
     }
 
-    /// Opens a file that is there, to write behind its end.
+    /// Opens an existing file to append to it.
     fn append(&self, path: &Path) -> io::Result<Box<dyn Output>>;
 
-    /// Writes bytes again where a file holds the same, and makes them durable, though they may have failed to be so before. They take no room
-    /// that they have not.
+    /// Overwrites part of a file with the bytes that it holds there, and makes them durable even if
+    /// an earlier sync of them failed. This takes no additional room.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only a log is written again"))]
     fn rewrite(&self, path: &Path, at: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Opens a file to read it.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>>;
 
-    /// How long a file is, if there is one. Of a link it is the link's own length.
+    /// The length of a file, if there is one. Of a link it is the link's own length.
     fn length(&self, path: &Path) -> io::Result<Option<u64>>;
 
-    /// What there is under a name.
+    /// What exists under a name.
     fn kind(&self, path: &Path) -> io::Result<Kind>;
 
-    /// The names in a directory that are Unicode, in any order; none of a store's are anything else.
+    /// The names in a directory that are Unicode, in any order; all of a store's are.
     fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
 
-    /// Renames a file over whatever has the name, at once.
+    /// Renames a file atomically, replacing any other of that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
@@ -111,9 +114,11 @@ pub(crate) trait Files: Send + Sync + 'static {
         self.make_directory(path)
     }
 
-    /// Fails if a directory belongs to another user, who could put anything there at any time; `root` is none, and sees no other. Whose it is
-    /// says a file that is made in it, since a file system may give all that is made to one user. One that is shared on purpose is no other's:
-    /// a group of this process may write there, and the rest of the world may not. Where the system does not tell, nothing fails.
+    /// Fails if a directory belongs to another user, who could put anything there at any time.
+    /// `root` does not count as another user, and treats none as such. A file made in the directory
+    /// shows its owner, since a file system may give all that is made to one user. A directory
+    /// shared on purpose passes: a group of this process may write there, and the rest of the world
+    /// may not. Where the system does not report owners, nothing fails.
     fn check_owner(&self, _directory: &Path) -> io::Result<()> {
         Ok(())
     }
@@ -121,13 +126,14 @@ pub(crate) trait Files: Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Changes a directory, so that the next sync has something to do: one that is called again after it has failed, or of what another
-    /// process left, may succeed and have done nothing. A name is made and removed.
+    /// Changes a directory, so that the next sync has something to do. A sync that is repeated
+    /// after a failure, or that covers what another process left, may succeed and do nothing. A
+    /// name is made and removed.
     fn stir(&self, directory: &Path) -> io::Result<()> {
         let path = directory.join(STIR);
         match self.create(&path) {
             Ok(made) => drop(made),
-            // Another is at it, or died at it: to remove it is a change too.
+            // Another process does the same, or died doing it: to remove it is a change too.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -140,16 +146,18 @@ pub(crate) trait Files: Send + Sync + 'static {
     /// Opens a file to lock it; makes an empty one if there is none.
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>>;
 
-    /// Makes a new file with this text, locked for as long as what is returned lives; fails if the name is taken.
+    /// Makes a new file with this text, locked for as long as the returned guard lives; fails if
+    /// the name is taken.
     fn register(&self, path: &Path, text: &str) -> io::Result<Box<dyn Send>>;
 
-    /// The text of a file that somebody has registered who lives; `None` if there is none, or nobody holds it.
+    /// The text of a file that a living process has registered; `None` if there is none, or its
+    /// process has ended.
     fn holder(&self, path: &Path) -> io::Result<Option<String>>;
 
-    /// A piece of a name that no other living process uses, nor this one again.
+    /// A piece of a name that no other living process uses, and this one only once.
     fn unique(&self) -> String;
 
-    /// A name that nothing else has, ever: what is made new gets one, and is known by it.
+    /// A name that is unique for ever: each new object gets one, which identifies it.
     fn identity(&self) -> String {
         self.unique()
     }
@@ -205,8 +213,9 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Options that make a file at a path its owner's alone; or its group's too, as far as the process's `umask` lets them, in a directory that
-/// is shared with its group: the group's other users could not go on with it.
+/// Options that make a file at a path its owner's alone. In a directory shared with its group the
+/// file is the group's too, as far as the process's `umask` lets them. The group's other users must
+/// be able to continue with it.
 #[cfg_attr(not(unix), expect(unused_variables, reason = "there are no modes to look at"))]
 fn private_at(path: &Path) -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "there are no modes to set"))]
@@ -229,7 +238,7 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     private().append(true).create_new(true).open(path)
 }
 
-/// Makes a directory that is its owner's alone, and with the same modes those that lead to it, as far as they are not there.
+/// Makes a directory that is its owner's alone, and its missing parents with the same modes.
 pub(crate) fn make_private_directories(path: &Path) -> io::Result<()> {
     private_directory().recursive(true).create(path)
 }
@@ -263,7 +272,7 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Input>> {
-        // To open a pipe may wait for ever, and what a device gives may have no end.
+        // Opening a pipe may wait for ever, and a device may have endless content.
         let kind = fs::metadata(path)?.file_type();
         if !kind.is_file() && !kind.is_dir() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "it is no plain file"));
@@ -322,7 +331,7 @@ impl Files for Disk {
     }
 
     fn open_lock(&self, path: &Path) -> io::Result<Box<dyn LockFile>> {
-        // The file is empty and stays so: that it was once there need not be durable.
+        // The file is empty and stays so: its past existence need not be durable.
         let file = private_at(path).write(true).create(true).truncate(false).open(path)?;
         Ok(Box::new(file))
     }
@@ -344,7 +353,7 @@ impl Files for Disk {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => {
                 let mut said = Vec::new();
-                // It is a line or two, whatever is there.
+                // A registration is a line or two, whatever the file holds.
                 (&mut file).take(4096).read_to_end(&mut said)?;
                 Ok(Some(String::from_utf8_lossy(&said).into_owned()))
             }
@@ -415,7 +424,7 @@ mod tests {
         for name in ["file", "lock", "owner"] {
             assert_eq!(mode(name) & 0o777, (0o660 & mode("theirs")) | 0o600, "{name}");
         }
-        // Who makes a directory shared is its owner.
+        // Only the owner of a directory can share it.
         assert_eq!(mode("directory") & 0o077, 0);
     }
 }

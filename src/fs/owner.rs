@@ -1,4 +1,4 @@
-//! Whose a directory is, and whether it is shared.
+//! The owner of a directory, and whether it is shared.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,7 +11,7 @@ use crate::fs::{STIR, private};
 
 /// Fails if a directory is another's: see [`super::Files::check_owner`].
 pub(crate) fn check(directory: &Path) -> io::Result<()> {
-    // Whose this process is, where the system shows it as a directory.
+    // The user of this process, where the system shows it as a directory's owner.
     let Ok(mine) = fs::metadata("/proc/self") else { return Ok(()) };
     let found = fs::metadata(directory)?;
     let owner = found.uid();
@@ -36,17 +36,18 @@ pub(crate) fn check(directory: &Path) -> io::Result<()> {
     Err(io::Error::new(ErrorKind::PermissionDenied, why))
 }
 
-/// Whether a directory of this owner is another's, for a process of this user: `root` is trusted, and trusts.
+/// Whether a directory of this owner is another user's, for a process of this user: `root` is
+/// trusted, and trusts.
 fn is_foreign(owner: u32, mine: u32) -> bool {
     owner != mine && owner != 0 && mine != 0
 }
 
-/// Whether a directory is shared with its group, and with no more.
+/// Whether a directory is shared with its group, and with no other users.
 pub(crate) fn is_shared(mode: u32) -> bool {
     mode & 0o022 == 0o020
 }
 
-/// The groups in what Linux says of a process in `/proc/self/status`.
+/// The groups in Linux's description of a process in `/proc/self/status`.
 fn groups(status: &str) -> Vec<u32> {
     let lines = status
         .lines()
@@ -54,7 +55,7 @@ fn groups(status: &str) -> Vec<u32> {
     lines.flat_map(str::split_whitespace).filter_map(|group| group.parse().ok()).collect()
 }
 
-/// Whom a file belongs to that this process makes in a directory.
+/// The owner of a file that this process makes in a directory.
 fn owner_of_new(directory: &Path) -> io::Result<u32> {
     // The one name that may be left anywhere. Others make and remove it too, for a moment.
     let path = directory.join(STIR);

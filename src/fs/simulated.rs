@@ -1,12 +1,14 @@
-//! A disk that is simulated, with what of it would be there if the power went, and the processes that use it (SPEC 2.4).
+//! A simulated disk, with its content after a power loss, and the processes that use it (SPEC 2.4).
 //!
-//! There are two images of it: what can be seen, and what is durable. A file's content becomes durable when it is synced, a name when its
-//! directory is. When the power goes, of what is not durable any part is kept: changes of names one by one, and of a file's bytes
-//! all, none, or some. A rename is one change: after it there are both names, or either, and never none.
+//! There are two images of it: the visible one and the durable one. A file's content becomes
+//! durable when it is synced, a name when its directory is. A power loss keeps any part of what is
+//! not durable: changes of names one by one, and of a file's bytes all, none, or some. A rename is
+//! one change: after it there are both names, or either, and never none.
 //!
-//! Longer than 500 lines: one disk, and every call of it that there is.
+//! Longer than 500 lines: one disk, and every call of it.
 //!
-//! A process's use of the disk goes through its [`Host`], which can die before any change that it makes, and fail any of them.
+//! A process uses the disk through its [`Host`], which can die before any of its changes, and fail
+//! any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, ErrorKind};
@@ -16,7 +18,7 @@ use crate::base::fault::Faults;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::fs::{Files, Input, Kind, LockFile, Output};
 
-/// Numbers that look random, and are the same for the same seed everywhere.
+/// Pseudo-random numbers, the same for the same seed everywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -39,7 +41,7 @@ impl Random {
         (self.next() % end as u64) as usize
     }
 
-    /// Yes, once in so many times.
+    /// Yes, once in this many times.
     pub(crate) const fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -48,7 +50,7 @@ impl Random {
 /// How a change fails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Trouble {
-    /// What the caller is told.
+    /// The error that the caller gets.
     pub(crate) kind: ErrorKind,
     /// Whether it takes effect all the same.
     pub(crate) late: bool,
@@ -67,11 +69,11 @@ struct Life {
     failed: u64,
 }
 
-/// A process, as those see it whom it uses: the disk and external systems.
+/// A process, as the disk and external systems that it uses see it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Host(Arc<Mutex<Life>>);
 
-/// What becomes of a change.
+/// What happens to a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     /// It is made.
@@ -102,13 +104,13 @@ impl Host {
         lock(&self.0).trouble = trouble;
     }
 
-    /// How many changes it made, and how many of them failed.
+    /// The number of its changes, and of those that failed.
     pub(crate) fn changes(&self) -> (u64, u64) {
         let life = lock(&self.0);
         (life.changes, life.failed)
     }
 
-    /// What becomes of the next change.
+    /// What happens to the next change.
     pub(crate) fn change(&self) -> Fate {
         let mut life = lock(&self.0);
         match &mut life.fuse {
@@ -165,7 +167,8 @@ enum Node {
 struct Content {
     seen: Vec<u8>,
     durable: Vec<u8>,
-    /// A sync failed, or the file was closed before one: what was written until then is forgotten by later ones, though they succeed.
+    /// A sync failed, or the file was closed before one: later syncs succeed, but do not make
+    /// durable what was written until then.
     dropped: bool,
 }
 
@@ -184,14 +187,15 @@ struct Image {
     durable: BTreeMap<PathBuf, Node>,
     /// In the order in which they were made.
     pending: Vec<Change>,
-    /// Files that somebody registered who lives.
+    /// Files registered by a living process.
     registered: BTreeSet<usize>,
-    /// Files that are locked, and how often; `usize::MAX`: alone.
+    /// Locked files, and the number of their locks; `usize::MAX`: exclusive.
     locked: BTreeMap<usize, usize>,
     names: u64,
-    /// How often a name has changed.
+    /// The number of changes of names.
     renames: u64,
-    /// Directories whose sync failed, and that have not changed since: later syncs do nothing, though they succeed.
+    /// Directories whose sync failed, and that have not changed since: later syncs succeed and do
+    /// nothing.
     dropped: BTreeSet<PathBuf>,
 }
 
@@ -273,7 +277,7 @@ impl Image {
         self.pending = left;
     }
 
-    /// What is found when the power is back; `None` keeps nothing that was not durable.
+    /// What remains when the power is back; `None` keeps nothing that was not durable.
     fn lose_power(&mut self, mut random: Option<&mut Random>) {
         let mut names = std::mem::take(&mut self.durable);
         // Some file systems keep changes of names in order, up to some point; others any of them.
@@ -298,7 +302,7 @@ impl Image {
             };
             *file = Content { seen: kept.clone(), durable: kept, dropped: false };
         }
-        // What is in a directory that is lost is lost with it. Names sort behind the directory they are in.
+        // A lost directory loses its content. Names sort after the directory they are in.
         let mut whole = BTreeMap::new();
         for (path, node) in names {
             if path.parent().is_none_or(|parent| whole.contains_key(parent)) {
@@ -312,7 +316,7 @@ impl Image {
     }
 }
 
-/// What is left of a file that was not synced since it was written to.
+/// What remains of a file that was not synced since it was written to.
 fn partly(file: &Content, random: &mut Random) -> Vec<u8> {
     let Content { seen, durable, .. } = file;
     let common = seen.iter().zip(durable).take_while(|(seen, durable)| seen == durable).count();
@@ -355,14 +359,14 @@ impl SimDisk {
         lock(&self.0).lose_power(Some(random));
     }
 
-    /// Another disk, with what would be left of this one at the worst: nothing but what is durable.
+    /// Another disk, with the worst-case remains of this one: nothing but what is durable.
     pub(crate) fn worst(&self) -> Self {
         let mut image = lock(&self.0).clone();
         image.lose_power(None);
         Self(Arc::new(Mutex::new(image)))
     }
 
-    /// Holds the disk: every other use of it waits until what is returned is dropped.
+    /// Holds the disk: every other use of it waits until the returned guard is dropped.
     #[cfg(all(test, feature = "http"))]
     pub(crate) fn hold(&self) -> impl Sized + '_ {
         lock(&self.0)
@@ -469,7 +473,7 @@ impl Input for Cursor<Vec<u8>> {
     }
 }
 
-/// Lets go of a registered file.
+/// Releases a registered file.
 struct Registered {
     disk: SimDisk,
     number: usize,
@@ -484,7 +488,7 @@ impl Drop for Registered {
 struct SimLock {
     files: SimFiles,
     number: usize,
-    /// How it is held: alone, shared, or not at all.
+    /// How it is held: exclusive, shared, or not at all.
     held: Mutex<Option<bool>>,
 }
 
@@ -492,7 +496,7 @@ impl SimLock {
     fn take(&self, alone: bool) -> io::Result<()> {
         let mut disk = lock(&self.files.disk.0);
         let holders = disk.locked.entry(self.number).or_default();
-        // One thread does everything: who would wait here would wait for itself.
+        // One thread does everything: a caller that waits here would wait for itself.
         if *holders == usize::MAX || (alone && *holders > 0) {
             return Err(ErrorKind::Deadlock.into());
         }
@@ -528,7 +532,7 @@ impl LockFile for SimLock {
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        // Nothing of it can fail.
+        // Unlocking cannot fail here.
         let _ = self.unlock();
     }
 }
@@ -549,7 +553,7 @@ impl Files for SimFiles {
             let number = disk.find_file(path)?;
             let (file, at) = (&mut disk.files[number], at as usize);
             assert_eq!(file.seen[at..at + bytes.len()], *bytes, "the same is written again");
-            // These bytes and no others. What a file that is too short lacks reads as zeros.
+            // Exactly these bytes. Where a file is too short it reads as zeros.
             file.durable.resize(file.durable.len().max(at + bytes.len()), 0);
             file.durable[at..at + bytes.len()].copy_from_slice(bytes);
             Ok(())
@@ -675,10 +679,10 @@ impl Files for SimFiles {
     }
 }
 
-/// What the simulator asks of a disk.
+/// The simulator's access to a disk.
 #[cfg(feature = "sim")]
 impl SimDisk {
-    /// Every name in a directory, and what each file holds, as it can be seen.
+    /// Every visible name in a directory, and the content of each file.
     pub(crate) fn content(&self, directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let image = lock(&self.0);
         let mut found = BTreeMap::new();
@@ -697,7 +701,8 @@ impl SimDisk {
         names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 
-    /// Whether a file that can be seen would be found as it is if the power went now; `None`: there is no such file.
+    /// Whether a visible file would be found unchanged after a power loss now; `None`: there is no
+    /// such file.
     pub(crate) fn is_durable(&self, path: &Path) -> Option<bool> {
         let image = lock(&self.0);
         let Some(node @ Node::File(number)) = image.seen.get(path) else { return None };
@@ -705,12 +710,12 @@ impl SimDisk {
         Some(image.durable.get(path) == Some(node) && seen == durable)
     }
 
-    /// A number that changes whenever a name does, or its being durable.
+    /// A number that changes whenever a name or its durability changes.
     pub(crate) fn renames(&self) -> u64 {
         lock(&self.0).renames
     }
 
-    /// How many changes of names and contents are not durable.
+    /// The number of changes of names and contents that are not durable.
     pub(crate) fn volatile(&self) -> usize {
         let image = lock(&self.0);
         image.pending.len() + image.files.iter().filter(|file| file.seen != file.durable).count()

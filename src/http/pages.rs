@@ -1,11 +1,13 @@
-//! A guarded little server of pages: what [`crate::JobHandle::dashboard`] and `snapline explore` have in common. No part of the public API:
-//! it is reachable so that the command of this repository need not have a guard of its own, and may change in any version.
+//! A guarded little server of pages, shared by [`crate::JobHandle::dashboard`] and `snapline
+//! explore`. Not part of the public API: it is reachable so that the command of this repository
+//! need not have a guard of its own, and may change in any version.
 //!
-//! It is meant for one person at one machine. Whoever wants an answer needs the address that was printed, with its random token, asks the
-//! host that was bound and no other name (so that no page elsewhere can have a browser ask in its stead), and asks for a page that is
-//! there, by the method that it has. All else is refused before anything is computed. A connection is good for one request; how many
-//! there are, how long each may take and who loses its place is the rule of the guarded listener below. One thread serves all of it; when the
-//! [`Server`] is dropped the thread has ended.
+//! It is meant for one person at one machine. A client needs the address that was printed, with its
+//! random token. It must ask the host that was bound and no other name, so that no page elsewhere
+//! can have a browser ask in its stead. It must ask for a page that exists, by the method that it
+//! has. All else is refused before anything is computed. A connection carries one request; the
+//! rules of the guarded listener below limit the connections and their times. One thread serves all
+//! of it; when the [`Server`] is dropped the thread has ended.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,19 +35,19 @@ const LIMITS: Limits =
 /// Between two calls of [`Site::tick`].
 const TICK: Duration = Duration::from_millis(500);
 
-/// What a page is asked for with.
+/// The method of a request for a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
-    /// To be read; nothing changes.
+    /// A read; nothing changes.
     Get,
     /// With a JSON body.
     Post,
 }
 
-/// What a page says.
+/// The answer of a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// Whether it could be said; otherwise the body says what was wrong with what was asked.
+    /// Whether it succeeded; otherwise the body says what was wrong with the request.
     pub good: bool,
     /// The body's media type.
     pub media: &'static str,
@@ -75,13 +77,14 @@ impl Answer {
 
 /// Some pages.
 pub trait Site: Send + 'static {
-    /// By which verb a page is asked for; `None` if there is none of this name. The front page's name is empty.
+    /// The method of a page; `None` if there is none of this name. The front page's name is empty.
     fn verb(&self, page: &str) -> Option<Verb>;
 
-    /// What the page says. Called only for pages that are there; nobody else is served meanwhile.
+    /// The answer of the page. Called only for pages that exist; no other client is served
+    /// meanwhile.
     fn answer(&mut self, page: &str, body: &[u8]) -> Answer;
 
-    /// Called again and again, asked or not.
+    /// Called at intervals, with or without requests.
     fn tick(&mut self) {}
 }
 
@@ -90,15 +93,15 @@ pub trait Site: Send + 'static {
 pub struct Listen {
     /// The address; port 0 takes a free one.
     pub address: SocketAddr,
-    /// Further values of the `Host` header that are served, such as `status.example.org:8080`; the address itself, and `localhost` where
-    /// it is loopback, always are.
+    /// Further values of the `Host` header that are served, such as `status.example.org:8080`; the
+    /// address itself, and `localhost` where it is loopback, always are.
     pub hosts: Vec<String>,
-    /// Pages that are served without the token too, at `/` and their names.
+    /// Pages that are also served without the token, at `/` and their names.
     pub open: Vec<&'static str>,
 }
 
 impl Listen {
-    /// On loopback: nothing but this machine can connect.
+    /// On loopback: only this machine can connect.
     #[must_use]
     pub fn loopback(port: u16) -> Self {
         Self {
@@ -109,7 +112,7 @@ impl Listen {
     }
 }
 
-/// A server at work; it ends when this is dropped.
+/// A running server; it ends when this is dropped.
 pub struct Server {
     address: SocketAddr,
     token: String,
@@ -117,7 +120,7 @@ pub struct Server {
 }
 
 impl std::fmt::Debug for Server {
-    /// Without the token: what is printed for debugging ends up in logs.
+    /// Without the token: debug output ends up in logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }
@@ -127,7 +130,8 @@ impl Server {
     /// Binds the address, and serves the site from a thread of its own with this name.
     ///
     /// # Errors
-    /// If the address cannot be bound, a host is none, or the operating system gives no thread or no randomness.
+    /// If the address cannot be bound, a host is invalid, or the operating system provides no
+    /// thread or no randomness.
     pub fn start(name: &str, listen: &Listen, site: impl Site) -> io::Result<Self> {
         if let Some(host) = listen.hosts.iter().find(|it| it.is_empty() || !is_host(it.as_bytes()))
         {
@@ -153,15 +157,15 @@ impl Server {
         self.address
     }
 
-    /// Where the front page is: whoever knows this may see all of it.
+    /// The address of the front page: anyone who knows it may see all of it.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/{}/", self.address, self.token)
     }
 }
 
-/// All that a server of this site answers to these bytes, which come so many at a time, if its token is `token` and its address 127.0.0.1:80;
-/// `None` if there is no end to it.
+/// All that a server of this site answers to these bytes, which come `piece` at a time, if its
+/// token is `token` and its address 127.0.0.1:80; `None` if there is no end to it.
 #[cfg(feature = "fuzzing")]
 #[must_use]
 pub fn answers_to(bytes: &[u8], piece: usize, token: &str, site: impl Site) -> Option<Vec<u8>> {
@@ -186,7 +190,7 @@ fn hosts(address: SocketAddr, further: &[String]) -> Vec<String> {
         hosts.push(format!("localhost:{}", address.port()));
     }
     if address.port() == 80 {
-        // Then a browser does not say it.
+        // A browser omits this port.
         let without = |host: &String| host.trim_end_matches(":80").to_owned();
         hosts.extend(hosts.iter().map(without).collect::<Vec<_>>());
     }
@@ -198,7 +202,7 @@ fn hosts(address: SocketAddr, further: &[String]) -> Vec<String> {
 struct Guard {
     hosts: Vec<String>,
     token: String,
-    /// Pages for those who do not have the token.
+    /// Pages for clients without the token.
     open: Vec<&'static str>,
 }
 
@@ -207,7 +211,7 @@ fn refuse<T>(status: StatusCode, why: &'static str) -> Result<T, Refusal> {
 }
 
 impl Guard {
-    /// The page that a request is for, once it has shown that it may ask.
+    /// The page that a request is for, once its permission is checked.
     fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
         if uri.authority().is_some() || uri.scheme().is_some() {
             return refuse(StatusCode::BAD_REQUEST, "this is no proxy; ask for a path");
@@ -217,7 +221,8 @@ impl Guard {
             (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
             _ => return refuse(StatusCode::BAD_REQUEST, "a request has one Host header"),
         };
-        // A page elsewhere whose name was made to point here cannot change what its browser says about it.
+        // A page elsewhere whose name was made to point here cannot change the `Host` that its
+        // browser sends.
         if !self.hosts.contains(&host) {
             return refuse(
                 StatusCode::FORBIDDEN,
@@ -229,7 +234,7 @@ impl Guard {
             return Ok(page);
         }
         let (token, page) = path.split_once('/').unwrap_or((path, "/"));
-        // How long this takes does not tell how much of the token was right.
+        // The time this takes does not show how much of the token was right.
         if !bool::from(token.as_bytes().ct_eq(self.token.as_bytes())) {
             return refuse(
                 StatusCode::FORBIDDEN,
@@ -239,7 +244,7 @@ impl Guard {
         Ok(page)
     }
 
-    /// Whether a request that comes with a body comes from a page of this server, or from no page at all.
+    /// Whether a request with a body comes from a page of this server, or from no page at all.
     fn may_post(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
         let ours = |origin: &str| {
@@ -273,7 +278,8 @@ impl<S: Site> Answers for RequestHandler<S> {
     ) -> Result<Response<Full<Bytes>>, Refusal> {
         let (head, body) = request.into_parts();
         let page = self.guard.admit(&head.uri, &head.headers)?;
-        // A page is found by its exact name or not at all: there are no files, no folders and nothing to decode.
+        // A page is found by its exact name only: there are no files, no folders and nothing to
+        // decode.
         let verb = lock(&self.site).verb(page);
         let missing = || Refusal::new(StatusCode::NOT_FOUND, "there is no such page");
         let body = match (verb.ok_or_else(missing)?, head.method) {
@@ -304,7 +310,8 @@ impl<S: Site> Answers for RequestHandler<S> {
     }
 
     fn dress(&self, headers: &mut HeaderMap) {
-        // Nothing is loaded from anywhere else, nothing is framed, kept, or told to other sites: not even the address, which holds the token.
+        // Nothing is loaded from elsewhere, framed, cached, or sent to other sites: not even the
+        // address, which holds the token.
         for (name, value) in [
             (
                 header::CONTENT_SECURITY_POLICY,
@@ -393,13 +400,14 @@ mod tests {
         ] {
             assert_eq!(admit(here, path), Err(403), "{path}");
         }
-        // What is open is so by its whole name, on the hosts that are served.
+        // An open page is open by its whole name only, on the hosts that are served.
         assert_eq!(admit(here, "/metrics?x"), Ok("metrics".into()));
         assert_eq!(admit(&["evil.example"], "/metrics"), Err(403));
         for path in ["/metrics/", "/metrics/x", "//metrics", "/Metrics", "/x/metrics"] {
             assert_eq!(admit(here, path), Err(403), "{path}");
         }
-        // Without the slash there is no page of this name, and nothing is forwarded: the token is not to be in a header.
+        // Without the slash there is no page of this name, and nothing is forwarded: the token must
+        // not be in a header.
         assert_eq!(admit(here, "/c0ffee"), Ok("/".into()));
     }
 

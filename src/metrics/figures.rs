@@ -1,6 +1,6 @@
-//! Which figures there are. The reference is made of this table.
+//! The figures that exist. The reference is generated from this table.
 
-/// What a figure does over time.
+/// How a figure changes over time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// It grows, from 0 at the start of the run.
@@ -11,7 +11,7 @@ pub(super) enum Kind {
     Histogram,
 }
 
-/// Of what a figure is told.
+/// What a figure describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Of {
     /// The job.
@@ -22,9 +22,9 @@ pub(super) enum Of {
     Subtask,
     /// Each subtask of a source that counts bytes.
     Source,
-    /// Each subtask of a sink; of bytes, of one that counts them.
+    /// Each subtask of a sink; of bytes, each that counts them.
     Sink,
-    /// Each subtask that was told of event time.
+    /// Each subtask that has event time.
     Timed,
     /// Each subtask, by `phase`.
     Phase,
@@ -52,7 +52,7 @@ pub(super) struct Figure {
     pub(super) unit: metrics::Unit,
     pub(super) of: Of,
     pub(super) what: &'static str,
-    /// When somebody should be told; empty if that is for people to look at.
+    /// When to alert; empty if the figure is for people to look at.
     pub(super) alert: &'static str,
 }
 

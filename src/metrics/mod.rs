@@ -1,10 +1,12 @@
-//! A job's figures, for those who watch many jobs: through the [`metrics`](https://docs.rs/metrics) facade, and as text for Prometheus.
+//! A job's figures, for monitoring many jobs: through the [`metrics`](https://docs.rs/metrics)
+//! facade, and as text for Prometheus.
 //!
-//! With the feature `metrics` each job publishes its figures through the facade every few seconds ([`JobConfig::metrics_interval`]), and once
-//! more when it ends. Where they go is up to the recorder that your process installs, before the job starts; without one nothing happens.
+//! With the feature `metrics` each job publishes its figures through the facade every few seconds
+//! ([`JobConfig::metrics_interval`]), and once more when it ends. The recorder that your process
+//! installs before the job starts receives them; without one nothing happens.
 //!
-//! With the feature `prometheus`, [`Prometheus`] renders them as text whenever it is asked, without a recorder, and the dashboard serves
-//! that as the page `metrics`:
+//! With the feature `prometheus`, [`Prometheus`] renders them as text on request, without a
+//! recorder, and the dashboard serves that text as the page `metrics`:
 //!
 #![cfg_attr(feature = "prometheus", doc = "```")]
 #![cfg_attr(not(feature = "prometheus"), doc = "```ignore")]
@@ -32,16 +34,18 @@
 //!
 //! # What they cost
 //!
-//! Nothing is done for a record. A task makes a few atomic stores for each batch, and its worker reads the clock once for each turn it gives
-//! it, whether or not the feature is on; a thread of its own looks at that.
+//! Nothing is done for a record. A task makes a few atomic stores for each batch, and its worker
+//! reads the clock once for each of its turns, whether or not the feature is on. A thread of its
+//! own reads the results.
 //!
 //! # What they mean
 //!
-//! Counters begin with 0 when a job is run, and go on over its restarts: what is processed again counts again, which is what the machine has
-//! done. How many records are in the output is another question; ask the output.
+//! Counters begin with 0 when a job is run, and continue over its restarts. What is processed again
+//! counts again, since that is the work that was done. For the number of records in the output,
+//! query the output.
 //!
-//! There are as many series as there are subtasks, at most 256 times the rows of the table, and never more while the job runs: no label holds
-//! a checkpoint, a time, a key or a text of an error.
+//! There are as many series as there are subtasks, at most 256 times the rows of the table, and
+//! never more while the job runs: no label holds a checkpoint, a time, a key or an error text.
 //!
 #![doc = include_str!("reference.md")]
 //!

@@ -13,9 +13,10 @@ use crate::runtime::status::StatusBoard;
 const BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
-/// Renders the figures of jobs as text, in the format that Prometheus reads (0.0.4). It looks when it is asked; see [the module](super).
+/// Renders the figures of jobs as text, in the format that Prometheus reads (0.0.4). Each request
+/// reads the current figures; see [the module](super).
 ///
-/// Milliseconds a second are those since it was last asked: let one who scrapes have one of these.
+/// Milliseconds a second are those since the last request: let a single scraper have one of these.
 pub struct Prometheus {
     recorder: PrometheusRecorder,
     samplers: Vec<Sampler>,
@@ -31,24 +32,24 @@ impl Default for Prometheus {
     fn default() -> Self {
         let duration = Matcher::Full(figures::DURATION.name.to_owned());
         let builder = PrometheusBuilder::new().set_buckets_for_metric(duration, &BOUNDS);
-        // Invariant: it refuses an empty list of bounds and nothing else.
+        // Invariant: only an empty list of bounds is refused.
         let recorder = builder.expect("there are bounds").build_recorder();
         Self { recorder, samplers: Vec::new() }
     }
 }
 
 impl Prometheus {
-    /// The format's media type: what to answer as `Content-Type`.
+    /// The format's media type: the `Content-Type` of the answer.
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// Of no job yet.
+    /// Without a job.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Renders the figures of this job too, from now on. They stay as they were last when it is over. Two jobs at a time are told apart by
-    /// their names; let them have different ones.
+    /// Renders the figures of this job too, from now on. When it is over they keep their last
+    /// values. Their names distinguish jobs: give them different ones.
     pub fn watch(&mut self, job: &JobHandle) {
         self.watch_board(&job.name, job.board.clone());
     }
@@ -57,7 +58,7 @@ impl Prometheus {
         self.samplers.push(Sampler::new(job, board));
     }
 
-    /// The figures as they are now.
+    /// The current figures.
     #[must_use]
     pub fn render(&mut self) -> String {
         for sampler in &mut self.samplers {

@@ -1,4 +1,5 @@
-//! From a job's status to figures, every so often: off the path of records, which do nothing for it.
+//! Publishes a job's status as figures at intervals, off the path of records, which do nothing for
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,11 +24,11 @@ static METADATA: Metadata<'static> =
 pub(super) struct Sampler {
     job: Arc<str>,
     board: StatusBoard,
-    /// What was last published of each counter, so that what has been added since is known.
+    /// The last published value of each counter, from which the increase is computed.
     counted: BTreeMap<(&'static str, usize), u64>,
-    /// How many checkpoints that ended were told.
+    /// The number of ended checkpoints that were published.
     told: u64,
-    /// When figures were last published, and what tasks had done then.
+    /// When figures were last published, and the tasks' figures then.
     last: Option<(Instant, Vec<Done>)>,
 }
 
@@ -37,7 +38,7 @@ impl Sampler {
         Self { job: job.into(), board, counted, told, last }
     }
 
-    /// Publishes what there is to say now.
+    /// Publishes the current figures.
     pub(super) fn publish(&mut self, recorder: &dyn Recorder) {
         let (status, done) = self.board.sample();
         describe(recorder);
@@ -92,7 +93,8 @@ impl Sampler {
             gauge(recorder, figures::STORE, labels, bytes as f64);
         }
         let ended = status.completed + status.failed;
-        // The history has the last few. If more have ended since, those in between are in the counters alone.
+        // The history has the last few. If more have ended since, those in between are in the
+        // counters alone.
         let new = usize::try_from(ended - self.told).unwrap_or(usize::MAX);
         let known = status.history.len();
         let new = &status.history[known - new.min(known)..];
@@ -154,7 +156,7 @@ impl Sampler {
         }
     }
 
-    /// A counter that has come so far.
+    /// Sets a counter to this value.
     fn count(
         &mut self,
         recorder: &dyn Recorder,
@@ -164,7 +166,7 @@ impl Sampler {
         value: u64,
     ) {
         let before = self.counted.entry((figure.name, place)).or_default();
-        // Read while it changes, a time may be short of what it was.
+        // Read while it changes, a time may be short by a little.
         let more = value.saturating_sub(*before);
         *before += more;
         add(recorder, figure, labels, more);
@@ -192,7 +194,7 @@ fn describe(recorder: &dyn Recorder) {
     }
 }
 
-/// Publishes a job's figures again and again, on a thread of its own; once more when it is dropped.
+/// Publishes a job's figures at intervals, on a thread of its own; once more when it is dropped.
 pub(crate) struct Publishing {
     over: Arc<AtomicBool>,
     waker: Unparker,
@@ -201,7 +203,7 @@ pub(crate) struct Publishing {
 
 impl Publishing {
     /// # Errors
-    /// If the operating system gives no thread.
+    /// If the operating system cannot start a thread.
     pub(crate) fn start(job: &str, board: StatusBoard, every: Duration) -> std::io::Result<Self> {
         let mut sampler = Sampler::new(job, board);
         let (over, parker) = (Arc::new(AtomicBool::new(false)), Parker::new());

@@ -1,5 +1,6 @@
-//! The part of a task that sees records: what it reads, what it does with them, where they go. Everything about checkpoints is in
-//! [`crate::runtime::task`], which knows a body only through [`TaskOperator`], a call a batch.
+//! The part of a task that sees records: what it reads, how it processes them, where they go.
+//! Everything about checkpoints is in [`crate::runtime::task`], which uses this part only through
+//! [`TaskOperator`], one call a batch.
 
 use std::collections::VecDeque;
 
@@ -17,16 +18,16 @@ use crate::operator::time::Timestamp;
 use crate::operator::watermark_merger::{WatermarkMerger, WatermarkStatus};
 use crate::state::{NamedImage, Restored, StateError};
 
-/// Name of a source's position in a snapshot.
+/// The name of a source's position in a snapshot.
 pub(crate) const POSITION: &str = "position";
 
-/// What an input had to give.
+/// What an input yields.
 pub(crate) enum InputItem {
     /// Nothing now.
     Nothing,
     /// Records, this many; they are processed.
     Records(usize),
-    /// What event time has come to; what that brings is begun.
+    /// Event time; its effects are begun.
     Mark,
     /// A barrier.
     Barrier(Barrier),
@@ -39,51 +40,52 @@ pub(crate) trait TaskOperator: Send {
     /// Reads some records from outside and processes them. For sources only.
     fn read(&mut self, limit: usize) -> Result<(usize, Progress), BoxError>;
 
-    /// Takes one message from an input, and processes it if it is records.
+    /// Takes one message from an input, and processes it if it holds records.
     fn take(&mut self, input: usize) -> Result<InputItem, BoxError>;
 
-    /// Goes on with what a mark has brought; whether there is more. Nothing is taken before that is done.
+    /// Continues with the effects of a mark; returns whether there are more. Nothing is taken
+    /// before they are done.
     fn fire(&mut self) -> Result<bool, BoxError> {
         Ok(false)
     }
 
-    /// Whether a mark has brought more than is done.
+    /// Whether effects of a mark are left.
     fn is_firing(&self) -> bool {
         false
     }
 
-    /// Takes in what helpers have answered; whether there was anything.
+    /// Takes in the answers of call threads; returns whether there were any.
     fn answer(&mut self) -> Result<bool, BoxError> {
         Ok(false)
     }
 
-    /// Whether it takes nothing before it has been answered.
+    /// Whether it takes no input before an answer arrives.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// When it wants to be called though nothing comes.
+    /// When it wants to be called without input.
     fn wake(&self) -> Option<Timestamp> {
         None
     }
 
-    /// It is as late as it asked for.
+    /// The requested time has come.
     fn due(&mut self, now: Timestamp) -> Result<(), BoxError> {
         let _ = now;
         Ok(())
     }
 
-    /// How many records came too late and were dropped.
+    /// The number of records that were late and dropped.
     fn late(&self) -> u64 {
         0
     }
 
-    /// How many records a source could not read and has passed over.
+    /// The number of records that a source could not read and skipped.
     fn malformed(&self) -> u64 {
         0
     }
 
-    /// Emits part of what the end of the input brings.
+    /// Emits part of the last results, at the end of the input.
     fn finish(&mut self) -> Result<Ending, BoxError>;
 
     /// Passes the end on.
@@ -95,36 +97,38 @@ pub(crate) trait TaskOperator: Send {
     /// Sends partial batches.
     fn flush(&mut self);
 
-    /// Moves output that waits for room; whether none waits any more.
+    /// Moves output that waits for room; returns whether none waits any more.
     fn drain(&mut self) -> bool;
 
-    /// Takes the state as it is now.
+    /// Captures the state as it is now.
     fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError>;
 
-    /// How many bytes a source has read, or a sink has written, so far; `None` if nobody counts them. Records between tasks are no bytes.
+    /// Bytes that a source has read, or a sink has written, so far; `None` if they are not counted.
+    /// Records between tasks have no size in bytes.
     fn bytes(&self) -> Option<u64> {
         None
     }
 
-    /// How far event time has come here, in milliseconds; `None` if nothing was said of it.
+    /// The watermark, in milliseconds; `None` before the first.
     fn watermark(&self) -> Option<i64> {
         None
     }
 
-    /// The state was taken for a checkpoint; the base is known to be complete. For sources only.
+    /// The state was captured for a checkpoint; the base is known to be complete. For sources only.
     fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
         let _ = (checkpoint, base);
     }
 
-    /// How many records were emitted so far.
+    /// The number of records emitted so far.
     fn emitted(&self) -> u64;
 
-    /// How many records were emitted so far on each output channel, in the topology's order.
+    /// The number of records emitted so far on each output channel, in the topology's order.
     fn by_channel(&mut self) -> Vec<u64> {
         Vec::new()
     }
 
-    /// Records that it works on, to say where it failed: those of the batch, or as many as are to be read at most.
+    /// Records in hand, to locate a failure: those of the batch, or the most that a read may
+    /// return.
     fn in_hand(&self) -> u64 {
         0
     }
@@ -140,7 +144,7 @@ pub(crate) trait TaskOperator: Send {
     }
 }
 
-/// A job for another thread, done behind those of the same task that were handed over before.
+/// Work for another thread, done after earlier work of the same task.
 pub(crate) type IoAction<R> = Box<dyn FnOnce() -> Result<R, BoxError> + Send>;
 
 /// Whether a prepared transaction is to be rolled back.
@@ -151,11 +155,11 @@ pub(crate) type KeepsUp = Box<dyn Fn(Option<TxnId>) -> Result<(), BoxError> + Se
 
 /// A sink's side of two-phase commit, without the types of its committables.
 pub(crate) trait Transactions: Send {
-    /// Fences off earlier attempts and rolls back each prepared transaction that the first rule names (SPEC 6.4); nothing if the second
-    /// refuses what was committed (SPEC 7.7).
+    /// Fences off earlier attempts and rolls back each prepared transaction that `is_orphan` names
+    /// (SPEC 6.4). Does nothing if `keeps_up` refuses what was committed (SPEC 7.7).
     fn roll_back_orphans(&mut self, is_orphan: IsOrphan, keeps_up: KeepsUp) -> IoAction<()>;
 
-    /// Ends the open transaction; the deed prepares it.
+    /// Ends the open transaction; the returned action prepares it.
     fn close(&mut self, txn: TxnId) -> Result<IoAction<()>, BoxError>;
 
     /// Commits.
@@ -164,14 +168,15 @@ pub(crate) trait Transactions: Send {
     /// Forgets every committable but these (SPEC 6.3).
     fn retain(&mut self, pending: &[TxnId]);
 
-    /// Why the last commit is to be made again, in words; `None` if it is not, or if the sink does not say.
+    /// Why the last commit is to be retried, in words; `None` if it is not, or if the sink gives no
+    /// reason.
     fn trouble(&self) -> Option<String>;
 }
 
-/// Name under which a snapshot has what a task has heard and said of event time.
+/// The name of a task's event time, received and sent, in a snapshot.
 const TIME: &str = "time";
 
-/// Puts what was heard and said of event time into a snapshot, if anything was (SPEC 16.4).
+/// Puts event time, received and sent, into a snapshot, if there is any (SPEC 16.4).
 fn freeze_time(
     operator: &str,
     heard: Option<WatermarkStatus>,
@@ -184,7 +189,7 @@ fn freeze_time(
     Ok(())
 }
 
-/// What was heard and said of event time in a checkpoint.
+/// Event time, received and sent, in a checkpoint.
 pub(crate) fn restore_time(
     operator: &str,
     restored: Option<&mut Restored<'_>>,
@@ -195,7 +200,7 @@ pub(crate) fn restore_time(
     }
 }
 
-/// A source and the chain behind it.
+/// A source and the chain after it.
 pub(crate) struct SourceOperator<R: SourceReader, L, X> {
     pub(crate) operator: String,
     pub(crate) reader: R,
@@ -204,8 +209,9 @@ pub(crate) struct SourceOperator<R: SourceReader, L, X> {
     pub(crate) output: Output<X>,
     /// Records read before those in hand.
     pub(crate) read: u64,
-    /// Records that may be read now; none between two reads. One that is read is counted nowhere else before the read is over: a count that a
-    /// panic finds would be kept in memory for each of them.
+    /// Records that may be read now; none between two reads. A record is counted nowhere else
+    /// before the read is over. The compiler would have to keep any count that a panic can observe
+    /// in memory, for each record.
     pub(crate) in_hand: usize,
 }
 
@@ -331,7 +337,8 @@ pub(crate) struct ChainOperator<L: OperatorChain, X> {
     pub(crate) operator: String,
     pub(crate) inputs: Vec<Receiver<L::In>>,
     pub(crate) valve: WatermarkMerger,
-    /// What the valve has told and the logic has not taken in yet: it is not done with the mark before.
+    /// Marks of the merger that the chain has not taken in, since it still works on an earlier
+    /// mark.
     pub(crate) marks: VecDeque<Mark>,
     pub(crate) firing: bool,
     pub(crate) logic: L,
@@ -341,7 +348,7 @@ pub(crate) struct ChainOperator<L: OperatorChain, X> {
 }
 
 impl<L: OperatorChain, X: Route<L::Out>> ChainOperator<L, X> {
-    /// Gives the logic what the valve has told.
+    /// Passes the merger's marks to the chain.
     fn marked(&mut self) -> Result<(), BoxError> {
         while !self.firing
             && let Some(mark) = self.marks.pop_front()

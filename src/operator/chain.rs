@@ -1,4 +1,4 @@
-//! What happens to a record inside a task: a chain of operators, compiled as one loop.
+//! How a task processes a record: a chain of operators, compiled as one loop.
 
 use std::marker::PhantomData;
 use std::vec::Drain;
@@ -12,18 +12,19 @@ use crate::state::{HashSeed, NamedImage, Restored, StateError};
 
 use crate::operator::time::Timestamp;
 
-/// What is behind an operator: takes records, and in order with them what event time has come to.
+/// The next operator: takes records, and event time in order with them.
 pub trait Flow<T>: Collect<T> {
-    /// Passes on what event time has come to.
+    /// Passes on event time.
     fn mark(&mut self, mark: Mark);
 }
 
-/// A chain of operators, fused: records pushed into it come out of the collector, with no call in between that the compiler cannot see
-/// through. Users name it as little as the type of an iterator chain.
+/// A chain of operators, fused: records pushed into it come out of the collector, and the compiler
+/// sees through every call in between. Users rarely need to name this type, as with iterator
+/// chains.
 pub trait OperatorChain: Clone + Send + 'static {
-    /// What goes in.
+    /// The input records.
     type In: Send + 'static;
-    /// What comes out.
+    /// The output records.
     type Out: Send + 'static;
 
     /// Processes one record.
@@ -37,60 +38,62 @@ pub trait OperatorChain: Clone + Send + 'static {
         }
     }
 
-    /// Takes in what event time has come to, and passes it on behind what that brings. If there is more than is done at a time it says so:
-    /// [`OperatorChain::fire`] is called until there is no more, and nothing else before that.
+    /// Takes in event time, and passes it on after its effects. If there are more effects than fit
+    /// one call it returns `Ending::More`: then [`OperatorChain::fire`] is called until there are
+    /// no more, and nothing else before that.
     fn mark<C: Flow<Self::Out>>(&mut self, mark: Mark, out: &mut C) -> Ending {
         out.mark(mark);
         Ending::Done
     }
 
-    /// Goes on with what a mark has brought.
+    /// Continues with the effects of a mark.
     fn fire<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending {
         let _ = out;
         Ending::Done
     }
 
-    /// Takes in what threads that help it have answered, and emits what that brings; whether there was anything. For the first operator of a
-    /// task only.
+    /// Takes in the answers of its call threads, and emits the results; returns whether there were
+    /// any. For the first operator of a task only.
     fn answer<C: Flow<Self::Out>>(&mut self, out: &mut C) -> bool {
         let _ = out;
         false
     }
 
-    /// Whether it takes no record before it has been answered.
+    /// Whether it takes no record before an answer arrives.
     fn is_full(&self) -> bool {
         false
     }
 
-    /// Partial batches are about to be sent: what has not been said of event time is said.
+    /// Partial batches are about to be sent: pending event time is emitted.
     fn flush<C: Flow<Self::Out>>(&mut self, out: &mut C) {
         let _ = out;
     }
 
-    /// When it wants to be called though nothing comes, by the clock on the wall.
+    /// When it wants to be called without input, in processing time.
     fn wake(&self) -> Option<Timestamp> {
         None
     }
 
-    /// It is as late as it asked for. Does part of what is due.
+    /// The requested time has come. Does part of what is due.
     fn due<C: Flow<Self::Out>>(&mut self, now: Timestamp, out: &mut C) {
         let _ = (now, out);
     }
 
-    /// The watermark of the checkpoint that it is restored from (SPEC 16.4).
+    /// The watermark of the restored checkpoint (SPEC 16.4).
     fn resume(&mut self, watermark: Timestamp) {
         let _ = watermark;
     }
 
-    /// How many records came too late and were dropped.
+    /// The number of records that were late and dropped.
     fn late(&self) -> u64 {
         0
     }
 
-    /// Emits part of what the end of the input brings; called until it says `Ending::Done`. Whole each time it is begun anew.
+    /// Emits part of the last results, at the end of the input; called until it returns
+    /// `Ending::Done`. Begins with all of them each time it is begun anew.
     fn end<C: Flow<Self::Out>>(&mut self, out: &mut C) -> Ending;
 
-    /// Prepares a clone for one subtask, and gives it back the state of a checkpoint.
+    /// Prepares a clone for one subtask, and restores its state from a checkpoint.
     ///
     /// # Errors
     /// If state cannot be restored.
@@ -100,38 +103,38 @@ pub trait OperatorChain: Clone + Send + 'static {
         restored: Option<&mut Restored<'_>>,
     ) -> Result<(), StateError>;
 
-    /// Takes the state, cheaply, as it is now (SPEC 5.4).
+    /// Captures the state, cheaply, as it is now (SPEC 5.4).
     ///
     /// # Errors
     /// If a value cannot be encoded.
     fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError>;
 }
 
-/// Whether the end of the input brings more.
+/// Whether last results are left to emit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// Call again.
     More,
-    /// Call again when there is an answer, or something is due by the clock.
+    /// Call again when an answer arrives, or something is due by the clock.
     Waiting,
-    /// That was all.
+    /// All is emitted.
     Done,
 }
 
-/// What a task's logic is opened with.
+/// What a task's chain is opened with.
 #[derive(Clone, Debug)]
 pub struct TaskContext {
-    /// Which subtask of which operator.
+    /// The subtask and its operator.
     pub place: OpenContext,
-    /// How many key groups the job has.
+    /// The number of key groups of the job.
     pub key_groups: u16,
-    /// What the hashes of keys begin with in this job.
+    /// The seed of key hashes in this job.
     pub seed: HashSeed,
-    /// How many complete checkpoints are kept.
+    /// The number of complete checkpoints that are kept.
     pub(crate) retained: usize,
-    /// Where threads that help it come from.
+    /// Starts call threads for it.
     pub(crate) host: CallHost,
-    /// How many operators of the chain have kept the time so far; they are told apart by that.
+    /// The number of operators of the chain with timers so far, which tells them apart.
     pub(crate) clocks: std::cell::Cell<u32>,
     /// A planted fault.
     pub(crate) faults: Faults,
@@ -175,12 +178,12 @@ impl<T: Send + 'static> OperatorChain for Identity<T> {
     }
 }
 
-/// One operator behind another.
+/// One operator after another.
 #[derive(Clone, Debug)]
 pub struct Then<A, B> {
     first: A,
     second: B,
-    /// Whether the first has emitted all that its end brings.
+    /// Whether the first has emitted its last results.
     first_ended: bool,
 }
 
@@ -209,7 +212,7 @@ impl<B: OperatorChain, C: Flow<B::Out>> Collect<B::In> for ChainOutput<'_, B, C>
 
 impl<B: OperatorChain, C: Flow<B::Out>> Flow<B::In> for ChainOutput<'_, B, C> {
     fn mark(&mut self, mark: Mark) {
-        // Only an operator that begins a task has more to do than it does at a time.
+        // Only the first operator of a task has more to do than fits one call.
         let _ = self.next.mark(mark, self.out);
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::state::{HashSeed, Key};
 
-/// How a record is taken apart into a key and a value.
+/// Splits a record into a key and a value.
 pub trait Keyer<T>: Clone + Send + Sync + 'static {
-    /// What records are grouped by.
+    /// The key by which records are grouped.
     type Key: Key;
-    /// What the operator behind it gets beside the key.
+    /// The value that the next operator gets with the key.
     type Value;
 
     /// The stable hash of the record's key, in a job with this seed.

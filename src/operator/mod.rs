@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`chain`] | a chain of operators, compiled as one loop |
 //! | [`key`] | how records are keyed |
-//! | [`time`] | event time: timestamps, records with one |
+//! | [`time`] | timestamps, and records that have one |
 //! | [`body`], [`sink`] | the part of a task that sees records: a source's, an operator's, a sink's |
 //! | [`output`] | a task's output, in batches |
 //! | [`route`] | which of its outputs a record takes |
-//! | [`watermark_merger`] | the watermark of a task, out of those of its inputs |
+//! | [`watermark_merger`] | merges the watermarks of a task's inputs |
 
 pub(crate) mod body;
 pub(crate) mod chain;

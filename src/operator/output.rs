@@ -1,4 +1,4 @@
-//! A task's outputs: where a record goes, in batches, behind what went before.
+//! A task's outputs: its records in batches, in order with marks and barriers.
 
 use std::collections::VecDeque;
 
@@ -12,10 +12,10 @@ use crate::operator::chain::Flow;
 use crate::operator::route::Route;
 use crate::operator::watermark_merger::WatermarkStatus;
 
-/// Roughly how many bytes a batch holds: two fit a first-level cache, with room for what processes them.
+/// The approximate bytes of a batch: two fit a first-level cache, with room for their processing.
 const BATCH_BYTES: usize = 8 * 1024;
 
-/// How many records a batch of `T` holds.
+/// The number of records in a batch of `T`.
 pub(super) fn batch_records<T>() -> usize {
     (BATCH_BYTES / size_of::<T>().max(1)).clamp(64, 1024)
 }
@@ -23,13 +23,13 @@ pub(super) fn batch_records<T>() -> usize {
 /// One output channel with the batch that is being filled, and what did not fit into the channel.
 pub(crate) struct OutputChannel<T> {
     batch: BatchBuilder<T>,
-    /// How many records make a batch.
+    /// The number of records in a full batch.
     full: usize,
     channel: Sender<T>,
-    /// Which of the topology's edges the channel is of.
+    /// The topology's edge that the channel belongs to.
     edge: usize,
-    /// Behind the channel, before the batch. One input batch may make any number of output batches; the task takes no further input
-    /// before they are gone.
+    /// Messages after those in the channel and before the batch. One input batch may make any
+    /// number of output batches; the task takes no further input before they are gone.
     waiting: VecDeque<Message<T>>,
     /// Records sent so far.
     pub(super) sent: u64,
@@ -50,7 +50,7 @@ impl<T: Send> OutputChannel<T> {
         }
     }
 
-    /// Adds a record; says whether that made the batch full and sent it.
+    /// Adds a record; returns whether that filled the batch and sent it.
     #[inline]
     pub(super) fn push(&mut self, record: T) -> bool {
         match self.batch.push(record) {
@@ -94,7 +94,7 @@ impl<T: Send> OutputChannel<T> {
     }
 }
 
-/// What is put into a channel between records.
+/// A control message between records.
 #[derive(Clone, Copy, Debug)]
 pub enum Control {
     Barrier(Barrier),
@@ -102,18 +102,19 @@ pub enum Control {
     End,
 }
 
-/// An output channel, whatever its records are.
+/// An output channel of any record type.
 pub trait Port {
     /// Sends the partial batch.
     fn flush_all(&mut self);
 
-    /// Moves what waits into the channel as far as there is room; says whether nothing waits any more.
+    /// Moves waiting messages into the channel as far as there is room; returns whether none waits
+    /// any more.
     fn drain(&mut self) -> bool;
 
-    /// Puts something behind all that was emitted so far.
+    /// Puts a control message after everything emitted so far.
     fn in_band(&mut self, sign: Control);
 
-    /// Which of the topology's edges it is of, and how many records were emitted on it.
+    /// Its edge in the topology, and the number of records emitted on it.
     fn emitted(&self) -> (usize, u64);
 }
 
@@ -155,11 +156,12 @@ impl<T: Send> Port for OutputChannel<T> {
     }
 }
 
-/// A route as operators see it, with a memory for the error of one of them, and for what was said of event time.
+/// A route as operators see it. It keeps the first operator's error, and the event time that was
+/// emitted.
 pub(crate) struct Output<X> {
     route: X,
     failed: Option<BoxError>,
-    /// `None` as long as nothing was said.
+    /// `None` before the first mark.
     standing: Option<WatermarkStatus>,
 }
 
@@ -168,7 +170,7 @@ impl<X> Output<X> {
         Self { route, failed: None, standing: None }
     }
 
-    /// How many records were sent, to all consumers together.
+    /// The number of records sent, to all consumers together.
     pub(crate) fn sent<T: Send>(&self) -> u64
     where
         X: Route<T>,
@@ -186,7 +188,7 @@ impl<X> Output<X> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Sends partial batches, so that nobody waits for records that were emitted.
+    /// Sends partial batches, so that no consumer waits for records that were emitted.
     pub(crate) fn flush<T: Send>(&mut self)
     where
         X: Route<T>,
@@ -194,7 +196,7 @@ impl<X> Output<X> {
         self.route.each(&mut |port| port.flush_all());
     }
 
-    /// Moves what waits for room; says whether nothing waits any more.
+    /// Moves messages that wait for room; returns whether none waits any more.
     pub(crate) fn drain<T: Send>(&mut self) -> bool
     where
         X: Route<T>,
@@ -204,19 +206,21 @@ impl<X> Output<X> {
         all
     }
 
-    /// How many records were emitted so far on each channel, in the topology's order: by edge, then by consumer.
+    /// The number of records emitted so far on each channel, in the topology's order: by edge, then
+    /// by consumer.
     pub(crate) fn by_channel<T: Send>(&mut self) -> Vec<u64>
     where
         X: Route<T>,
     {
         let mut counts = Vec::new();
         self.route.each(&mut |port| counts.push(port.emitted()));
-        // Branches of a fork are in the order of their making, edges in that of their consumers'. The sort is stable.
+        // Branches of a fork are in the order of their creation, edges in that of their consumers'.
+        // The sort is stable.
         counts.sort_by_key(|&(edge, _)| edge);
         counts.into_iter().map(|(_, count)| count).collect()
     }
 
-    /// Puts a barrier on every channel, behind everything emitted so far (SPEC 5.4).
+    /// Puts a barrier on every channel, after everything emitted so far (SPEC 5.4).
     pub(crate) fn barrier<T: Send>(&mut self, barrier: Barrier)
     where
         X: Route<T>,
@@ -224,7 +228,7 @@ impl<X> Output<X> {
         self.route.each(&mut |port| port.in_band(Control::Barrier(barrier)));
     }
 
-    /// Puts the end of input on every channel, behind everything emitted so far (SPEC 5.7).
+    /// Puts the end of input on every channel, after everything emitted so far (SPEC 5.7).
     pub(crate) fn end<T: Send>(&mut self)
     where
         X: Route<T>,
@@ -232,12 +236,12 @@ impl<X> Output<X> {
         self.route.each(&mut |port| port.in_band(Control::End));
     }
 
-    /// What was said of event time.
+    /// The event time that was emitted.
     pub(crate) const fn standing(&self) -> Option<WatermarkStatus> {
         self.standing
     }
 
-    /// Says again what had been said in the checkpoint that the task is restored from (SPEC 16.4).
+    /// Repeats the event time of the restored checkpoint (SPEC 16.4).
     pub(crate) fn resume<T: Send>(&mut self, standing: Option<WatermarkStatus>)
     where
         X: Route<T>,
@@ -253,7 +257,7 @@ impl<T: Send, X: Route<T>> Flow<T> for Output<X> {
     fn mark(&mut self, mark: Mark) {
         let mut standing = self.standing.unwrap_or_default();
         if standing.note(mark) {
-            // Not before: who has said nothing says nothing again when it is restored.
+            // Only if there was any: a task without event time has none after a restore either.
             self.standing = Some(standing);
             self.route.each(&mut |port| port.in_band(Control::Mark(mark)));
         }

@@ -6,19 +6,19 @@ use crate::operator::output::{OutputChannel, Port, batch_records};
 use crate::operator::time::Timed;
 use crate::state::{self, Keys};
 
-/// Where a task's output goes: one rule for records, one for what everybody must see.
+/// Where a task's output goes: a rule for records, and all channels for barriers and marks.
 pub trait Route<T>: Send + 'static {
-    /// Sends a record on its way.
+    /// Sends a record.
     fn push(&mut self, record: T);
 
     /// Every channel of the route, one after the other.
     fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port));
 
-    /// Adds the records sent so far.
+    /// Appends the counts of records sent so far.
     fn count(&self, sent: &mut u64);
 }
 
-/// To the one consumer there is, or to several in turn: a record has no place of its own there.
+/// To the only consumer, or to several in turn: records may go to any of them.
 pub(crate) struct RoundRobin<T> {
     outboxes: Vec<OutputChannel<T>>,
     next: usize,
@@ -51,7 +51,7 @@ impl<T: Send + 'static> Route<T> for RoundRobin<T> {
 pub(crate) struct Exchange<T, K> {
     keyer: K,
     keys: Keys,
-    /// The owner of each key group, as a place in `outboxes`.
+    /// The owner of each key group, as an index into `outboxes`.
     owner: Box<[u16]>,
     outboxes: Vec<OutputChannel<T>>,
 }
@@ -109,7 +109,8 @@ impl<T: Clone + Send + 'static> Route<T> for Broadcast<T> {
     }
 }
 
-/// To several routes, each its own copy: a batch at a time, so that the routes need not be known when this is compiled.
+/// To several routes, each its own copy: a batch at a time, so that the routes may be unknown at
+/// compile time.
 pub(crate) struct Fork<T> {
     batch: Vec<T>,
     full: usize,
@@ -125,13 +126,13 @@ impl<T> Fork<T> {
 
 /// One of the routes of a fork.
 pub(crate) trait Branch<T>: Send {
-    /// Sends records on their way.
+    /// Sends records.
     fn push_all(&mut self, records: &[T]);
 
     /// Every channel of the route.
     fn each(&mut self, act: &mut dyn FnMut(&mut dyn Port));
 
-    /// Adds the records sent so far.
+    /// Appends the counts of records sent so far.
     fn count(&self, sent: &mut u64);
 }
 
@@ -185,11 +186,11 @@ impl<T: Send + 'static> Route<T> for Fork<T> {
     }
 }
 
-/// Which of two routes a record takes.
+/// Splits records between two routes.
 pub(crate) trait SplitRecord: Send + 'static {
-    /// What goes left.
+    /// Records of the left route.
     type Left: Send + 'static;
-    /// What goes right.
+    /// Records of the right route.
     type Right: Send + 'static;
 
     /// Takes it to its side.
@@ -220,7 +221,7 @@ impl<L: Send + 'static, R: Send + 'static> SplitRecord for Timed<Either<L, R>> {
     }
 }
 
-/// To one of two routes, by what the record is.
+/// To one of two routes, by the record's side.
 pub(crate) struct Split<L, R> {
     left: L,
     right: R,

@@ -14,7 +14,7 @@ use crate::operator::body::{InputItem, IoAction, IsOrphan, KeepsUp, TaskOperator
 use crate::operator::chain::Ending;
 use crate::state::NamedImage;
 
-/// Name under which a sink's committables are in its snapshot.
+/// The name of a sink's committables in its snapshot.
 pub(crate) const COMMITTABLES: &str = "committables";
 
 /// A sink.
@@ -23,14 +23,14 @@ pub(crate) struct SinkOperator<W: SinkWriter, C> {
     pub(crate) attempt: Attempt,
     pub(crate) inputs: Vec<Receiver<W::Record>>,
     pub(crate) writer: W,
-    /// Used by one deed at a time, in the order they were handed over.
+    /// Used by one action at a time, in the order in which they were handed over.
     pub(crate) committer: Arc<Mutex<C>>,
     /// Closed and not known to be resolved (SPEC 6.3).
     pub(crate) committables: BTreeMap<TxnId, W::Committable>,
     pub(crate) written: u64,
     /// Records of the batch in hand.
     pub(crate) in_hand: usize,
-    /// Why the last commit is to be made again.
+    /// Why the last commit is to be retried.
     pub(crate) trouble: Arc<Mutex<Option<String>>>,
 }
 
@@ -56,7 +56,7 @@ where
                 self.written += records as u64;
                 InputItem::Records(records)
             }
-            // What is written has no use for event time.
+            // A sink does not use event time.
             Some(Message::Mark(_)) => InputItem::Mark,
             Some(Message::Barrier(barrier)) => InputItem::Barrier(barrier),
             Some(Message::End) => InputItem::End,

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// A point in time, in whole milliseconds since the beginning of 1970, before it if negative. Whether it is when something happened (*event
-/// time*) or what the clock on the wall shows (*processing time*) is told by where it is used. Arithmetic stops at the ends, and takes
-/// no part of a millisecond.
+/// A point in time, in whole milliseconds since the beginning of 1970, negative before it. Its
+/// place of use says whether it is *event time*, when something happened, or *processing time*,
+/// what the clock on the wall shows. Arithmetic saturates, and drops fractions of a millisecond.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,10 +27,10 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// Before everything.
     pub const MIN: Self = Self(i64::MIN);
-    /// Behind everything: the watermark at the end of the input (SPEC 16.5).
+    /// After everything: the watermark at the end of the input (SPEC 16.5).
     pub const MAX: Self = Self(i64::MAX);
 
-    /// So many milliseconds behind the beginning of 1970.
+    /// This many milliseconds after the beginning of 1970.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
@@ -49,7 +49,7 @@ impl Timestamp {
     }
 }
 
-/// As many whole milliseconds.
+/// The whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -89,7 +89,7 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// How much later it is; nothing, if it is earlier.
+/// How much later it is; zero if it is earlier.
 impl Sub for Timestamp {
     type Output = Duration;
 

@@ -1,14 +1,14 @@
-//! What the inputs of a task together say of event time (SPEC 16.3).
+//! Merges the event time of a task's inputs into its own (SPEC 16.3).
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::fault::{Faults, Mutation};
 use crate::channel::Mark;
 
-/// What has been said of event time, on a channel or by a task.
+/// The event time of a channel or a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct WatermarkStatus {
-    /// In milliseconds; the least there is as long as there was none.
+    /// In milliseconds; the smallest number before the first watermark.
     pub(crate) watermark: i64,
     pub(crate) idle: bool,
 }
@@ -20,7 +20,7 @@ impl Default for WatermarkStatus {
 }
 
 impl WatermarkStatus {
-    /// Takes in what is said; whether that is news. A watermark never goes back.
+    /// Applies a mark; returns whether it changes anything. A watermark never goes back.
     pub(crate) fn note(&mut self, mark: Mark) -> bool {
         let before = *self;
         match mark {
@@ -31,7 +31,8 @@ impl WatermarkStatus {
         *self != before
     }
 
-    /// How to say all this to somebody who knows nothing. Who is idle says that first, so that the watermark counts for nothing.
+    /// Marks that rebuild this status at a new receiver. An idle one sends `Idle` first, so that
+    /// its watermark does not count.
     pub(crate) fn marks(&self) -> impl Iterator<Item = Mark> + use<> {
         let watermark = (self.watermark > i64::MIN).then_some(Mark::Watermark(self.watermark));
         let idle = self.idle.then_some(Mark::Idle);
@@ -44,16 +45,17 @@ impl WatermarkStatus {
 #[derive(Clone, Copy, Debug)]
 struct Input {
     standing: WatermarkStatus,
-    /// It has caught up with the task, so that its watermark counts. One that was idle may be behind when it comes back.
+    /// It has caught up with the task, so that its watermark counts. One that was idle may lag when
+    /// it comes back.
     counts: bool,
     ended: bool,
 }
 
-/// The watermark of a task: the least of its inputs', and never less than it was.
+/// The watermark of a task: the minimum of its inputs', never less than it was.
 #[derive(Clone, Debug)]
 pub(crate) struct WatermarkMerger {
     inputs: Vec<Input>,
-    /// `None` as long as nothing was said.
+    /// `None` before the first mark.
     standing: Option<WatermarkStatus>,
     faults: Faults,
 }
@@ -64,12 +66,13 @@ impl WatermarkMerger {
         Self { inputs: vec![input; inputs], standing: None, faults }
     }
 
-    /// What it has come to.
+    /// The status of the task.
     pub(crate) const fn standing(&self) -> Option<WatermarkStatus> {
         self.standing
     }
 
-    /// Goes on from there. The inputs say again where they stand (SPEC 16.4); until then they hold the watermark back.
+    /// Resumes from this status. The inputs repeat theirs (SPEC 16.4); until then they hold the
+    /// watermark back.
     pub(crate) const fn resume(&mut self, standing: Option<WatermarkStatus>) {
         self.standing = standing;
     }
@@ -78,7 +81,7 @@ impl WatermarkMerger {
         self.standing.unwrap_or_default()
     }
 
-    /// Takes in what an input says; tells what follows for the task.
+    /// Takes in an input's mark; returns the task's marks that follow.
     pub(crate) fn take(&mut self, input: usize, mark: Mark) -> impl Iterator<Item = Mark> + use<> {
         let before = self.now();
         if let (true, Mark::Watermark(watermark)) =
@@ -97,8 +100,8 @@ impl WatermarkMerger {
             Mark::Watermark(_) if at.standing.idle => {}
             Mark::Watermark(_) => {
                 at.counts |= watermark >= before.watermark;
-                // It speaks, and is not idle: then the task is not. Without a restart that was heard before (16.4); but a task that is restored
-                // may have other inputs than it had (15.6).
+                // The input speaks, and is not idle: so the task is active. Usually it is already
+                // (16.4), but a restored task may have other inputs than before (15.6).
                 if let Some(standing) = &mut self.standing {
                     standing.idle = false;
                 }
@@ -117,13 +120,14 @@ impl WatermarkMerger {
         said(before, self.now())
     }
 
-    /// An input has ended: nobody waits for it any more. If all have, the task's end is next, and this says nothing.
+    /// An input has ended: the task no longer waits for it. If all have, the task's end is next,
+    /// and this returns no mark.
     pub(crate) fn end(&mut self, input: usize) -> impl Iterator<Item = Mark> + use<> {
         let before = self.now();
         let at = &mut self.inputs[input];
         let held = at.counts && !at.ended;
         (at.ended, at.counts) = (true, false);
-        // Who never heard of event time is told nothing of it.
+        // A task without event time emits no mark.
         let timed = self.standing.is_some()
             || self.inputs.iter().any(|input| input.standing != WatermarkStatus::default());
         if timed && self.inputs.iter().any(|input| !input.ended) {
@@ -132,7 +136,7 @@ impl WatermarkMerger {
         said(before, self.now())
     }
 
-    /// An input does not count any more, which may have held the others back.
+    /// An input that may have held the others back no longer counts.
     fn without(&mut self, held: bool) {
         let live = |input: &&Input| !input.ended;
         if self.inputs.iter().filter(live).any(|input| !input.standing.idle) {
@@ -160,7 +164,7 @@ impl WatermarkMerger {
     }
 }
 
-/// What has changed, as marks: first the watermark.
+/// The changes, as marks: first the watermark.
 fn said(before: WatermarkStatus, now: WatermarkStatus) -> impl Iterator<Item = Mark> + use<> {
     let watermark = (now.watermark > before.watermark).then_some(Mark::Watermark(now.watermark));
     let status = (now.idle != before.idle).then_some(match now.idle {
@@ -202,13 +206,13 @@ mod tests {
         assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
         assert_eq!(told(&mut valve, 1, Watermark(12)), []);
         assert_eq!(told(&mut valve, 0, Watermark(30)), [], "it counts again");
-        // All idle: the one that held back goes last, and the furthest counts.
+        // All idle: the input that held back goes last, and the most advanced counts.
         assert_eq!(told(&mut valve, 0, Idle), []);
         assert_eq!(told(&mut valve, 1, Idle), [Watermark(30), Idle]);
         assert_eq!(told(&mut valve, 0, Active), [Active]);
     }
 
-    /// SPEC 16.3: an input that has ended says nothing about the others.
+    /// SPEC 16.3: an input that has ended does not affect the others.
     #[test]
     fn an_end_is_no_watermark_where_others_are_idle() {
         let mut valve = WatermarkMerger::new(2, Faults::default());
@@ -219,7 +223,8 @@ mod tests {
         assert_eq!(valve.standing(), Some(WatermarkStatus { watermark: 10, idle: true }));
     }
 
-    /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is not when that input speaks.
+    /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is active when that
+    /// input speaks.
     #[test]
     fn a_restored_valve_hears_an_input_that_it_did_not_have_before() {
         let mut valve = WatermarkMerger::new(1, Faults::default());
@@ -237,7 +242,8 @@ mod tests {
         assert_eq!(valve.standing(), None);
     }
 
-    /// SPEC 16.4: whatever was said, a valve that is restored and told again where its inputs stand goes on as the one before.
+    /// SPEC 16.4: a merger that is restored and gets its inputs' marks again continues as the one
+    /// before.
     #[test]
     fn a_restored_valve_goes_on_as_the_one_before() {
         use proptest::prelude::*;
@@ -250,7 +256,7 @@ mod tests {
         proptest!(|(before in said(), after in said())| {
             let mut valve = WatermarkMerger::new(3, Faults::default());
             let mut producers: [Option<WatermarkStatus>; 3] = [None; 3];
-            // A producer says what is news, and while it is idle no watermark.
+            // A producer sends changes, and no watermark while it is idle.
             let news = |producer: &mut Option<WatermarkStatus>, mark| {
                 let mut standing = producer.unwrap_or_default();
                 let news = !(standing.idle && matches!(mark, Watermark(_))) && standing.note(mark);

@@ -17,11 +17,11 @@ use crate::trace::Recording;
 /// Where checkpoints go.
 #[derive(Clone)]
 pub enum Storage {
-    /// The process's memory: a restart within the process restores, one of the process begins anew.
+    /// The process's memory: a restart within the process restores, a new process begins anew.
     Memory(MemoryStore),
     /// A directory of the local file system.
     Directory {
-        /// The directory; made if it is not there.
+        /// The directory; made if it is missing.
         path: PathBuf,
         /// What to do if another process uses it.
         takeover: Takeover,
@@ -57,24 +57,25 @@ impl Storage {
 pub enum Restart {
     /// The job fails.
     Never,
-    /// The job is restored after a pause, so many times.
+    /// The job is restored after a pause, up to `attempts` times.
     Fixed {
-        /// How many restarts, in one run of the job.
+        /// The number of restarts in one run of the job.
         attempts: u32,
         /// The pause before each.
         pause: Duration,
     },
-    /// The job is restored after a pause that grows with each failure and begins small again when none came for a while.
+    /// The job is restored after a pause that grows with each failure, and is short again after a
+    /// while without one.
     Exponential {
         /// The first pause.
         first: Duration,
         /// The longest pause.
         longest: Duration,
-        /// By what the pause grows.
+        /// The growth factor of the pause.
         factor: f64,
         /// How long a job must have run for its next failure to count as the first.
         reset_after: Duration,
-        /// How many restarts in a row; `None` for no limit.
+        /// The number of restarts in a row; `None` for no limit.
         attempts: Option<u32>,
     },
 }
@@ -92,21 +93,22 @@ impl Default for Restart {
     }
 }
 
-/// What a job does that finds itself suspended: stopped by [`crate::JobHandle::suspend`], Ctrl-C or SIGTERM.
+/// What a suspended job does: one stopped by [`crate::JobHandle::suspend`], Ctrl-C or SIGTERM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Resume {
-    /// Goes on behind the checkpoint that suspended it.
+    /// Resumes from the checkpoint that suspended it.
     #[default]
     Suspended,
-    /// Goes on behind this checkpoint only; if another one is found it stays suspended. A job that was drained stays over: its input has
-    /// ended (SPEC 7.4).
+    /// Resumes from this checkpoint only; if another one is found it stays suspended. A job that
+    /// was drained stays over: its input has ended (SPEC 7.4).
     From(CheckpointId),
-    /// Finishes what is left to commit, and nothing else.
+    /// Finishes pending commits, and nothing else.
     Never,
 }
 
-/// How a job runs. Every setting has a sensible default; see each. A number out of its bounds is refused when the dataflow is built
-/// ([`crate::BuildError::Setting`]). A length of time may be any: longer than a hundred years is as good as for ever.
+/// How a job runs. Every setting has a sensible default; see each. A number out of its bounds is
+/// refused when the dataflow is built ([`crate::BuildError::Setting`]). Any length of time is
+/// allowed: longer than a hundred years is as good as for ever.
 ///
 /// ```
 /// use std::time::Duration;
@@ -124,7 +126,7 @@ pub enum Resume {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct JobConfig {
-    /// `None`: as the checkpoint has it that the job goes on with; else the number of cores.
+    /// `None`: that of the checkpoint that the job resumes from; else the number of cores.
     pub(crate) parallelism: Option<usize>,
     pub(crate) workers: Option<usize>,
     pub(crate) key_groups: u16,
@@ -143,10 +145,10 @@ pub struct JobConfig {
     pub(crate) resume: Resume,
     pub(crate) verify_state: VerifyState,
     pub(crate) upload_threads: usize,
-    /// How many checkpoint ids are reserved in one write (SPEC 4.2).
+    /// The number of checkpoint ids reserved in one write (SPEC 4.2).
     pub(crate) id_block: u64,
     pub(crate) recording: Option<Recording>,
-    /// What is doubtful in the text that it was read from.
+    /// Doubtful settings in the text that it was read from.
     #[cfg(feature = "settings")]
     pub(crate) doubts: Vec<super::warnings::SettingWarning>,
     pub(crate) retry_anyway: bool,
@@ -195,33 +197,38 @@ pub(crate) fn cores() -> usize {
 }
 
 impl JobConfig {
-    /// The defaults: as many subtasks as cores at the first start, exactly-once checkpoints every ten seconds, one kept, in memory.
+    /// The defaults: as many subtasks as cores at the first start, exactly-once checkpoints every
+    /// ten seconds, one kept, in memory.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many subtasks an operator has that was given no number of its own. The job's first checkpoint fixes it. Default: as many as the
-    /// checkpoint has that the job goes on with; at the first start the number of cores, or fewer if the job could not have so many: no more than
-    /// there are key groups, whether it has keys or not, nor than there is room for in a job. A number that is given and cannot be is an error.
+    /// The number of subtasks of an operator without a number of its own. The job's first
+    /// checkpoint fixes it. Default: that of the checkpoint that the job resumes from; at the first
+    /// start the number of cores, or fewer if the job cannot have so many. The limits are the
+    /// number of key groups, whether the operator has keys or not, and the room in a job. An
+    /// explicit number that is impossible is an error.
     pub fn parallelism(mut self, subtasks: usize) -> Self {
         self.parallelism = Some(subtasks);
         self
     }
 
-    /// How many worker threads there are. Default: one a core, and no more than the widest operator has subtasks.
+    /// The number of worker threads. Default: one a core, and at most as many as the widest
+    /// operator has subtasks.
     pub fn workers(mut self, threads: usize) -> Self {
         self.workers = Some(threads);
         self
     }
 
-    /// How many key groups keyed state is cut into: the largest parallelism the job can ever have. Fixed by the job's first checkpoint.
-    /// Default: 128.
+    /// The number of key groups of keyed state: the largest parallelism the job can ever have.
+    /// Fixed by the job's first checkpoint. Default: 128.
     pub fn key_groups(mut self, groups: u16) -> Self {
         self.key_groups = groups;
         self
     }
 
-    /// How often a checkpoint is taken; `None` for at the end, at a stop, and by hand only. Default: every ten seconds.
+    /// How often a checkpoint is taken; `None`: only at the end, at a stop, and on request.
+    /// Default: every ten seconds.
     pub fn checkpoint_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.interval = interval.into();
         self
@@ -233,23 +240,25 @@ impl JobConfig {
         self
     }
 
-    /// How long a checkpoint may take before it is given up. Default: ten minutes.
+    /// How long a checkpoint may take before it is aborted. Default: ten minutes.
     pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long anything that the job waits for may take without coming further: one call of the store, one preparation, commit or roll-back
-    /// of a sink, and the end of a task (a step of it included) when the job stops or restarts. What takes longer counts as hung, and the
-    /// job ends with [`crate::JobError::Hung`], which names it; the thread is left. Default: ten minutes.
+    /// How long an operation may take without progress. An operation is one call of the store, one
+    /// preparation, commit or roll-back of a sink, or the end of a task (a step of it included)
+    /// when the job stops or restarts. A longer one counts as hung, and the job ends with
+    /// [`crate::JobError::Hung`], which names it; the thread is left. Default: ten minutes.
     ///
-    /// A checkpoint that waits for something hung is given up earlier, if [`checkpoint_timeout`](Self::checkpoint_timeout) is shorter.
+    /// A checkpoint that waits for a hung operation is aborted earlier, if
+    /// [`checkpoint_timeout`](Self::checkpoint_timeout) is shorter.
     pub fn hang_timeout(mut self, timeout: Duration) -> Self {
         self.hang_timeout = timeout;
         self
     }
 
-    /// How many checkpoints may be under way at once, from 1 to 1,000. Default: 1.
+    /// How many checkpoints may be in flight at once, from 1 to 1,000. Default: 1.
     pub fn max_concurrent_checkpoints(mut self, checkpoints: usize) -> Self {
         self.max_concurrent = checkpoints;
         self
@@ -261,14 +270,15 @@ impl JobConfig {
         self
     }
 
-    /// How many complete checkpoints are kept, from 1 to 100,000. Default: 1. One whose commits are not resolved is kept beyond that, however slow its sinks are
-    /// (SPEC 8.1): the store grows, and [`crate::JobStatus::store_bytes`] and [`crate::TaskStatus::in_doubt`] with it.
+    /// How many complete checkpoints are kept, from 1 to 100,000. Default: 1. One with unresolved
+    /// commits is kept beyond that, however slow its sinks are (SPEC 8.1): the store grows, and
+    /// [`crate::JobStatus::store_bytes`] and [`crate::TaskStatus::in_doubt`] with it.
     pub fn retained_checkpoints(mut self, checkpoints: usize) -> Self {
         self.retained = checkpoints;
         self
     }
 
-    /// What is promised about records on different sides of a barrier. Default: exactly once.
+    /// The guarantee for records on different sides of a barrier. Default: exactly once.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -286,81 +296,90 @@ impl JobConfig {
         self
     }
 
-    /// Keeps checkpoints in a directory of the local file system; a second process on it is refused.
+    /// Keeps checkpoints in a directory of the local file system; a second process on it is
+    /// refused.
     pub fn directory(self, path: impl Into<PathBuf>) -> Self {
         self.storage(Storage::Directory { path: path.into(), takeover: Takeover::Refuse })
     }
 
-    /// Demands a guarantee: a job that cannot give it is refused when it is built.
+    /// Requires a guarantee: a job that cannot give it is refused when it is built.
     pub fn require(mut self, level: Level) -> Self {
         self.require = Some(level);
         self
     }
 
-    /// Restores an older checkpoint if the newest cannot be read: output committed since is then written again (SPEC 7.3). Default: no.
+    /// Restores an older checkpoint if the newest cannot be read: output committed since is then
+    /// written again (SPEC 7.3). Default: no.
     pub fn allow_older(mut self, allow: bool) -> Self {
         self.allow_older = allow;
         self
     }
 
-    /// What a suspended job does when it is run again. Default: it goes on.
+    /// What a suspended job does when it is run again. Default: it resumes.
     pub fn resume(mut self, resume: Resume) -> Self {
         self.resume = resume;
         self
     }
 
-    /// Restarts a job, as its [`Restart`] strategy says, also after a failure that no restart is known to mend (SPEC 15.4): an error that is
-    /// permanent, or a panic that came twice in the same words with the same records in hand. Default: no, the job fails at once.
+    /// Restarts a job, as its [`Restart`] strategy says, even after a failure that no restart is
+    /// known to mend (SPEC 15.4). That is a permanent error, or a panic that came twice with the
+    /// same message and the same records in hand. Default: no, the job fails at once.
     pub fn retry_anyway(mut self, retry: bool) -> Self {
         self.retry_anyway = retry;
         self
     }
 
-    /// How long a job that is stopped waits for its sinks to commit, once the checkpoint that stops it is complete; `None` for as long as it
-    /// takes. Then it fails with [`crate::JobError::Uncommitted`]: nothing is lost, the next run commits. Default: one minute.
+    /// How long a stopped job waits for its sinks to commit, once the checkpoint that stops it is
+    /// complete; `None` for no limit. Then it fails with [`crate::JobError::Uncommitted`]: nothing
+    /// is lost, the next run commits. Default: one minute.
     pub fn stop_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.stop_timeout = timeout.into();
         self
     }
 
-    /// Keeps [`crate::Job::run`] from writing to standard error. It does so in a process without a `tracing` subscriber, and says failures,
-    /// restarts and what a stop waits for. Default: no.
+    /// Keeps [`crate::Job::run`] from writing to standard error. In a process without a `tracing`
+    /// subscriber it reports failures, restarts and what a stop waits for. Default: no.
     pub fn quiet(mut self, quiet: bool) -> Self {
         self.quiet = quiet;
         self
     }
 
-    /// Which values are read back when they are written into a checkpoint, so that a type whose `Serialize` and `Deserialize` do not agree
-    /// fails the job before a checkpoint counts on it. Default: samples.
+    /// Which values are read back when they are written into a checkpoint. A type whose `Serialize`
+    /// and `Deserialize` disagree then fails the job before a checkpoint relies on it. Default:
+    /// samples.
     pub fn verify_state(mut self, which: VerifyState) -> Self {
         self.verify_state = which;
         self
     }
 
-    /// How many threads write snapshots and commit transactions, from 1 to 1,024. Default: 2.
+    /// The number of threads that write snapshots and commit transactions, from 1 to 1,024.
+    /// Default: 2.
     pub fn upload_threads(mut self, threads: usize) -> Self {
         self.upload_threads = threads;
         self
     }
 
-    /// How many checkpoint ids are reserved in one write (SPEC 4.2), one or more. Default: 1024. For tests of stores: a job of a test's length
-    /// needs no second write, and so never comes to [`crate::store::Store::reserve`].
+    /// The number of checkpoint ids reserved in one write (SPEC 4.2), one or more. Default: 1024.
+    /// For tests of stores: a job as short as a test needs no second write, and so never calls
+    /// [`crate::store::Store::reserve`].
     #[doc(hidden)]
     pub fn id_block(mut self, ids: u64) -> Self {
         self.id_block = ids;
         self
     }
 
-    /// Records each run as a trace that `snapline trace replay` and [`crate::trace::replay`] hold against the protocol (SPEC 11.5): in a
-    /// directory, a new file for each run, or in memory. A trace that cannot be written does no harm to the job; it is told as an error to
-    /// `tracing`, and by [`crate::JobStatus::recording_failed`]. Default: nothing is recorded.
+    /// Records each run as a trace, in memory or in a new file of a directory. `snapline trace
+    /// replay` and [`crate::trace::replay`] check it against the protocol (SPEC 11.5). A trace that
+    /// cannot be written does not affect the job; `tracing` and
+    /// [`crate::JobStatus::recording_failed`] report the error. Default: nothing is recorded.
     pub fn record(mut self, to: impl Into<Recording>) -> Self {
         self.recording = Some(to.into());
         self
     }
 
-    /// How often the job's figures are published through the facade of [`crate::metrics`]; `None` for never. Default: every five seconds. That
-    /// is nothing to anybody as long as the process has installed no recorder.
+    /// How often the job's figures are published through the facade of [`crate::metrics`]; `None`
+    /// for never. Default: every five seconds. It has no effect unless the process has installed a
+    /// recorder.
     #[cfg(feature = "metrics")]
     pub fn metrics_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.metrics_interval = interval.into();

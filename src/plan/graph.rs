@@ -1,4 +1,4 @@
-//! What a dataflow is made of before it runs: nodes and typed edges.
+//! A dataflow before it runs: nodes and typed edges.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,13 +27,16 @@ use crate::state::{Keys, Restored};
 /// How much is done, or waits, at a time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BufferSizes {
-    /// Messages a channel holds: enough for a burst of small batches, little enough that a barrier is never far behind.
+    /// Messages a channel holds: enough for a burst of small batches, few enough that a barrier
+    /// does not wait long.
     pub(crate) channel: usize,
     /// Records in a batch; `None`: by their size.
     pub(crate) batch: Option<usize>,
-    /// Records a source reads in one step, to begin with: fewer if a step takes long, more if it takes no time.
+    /// Records a source reads in one step, to begin with: fewer if a step takes long, more if it
+    /// takes no time.
     pub(crate) read: usize,
-    /// Steps after which partial batches are sent though there is more to do, so that a channel that gets few records gets them soon.
+    /// Steps after which partial batches are sent although there is more to do, so that a channel
+    /// with few records gets them soon.
     pub(crate) flush_every: u32,
     pub(crate) faults: Faults,
 }
@@ -44,10 +47,10 @@ impl Default for BufferSizes {
     }
 }
 
-/// The ends of an edge's channels that nobody has taken yet, by producer and by consumer.
+/// The ends of an edge's channels that are not taken yet, by producer and by consumer.
 struct Ends<T> {
     sizing: BufferSizes,
-    /// Which of the topology's edges it is.
+    /// Its edge in the topology.
     edge: usize,
     senders: Vec<Vec<Sender<T>>>,
     receivers: Vec<Vec<Receiver<T>>>,
@@ -86,9 +89,10 @@ impl<T: Send> Edge<T> {
     }
 }
 
-/// An edge whose records' type does not matter.
+/// An edge of any record type.
 pub(crate) trait Connect: Send + Sync {
-    /// Makes the channels of an attempt, of this edge of the topology, between subtasks whose workers these wake.
+    /// Makes the channels of an attempt, of this edge of the topology, between subtasks whose
+    /// workers these wake.
     fn connect(
         &self,
         edge: usize,
@@ -134,18 +138,18 @@ pub(crate) struct EdgeSpec {
     pub(crate) edge: Arc<dyn Connect>,
 }
 
-/// A body ready to step.
+/// A task operator ready to step.
 pub struct Opened {
     pub(crate) body: Box<dyn TaskOperator>,
     /// A sink's committables in the checkpoint it is restored from, ascending.
     pub(crate) pending: Vec<TxnId>,
 }
 
-/// Opens a body, on the thread of its worker; may take as long as reading its state takes.
+/// Opens a task operator, on the thread of its worker; takes as long as reading its state takes.
 pub(crate) type Open =
     Box<dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<Opened, BoxError> + Send>;
 
-/// Makes the bodies of a node's subtasks.
+/// Makes the operators of a node's subtasks.
 pub trait OperatorFactory: Send + Sync {
     /// Takes the ends of a subtask's channels.
     fn make(&self, index: usize, keys: Keys) -> Open;
@@ -163,7 +167,7 @@ pub(crate) struct Node {
     pub(crate) replayable: Option<bool>,
     /// A sink: how it delivers.
     pub(crate) delivery: Option<Delivery>,
-    /// A sink: how long the external system keeps a transaction that is not committed, if not for ever.
+    /// A sink: how long the external system keeps an uncommitted transaction; `None` for ever.
     pub(crate) transaction_timeout: Option<Duration>,
 }
 
@@ -172,20 +176,21 @@ pub(crate) struct Node {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<EdgeSpec>,
-    /// The sources' names, in the order in which they were described, and whether their streams have gone anywhere.
+    /// The sources' names, in the order in which they were described, and whether their streams are
+    /// consumed.
     pub(crate) sources: Vec<(String, bool)>,
-    /// What was found to be wrong while it was described.
+    /// Errors found in the description.
     pub(crate) wrong: Vec<BuildError>,
 }
 
 impl Graph {
-    /// A source is described: its place among the sources.
+    /// Adds a source; returns its index among the sources.
     pub(crate) fn begin(&mut self, source: &str) -> usize {
         self.sources.push((source.to_owned(), false));
         self.sources.len() - 1
     }
 
-    /// A name for an operator that was given none.
+    /// A name for an operator without one.
     pub(crate) fn unused_name(&self, like: &str) -> String {
         let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
         let mut names = std::iter::once(like.to_owned())
@@ -295,7 +300,7 @@ impl<T: SplitRecord> MakeRoute<T> for MakeSplit<T::Left, T::Right> {
     }
 }
 
-/// Makes a source's bodies.
+/// Makes the operators of a source's subtasks.
 pub(crate) struct MakeSource<S, L, M> {
     pub(crate) source: Mutex<S>,
     pub(crate) logic: Mutex<L>,
@@ -339,7 +344,7 @@ where
     }
 }
 
-/// Makes the bodies of an operator with inputs.
+/// Makes the operators of subtasks with inputs.
 pub(crate) struct MakeOperator<L: OperatorChain, M> {
     pub(crate) inputs: Vec<Arc<Edge<L::In>>>,
     pub(crate) logic: Mutex<L>,
@@ -374,7 +379,7 @@ impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L,
     }
 }
 
-/// Makes a sink's bodies.
+/// Makes the operators of a sink's subtasks.
 pub(crate) struct MakeSink<S: TwoPhaseSink> {
     pub(crate) inputs: Vec<Arc<Edge<S::Record>>>,
     pub(crate) sink: Mutex<S>,

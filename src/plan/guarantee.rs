@@ -1,4 +1,4 @@
-//! What a job promises about its output, and why no more.
+//! What a job promises about its output, and why it does not promise more.
 
 use std::fmt;
 
@@ -13,7 +13,8 @@ pub enum Level {
     AtMostOnce,
     /// Once or more.
     AtLeastOnce,
-    /// Once in the end: some are written again, and that changes nothing; but readers may see a record before it is committed.
+    /// Once in the end: some records are written again with the same effect; but readers may see a
+    /// record before it is committed.
     Idempotent,
     /// Once.
     ExactlyOnce,
@@ -35,9 +36,9 @@ impl fmt::Display for Level {
 pub struct Guarantee {
     /// What is promised.
     pub level: Level,
-    /// Why no more; empty for exactly once.
+    /// Why it is not higher; empty for exactly once.
     pub reasons: Vec<String>,
-    /// On what conditions it stands that the job cannot see to.
+    /// Its conditions that the job cannot check.
     pub conditions: Vec<String>,
 }
 

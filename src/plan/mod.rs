@@ -6,7 +6,7 @@
 //! | [`graph`] | nodes and typed edges |
 //! | [`guarantee`] | what a job promises about its output, and why no more |
 //! | [`spec`] | a checked dataflow with its configuration; why one is refused |
-//! | [`warnings`] | settings that can break the guarantee, or do not do what they seem to |
+//! | [`warnings`] | settings that can break the guarantee, or mislead |
 
 pub(crate) mod config;
 pub(crate) mod graph;

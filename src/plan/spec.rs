@@ -20,7 +20,7 @@ use crate::state::MAX_KEY_GROUPS;
 use crate::store::{Manifest, Store, StoreError};
 use crate::trace::format::{self as trace, Header};
 
-/// Everything that stays as it is while a job runs.
+/// Everything that stays the same while a job runs.
 pub(crate) struct JobSpec {
     pub(crate) name: String,
     pub(crate) nodes: Vec<Node>,
@@ -104,7 +104,7 @@ impl JobSpec {
         }
     }
 
-    /// The subtasks of sinks that write in transactions: of which operator, and which of its subtasks.
+    /// The subtasks of sinks that write in transactions, each with its operator.
     #[cfg(feature = "sim")]
     pub(crate) fn transactional(
         &self,
@@ -121,7 +121,7 @@ impl JobSpec {
         found
     }
 
-    /// Settings to think about.
+    /// Doubtful settings.
     pub(crate) fn warnings(&self) -> Vec<SettingWarning> {
         let timeouts = self.nodes.iter();
         let timeouts = timeouts.filter(|node| node.delivery == Some(Delivery::TwoPhase));
@@ -130,7 +130,7 @@ impl JobSpec {
         self.config.warnings_with(&self.guarantee, timeouts)
     }
 
-    /// What keeps a checkpoint from being restored into this job; `None` if nothing does.
+    /// Why a checkpoint cannot be restored into this job; `None` if it can.
     pub(crate) fn differs_from(&self, manifest: &Manifest) -> Option<String> {
         if manifest.job != self.name {
             return Some(format!(
@@ -164,17 +164,17 @@ impl JobSpec {
     }
 }
 
-/// What is wrong with a dataflow or its configuration.
+/// An error in a dataflow or its configuration.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The operators do not make a topology.
     Topology(TopologyError),
-    /// A setting has no meaning.
+    /// A setting is invalid.
     Setting {
-        /// Which.
+        /// The setting.
         setting: &'static str,
-        /// What is wrong with it, and what is right.
+        /// What is wrong with it, and how to correct it.
         what: String,
     },
     /// An operator has more subtasks than there are key groups.
@@ -186,33 +186,33 @@ pub enum BuildError {
         /// The key groups.
         key_groups: u16,
     },
-    /// Windows that cannot be, or a trigger that cannot fire.
+    /// Impossible windows, or a trigger that cannot fire.
     Window {
-        /// What is wrong, and what is right.
+        /// What is wrong, and how to correct it.
         what: String,
     },
-    /// A number that an operator was given cannot be.
+    /// An operator was given an impossible number.
     Operator {
         /// The operator.
         operator: String,
-        /// What is wrong, and what is right.
+        /// What is wrong, and how to correct it.
         what: String,
     },
-    /// The stream of a source, or of an operator, goes nowhere: what it reads would be dropped.
+    /// The stream of a source, or of an operator, has no consumer: what it reads would be dropped.
     GoesNowhere {
         /// The source, or the last operator that is the name of a task.
         operator: String,
     },
-    /// A branch of a fork goes nowhere.
+    /// A branch of a fork has no consumer.
     LooseBranch {
         /// The operator whose output is forked.
         operator: String,
     },
-    /// The guarantee asked for cannot be given.
+    /// The required guarantee cannot be given.
     Guarantee {
-        /// What was asked for.
+        /// The required guarantee.
         asked: Level,
-        /// What can be given, and why no more.
+        /// The possible guarantee, and why it is not higher.
         given: Guarantee,
     },
 }
@@ -256,7 +256,7 @@ impl From<TopologyError> for BuildError {
 }
 
 impl JobConfig {
-    /// Whether it has a meaning, whatever the job.
+    /// Whether it is valid in any job.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         let wrong = |setting, what: &str| Err(BuildError::Setting { setting, what: what.into() });
         match self.parallelism {
@@ -323,8 +323,9 @@ impl JobConfig {
     }
 }
 
-/// The subtasks and channels of a job. An operator that was given no number of subtasks has that of `found`, or the configuration's; or as many
-/// as there are cores, if the job can have so many.
+/// The subtasks and channels of a job. An operator without a number of subtasks of its own has that
+/// of `found`, or the configuration's. Otherwise it has as many as there are cores, if the job can
+/// have so many.
 fn topology(
     nodes: &[Node],
     edges: &[EdgeSpec],
@@ -359,18 +360,19 @@ fn topology(
     Ok(plan.build()?)
 }
 
-/// How many threads host subtasks.
+/// The number of threads that host subtasks.
 fn workers(topology: &Topology, config: &JobConfig) -> usize {
     let widest = topology.operators().iter().map(|op| op.parallelism).max().unwrap_or(1);
     config.workers.unwrap_or_else(cores).min(widest).max(1)
 }
 
 impl JobSpec {
-    /// Gives operators that were given no number of subtasks as many as they have in the checkpoint that the job goes on with. A manifest
-    /// that is gone or wrong is passed over: restoring says so.
+    /// Gives operators without a number of subtasks as many as they have in the checkpoint that the
+    /// job resumes from. A manifest that is missing or damaged is ignored here: the restore reports
+    /// it.
     ///
     /// # Errors
-    /// If the store cannot be read now: with other numbers the job would not be the one that the checkpoint is of.
+    /// If the store cannot be read now: with other numbers the checkpoint would not fit the job.
     pub(crate) fn take_over_parallelism(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         if self.config.parallelism.is_some() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Settings that have a meaning each, and together break what a job promises, or do not do what they seem to.
+//! Settings that are each valid, and together break the job's guarantee or mislead.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,72 +7,79 @@ use crate::plan::config::{JobConfig, Restart};
 use crate::plan::guarantee::{Guarantee, Level};
 use snapline_protocol::aligner::Mode;
 
-/// A setting to think about: what it is, with the numbers, and what to change. Given by [`crate::Job::warnings`], and told to `tracing` when the
-/// job starts. A job with warnings runs.
+/// A doubtful setting: what it is, with the numbers, and what to change. [`crate::Job::warnings`]
+/// returns it, and `tracing` emits it when the job starts. A job with warnings runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SettingWarning {
-    /// The external system may drop a transaction before it is committed: output that a complete checkpoint holds is lost, and the job fails
-    /// with [`crate::JobError::DataLoss`] (SPEC 2.10, 6.5). That this is all that can be done about it is what the checker finds in
-    /// the configuration `dropped-transaction`, whose fault `drops` is such a time-out: no execution hides the loss, and none can undo it.
+    /// The external system may drop a transaction before it is committed: output that a complete
+    /// checkpoint holds is lost, and the job fails with [`crate::JobError::DataLoss`] (SPEC 2.10,
+    /// 6.5). Nothing more can be done: the checker shows it in the configuration
+    /// `dropped-transaction`, whose fault `drops` is such a timeout. No execution hides the loss,
+    /// and none can undo it.
     TransactionTimeout {
         /// The sink.
         sink: String,
         /// How long its transactions live ([`crate::connect::TwoPhaseSink::transaction_timeout`]).
         timeout: Duration,
-        /// How long one may have to live: an interval open, then as long as its checkpoint may take, then the pauses of the restarts in
-        /// a row. `None`: there are no periodic checkpoints, and no bound.
+        /// How long one may have to live: an interval open, then as long as its checkpoint may
+        /// take, then the pauses of the restarts in a row. `None`: there are no periodic
+        /// checkpoints, and no bound.
         needed: Option<Needed>,
     },
-    /// A sink's transactions are forgotten before the oldest checkpoint that may be restored: to restore that one would be taken for a loss.
+    /// A sink forgets its transactions before the oldest checkpoint that may be restored: restoring
+    /// that one would be taken for a loss.
     OldestOutlivesTransactions {
         /// The sink.
         sink: String,
         /// How long its transactions live.
         timeout: Duration,
-        /// How old the oldest checkpoint that is kept is, at least: the intervals between those kept.
+        /// The least age of the oldest checkpoint that is kept: the intervals between those kept.
         oldest: Duration,
     },
-    /// Older checkpoints may be restored, which writes output again that was committed since (SPEC 7.3).
+    /// Older checkpoints may be restored, which writes output again that was committed since (SPEC
+    /// 7.3).
     OlderAllowed {
         /// How many checkpoints are kept.
         retained: usize,
     },
-    /// The mode is exactly-once, the job delivers less, and nothing demands more.
+    /// The mode is exactly-once, the job delivers less, and no setting requires more.
     LowerGuarantee {
         /// What it delivers, and why.
         given: Guarantee,
     },
-    /// A checkpoint is given up before the next would be due.
+    /// A checkpoint is aborted before the next would be due.
     TimeoutBelowInterval {
         /// How long a checkpoint may take.
         timeout: Duration,
-        /// From one to the next.
+        /// From one checkpoint to the next.
         interval: Duration,
     },
-    /// A length of time is in months or years, by a letter that is easily meant for another.
+    /// A length of time is in months or years, with an ambiguous letter.
     #[cfg(feature = "settings")]
     Unit {
         /// The setting.
         setting: &'static str,
         /// The letter: `M` for months, `y` for years.
         unit: char,
-        /// How long that makes it.
+        /// The length of time it stands for.
         is: Duration,
     },
-    /// Environment variables have the prefix of the job's, and are no settings.
+    /// Environment variables have the job's prefix, and are not settings.
     #[cfg(feature = "settings")]
     Ignored {
-        /// The variables, and the setting that each is meant for, perhaps. In the order of their names.
+        /// The variables, each with the setting that it may be meant for. In the order of their
+        /// names.
         variables: Vec<(String, Option<&'static str>)>,
         /// The prefix, which with two underscores is the job's alone.
         prefix: String,
     },
-    /// The pause between checkpoints is as long as the interval or longer, which then says nothing.
+    /// The pause between checkpoints is as long as the interval or longer, so that the interval has
+    /// no effect.
     PauseAboveInterval {
         /// Between the end of a checkpoint and the next.
         pause: Duration,
-        /// From one to the next.
+        /// From one checkpoint to the next.
         interval: Duration,
     },
 }
@@ -85,14 +92,15 @@ pub struct Needed {
     pub interval: Duration,
     /// Its checkpoint may take as long as the timeout.
     pub checkpoint: Duration,
-    /// The job may pause for so long before it has restarted: all pauses in a row, or of a strategy without a limit its longest.
+    /// The longest pause before the job has restarted: all pauses in a row, or of a strategy
+    /// without a limit its longest.
     pub restarts: Duration,
-    /// How much longer it gets if as many checkpoints fail as are tolerated.
+    /// The additional time if as many checkpoints fail as are tolerated.
     pub failures: Duration,
 }
 
 impl Needed {
-    /// All but the failures that are tolerated.
+    /// All but the tolerated failures.
     #[must_use]
     pub fn whole(&self) -> Duration {
         self.interval.saturating_add(self.checkpoint).saturating_add(self.restarts)
@@ -209,7 +217,8 @@ impl fmt::Display for SettingWarning {
 }
 
 impl Restart {
-    /// How long a job may pause in a row, until it runs again or has failed; of a strategy without a limit, its longest pause.
+    /// How long a job may pause in a row, until it runs again or has failed; of a strategy without
+    /// a limit, its longest pause.
     fn pauses(&self) -> Duration {
         match *self {
             Self::Never => Duration::ZERO,
@@ -218,7 +227,8 @@ impl Restart {
             Self::Exponential { first, longest, factor, attempts: Some(attempts), .. } => {
                 let (mut whole, mut pause) = (Duration::ZERO, first.min(longest));
                 for restart in 0..attempts {
-                    // From there on all are the same; a pause that grows by next to nothing counts as grown.
+                    // From there on all are the same; a pause with a negligible growth counts as
+                    // grown.
                     if restart == 10_000 {
                         pause = longest;
                     }
@@ -236,7 +246,8 @@ impl Restart {
 }
 
 impl JobConfig {
-    /// What there is to think about whatever the job: what of its sinks and its guarantee is in [`crate::Job::warnings`].
+    /// Doubtful settings of any job: those that depend on its sinks and its guarantee are in
+    /// [`crate::Job::warnings`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -267,7 +278,7 @@ impl JobConfig {
         warnings
     }
 
-    /// The same, and what follows from the sinks' transactions and from what the job promises.
+    /// The same, with warnings about the sinks' transactions and the job's guarantee.
     pub(crate) fn warnings_with(
         &self,
         guarantee: &Guarantee,

@@ -1,4 +1,4 @@
-//! One life of a job's tasks: their channels, their threads, what they start from.
+//! One attempt of a job: its channels, its threads, and what its tasks start from.
 
 use std::time::{Duration, Instant};
 
@@ -64,19 +64,19 @@ pub(crate) struct AttemptContext {
     pub(crate) recorder: Recorder,
 }
 
-/// A simulator, which takes the place of the threads of workers and of the way of a message to a task.
+/// A simulator, which replaces the workers' threads and the delivery of messages to a task.
 pub(crate) trait Stage: Send + Sync {
-    /// Takes the workers of an attempt, to let them step itself until this is raised.
+    /// Takes the workers of an attempt and lets them step itself until this is raised.
     fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>);
 
-    /// Takes a message of the coordinator that is on its way to a task.
+    /// Takes a message of the coordinator in flight to a task.
     fn post(&self, subtask: SubtaskId, address: Address, message: ToTask);
 }
 
 /// Starts the tasks of an attempt on threads of their own.
 ///
 /// # Errors
-/// If the operating system gives no thread.
+/// If the operating system cannot start a thread.
 pub(crate) fn deploy(
     hosting: &AttemptContext,
     attempt: Attempt,
@@ -94,7 +94,8 @@ pub(crate) fn deploy(
         let (platform, watch) = (hosting.platform.clone(), Watch::default());
         let watched = watch.clone();
         let run = move || {
-            // Users' code is guarded where it is called; this is for snapline's own, which must not leave a job without a worker.
+            // Users' code is guarded where it is called. This guards snapline's own code, which
+            // must not leave a job without a worker.
             let worked = watched.over(|| guarded(|| Ok(worker.run(&over))));
             let failed = worked.unwrap_or_else(|cause| {
                 let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
@@ -110,7 +111,7 @@ pub(crate) fn deploy(
     Ok(running)
 }
 
-/// Tells the coordinator that a worker has ended, and why (SPEC 2.11).
+/// Reports to the coordinator that a worker has ended, and why (SPEC 2.11).
 pub(crate) fn report(
     platform: &Platform,
     coordinator: &crossbeam_channel::Sender<DriverEvent>,
@@ -123,7 +124,8 @@ pub(crate) fn report(
     let _ = coordinator.send(DriverEvent::Failed(Box::new(failure)));
 }
 
-/// The workers of an attempt, connected, with their tasks to open, and what reaches and ends them.
+/// The workers of an attempt, connected, with their tasks to open, their addresses, and the flag
+/// that ends them.
 fn build_workers(
     hosting: &AttemptContext,
     attempt: Attempt,
@@ -151,7 +153,7 @@ fn build_workers(
         addresses: Vec::new(),
         gauges: Vec::new(),
     };
-    // A planted fault is to be found by what it does.
+    // A planted fault must be found by its effect.
     let forgets = hosting.platform.faults.is_active(Mutation::StartsFromNothing)
         || hosting.platform.faults.is_active(Mutation::OlderRestored)
         || hosting.platform.faults.is_active(Mutation::StopsIgnored);
@@ -264,7 +266,7 @@ fn connect(spec: &JobSpec, wakers: &[Unparker], platform: &Platform) {
     }
 }
 
-/// All that a task needs to be opened on its worker's thread.
+/// What opens a task on its worker's thread.
 struct TaskOpening {
     identity: Identity,
     context: TaskContext,
@@ -327,14 +329,16 @@ impl TaskOpening {
             let machine = Committer::start(&config, identity.attempt, restored, &mut out);
             (config, machine, out)
         });
-        // What a source ended is found out again by reading; what an operator flushed is not flushed again (SPEC 5.7).
+        // A restored source reads its end again; an operator does not emit its last results again
+        // (SPEC 5.7).
         let flushed = flushed && aligner.inputs > 0;
         let (body, aligner) = (opened.body, (aligner, machine));
         Ok(Start { identity, aligner, committer, body, flushed, restored, links, gauges })
     }
 }
 
-/// Where the restored segments are; everything in the snapshot must have been taken by somebody.
+/// Where the restored segments are; every part of the snapshot must have been claimed by an
+/// operator.
 fn claimed(
     restored: Option<Restored<'_>>,
     permit: Option<CommitPermit>,
@@ -352,10 +356,12 @@ fn claimed(
 }
 
 impl RunningAttempt {
-    /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads have ended.
+    /// Ends the tasks: nothing they have not begun is begun any more. Returns when their threads
+    /// have ended.
     ///
     /// # Errors
-    /// What hangs, if a thread has not ended when it had this long to: it is left, as it cannot be ended from outside.
+    /// The hanging thread, if one has not ended in this time: it is left, since it cannot be ended
+    /// from outside.
     pub(crate) fn end(mut self, limit: Duration) -> Result<(), String> {
         run_loop::end(&self.over, &self.wakers);
         let begun = Instant::now();
@@ -363,7 +369,8 @@ impl RunningAttempt {
             if watch.gone_by(begun, limit).is_err() {
                 return Err(busy_on(&self.gauges, number));
             }
-            // A worker's panic is one of snapline's own code; users' are caught and reported. The attempt is over either way.
+            // A worker's panic is a defect of snapline's own code; users' panics are caught and
+            // reported. The attempt is over either way.
             if let Err(payload) = worker.join() {
                 let what = crate::base::panic::panicked(&*payload);
                 tracing::error!(target: "snapline::job", %what, "a worker panicked");
@@ -373,14 +380,14 @@ impl RunningAttempt {
     }
 }
 
-/// Whoever lets go of them, by a panic too, ends them.
+/// Dropping it, by a panic too, ends the tasks.
 impl Drop for RunningAttempt {
     fn drop(&mut self) {
         run_loop::end(&self.over, &self.wakers);
     }
 }
 
-/// In words, what a worker is doing: the task that it is in the midst of, or all that it hosts.
+/// What a worker is doing, in words: the task in the middle of a step, or all its tasks.
 fn busy_on(gauges: &[Arc<Gauges>], worker: usize) -> String {
     let mine = || gauges.iter().filter(|gauges| gauges.worker == worker);
     let names = |of: Vec<&Arc<Gauges>>| {

@@ -1,4 +1,4 @@
-//! What reaches the driver of the coordinator.
+//! The events that reach the driver of the coordinator.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use crate::runtime::failure::TaskFailure;
 use crate::runtime::handle::CheckpointFailed;
 use crate::store::{SnapshotRef, StoreError};
 
-/// What goes with an acknowledgement, beside the protocol: what the manifest lists, and when it happened.
+/// What accompanies an acknowledgement outside the protocol: what the manifest lists, and the
+/// times.
 #[derive(Clone, Debug)]
 pub(crate) struct AckDetails {
     pub(crate) snapshot: SnapshotRef,
@@ -21,22 +22,22 @@ pub(crate) struct AckDetails {
     pub(crate) writing: Duration,
 }
 
-/// Why a checkpoint did not come to be.
+/// Why a checkpoint did not complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
     pub(crate) text: String,
-    /// Whether a restart is known not to mend it.
+    /// Whether a restart is known not to help.
     pub(crate) permanent: bool,
 }
 
 impl Cause {
-    /// One that may be gone the next time.
+    /// A cause that may be gone the next time.
     pub(crate) const fn passing(text: String) -> Self {
         Self { text, permanent: false }
     }
 }
 
-/// What goes with a task's message, beside the protocol.
+/// What accompanies a task's message outside the protocol.
 #[derive(Clone, Debug)]
 pub(crate) enum Beside {
     Nothing,
@@ -46,7 +47,7 @@ pub(crate) enum Beside {
     Cause(Cause),
 }
 
-/// What reaches the coordinator's driver.
+/// An event for the coordinator's driver.
 pub(crate) enum DriverEvent {
     /// A message of a task.
     Report(ToCoordinator, Beside),
@@ -54,9 +55,9 @@ pub(crate) enum DriverEvent {
     Failed(Box<TaskFailure>),
     /// A source has no more records.
     SourceEnded { attempt: Attempt, subtask: SubtaskId },
-    /// A write came back.
+    /// The result of a write.
     Stored { op: StoreOp, result: StoreResult, error: Option<StoreError> },
-    /// The claim was let through: ids from the first up to the second.
+    /// The claim was granted: ids from the first up to the second.
     Claimed(CheckpointId, CheckpointId),
     /// The facts were read.
     Recovered(Result<Decision, RecoveryError>, Vec<(CheckpointId, StoreError)>),
@@ -64,11 +65,11 @@ pub(crate) enum DriverEvent {
     Unread(StoreError),
     /// The tasks of an attempt have ended, and their writes with them.
     Concluded(Attempt),
-    /// A user's wish.
+    /// A user's command.
     UserCommand(UserCommand),
 }
 
-/// What a user asks of a running job.
+/// A user's command to a running job.
 pub(crate) enum UserCommand {
     /// Take a checkpoint now.
     Checkpoint(crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>),

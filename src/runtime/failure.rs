@@ -1,4 +1,4 @@
-//! Why a task failed: what users' code said, and where.
+//! Why a task failed: the error of the user's code, and its place.
 
 use std::error::Error;
 use std::fmt;
@@ -13,31 +13,32 @@ use crate::connect::lookup::LookupError;
 use crate::state::StateError;
 use crate::store::StoreError;
 
-/// A task's failure: which operator, which of its subtasks, in which attempt, and why.
+/// A task's failure: operator, subtask, attempt and cause.
 pub struct TaskFailure {
     /// The operator's name.
     pub operator: String,
-    /// Which of its subtasks, from 0.
+    /// The number of the subtask, from 0.
     pub subtask: usize,
     /// The attempt it failed in.
     pub attempt: Attempt,
-    /// What was being done.
+    /// The operation that failed.
     pub doing: &'static str,
-    /// Why.
+    /// The cause.
     pub cause: BoxError,
-    /// Where in its input; `None` if it was not processing records.
+    /// The place in its input; `None` if it was not processing records.
     pub at: Option<FailedAt>,
 }
 
-/// Where in its input a task failed.
+/// The place in its input where a task failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct FailedAt {
-    /// The input; `None` of a source, and of what is done between records.
+    /// The input; `None` for a source, and for what is done between records.
     pub input: Option<usize>,
-    /// Records that were taken from the input, or read by the source, since the attempt began and before those it was working on.
+    /// Records taken from the input, or read by the source, since the attempt began and before
+    /// those in hand.
     pub after: u64,
-    /// Records that it was working on: one of them, or what they brought, is the one that it failed with.
+    /// Records in hand: one of them, or what it caused, failed.
     pub among: u64,
 }
 
@@ -50,8 +51,9 @@ impl FailedAt {
 }
 
 impl TaskFailure {
-    /// Whether no restart can help (SPEC 15.4): the error is a [`Permanent`] one; or it is known of its kind; or it may go away, like a file
-    /// that is not there, but was met by the process's first attempt, so that a wrong path fails the job at once.
+    /// Whether no restart can help (SPEC 15.4). The error is a [`Permanent`] one, or of a kind
+    /// known to be permanent. Or it may go away, like a missing file, but the process's first
+    /// attempt met it, so that a wrong path fails the job at once.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         let first = self.attempt.number == 1;
@@ -59,9 +61,9 @@ impl TaskFailure {
             || (first && self.doing == OPENING && causes(&*self.cause).any(is_refusal))
     }
 
-    /// Whether this is a panic of a user's code that came before, in the same words and at the same record; both attempts began with the
-    /// same checkpoint. An error that is returned may be gone the next time, and is not compared: what is returned can say that it is
-    /// [`Permanent`].
+    /// Whether this repeats an earlier panic of a user's code: the same message at the same record,
+    /// where both attempts began with the same checkpoint. A returned error may be gone the next
+    /// time and is not compared: it can declare itself [`Permanent`].
     pub(crate) fn is_that_of(&self, before: &Self) -> bool {
         let same = |failure: &Self| (failure.operator.clone(), failure.subtask, failure.doing);
         let meets = self.at.zip(before.at).is_some_and(|(at, then)| at.meets(&then));
@@ -89,7 +91,8 @@ impl fmt::Display for TaskFailure {
 
 snapline_protocol::error_in_words!(TaskFailure);
 
-/// Whether an error is known to be one that no restart mends. `first`: it was met by the process's first attempt.
+/// Whether an error is of a kind known to be permanent. `first`: the process's first attempt met
+/// it.
 pub(crate) fn is_permanent(error: &(dyn Error + 'static), first: bool) -> bool {
     causes(error).any(|error| {
         error.is::<Permanent>()
@@ -99,11 +102,11 @@ pub(crate) fn is_permanent(error: &(dyn Error + 'static), first: bool) -> bool {
     })
 }
 
-/// What a task does that is being opened.
+/// What a task does while it is opened.
 pub(crate) const OPENING: &str = "opening";
 
-/// Whether the operating system refuses for a reason that does not pass by itself: a right, or the shape of a path. A full disk may be mended
-/// while the job waits.
+/// Whether the operating system refuses for a permanent reason: a missing permission, or the shape
+/// of a path. A full disk may be mended while the job waits.
 fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     connect::io_kind(error).is_some_and(|kind| {
         matches!(
@@ -116,7 +119,7 @@ fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// An error and its causes, also those that it says itself and so does not give as its source.
+/// An error and its causes, also those that it prints itself and so does not return as its source.
 pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -155,7 +158,7 @@ mod tests {
     use crate::runtime::handle::JobError;
     use crate::store::StoreError;
 
-    /// A user's error that leaves its cause to its source, and one that says it too.
+    /// A user's error that leaves its cause to its source, and one that prints it too.
     struct Users(&'static str, bool, BoxError);
 
     impl fmt::Display for Users {
@@ -184,7 +187,7 @@ mod tests {
         Box::new(TaskFailure { operator, subtask, attempt, doing, cause, at: None })
     }
 
-    /// Every error of ours that holds another, around a cause; and a user's in between.
+    /// Every error of snapline that holds another, around a cause; and a user's in between.
     fn errors() -> Vec<BoxError> {
         let connect = || {
             let (doing, path) = ("write it", PathBuf::from("/out"));
@@ -215,7 +218,7 @@ mod tests {
         ]
     }
 
-    /// What printers of chains print: the error and its sources.
+    /// What printers of error chains print: the error and its sources.
     fn chain(error: &dyn Error) -> String {
         let causes = std::iter::successors(error.source(), |error| (**error).source());
         causes.fold(error.to_string(), |text, cause| format!("{text}\n  caused by: {cause}"))

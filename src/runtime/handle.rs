@@ -15,7 +15,7 @@ use crate::runtime::status::{JobStatus, StatusBoard};
 use crate::store::StoreError;
 use snapline_protocol::recovery::RecoveryError;
 
-/// How often one who waits for a checkpoint looks whether the job is over.
+/// How often a caller that waits for a checkpoint checks whether the job is over.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// How a job ended that did not fail.
@@ -25,15 +25,15 @@ pub enum Ended {
     Finished,
     /// It was stopped with [`JobHandle::drain`]: what had been read is processed and committed.
     Drained,
-    /// It was suspended: everything up to a checkpoint is committed, and the next run goes on behind it. A job whose input had ended by then
-    /// has finished instead.
+    /// It was suspended: everything up to a checkpoint is committed, and the next run resumes from
+    /// it. A job whose input had ended by then has finished instead.
     Suspended,
-    /// It was cancelled while nothing was the matter with it: nothing after the last complete checkpoint counts. A job that is cancelled while it
-    /// fails ends with [`JobError::Interrupted`].
+    /// It was cancelled while healthy: nothing after the last complete checkpoint counts. A job
+    /// that is cancelled while it fails ends with [`JobError::Interrupted`].
     Cancelled,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// How it ended.
@@ -42,8 +42,8 @@ pub struct Outcome {
     pub guarantee: Guarantee,
     /// Its last state.
     pub status: JobStatus,
-    /// The checkpoint that the job was over with before this run began: it has only finished what was left to commit, and has read and written
-    /// nothing else. `None` if it ran.
+    /// The checkpoint with which the job had ended before this run began: this run only finished
+    /// pending commits, and read and wrote nothing else. `None` if it ran.
     pub over_before: Option<CheckpointId>,
 }
 
@@ -52,32 +52,35 @@ pub struct Outcome {
 pub enum JobError {
     /// A task failed, and the restart strategy allows no (further) restart.
     Failed(Box<TaskFailure>),
-    /// A task panicked twice in the same words and at the same record: a restart would bring it there again.
+    /// A task panicked twice with the same message at the same record: a restart would panic again.
     Repeated(Box<TaskFailure>),
-    /// Checkpoints failed, one after the other, and the restart strategy allows no (further) restart, or it is known that none helps.
+    /// Checkpoints failed in a row, and the restart strategy allows no (further) restart, or the
+    /// cause is known to be permanent.
     Checkpoints {
-        /// What the last of them was missing.
+        /// What was missing from the last of them.
         missing: Vec<String>,
-        /// Why the last of them was given up, if something is known.
+        /// Why the last of them was aborted, if a reason is known.
         cause: Option<String>,
     },
-    /// The job was stopped or cancelled while it was failing: it had failed, and no checkpoint has completed since. What is up to the last
-    /// complete checkpoint counts, and the next run goes on from there.
+    /// The job was stopped or cancelled while it was failing: it had failed, and no checkpoint has
+    /// completed since. Everything up to the last complete checkpoint counts, and the next run
+    /// resumes from it.
     Interrupted {
         /// The failure, in words.
         failure: String,
         /// The last complete checkpoint.
         checkpoint: Option<CheckpointId>,
     },
-    /// The job was stopped, and its sinks have not committed in time ([`crate::JobConfig::stop_timeout`]), or it was cancelled meanwhile. The
-    /// checkpoint is complete and holds their output: the next run commits it.
+    /// The job was stopped, and its sinks have not committed in time
+    /// ([`crate::JobConfig::stop_timeout`]), or it was cancelled meanwhile. The checkpoint is
+    /// complete and holds their output: the next run commits it.
     Uncommitted {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// The sinks' subtasks that have not committed, and why, if they say it.
+        /// The sinks' subtasks that have not committed, each with its reason if known.
         sinks: Vec<(String, Option<String>)>,
     },
-    /// Nothing can be restored without your word.
+    /// Nothing can be restored without the user's permission.
     Recovery {
         /// What was decided.
         error: RecoveryError,
@@ -86,28 +89,29 @@ pub enum JobError {
     },
     /// An external system dropped output that was to be committed: it is lost (SPEC 6.5).
     DataLoss {
-        /// Up to which checkpoint output is concerned.
+        /// The checkpoint up to which output is affected.
         checkpoint: Option<CheckpointId>,
     },
     /// Another process took the store over: this one has ended and changed nothing since.
     Deposed,
-    /// The checkpoint is of a job of another shape.
+    /// The checkpoint was taken by an incompatible job.
     Mismatch {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// What differs, and what to do.
+        /// What differs, and how to proceed.
         what: String,
     },
     /// The store cannot be used.
     Store(StoreError),
-    /// The operating system gave no thread.
+    /// The operating system could not start a thread.
     Thread(std::io::Error),
-    /// Something did not come to an end for as long as [`crate::JobConfig::hang_timeout`] says. The job has ended without it. A thread
-    /// cannot be ended from outside: the one that hangs is left as it is, until the process ends.
+    /// An operation did not end within [`crate::JobConfig::hang_timeout`]. The job has ended
+    /// without it. A thread cannot be ended from outside: the one that hangs is left until the
+    /// process ends.
     Hung {
-        /// Who hangs, and what was being done.
+        /// The thread that hangs, and what it was doing.
         waiting_for: String,
-        /// For how long it was waited.
+        /// How long the job waited for it.
         time: std::time::Duration,
     },
     /// The coordinator's thread panicked: a defect of snapline.
@@ -192,17 +196,17 @@ impl fmt::Display for JobError {
 
 snapline_protocol::error_in_words!(JobError);
 
-/// Why a checkpoint that was asked for did not come to be.
+/// Why a requested checkpoint did not complete.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckpointFailed {
-    /// It was given up, or a newer one made it superfluous.
+    /// It was aborted, or superseded by a newer one.
     GivenUp {
         /// The checkpoint.
         checkpoint: CheckpointId,
         /// The subtasks that had not acknowledged it.
         missing: Vec<String>,
-        /// Why, in words, if something is known.
+        /// The reason, in words, if one is known.
         cause: Option<String>,
     },
     /// The job ended first.
@@ -228,10 +232,11 @@ snapline_protocol::error_in_words!(CheckpointFailed);
 
 /// A job that runs on threads of its own. Dropping the handle lets the job run on.
 ///
-/// [`Self::wait`] and [`Self::checkpoint`] block the thread that calls them. In async code call them where blocking is allowed: with tokio
-/// `tokio::task::spawn_blocking(move || handle.wait())`, and for checkpoints the handle in an `Arc`, a clone of which is moved into
-/// `spawn_blocking`. Everything else returns at once: [`Self::status`], [`Self::is_over`], [`Self::suspend`], [`Self::drain`] and
-/// [`Self::cancel`] may be called on a thread of the async runtime.
+/// [`Self::wait`] and [`Self::checkpoint`] block the thread that calls them. In async code call
+/// them where blocking is allowed: with tokio `tokio::task::spawn_blocking(move || handle.wait())`,
+/// and for checkpoints the handle in an `Arc`, a clone of which is moved into `spawn_blocking`.
+/// Everything else returns at once: [`Self::status`], [`Self::is_over`], [`Self::suspend`],
+/// [`Self::drain`] and [`Self::cancel`] may be called on a thread of the async runtime.
 ///
 /// ```
 /// # use snapline::connect::{Generator, MemorySink};
@@ -266,19 +271,19 @@ impl fmt::Debug for DriverEvent {
 }
 
 impl JobHandle {
-    /// What the job is doing now.
+    /// The job's status now.
     #[must_use]
     pub fn status(&self) -> JobStatus {
         self.board.read()
     }
 
-    /// What the job promises about its output.
+    /// The guarantee of the job's output.
     #[must_use]
     pub const fn guarantee(&self) -> &Guarantee {
         &self.guarantee
     }
 
-    /// What there is to think about in the job's settings ([`crate::Job::warnings`]).
+    /// Doubtful settings of the job ([`crate::Job::warnings`]).
     #[must_use]
     pub fn warnings(&self) -> &[SettingWarning] {
         &self.warnings
@@ -290,41 +295,44 @@ impl JobHandle {
         self.driver.is_finished()
     }
 
-    /// Takes a checkpoint now, and waits until it is complete. Blocks: see [`JobHandle`] for async code.
+    /// Takes a checkpoint now, and waits until it is complete. Blocks: see [`JobHandle`] for async
+    /// code.
     ///
     /// # Errors
-    /// [`CheckpointFailed`]: it was given up, or the job ended first.
+    /// [`CheckpointFailed`]: it was aborted, or the job ended first.
     pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.wish(UserCommand::Checkpoint(reply));
         loop {
             match answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
-                // A coordinator that hangs keeps what it would answer with.
+                // A coordinator that hangs keeps the sender of the reply.
                 Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
                 Err(_) => return answer.try_recv().unwrap_or(Err(CheckpointFailed::JobEnded)),
             }
         }
     }
 
-    /// Ends the input, processes what was read, commits everything, and ends the job. Returns at once; [`Self::wait`] waits.
+    /// Ends the input, processes what was read, commits everything, and ends the job. Returns at
+    /// once; [`Self::wait`] waits.
     pub fn drain(&self) {
         self.wish(UserCommand::Stop(Stop::Drain));
     }
 
-    /// Commits everything up to one last checkpoint and ends the job; the next run goes on behind it. Returns at once.
+    /// Commits everything up to one last checkpoint and ends the job; the next run resumes from it.
+    /// Returns at once.
     pub fn suspend(&self) {
         self.wish(UserCommand::Stop(Stop::Suspend));
     }
 
-    /// Ends the job as a crash would: nothing after the last complete checkpoint counts. Returns at once. If the job was failing it ends with
-    /// [`JobError::Interrupted`].
+    /// Ends the job as a crash would: nothing after the last complete checkpoint counts. Returns at
+    /// once. If the job was failing it ends with [`JobError::Interrupted`].
     pub fn cancel(&self) {
         self.wish(UserCommand::Cancel);
     }
 
     fn wish(&self, wish: UserCommand) {
-        // A job that is over grants no wish.
+        // A job that is over ignores commands.
         let _ = self.wishes.send(DriverEvent::UserCommand(wish));
     }
 

@@ -1,4 +1,4 @@
-//! How a status's times and names are written when it is serialised: the same in every field of it.
+//! How a status's times and names are serialised: the same way in every field.
 
 use std::time::{Duration, SystemTime};
 

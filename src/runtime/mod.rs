@@ -2,17 +2,17 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`attempt`] | one attempt of a job: deploys its tasks, ends them |
+//! | [`attempt`] | one attempt of a job: deploys its tasks and ends them |
 //! | [`coordinator`] | the coordinator's driver: its timers, its store, its effects |
-//! | [`events`] | what reaches the driver |
+//! | [`events`] | the events that reach the driver |
 //! | [`failure`] | why a task failed, and whether a restart can help |
-//! | [`handle`] | what a user holds of a running job: status, checkpoints, stopping |
+//! | [`handle`] | the handle of a running job: status, checkpoints, stopping |
 //! | `json` | the status as JSON |
 //! | [`restart`] | when a failed job starts again |
 //! | `signals` | suspends the job on Ctrl-C and SIGTERM |
 //! | [`status`] | what a job is doing, for metrics, pages and users |
 //! | [`task`] | one subtask: a step function around the machines of the protocol |
-//! | [`task_metrics`] | what a task counts |
+//! | [`task_metrics`] | the metrics of a task |
 //! | [`watchdog`] | watches the coordinator's thread |
 //! | [`worker`] | a thread that hosts subtasks |
 

@@ -18,7 +18,7 @@ impl Restarts {
         Self { strategy, count: 0, last: None }
     }
 
-    /// Which restart was the last that was asked for, and of how many; `None` for no limit.
+    /// The number of the last requested restart, and the limit; `None` for no limit.
     pub(crate) const fn number(&self) -> (u32, Option<u32>) {
         let of = match self.strategy {
             Restart::Never => Some(0),
@@ -28,7 +28,7 @@ impl Restarts {
         (self.count, of)
     }
 
-    /// The pause before the next restart; `None` if there is to be none.
+    /// The pause before the next restart; `None` if no restart is allowed.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Duration> {
         let since = self.last.replace(now).map(|last| now.duration_since(last));
         match self.strategy {

@@ -5,7 +5,7 @@ use snapline_protocol::coordinator::Stop;
 use crate::base::sync::{Mutex, OnceLock, lock};
 use crate::runtime::events::{DriverEvent, UserCommand};
 
-/// A job that wants to hear of signals.
+/// A job that receives signals.
 struct Listener {
     wishes: crossbeam_channel::Sender<DriverEvent>,
     heard: bool,
@@ -13,10 +13,11 @@ struct Listener {
 
 static LISTENERS: OnceLock<Mutex<Vec<(u64, Listener)>>> = OnceLock::new();
 
-/// For as long as it lives, signals reach a job.
+/// While it lives, signals reach a job.
 pub(crate) struct Listening(u64);
 
-/// Has signals reach a job. If the process has a handler of its own already, they go on reaching that one alone.
+/// Lets signals reach a job. If the process already has a handler of its own, signals reach that
+/// handler alone.
 pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> Listening {
     let listeners = LISTENERS.get_or_init(|| {
         if let Err(error) = ctrlc::set_handler(signalled) {

@@ -1,4 +1,4 @@
-//! What a job is doing, for whoever looks.
+//! What a job is doing: its status, for users, pages and metrics.
 //!
 //! Longer than 500 lines: most of it is the public fields and what they mean.
 
@@ -15,15 +15,15 @@ use crate::operator::time::Timestamp;
 use crate::runtime::json;
 use crate::runtime::task_metrics::{Done, Gauges};
 
-/// How many past checkpoints, and how many restarts, a status remembers.
+/// How many past checkpoints, and how many restarts, a status keeps.
 const HISTORY: usize = 64;
 
-/// Where a job stands.
+/// The phase of a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum JobPhase {
-    /// Claiming its store, or reading what to start from.
+    /// Claiming its store, or reading the state to start from.
     #[default]
     Starting,
     /// Processing records.
@@ -32,7 +32,7 @@ pub enum JobPhase {
     Restoring,
     /// The checkpoint that ends it is complete; commits are being finished.
     Closing,
-    /// Over. [`JobStatus::failure`] says why, if it has failed.
+    /// Ended. [`JobStatus::failure`] gives the reason if it has failed.
     Ended,
 }
 
@@ -47,29 +47,29 @@ pub struct SubtaskStats {
     /// From its first barrier to its last.
     #[serde(serialize_with = "json::ms")]
     pub alignment: Duration,
-    /// How long records waited while the state was taken.
+    /// How long records waited while the state was captured.
     #[serde(serialize_with = "json::ms")]
     pub sync: Duration,
-    /// How long the bytes took to be durable, behind its back.
+    /// How long the bytes took to become durable, asynchronously.
     #[serde(serialize_with = "json::ms")]
     pub writing: Duration,
     /// Bytes written.
     pub written: u64,
-    /// Bytes shared with the base, not written again.
+    /// Bytes shared with the base snapshot, not written again.
     pub reused: u64,
 }
 
-/// How a checkpoint went.
+/// The outcome and figures of a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct CheckpointStats {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// The attempt it was taken in.
+    /// The attempt in which it was taken.
     #[serde(serialize_with = "json::attempt")]
     pub attempt: Attempt,
-    /// What it was taken for.
+    /// Its purpose.
     pub kind: Option<CheckpointKind>,
-    /// Whether it completed; otherwise it was given up.
+    /// Whether it completed; otherwise it was aborted.
     pub completed: bool,
     /// From the trigger to its end.
     #[serde(serialize_with = "json::ms")]
@@ -77,11 +77,11 @@ pub struct CheckpointStats {
     /// When it ended.
     #[serde(serialize_with = "json::date")]
     pub ended_at: SystemTime,
-    /// Those who acknowledged, each with its figures.
+    /// The subtasks that acknowledged, each with its figures.
     pub acknowledged: Vec<SubtaskStats>,
-    /// Those who had not when it was given up.
+    /// The subtasks that had not acknowledged when it was aborted.
     pub missing: Vec<String>,
-    /// Why it was given up, in words; `None` if it completed.
+    /// Why it was aborted, in words; `None` if it completed.
     pub cause: Option<String>,
 }
 
@@ -118,19 +118,19 @@ impl CheckpointStats {
 #[serde(tag = "stage", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SubtaskStage {
-    /// Nothing of the checkpoint has come here: no barrier, of a source no trigger.
+    /// Nothing of the checkpoint has arrived here: no barrier, at a source no trigger.
     Waiting,
-    /// Barriers have come on some of its inputs.
+    /// Barriers have arrived on some of its inputs.
     Aligning {
-        /// How long ago the first came.
+        /// How long ago the first arrived.
         #[serde(serialize_with = "json::ms")]
         since: Duration,
-        /// The subtasks whose barriers have not come.
+        /// The subtasks whose barriers have not arrived.
         awaited: Vec<String>,
     },
-    /// Its state is taken, its barriers are passed on, and the bytes are being written.
+    /// Its state is captured, its barriers are passed on, and the bytes are being written.
     Writing {
-        /// How long ago the state was taken.
+        /// How long ago the state was captured.
         #[serde(serialize_with = "json::ms")]
         since: Duration,
     },
@@ -148,33 +148,33 @@ pub enum SubtaskStage {
     },
 }
 
-/// A checkpoint under way.
+/// A checkpoint in flight.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct UnderWayStatus {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// What it is taken for.
+    /// Its purpose.
     pub kind: Option<CheckpointKind>,
     /// How long ago it was triggered.
     #[serde(serialize_with = "json::ms")]
     pub running: Duration,
     /// Subtasks that have acknowledged.
     pub acknowledged: Vec<String>,
-    /// Subtasks that have not.
+    /// Subtasks that have not acknowledged.
     pub missing: Vec<String>,
-    /// How far each subtask has come, in the order of [`JobStatus::tasks`].
+    /// The progress of each subtask, in the order of [`JobStatus::tasks`].
     pub stages: Vec<SubtaskStage>,
 }
 
-/// A failure, and what followed.
+/// A failure, and the restart that followed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RestartStats {
     /// The attempt that ended.
     #[serde(serialize_with = "json::attempt")]
     pub attempt: Attempt,
-    /// Why, in words.
+    /// The cause, in words.
     pub cause: String,
     /// When.
     #[serde(serialize_with = "json::date")]
@@ -191,12 +191,13 @@ pub struct NextTry {
     /// When the job is restored.
     #[serde(serialize_with = "json::date")]
     pub at: SystemTime,
-    /// How long it pauses until then.
+    /// The length of the pause until then.
     #[serde(serialize_with = "json::ms")]
     pub pause: Duration,
-    /// Which restart it is, from 1: in this run or, of [`crate::Restart::Exponential`], in a row.
+    /// The number of the restart, from 1: in this run or, with [`crate::Restart::Exponential`], in
+    /// a row.
     pub number: u32,
-    /// How many the strategy allows; `None` for no limit.
+    /// How many restarts the strategy allows; `None` for no limit.
     pub of: Option<u32>,
     /// Why the job is restarted, in words.
     pub cause: String,
@@ -220,49 +221,52 @@ pub struct TaskStatus {
     pub operator: String,
     /// Whether it is a sink.
     pub is_sink: bool,
-    /// Which worker hosts it: a thread that lets its subtasks step in turn.
+    /// The worker that hosts it: a thread whose subtasks step in turn.
     pub worker: usize,
     /// The subtasks that feed it, by input.
     pub inputs: Vec<String>,
-    /// Steps begun and steps ended, together: odd while one is being taken. A number that stays the same and is odd is a step that takes
-    /// long: its user's code blocks, and nothing else that the worker hosts goes on.
+    /// Steps begun plus steps ended: odd during a step. An odd number that stays the same is a long
+    /// step: the user's code blocks, and no other subtask of the worker makes progress.
     pub steps: u64,
-    /// Whether its output waits for room: what it feeds reads too slowly, or not now.
+    /// Whether its output waits for room: its consumer reads too slowly, or not at present.
     pub waits_for_room: bool,
     /// Records read.
     pub records_in: u64,
-    /// Records sent on, to all consumers together; of a sink, records written.
+    /// Records emitted, to all consumers together; of a sink, records written.
     pub records_out: u64,
-    /// Records of a timed operator that came too late and were dropped, in this attempt (SPEC 16.10).
+    /// Records of a timed operator that were late and dropped, in this attempt (SPEC 16.10).
     pub records_late: u64,
-    /// Records that a source could not read and has passed over, because it was told to, since the job began: the count is part of its position, so
-    /// what is read again after a failure counts once.
+    /// Records that a source could not read and skipped as configured, since the job began. The
+    /// count is part of its position, so a record that is read again after a failure counts once.
     pub records_malformed: u64,
-    /// Bytes that a source has read or a sink has written, if it counts them. Between tasks records are values in memory, and no bytes.
+    /// Bytes that a source has read or a sink has written, if it counts them. Between tasks records
+    /// are values in memory and have no size in bytes.
     pub bytes: Option<u64>,
-    /// How long it has worked, in this attempt. Not measured in a simulation.
+    /// The time it has worked, in this attempt. Not measured in a simulation.
     #[serde(serialize_with = "json::ms")]
     pub busy: Duration,
-    /// How long its output has waited for room, in this attempt: back-pressure.
+    /// The time its output has waited for room, in this attempt: back-pressure.
     #[serde(serialize_with = "json::ms")]
     pub waited_for_room: Duration,
-    /// How far event time has come for it (SPEC 16.3); `None` if nothing was said of it.
+    /// Its watermark (SPEC 16.3); `None` before the first.
     pub watermark: Option<Timestamp>,
     /// Of a sink: transactions that are closed and not known to be resolved.
     pub in_doubt: u64,
-    /// Of a sink: why the commit under way is made again and again, in words; `None` if it is not.
+    /// Of a sink: why the commit under way is retried, in words; `None` if it is not.
     pub commit_failure: Option<String>,
-    /// Of a sink: the checkpoint of the newest transaction that was committed in this run, and how long ago its barrier was here. What came
-    /// behind that barrier nobody sees yet. Of a transaction that an earlier attempt closed: how long ago it was committed.
+    /// Of a sink: the checkpoint of the newest transaction committed in this run, and how long ago
+    /// its barrier was here. Readers do not see later output yet. Of a transaction that an earlier
+    /// attempt closed: how long ago it was committed.
     #[serde(serialize_with = "json::committed")]
     pub committed: Option<(CheckpointId, Duration)>,
 }
 
 /// A job's state at one moment.
 ///
-/// It can be serialised, for a page or a log of your own. The fields have the names they have here, and keep them: fields are added, and none
-/// is renamed or removed. Times are numbers of milliseconds, dates are milliseconds since 1970, an attempt is the text `term.number`, a
-/// checkpoint a number, and names of phases and kinds are in lower case. A [`SubtaskStage`] has its name in the field `stage`, and
+/// It can be serialised, for a page or a log of your own. Fields keep their names: fields are
+/// added, and none is renamed or removed. Times are numbers of milliseconds, dates are milliseconds
+/// since 1970, an attempt is the text `term.number`, a checkpoint a number, and names of phases and
+/// kinds are in lower case. A [`SubtaskStage`] has its name in the field `stage`, and
 /// [`TaskStatus::committed`] is a pair.
 ///
 /// ```
@@ -282,7 +286,7 @@ pub struct TaskStatus {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct JobStatus {
-    /// Where it stands.
+    /// Its phase.
     pub phase: JobPhase,
     /// Its attempt; `None` before the first.
     #[serde(serialize_with = "json::some_attempt")]
@@ -291,9 +295,9 @@ pub struct JobStatus {
     pub restored_from: Option<CheckpointId>,
     /// How often it was restored after a failure.
     pub restarts: u32,
-    /// The last failure, of a task, of a checkpoint that was given up, or of the job, in words.
+    /// The last failure, in words: of a task, of an aborted checkpoint, or of the job.
     pub last_failure: Option<String>,
-    /// Why the job has ended, in words, if it has failed; `None` while it runs, and if it has ended well.
+    /// Why the job failed, in words; `None` while it runs, and if it ended well.
     pub failure: Option<String>,
     /// The restart that the job waits for; `None` if it runs.
     pub next_try: Option<NextTry>,
@@ -301,21 +305,23 @@ pub struct JobStatus {
     pub restart_history: Vec<RestartStats>,
     /// The newest complete checkpoint.
     pub newest_checkpoint: Option<CheckpointId>,
-    /// How many checkpoints were completed.
+    /// The number of completed checkpoints.
     pub completed: u64,
-    /// How many were given up.
+    /// The number of aborted checkpoints.
     pub failed: u64,
     /// How long ago the tasks were first started.
     #[serde(serialize_with = "json::some_ms")]
     pub since_start: Option<Duration>,
-    /// How long ago the newest checkpoint of this run completed; if none has, how long ago the tasks were first started.
+    /// How long ago the newest checkpoint of this run completed; if none has, how long ago the
+    /// tasks were first started.
     #[serde(serialize_with = "json::some_ms")]
     pub since_checkpoint: Option<Duration>,
-    /// Bytes of all blobs in the store, as of the last time it was cleaned, which it is after each complete checkpoint.
+    /// Bytes of all blobs in the store at its last cleaning, which follows each complete
+    /// checkpoint.
     pub store_bytes: Option<u64>,
-    /// Checkpoints under way.
+    /// Checkpoints in flight.
     pub under_way: Vec<UnderWayStatus>,
-    /// Why the run is not recorded (any more), though it was to be.
+    /// Why the run is not, or no longer, recorded although the configuration asks for it.
     pub recording_failed: Option<String>,
     /// The last checkpoints that ended, oldest first.
     pub history: Vec<CheckpointStats>,
@@ -323,14 +329,14 @@ pub struct JobStatus {
     pub tasks: Vec<TaskStatus>,
 }
 
-/// A checkpoint under way, as the driver knows it.
+/// A checkpoint in flight, as the driver knows it.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     pub(crate) status: UnderWayStatus,
     pub(crate) triggered: Option<Instant>,
 }
 
-/// What earlier attempts of a task have done, and the newest transaction they committed.
+/// Figures of a task's earlier attempts, and the newest transaction they committed.
 type Before = (Done, Option<(CheckpointId, Instant)>);
 
 #[derive(Debug, Default)]
@@ -381,7 +387,7 @@ impl Board {
         self.tasks.iter().zip(&self.before).map(task).collect()
     }
 
-    /// What each task has done, in all attempts together.
+    /// Figures of each task, over all attempts.
     fn done(&self) -> Vec<Done> {
         let now = self.clock.now();
         let done = |(task, before): (&Arc<Gauges>, &Before)| task.done(now).plus(before.0);
@@ -422,7 +428,7 @@ fn remember<T>(last: &mut VecDeque<T>, newest: T) {
     last.push_back(newest);
 }
 
-/// Where the driver writes and everybody reads.
+/// The shared status: the driver writes it, any thread may read it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StatusBoard(Arc<Mutex<Board>>);
 
@@ -431,14 +437,14 @@ impl StatusBoard {
         lock(&self.0).read()
     }
 
-    /// The same, and what each task has done in all attempts together.
+    /// The status, and the figures of each task over all attempts.
     #[cfg(feature = "metrics")]
     pub(crate) fn sample(&self) -> (JobStatus, Vec<Done>) {
         let board = lock(&self.0);
         (board.read(), board.done())
     }
 
-    /// What the tasks have done, and nothing else: to be asked again and again.
+    /// The figures of the tasks alone, cheap enough to read often.
     #[cfg(feature = "dashboard")]
     pub(crate) fn tasks(&self) -> (Option<Attempt>, Vec<TaskStatus>) {
         let board = lock(&self.0);
@@ -449,12 +455,12 @@ impl StatusBoard {
         change(&mut lock(&self.0).status);
     }
 
-    /// By which clock the driver and the tasks measure.
+    /// The clock by which the driver and the tasks measure.
     pub(crate) fn tells_time_by(&self, clock: Clock) {
         lock(&self.0).clock = clock;
     }
 
-    /// The tasks of another attempt. Those of the one before do nothing any more.
+    /// Sets the tasks of another attempt. Those of the one before do nothing any more.
     pub(crate) fn hosts(&self, tasks: Vec<Arc<Gauges>>) {
         let mut board = lock(&self.0);
         let now = board.clock.now();
@@ -468,14 +474,14 @@ impl StatusBoard {
         board.started.get_or_insert(now);
     }
 
-    /// The threads of the tasks have ended: nothing lapses any more, whatever they were in the middle of.
+    /// The threads of the tasks have ended: no time is counted any more, even within a step.
     pub(crate) fn tasks_ended(&self) {
         let board = lock(&self.0);
         let now = board.clock.now();
         board.tasks.iter().for_each(|task| task.stop(now));
     }
 
-    /// The job is over, and has failed if there is a failure.
+    /// The job has ended, and has failed if there is a failure.
     pub(crate) fn over(&self, failure: Option<String>) {
         self.update(|status| {
             (status.phase, status.next_try) = (JobPhase::Ended, None);

@@ -1,5 +1,6 @@
-//! What a task tells of itself while it works: a few atomic stores a batch, the clock once a turn, and a few words a barrier. Written by the
-//! task alone, read by whoever looks; nothing is decided by it.
+//! A task's metrics while it works: a few atomic stores a batch, one clock reading a turn, and a
+//! few fields a barrier. The task alone writes them and any thread reads them; they influence no
+//! decision.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use snapline_protocol::ids::CheckpointId;
 use crate::base::sync::{AtomicBool, AtomicU64, Mutex, Ordering, lock};
 use crate::runtime::status::SubtaskStage;
 
-/// How many checkpoints it remembers its part in.
+/// The number of checkpoints whose part it keeps.
 const REMEMBERED: usize = 16;
 
 /// A task's part in a checkpoint, so far.
@@ -17,15 +18,15 @@ const REMEMBERED: usize = 16;
 struct AckDetails {
     /// When the first barrier, or a source's trigger, came.
     begun: Option<Instant>,
-    /// The inputs whose barrier has come.
+    /// The inputs whose barrier has arrived.
     arrived: Vec<usize>,
-    /// When the state was taken.
+    /// When the state was captured.
     taken: Option<Instant>,
     /// When the bytes were durable, or could not be written.
     written: Option<(Instant, bool)>,
 }
 
-/// Who a task is, and what it has done in its attempt.
+/// A task's identity, and its figures in its attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     pub(crate) name: String,
@@ -40,11 +41,11 @@ pub(crate) struct Gauges {
     pub(crate) records_out: AtomicU64,
     pub(crate) records_late: AtomicU64,
     pub(crate) records_malformed: AtomicU64,
-    /// Steps begun and ended: odd while one is being taken.
+    /// Steps begun and ended: odd during a step.
     pub(crate) steps: AtomicU64,
     /// Whether its output waits for room.
     pub(crate) full: AtomicBool,
-    /// Bytes read by a source or written by a sink that counts them; one more than that, so that 0 is none counted.
+    /// Bytes read by a source or written by a sink that counts them, plus one; 0 if not counted.
     bytes: AtomicU64,
     /// Its watermark in milliseconds, as the bits of an `i64`.
     watermark: AtomicU64,
@@ -56,28 +57,28 @@ pub(crate) struct Gauges {
     in_doubt: AtomicU64,
     /// How many transactions were committed, the newest of them, and when its barrier was here.
     committed: Mutex<(u64, Option<(CheckpointId, Instant)>)>,
-    /// Why the commit under way is made again and again.
+    /// Why the commit under way is retried.
     trouble: Mutex<Option<String>>,
-    /// When it was made: what lapses are measured from.
+    /// When it was made: times are measured from then.
     origin: Option<Instant>,
     parts: Mutex<BTreeMap<CheckpointId, AckDetails>>,
 }
 
-/// A time that adds up while something is so. One writer. Both are in nanoseconds.
+/// The total time in a state. It has one writer. Both fields are in nanoseconds.
 #[derive(Debug, Default)]
 struct Lapse {
     whole: AtomicU64,
-    /// Since when it is so, from the origin, and one more; 0 if it is not so.
+    /// When the state was entered, from the origin, plus one; 0 outside the state.
     since: AtomicU64,
 }
 
 impl Lapse {
-    /// It is so from now on.
+    /// Enters the state.
     fn begin(&self, now: u64) {
         self.since.store(now.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// It is so no more; whether what has lapsed since it began counts.
+    /// Leaves the state; the flag says whether the time since its start counts.
     fn end(&self, now: u64, counts: bool) {
         let since = self.since.load(Ordering::Relaxed);
         if counts && since > 0 {
@@ -88,7 +89,7 @@ impl Lapse {
         self.since.store(0, Ordering::Relaxed);
     }
 
-    /// All of it until now. Read while it ends it may be short or long by what lapsed last.
+    /// The total until now. Read while the state ends, it may be off by the last period.
     fn read(&self, now: u64) -> Duration {
         let since = self.since.load(Ordering::Relaxed);
         let open = if since > 0 { now.saturating_sub(since - 1) } else { 0 };
@@ -96,7 +97,7 @@ impl Lapse {
     }
 }
 
-/// What a task has done in its attempt, and how much of the time.
+/// A task's figures in its attempt, and the times in each state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) records_in: u64,
@@ -109,7 +110,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    /// With what was done before.
+    /// Adds the figures of earlier attempts.
     pub(crate) fn plus(self, before: Self) -> Self {
         Self {
             records_in: self.records_in + before.records_in,
@@ -150,7 +151,7 @@ impl Gauges {
         self.busy.begin(self.nanos(now));
     }
 
-    /// Its turn ends; whether it has worked.
+    /// Its turn ends; the flag says whether it has worked.
     pub(crate) fn turn_ends(&self, now: Instant, worked: bool) {
         self.busy.end(self.nanos(now), worked);
     }
@@ -166,23 +167,23 @@ impl Gauges {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Whether it is in the midst of a step.
+    /// Whether a step is under way.
     pub(crate) fn is_stepping(&self) -> bool {
         !self.steps().is_multiple_of(2)
     }
 
-    /// Whether it is in the midst of the step that it was in when it had counted this many.
+    /// Whether the step that was under way at this count still is.
     pub(crate) fn is_still_in(&self, steps: u64) -> bool {
         self.is_stepping() && self.steps() == steps
     }
 
-    /// It does nothing any more, and its thread writes here no more.
+    /// The task has stopped, and its thread no longer writes here.
     pub(crate) fn stop(&self, now: Instant) {
         self.turn_ends(now, true);
         self.waits(false, || now);
     }
 
-    /// Whether its output waits for room. The clock is only asked when that changes.
+    /// Whether its output waits for room. The clock is read only when that changes.
     pub(crate) fn waits(&self, for_room: bool, now: impl FnOnce() -> Instant) {
         if self.full.load(Ordering::Relaxed) != for_room {
             self.full.store(for_room, Ordering::Relaxed);
@@ -193,7 +194,8 @@ impl Gauges {
         }
     }
 
-    /// So many records more were read; so many in all were sent on, came too late, and could not be read.
+    /// Adds records that were read; sets the totals of those emitted, late, and skipped as
+    /// unreadable.
     pub(crate) fn count(&self, read: u64, sent: u64, late: u64, malformed: u64) {
         let before = self.records_in.load(Ordering::Relaxed);
         self.records_in.store(before + read, Ordering::Relaxed);
@@ -202,7 +204,7 @@ impl Gauges {
         self.records_malformed.store(malformed, Ordering::Relaxed);
     }
 
-    /// How many bytes were read or written so far, if that is counted, and how far event time has come, if there is any.
+    /// Sets the bytes read or written so far, if counted, and the watermark, if there is one.
     pub(crate) fn notes(&self, bytes: Option<u64>, watermark: Option<i64>) {
         if let Some(bytes) = bytes {
             self.bytes.store(bytes.saturating_add(1), Ordering::Relaxed);
@@ -217,19 +219,20 @@ impl Gauges {
         self.in_doubt.store(transactions as u64, Ordering::Relaxed);
     }
 
-    /// A transaction was committed. Of one that an earlier attempt closed it is not known when: it counts from now.
+    /// A transaction was committed. If an earlier attempt closed it, that time is unknown: it
+    /// counts from now.
     pub(crate) fn commits(&self, checkpoint: CheckpointId, now: Instant) {
         let taken = lock(&self.parts).get(&checkpoint).and_then(|part| part.taken);
         let mut committed = lock(&self.committed);
         *committed = (committed.0 + 1, Some((checkpoint, taken.unwrap_or(now))));
     }
 
-    /// Why the commit under way is made again; `None` if it is not.
+    /// Why the commit under way is retried; `None` if it is not.
     pub(crate) fn troubles(&self, trouble: Option<String>) {
         *lock(&self.trouble) = trouble;
     }
 
-    /// Why the commit under way is made again.
+    /// Why the commit under way is retried.
     pub(crate) fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
     }
@@ -244,13 +247,13 @@ impl Gauges {
         lock(&self.committed).1
     }
 
-    /// How far event time has come, in milliseconds.
+    /// Its watermark, in milliseconds.
     pub(crate) fn watermark(&self) -> Option<i64> {
         let watermark = self.watermark.load(Ordering::Relaxed) as i64;
         (watermark > i64::MIN).then_some(watermark)
     }
 
-    /// What it has done until now.
+    /// Its figures until now.
     pub(crate) fn done(&self, now: Instant) -> Done {
         let now = self.nanos(now);
         Done {
@@ -272,7 +275,7 @@ impl Gauges {
         }
     }
 
-    /// A barrier has come on an input; of a source, the trigger.
+    /// A barrier has arrived on an input; at a source, the trigger.
     pub(crate) fn arrived(&self, checkpoint: CheckpointId, input: Option<usize>, now: Instant) {
         self.part(checkpoint, |part| {
             part.begun.get_or_insert(now);
@@ -280,7 +283,7 @@ impl Gauges {
         });
     }
 
-    /// The state was taken.
+    /// The state was captured.
     pub(crate) fn taken(&self, checkpoint: CheckpointId, now: Instant) {
         self.part(checkpoint, |part| part.taken = Some(now));
     }
@@ -290,7 +293,7 @@ impl Gauges {
         self.part(checkpoint, |part| part.written = Some((now, durable)));
     }
 
-    /// How far it has come with a checkpoint. `name` has the names of subtasks.
+    /// Its progress with a checkpoint. `name` has the names of subtasks.
     pub(crate) fn stage(
         &self,
         checkpoint: CheckpointId,

@@ -1,4 +1,5 @@
-//! The coordinator's thread, and the one that watches it: whatever becomes of the first, the job comes to an end (SPEC 15.13).
+//! The coordinator's thread, and the one that watches it: whatever happens to the first, the job
+//! comes to an end (SPEC 15.13).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::base::watch::{Watch, every, stood_still};
 use crate::runtime::handle::{JobError, Outcome};
 use crate::runtime::status::StatusBoard;
 
-/// What comes of a coordinator.
+/// The state of a coordinator's thread.
 enum Said {
     /// It runs.
     Started,
@@ -18,8 +19,8 @@ enum Said {
     Ended(Box<Result<Outcome, JobError>>),
 }
 
-/// Runs a coordinator on a thread of its own, under watch, and returns when it says that it has started. The thread to join ends with the
-/// coordinator, or when that hangs.
+/// Runs a coordinator on a watched thread of its own, and returns when it reports that it has
+/// started. The thread to join ends with the coordinator, or when the coordinator hangs.
 ///
 /// # Errors
 /// Why it has not started.
@@ -35,7 +36,7 @@ pub(crate) fn start(
         let started = || _ = telling.send(Said::Started);
         let ended = watched.over(|| guarded(|| Ok(run(&started))));
         let ended = ended.unwrap_or_else(|what| Err(JobError::Panicked(what.to_string())));
-        // Whoever watches has given up, or waits for this.
+        // The watching thread has given up, or waits for this.
         let _ = say.send(Said::Ended(Box::new(ended)));
     };
     let watching = move || {
@@ -62,7 +63,7 @@ pub(crate) fn start(
                 }
             };
             if let Err(error @ (JobError::Hung { .. } | JobError::Panicked(_))) = &ended {
-                // Who looks at the status must not see a job that runs.
+                // A reader of the status must not see a running job.
                 board.over(Some(error.to_string()));
             }
             return match (starting.take(), ended) {
@@ -84,10 +85,10 @@ pub(crate) fn start(
     }
 }
 
-/// Tells who waits for the start what came of it.
+/// Reports the outcome of the start to the waiting thread.
 fn tell(to: Option<Sender<Result<(), JobError>>>, what: Result<(), JobError>) {
     if let Some(to) = to {
-        // It waits; and if it does not, it need not know.
+        // It waits; a thread that no longer waits need not know.
         let _ = to.send(what);
     }
 }
@@ -98,7 +99,7 @@ mod tests {
     use crate::base::watch;
     use crate::runtime::status::JobPhase;
 
-    /// What comes of a coordinator that does this, and what is seen of it.
+    /// The outcome of a coordinator that does this, and what its watchdog reports.
     fn ended(
         run: impl FnOnce(&dyn Fn()) -> Result<Outcome, JobError> + Send + 'static,
     ) -> (JobError, StatusBoard) {

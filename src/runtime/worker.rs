@@ -11,23 +11,23 @@ use crate::runtime::task::{Step, Task, TaskEvent};
 /// Opens a task, on the thread of its worker.
 pub(crate) type OpenTask = Box<dyn FnOnce() -> Result<Task, TaskFailure> + Send>;
 
-/// Where news for one task of a worker go.
+/// The address for events of one task of a worker.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// Which of the worker's tasks.
+    /// The number of the task within its worker.
     slot: usize,
     worker: MailboxSender<(usize, TaskEvent)>,
 }
 
 impl Address {
-    /// Leaves news and wakes the worker. A worker that is gone needs none.
+    /// Leaves an event and wakes the worker. A worker that is gone needs none.
     pub(crate) fn send(&self, event: TaskEvent) {
         let _ = self.worker.send((self.slot, event));
     }
 }
 
 impl Address {
-    /// A planted fault: who leaves news does not wake the worker.
+    /// A planted fault: the sender of an event does not wake the worker.
     pub(crate) fn silenced(self) -> Self {
         Self { worker: self.worker.silenced(), ..self }
     }
@@ -62,7 +62,8 @@ impl HostedTask for Task {
     }
 
     fn steps_in_a_row(&self) -> u32 {
-        // What has been read goes first: a source that runs ahead of what follows it fills the channels, and the caches with them.
+        // Consumers step first: a source that runs ahead of its consumers fills the channels, and
+        // the caches with them.
         if self.inputs() == 0 { 1 } else { 16 }
     }
 }
@@ -78,7 +79,7 @@ impl WorkerBuilder {
         Self { mailbox: Mailbox::new(), tasks: 0 }
     }
 
-    /// What wakes the worker.
+    /// Wakes the worker.
     pub(crate) fn unparker(&self) -> Unparker {
         self.mailbox.unparker().clone()
     }
@@ -90,7 +91,7 @@ impl WorkerBuilder {
         Address { slot, worker: self.mailbox.post() }
     }
 
-    /// Takes the seat: what is left is to open its tasks, in the order of their addresses.
+    /// Builds the worker: its tasks are still to be opened, in the order of their addresses.
     pub(crate) fn take(self, open: Vec<OpenTask>) -> Worker {
         let tasks = Vec::with_capacity(open.len());
         Worker { mailbox: self.mailbox, open: open.into(), tasks }
@@ -105,7 +106,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Opens the next task; says whether there was one.
+    /// Opens the next task; returns whether there was one.
     pub(crate) fn open_next(&mut self) -> Result<bool, TaskFailure> {
         let Some(open) = self.open.pop_front() else { return Ok(false) };
         self.tasks.push(open()?);
@@ -122,7 +123,7 @@ impl Worker {
     }
 }
 
-/// What the simulator asks of a worker that it runs itself.
+/// The simulator's access to a worker that it runs itself.
 #[cfg(feature = "sim")]
 impl Worker {
     /// Its mailbox.
@@ -135,17 +136,17 @@ impl Worker {
         &mut self.tasks
     }
 
-    /// Its tasks that are open, to look at.
+    /// Its open tasks, to inspect.
     pub(crate) fn open_tasks(&self) -> &[Task] {
         &self.tasks
     }
 
-    /// How many tasks are still to be opened.
+    /// The number of tasks still to be opened.
     pub(crate) fn unopened(&self) -> usize {
         self.open.len()
     }
 
-    /// Takes in the oldest of the news, if there are any.
+    /// Handles the oldest event, if there is one.
     pub(crate) fn take_next_event(&mut self) -> Result<(), TaskFailure> {
         match self.mailbox.take() {
             Some((slot, news)) => self.tasks[slot].on_event(news),

@@ -1,4 +1,4 @@
-//! Which settings there are.
+//! The settings that exist.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::Takeover;
 
 /// A setting.
 pub(super) struct Key {
-    /// The name of the method of [`JobConfig`], but for those that are parts of what a method takes.
+    /// The name of the method of [`JobConfig`], except for parts of a method's argument.
     pub(super) name: &'static str,
     pub(super) takes: &'static str,
     pub(super) default: &'static str,
@@ -21,7 +21,7 @@ pub(super) struct Key {
     pub(super) apply: fn(&mut Draft, &Given) -> Result<(), String>,
 }
 
-/// A configuration that is being put together.
+/// A configuration under construction.
 #[derive(Default)]
 pub(super) struct Draft {
     config: JobConfig,
@@ -57,7 +57,7 @@ macro_rules! key {
     };
 }
 
-/// All settings, in the order in which the reference has them.
+/// All settings, in the order of the reference.
 pub(super) const KEYS: &[Key] = &[
     key!(
         "parallelism",
@@ -300,7 +300,7 @@ pub(super) const KEYS: &[Key] = &[
 ];
 
 impl Draft {
-    /// The configuration; or the setting that does not go with the others, and why.
+    /// The configuration; or the setting that contradicts the others, and why.
     pub(super) fn finish(self) -> Result<JobConfig, (&'static str, String)> {
         let Self { mut config, directory, takeover, restart, .. } = self;
         match (directory, takeover) {

@@ -1,11 +1,12 @@
 //! A job's configuration from a TOML file and the environment.
 //!
-//! Keys have the names of [`JobConfig`]'s methods. What is not known is an error, as is what cannot be, alone or together; the error names the
-//! file, line and column, or the variable.
+//! Keys have the names of [`JobConfig`]'s methods. An unknown key is an error, as is an invalid
+//! value or combination; the error names the file, line and column, or the variable.
 //!
-//! What can be and is unwise is no error: [`crate::Job::warnings`] says what, by the same keys, and so does the log when the job starts. So it is
-//! with `1M`, which is a month, and with variables of the prefix that are no settings: where the job runs beside a service of its name,
-//! Kubernetes sets `ORDERS_SERVICE_HOST` and others.
+//! A valid but unwise setting is not an error: [`crate::Job::warnings`] reports it by the same key,
+//! and so does the log when the job starts. Examples are `1M`, which is a month, and variables of
+//! the prefix that are not settings. Where the job runs beside a service of its name, Kubernetes
+//! sets `ORDERS_SERVICE_HOST` and others.
 //!
 //! ```
 //! use snapline::settings::Settings;
@@ -18,7 +19,7 @@
 //!     restart = "fixed"
 //!     restart_attempts = 5
 //! "#;
-//! // Variables go before the file: `ORDERS__CHECKPOINT_INTERVAL=1s` would take the place of the five seconds.
+//! // Variables override the file: `ORDERS__CHECKPOINT_INTERVAL=1s` would replace the five seconds.
 //! let config = Settings::new().toml("orders.toml", text)?.environment("ORDERS")?.config()?;
 //! # let _ = config;
 //!
@@ -43,17 +44,18 @@ use crate::plan::warnings::SettingWarning;
 use keys::{Draft, KEYS, Key};
 use value::Given;
 
-/// Settings of a job that are read one source after the other: of two that give the same key, the later counts.
+/// Settings of a job from several sources, read one after the other: if two give the same key, the
+/// later counts.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Settings {
     given: BTreeMap<&'static str, (Place, Given)>,
-    /// Variables that were passed over, and the settings that they are meant for, perhaps; by prefix.
+    /// Ignored variables, each with the setting that it may be meant for; by prefix.
     ignored: BTreeMap<String, BTreeMap<String, Option<&'static str>>>,
 }
 
 impl Settings {
-    /// None yet: all are as [`JobConfig::new`] has them.
+    /// No settings yet: all are those of [`JobConfig::new`].
     pub fn new() -> Self {
         Self::default()
     }
@@ -61,7 +63,7 @@ impl Settings {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// If it cannot be read, is not TOML, or has a key that is no setting.
+    /// If it cannot be read, is not TOML, or has an unknown key.
     pub fn file(self, path: impl AsRef<Path>) -> Result<Self, SettingsError> {
         let (path, name) = (path.as_ref(), path.as_ref().display().to_string());
         match std::fs::read_to_string(path) {
@@ -74,10 +76,10 @@ impl Settings {
         }
     }
 
-    /// Reads TOML; `name` is what errors call it.
+    /// Reads TOML; errors call it `name`.
     ///
     /// # Errors
-    /// If it is not TOML, or has a key that is no setting.
+    /// If it is not TOML, or has an unknown key.
     pub fn toml(mut self, name: &str, text: &str) -> Result<Self, SettingsError> {
         let at = |offset: usize| {
             let before = text.get(..offset).unwrap_or(text);
@@ -100,13 +102,15 @@ impl Settings {
         Ok(self)
     }
 
-    /// Reads the process's environment: `PREFIX__CHECKPOINT_INTERVAL` is `checkpoint_interval`, and so is `PREFIX_CHECKPOINT_INTERVAL`, unless
-    /// both are there. What has the prefix and one underscore and is no setting is ignored, and listed by the warnings of the
+    /// Reads the process's environment: `PREFIX__CHECKPOINT_INTERVAL` is `checkpoint_interval`, and
+    /// so is `PREFIX_CHECKPOINT_INTERVAL`, unless both are there. A variable with the prefix and
+    /// one underscore that is not a setting is ignored, and listed by the warnings of the
     /// configuration ([`JobConfig::warnings`]).
     ///
     /// # Errors
-    /// If a variable begins with the prefix and two underscores and is no setting, or if a setting's value is no text. No value is shown of
-    /// a variable whose name looks like a secret's.
+    /// If a variable begins with the prefix and two underscores and is not a setting, or if a
+    /// setting's value is not text. The error shows no value of a variable whose name looks like a
+    /// secret's.
     pub fn environment(self, prefix: &str) -> Result<Self, SettingsError> {
         let mut variables = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -129,10 +133,10 @@ impl Settings {
         self.variables(prefix, variables)
     }
 
-    /// Reads variables as [`Settings::environment`] does; those without the prefix are left alone.
+    /// Reads variables like [`Settings::environment`]; those without the prefix are ignored.
     ///
     /// # Errors
-    /// If one of them begins with the prefix and two underscores and is no setting.
+    /// If one of them begins with the prefix and two underscores and is not a setting.
     pub fn variables(
         mut self,
         prefix: &str,
@@ -175,7 +179,7 @@ impl Settings {
     /// The configuration: the defaults, with what was read.
     ///
     /// # Errors
-    /// If a value is none of its setting, or settings contradict each other.
+    /// If a value is invalid for its setting, or settings contradict each other.
     pub fn config(&self) -> Result<JobConfig, SettingsError> {
         let mut draft = Draft::default();
         for key in KEYS {
@@ -191,7 +195,7 @@ impl Settings {
         Ok(config)
     }
 
-    /// What is doubtful in what was read.
+    /// Doubtful settings among those read.
     fn doubts(&self) -> Vec<SettingWarning> {
         let mut doubts = Vec::new();
         for &Key { name: setting, takes, .. } in KEYS {
@@ -228,7 +232,8 @@ impl Settings {
     }
 }
 
-/// The key that a variable of this prefix would be, and whether it is the job's for sure: behind the prefix and two underscores.
+/// The key of a variable with this prefix, and whether it is certainly the job's: after the prefix
+/// and two underscores.
 fn key_of(prefix: &str, name: &str) -> Option<(String, bool)> {
     let rest = name.strip_prefix(prefix)?.strip_prefix('_')?;
     let sure = rest.strip_prefix('_');
@@ -239,8 +244,9 @@ fn is_key(name: &str) -> bool {
     KEYS.iter().any(|key| key.name == name)
 }
 
-/// Whether a variable's value is not for the eyes of others. What is behind the prefix is a setting's name, so it is the prefix that says
-/// so: it may be a service's, such as `AUTH` or `PASSENGER`, whose errors are to be shown.
+/// Whether a variable's value is secret. Only the prefix decides, since the part after it is a
+/// setting's name. It may be a service's, such as `AUTH` or `PASSENGER`, whose errors are to be
+/// shown.
 fn looks_secret(name: &str) -> bool {
     let name = format!("_{}_", name.to_ascii_uppercase());
     let ends =
@@ -256,7 +262,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     (near.0 <= 3).then_some(near.1)
 }
 
-/// How many letters have to be put in, taken out or changed to make one name of the other (Levenshtein).
+/// The number of letters to insert, delete or change to turn one name into the other (Levenshtein).
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.chars().count()).collect();
     for (above, letter) in one.chars().enumerate() {
@@ -281,7 +287,7 @@ enum Place {
     },
     Whole(String),
     Variable(String),
-    /// It was not given: its default does not go with the others.
+    /// It was not given: its default contradicts the others.
     Nowhere,
 }
 
@@ -296,7 +302,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A setting that cannot be: where it was given, and what is wrong with it.
+/// An invalid setting: where it was given, and what is wrong with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SettingsError {
     place: Place,

@@ -1,4 +1,5 @@
-//! Values as they are given: by TOML with a type, by the environment as text. Both are read through serde.
+//! Values as they are given: by TOML with a type, by the environment as text. Both are read through
+//! serde.
 
 use std::time::Duration;
 
@@ -86,7 +87,8 @@ read!(Span, "a length of time with its unit, such as \"500ms\", \"10s\" or \"1m 
     text => humantime::parse_duration(text).ok().filter(|span| *span <= FOR_EVER));
 
 impl Given {
-    /// If it is a length of time with a unit that is easily meant for another, that unit, and how long it makes it: `M` is a month.
+    /// If it is a length of time with an ambiguous unit, that unit, and the length it stands for:
+    /// `M` is a month.
     pub(super) fn doubtful(&self) -> Option<(char, Duration)> {
         let text: String = self.read().ok()?;
         let is = humantime::parse_duration(&text).ok()?;

@@ -1,5 +1,6 @@
-//! Events as they are read. Messages, decisions and permits are not made from what is read: only machines make them, and a replay takes
-//! them from its own (SPEC 3.5, 11.8). What stands for one here is text, by which it is found again.
+//! Events as they are read. Messages, decisions and permits cannot be made from what is read: only
+//! machines make them, and a replay takes them from its own (SPEC 3.5, 11.8). Text stands in for
+//! them here, by which they are found again.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -57,7 +58,7 @@ pub(super) enum Event {
 
 impl Event {
     /// # Errors
-    /// What the parser says.
+    /// The parser's message.
     pub(super) fn of(what: &What) -> Result<Self, serde_json::Error> {
         Ok(match what {
             What::Coordinator { event, .. } => {

@@ -1,4 +1,4 @@
-//! What stands in a run trace, line by line (SPEC 11.5-11.7). What is written and what is read are the same types.
+//! The content of a run trace, line by line (SPEC 11.5-11.7). Writer and reader use the same types.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,13 +13,13 @@ use snapline_protocol::recovery::{Decision, Facts, Policy, RecoveryError};
 use snapline_protocol::retention::{Inventory, Plan, Roots};
 use snapline_protocol::topology;
 
-/// What the first field of a run trace says.
+/// The content of the first field of a run trace.
 pub const FORMAT: &str = "snapline-run-trace";
 
 /// The version that this build writes, and the only one it reads.
 pub const VERSION: u64 = 1;
 
-/// The first line: one coordinator's life, and all that its machines were configured with.
+/// The first line: one coordinator's run, and the configuration of its machines.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -33,23 +33,24 @@ pub struct Header {
     pub process: u32,
     /// The coordinator's term.
     pub term: Term,
-    /// What tells it from another that chose the same term.
+    /// Distinguishes it from another that chose the same term.
     pub claimant: Claimant,
     /// The operators and how they are wired; subtasks and channels are numbered through them.
     pub plan: topology::Plan,
-    /// What is promised about records on different sides of a barrier.
+    /// The guarantee for records on different sides of a barrier.
     pub mode: Mode,
-    /// The sinks, by name, that write in transactions. What the others answer to a repeated commit means nothing.
+    /// The names of the sinks that write in transactions. Other sinks' answers to a repeated commit
+    /// mean nothing.
     pub two_phase: Vec<String>,
-    /// How many checkpoints may be under way at once.
+    /// How many checkpoints may be in flight at once.
     pub max_concurrent: usize,
     /// How many checkpoints in a row may fail.
     pub tolerable_failures: u32,
-    /// How many completed checkpoints are kept.
+    /// The number of completed checkpoints that are kept.
     pub retained: Option<usize>,
-    /// How many ids one reservation covers.
+    /// The number of ids in one reservation.
     pub id_block: u64,
-    /// What the user allows at a recovery.
+    /// The recovery that the user allows.
     pub policy: Policy,
 }
 
@@ -57,19 +58,20 @@ pub struct Header {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
-    /// The logical clock: 1, 2, 3, ... within a file. Whatever happens because of another thing has the greater number.
+    /// The logical clock: 1, 2, 3, ... within a file. An effect has a greater number than its
+    /// cause.
     pub at: u64,
-    /// The attempt that it is about; absent where it is about none.
+    /// The attempt that it is about; absent if it concerns none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
-    /// The subtask that it happens to; absent where it happens to the coordinator or its store.
+    /// The subtask concerned; absent for the coordinator or its store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<SubtaskId>,
     /// What happened.
     pub what: What,
 }
 
-/// What separates records in a channel.
+/// A separator of records in a channel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marker {
@@ -79,7 +81,7 @@ pub enum Marker {
     End,
 }
 
-/// What a line tells. Events and effects of machines are in the words of `snapline-protocol`.
+/// The content of a line. Events and effects of machines are in the words of `snapline-protocol`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum What {
@@ -92,20 +94,20 @@ pub enum What {
     Coordinator {
         /// The event.
         event: Value,
-        /// What became of it.
+        /// The verdict.
         verdict: Verdict,
-        /// What it brought about.
+        /// The effects.
         effects: Vec<Value>,
     },
     /// A subtask's aligner took an event.
     Aligner {
         /// The event.
         event: Value,
-        /// What became of it.
+        /// The verdict.
         verdict: Verdict,
-        /// What it brought about.
+        /// The effects.
         effects: Vec<Value>,
-        /// For what came on an input: how many records had come on it before, in this attempt.
+        /// For input from a channel: how many records had come on it before, in this attempt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         received: Option<u64>,
     },
@@ -113,9 +115,9 @@ pub enum What {
     Committer {
         /// The event.
         event: Value,
-        /// What became of it.
+        /// The verdict.
         verdict: Verdict,
-        /// What it brought about.
+        /// The effects.
         effects: Vec<Value>,
         /// For a barrier: how many records the sink had taken before it, in this attempt.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,10 +125,11 @@ pub enum What {
     },
     /// The process was asked to host an attempt.
     Host {
-        /// Whether it did.
+        /// Whether it agreed.
         verdict: Verdict,
     },
-    /// No task of the attempt runs any more; what it had handed over may still be under way.
+    /// No task of the attempt runs any more; work that its tasks handed over may still be in
+    /// flight.
     Ended {},
     /// A task began.
     Begun {
@@ -140,44 +143,45 @@ pub enum What {
     },
     /// A task is about to put a barrier or its end on every output.
     Sent {
-        /// Which.
+        /// The barrier or the end.
         marker: Marker,
-        /// How many records went before, in this attempt, on each output channel in the topology's order.
+        /// How many records went before, in this attempt, on each output channel in the topology's
+        /// order.
         counts: Vec<u64>,
     },
-    /// The writing of a snapshot came back.
+    /// The writing of a snapshot returned.
     Blob {
         /// The blob written for it.
         id: BlobId,
         /// Every blob it needs, its own included; none if it was not written.
         needs: Vec<BlobId>,
-        /// Whether the store said that it is durable.
+        /// Whether the store reported that it is durable.
         durable: bool,
     },
     /// A transaction was prepared.
     Prepared {
-        /// Which.
+        /// The transaction.
         txn: TxnId,
     },
     /// A sink has found a prepared transaction as it began.
     Found {
-        /// Which.
+        /// The transaction.
         txn: TxnId,
         /// Whether it is rolled back.
         orphan: bool,
     },
-    /// A sink has fenced off earlier writers, and rolled back what it found to be orphans.
+    /// A sink has fenced off earlier writers, and rolled back the orphans that it found.
     Fenced {},
     /// A commit call is about to be made.
     CommitCall {
-        /// Of which transaction.
+        /// The transaction.
         txn: TxnId,
     },
     /// A commit call has returned.
     CommitReturned {
-        /// Of which transaction.
+        /// The transaction.
         txn: TxnId,
-        /// What it came to.
+        /// The outcome.
         outcome: CommitOutcome,
     },
     /// The store has answered a write of the coordinator's.
@@ -190,18 +194,18 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first: Option<CheckpointId>,
     },
-    /// The facts were read, and decided on.
+    /// The facts were read, and a decision was made.
     Facts {
-        /// What was found.
+        /// The facts.
         facts: Facts,
-        /// What was decided.
+        /// The decision.
         decision: Value,
     },
     /// A deletion is about to be carried out.
     Collect {
         /// What must stay.
         roots: Roots,
-        /// What is there.
+        /// What exists.
         inventory: Inventory,
         /// What is deleted.
         plan: Plan,
@@ -278,7 +282,7 @@ impl What {
 
 /// As a trace spells it.
 pub(crate) fn spell(value: &impl Serialize) -> Value {
-    // Numbers, names and enums of them: nothing in it can fail to be JSON.
+    // Numbers, names and enums of them: all of it can be JSON.
     serde_json::to_value(value).unwrap_or_default()
 }
 

@@ -1,8 +1,9 @@
 //! Recording a run, and replaying it on fresh machines (SPEC 11.5-11.10).
 //!
-//! With [`crate::JobConfig::record`] every event that a machine of the protocol takes is written down, with its verdict and its effects,
-//! and beside them what the machines do not see: bytes that became durable, commit calls, records between barriers. [`replay`] feeds the
-//! events to fresh machines and stops at the first thing that differs, or that no machine could have led to.
+//! With [`crate::JobConfig::record`] every event of a protocol machine is recorded, with its
+//! verdict and its effects. The trace also holds what the machines do not see: bytes that became
+//! durable, commit calls, records between barriers. [`replay`] feeds the events to fresh machines
+//! and stops at the first difference, or at what no machine could have led to.
 //!
 //! ```
 //! use snapline::connect::{MemorySink, MemorySource};

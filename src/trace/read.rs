@@ -1,4 +1,5 @@
-//! Reading a run trace (SPEC 11.5-11.7). Whatever the file holds, it is a trace or an error that names the line and the field.
+//! Reading a run trace (SPEC 11.5-11.7). Whatever the file holds, the result is a trace or an error
+//! that names the line and the field.
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -9,16 +10,17 @@ use snapline_protocol::topology::{Topology, TopologyError};
 use super::event::Event;
 use super::format::{FORMAT, Header, Line, VERSION, What};
 
-/// A line is never longer: an inventory of a thousand checkpoints of 256 subtasks fits.
+/// The longest line that is read: an inventory of a thousand checkpoints of 256 subtasks fits.
 const LONGEST: usize = 64 << 20;
 
-/// A longer file is not read: it is kept in memory. A job of many tasks that checkpoints every second records as much in days.
+/// The longest file that is read, since it is kept in memory. A job of many tasks that checkpoints
+/// every second records as much in days.
 const LONGEST_FILE: u64 = 16 << 30;
 
-/// Numbers that a configuration has in its header are not beyond this: so no sum of ids is beyond what a number holds.
+/// The largest number of a configuration in a header, so that no sum of ids overflows.
 const LARGEST: u64 = 1 << 48;
 
-/// One run, as it was written down.
+/// One run, as it was recorded.
 #[derive(Clone, Debug)]
 pub struct RunTrace {
     name: String,
@@ -33,14 +35,15 @@ pub(super) struct Run {
     pub(super) topology: Topology,
     /// Whether its coordinator has claimed its term.
     pub(super) has_claimed: bool,
-    /// The lines after the first, as they are in the file: as JSON in memory they would take forty times as much.
+    /// The lines after the first, as they are in the file: as JSON in memory they would take forty
+    /// times as much.
     text: String,
     /// Where each of them ends.
     ends: Vec<usize>,
 }
 
 impl Run {
-    /// Adds a line, once it is known that it can be read.
+    /// Adds a line that is known to be readable.
     fn push(&mut self, text: &str, number: u64) -> Result<(), Wrong> {
         let (line, _) = further(text, number)?;
         self.has_claimed |= matches!(line.what, What::Store { first: Some(_), .. });
@@ -54,7 +57,7 @@ impl Run {
         (0..self.ends.len()).map(|place| self.line(place))
     }
 
-    /// One of them, by its place.
+    /// One of them, by its index.
     pub(super) fn line(&self, place: usize) -> (Line, Event) {
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
         let read = further(&self.text[start..self.ends[place]], place as u64 + 1);
@@ -63,7 +66,7 @@ impl Run {
     }
 }
 
-/// Why a file is no run trace that can be read.
+/// Why a file is not a readable run trace.
 pub struct ReadError {
     /// The file.
     pub file: String,
@@ -89,29 +92,29 @@ pub enum Wrong {
     TooLong(usize),
     /// It is not JSON.
     NotJson {
-        /// In which column it stops being JSON.
+        /// The column in which it stops being JSON.
         column: usize,
-        /// What the parser says.
+        /// The parser's message.
         why: String,
     },
-    /// It is JSON of another kind; holds what stands for its format.
+    /// It is JSON of another kind; holds the value in place of the format.
     NotATrace(String),
-    /// It is a trace of another version; holds which.
+    /// It is a trace of another version; holds the version.
     OtherVersion(String),
     /// A field is missing, unknown, or not of its type.
     Field {
-        /// Which, with the fields that it is in.
+        /// The field, with the path to it.
         field: String,
-        /// What the parser says.
+        /// The parser's message.
         why: String,
     },
-    /// The operators of the first line make no topology.
+    /// The operators of the first line do not make a topology.
     Topology(TopologyError),
-    /// A line is missing, there twice, or out of place.
+    /// A line is missing, duplicated, or out of place.
     Clock {
-        /// What the clock should say.
+        /// The expected clock.
         expected: u64,
-        /// What it says.
+        /// The clock found.
         found: u64,
     },
 }
@@ -162,7 +165,7 @@ impl fmt::Display for ReadError {
 snapline_protocol::error_in_words!(ReadError);
 
 impl RunTrace {
-    /// Reads the content of a file. A last line without its newline is not there ([`Self::torn`]).
+    /// Reads the content of a file. A last line without its newline is ignored ([`Self::torn`]).
     ///
     /// # Errors
     /// [`ReadError`], for the first line that is wrong.
@@ -176,7 +179,7 @@ impl RunTrace {
         let mut trace = Self { name: name.to_owned(), run: None, torn };
         for (place, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
             let number = place + 1;
-            // The newline is there: what has none was cut off above.
+            // The newline is there: a line without one was cut off above.
             let text = text(&line[..line.len() - 1]).map_err(|wrong| at(number, wrong))?;
             match &mut trace.run {
                 None => trace.run = Some(first(text).map_err(|wrong| at(number, wrong))?),
@@ -201,7 +204,8 @@ impl RunTrace {
                 let wrong = |wrong| ReadError { file: name.clone(), line: 0, wrong };
                 let open = std::fs::File::open(&file).map_err(|error| wrong(Wrong::Io(error)))?;
                 let mut bytes = Vec::new();
-                // One more than is read, so that a longer one is seen, whatever it says of its length.
+                // One byte more than is read, so that a longer file is noticed whatever its
+                // reported length.
                 let read = open.take(LONGEST_FILE + 1).read_to_end(&mut bytes);
                 read.map_err(|error| wrong(Wrong::Io(error)))?;
                 if bytes.len() as u64 > LONGEST_FILE {
@@ -213,7 +217,7 @@ impl RunTrace {
         Ok(traces)
     }
 
-    /// Whether a file begins as a run trace does, perhaps of another version.
+    /// Whether a file begins like a run trace, perhaps of another version.
     #[must_use]
     pub fn is_one(bytes: &[u8]) -> bool {
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -221,27 +225,29 @@ impl RunTrace {
         value.is_some_and(|value| value.get("format").is_some_and(|format| format == FORMAT))
     }
 
-    /// The file's name, as it was given.
+    /// The file's name, as given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The first line; `None` if it is torn, so that the trace says nothing.
+    /// The first line; `None` if it is torn, so that the trace holds nothing.
     #[must_use]
     pub fn header(&self) -> Option<&Header> {
         self.run.as_ref().map(|run| &run.header)
     }
 
-    /// The lines after the first. Each is parsed when it is asked for, so that a trace takes little more memory than its file.
+    /// The lines after the first. Each is parsed when it is requested, so that a trace takes little
+    /// more memory than its file.
     pub fn lines(&self) -> impl ExactSizeIterator<Item = Line> {
         let count = self.run.as_ref().map_or(0, |run| run.ends.len());
         let run = self.run.as_ref();
-        // Invariant: without a run there are no places.
+        // Invariant: without a run there are no line ends.
         (0..count).map(move |place| run.expect("it has lines").line(place).0)
     }
 
-    /// How many bytes of an unfinished line are at the end: what was being written when the process was killed.
+    /// The length in bytes of an unfinished line at the end, which was being written when the
+    /// process was killed.
     #[must_use]
     pub const fn torn(&self) -> Option<usize> {
         self.torn
@@ -315,10 +321,10 @@ fn further(text: &str, expected: u64) -> Result<(Line, Event), Wrong> {
 }
 
 fn wrong(text: &str, error: &serde_json::Error) -> Wrong {
-    // Where a word or an object is expected, the parser calls anything else no JSON.
+    // Where a word or an object is expected, the parser rejects anything else as invalid JSON.
     if error.is_data() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
         let field = field_at(text, error.column());
-        // The parser ends with a place, which is said better here.
+        // The parser's message ends with a position, which the error gives more precisely.
         let why = error.to_string();
         let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why).to_owned();
         return Wrong::Field { field, why };
@@ -326,7 +332,7 @@ fn wrong(text: &str, error: &serde_json::Error) -> Wrong {
     Wrong::NotJson { column: error.column(), why: error.to_string() }
 }
 
-/// A value, cut short where it is long.
+/// A value, cut short if it is long.
 fn shorten(value: &serde_json::Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
@@ -335,7 +341,8 @@ fn shorten(value: &serde_json::Value) -> String {
     }
 }
 
-/// The path of the field that a column of a line is in. The text up to there is JSON: the parser has come so far.
+/// The path of the field in a column of a line. The text up to there is JSON: the parser has come
+/// so far.
 fn field_at(text: &str, column: usize) -> String {
     let mut open: Vec<Option<String>> = Vec::new();
     let (mut word, mut in_word, mut escaped) = (String::new(), false, false);

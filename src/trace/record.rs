@@ -1,4 +1,5 @@
-//! Writing a run trace: one line a machine's event, one write a line, so that a process that is killed leaves at most its last line torn.
+//! Writing a run trace: one line for each machine's event, and one write for each line. So a
+//! process that is killed tears at most its last line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use crate::fs;
 /// Where a job's runs are recorded ([`crate::JobConfig::record`]).
 #[derive(Clone, Debug)]
 pub enum Recording {
-    /// A file for each run, in this directory; made if it is not there.
+    /// A file for each run, in this directory; made if it is missing.
     Directory(PathBuf),
     /// The process's memory.
     Memory(MemoryTrace),
@@ -47,14 +48,14 @@ impl From<MemoryTrace> for Recording {
     }
 }
 
-/// Traces in memory, by the name that their files would have. Clones share them.
+/// Traces in memory, by the names that their files would have. Clones share them.
 #[derive(Clone, Default)]
 pub struct MemoryTrace(Arc<Mutex<Memory>>);
 
 #[derive(Default)]
 struct Memory {
     files: BTreeMap<String, Vec<u8>>,
-    /// What sinks did since somebody looked, if somebody does.
+    /// What sinks did since the last call that took it, if it is kept.
     sinks: Option<Vec<Line>>,
 }
 
@@ -65,7 +66,8 @@ impl MemoryTrace {
         Self::default()
     }
 
-    /// The traces as they are now: name and content of each, in the order of their names, which is that of their terms.
+    /// The traces as they are now: name and content of each, in the order of their names, which is
+    /// that of their terms.
     #[must_use]
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
         lock(&self.0).files.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
@@ -90,7 +92,7 @@ impl Place {
             Recording::Directory(directory) => {
                 fs::make_private_directories(directory)?;
                 let path = directory.join(name);
-                // Its name is its own; one that is there is not ours to write to.
+                // Its name is its own; an existing file is not ours to write to.
                 Ok(Self::File(fs::create_private(&path)?))
             }
             Recording::Memory(memory) => Ok(Self::Memory(memory.clone(), name)),
@@ -108,7 +110,7 @@ impl Place {
         }
     }
 
-    /// For who looks at once at what sinks do.
+    /// For a simulator that checks at once what sinks do.
     fn show(&self, line: Line) {
         let of_sink = matches!(
             line.what,
@@ -141,7 +143,8 @@ impl Out {
         self.buffer.push(b'\n');
         let written = written.and_then(|()| self.place.write(&self.buffer));
         if let Err(error) = written {
-            // What is behind a hole cannot be replayed: this is the trace's end, and not the job's.
+            // A trace with a hole cannot be replayed after it: this ends the trace, but not the
+            // job.
             self.failed = Some(complain(&error));
         }
     }
@@ -152,15 +155,15 @@ fn complain(error: &io::Error) -> String {
     error.to_string()
 }
 
-/// Writes down what machines do, or nothing. Clones write to the same place.
+/// Records what machines do, or nothing. Clones write to the same place.
 ///
-/// Off, a call is a branch. On, it is a lock and one write; it is called for events of machines and for what follows from them, never for
-/// records.
+/// Off, a call is a branch. On, it is a lock and one write; it is called for events of machines and
+/// for what follows from them, never for records.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Option<Arc<Mutex<Out>>>);
 
 impl Recorder {
-    /// Begins a trace with its first line. One that cannot be begun is complained of, and the job runs without.
+    /// Begins a trace with its first line. If that fails it is logged, and the job runs without.
     pub(crate) fn begin(recording: Option<&Recording>, header: impl FnOnce() -> Header) -> Self {
         let Some(recording) = recording else { return Self(None) };
         let header = header();
@@ -177,7 +180,7 @@ impl Recorder {
         Self(Some(Arc::new(Mutex::new(out))))
     }
 
-    /// Why nothing is written any more, though it should be.
+    /// Why nothing is written any more, although it should be.
     pub(crate) fn failure(&self) -> Option<String> {
         self.0.as_ref().and_then(|out| lock(out).failed.clone())
     }
@@ -192,23 +195,23 @@ impl Recorder {
         out.place.show(line);
     }
 
-    /// Something happened to a task.
+    /// Records an event of a task.
     pub(crate) fn task(&self, attempt: Attempt, task: SubtaskId, what: impl FnOnce() -> What) {
         self.note(Some(attempt), Some(task), what);
     }
 
-    /// Something happened to the coordinator, in this attempt; or to an attempt as a whole.
+    /// Records an event of the coordinator, in this attempt; or of an attempt as a whole.
     pub(crate) fn coordinator(&self, attempt: Attempt, what: impl FnOnce() -> What) {
         self.note(Some(attempt), None, what);
     }
 
-    /// The store did something for the coordinator.
+    /// Records what the store did for the coordinator.
     pub(crate) fn store(&self, what: impl FnOnce() -> What) {
         self.note(None, None, what);
     }
 }
 
-/// What the simulator asks of a trace.
+/// The simulator's access to a trace.
 #[cfg(feature = "sim")]
 impl MemoryTrace {
     /// From now on what sinks do with external systems is kept, for [`Self::of_sinks`].
@@ -216,8 +219,8 @@ impl MemoryTrace {
         lock(&self.0).sinks.get_or_insert_default();
     }
 
-    /// Lines that tell what a sink did with its external system, since they were last asked for; in the order in which it happened, over all
-    /// runs.
+    /// Lines about what a sink did with its external system, since the last call; in the order in
+    /// which it happened, over all runs.
     pub(crate) fn of_sinks(&self) -> Vec<Line> {
         lock(&self.0).sinks.as_mut().map(std::mem::take).unwrap_or_default()
     }

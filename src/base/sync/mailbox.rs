@@ -1,4 +1,5 @@
-//! A thread's mailbox: any number of senders, one reader, in the order in which they came, and nobody waits to leave a message.
+//! A thread's mailbox: any number of senders, one reader, in the order of arrival. Leaving a
+//! message never waits.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -7,18 +8,18 @@ use crate::base::sync::{Arc, AtomicBool, Mutex, Ordering, Parker, Unparker, lock
 
 struct Queue<M> {
     messages: VecDeque<M>,
-    /// Whether messages are still taken in.
+    /// Whether messages are still accepted.
     open: bool,
 }
 
 struct Shared<M> {
     queue: Mutex<Queue<M>>,
-    /// Whether there are messages; written under the lock. A reader that polls looks here first. Whoever was woken by a message sees it:
-    /// it is stored before the token is left.
+    /// Whether there are messages; written under the lock. A polling reader looks here first. A
+    /// reader that a message has woken sees the flag: it is stored before the token is left.
     any: AtomicBool,
 }
 
-/// The reader's end, and what its thread sleeps on.
+/// The reader's end, and the parker of its thread.
 pub(crate) struct Mailbox<M> {
     shared: Arc<Shared<M>>,
     parker: Parker,
@@ -40,7 +41,7 @@ impl<M> MailboxSender<M> {
     /// Leaves a message and wakes the reader.
     ///
     /// # Errors
-    /// Gives the message back if the mailbox is closed or gone.
+    /// Returns the message if the mailbox is closed or gone.
     pub(crate) fn send(&self, message: M) -> Result<(), M> {
         let mut queue = lock(&self.shared.queue);
         if !queue.open {
@@ -53,7 +54,8 @@ impl<M> MailboxSender<M> {
         Ok(())
     }
 
-    /// No message is taken in any more. Those that are there can still be read; then [`Mailbox::wait`] says that none follows.
+    /// Accepts no more messages. Those that are there can still be read; then [`Mailbox::wait`]
+    /// returns that none follows.
     pub(crate) fn close(&self) {
         lock(&self.shared.queue).open = false;
         self.reader.unpark();
@@ -61,7 +63,7 @@ impl<M> MailboxSender<M> {
 }
 
 impl<M> MailboxSender<M> {
-    /// One that wakes nobody: a fault, for a simulation to find.
+    /// A sender that wakes no reader: a fault, for a simulation to find.
     pub(crate) fn silenced(self) -> Self {
         Self { reader: Parker::new().unparker().clone(), ..self }
     }
@@ -92,7 +94,8 @@ impl<M> Mailbox<M> {
         self.next(&mut lock(&self.shared.queue))
     }
 
-    /// Takes the oldest message, and waits for it if there is none; `None` if there is none and none follows.
+    /// Takes the oldest message, and waits for it if there is none; `None` if there is none and
+    /// none follows.
     pub(crate) fn wait(&self) -> Option<M> {
         loop {
             let mut queue = lock(&self.shared.queue);
@@ -111,8 +114,8 @@ impl<M> Mailbox<M> {
         message
     }
 
-    /// Sleeps until somebody wakes the reader, which who leaves a message does, or until then. Returns at once if that was done since it
-    /// last slept.
+    /// Sleeps until a thread wakes the reader, as a sender of a message does, or until then.
+    /// Returns at once if the reader was woken since it last slept.
     pub(crate) fn sleep(&self, until: Option<Instant>) {
         match until {
             Some(until) => self.parker.park_deadline(until),
@@ -188,7 +191,7 @@ mod tests {
     }
 }
 
-/// What the simulator asks of a mailbox.
+/// The simulator's access to a mailbox.
 #[cfg(feature = "sim")]
 impl<M> Mailbox<M> {
     /// Whether there is a message to take.
@@ -196,7 +199,7 @@ impl<M> Mailbox<M> {
         self.shared.any.load(Ordering::Relaxed)
     }
 
-    /// What its reader sleeps on.
+    /// The parker of its reader.
     pub(crate) const fn parker(&self) -> &Parker {
         &self.parker
     }

@@ -1,8 +1,9 @@
 //! Threads, atomics and locks: the one file of this crate that names the standard library's.
 //!
-//! Everything concurrent in the crate imports from here, so that a model checker for concurrent code can be put in its place: `proofs/`
-//! compiles the files that matter with a `sync` of its own. What is built of these and nothing else is below, and checked with the rest.
-//! Nothing else belongs here. (A tidy test looks for `std::sync` and `std::thread` elsewhere.)
+//! Everything concurrent in the crate imports from here, so that a model checker for concurrent
+//! code can replace it: `proofs/` compiles the files that matter with a `sync` of its own. What is
+//! built only on these is below, and is checked too. Nothing else belongs here. (A tidy test looks
+//! for `std::sync` and `std::thread` elsewhere.)
 
 mod mailbox;
 mod parking;
@@ -14,7 +15,8 @@ pub(crate) use std::thread;
 pub(crate) use mailbox::{Mailbox, MailboxSender};
 pub(crate) use parking::{Parker, Unparker};
 
-/// Memory that two threads use by turns. The standard library's, in the shape that a model checker needs to see each access.
+/// Memory that two threads use by turns. The standard library's, in the shape in which a model
+/// checker sees each access.
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 impl<T> UnsafeCell<T> {
@@ -23,7 +25,7 @@ impl<T> UnsafeCell<T> {
         Self(std::cell::UnsafeCell::new(value))
     }
 
-    /// Runs a closure on a pointer to the value, which the caller promises to have for itself meanwhile.
+    /// Runs a closure on a pointer to the value; the caller promises exclusive access meanwhile.
     pub(crate) fn with_mut<R>(&self, use_it: impl FnOnce(*mut T) -> R) -> R {
         use_it(self.0.get())
     }
@@ -34,7 +36,8 @@ pub(crate) fn nap(time: std::time::Duration) {
     thread::sleep(time);
 }
 
-/// Locks a mutex whose data stays whole whatever its holders did: a poisoned lock is taken all the same.
+/// Locks a mutex whose data stays valid whatever its holders did: a poisoned lock is taken all the
+/// same.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

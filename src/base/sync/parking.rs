@@ -1,8 +1,9 @@
-//! Putting a thread to sleep without losing what wakes it.
+//! Lets a thread sleep without losing a wake-up.
 //!
-//! A parker holds a token or none. Leaving one ([`Unparker::unpark`]) and taking it ([`Parker::park`]) are read-modify-writes of one
-//! atomic, so that of a token left and a sleep begun one sees the other; and what was done before a token was left is seen by whoever
-//! takes that one or a later one. That is all that channels and mailboxes rely on.
+//! A parker holds a token or none. Leaving one ([`Unparker::unpark`]) and taking it
+//! ([`Parker::park`]) are read-modify-writes of one atomic, so that of a token left and a sleep
+//! begun one sees the other. What was done before a token was left is seen by the thread that takes
+//! that token or a later one. Channels and mailboxes rely on nothing else.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -12,7 +13,8 @@ use crate::base::sync::{Arc, AtomicU8, Condvar, Mutex, Ordering, PoisonError, lo
 
 /// No token.
 const EMPTY: u8 = 0;
-/// No token, and the thread sleeps or is about to: it holds the lock from before it says so until it sleeps.
+/// No token, and the thread sleeps or is about to: it holds the lock from before it sets this until
+/// it sleeps.
 const ASLEEP: u8 = 1;
 /// A token.
 const NOTIFIED: u8 = 2;
@@ -30,14 +32,14 @@ impl Token {
     }
 }
 
-/// Puts the thread that has it to sleep. There may be a token before there is a thread.
+/// Lets the thread that has it sleep. There may be a token before there is a thread.
 pub(crate) struct Parker {
     unparker: Unparker,
-    /// One thread at a time: it may be sent, and not be shared.
+    /// One thread at a time: it may be sent, but not shared.
     one: PhantomData<Cell<()>>,
 }
 
-/// Wakes the thread that has the parker, or sees to it that it does not fall asleep.
+/// Wakes the thread that has the parker, or prevents it from falling asleep.
 #[derive(Clone)]
 pub(crate) struct Unparker {
     token: Arc<Token>,
@@ -50,7 +52,7 @@ impl Parker {
         Self { unparker: Unparker { token }, one: PhantomData }
     }
 
-    /// What wakes it.
+    /// Its unparker.
     pub(crate) const fn unparker(&self) -> &Unparker {
         &self.unparker
     }
@@ -60,7 +62,7 @@ impl Parker {
         self.sleep(None);
     }
 
-    /// As [`Parker::park`], but no longer than until then.
+    /// Like [`Parker::park`], but no longer than until then.
     pub(crate) fn park_deadline(&self, deadline: Instant) {
         self.sleep(Some(deadline));
     }
@@ -73,7 +75,7 @@ impl Parker {
         let mut bed = lock(&token.bed);
         let (now, seen) = (Ordering::Relaxed, Ordering::Relaxed);
         if token.state.compare_exchange(EMPTY, ASLEEP, now, seen).is_err() {
-            // Nobody but this thread takes it: it is there.
+            // Only this thread takes it: it is there.
             token.take();
             return;
         }
@@ -101,9 +103,11 @@ impl Parker {
 impl Unparker {
     /// Leaves a token, if there is none, and wakes the thread if it sleeps.
     pub(crate) fn unpark(&self) {
-        // A read-modify-write also where a token is there already: who takes it sees what was done before this one too.
+        // A read-modify-write even if a token is there already: the thread that takes it sees what
+        // was done before this one too.
         if self.token.state.swap(NOTIFIED, Ordering::Release) == ASLEEP {
-            // Who has had the lock finds the thread asleep, not on its way there: the bell is heard.
+            // A thread that has had the lock finds the other asleep, not on its way there: the
+            // notification arrives.
             drop(lock(&self.token.bed));
             self.token.bell.notify_one();
         }
@@ -140,7 +144,8 @@ mod tests {
             assert!(Instant::now() < far);
             parker
         });
-        // The first may come before the sleep or after; the second must not fall together with the first.
+        // The first may come before the sleep or after; the second must not fall together with the
+        // first.
         waker.unpark();
         while waker.token.state.load(Ordering::Relaxed) == NOTIFIED {
             thread::yield_now();
@@ -152,10 +157,10 @@ mod tests {
     }
 }
 
-/// What the simulator asks of a parker.
+/// The simulator's access to a parker.
 #[cfg(feature = "sim")]
 impl Parker {
-    /// Takes the token, if there is one, and says whether there was.
+    /// Takes the token, if there is one; returns whether there was.
     pub(crate) fn try_park(&self) -> bool {
         self.unparker.token.take()
     }

@@ -1,23 +1,28 @@
-//! A guarded listener for HTTP: every server of this crate stands on it, the dashboard's and the explorer's (`serve`) and that of
-//! `connect::HttpIngest`.
+//! A guarded listener for HTTP. Every server of this crate uses it: the dashboard, the explorer
+//! (`serve`) and `connect::HttpIngest`.
 //!
 //! ```text
 //!   accept    at once: a place, or another's, or a wait of up to a second for one, or 503
 //!   head      5 s, 16 KiB, 64 headers; also between two requests of a connection
-//!   request   one Host, nothing odd in the head; then the server's own rules, its token first; only then is a body read
+//!   request   one Host, nothing odd in the head; then the server's own rules, its token first;
+//!             only then is a body read
 //!   answer    15 s to be read by the client
 //! ```
-//! *Who has a place.* There are so many connections at a time. When all places are taken, a newcomer gets that of a connection on which nothing
-//! goes on: one that is idle, has not said what it wants, does not read its answer, or does not go on with its body. Of those, the peer with the
-//! most connections loses the one that stands still for longest; so one peer cannot keep others out. If work is done for all of them, the
-//! newcomer gets the place of a peer that has more than its own, or waits for a second. A request whose records are on their way into the log,
-//! or whose page is being made, is never interrupted.
+//! *Who has a place.* The number of connections at a time is limited. When all places are taken, a
+//! newcomer gets that of an idle connection. Idle is one that waits between requests, has not sent
+//! its request, does not read its answer, or does not continue its body. Of those, the peer with
+//! the most connections loses the one that is idle for longest; so one peer cannot keep others out.
+//! If all connections are busy, the newcomer gets the place of a peer that has more than its own,
+//! or waits for a second. A request whose records are being written into the log, or whose page is
+//! being made, is never interrupted.
 //!
-//! *Who waits.* Each newcomer waits by itself: none keeps the next from being accepted. As many wait as there are places. If there is one more,
-//! the peer of which most wait loses the one that came last: it gets 503 at once. A place that is left goes to the peer with the fewest, and
-//! there to who came first.
+//! *Who waits.* Each newcomer waits by itself: none keeps the next from being accepted. As many
+//! wait as there are places. If there is one more, the peer with the most waiting connections loses
+//! its last one: it gets 503 at once. A free place goes to the peer with the fewest, and there to
+//! the one that came first.
 //!
-//! Longer than 500 lines: one rule for who is served and for how long, and its tests, which are best read beside it.
+//! Longer than 500 lines: one rule for who is served and for how long, and its tests, which are
+//! best read beside it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -47,7 +52,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, Mutex, lock, thread};
 
-/// How long a client has to say what it wants, and how long a connection may be idle.
+/// How long a client has to send its request, and how long a connection may be idle.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 
 /// How long a client may take to read an answer.
@@ -56,48 +61,49 @@ const ANSWER_TIME: Duration = Duration::from_secs(15);
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How many headers a request may have.
+/// The most headers of a request.
 const MAX_HEADERS: usize = 64;
 
 /// How long a newcomer waits for a place.
 const PLACE_TIME: Duration = Duration::from_secs(1);
 
-/// Within this time a connection is not taken for idle: its client may be about to speak.
+/// Within this time a connection is not taken for idle: its client may be about to send.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A body of which nothing has come for this long stands still.
+/// A body of which nothing has come for this long is stalled.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// How long to wait before places, and what is left of a connection's time, are looked at again.
+/// The intervals at which places, and the remaining time of a connection, are checked.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How long to wait when no connection can be taken.
+/// The pause when no connection can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// For a newcomer without a place.
+/// The answer to a newcomer without a place.
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// What a server allows.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Connections at a time, at least one.
     pub(crate) connections: usize,
-    /// How long an answer may be in the making, from when the request's head is there.
+    /// How long an answer may be in the making, once the request's head is there.
     pub(crate) request_time: Duration,
-    /// Whether a connection is good for more than one request.
+    /// Whether a connection may carry more than one request.
     pub(crate) keep_alive: bool,
 }
 
-/// What a server says.
+/// The answers of a server.
 pub(crate) trait Answers: Send + Sync + 'static {
-    /// The answer to a request whose head is in order. It must see who asks before it reads a body, which it does with [`Guest::body`].
+    /// The answer to a request whose head is in order. It must check permission before it reads a
+    /// body, with [`Guest::body`].
     fn answer(
         &self,
         request: Request<Incoming>,
         guest: &Guest,
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, Refusal>> + Send;
 
-    /// Puts what all its answers have into the head of one.
+    /// Adds the headers that all its answers have.
     fn dress(&self, headers: &mut HeaderMap);
 }
 
@@ -114,13 +120,13 @@ impl Refusal {
         Self { status, why: why.into(), also: None }
     }
 
-    /// A method that is not that of the path.
+    /// A method that the path does not have.
     pub(crate) fn method(allowed: &'static str) -> Self {
         let why = format!("this is asked for with {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, why).with(header::ALLOW, allowed)
     }
 
-    /// The same, with a header that says what would be right.
+    /// The same, with a header that says how to correct it.
     pub(crate) fn with(self, name: HeaderName, value: &'static str) -> Self {
         Self { also: Some((name, HeaderValue::from_static(value))), ..self }
     }
@@ -141,7 +147,8 @@ impl Refusal {
             _ => {}
         }
         if matches!(status.as_u16(), 401 | 403 | 408 | 413 | 417) {
-            // Who may not ask does not ask again on this connection, and the rest of a body is not waited for.
+            // A client without permission does not ask again on this connection, and the rest of a
+            // body is not waited for.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         headers.extend(also);
@@ -152,7 +159,7 @@ impl Refusal {
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    /// It has not asked yet, or was answered and may be reading that.
+    /// No request has arrived yet, or its answer was sent and the client may be reading it.
     Outside,
     /// Its body is being read.
     Body,
@@ -165,9 +172,9 @@ enum Stage {
 struct Place {
     peer: IpAddr,
     stage: Stage,
-    /// Since when it is doing that; of a body, since when nothing has come.
+    /// Since when it is in this stage; of a body, since when nothing has come.
     since: Instant,
-    /// Says that the place is somebody else's now.
+    /// Notifies it that it has lost the place.
     lost: Arc<Notify>,
 }
 
@@ -175,11 +182,11 @@ struct Place {
 #[derive(Debug)]
 struct Waiting {
     peer: IpAddr,
-    /// Says that it is its turn.
+    /// Notifies it that it is its turn.
     called: Arc<Notify>,
 }
 
-/// The connections of a server, by their numbers, which are given as they come.
+/// The connections of a server, by their numbers, which are given in order of arrival.
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
@@ -188,7 +195,7 @@ struct Connections {
 }
 
 impl Connections {
-    /// Who is the next to get a place.
+    /// The next to get a place.
     fn next(&self) -> Option<u64> {
         if self.waiting.len() < 2 {
             return self.waiting.keys().next().copied();
@@ -199,7 +206,7 @@ impl Connections {
         ranks.min().map(|(_, number)| number)
     }
 
-    /// Lets the next one look whether it gets a place.
+    /// Lets the next one check whether it gets a place.
     fn call(&self) {
         if let Some(next) = self.next() {
             self.waiting[&next].called.notify_one();
@@ -233,7 +240,7 @@ impl Places {
     }
 }
 
-/// A connection that was accepted and has no place yet. It waits for none any more when this is dropped.
+/// A connection that was accepted and has no place yet. Dropping it ends the wait.
 #[derive(Debug)]
 struct Newcomer {
     number: u64,
@@ -252,7 +259,7 @@ impl Drop for Newcomer {
 }
 
 impl Newcomer {
-    /// Takes a place if it is its turn, if need be another's.
+    /// Takes a place if it is its turn, another's if necessary.
     fn place(&self) -> Option<Guest> {
         let mut connections = lock(&self.places.connections);
         if connections.next() != Some(self.number) {
@@ -270,7 +277,7 @@ impl Newcomer {
         Some(Guest { number: self.number, places: Arc::clone(&self.places), lost })
     }
 
-    /// Whether it may wait, if need be in another's stead.
+    /// Whether it may wait, instead of another if necessary.
     fn may_wait(&self) -> bool {
         let waiting = &mut lock(&self.places.connections).waiting;
         if waiting.len() > self.places.limits.connections.max(1) {
@@ -288,7 +295,7 @@ impl Newcomer {
         !lock(&self.places.connections).waiting.contains_key(&self.number)
     }
 
-    /// A place, if there is one in time.
+    /// A place, if one becomes free in time.
     async fn wait(&self) -> Option<Guest> {
         let begun = Instant::now();
         loop {
@@ -296,20 +303,21 @@ impl Newcomer {
             if guest.is_some() || self.is_dismissed() || begun.elapsed() >= PLACE_TIME {
                 return guest;
             }
-            // One may be left meanwhile, or found to be idle.
+            // One may become free meanwhile, or be found idle.
             let _ = timeout(LOOK.0, self.called.notified()).await;
         }
     }
 }
 
-/// How many of these connections each peer has.
+/// The number of these connections of each peer.
 fn shares(peers: impl Iterator<Item = IpAddr>) -> HashMap<IpAddr, usize> {
     let mut of: HashMap<IpAddr, usize> = HashMap::new();
     peers.for_each(|peer| *of.entry(peer).or_default() += 1);
     of
 }
 
-/// Who loses its place to a newcomer; without one, whose body stands still.
+/// The connection that loses its place to a newcomer; without a newcomer, one whose body is
+/// stalled.
 fn loser(placed: &HashMap<u64, Place>, newcomer: Option<IpAddr>, now: Instant) -> Option<u64> {
     let of = shares(placed.values().map(|place| place.peer));
     let share = newcomer.map(|peer| of.get(&peer).copied().unwrap_or(0) + 1);
@@ -350,7 +358,7 @@ impl Guest {
         }
     }
 
-    /// How long the connection may stay as it is; `None` if it may not.
+    /// How long the connection may stay as it is; `None` if its time is over.
     fn time_left(&self) -> Option<Duration> {
         let connections = lock(&self.places.connections);
         let place = connections.placed.get(&self.number)?;
@@ -362,7 +370,7 @@ impl Guest {
         limit.checked_sub(place.since.elapsed()).filter(|left| !left.is_zero())
     }
 
-    /// Comes to its end when the connection has lost its place, or takes too long.
+    /// Completes when the connection has lost its place, or takes too long.
     async fn over(&self) {
         while let Some(left) = self.time_left() {
             if timeout(left.min(LOOK.1), self.lost.notified()).await.is_ok() {
@@ -371,7 +379,7 @@ impl Guest {
         }
     }
 
-    /// Sends away whose body stands still, and holds what others wait for.
+    /// Drops a connection whose body is stalled, and holds what others wait for.
     #[cfg(feature = "http")]
     pub(crate) fn make_room(&self) {
         let mut connections = lock(&self.places.connections);
@@ -380,7 +388,8 @@ impl Guest {
         }
     }
 
-    /// Reads a body of at most this length, within this time. What is said to be longer is refused before any of it is read.
+    /// Reads a body of at most this length, within this time. A body that declares a greater length
+    /// is refused before any of it is read.
     pub(crate) async fn body(
         &self,
         body: Incoming,
@@ -397,7 +406,8 @@ impl Guest {
     async fn collect(&self, mut body: Incoming, most: usize) -> Result<Vec<u8>, Refusal> {
         let short = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body ended before its end");
         fits(&body, most)?;
-        // What is not said is as much as it may be: it was counted so, and is not to grow beyond it.
+        // A body of unknown length was counted as the longest allowed; its buffer must not grow
+        // beyond that.
         let said = body.size_hint().exact().and_then(|said| usize::try_from(said).ok());
         let (room, mut whole) = (said.unwrap_or(most), Vec::new());
         while let Some(frame) = body.frame().await.transpose().map_err(short)? {
@@ -407,7 +417,7 @@ impl Guest {
                 return Err(too_long(most));
             }
             if whole.is_empty() {
-                // Not before the first byte is there.
+                // Only once the first byte is there.
                 whole.reserve_exact(room.max(piece.len()));
             }
             whole.extend_from_slice(&piece);
@@ -421,13 +431,14 @@ pub(crate) fn too_long(most: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
 }
 
-/// How many bytes a body is said to have, nothing if that is not said; or that it is too long.
+/// The declared length of a body, zero if there is none; or an error that it is too long.
 pub(crate) fn fits(body: &Incoming, most: usize) -> Result<usize, Refusal> {
     let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if said > most { Err(too_long(most)) } else { Ok(said) }
 }
 
-/// Whether a request is one of HTTP: who it is for is said once and is a name, and nothing is expected that is not known here.
+/// Whether a request is valid HTTP: it names one host, as a name, and expects no extension that is
+/// unknown here.
 fn in_order(request: &Request<Incoming>) -> Result<(), Refusal> {
     let bad = |why| Err(Refusal::new(StatusCode::BAD_REQUEST, why));
     let mut hosts = request.headers().get_all(header::HOST).iter();
@@ -465,7 +476,7 @@ pub(crate) fn is_host(host: &[u8]) -> bool {
     host.is_empty() || std::str::from_utf8(host).is_ok_and(named)
 }
 
-/// An address that is bound, and not listened at yet.
+/// An address that is bound, but not yet listened at.
 pub(crate) struct Bound {
     socket: std::net::TcpListener,
     pub(crate) address: SocketAddr,
@@ -480,15 +491,15 @@ impl Bound {
     }
 }
 
-/// A server at work, on a thread of its own, which has ended when this is dropped.
+/// A running server, on a thread of its own, which has ended when this is dropped.
 pub(crate) struct Listener {
     stop: Arc<Notify>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Listener {
-    /// Serves what comes, from a thread of this name, which does something else beside it. `ended` hears why, if that ends before this is
-    /// dropped.
+    /// Serves connections on a thread of this name, which runs `beside` as well. `ended` is called
+    /// with the cause if that ends before this is dropped.
     pub(crate) fn start<A: Answers>(
         name: &str,
         bound: Bound,
@@ -517,7 +528,7 @@ impl Listener {
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let run = move || {
-            // What is still connected is dropped with the runtime.
+            // Open connections are dropped with the runtime.
             let served = guarded(move || {
                 runtime.block_on(async {
                     let (mut serving, mut stopped) = (pin!(serving), pin!(stopped.notified()));
@@ -543,7 +554,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.stop.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic of what serves was reported before.
+            // A panic of the serving thread was reported before.
             let _ = thread.join();
         }
     }
@@ -560,7 +571,7 @@ async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<
             }
             // It went away while it waited.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // The process has no file left for it.
+            // The process has no file descriptor left for it.
             Err(error) => {
                 if !std::mem::replace(&mut fails, true) {
                     tracing::warn!(target: "snapline::serve", %error, "connections cannot be accepted");
@@ -571,7 +582,7 @@ async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<
     }
 }
 
-/// Serves a newcomer, or lets it wait, or sends it away; nothing is waited for here.
+/// Serves a newcomer, or lets it wait, or sends it away; nothing blocks here.
 fn admit<A: Answers>(stream: TcpStream, newcomer: Newcomer, answers: Arc<A>) {
     // Answers are short, and a client waits for them.
     let _ = stream.set_nodelay(true);
@@ -591,12 +602,14 @@ fn admit<A: Answers>(stream: TcpStream, newcomer: Newcomer, answers: Arc<A>) {
     }
 }
 
-/// Says that there is no place. Nothing is waited for: a client that does not read it finds out by itself.
+/// Answers that there is no place. Nothing is waited for: a client that does not read it finds out
+/// by itself.
 fn refuse(stream: TcpStream) {
     let _ = stream.into_std().and_then(|mut stream| stream.write(NO_PLACE));
 }
 
-/// Who counts as one peer: an address, or the network that a subscriber has where addresses are many.
+/// What counts as one peer: an address, or the network of a subscriber where addresses are
+/// plentiful.
 fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -627,7 +640,7 @@ where
         .keep_alive(limits.keep_alive)
         .serve_connection(stream, service);
     let (mut connection, mut over) = (pin!(connection), pin!(guest.over()));
-    // A client that goes away, or takes too long, is its own business.
+    // A client that goes away, or takes too long, needs no handling.
     poll_fn(|context| match over.as_mut().poll(context) {
         Poll::Ready(()) => Poll::Ready(()),
         Poll::Pending => connection.as_mut().poll(context).map(drop),
@@ -655,13 +668,13 @@ async fn respond<A: Answers>(
     response
 }
 
-/// A stream that is not read while what was written to it is not taken: a client that sends request after request and reads no answer
-/// makes no answers that wait in memory.
+/// A stream that is not read while a write to it is pending: a client that sends request after
+/// request and reads no answer cannot fill memory with answers.
 struct Paced<S> {
     stream: S,
-    /// Whether nothing more could be written.
+    /// Whether the last write was pending.
     full: bool,
-    /// Whether somebody wanted to read meanwhile.
+    /// Whether a read was tried meanwhile.
     asked: bool,
 }
 
@@ -734,7 +747,7 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    /// Places by their numbers from 0: whose, doing what, and for how many milliseconds.
+    /// Places by their numbers from 0: the peer, its stage, and the milliseconds in it.
     fn loses(places: &[(u8, Stage, u64)], newcomer: Option<u8>) -> Option<u64> {
         let now = Instant::now() + Duration::from_secs(3600);
         let taken = places.iter().enumerate().map(|(number, &(peer, stage, still))| {
@@ -750,19 +763,19 @@ mod tests {
         let idle = [(1, Outside, 600), (2, Outside, 9_000), (1, Outside, 700), (1, Inside, 9_999)];
         assert_eq!(loses(&idle, Some(3)), Some(2), "the first peer has most");
         assert_eq!(loses(&idle, Some(1)), Some(2), "also if it is that peer's own");
-        // Whose time has not come is left alone, unless it has more than its share.
+        // A connection within its time is left alone, unless its peer has more than its share.
         let young = [(1, Outside, 100), (1, Outside, 200)];
         assert_eq!(loses(&young, Some(1)), None);
         assert_eq!(loses(&young, Some(2)), Some(1));
         assert_eq!(loses(&[(1, Outside, 100), (2, Outside, 200)], Some(3)), None);
-        // A body that comes is no idleness, and is cut before a page that is being made.
+        // An arriving body is not idle, and is cut before a page that is being made.
         let bodies = [(1, Body, 900), (1, Body, 10), (1, Inside, 5_000), (2, Body, 500)];
         assert_eq!(loses(&bodies, Some(1)), None);
         assert_eq!(loses(&bodies, Some(3)), Some(0), "it has more than its share");
         assert_eq!(loses(&[(1, Body, 1_000), (1, Body, 10)], Some(1)), Some(0));
         assert_eq!(loses(&[(1, Inside, 99_000), (1, Inside, 99_000)], Some(2)), None);
         assert_eq!(loses(&[(1, Body, 900), (1, Body, 1), (2, Outside, 1)], Some(3)), Some(0));
-        // For want of memory only bodies that stand still go.
+        // For want of memory only stalled bodies are dropped.
         assert_eq!(loses(&[(1, Outside, 9_000), (1, Body, 900)], None), None);
         assert_eq!(loses(&[(1, Outside, 9_000), (1, Body, 1_900)], None), Some(1));
     }
@@ -831,7 +844,8 @@ mod tests {
         drop(taken);
     }
 
-    /// Pages that are there at once, that are never there until it is said, and that say how much room a body took.
+    /// Pages that are ready at once, that wait for a signal, and that report how much room a body
+    /// took.
     #[derive(Default)]
     struct Pages {
         slow: Notify,
@@ -891,7 +905,8 @@ mod tests {
         String::from_utf8(answer).expect("text")
     }
 
-    /// One peer has all places, and many connections that wait for one: another is accepted all the same, and is the next.
+    /// One peer has all places, and many connections that wait for one: another is accepted all the
+    /// same, and is the next.
     #[cfg(target_os = "linux")]
     #[test]
     fn who_waits_for_a_place_keeps_nobody_from_being_accepted() {

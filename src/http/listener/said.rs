@@ -1,15 +1,17 @@
-//! What a server answers to bytes in memory, for fuzz targets: the same connection, without the socket.
+//! The answers of a server to bytes in memory, for fuzz targets: the same connection, without the
+//! socket.
 
 use super::*;
 use crate::base::sync::PoisonError;
 
-/// Longer than any time limit that bytes which are there can run into.
+/// Longer than any time limit that a test with all its bytes can reach.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// So often a connection that has said all is looked at again before it ends: what was read is to be taken up first.
+/// A connection at its end of input is polled this often before it ends, so that what was read is
+/// processed first.
 const LOOKS: usize = 8;
 
-/// A connection on which these bytes come, so many at a time, and then its end.
+/// A connection on which these bytes come, `piece` at a time, and then its end.
 struct Said {
     bytes: Vec<u8>,
     at: usize,
@@ -28,7 +30,8 @@ impl AsyncRead for Said {
         let works = |place: &Place| place.stage == Stage::Inside;
         if self.at == self.bytes.len() && self.looks > 0 {
             if lock(&self.places.connections).placed.values().any(works) {
-                // A client that has said all waits for its answer. Who makes that wakes the connection.
+                // A client that has sent everything waits for its answer. The thread that makes it
+                // wakes the connection.
                 self.looks = LOOKS;
             } else {
                 self.looks -= 1;
@@ -62,7 +65,7 @@ impl AsyncWrite for Said {
     }
 }
 
-/// All that is answered to these bytes, which come so many at a time; `None` if there is no end to it.
+/// All answers to these bytes, which come `piece` at a time; `None` if there is no end to them.
 pub(crate) fn answers_to<A: Answers>(
     bytes: &[u8],
     piece: usize,

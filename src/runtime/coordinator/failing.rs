@@ -1,4 +1,5 @@
-//! The driver's side of what goes wrong: what is restarted and what is not, what a stop waits for, and who is told.
+//! How the driver handles failures: which are restarted, what a stop waits for, and who is
+//! notified.
 
 use std::fmt;
 use std::io::Write;
@@ -14,27 +15,27 @@ use crate::runtime::failure::TaskFailure;
 use crate::runtime::handle::{Ended, JobError};
 use crate::runtime::status::{NextTry, RestartStats};
 
-/// How often it is said again what a job that is over waits for.
+/// How often a finished job repeats what it waits for.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
 
-/// What the driver remembers of what went wrong.
+/// What the driver remembers of failures.
 #[derive(Default)]
 pub(crate) struct Failing {
     /// The failure before the last, and the checkpoint that its attempt began with.
     before: Option<(Box<TaskFailure>, Option<CheckpointId>)>,
-    /// Why the last checkpoint that was given up was, if something is known.
+    /// Why the last aborted checkpoint was aborted, if a reason is known.
     pub(crate) checkpoint: Option<Cause>,
     /// Why the job was restarted last, in words; `None` once a checkpoint has completed since.
     unmended: Option<String>,
     /// Whether the job waits to be restarted.
     pausing: bool,
-    /// Whether a restart was hurried since a stop was asked for: the next failure ends the job.
+    /// Whether a restart was hurried since a stop was requested: the next failure ends the job.
     hurried: bool,
-    /// When a stop was asked for.
+    /// When a stop was requested.
     asked: Option<Instant>,
-    /// Since when nothing is left but commits, and when that was said last.
+    /// When only commits were left, and when that was last reported.
     closing: Option<(Instant, Instant)>,
-    /// Whether the process says on standard error what happens.
+    /// Whether the process reports on standard error.
     aloud: bool,
 }
 
@@ -51,21 +52,23 @@ enum Hopeless {
 }
 
 impl Driver {
-    /// Says something on standard error, in a process whose user sees nothing else: one without a subscriber.
+    /// Writes to standard error, in a process without a subscriber, whose user sees nothing else.
     pub(crate) fn say(&self, what: fmt::Arguments<'_>) {
         if self.failing.aloud && !tracing::dispatcher::has_been_set() {
-            // On one line, and nothing that a terminal obeys: a cause may have pieces of records and names of files in it.
+            // On one line and without control characters: a cause may contain pieces of records and
+            // file names.
             let plain = plain(&format!("job `{}`: {what}", self.job()));
-            // Nothing can be done about a standard error that is closed.
+            // A closed standard error cannot be helped.
             let _ = writeln!(std::io::stderr(), "snapline: {plain}");
         }
     }
 
-    /// The first time because the job starts, later because it failed; then the restart strategy decides (SPEC 7, 15.4).
+    /// The first time because the job starts, later because it failed; then the restart strategy
+    /// decides (SPEC 7, 15.4).
     pub(crate) fn recover(&mut self) {
         let now = self.hosting.platform.clock.now();
         if let Err(hung) = self.end_tasks() {
-            // What its thread does yet must not meet another attempt (SPEC 3.2).
+            // What its thread still does must not meet another attempt (SPEC 3.2).
             self.end = Some(Err(hung));
             return;
         }
@@ -75,7 +78,8 @@ impl Driver {
         let cause = self.cause();
         let hopeless = self.hopeless().filter(|_| !self.hosting.spec.config.retry_anyway);
         let pause = self.restarts.next(now).filter(|_| hopeless.is_none());
-        // A stop is not made to wait: one try at once, and if that fails too the job ends (SPEC 15.5).
+        // A stop does not wait: it allows one immediate retry, and if that fails too the job ends
+        // (SPEC 15.5).
         let stopping = self.machine.stopping().is_some() && !self.is_simulated();
         let (pause, tried) = match pause {
             Some(_) if stopping => {
@@ -84,7 +88,7 @@ impl Driver {
             pause => (pause, false),
         };
         let Some(pause) = pause.filter(|_| !tried) else {
-            // A sink may hear of a successor before the store tells.
+            // A sink may learn of a successor before the store does.
             let deposed = self.is_deposed();
             let failure = self.failure.take();
             self.end = Some(Err(match (failure, hopeless) {
@@ -121,7 +125,8 @@ impl Driver {
         self.peer.recover(self.machine.term(), self.policy, pause);
     }
 
-    /// Whether no restart mends what happened: it is known of the error, or the same panic came at the same record before.
+    /// Whether no restart helps: the error is known to be permanent, or the same panic occurred at
+    /// the same record before.
     fn hopeless(&mut self) -> Option<Hopeless> {
         let Some(failure) = &self.failure else {
             let permanent = self.failing.checkpoint.as_ref().is_some_and(|cause| cause.permanent);
@@ -138,7 +143,8 @@ impl Driver {
         }
     }
 
-    /// The tasks of another attempt begin: what ended the one before is remembered, to be known again.
+    /// The tasks of another attempt begin: the failure that ended the previous one is kept for
+    /// comparison.
     pub(crate) fn begins_again(&mut self) {
         let failure = self.failure.take();
         self.failing.before = failure.map(|failure| (failure, self.restored));
@@ -146,19 +152,19 @@ impl Driver {
         self.board.update(|status| status.next_try = None);
     }
 
-    /// A checkpoint has completed: what went wrong before is mended.
+    /// A checkpoint has completed: earlier failures are resolved.
     pub(crate) fn completed(&mut self) {
         (self.failing.unmended, self.failing.checkpoint) = (None, None);
     }
 
-    /// A checkpoint was given up, and the job goes on or is restarted for it.
+    /// A checkpoint was aborted; the job continues, or is restarted because of it.
     pub(crate) fn given_up(&mut self, text: String, cause: Option<Cause>) {
         self.say(format_args!("{text}"));
         self.failing.checkpoint = cause;
         self.board.update(|status| status.last_failure = Some(text));
     }
 
-    /// A checkpoint has taken too long: why, as far as its tasks have told.
+    /// A checkpoint has timed out: the reason, as far as its tasks have reported.
     pub(crate) fn timed_out(&mut self, checkpoint: CheckpointId) {
         let timeout = self.hosting.spec.config.timeout;
         if let Some(gathered) = self.gathered.get_mut(&checkpoint) {
@@ -185,7 +191,7 @@ impl Driver {
         }
     }
 
-    /// A user ends the job. Without a word only if nothing is the matter with it.
+    /// A user cancels the job. It ends without an error only if it is healthy.
     pub(crate) fn cancelled(&mut self) -> Result<Ended, JobError> {
         if let Some(cause) = self.failing.unmended.take() {
             return Err(self.interrupted(cause));
@@ -214,7 +220,7 @@ impl Driver {
         (!sinks.is_empty()).then_some(JobError::Uncommitted { checkpoint, sinks })
     }
 
-    /// Sees to it that a job that is stopped does not wait for its sinks for ever, and that it is said what it waits for.
+    /// Limits how long a stopped job waits for its sinks, and reports what it waits for.
     pub(crate) fn mind_the_end(&mut self) {
         if self.end.is_some() || self.is_simulated() {
             return;
@@ -241,7 +247,7 @@ impl Driver {
         }
     }
 
-    /// The job was over before this run began; whether it was suspended.
+    /// The job had ended before this run began; the flag says whether it was suspended.
     pub(crate) fn was_over(&mut self, checkpoint: CheckpointId, suspended: bool) {
         self.over_before = Some(checkpoint);
         let advice = match suspended {

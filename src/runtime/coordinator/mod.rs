@@ -1,7 +1,9 @@
-//! The coordinator's thread: gives the coordinator its events and carries out its effects. It decides nothing (SPEC 4); what it adds is
-//! time, threads, words for people, and the answer to "restart it?".
+//! The coordinator's thread: passes events to the coordinator and carries out its effects. It
+//! decides nothing (SPEC 4). It adds time, threads, messages for people, and the decision whether
+//! to restart.
 //!
-//! Longer than 500 lines: one value, whose parts all look at each other; what it tells and what it stores is in files of its own.
+//! Longer than 500 lines: one struct with shared fields; reporting and store operations have files
+//! of their own.
 
 mod failing;
 mod reporting;
@@ -45,10 +47,10 @@ use crate::store::{Manifest, Store, StoreError};
 use crate::trace::{Recorder, What};
 use snapline_protocol::retention::Roots;
 
-/// How long sinks have to report before they are told again that a checkpoint is complete.
+/// How long sinks have to report before they are notified again that a checkpoint is complete.
 const RESEND: Duration = Duration::from_secs(1);
 
-/// Parts of a checkpoint that have come in.
+/// The parts of a checkpoint that have arrived.
 pub(crate) struct PendingCheckpoint {
     pub(crate) parts: BTreeMap<SubtaskId, AckDetails>,
     pub(crate) triggered: Option<Instant>,
@@ -56,7 +58,7 @@ pub(crate) struct PendingCheckpoint {
     pub(crate) kind: Option<CheckpointKind>,
     /// From its trigger to its end.
     pub(crate) span: tracing::Span,
-    /// Why it is given up, if something is known.
+    /// Why it is aborted, if a reason is known.
     pub(crate) cause: Option<Cause>,
 }
 
@@ -67,13 +69,13 @@ impl Default for PendingCheckpoint {
     }
 }
 
-/// What became of a checkpoint that was asked for, and who asked.
+/// The outcome of a requested checkpoint, and who requested it.
 type Answer = (
     crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>,
     Result<CheckpointId, CheckpointFailed>,
 );
 
-/// Who waits for a checkpoint that was asked for.
+/// The user that waits for a requested checkpoint.
 struct Waiter {
     /// `None` until it is triggered.
     checkpoint: Option<CheckpointId>,
@@ -90,43 +92,43 @@ pub(crate) struct Driver {
     pub(crate) peer: StoreClient,
     timers: BTreeMap<Timer, Instant>,
     running: Option<RunningAttempt>,
-    /// That of the attempt, and before it that of the recovery that leads to it.
+    /// The span of the attempt, and before it that of the recovery that leads to it.
     pub(crate) spans: Spans,
     pub(crate) restarts: Restarts,
-    /// The last failure, until it is reported as the reason of the job's.
+    /// The last failure, until it is reported as the reason why the job failed.
     pub(crate) failure: Option<Box<TaskFailure>>,
-    /// What went wrong, and what is to be done about it.
+    /// What failed, and what follows from it.
     pub(crate) failing: Failing,
-    /// The checkpoint that the attempt began with.
+    /// The checkpoint that the attempt was restored from.
     pub(crate) restored: Option<CheckpointId>,
-    /// The checkpoint that the job was over with before this run began.
+    /// The checkpoint with which the job had ended before this run began.
     pub(crate) over_before: Option<CheckpointId>,
-    /// What the last checkpoint that was given up was missing.
+    /// What was missing from the last aborted checkpoint.
     pub(crate) missing: Vec<String>,
-    /// Checkpoints under way.
+    /// Checkpoints in flight.
     pub(crate) gathered: BTreeMap<CheckpointId, PendingCheckpoint>,
     pub(crate) manifests: BTreeMap<CheckpointId, Manifest>,
     /// Sources of this attempt that have ended.
     ended: IndexSet,
-    /// The seed of hashes of a job that begins here, and the one of the attempt.
+    /// The seed of hashes of a job that begins here, and that of the attempt.
     drawn: u64,
     pub(crate) hash_seed: Option<u64>,
-    /// What the store says of itself.
+    /// What the store says about its contents.
     place: String,
-    /// When a stop was asked for, and the steps of each task by then.
+    /// When a stop was requested, and the steps of each task by then.
     stopped: Option<(Instant, Vec<u64>)>,
     waiters: Vec<Waiter>,
-    /// To be sent when the status shows what they tell of.
+    /// Replies to send when the status shows what they report.
     answers: Vec<Answer>,
     /// When the last checkpoint ended.
     pub(crate) last_end: Option<Instant>,
     /// Failed tries of store operations, in a row.
     pub(crate) store_tries: u32,
     unreadable: Vec<(CheckpointId, StoreError)>,
-    /// Whether the newest complete checkpoint is behind the end of all input.
+    /// Whether the newest complete checkpoint is after the end of all input.
     pub(crate) input_ended: bool,
     pub(crate) board: StatusBoard,
-    /// A planted fault: what was to be kept once.
+    /// A planted fault: the roots, kept from the first time.
     pub(crate) stale_roots: Aside<Option<Roots>>,
     /// A planted fault: the tasks of the first attempt, and timers that were armed before.
     stale: Aside<(Vec<Address>, Vec<Timer>)>,
@@ -134,7 +136,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Claims the store; the rest follows from notices.
+    /// Claims the store; the rest follows from events.
     pub(crate) fn start(
         spec: Arc<JobSpec>,
         store: Arc<dyn Store>,
@@ -239,7 +241,8 @@ impl Driver {
             }
             if Instant::now() >= look && self.end.is_none() {
                 match watch::stood_still(look, every) {
-                    // With the others: a process that was stopped, or in a machine that was.
+                    // Checked with the other timers: the process, or its machine, may have been
+                    // suspended.
                     true => self.thaw(),
                     false => self.end = self.hangs().map(Err),
                 }
@@ -248,8 +251,8 @@ impl Driver {
         }
     }
 
-    /// What hangs and has to be given up (SPEC 15.13): a call of the store, something that is done for a task on its lane, or a task
-    /// itself that has been in one and the same step since the job was asked to stop.
+    /// An operation that hangs and must be abandoned (SPEC 15.13). It may be a store call, work on
+    /// a lane for a task, or a step that a task has been in since the job was asked to stop.
     fn hangs(&self) -> Option<JobError> {
         let limit = self.hosting.spec.config.hang_timeout;
         let lane = self.hosting.lanes.hung().map(|hung| self.on_a_lane(hung));
@@ -263,7 +266,7 @@ impl Driver {
         })
     }
 
-    /// Nothing of what takes long has had its time.
+    /// Restarts the time limit of every long operation.
     fn thaw(&mut self) {
         self.hosting.lanes.thaw();
         self.peer.thaw();
@@ -289,13 +292,13 @@ impl Driver {
         self.timers.iter().min_by_key(|&(_, &at)| at).map(|(&timer, &at)| (timer, at))
     }
 
-    /// Takes in a notice, and does all that follows from it at once.
+    /// Handles an event, and everything that follows from it at once.
     pub(crate) fn take(&mut self, notice: DriverEvent) {
         self.on_event(notice);
         self.after_event();
     }
 
-    /// Fires a timer, and does all that follows from it at once.
+    /// Fires a timer, and handles everything that follows from it at once.
     pub(crate) fn fire(&mut self, timer: Timer) {
         self.timers.remove(&timer);
         match self.postponed() {
@@ -305,18 +308,18 @@ impl Driver {
         self.after_event();
     }
 
-    /// What is behind every event: checkpoints that need no timer, and what is told to those who look and those who asked.
+    /// Follows every event: checkpoints that need no timer, the status, and replies to users.
     fn after_event(&mut self) {
         self.trigger_if_due();
         self.mind_the_end();
         self.publish();
         for (reply, answer) in self.answers.drain(..) {
-            // Whoever asked may have gone.
+            // The user may have gone.
             let _ = reply.send(answer);
         }
     }
 
-    /// Ends what is left of the job, and tells everybody.
+    /// Ends what is left of the job, and reports its end to all.
     fn finish(mut self, end: Result<Ended, JobError>) -> Result<Outcome, JobError> {
         let limit = self.hosting.spec.config.hang_timeout;
         let tasks = self.end_tasks();
@@ -324,7 +327,7 @@ impl Driver {
         if let Some(hung) = self.hosting.lanes.close(limit) {
             left = left.or_else(|| Some(self.on_a_lane(hung)));
         }
-        // What waits for a lane that hangs need not be waited for.
+        // Work queued on a lane that hangs need not be waited for.
         let limit = if left.is_none() { limit } else { Duration::ZERO };
         if let Some(hung) = self.peer.close(limit) {
             left = left.or_else(|| Some(self.in_the_store(hung)));
@@ -334,7 +337,7 @@ impl Driver {
             (end, _) => end,
         };
         for waiter in self.waiters.drain(..) {
-            // Whoever asked may have gone.
+            // The user may have gone.
             let _ = waiter.reply.send(Err(CheckpointFailed::JobEnded));
         }
         self.board.over(end.as_ref().err().map(ToString::to_string));
@@ -351,10 +354,11 @@ impl Driver {
         Ok(Outcome { ended: end?, guarantee, status: self.board.read(), over_before })
     }
 
-    /// Until when the next checkpoint has to wait, though its interval is over.
+    /// Until when the next checkpoint has to wait although its interval has passed.
     fn postponed(&self) -> Option<Instant> {
         let (settings, now) = (&self.hosting.spec.config, self.hosting.platform.clock.now());
-        // One behind the other without end, none would be the last (SPEC 4.9). When none is under way the next is begun at once.
+        // With one checkpoint after another, none would be the last (SPEC 4.9). When none is in
+        // flight the next begins at once.
         if self.exhausted() && !self.gathered.is_empty() {
             return settings.interval.map(|interval| clock::after(now, interval));
         }
@@ -368,7 +372,7 @@ impl Driver {
         self.ended == self.config.sources
     }
 
-    /// Checkpoints that need no timer: to stop, to end a job whose input has ended, and those asked for.
+    /// Checkpoints that need no timer: to stop, to end a job whose input has ended, and on request.
     fn trigger_if_due(&mut self) {
         if self.machine.phase() != Phase::Running || self.machine.is_over() || self.end.is_some() {
             return;
@@ -440,7 +444,7 @@ impl Driver {
         }
     }
 
-    /// Keeps what came with a task's message.
+    /// Keeps what arrived with a task's message.
     fn gather(&mut self, report: Report, beside: Beside) {
         match (report, beside) {
             (Report::Ack(ack), Beside::AckDetails(part)) => {
@@ -489,7 +493,8 @@ impl Driver {
         self.note_end();
     }
 
-    /// Compares what is under way with what was: what has begun, completed, or was given up.
+    /// Compares the checkpoints in flight with those before: which have begun, completed, or were
+    /// aborted.
     fn note_progress(&mut self, newest: Option<CheckpointId>) {
         let under_way: BTreeMap<CheckpointId, IndexSet> = self.machine.under_way().collect();
         let completed = (self.machine.newest() != newest).then(|| self.machine.newest()).flatten();
@@ -544,7 +549,7 @@ impl Driver {
             Phase::Finished(kind) => Some(Ok(match kind {
                 CheckpointKind::Periodic => Ended::Finished,
                 CheckpointKind::Drain => Ended::Drained,
-                // The input's end came first: there is nothing to go on with (SPEC 7.4).
+                // The input's end came first: there is nothing to resume (SPEC 7.4).
                 CheckpointKind::Suspend if self.input_ended => Ended::Finished,
                 CheckpointKind::Suspend => Ended::Suspended,
             })),
@@ -641,7 +646,7 @@ impl Driver {
         }
     }
 
-    /// Whether the user has asked for the job's end.
+    /// Whether the user has requested the job's end.
     fn is_stopping(&self) -> bool {
         self.machine.stopping().is_some()
     }
@@ -701,7 +706,8 @@ impl Driver {
                 job = self.job(), %attempt, restored, "starting the tasks"
             );
         });
-        // A restored job's keys are where its checkpoint has them; a fresh one has no keys yet (SPEC 14.1).
+        // A restored job keeps the key placement of its checkpoint; a new job has no keys yet (SPEC
+        // 14.1).
         self.hash_seed = match &manifest {
             Some(manifest) => manifest.hash_seed,
             None => Some(self.drawn),
@@ -732,7 +738,7 @@ impl Driver {
         fence.is_ok_and(|fence| fence.admit(self.machine.term()).is_err())
     }
 
-    /// The manifest of a checkpoint that is to be restored, if it is of a job of this shape.
+    /// The manifest of the checkpoint to restore, if it is of a job of this shape.
     fn restorable(&self, checkpoint: CheckpointId) -> Result<Manifest, JobError> {
         let read = asked("reading a manifest", || self.hosting.store.manifest(checkpoint));
         let manifest = read.map_err(JobError::Store)?;
@@ -748,21 +754,21 @@ impl Driver {
         self.hosting.spec.topology.name(SubtaskId::new(subtask as u16))
     }
 
-    /// How many subtasks there are.
+    /// The number of subtasks.
     pub(crate) const fn subtasks(&self) -> usize {
         self.config.subtasks
     }
 }
 
-/// What the simulator asks of a driver that it runs itself.
+/// The simulator's access to a driver that it runs itself.
 #[cfg(feature = "sim")]
 impl Driver {
-    /// The next notice that has come.
+    /// The next event that has arrived.
     pub(crate) fn next_notice(&self) -> Option<DriverEvent> {
         self.notices.try_recv().ok()
     }
 
-    /// How the job ended, once it has: then there is nothing more to do but to finish.
+    /// How the job ended, once it has; then the only step left is to finish.
     pub(crate) const fn has_ended(&self) -> bool {
         self.end.is_some()
     }
@@ -773,7 +779,7 @@ impl Driver {
         Some(self.finish(end))
     }
 
-    /// The machine, for those who look.
+    /// The machine, to inspect.
     pub(crate) const fn machine(&self) -> &Coordinator {
         &self.machine
     }

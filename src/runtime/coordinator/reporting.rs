@@ -1,4 +1,4 @@
-//! What is told of checkpoints and attempts: to the status, and to tracing. SPEC 15.7 lists them.
+//! Reports of checkpoints and attempts, to the status and to tracing. SPEC 15.7 lists them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::runtime::coordinator::{Driver, PendingCheckpoint};
 use crate::runtime::events::Cause;
 use crate::runtime::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
 
-/// The spans of what is going on. Each has no parent, and those of checkpoints follow from that of their attempt: a trace that is as long as
-/// an attempt, which may be months, is shown by nobody before it ends.
+/// The current spans. Each has no parent, and those of checkpoints follow from that of their
+/// attempt. Tools show a trace only when it ends, and an attempt may take months.
 pub(crate) struct Spans {
     pub(crate) attempt: Span,
     recovery: Span,
@@ -67,7 +67,7 @@ impl Spans {
 }
 
 impl Driver {
-    /// Brings the status up to date.
+    /// Updates the status.
     pub(crate) fn publish(&self) {
         let name = |place: usize| self.name(place);
         let all: BTreeSet<usize> = (0..self.subtasks()).collect();
@@ -83,7 +83,7 @@ impl Driver {
                     .filter(|&s| !gathered.acked.contains(s))
                     .map(name)
                     .collect(),
-                // These are of the moment at which somebody looks.
+                // These are computed when the status is read.
                 running: Duration::ZERO,
                 stages: Vec::new(),
             },
@@ -102,7 +102,7 @@ impl Driver {
         });
     }
 
-    /// A checkpoint has completed, or was given up: what it came to.
+    /// A checkpoint has completed, or was aborted: its statistics.
     pub(crate) fn checkpoint_ended(
         &mut self,
         checkpoint: CheckpointId,
@@ -159,7 +159,8 @@ impl Driver {
             self.missing.clone_from(&stats.missing);
         }
         self.board.ended(stats.clone());
-        // What a failed task takes with it is said as the task's failure; what a newer one makes superfluous is none.
+        // A failed task's report covers the checkpoints it takes with it; a superseded checkpoint
+        // is not a failure.
         if completed {
             self.completed();
         } else if !superfluous && self.failure.is_none() {

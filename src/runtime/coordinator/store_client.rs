@@ -1,4 +1,5 @@
-//! The store's side of the coordinator: each write on a thread of its own, its result a notice (SPEC 3.4).
+//! The store's side of the coordinator: each write on a thread of its own, its result an event
+//! (SPEC 3.4).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -25,15 +26,15 @@ use crate::trace::{Recorder, What};
 /// The store, and the thread that uses it for the coordinator.
 pub(crate) struct StoreClient {
     store: Arc<dyn Store>,
-    /// Dropped with the driver: nobody waits out a pause any more.
+    /// Dropped with the driver: no thread waits out a pause any more.
     lane: IoPool,
     notices: crossbeam_channel::Sender<DriverEvent>,
     recorder: Recorder,
     platform: Platform,
     board: StatusBoard,
-    /// Raised to call off a recovery that waits out its pause.
+    /// Raised to cancel a recovery that waits out its pause.
     waiting: Arc<AtomicBool>,
-    /// Whether that recovery has begun, or is called off: whichever came first.
+    /// Whether that recovery has begun, or is cancelled: whichever came first.
     begun: Arc<AtomicBool>,
 }
 
@@ -58,7 +59,7 @@ impl StoreClient {
         }
     }
 
-    /// Has something done with the store. If that panics, it is told as an error of the store's, by `failed`.
+    /// Runs a store operation. If it panics, `failed` makes the panic an error of the store's.
     fn submit(
         &self,
         work: IoKind,
@@ -83,7 +84,7 @@ impl StoreClient {
             let _ = notices.send(done.unwrap_or_else(|error| failed(error, &recorder)));
         };
         let job = IoRequest::new(work, job).after(pause);
-        // A recovery may be called off; nothing else is.
+        // A recovery may be cancelled; nothing else is.
         let job = if work == IoKind::Recover { job.unless(&self.waiting) } else { job };
         self.lane.submit(0, job);
     }
@@ -140,7 +141,7 @@ impl StoreClient {
         });
     }
 
-    /// Recovers now, though a recovery waits out its pause. One that has begun is not made again.
+    /// Recovers now, although a recovery waits out its pause. One that has begun is not repeated.
     pub(crate) fn hurry(&mut self, term: Term, policy: Policy) {
         if self.begun.swap(true, Ordering::AcqRel) {
             return;
@@ -176,22 +177,22 @@ impl StoreClient {
         });
     }
 
-    /// The process stood still: the store is given its time again.
+    /// The process was suspended: the store's time limit starts again.
     pub(crate) fn thaw(&self) {
         self.lane.thaw();
     }
 
-    /// What hangs: the store. That what is being written is waited for is not its doing.
+    /// The hanging store operation. Waiting for writes in progress is not the store's fault.
     pub(crate) fn hung(&self) -> Option<Hung> {
         self.lane.hung().filter(|hung| hung.doing != IoKind::Conclude.doing())
     }
 
-    /// Ends the lane; gives what hangs.
+    /// Ends the lane; returns what hangs.
     pub(crate) fn close(&self, limit: Duration) -> Option<Hung> {
         self.lane.close(limit)
     }
 
-    /// Says when everything that was handed to these lanes has ended (SPEC 8.6).
+    /// Reports when everything that was handed to these lanes has ended (SPEC 8.6).
     pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<IoPool>) {
         let failed = |error, _: &Recorder| DriverEvent::Unread(error);
         self.submit(IoKind::Conclude, Duration::ZERO, failed, move |_, _| {
@@ -201,7 +202,7 @@ impl StoreClient {
     }
 }
 
-/// Asks something of the store: a panic is an error of the store's, and this thread is watched meanwhile.
+/// Calls the store: a panic becomes an error of the store's, and this thread is watched meanwhile.
 pub(crate) fn asked<R>(
     doing: &'static str,
     ask: impl FnOnce() -> Result<R, StoreError>,

@@ -1,4 +1,4 @@
-//! The driver's side of the store: what is asked of it, how often, and what becomes of the answers.
+//! The driver's store operations: requests, retries, and results.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,8 @@ use crate::runtime::events::Cause;
 use crate::runtime::handle::JobError;
 use crate::store::{Manifest, OperatorRef, SnapshotRef, Store, StoreError};
 
-/// Pause before a store operation is tried again, doubled from the first to the last; and how often.
+/// The pause before a store operation is retried, doubled from the first to the last; and the
+/// number of tries.
 const STORE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 const STORE_TRIES: u32 = 16;
 
@@ -46,7 +47,8 @@ impl Driver {
                 let text = format!("its manifest could not be stored: {error}");
                 gathered.cause = Some(Cause { text, permanent: error.is_permanent() });
             }
-            // A claim that fails for a reason that will not pass is the user's to mend; later ones are tried again for a while.
+            // A claim that fails for a permanent reason is for the user to mend; later operations
+            // are retried for a while.
             let hopeless = matches!(op, StoreOp::Claim { .. }) && (!refused || is_in_use(&error));
             self.store_tries += 1;
             if hopeless || (!refused && self.store_tries > STORE_TRIES) {
@@ -67,7 +69,7 @@ impl Driver {
         self.handle(Event::Stored { op, result });
     }
 
-    /// How long to wait before the store is asked again; `None` if that has been done often enough.
+    /// How long to wait before the store operation is retried; `None` after the last try.
     pub(crate) fn retry_pause(&mut self) -> Option<Duration> {
         self.store_tries += 1;
         (self.store_tries <= STORE_TRIES).then(|| self.pause())
@@ -144,7 +146,8 @@ const fn is_in_use(error: &StoreError) -> bool {
     matches!(error, StoreError::InUse { .. })
 }
 
-/// What the user allows. A resumption names the checkpoint that is there now, so that a later stop is a stop again (SPEC 7.4).
+/// What the user allows. A resumption names the current checkpoint, so that a later stop is a stop
+/// again (SPEC 7.4).
 pub(crate) fn policy(
     store: &dyn Store,
     allow_older: bool,
@@ -156,7 +159,7 @@ pub(crate) fn policy(
         Resume::Suspended => {
             let listed = asked("listing the checkpoints", || store.manifests());
             let newest = listed.map_err(JobError::Store)?.pop();
-            // One that cannot be read is recovery's business.
+            // Recovery handles one that cannot be read.
             let read = |newest| asked("reading a manifest", || store.manifest(newest)).ok();
             let manifest = newest.and_then(read);
             manifest

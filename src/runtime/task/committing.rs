@@ -1,4 +1,5 @@
-//! A sink's task and its committer: transactions are prepared, committed and rolled back on the task's lane (SPEC 6).
+//! A sink's task and its committer: transactions are prepared, committed and rolled back on the
+//! task's lane (SPEC 6).
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::operator::body::{IoAction, TaskOperator, Transactions};
 use crate::runtime::task::{Identity, Links, Task, TaskEvent};
 use crate::trace::What;
 
-/// The pause before a commit is tried again: doubled from the first to the last.
+/// The pause before a commit is retried: doubled from the first to the last.
 const COMMIT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 impl Task {
@@ -144,7 +145,7 @@ impl Task {
         });
     }
 
-    /// Says why a commit is to be made again, each time that it has been made twice as often.
+    /// Reports why a commit is retried, each time that the number of tries has doubled.
     pub(crate) fn say_trouble(&mut self, txn: TxnId, outcome: CommitOutcome) {
         let trouble = match outcome {
             CommitOutcome::Retry | CommitOutcome::Unknown => Some(
@@ -170,7 +171,7 @@ impl Task {
         self.gauges.troubles(trouble);
     }
 
-    /// Has something done on this task's lane; what comes of it is news.
+    /// Runs work on this task's lane; its result is an event.
     fn hand_over<R: 'static>(
         &self,
         work: IoKind,
@@ -187,7 +188,8 @@ impl Task {
             match guarded(deed) {
                 Ok(result) => news(result).into_iter().for_each(|news| me.send(news)),
                 Err(cause) => {
-                    // Before the attempt is over: a sink that could not fence commits nothing, one that could not prepare acknowledges nothing.
+                    // Set before the attempt ends: a sink that could not fence commits nothing, one
+                    // that could not prepare acknowledges nothing.
                     broken.store(true, Ordering::Release);
                     me.send(TaskEvent::Failed { doing: work.doing(), cause });
                 }
@@ -204,6 +206,7 @@ impl Task {
 
 /// A sink's transactions.
 fn transactions(body: &mut Box<dyn TaskOperator>) -> &mut dyn Transactions {
-    // Invariant: a task has a committer exactly if its body is a sink's; both are made from the operator's role.
+    // Invariant: a task has a committer exactly if its operator is a sink's; both are made from the
+    // operator's role.
     body.transactions().expect("only a sink has a committer")
 }

@@ -1,7 +1,8 @@
-//! One subtask: a step function that never waits. Between its records (a [`TaskOperator`]) and the machines of the protocol, whose effects it
-//! carries out. What it may read, when it snapshots and what it acknowledges is theirs to say (SPEC 5, 6).
+//! One subtask: a step function that never waits. It connects its records (a [`TaskOperator`]) with
+//! the machines of the protocol, whose effects it carries out. The machines decide what it may
+//! read, when it snapshots and what it acknowledges (SPEC 5, 6).
 //!
-//! Longer than 500 lines: one value, and what it does with each of its inputs.
+//! Longer than 500 lines: one struct, and how it handles each of its inputs.
 
 mod committing;
 mod reading;
@@ -42,10 +43,10 @@ use crate::state::{Checks, SegmentLocations, Written};
 use crate::store::Store;
 use crate::trace::{Marker, Recorder, What};
 
-/// Under which name a task's own state is in its snapshot.
+/// The name of a task's own state in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
 
-/// What reaches a task from beside its channels.
+/// Events that reach a task from outside its channels.
 pub(crate) enum TaskEvent {
     /// A message of the coordinator.
     Control(ToTask),
@@ -53,9 +54,9 @@ pub(crate) enum TaskEvent {
     Written { checkpoint: CheckpointId, result: Result<(Written, Persisted, Duration), BoxError> },
     /// A commit call returned.
     Commit { txn: TxnId, result: Result<CommitOutcome, BoxError> },
-    /// Helpers have answered: the next step takes it in.
+    /// Call threads have answered: the next step takes the answers in.
     Answered,
-    /// Something done for the task on another thread failed, and the task with it.
+    /// Work for the task on another thread failed, and the task with it.
     Failed { doing: &'static str, cause: BoxError },
 }
 
@@ -65,7 +66,7 @@ pub(crate) struct Links {
     pub(crate) lanes: Arc<IoPool>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
-    /// Where this task's news go.
+    /// Where this task's events go.
     pub(crate) me: Address,
     /// Raised when the attempt is over: what was handed over and not begun is not done.
     pub(crate) over: Arc<AtomicBool>,
@@ -74,11 +75,11 @@ pub(crate) struct Links {
     /// Which of the values that it writes are read back. Used by its lane.
     pub(crate) checks: Arc<Mutex<Checks>>,
     pub(crate) recorder: Recorder,
-    /// What the user allows of a restore.
+    /// The recovery that the user allows.
     pub(crate) policy: Policy,
 }
 
-/// Who a task is.
+/// The identity of a task.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// The job's name.
@@ -103,9 +104,10 @@ pub(crate) struct Start {
     pub(crate) aligner: (aligner::Config, Aligner),
     pub(crate) committer: Option<(committer::Config, Committer, Out<committer::Effect>)>,
     pub(crate) body: Box<dyn TaskOperator>,
-    /// Whether its end of input had been processed in the checkpoint it is restored from (SPEC 5.7).
+    /// Whether its end of input had been processed in the checkpoint it is restored from (SPEC
+    /// 5.7).
     pub(crate) flushed: bool,
-    /// Where the segments of the checkpoint it is restored from are.
+    /// Where the segments of the restored checkpoint are.
     pub(crate) restored: Option<(CheckpointId, SegmentLocations)>,
     pub(crate) links: Links,
     pub(crate) gauges: Arc<Gauges>,
@@ -121,17 +123,17 @@ pub(crate) struct Task {
     taken: Vec<u64>,
     /// The input to look at next.
     next_input: usize,
-    /// The input that is being looked at.
+    /// The input that is being polled.
     looking_at: Option<usize>,
-    /// All inputs have ended and the operator is still emitting what that brings.
+    /// All inputs have ended and the operator still emits its last results.
     finishing: bool,
-    /// The operator has emitted what its end brings, and no record has come since (SPEC 5.7).
+    /// The operator has emitted its last results, and no record has come since (SPEC 5.7).
     flushed: bool,
-    /// Nothing to read before then.
+    /// Nothing to read before this time.
     wait_until: Option<Instant>,
     pub(crate) reading: Reading,
     steps: u32,
-    /// Where the segments of past snapshots are, for those that build on them (SPEC 8.3).
+    /// The segments of past snapshots, for those that build on them (SPEC 8.3).
     past: BTreeMap<CheckpointId, Arc<SegmentLocations>>,
     /// First barriers of checkpoints not taken yet.
     arrived: BTreeMap<CheckpointId, Instant>,
@@ -141,7 +143,8 @@ pub(crate) struct Task {
     parts: BTreeMap<CheckpointId, Box<AckDetails>>,
     /// Why a checkpoint is declined: its snapshot could not be written.
     unwritten: Option<(CheckpointId, Cause)>,
-    /// Something done for this task on its lane has failed: what it had handed over behind that is not begun (SPEC 6.2, 6.4).
+    /// Work for this task on its lane has failed: what it handed over after that is not begun (SPEC
+    /// 6.2, 6.4).
     pub(crate) broken: Arc<AtomicBool>,
     /// Tries of the commit under way.
     pub(crate) tries: (Option<TxnId>, u32),
@@ -201,12 +204,12 @@ impl Task {
         Ok(task)
     }
 
-    /// How many inputs it has.
+    /// The number of its inputs.
     pub(crate) const fn inputs(&self) -> usize {
         self.aligner_config.inputs
     }
 
-    /// Takes one batch, or does one thing that has come up.
+    /// Takes one batch, or does one thing that is due.
     pub(crate) fn step(&mut self) -> Result<Step, TaskFailure> {
         self.gauges.step();
         let step = guarded(|| self.try_step());
@@ -311,7 +314,7 @@ impl Task {
     }
 
     fn take(&mut self, inputs: usize) -> Result<Step, BoxError> {
-        // SPEC 6.4: a sink that is committing again what it was restored with reads nothing.
+        // SPEC 6.4: a sink that commits again what it was restored with reads nothing.
         if self.committer.as_ref().is_some_and(|(_, committer)| !committer.may_read()) {
             return Ok(Step::Idle);
         }
@@ -346,14 +349,14 @@ impl Task {
         Ok(Step::Idle)
     }
 
-    /// A barrier has come on an input; of a source, the trigger.
+    /// A barrier has arrived on an input; at a source, the trigger.
     fn arrives(&mut self, checkpoint: CheckpointId, input: Option<usize>) {
         let now = self.links.platform.clock.now();
         self.arrived.entry(checkpoint).or_insert(now);
         self.gauges.arrived(checkpoint, input, now);
     }
 
-    /// Sends partial batches, and what is to be said of event time; both count from then on.
+    /// Sends partial batches and pending watermarks; both count from then on.
     fn flush(&mut self) {
         self.body.flush();
         self.count(0);
@@ -370,7 +373,7 @@ impl Task {
         self.links.platform.clock.now()
     }
 
-    /// Takes in what came from beside the channels.
+    /// Handles an event from outside the channels.
     pub(crate) fn on_event(&mut self, news: TaskEvent) -> Result<(), TaskFailure> {
         let doing = match &news {
             TaskEvent::Commit { .. } => "committing a transaction",
@@ -440,7 +443,7 @@ impl Task {
         self.count(0);
     }
 
-    /// Before whoever reads the channels can see it.
+    /// Before a reader of the channels can see it.
     fn note_marker(&mut self, marker: Marker) {
         let (body, Identity { attempt, subtask, .. }) = (&mut self.body, &self.identity);
         self.links
@@ -448,13 +451,13 @@ impl Task {
             .task(*attempt, *subtask, || What::Sent { marker, counts: body.by_channel() });
     }
 
-    /// Records something that happens to this task.
+    /// Records an event of this task.
     pub(crate) fn note(&self, what: impl FnOnce(&Self) -> What) {
         let Identity { attempt, subtask, .. } = self.identity;
         self.links.recorder.task(attempt, subtask, || what(self));
     }
 
-    /// Records what happens elsewhere on this task's behalf.
+    /// Records an event elsewhere on this task's behalf.
     pub(crate) fn noting(&self) -> impl Fn(What) + Send + use<> {
         let Identity { attempt, subtask, .. } = self.identity;
         let recorder = self.links.recorder.clone();
@@ -476,7 +479,7 @@ impl Task {
             }
             return Ok(());
         }
-        // A source's end may come with a drain, whose barrier follows in the same breath.
+        // A source's end may come with a drain, whose barrier follows in the same step.
         while !self.flushed && self.body.finish()? == Ending::More {}
         self.flushed = true;
         self.pass_end();
@@ -486,20 +489,20 @@ impl Task {
     }
 }
 
-/// What the simulator asks of a task that it lets step itself.
+/// The simulator's access to a task that it lets step itself.
 #[cfg(feature = "sim")]
 impl Task {
-    /// Lets it look at this input first when it steps the next time.
+    /// Polls this input first in the next step.
     pub(crate) const fn turn_to(&mut self, input: usize) {
         self.next_input = input;
     }
 
-    /// Whether it still has to emit what its end brings.
+    /// Whether it has last results left to emit.
     pub(crate) const fn is_finishing(&self) -> bool {
         self.finishing
     }
 
-    /// Who it is.
+    /// Its identity.
     pub(crate) const fn identity(&self) -> &Identity {
         &self.identity
     }

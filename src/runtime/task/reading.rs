@@ -1,22 +1,22 @@
-//! How much a source reads in a step.
+//! How many records a source reads in a step.
 
 use std::time::{Duration, Instant};
 
-/// A step that is shorter costs more than it must.
+/// A shorter step has too much overhead.
 const SHORT: Duration = Duration::from_micros(50);
-/// A step that is longer keeps news, and the tasks of the same worker, waiting.
+/// A longer step delays events, and the other tasks of the worker.
 const LONG: Duration = Duration::from_micros(200);
 const LEAST: usize = 16;
 const MOST: usize = 4096;
 
-/// How many records a source reads in a step: as many as take some time, and not much. What is behind the source in its chain may take a
-/// nanosecond for a record, or a second.
+/// The number of records a source reads in a step, sized so that a step takes some time, but not
+/// much. The operators after it in its chain may take a nanosecond for a record, or a second.
 #[derive(Debug)]
 pub(crate) struct Reading {
     limit: usize,
-    /// Whether there was as much to read the last time. A step that was short because there was little says nothing.
+    /// Whether the last read was full. A step that was short for want of records tells nothing.
     filled: bool,
-    /// When the turn began that is under way.
+    /// When the turn under way began.
     begun: Option<Instant>,
 }
 
@@ -25,7 +25,7 @@ impl Reading {
         Self { limit, filled: false, begun: None }
     }
 
-    /// Reads, by what is given how many records to read at most and says how many it has read.
+    /// Reads: `read` gets the largest number of records to read and returns how many it has read.
     ///
     /// # Errors
     /// Its error.
@@ -43,7 +43,7 @@ impl Reading {
         self.begun = Some(now);
     }
 
-    /// It ends, and something was done.
+    /// A turn ends in which work was done.
     pub(crate) fn ends(&mut self, now: Instant) {
         let Some(begun) = self.begun.take() else { return };
         match now.saturating_duration_since(begun) {
@@ -55,7 +55,7 @@ impl Reading {
         }
     }
 
-    /// There is no room for what was read: reading more at a time would only let more of it wait.
+    /// There is no room for what was read: a larger read would only leave more waiting.
     pub(crate) fn waits(&mut self, usual: usize) {
         self.shrink(usual);
     }
@@ -73,7 +73,7 @@ mod tests {
         turn_of(reading, took, usize::MAX)
     }
 
-    /// A turn in which there are so many records.
+    /// A turn with this many records.
     fn turn_of(reading: &mut Reading, took: Duration, records: usize) -> usize {
         let now = Instant::now();
         reading.begins(now);

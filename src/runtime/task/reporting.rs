@@ -1,4 +1,4 @@
-//! What a task tells the coordinator: reports, what goes beside them, and failures.
+//! What a task reports to the coordinator: messages, their details, and failures.
 
 use snapline_protocol::message::{Report, ToCoordinator};
 
@@ -15,7 +15,7 @@ impl Task {
         TaskFailure { operator, subtask, attempt, doing, cause, at: None }
     }
 
-    /// Where in its input it is.
+    /// Its place in its input.
     pub(crate) fn place(&self) -> FailedAt {
         let in_hand = self.body.in_hand();
         match self.looking_at {

@@ -1,4 +1,4 @@
-//! A task's snapshots: taken in its step, written on its lane (SPEC 5.4, 6.2).
+//! A task's snapshots: captured in its step, written on its lane (SPEC 5.4, 6.2).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,7 +56,8 @@ impl Task {
                     "a snapshot could not be written"
                 );
                 let attempt = *attempt;
-                // What cannot be written so that it can be read, cannot be the next time: it is for the user to see.
+                // A value that cannot be written readably will fail the next time too: the user
+                // must see it.
                 if error.downcast_ref::<StateError>().is_some_and(StateError::is_permanent) {
                     return Err(error);
                 }
@@ -68,7 +69,7 @@ impl Task {
         }
     }
 
-    /// SPEC 5.4, 6.2: the state as it is now; its bytes are written behind our back.
+    /// SPEC 5.4, 6.2: the state as it is now; the I/O pool writes its bytes asynchronously.
     pub(crate) fn snapshot(&mut self, barrier: Barrier) -> Result<(), BoxError> {
         let began = self.links.platform.clock.now();
         let checkpoint = barrier.checkpoint;
@@ -107,7 +108,7 @@ impl Task {
         let Links { store, me, over, platform, lanes, checks, .. } = self.links.clone();
         let (note, broken) = (self.noting(), Arc::clone(&self.broken));
         let write = move || {
-            // Here, since it takes the longer the more state there is, and no record need wait for it.
+            // Here, since it takes longer the more state there is, and no record need wait for it.
             drop(obsolete);
             if broken.load(Ordering::Acquire) {
                 return;
@@ -129,14 +130,15 @@ impl Task {
             me.send(TaskEvent::Written { checkpoint, result });
         };
         let first_barrier = self.arrived.remove(&checkpoint).unwrap_or(began);
-        // Until here records wait for the state to be taken; from here on for nothing but a core, if the lanes are given theirs.
+        // Records wait until here for the state to be captured; from here on only for a core, if
+        // the lanes have their own.
         let timing =
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         self.gauges.taken(checkpoint, began);
         lanes.submit(subtask.index(), IoRequest::new(IoKind::Snapshot, write).unless(&over));
         if self.links.platform.faults.is_active(Mutation::AckBeforeWritten) {
-            // In memory all is written at once.
+            // In memory everything is written at once.
             let mut images = Vec::new();
             self.body.freeze(&mut images)?;
             let (memory, faults) = (store::MemoryStore::new(), self.links.platform.faults);

@@ -12,7 +12,7 @@ use snapline_protocol::retention::{Inventory, Plan};
 use super::rule::{Checked, Rule, breach, ensure};
 use crate::trace::format::Header;
 
-/// A manifest that was asked for.
+/// A requested manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Manifest {
     pub(super) attempt: Attempt,
@@ -34,49 +34,51 @@ pub(super) struct Snapshot {
 /// A transaction.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Txn {
-    /// How many records it holds.
+    /// The number of its records.
     pub(super) records: u64,
     pub(super) prepared: bool,
-    /// Somebody has called for its commit.
+    /// Its commit was called for.
     called: bool,
     committed: bool,
     rolled_back: bool,
 }
 
-/// What later runs do, each with the last run that does it, counted from 1. A coordinator that was deposed may live on beside its successors:
-/// then its trace, which comes first, may tell of what comes in theirs (SPEC 11.10).
+/// What later runs do, each with the last run that does it, counted from 1. A deposed coordinator
+/// may live on beside its successors: its trace, which comes first, may then refer to what comes in
+/// theirs (SPEC 11.10).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ahead {
     /// Transactions whose commit is called for.
     pub(super) calls: BTreeMap<TxnId, usize>,
     /// Snapshots taken.
     pub(super) snapshots: BTreeMap<BlobId, usize>,
-    /// Manifests asked for.
+    /// Requested manifests.
     pub(super) manifests: BTreeMap<CheckpointId, usize>,
     /// Manifests and blobs deleted.
     pub(super) deleted: (BTreeMap<CheckpointId, usize>, BTreeMap<BlobId, usize>),
 }
 
-/// All that later lines must fit to.
+/// Everything that later lines must agree with.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct History {
-    /// What terms before this one named is not known, and taken on trust; `None`: the traces begin with the job.
+    /// What terms before this one named is unknown and trusted; `None`: the traces begin with the
+    /// job.
     trusted_before: Option<Term>,
-    /// The first id of the first claim; what is below it is on trust.
+    /// The first id of the first claim; what is below it is trusted.
     first: Option<CheckpointId>,
     owner: Option<(Term, u64)>,
-    /// The first id that nobody was given, as far as is known.
+    /// The first id that was not given out, as far as is known.
     until: Option<CheckpointId>,
     manifests: BTreeMap<CheckpointId, Manifest>,
     /// By the name of the blob that is written for it.
     snapshots: BTreeMap<BlobId, Snapshot>,
-    /// Deleted, for all that is known: nothing that is restored needs it.
+    /// Deleted, as far as is known: nothing that is restored needs it.
     deleted: BTreeSet<BlobId>,
-    /// Planned to be deleted, by somebody who perhaps was refused: nobody need find it. A deposed coordinator may plan to delete what one
-    /// between it and the last has restored.
+    /// Planned to be deleted, perhaps by a coordinator that was refused: it may be missing. A
+    /// deposed coordinator may plan to delete what one between it and the last has restored.
     planned: BTreeSet<BlobId>,
     txns: BTreeMap<TxnId, Txn>,
-    /// Which of the traces is being replayed.
+    /// The trace that is being replayed.
     run: usize,
     ahead: Ahead,
     /// By sink subtask, the latest attempt that fenced off earlier ones.
@@ -84,12 +86,12 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Of a job whose runs do this.
+    /// The history of a job whose runs do this.
     pub(super) fn new(ahead: Ahead) -> Self {
         Self { ahead, ..Self::default() }
     }
 
-    /// Whether a run behind the one that is being replayed does this.
+    /// Whether a run after the one being replayed does this.
     fn later<K: Ord>(&self, doings: &BTreeMap<K, usize>, what: &K) -> bool {
         doings.get(what).is_some_and(|&run| run > self.run)
     }
@@ -113,7 +115,8 @@ impl History {
         self.trusted_before.is_some() && self.first.is_none_or(|first| checkpoint < first)
     }
 
-    /// SPEC 4.1, 4.2: of two coordinators that chose a term one has it, and no id is given out twice.
+    /// SPEC 4.1, 4.2: of two coordinators that chose a term one has it, and no id is given out
+    /// twice.
     pub(super) fn claimed(&mut self, header: &Header, first: CheckpointId) -> Checked {
         let me = (header.term, header.claimant.0);
         if let Some(owner) = self.owner {
@@ -139,12 +142,12 @@ impl History {
         self.until = self.until.max(Some(until));
     }
 
-    /// SPEC 3.3: a checkpoint that is begun has an id that was reserved.
+    /// SPEC 3.3: a checkpoint that begins has a reserved id.
     pub(super) fn manifest_asked(&mut self, op: StoreOp, subtasks: usize) -> Checked {
         let StoreOp::Manifest { attempt, checkpoint, kind, ended, .. } = op else { return Ok(()) };
         let asked = Manifest { attempt, kind, ended, subtasks, complete: false };
         match self.manifests.get(&checkpoint) {
-            // Asked for again, since its outcome was unknown.
+            // Requested again, since its outcome was unknown.
             Some(known) if Manifest { complete: false, ..known.clone() } == asked => {}
             Some(_) => {
                 return Err(breach(Rule::Names, format!("checkpoint {checkpoint} is another one")));
@@ -154,7 +157,8 @@ impl History {
         Ok(())
     }
 
-    /// SPEC 4.5: that a manifest is there completes the checkpoint; all its parts were durable before.
+    /// SPEC 4.5: the existence of a manifest completes the checkpoint; all its parts were durable
+    /// before.
     pub(super) fn completed(&mut self, checkpoint: CheckpointId) -> Checked<bool> {
         let Some(manifest) = self.manifests.get_mut(&checkpoint) else {
             return if self.trusts(checkpoint) {
@@ -191,7 +195,7 @@ impl History {
             || self.manifests.get(&checkpoint).is_some_and(|manifest| manifest.complete)
     }
 
-    /// SPEC 7.1: what the store says of itself, once its fence was raised.
+    /// SPEC 7.1: the store's own listing, once its fence was raised.
     pub(super) fn found(&mut self, facts: &Facts) -> Checked {
         if facts.fence != facts.mine {
             return Ok(());
@@ -205,7 +209,7 @@ impl History {
         }
         for found in &facts.manifests {
             let checkpoint = found.checkpoint;
-            // Of one that is missing no more is known than that it was complete (SPEC 7.6).
+            // Of a missing one, only its completion is known (SPEC 7.6).
             if self.trusts(checkpoint) || found.health == Health::Missing {
                 continue;
             }
@@ -230,7 +234,8 @@ impl History {
         Ok(())
     }
 
-    /// SPEC 8.5: what is complete and was not deleted is in every listing, and what is listed was written.
+    /// SPEC 8.5: every listing contains what is complete and was not deleted, and what is listed
+    /// was written.
     pub(super) fn listed(&self, inventory: &Inventory, needed: &[CheckpointId]) -> Checked {
         let wrong = |says: String| Err(breach(Rule::Retention, says));
         let there = |checkpoint: &CheckpointId| {
@@ -276,7 +281,8 @@ impl History {
         Ok(())
     }
 
-    /// The blobs of each subtask's snapshot in a checkpoint, as far as they are known to be durable.
+    /// The blobs of each subtask's snapshot in a checkpoint, as far as they are known to be
+    /// durable.
     fn parts(
         &self,
         checkpoint: CheckpointId,
@@ -290,17 +296,17 @@ impl History {
         })
     }
 
-    /// A snapshot was taken: from now on its blob may be there.
+    /// A snapshot was taken: from now on its blob may exist.
     pub(super) fn snapshot(&mut self, blob: BlobId) {
         self.snapshots.entry(blob).or_default();
     }
 
-    /// SPEC 8.5: a deletion is asked of the store.
+    /// SPEC 8.5: the store is asked to delete.
     pub(super) fn planned(&mut self, plan: &Plan) {
         self.planned.extend(&plan.blobs);
     }
 
-    /// The store says that it is done.
+    /// The store reports that it is done.
     pub(super) fn deleted(&mut self, plan: &Plan) {
         self.deleted.extend(&plan.blobs);
     }
@@ -310,7 +316,7 @@ impl History {
         self.snapshots.entry(blob).or_default().held = Some(pending.to_vec());
     }
 
-    /// SPEC 8.2, 8.3: a snapshot is of blobs of its own name and of its base's.
+    /// SPEC 8.2, 8.3: a snapshot consists of blobs of its own name and of its base's.
     pub(super) fn blob(
         &mut self,
         id: BlobId,
@@ -365,7 +371,7 @@ impl History {
         }
     }
 
-    /// SPEC 6.1: a transaction's name is its own.
+    /// SPEC 6.1: a transaction's name is unique.
     pub(super) fn closed(&mut self, txn: TxnId, records: u64) -> Checked {
         let known = self.txns.insert(txn, Txn { records, ..Txn::default() });
         ensure(known.is_none(), Rule::Names, || format!("{txn:?} was closed before"))
@@ -391,7 +397,7 @@ impl History {
         *latest = attempt.max(*latest);
     }
 
-    /// SPEC 6.4: what a sink finds prepared was closed by somebody.
+    /// SPEC 6.4: a prepared transaction that a sink finds was closed before.
     pub(super) fn listed_txn(&mut self, txn: TxnId, orphan: bool) -> Checked {
         match self.txns.get_mut(&txn) {
             Some(known) => {
@@ -407,9 +413,10 @@ impl History {
         }
     }
 
-    /// A commit call is about to be made: it may take effect, whether or not it is heard of again. Whether it is the first of its name.
+    /// A commit call is about to be made: it may take effect, whether or not its answer arrives.
+    /// Returns whether it is the first of its name.
     pub(super) fn commit_called(&mut self, txn: TxnId) -> Checked<bool> {
-        // SPEC 6.1, 6.2: only what was prepared, and not rolled back, is committed.
+        // SPEC 6.1, 6.2: only a transaction that was prepared, and not rolled back, is committed.
         ensure(self.is_prepared(&txn), Rule::Permit, || {
             "no line says that it was prepared".into()
         })?;
@@ -429,7 +436,7 @@ impl History {
         let trusted = self.trusts_attempt(txn.attempt);
         let elsewhere = self.later(&self.ahead.calls, &txn);
         let known = self.txns.entry(txn).or_default();
-        // An empty one leaves no trace in an external system, which need not know it again.
+        // An empty one leaves no trace in an external system, which need not recognise it.
         let shows = two_phase && known.records > 0;
         let once = |holds, says: &str| ensure(holds, Rule::CommittedOnce, || says.to_owned());
         match outcome {

@@ -1,4 +1,4 @@
-//! One recorded run: the coordinator, its store, the attempts it deployed (SPEC 11.8, 11.9).
+//! One recorded run: the coordinator, its store, and the attempts it deployed (SPEC 11.8, 11.9).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,36 +28,36 @@ struct Hosted {
     decision: Decision,
     /// No task of it runs any more.
     ended: bool,
-    /// Nor is anything under way that one of them handed over.
+    /// No work that its tasks handed over is in flight.
     concluded: bool,
     tasks: BTreeMap<SubtaskId, Task>,
     channels: Channels,
 }
 
-/// What a run has come to.
+/// The state of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Life {
     config: Config,
     coordinator: Option<Coordinator>,
     host: Host,
-    /// Writes asked for and not answered.
+    /// Writes requested and not answered.
     asked: Vec<StoreOp>,
-    /// Answers that the coordinator has not heard.
+    /// Answers that the coordinator has not taken in.
     answers: Vec<(StoreOp, StoreResult, Option<CheckpointId>)>,
-    /// How often facts were asked for and not read.
+    /// The number of requests for facts that are not answered.
     recoveries: usize,
-    /// Decisions that the coordinator has not heard.
+    /// Decisions that the coordinator has not taken in.
     decisions: Vec<Result<Decision, RecoveryError>>,
     to_deploy: Option<(Attempt, Decision)>,
     to_conclude: BTreeSet<Attempt>,
     /// The running attempt was to be ended, and no line has said that it was.
     to_end: bool,
-    /// Tasks were ended though the coordinator did not ask for it: the run is over.
+    /// Tasks were ended although the coordinator did not request it: the run is over.
     over: bool,
     armed: BTreeSet<Timer>,
-    /// What the deletion that was asked for must spare.
+    /// What the requested deletion must spare.
     roots: Option<Roots>,
-    /// What the deletion that was not answered yet is to delete.
+    /// What the deletion that is not answered yet is to delete.
     planned: Option<Plan>,
     mail: Mail,
     attempts: BTreeMap<Attempt, Hosted>,
@@ -95,7 +95,7 @@ impl Life {
         }
     }
 
-    /// Takes a line in.
+    /// Handles a line.
     pub(super) fn line(
         &mut self,
         run: &Run,
@@ -203,7 +203,7 @@ impl Life {
         header: &Header,
         history: &mut History,
     ) -> Checked {
-        // SPEC 15.9: what an event brings about is done before the next one is taken.
+        // SPEC 15.9: the effects of an event are carried out before the next event is taken.
         ensure(!self.over, Rule::CarriedOut, || {
             "the run was over when its tasks were ended".into()
         })?;
@@ -217,7 +217,7 @@ impl Life {
         self.carry_out(&out, history)
     }
 
-    /// The event that the line stands for, if it can have come.
+    /// The event that the line stands for, if it is possible now.
     fn event(&mut self, event: &OfCoordinator, header: &Header) -> Checked<Event> {
         let mut heard = |op: StoreOp, result: StoreResult, first: Option<CheckpointId>| {
             let answer = self.answers.iter().position(|answer| *answer == (op, result, first));
@@ -444,7 +444,8 @@ impl Life {
         let mut around = Around { topology, mode, history, mail, tally };
         let runs =
             |ended: bool| ensure(!ended, Rule::Attempts, || format!("attempt {attempt} has ended"));
-        // SPEC 8.6: what was handed over may be done when the tasks have ended, and not when that was waited for.
+        // SPEC 8.6: work that was handed over may be done after the tasks have ended, but not after
+        // it was waited for.
         runs(*concluded)?;
         if let What::Begun { at_rest, pending, effects } = &line.what {
             runs(*ended)?;

@@ -29,13 +29,13 @@ pub use rule::Rule;
 use rule::{Checked, breach, ensure};
 pub use stand::Stand;
 
-/// What a replay has looked at. All of it was as the protocol has it.
+/// What a replay has checked. All of it conforms to the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Tally {
     /// Runs, each in a file of its own.
     pub runs: u64,
-    /// Lines behind the first ones.
+    /// Lines after the first ones.
     pub lines: u64,
     /// Events that machines were given.
     pub events: u64,
@@ -49,9 +49,9 @@ pub struct Tally {
     pub markers: u64,
     /// Records that went before them, counted once for each.
     pub records: u64,
-    /// Snapshots that came back.
+    /// Snapshots whose writing returned.
     pub snapshots: u64,
-    /// Checkpoints that are known to have completed while they were recorded.
+    /// Checkpoints known to have completed while they were recorded.
     pub checkpoints: u64,
     /// Transactions prepared.
     pub transactions: u64,
@@ -61,17 +61,17 @@ pub struct Tally {
     pub deletions: u64,
 }
 
-/// A replay that found nothing wrong.
+/// A replay that found no difference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Replayed {
-    /// What it has looked at.
+    /// What it has checked.
     pub tally: Tally,
-    /// The files whose last line is torn, each with the length in bytes of what is there of it; what was being written when the process
-    /// was killed, and no part of the run.
+    /// The files whose last line is torn, each with the length in bytes of the torn line. It was
+    /// being written when the process was killed, and is not part of the run.
     pub torn: Vec<(String, usize)>,
-    /// Stands for the state that all machines came to, and for what is known of their store and sinks. Two traces that come to the same
-    /// differ in nothing that matters.
+    /// A fingerprint of the final states of all machines, and of what is known of their store and
+    /// sinks. Two traces with the same fingerprint differ in nothing that matters.
     pub end: u64,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for Replayed {
     }
 }
 
-/// The first place where a recorded run is not as the protocol has it.
+/// The first place where a recorded run differs from the protocol.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Difference {
@@ -98,15 +98,16 @@ pub struct Difference {
     pub file: String,
     /// The line in it, from 1.
     pub line: usize,
-    /// To whom it happened.
+    /// The task or coordinator concerned.
     pub who: String,
-    /// The rule that it breaks.
+    /// The broken rule.
     pub rule: Rule,
-    /// What must be.
+    /// What is expected.
     pub expected: String,
     /// What the trace says.
     pub found: String,
-    /// The lines before it that are about the same task, or the coordinator and its store; oldest first.
+    /// The lines before it about the same task, or about the coordinator and its store; oldest
+    /// first.
     pub before: Vec<(usize, String)>,
 }
 
@@ -128,11 +129,11 @@ impl fmt::Display for Difference {
 
 snapline_protocol::error_in_words!(Difference);
 
-/// How many lines before a difference are told.
+/// How many lines before a difference are shown.
 const BEFORE: usize = 6;
 
-/// Replays the runs of one or several jobs: each job's in the order of their terms, on fresh machines, and holds them against the rules of
-/// SPEC 11.9. Traces of one job must be of one store.
+/// Replays the runs of one or several jobs on fresh machines, each job's in the order of their
+/// terms. Checks them against the rules of SPEC 11.9. Traces of one job must be of one store.
 ///
 /// # Errors
 /// The first [`Difference`].
@@ -140,7 +141,8 @@ pub fn replay<T: Borrow<RunTrace>>(traces: &[T]) -> Result<Replayed, Box<Differe
     replay_telling(traces, None)
 }
 
-/// As [`replay`], and tells behind each line how the machines stand that it is about: up to the first difference.
+/// Like [`replay`], and reports after each line the state of the machines that it is about, up to
+/// the first difference.
 ///
 /// # Errors
 /// The first [`Difference`].
@@ -193,7 +195,7 @@ pub fn replay_telling<T: Borrow<RunTrace>>(
     Ok(Replayed { tally, torn: traces.filter_map(torn).collect(), end: end.finish() })
 }
 
-/// What runs do that others may come upon, though the others are replayed first.
+/// What runs do that earlier replayed runs may meet.
 fn ahead(runs: &[(&RunTrace, &Run)]) -> Ahead {
     let mut ahead = Ahead::default();
     for (number, (_, run)) in (1..).zip(runs) {
@@ -257,7 +259,7 @@ fn lines_before(run: &Run, place: usize) -> Vec<(usize, String)> {
     before
 }
 
-/// A line, cut short where it is long.
+/// A line, cut short if it is long.
 fn told(line: &Line) -> String {
     let text = spell(&line.what).to_string();
     match text.char_indices().nth(300) {
@@ -266,7 +268,8 @@ fn told(line: &Line) -> String {
     }
 }
 
-/// Messages that machines have sent, by how a trace spells them. They may be heard late, twice or never (SPEC 2.3).
+/// Messages that machines have sent, by their spelling in a trace. They may arrive late, twice or
+/// never (SPEC 2.3).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Mail {
     reports: BTreeMap<String, ToCoordinator>,
@@ -293,7 +296,7 @@ impl Mail {
     }
 }
 
-/// Gives a machine an event, and compares what it makes of it.
+/// Passes an event to a machine, and compares what results.
 fn run<M: Machine>(
     machine: &mut M,
     config: &M::Config,
@@ -306,7 +309,7 @@ where
 {
     let mut out = Out::new();
     let right = guarded(|| Ok(machine.handle(config, event, &mut out)));
-    // An assertion of the machine's: only a broken driver, or a trace that is none, comes so far.
+    // An assertion of the machine's: only a broken driver, or an invalid trace, gets this far.
     let right = right.map_err(|cause| {
         breach(Rule::Possible, format!("the machine takes this for impossible: {cause}"))
     })?;
@@ -333,7 +336,8 @@ fn same_effects<E: Serialize>(right: &[E], recorded: &[Value]) -> Checked {
     })
 }
 
-/// A line has said that the bytes are durable: its word is what a replay has for the proof (SPEC 3.5).
+/// A line has reported that the bytes are durable: a replay takes this report for the proof (SPEC
+/// 3.5).
 fn proof(attempt: Attempt, checkpoint: CheckpointId) -> Persisted {
     Persisted::attest(attempt, checkpoint)
 }

@@ -1,25 +1,25 @@
-//! What a replay holds a run against, beside the machines themselves (SPEC 11.9).
+//! The rules that a replay checks a run against, beside the machines themselves (SPEC 11.9).
 
 use std::fmt;
 
 /// A rule that a recorded run must keep.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Rule {
-    /// A machine's verdict and effects are those of a fresh one that is given the same events.
+    /// A machine's verdict and effects are those of a fresh one with the same events.
     Machine,
-    /// No machine is given what only a broken driver can give.
+    /// No machine gets an event that only a broken driver can produce.
     Possible,
-    /// A message that is heard was sent.
+    /// A message that arrives was sent.
     Sent,
-    /// An answer, a result, a decision was asked for, and came.
+    /// An answer, a result, a decision was requested, and arrived.
     Asked,
-    /// Barriers and ends come in the order in which they were sent, each behind as many records.
+    /// Barriers and ends arrive in the order in which they were sent, each after as many records.
     Fifo,
-    /// What a machine asks for is done, and done in its order.
+    /// What a machine requests is done, and done in its order.
     CarriedOut,
     /// What is acknowledged is durable, and prepared.
     Durable,
-    /// What completes has all its parts.
+    /// A completed checkpoint has all its parts.
     Complete,
     /// A commit call has a permit of its own, of a completed checkpoint.
     Permit,
@@ -27,13 +27,13 @@ pub enum Rule {
     CommittedOnce,
     /// What is rolled back is an orphan.
     Orphans,
-    /// What is restored is what the checkpoint holds.
+    /// A restored task holds what the checkpoint holds.
     Restored,
     /// A name is used for one thing.
     Names,
     /// One attempt runs at a time, and nothing of one that has ended.
     Attempts,
-    /// Facts are what the store must hold.
+    /// Facts agree with what the store must hold.
     Facts,
     /// What is deleted is garbage.
     Retention,
@@ -118,15 +118,15 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A rule that a line breaks.
+/// The rule that a line breaks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Breach {
     pub(super) rule: Rule,
-    /// What must be, for people.
+    /// The expectation, for people.
     pub(super) says: String,
 }
 
-/// What came of looking at a line, or at a part of it.
+/// The result of checking a line, or a part of it.
 pub(super) type Checked<T = ()> = Result<T, Breach>;
 
 /// A breach.

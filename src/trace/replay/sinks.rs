@@ -21,18 +21,18 @@ pub(super) struct Sink {
     pub(super) config: committer::Config,
     pub(super) machine: Committer,
     pub(super) two_phase: bool,
-    /// Its aligner has taken a snapshot that its committer has yet to hear of.
+    /// Its aligner has taken a snapshot that its committer has not taken in.
     pub(super) owes_barrier: Option<CheckpointId>,
-    /// Its aligner has heard a message that its committer has yet to hear.
+    /// Its aligner has taken in a message that its committer has not.
     pub(super) owes_message: Option<Value>,
     pub(super) records: u64,
     pub(super) preparing: BTreeSet<TxnId>,
     pub(super) fenced: bool,
-    /// Commits that were asked for and not called, at most one (SPEC 6.6).
+    /// Commits that were requested and not called, at most one (SPEC 6.6).
     pub(super) permitted: Option<(TxnId, CommitPermit)>,
-    /// The call under way, and whether it is the first of its name.
+    /// The call in flight, and whether it is the first of its name.
     pub(super) calling: Option<(TxnId, bool)>,
-    /// The call that has returned and that the committer has not heard of.
+    /// The call that has returned and that the committer has not taken in.
     pub(super) returned: Option<(TxnId, CommitOutcome)>,
 }
 
@@ -85,7 +85,7 @@ impl Task {
                 let before = sink.records;
                 return Err(breach(Rule::Fifo, format!("it had taken {before} records before")));
             };
-            // SPEC 5.2: what is held is not read, so that the transaction ends at the barriers.
+            // SPEC 5.2: a held input is not read, so that the transaction ends at the barriers.
             let cut = around.mode == Mode::AtLeastOnce && records > behind || records == behind;
             ensure(cut, Rule::Fifo, || format!("{behind} records came before the barriers"))?;
             sink.records = records;

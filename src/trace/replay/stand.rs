@@ -1,4 +1,4 @@
-//! How machines stand behind a line of a recorded run, for people.
+//! The state of machines after a line of a recorded run, for people.
 
 use snapline_protocol::coordinator::Coordinator;
 use snapline_protocol::ids::SubtaskId;
@@ -8,7 +8,8 @@ use super::life::Life;
 use super::tasks::Task;
 use crate::trace::format::{Line, spell};
 
-/// How what a line is about stands behind it: the coordinator, or a task of an attempt, on the machines of a replay.
+/// The state, after a line, of what the line is about: the coordinator, or a task of an attempt, on
+/// the machines of a replay.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Stand<'a> {
@@ -16,7 +17,7 @@ pub struct Stand<'a> {
     pub file: &'a str,
     /// The line in it, from 1.
     pub line: usize,
-    /// What there is to know, each with its name, in an order that does not change.
+    /// The entries, each with its name, in a fixed order.
     pub rows: &'a [(&'static str, String)],
 }
 
@@ -28,7 +29,7 @@ pub(super) fn list(items: impl IntoIterator<Item = String>) -> String {
 }
 
 impl Life {
-    /// Of the coordinator, or the task that the line is about.
+    /// The state of the coordinator, or of the task that the line is about.
     pub(super) fn stand(&self, topology: &Topology, line: &Line) -> Rows {
         let mut rows = Rows::new();
         match (line.attempt, line.task) {

@@ -1,4 +1,4 @@
-//! Tasks of a recorded run: their machines, their channels, and what they owe (SPEC 11.9).
+//! Tasks of a recorded run: their machines, their channels, and their pending work (SPEC 11.9).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +20,7 @@ use super::{Mail, Tally, proof, run, same_effects};
 use crate::trace::event::OfAligner;
 use crate::trace::format::Marker;
 
-/// What a task meets.
+/// The surroundings of a task.
 pub(super) struct Around<'a> {
     pub(super) topology: &'a Topology,
     pub(super) mode: Mode,
@@ -29,7 +29,7 @@ pub(super) struct Around<'a> {
     pub(super) tally: &'a mut Tally,
 }
 
-/// A barrier or an end in a channel, behind so many records.
+/// A barrier or an end in a channel, after this many records.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct InBand {
     marker: Marker,
@@ -59,20 +59,20 @@ pub(super) struct Task {
     aligner: Aligner,
     pub(super) sink: Option<Sink>,
     due: VecDeque<Due>,
-    /// Snapshots that were taken and whose writing has not come back.
+    /// Snapshots that were taken and whose writing has not returned.
     writing: BTreeMap<CheckpointId, Barrier>,
-    /// And what those came to that the aligner has not heard of.
+    /// And their outcomes, which the aligner has not taken in.
     written: BTreeMap<CheckpointId, bool>,
     /// Records that came on each input before its last barrier or its end.
     pub(super) behind: Vec<u64>,
-    /// Records sent on each output, by the last line that said it.
+    /// Records sent on each output, by the last line that reports them.
     sent: Vec<u64>,
     /// Whether it may emit no further record.
     silent: bool,
 }
 
 impl Task {
-    /// SPEC 6.4, 7.4: what a task starts from follows from what was decided.
+    /// SPEC 6.4, 7.4: the decision determines what a task starts from.
     pub(super) fn begin(
         (attempt, subtask): (Attempt, SubtaskId),
         decision: &Decision,
@@ -142,7 +142,8 @@ impl Task {
         self.writing.keys().copied()
     }
 
-    /// SPEC 5.4, 5.7: before a task takes anything that may change its state or its output, what it owes is done.
+    /// SPEC 5.4, 5.7: a task carries out its pending effects before it takes an input that may
+    /// change its state or its output.
     fn owes_nothing(&self) -> Checked {
         if let Some((marker, _)) = self.due.front() {
             return Err(breach(
@@ -201,7 +202,7 @@ impl Task {
         Ok(())
     }
 
-    /// The event that the line stands for, if this task can have come upon it.
+    /// The event that the line stands for, if it is possible for this task.
     fn event(
         &mut self,
         event: &OfAligner,
@@ -272,7 +273,7 @@ impl Task {
         })
     }
 
-    /// SPEC 5.4: what became of a snapshot is what came back from its writing.
+    /// SPEC 5.4: the outcome of a snapshot is what its writing returned.
     fn hears_of(&mut self, checkpoint: CheckpointId, durable: bool) -> Checked {
         match self.written.remove(&checkpoint) {
             Some(came) if came == durable => Ok(()),
@@ -289,7 +290,7 @@ impl Task {
         }
     }
 
-    /// SPEC 2.2, 15.2: what is read from a channel is what was sent on it next.
+    /// SPEC 2.2, 15.2: a channel is read in the order in which it was written.
     fn take(
         &mut self,
         channel: usize,
@@ -329,7 +330,7 @@ impl Task {
         Ok(next.barrier)
     }
 
-    /// SPEC 5.4, 5.7: a barrier, or the end, goes to every output behind all that was emitted.
+    /// SPEC 5.4, 5.7: a barrier, or the end, goes to every output after all that was emitted.
     pub(super) fn send(
         &mut self,
         marker: Marker,
@@ -385,7 +386,7 @@ impl Task {
                 "its aligner did not ask for this snapshot, or it came back",
             ));
         };
-        // SPEC 15.1: what a task hands over is done in that order.
+        // SPEC 15.1: handed-over work is done in order.
         if let Some(sink) = &self.sink {
             let Self { attempt, subtask, .. } = *self;
             let txn = TxnId { checkpoint: id.checkpoint, attempt, subtask };

@@ -1,4 +1,5 @@
-//! Compressed files: how one is compressed is said by the end of its name, for those that are read and those that are written.
+//! Compressed files: how one is compressed is said by the end of its name, for those that are read
+//! and those that are written.
 
 #[cfg(feature = "formats")]
 use std::fmt;
@@ -15,7 +16,8 @@ use zstd::stream::{read::Decoder as ZstdDecoder, write::Encoder as ZstdEncoder};
 #[cfg(feature = "formats")]
 const BUFFER: usize = 128 * 1024;
 
-/// How much a zstd file may look back, as the power of two of the bytes, unless it is said: 128 MiB, which is zstd's own limit.
+/// How much a zstd file may look back, as the power of two of the bytes, by default: 128 MiB, which
+/// is zstd's own limit.
 pub(super) const WINDOW: u32 = 27;
 
 /// How a file is compressed.
@@ -38,13 +40,14 @@ impl Compression {
         }
     }
 
-    /// Whether the crate was built with what it takes.
+    /// True if the crate was built with what it takes.
     pub(super) const fn is_built_in(self) -> bool {
         cfg!(feature = "formats") || matches!(self, Self::None)
     }
 
-    /// What the bytes say. A file may consist of several compressed ones, one after the other, and zeros may fill it up. No bytes say nothing,
-    /// compressed or not. A zstd file may look back by so much, as a power of two.
+    /// What the bytes say. A file may consist of several compressed ones, one after the other, and
+    /// zeros may fill it up. No bytes say nothing, compressed or not. A zstd file may look back by
+    /// so much, as a power of two.
     pub(super) fn reader(
         self,
         bytes: impl Read + Send + 'static,
@@ -128,7 +131,7 @@ type Packed = BufReader<Box<dyn Input>>;
 struct Members {
     kind: Compression,
     window: u32,
-    /// Whether no member has ended.
+    /// True if no member has ended.
     first: bool,
     at: Place,
 }
@@ -165,7 +168,7 @@ impl Members {
                 return Ok(());
             }
             (Compression::Gzip, Some(byte)) => byte == 0x1f,
-            // A frame of data, or one to be passed over.
+            // A frame of data, or one to be skipped.
             (_, Some(byte)) => byte == 0x28 || byte & 0xf0 == 0x50,
         };
         if !self.first && !begins {
@@ -296,7 +299,7 @@ mod tests {
                 file.append(&mut bytes);
             }
             file.append(&mut writer.end().expect("ends"));
-            // Two of them, one behind the other, are one.
+            // Two of them, one after the other, are one.
             let mut twice = file.clone();
             twice.extend_from_slice(&file);
             let mut text = String::new();

@@ -8,10 +8,12 @@ use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::text::UTF_16;
 
-/// Why a source or a sink of this crate failed. The message says what happened, to what, and what can be done.
+/// Why a source or a sink of this crate failed. The message says what happened, to what, and what
+/// can be done.
 #[non_exhaustive]
 pub enum ConnectError {
-    /// A later attempt has fenced this one off: it prepares, commits and rolls back nothing more (SPEC 2.8).
+    /// A later attempt has fenced this one off: it prepares, commits and rolls back nothing more
+    /// (SPEC 2.8).
     Fenced {
         /// The sink's operator.
         operator: String,
@@ -31,7 +33,8 @@ pub enum ConnectError {
         /// Who wanted it: job and operator.
         wanted: (String, String),
     },
-    /// A transaction is to be prepared whose name was used before, by an earlier life of the job that its store knows nothing of.
+    /// A transaction is to be prepared whose name was used before, by an earlier life of the job
+    /// that its store knows nothing of.
     NameTaken {
         /// The transaction.
         txn: TxnId,
@@ -42,7 +45,7 @@ pub enum ConnectError {
     NotClosed {
         /// The transaction.
         txn: TxnId,
-        /// Where it was looked for.
+        /// The place searched.
         place: String,
     },
     /// The place that a sink writes to is not the one that the checkpoint was committed to.
@@ -52,7 +55,7 @@ pub enum ConnectError {
     },
     /// A sink's place does not know of a transaction that was committed there.
     SetBack {
-        /// Where it was looked for.
+        /// The place searched.
         place: String,
         /// The transaction.
         txn: TxnId,
@@ -63,14 +66,14 @@ pub enum ConnectError {
         what: &'static str,
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
     /// A file does not hold what it must.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A position that this source cannot have given.
@@ -90,7 +93,8 @@ pub enum ConnectError {
         /// The path.
         path: PathBuf,
     },
-    /// A file of the system's own, such as those in `/proc`, whose length is not what is said of it.
+    /// A file of the system's own, such as those in `/proc`, whose length is not what is said of
+    /// it.
     NoLength {
         /// The file.
         path: PathBuf,
@@ -116,7 +120,7 @@ pub enum ConnectError {
     BadPattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A file that was to be read on is gone.
@@ -197,10 +201,11 @@ pub enum ConnectError {
         line: Option<u64>,
         /// The byte of the (decompressed) file that it begins at.
         offset: u64,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A record cannot be written in a format: it holds a value that the format has not, or its fields are not the columns.
+    /// A record cannot be written in a format: it holds a value that the format has not, or its
+    /// fields are not the columns.
     Unwritable {
         /// The format.
         format: &'static str,
@@ -208,7 +213,7 @@ pub enum ConnectError {
         record: u64,
         /// The field, or the way to it; `None` if it is the record itself.
         field: Option<String>,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A file that is being read was changed.
@@ -228,20 +233,21 @@ pub enum ConnectError {
         /// The last that was read.
         newest: String,
     },
-    /// The target of an idempotent sink failed before, or its code panicked: what was handed to it may not be written.
+    /// The target of an idempotent sink failed before, or its code panicked: what was handed to it
+    /// may not be written.
     Broken {
         /// The sink's operator.
         operator: String,
         /// What happened.
         why: String,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io {
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// To which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -252,12 +258,13 @@ impl ConnectError {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Whether trying again cannot help. What a path names may come back, unless it was never there: `first` says that this is the process's
-    /// first attempt.
+    /// True if trying again cannot help. What a path names may come back, unless it was never
+    /// there: `first` says that this is the process's first attempt.
     pub(crate) const fn is_permanent(&self, first: bool) -> bool {
         match self {
-            // A stale attempt may be fenced off, and its failure counts for nothing. One that counts is of a job whose checkpoints were
-            // removed, and an attempt of it never gets past the fence.
+            // A stale attempt may be fenced off, and its failure counts for nothing. One that
+            // counts is of a job whose checkpoints were removed, and an attempt of it never gets
+            // past the fence.
             Self::Fenced { .. }
             | Self::Owned { .. }
             | Self::NameTaken { .. }
@@ -287,7 +294,7 @@ impl ConnectError {
         }
     }
 
-    /// What the operating system said, if it was it.
+    /// The operating system's error kind, if it reported the error.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {

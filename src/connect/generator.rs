@@ -21,15 +21,17 @@ pub struct Generator<F> {
 }
 
 impl<T, F: Fn(u64) -> T> Generator<F> {
-    /// Records 0 to `count`, or for ever if that is `None`. `make` must be a function of the number alone, or the source cannot be read again
-    /// (SPEC 2.12). A job that is restored may be given a greater count, and reads on to that; one below where its checkpoint stands is refused.
+    /// Records 0 to `count`, or forever if that is `None`. `make` must be a function of the number
+    /// alone, or the source cannot be read again (SPEC 2.12). A job that is restored may be given a
+    /// greater count, and reads on to that; one below where its checkpoint stands is refused.
     pub fn new(count: impl Into<Option<u64>>, make: F) -> Self {
         Self { count: count.into().unwrap_or(u64::MAX), rate: None, make }
     }
 }
 
 impl<F> Generator<F> {
-    /// At most this many records a second, of all subtasks together. For demonstrations: each read looks at the clock.
+    /// At most this many records a second, of all subtasks together. For demonstrations: each read
+    /// looks at the clock.
     ///
     /// # Panics
     /// If it is zero: nothing would ever come.
@@ -57,7 +59,8 @@ where
         position: Option<u64>,
     ) -> Result<GeneratorReader<F>, BoxError> {
         let turn = Turn::of(context, position, "generator")?;
-        // Behind the last record a subtask stands less than one round behind the end, or at its first turn.
+        // Behind the last record a subtask stands less than one round behind the end, or at its
+        // first turn.
         let end = self.count.checked_add(turn.step);
         if position.is_some_and(|next| end.is_some_and(|end| next >= end)) {
             let why = format!("it stands at record {} of {}", turn.next, self.count);
@@ -167,7 +170,8 @@ impl Pace {
             .saturating_sub(self.read)
     }
 
-    /// How long until the next is due. At least a little, so that the caller does not spin, and never long, so that it sees its mail.
+    /// How long until the next is due. At least a little, so that the caller does not spin, and
+    /// never long, so that it sees its mail.
     fn pause(&self) -> Duration {
         let elapsed = self.since.map_or(0.0, |since| self.clock.since(since).as_secs_f64());
         let wait = (self.read + 1) as f64 / self.per_second - elapsed;

@@ -37,15 +37,16 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     }
 }
 
-/// How often the text of a record that has long integers is read again at most, whatever its length, to know where they are; and how many bytes of
-/// it may be in any case.
+/// How often the text of a record that has long integers is read again at most, whatever its
+/// length, to know where they are; and how many bytes of it may be in any case.
 const AGAIN: (usize, usize) = (64, 1 << 18);
 
 /// Reads a record.
 ///
 /// # Errors
-/// If it is none; also if it has an integer that no 64 bits hold where the record takes any value: that would become a float of
-/// another value. In a record of very many such integers one that stands among others of a known type may not be found.
+/// If it is none; also if it has an integer that no 64 bits hold where the record takes any value:
+/// that would become a float of another value. In a record of very many such integers one that
+/// stands among others of a known type may not be found.
 pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
     let record = serde_json::from_slice(raw)?;
     let long = if has_long_number(raw) { long_integers(raw) } else { Vec::new() };
@@ -68,7 +69,7 @@ pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
         && left > 0
     {
         left = left.saturating_sub(raw.len());
-        // A number that no float can be is passed over unread alone.
+        // A number that no float can be is skipped unread alone.
         if takes(set, b"1e999") {
             continue;
         }
@@ -94,7 +95,7 @@ pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
     Ok(record)
 }
 
-/// Whether there are nineteen digits in a row.
+/// True if there are nineteen digits in a row.
 fn has_long_number(raw: &[u8]) -> bool {
     let is_digit = |byte: &&u8| byte.is_ascii_digit();
     // One of them is at such a place.
@@ -516,7 +517,8 @@ mod tests {
         // They have a type.
         let (record, times) = count::<Vec<u128>>(&format!("[{many}]"));
         assert!(record.is_ok_and(|it| it.len() == 4_000) && times <= 70, "{times}");
-        // They have none; some are beside a number of a known type, and behind others that are not read.
+        // They have none; some are beside a number of a known type, and behind others that are not
+        // read.
         let (record, times) = count::<Vec<Value>>(&format!("[{many}]"));
         assert!(record.is_err() && times <= 40, "{times}");
         let text = format!("{{\"x\":[{many}],\"id\":[{LONG},{LONG}]}}");

@@ -8,7 +8,7 @@ use crate::connect::OpenContext;
 
 /// Opens what looks records up. A closure that looks one up is one: each thread gets a clone.
 pub trait LookupSource<T>: Clone + Send + Sync + 'static {
-    /// What is found.
+    /// The result type.
     type Found: Send + 'static;
     /// What looks up, on one thread.
     type Client: LookupClient<T, Found = Self::Found> + 'static;
@@ -22,13 +22,14 @@ pub trait LookupSource<T>: Clone + Send + Sync + 'static {
 
 /// Looks records up.
 pub trait LookupClient<T> {
-    /// What is found.
+    /// The result type.
     type Found;
 
     /// Looks a record up. May block.
     ///
     /// # Errors
-    /// Any: the request has failed with it, and is made again or given up as [`Lookup`](crate::Lookup) says.
+    /// Any: the request has failed with it, and is made again or given up as
+    /// [`Lookup`](crate::Lookup) says.
     fn look_up(&mut self, record: &T) -> Result<Self::Found, BoxError>;
 }
 

@@ -9,12 +9,14 @@ use super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 
-/// Keeps records in memory, in transactions: those of a committed one can be read, at any time, from any clone of the sink. What was
-/// committed and prepared outlives the job as long as a clone lives; a job that starts anew needs a new sink, as it would a new directory.
+/// Keeps records in memory, in transactions: those of a committed one can be read, at any time,
+/// from any clone of the sink. What was committed and prepared outlives the job as long as a clone
+/// lives; a job that starts anew needs a new sink, as it would a new directory.
 ///
-/// *Order.* Records of one subtask keep their order within a key. Which subtask has a key, and in which order a subtask goes through its keys,
-/// comes of a hash whose seed each job draws when it starts for the first time; subtasks run side by side. So a test compares what two runs gave,
-/// or what was expected, when it has sorted both.
+/// *Order.* Records of one subtask keep their order within a key. Which subtask has a key, and in
+/// which order a subtask goes through its keys, comes of a hash whose seed each job draws when it
+/// starts for the first time; subtasks run side by side. So a test compares what two runs gave, or
+/// what was expected, when it has sorted both.
 ///
 /// ```
 /// use snapline::connect::MemorySink;
@@ -54,8 +56,9 @@ impl<T> MemorySink<T> {
         Self::default()
     }
 
-    /// The committed records, in the order in which their transactions were committed. Of a job with keys or with several subtasks that order
-    /// is another in every run (see [`MemorySink`]): compare them sorted.
+    /// The committed records, in the order in which their transactions were committed. Of a job
+    /// with keys or with several subtasks that order is another in every run (see [`MemorySink`]):
+    /// compare them sorted.
     #[must_use]
     pub fn committed(&self) -> Vec<T>
     where
@@ -90,13 +93,15 @@ impl<T> MemorySink<T> {
         lock(&self.external).log.rolled_back.clone()
     }
 
-    /// The commits that were asked for and answered with "already committed", one entry a call: after a restore there may be some.
+    /// The commits that were asked for and answered with "already committed", one entry a call:
+    /// after a restore there may be some.
     #[must_use]
     pub fn repeated_commits(&self) -> Vec<TxnId> {
         lock(&self.external).log.repeated.clone()
     }
 
-    /// Drops a prepared transaction, as an external system may by a timeout (SPEC 2.10): its commit will find it lost. Says whether it was there.
+    /// Drops a prepared transaction, as an external system may by a timeout (SPEC 2.10): its commit
+    /// will find it lost. Says whether it was there.
     pub fn drop_prepared(&self, txn: TxnId) -> bool {
         let mut external = lock(&self.external);
         let there = external.pending.get(&txn).is_some_and(|pending| pending.prepared);
@@ -198,7 +203,8 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
                 Ok(CommitOutcome::Committed)
             }
             Some(closed) => {
-                // Nobody may commit what is not prepared: a defect of the caller, and to it the transaction is not there.
+                // Nobody may commit what is not prepared: a defect of the caller, and to it the
+                // transaction is not there.
                 external.pending.insert(txn, closed);
                 Ok(CommitOutcome::Lost)
             }
@@ -254,7 +260,7 @@ struct Log {
 }
 
 impl<T> External<T> {
-    /// Whether it was committed.
+    /// True if it was committed.
     fn knows(&self, txn: TxnId) -> bool {
         self.names.contains(&txn)
     }

@@ -1,6 +1,7 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 //!
-//! What a source does when the job goes on behind a checkpoint, and what becomes of input that it cannot read:
+//! What a source does when the job goes on behind a checkpoint, and what becomes of input that it
+//! cannot read:
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|
@@ -20,7 +21,8 @@
 //! | [`Idempotent`] | as it comes | what was written since the last checkpoint is written again, over itself |
 //! | [`Stdout`], [`ForEach`], [`TryForEach`] | as it comes | what was written since the last checkpoint is written again: at least once |
 //!
-//! The module `testkit` (feature of that name) crashes sources and sinks at every step, and holds them against what they declare: these, and your own.
+//! The module `testkit` (feature of that name) crashes sources and sinks at every step, and holds
+//! them against what they declare: these, and your own.
 
 mod compress;
 #[cfg(feature = "formats")]
@@ -102,7 +104,8 @@ use crate::base::clock::Clock;
 use crate::base::error::BoxError;
 use crate::state::VerifyState;
 
-/// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.
+/// True if an error of a connector of this crate is one that trying again cannot help (SPEC 15.4).
+/// `first`: in the process's first attempt.
 pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: bool) -> bool {
     #[cfg(feature = "sqlite")]
     if let Some(error) = error.downcast_ref::<SqliteError>() {
@@ -119,7 +122,8 @@ pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: boo
     error.downcast_ref::<ConnectError>().is_some_and(|error| error.is_permanent(first))
 }
 
-/// What the operating system said, if the error is one of its or of a connector of this crate that says it.
+/// What the operating system said, if the error is one of its or of a connector of this crate that
+/// says it.
 pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
     if let Some(error) = error.downcast_ref::<std::io::Error>() {
         return Some(error.kind());
@@ -136,7 +140,8 @@ pub trait Collect<T> {
     /// Takes one record.
     fn push(&mut self, record: T);
 
-    /// Reports an error of users' code: the task fails behind the batch it is working on, and nothing of the batch counts.
+    /// Reports an error of users' code: the task fails behind the batch it is working on, and
+    /// nothing of the batch counts.
     fn fail(&mut self, error: BoxError);
 }
 
@@ -192,8 +197,8 @@ impl OpenContext {
     }
 }
 
-/// A replayable source: from any position it gives the same records in the same order (SPEC 2.12). A value of this trait describes the
-/// source; each subtask opens a reader of its own.
+/// A replayable source: from any position it gives the same records in the same order (SPEC 2.12).
+/// A value of this trait describes the source; each subtask opens a reader of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source",
     note = "`snapline::connect` has sources (`FileSource`, `MemorySource`, `Generator`, ...); one of your own implements `Source`, and is `Clone`"
@@ -203,7 +208,7 @@ pub trait Source: Clone + Send + 'static {
     type Record: Send + 'static;
     /// Where a reader stands: its state. Written into every checkpoint.
     type Position: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
-    /// What reads.
+    /// The reader type.
     type Reader: SourceReader<Record = Self::Record, Position = Self::Position>;
 
     /// Opens a reader behind `position`, or at the beginning.
@@ -216,8 +221,8 @@ pub trait Source: Clone + Send + 'static {
         position: Option<Self::Position>,
     ) -> Result<Self::Reader, BoxError>;
 
-    /// Whether the same position always gives the same records again; the job's guarantee is computed from it. A source that answers `false`
-    /// makes it at most once.
+    /// True if the same position always gives the same records again; the job's guarantee is
+    /// computed from it. A source that answers `false` makes it at most once.
     fn is_replayable(&self) -> bool {
         true
     }
@@ -230,11 +235,13 @@ pub trait SourceReader: Send + 'static {
     /// Where it stands.
     type Position;
 
-    /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is there now it says so, and is asked again.
+    /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is
+    /// there now it says so, and is asked again.
     ///
-    /// The operators that follow the source in its task run inside `push`: users' code may take its time there, and may panic. So push
-    /// without a lock held that others need: a panic would poison it, and the next attempt's reader, which shares it, would fail with that
-    /// instead of the failure that matters. Take out what is to be pushed, let go, then push.
+    /// The operators that follow the source in its task run inside `push`: users' code may take its
+    /// time there, and may panic. So push without a lock held that others need: a panic would
+    /// poison it, and the next attempt's reader, which shares it, would fail with that instead of
+    /// the failure that matters. Take out what is to be pushed, let go, then push.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -247,18 +254,21 @@ pub trait SourceReader: Send + 'static {
     /// The position behind the last record that was pushed.
     fn position(&self) -> Self::Position;
 
-    /// How many records it could not read and has passed over: all that its position accounts for. For the status of the task.
+    /// How many records it could not read and has skipped: all that its position accounts for. For
+    /// the status of the task.
     fn malformed(&self) -> u64 {
         0
     }
 
-    /// How many bytes this reader has read, for those who look at the job; asked after each read. `None`, the default, if it does not count.
+    /// How many bytes this reader has read, for those who look at the job; asked after each read.
+    /// `None`, the default, if it does not count.
     fn bytes_read(&self) -> Option<u64> {
         None
     }
 
-    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
-    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
+    /// No checkpoint that the job keeps begins before this position, which was this reader's in a
+    /// checkpoint that is complete: what is before need not be kept on its account (SPEC 15.11).
+    /// Said now and then, or never.
     fn kept_from(&mut self, position: &Self::Position) {
         let _ = position;
     }
@@ -280,16 +290,18 @@ pub enum Progress {
 pub enum Delivery {
     /// In transactions: pre-committed with the checkpoint, committed when it is complete.
     TwoPhase,
-    /// By idempotent writes: a record written twice leaves what one leaves, readers may see it early.
+    /// By idempotent writes: a record written twice leaves what one leaves, readers may see it
+    /// early.
     Idempotent,
     /// As it comes: after a failure records appear again.
     AtLeastOnce,
 }
 
-/// A sink that writes in transactions (SPEC 6). A value of this trait describes the sink; each subtask opens a writer and a committer.
+/// A sink that writes in transactions (SPEC 6). A value of this trait describes the sink; each
+/// subtask opens a writer and a committer.
 ///
-/// The writer lives on the worker thread and never waits for the outside; the committer does all that may take time, on another
-/// thread, one call at a time and in the order they were asked for.
+/// The writer lives on the worker thread and never waits for the outside; the committer does all
+/// that may take time, on another thread, one call at a time and in the order they were asked for.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no sink",
     note = "`snapline::connect` has sinks (`FileSink`, `Stdout`, `ForEach`, ...); one of your own implements `TwoPhaseSink`, or `Upsert` in `Idempotent`"
@@ -297,15 +309,16 @@ pub enum Delivery {
 pub trait TwoPhaseSink: Clone + Send + 'static {
     /// What it takes.
     type Record: Send + 'static;
-    /// What names a closed transaction and is enough to prepare, commit or roll it back, in any process (SPEC 6.4). It is written
-    /// into checkpoints.
+    /// What names a closed transaction and is enough to prepare, commit or roll it back, in any
+    /// process (SPEC 6.4). It is written into checkpoints.
     type Committable: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
-    /// What writes.
+    /// The writer type.
     type Writer: SinkWriter<Record = Self::Record, Committable = Self::Committable>;
-    /// What commits.
+    /// The committer type.
     type Committer: SinkCommitter<Committable = Self::Committable>;
 
-    /// Opens one subtask's writer and committer. The committer is asked to fence off earlier attempts before the writer writes.
+    /// Opens one subtask's writer and committer. The committer is asked to fence off earlier
+    /// attempts before the writer writes.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -316,10 +329,11 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
         Delivery::TwoPhase
     }
 
-    /// How long the external system keeps a transaction, from its begin, before it drops it on its own (SPEC 2.10), as Kafka's
-    /// `transaction.timeout.ms` says. What is dropped between the completion of its checkpoint and its commit is lost, so that a job whose
-    /// checkpoints and restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it keeps them for ever, as
-    /// what all sinks of this crate write to does.
+    /// How long the external system keeps a transaction, from its begin, before it drops it on its
+    /// own (SPEC 2.10), as Kafka's `transaction.timeout.ms` says. What is dropped between the
+    /// completion of its checkpoint and its commit is lost, so that a job whose checkpoints and
+    /// restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it
+    /// keeps them forever, as what all sinks of this crate write to does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -367,7 +381,7 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
 pub trait SinkWriter: Send + 'static {
     /// What it takes.
     type Record;
-    /// What names a closed transaction.
+    /// The name of a closed transaction.
     type Committable;
 
     /// Takes the records of a batch into the open transaction, leaving the batch empty.
@@ -376,35 +390,38 @@ pub trait SinkWriter: Send + 'static {
     /// Any: the task fails with it.
     fn write(&mut self, records: &mut Vec<Self::Record>) -> Result<(), BoxError>;
 
-    /// Ends the open transaction under this name and begins the next. Cheap: [`SinkCommitter::prepare`] does what takes time. Called at every
-    /// barrier, also when nothing was written (SPEC 6.2).
+    /// Ends the open transaction under this name and begins the next. Cheap:
+    /// [`SinkCommitter::prepare`] does what takes time. Called at every barrier, also when nothing
+    /// was written (SPEC 6.2).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn close(&mut self, txn: TxnId) -> Result<Self::Committable, BoxError>;
 
-    /// How many bytes this writer has taken, as they are outside, for those who look at the job; asked after each batch. `None`, the default,
-    /// if it does not count.
+    /// How many bytes this writer has taken, as they are outside, for those who look at the job;
+    /// asked after each batch. `None`, the default, if it does not count.
     fn bytes_written(&self) -> Option<u64> {
         None
     }
 }
 
-/// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be called again.
+/// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be
+/// called again.
 pub trait SinkCommitter: Send + 'static {
-    /// What names a closed transaction.
+    /// The name of a closed transaction.
     type Committable;
 
-    /// Fences off the writers of earlier attempts, so that they prepare and commit nothing more, and lists what they prepared for this
-    /// subtask and did not commit (SPEC 2.8, 6.4).
+    /// Fences off the writers of earlier attempts, so that they prepare and commit nothing more,
+    /// and lists what they prepared for this subtask and did not commit (SPEC 2.8, 6.4).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, Self::Committable)>, BoxError>;
 
-    /// The newest transaction that this subtask is known to have committed, in whichever attempt; `None` if none is, or none is kept note
-    /// of. Asked once, after the fence. One that is newer than the checkpoint restored shows that newer checkpoints are lost, and the job
-    /// fails rather than write their output twice (SPEC 7.7).
+    /// The newest transaction that this subtask is known to have committed, in whichever attempt;
+    /// `None` if none is, or none is kept note of. Asked once, after the fence. One that is newer
+    /// than the checkpoint restored shows that newer checkpoints are lost, and the job fails rather
+    /// than write their output twice (SPEC 7.7).
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -412,20 +429,22 @@ pub trait SinkCommitter: Send + 'static {
         Ok(None)
     }
 
-    /// Why the last commit was answered with [`CommitOutcome::Retry`] or [`CommitOutcome::Unknown`], in words: for the job's status, and for the
-    /// error of a stop that waits for it in vain. `None`, the default: nothing is said.
+    /// Why the last commit was answered with [`CommitOutcome::Retry`] or
+    /// [`CommitOutcome::Unknown`], in words: for the job's status, and for the error of a stop that
+    /// waits for it in vain. `None`, the default: nothing is said.
     fn trouble(&self) -> Option<String> {
         None
     }
 
-    /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed by any process, whatever crashes (SPEC 6.2).
+    /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed
+    /// by any process, whatever crashes (SPEC 6.2).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn prepare(&mut self, txn: TxnId, committable: &Self::Committable) -> Result<(), BoxError>;
 
-    /// Commits a prepared transaction: its records become visible. Idempotent; says honestly when it does not know (SPEC 6.6). An error is a
-    /// failure of the sink itself and fails the task.
+    /// Commits a prepared transaction: its records become visible. Idempotent; says honestly when
+    /// it does not know (SPEC 6.6). An error is a failure of the sink itself and fails the task.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -435,7 +454,8 @@ pub trait SinkCommitter: Send + 'static {
         committable: &Self::Committable,
     ) -> Result<CommitOutcome, BoxError>;
 
-    /// Rolls back a transaction that was prepared, perhaps: what is not there counts as rolled back.
+    /// Rolls back a transaction that was prepared, perhaps: what is not there counts as rolled
+    /// back.
     ///
     /// # Errors
     /// Any: the task fails with it.

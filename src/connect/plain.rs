@@ -11,7 +11,8 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::base::error::BoxError;
 
-/// Calls a function for each record, as it comes: after a failure it sees records again. Every subtask calls a clone of its own.
+/// Calls a function for each record, as it comes: after a failure it sees records again. Every
+/// subtask calls a clone of its own.
 ///
 /// ```
 /// use snapline::connect::ForEach;
@@ -156,8 +157,9 @@ impl<T> Take<T> for Discard<T> {
     }
 }
 
-/// Writes each record as a line to standard output, as it is displayed. As it comes: after a failure lines appear again. A batch of records is
-/// written at once, so that lines of several subtasks do not mix. When nobody reads them any more (a broken pipe) the task fails.
+/// Writes each record as a line to standard output, as it is displayed. As it comes: after a
+/// failure lines appear again. A batch of records is written at once, so that lines of several
+/// subtasks do not mix. When nobody reads them any more (a broken pipe) the task fails.
 ///
 /// ```
 /// use snapline::connect::{MemorySource, Stdout};

@@ -1,4 +1,5 @@
-//! Files to be read: plain ones, which can be read again from a position. Opening what is none neither waits nor follows links unasked.
+//! Files to be read: plain ones, which can be read again from a position. Opening what is none
+//! neither waits nor follows links unasked.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -34,7 +35,7 @@ pub(super) fn look(path: &Path, follow: bool) -> Result<Found, ConnectError> {
 }
 
 impl Found {
-    /// Says that it is passed over, if it is a thing that one might expect to be read.
+    /// Says that it is skipped, if it is a thing that one might expect to be read.
     pub(super) fn warn(&self, path: &Path) {
         let why = match self {
             Self::File(_) | Self::Directory => return,
@@ -48,7 +49,7 @@ impl Found {
     }
 }
 
-/// Whether a path leads over links, below a directory that was named.
+/// True if a path leads over links, below a directory that was named.
 pub(super) fn is_linked(path: &Path, below: &Path) -> Result<bool, ConnectError> {
     let plain = |path| Path::strip_prefix(path, ".").unwrap_or(path);
     let below = plain(below);
@@ -113,8 +114,8 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     }
 }
 
-/// Whether a file is as long as is said. Files of the system's own, as in `/proc`, are said to be empty or a page long, and are read to
-/// another end each time.
+/// True if a file is as long as is said. Files of the system's own, as in `/proc`, are said to be
+/// empty or a page long, and are read to another end each time.
 pub(super) fn check_length(
     file: &mut File,
     data: &Metadata,

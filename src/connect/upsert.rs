@@ -4,8 +4,9 @@
 //!   worker thread    write: records -> handed over;  the target is free? apply what was handed over
 //!   committer        prepare: lock the target, apply what was handed over, flush     (before the ack)
 //! ```
-//! The writer never waits for a flush unless it is [`FAR_AHEAD`] of it. Whoever holds the target takes what was handed over while holding it,
-//! so records are applied in the order in which they were written.
+//! The writer never waits for a flush unless it is [`FAR_AHEAD`] of it. Whoever holds the target
+//! takes what was handed over while holding it, so records are applied in the order in which they
+//! were written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,13 +21,14 @@ use crate::base::sync::{Arc, Mutex, MutexGuard, lock};
 /// How many records a writer may be ahead of a flush that is under way before it waits for it.
 const FAR_AHEAD: usize = 1 << 16;
 
-/// A system that is written by key. A value of this trait describes it; each subtask opens a writer. Wrapped in [`Idempotent`] it is a sink.
+/// A system that is written by key. A value of this trait describes it; each subtask opens a
+/// writer. Wrapped in [`Idempotent`] it is a sink.
 pub trait Upsert: Clone + Send + 'static {
-    /// What names an entry.
+    /// The key of an entry.
     type Key: Send + 'static;
     /// What an entry holds. The last one written counts.
     type Value: Send + 'static;
-    /// What writes.
+    /// The writer type.
     type Writer: UpsertWriter<Key = Self::Key, Value = Self::Value>;
 
     /// Opens one subtask's writer.
@@ -38,7 +40,7 @@ pub trait Upsert: Clone + Send + 'static {
 
 /// Writes one subtask's entries.
 pub trait UpsertWriter: Send + 'static {
-    /// What names an entry.
+    /// The key of an entry.
     type Key;
     /// What an entry holds.
     type Value;
@@ -49,14 +51,16 @@ pub trait UpsertWriter: Send + 'static {
     /// Any: the task fails with it, and nothing is written by this writer again.
     fn upsert(&mut self, entries: &mut Vec<(Self::Key, Self::Value)>) -> Result<(), BoxError>;
 
-    /// Makes everything written before durable, and reports what went wrong with any of it, in the background too. A checkpoint counts on it.
+    /// Makes everything written before durable, and reports what went wrong with any of it, in the
+    /// background too. A checkpoint counts on it.
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn flush(&mut self) -> Result<(), BoxError>;
 
-    /// Stops writers of earlier attempts from overwriting newer values with older ones. A system that cannot tell them apart does nothing, and
-    /// may show an older value until the newer one is written again.
+    /// Stops writers of earlier attempts from overwriting newer values with older ones. A system
+    /// that cannot tell them apart does nothing, and may show an older value until the newer one is
+    /// written again.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -66,8 +70,9 @@ pub trait UpsertWriter: Send + 'static {
     }
 }
 
-/// A sink over an [`Upsert`]. Entries are written as they come and readers may see them early; at each barrier all before it are flushed. The
-/// same keys must get the same values when records are read again, or what is left is not what one run leaves.
+/// A sink over an [`Upsert`]. Entries are written as they come and readers may see them early; at
+/// each barrier all before it are flushed. The same keys must get the same values when records are
+/// read again, or what is left is not what one run leaves.
 #[derive(Clone, Debug)]
 pub struct Idempotent<U> {
     target: U,
@@ -162,14 +167,16 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommit
 /// What writer and committer share.
 struct Shared<W: UpsertWriter> {
     operator: String,
-    /// Written and not yet applied, in order. Held for moments only, and never while waiting for the target.
+    /// Written and not yet applied, in order. Held for moments only, and never while waiting for
+    /// the target.
     handed: Mutex<Vec<(W::Key, W::Value)>>,
     target: Mutex<Target<W>>,
 }
 
 struct Target<W> {
     writer: W,
-    /// Why it must not be used any more: entries that were taken from those handed over may be lost, so no flush may succeed again.
+    /// Why it must not be used any more: entries that were taken from those handed over may be
+    /// lost, so no flush may succeed again.
     failed: Option<String>,
 }
 
@@ -184,7 +191,8 @@ impl<W> Target<W> {
 impl<W: UpsertWriter> Shared<W> {
     /// Waits for the target.
     fn hold(&self) -> Result<MutexGuard<'_, Target<W>>, ConnectError> {
-        // Unlike elsewhere a poisoned lock is not taken: the target's code panicked, perhaps with entries in its hands.
+        // Unlike elsewhere a poisoned lock is not taken: the target's code panicked, perhaps with
+        // entries in its hands.
         let Ok(target) = self.target.lock() else {
             return Err(self.broken("its code panicked".into()));
         };

@@ -17,33 +17,39 @@ use crate::connect::fingerprint::Fingerprint;
 use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
 
-/// How often it is looked for new files, unless it is said.
+/// How often it is looked for new files, by default.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A directory that files are put into while it is read; it is looked into again and again, for ever. With [`decode`](Self::decode) it becomes a source.
+/// A directory that files are put into while it is read; it is looked into again and again,
+/// forever. With [`decode`](Self::decode) it becomes a source.
 ///
-/// *Which files.* Those in the directory itself, each once, whole. A file must be complete when it appears under its name: it is written under
-/// another name, or in another directory of the same file system, and then renamed. Names that begin with `.` or end in `.tmp` are not
-/// looked at. Links are passed over unless they may be [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone
-/// by the time it is looked at, as a link that leads nowhere is. It is told to `tracing` as a warning, once a name. (The directory itself may be
-/// named by a link.) A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
-/// within are not looked into.
+/// *Which files.* Those in the directory itself, each once, whole. A file must be complete when it
+/// appears under its name: it is written under another name, or in another directory of the same
+/// file system, and then renamed. Names that begin with `.` or end in `.tmp` are not looked at.
+/// Links are skipped unless they may be [followed](Self::follow_links); so are pipes, sockets and
+/// devices, and what is gone by the time it is looked at, as a link that leads nowhere is. It is
+/// logged with `tracing` as a warning, once a name. (The directory itself may be named by a link.)
+/// A file that is changed, shortened or removed while it is read fails the job; it may be removed
+/// when it was read. Directories within are not looked into.
 ///
-/// *Order.* Of the files that are found together, in the order of their names. Subtasks share them by a hash of the name, so each file is
-/// one's, however many there are.
+/// *Order.* Of the files that are found together, in the order of their names. Subtasks share them
+/// by a hash of the name, so each file is one's, however many there are.
 ///
-/// *What was read* is in the position: the names of the files that were read and are still there. So that it stays small, move or remove files
-/// behind their commit, or see to it that names ascend ([`ascending`](Self::ascending)); then it is one name.
+/// *What was read* is in the position: the names of the files that were read and are still there.
+/// So that it stays small, move or remove files behind their commit, or see to it that names ascend
+/// ([`ascending`](Self::ascending)); then it is one name.
 ///
-/// *A name tells a file from others.* A name under which a file was read and under which another one is found, or a longer one, fails the job: it
-/// would be neither read nor known to be left out. Give each file a name of its own, or say [`accept_changed`](Self::accept_changed). (Size
-/// and time are compared, and where these differ the first and the last 4 KiB; so a copy of the directory is the same.) Where names ascend only
-/// the last is known. A file that is renamed within the directory is a new one and is read again: move those that were read to
-/// another. A name that was found gone can be given again. Another directory than the checkpoint's fails the job too; say
-/// [`moved_from`](Self::moved_from) if it was moved.
+/// *A name tells a file from others.* A name under which a file was read and under which another
+/// one is found, or a longer one, fails the job: it would be neither read nor known to be left out.
+/// Give each file a name of its own, or say [`accept_changed`](Self::accept_changed). (Size and
+/// time are compared, and where these differ the first and the last 4 KiB; so a copy of the
+/// directory is the same.) Where names ascend only the last is known. A file that is renamed within
+/// the directory is a new one and is read again: move those that were read to another. A name that
+/// was found gone can be given again. Another directory than the checkpoint's fails the job too;
+/// say [`moved_from`](Self::moved_from) if it was moved.
 ///
-/// Which file is read next is not in a checkpoint before it is begun: a restored job may read files in another order than the attempt before
-/// it, whose output does not count.
+/// Which file is read next is not in a checkpoint before it is begun: a restored job may read files
+/// in another order than the attempt before it, whose output does not count.
 ///
 /// ```
 /// use std::time::Duration;
@@ -73,22 +79,25 @@ impl DirectorySource {
         Self { path: path.into(), every, until: None, ascending: false, follow: false, resume }
     }
 
-    /// How often it is looked for new files, when those that were found are read; every second unless it is said.
+    /// How often it is looked for new files, when those that were found are read; every second by
+    /// default.
     #[must_use]
     pub const fn every(mut self, interval: Duration) -> Self {
         self.every = interval;
         self
     }
 
-    /// The input ends when a file of this name is there, which is not read, and all others have been. To be put there last.
+    /// The input ends when a file of this name is there, which is not read, and all others have
+    /// been. To be put there last.
     #[must_use]
     pub fn until(mut self, name: impl Into<String>) -> Self {
         self.until = Some(name.into());
         self
     }
 
-    /// Each file's name is greater, byte by byte, than those of all files that were there before it, as that of a time or of a number with leading
-    /// zeros is. The position is then the last name, however many files there are. A file that appears behind one of a greater name that
+    /// Each file's name is greater, byte by byte, than those of all files that were there before
+    /// it, as that of a time or of a number with leading zeros is. The position is then the last
+    /// name, however many files there are. A file that appears behind one of a greater name that
     /// was read fails the job; one that appeared so while no job ran is taken for read.
     #[must_use]
     pub const fn ascending(mut self) -> Self {
@@ -96,22 +105,25 @@ impl DirectorySource {
         self
     }
 
-    /// The directory that checkpoints know as `old` is now at this source's path: a restored job reads on here.
+    /// The directory that checkpoints know as `old` is now at this source's path: a restored job
+    /// reads on here.
     #[must_use]
     pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
         self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
         self
     }
 
-    /// Takes files as they are: one that has come in the place of one that was read is read too, whole; and one that was changed while it was read is
-    /// read on, when the job is restored, from the byte at which the checkpoint stands.
+    /// Takes files as they are: one that has come in the place of one that was read is read too,
+    /// whole; and one that was changed while it was read is read on, when the job is restored, from
+    /// the byte at which the checkpoint stands.
     #[must_use]
     pub const fn accept_changed(mut self) -> Self {
         self.resume.accept_changed = true;
         self
     }
 
-    /// Follows links that are put into the directory. Whoever can put one there can have any file read that the process may read.
+    /// Follows links that are put into the directory. Whoever can put one there can have any file
+    /// read that the process may read.
     #[must_use]
     pub const fn follow_links(mut self) -> Self {
         self.follow = true;
@@ -164,7 +176,8 @@ impl DirectorySource {
     }
 }
 
-/// The files of a directory that were read, by name. The first version wrote a list of names, of which nothing more is known.
+/// The files of a directory that were read, by name. The first version wrote a list of names, of
+/// which nothing more is known.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(from = "ReadAs", into = "BTreeMap<String, Option<Known>>")]
 pub(super) struct ReadFiles(BTreeMap<String, Option<Known>>);
@@ -239,11 +252,12 @@ pub(super) struct Coming {
     found: VecDeque<Piece>,
     /// When it was looked last.
     looked: Option<Instant>,
-    /// Whether nothing more will come.
+    /// True if nothing more will come.
     last: bool,
-    /// Where names ascend: those that are there and behind the last that was read, as far as they are known.
+    /// Where names ascend: those that are there and behind the last that was read, as far as they
+    /// are known.
     behind: Option<BTreeSet<String>>,
-    /// What is there and is passed over, which was said.
+    /// What is there and is skipped, which was said.
     odd: BTreeSet<String>,
 }
 
@@ -285,7 +299,8 @@ impl Coming {
     fn look(&mut self, read: &mut ReadFiles) -> Result<(), ConnectError> {
         let (mut there, mut last) = self.list()?;
         if last {
-            // What was put there before the last may not have been in a listing that was begun before it.
+            // What was put there before the last may not have been in a listing that was begun
+            // before it.
             (there, last) = self.list()?;
         }
         if self.source.ascending {
@@ -330,14 +345,16 @@ impl Coming {
         Ok(())
     }
 
-    /// Whether a file is the one of its name that was read, and then what is known of it now; if not, it is to be read too, or an error.
+    /// True if a file is the one of its name that was read, and then what is known of it now; if
+    /// not, it is to be read too, or an error.
     fn look_again(
         &self,
         piece: &Piece,
         known: Option<Known>,
     ) -> Result<Option<Known>, ConnectError> {
         let now = Known::of(piece);
-        // The first version knew the name alone, and a later one took size and time over and no more: then it is what is there now.
+        // The first version knew the name alone, and a later one took size and time over and no
+        // more: then it is what is there now.
         let known = known.unwrap_or(now);
         let is_same = (known.size, known.modified) == (now.size, now.modified);
         if is_same && known.mark.is_some() {

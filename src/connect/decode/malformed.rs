@@ -14,11 +14,12 @@ pub struct Malformed {
     pub file: String,
     /// The line that it begins in, from 1; `None` where the file is read in pieces.
     pub line: Option<u64>,
-    /// The byte of the (decompressed) file that it begins at, or that the empty lines before it begin at.
+    /// The byte of the (decompressed) file that it begins at, or that the empty lines before it
+    /// begin at.
     pub offset: u64,
     /// Its bytes, with its end; of one that is too long, as many as are allowed.
     pub raw: Vec<u8>,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
 }
 
@@ -61,7 +62,7 @@ mod sealed {
 #[derive(Clone, Copy, Debug)]
 pub enum Fail {}
 
-/// Malformed records are passed over, and counted.
+/// Malformed records are skipped, and counted.
 #[derive(Clone, Copy, Debug)]
 pub enum Skip {}
 

@@ -1,4 +1,5 @@
-//! Records out of files: CSV, JSON lines and lines of text, compressed or not, in files that are there or come one after the other.
+//! Records out of files: CSV, JSON lines and lines of text, compressed or not, in files that are
+//! there or come one after the other.
 
 mod directory;
 mod format;
@@ -29,26 +30,32 @@ use crate::base::error::BoxError;
 /// Records are not longer, unless it is allowed: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// A source of the records in files: what [`FileSource::decode`] and [`DirectorySource::decode`] give.
+/// A source of the records in files: what [`FileSource::decode`] and [`DirectorySource::decode`]
+/// give.
 ///
-/// *Compressed files* are those whose names end in `.gz` or `.zst`. A file may consist of several compressed ones, one behind the other. One that is damaged or
-/// cut short fails the job whatever is said of malformed records: what is missing is not known. A file of no bytes has no records; zeros
-/// after the compressed data are passed over, and anything else there fails the job. (Damage within a zstd file that was written without a
-/// checksum, which it has not by default, may be seen as malformed records only, or not at all.) A restored job decompresses the file from
-/// its beginning up to where it stood, which takes as long as it took the first time.
+/// *Compressed files* are those whose names end in `.gz` or `.zst`. A file may consist of several
+/// compressed ones, one after the other. One that is damaged or cut short fails the job whatever is
+/// said of malformed records: what is missing is not known. A file of no bytes has no records;
+/// zeros after the compressed data are skipped, and anything else there fails the job. (Damage
+/// within a zstd file that was written without a checksum, which it has not by default, may be seen
+/// as malformed records only, or not at all.) A restored job decompresses the file from its
+/// beginning up to where it stood, which takes as long as it took the first time.
 ///
-/// *Malformed records* are those that the format or serde refuses, and those that are longer than [`max_record_bytes`](Self::max_record_bytes). Such a
-/// record fails the job with an error that names file, line and cause, unless it is told to [skip](Self::skip_malformed) or to
+/// *Malformed records* are those that the format or serde refuses, and those that are longer than
+/// [`max_record_bytes`](Self::max_record_bytes). Such a record fails the job with an error that
+/// names file, line and cause, unless it is told to [skip](Self::skip_malformed) or to
 /// [keep](Self::keep_malformed) them.
 ///
-/// *Order and position.* The records of a file come in their order, those of several files one file after the other. A file is read by one subtask, so that
-/// the line of a malformed record is known; with [`FileSource::split_bytes`] files are read in pieces where the format is one of lines
-/// and the file is not compressed, and the byte is named instead. A position is a byte of a decompressed file, or, of one that is not
-/// compressed, of the file. A header is read again when a job is restored. Files that are others than they were, and other paths, fail the job as
+/// *Order and position.* The records of a file come in their order, those of several files one file
+/// after the other. A file is read by one subtask, so that the line of a malformed record is known;
+/// with [`FileSource::split_bytes`] files are read in pieces where the format is one of lines and
+/// the file is not compressed, and the byte is named instead. A position is a byte of a
+/// decompressed file, or, of one that is not compressed, of the file. A header is read again when a
+/// job is restored. Files that are others than they were, and other paths, fail the job as
 /// [`FileSource`] and [`DirectorySource`] say; of a compressed file its compressed bytes tell.
 ///
-/// *Text* is UTF-8. A mark of byte order (`EF BB BF`) at the beginning of a file is passed over; a file in UTF-16 fails the job
-/// ([`Format::is_text`]).
+/// *Text* is UTF-8. A byte order mark (`EF BB BF`) at the beginning of a file is skipped; a file in
+/// UTF-16 fails the job ([`Format::is_text`]).
 pub struct Decoded<T, F, P = Fail> {
     inputs: Inputs,
     format: F,
@@ -86,7 +93,7 @@ pub(super) enum Inputs {
 }
 
 impl Inputs {
-    /// Whether a file may be opened over a link.
+    /// True if a file may be opened over a link.
     fn follows(&self, file: &str) -> bool {
         match self {
             Self::There(source) => source.follows(file),
@@ -102,8 +109,9 @@ impl<T, F> Decoded<T, F> {
 }
 
 impl<T, F, P> Decoded<T, F, P> {
-    /// How long a record may be, in bytes, its end included; 1 MiB unless it is said. A longer one is malformed, and no more than that is kept of it in
-    /// memory. What follows it begins with the next line.
+    /// How long a record may be, in bytes, its end included; 1 MiB by default. A longer one is
+    /// malformed, and no more than that is kept of it in memory. What follows it begins with the
+    /// next line.
     ///
     /// # Panics
     /// If it is zero.
@@ -114,8 +122,9 @@ impl<T, F, P> Decoded<T, F, P> {
         self
     }
 
-    /// How much memory a zstd file may take to be decompressed, its window, in bytes; 128 MiB unless it is said. It is rounded up to a power of two, and
-    /// is 2 GiB at most (1 GiB where addresses have 32 bits). A file that takes more fails the job; `zstd --long` writes such.
+    /// How much memory a zstd file may take to be decompressed, its window, in bytes; 128 MiB by
+    /// default. It is rounded up to a power of two, and is 2 GiB at most (1 GiB where addresses
+    /// have 32 bits). A file that takes more fails the job; `zstd --long` writes such.
     #[must_use]
     pub fn max_zstd_window(mut self, bytes: u64) -> Self {
         let most = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
@@ -125,14 +134,16 @@ impl<T, F, P> Decoded<T, F, P> {
         self
     }
 
-    /// Passes malformed records over. They are counted ([`crate::TaskStatus::records_malformed`]; the count is in checkpoints), and some of them are told to
-    /// `tracing` as warnings: the first ten, then each whose number is a power of ten.
+    /// Passes malformed records over. They are counted ([`crate::TaskStatus::records_malformed`];
+    /// the count is in checkpoints), and some of them are logged with `tracing` as warnings: the
+    /// first ten, then each whose number is a power of ten.
     #[must_use]
     pub fn skip_malformed(self) -> Decoded<T, F, Skip> {
         self.with()
     }
 
-    /// Gives malformed records beside the others, as [`Either::Right`](crate::Either::Right): [`Stream::split`](crate::Stream::split) takes them apart.
+    /// Gives malformed records beside the others, as [`Either::Right`](crate::Either::Right):
+    /// [`Stream::split`](crate::Stream::split) takes them apart.
     ///
     /// ```
     /// use snapline::connect::{FileSource, Malformed, MemorySink};
@@ -166,7 +177,8 @@ impl<T, F, P> Decoded<T, F, P> {
 }
 
 impl FileSource {
-    /// Reads records of a format, rather than lines as they are. Also reads files that are compressed, see [`Decoded`].
+    /// Reads records of a format, rather than lines as they are. Also reads files that are
+    /// compressed, see [`Decoded`].
     pub fn decode<T, F: Format<T>>(self, format: F) -> Decoded<T, F> {
         Decoded::new(Inputs::There(self), format)
     }
@@ -276,8 +288,8 @@ impl Inputs {
     }
 }
 
-/// Where a reader of a [`Decoded`] source stands: which pieces of which files are still to be read, and from which byte the first of them; of a directory
-/// that grows, which files were read.
+/// Where a reader of a [`Decoded`] source stands: which pieces of which files are still to be read,
+/// and from which byte the first of them; of a directory that grows, which files were read.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct DecodedPosition {
     /// The first is being read.
@@ -286,30 +298,31 @@ pub struct DecodedPosition {
     offset: u64,
     /// How many line ends are before that, from where the piece begins.
     lines: u64,
-    /// How many malformed records were passed over, in all.
+    /// How many malformed records were skipped, in all.
     skipped: u64,
     /// Of a directory that grows: those that were read and are still there, or the last alone.
     read: Option<ReadFiles>,
-    /// The path that the source was given; the first version did not say it.
+    /// The path that the source was given; the first version did not record it.
     #[serde(default)]
     path: Option<String>,
 }
 
 impl DecodedPosition {
-    /// The file that is read next and the byte from which, in the decompressed file; `None` at the end, or if it is not known which file is next.
+    /// The file that is read next and the byte from which, in the decompressed file; `None` at the
+    /// end, or if it is not known which file is next.
     #[must_use]
     pub fn next(&self) -> Option<(&Path, u64)> {
         let piece = self.pieces.front()?;
         Some((Path::new(&piece.split.file), self.offset))
     }
 
-    /// How many malformed records were passed over by this subtask since the job began.
+    /// How many malformed records were skipped by this subtask since the job began.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Whether what is still to be read is there.
+    /// True if what is still to be read is there.
     fn check(&self, coming: bool) -> Result<(), ConnectError> {
         if self.read.is_some() != coming {
             return Err(ConnectError::BadPosition {

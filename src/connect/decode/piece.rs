@@ -31,11 +31,12 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// The pieces of so many bytes of a file; of a compressed one, and where nothing is said, the whole.
+    /// The pieces of so many bytes of a file; of a compressed one, and where nothing is said, the
+    /// whole.
     pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
         let Input { file, size, mark } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
-        // A mark of byte order is within the first.
+        // A byte order mark is within the first.
         let bytes = bytes.unwrap_or(u64::MAX).max(MARK.len() as u64 + 1);
         let piece = |from: u64| Self {
             split: Split {
@@ -65,18 +66,19 @@ impl Piece {
         Compression::of(&self.split.file)
     }
 
-    /// Whether it begins where the file does.
+    /// True if it begins where the file does.
     pub(super) const fn is_first(&self) -> bool {
         self.split.from == 0
     }
 
-    /// Whether it is a part of a file, in which lines are not counted.
+    /// True if it is a part of a file, in which lines are not counted.
     pub(super) const fn is_part(&self) -> bool {
         self.split.from > 0 || self.split.to < self.split.size
     }
 
-    /// Takes note of which file it is, when it is begun, if that is not known; or compares, where the directory grows: a copy of the file that was
-    /// begun has another time and the same content.
+    /// Takes note of which file it is, when it is begun, if that is not known; or compares, where
+    /// the directory grows: a copy of the file that was begun has another time and the same
+    /// content.
     pub(super) fn pin(&mut self, opens: &Opens) -> Result<(), ConnectError> {
         if self.modified.is_none() && self.split.mark.is_some() {
             return Ok(());
@@ -115,7 +117,8 @@ impl Piece {
         })
     }
 
-    /// Opens the file at a byte; a compressed one at its beginning. Gives the file too, with which [`Self::check_end`] is called.
+    /// Opens the file at a byte; a compressed one at its beginning. Gives the file too, with which
+    /// [`Self::check_end`] is called.
     pub(super) fn open(&self, opens: &Opens, offset: u64) -> Result<(Frames, File), ConnectError> {
         let path = self.path();
         let (mut file, data) = self.file(opens)?;

@@ -1,4 +1,5 @@
-//! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
+//! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in
+//! [`super`].
 //!
 //! Longer than 500 lines: a third is tests.
 
@@ -28,7 +29,8 @@ pub struct FileCommitter {
     attempt: Attempt,
     /// Why the last commit is to be made again.
     trouble: RefCell<Option<String>>,
-    /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
+    /// The newest empty transaction that was committed. There is nothing on the disk of those, nor
+    /// need there be.
     empty: Option<TxnId>,
     /// What the writer has closed and is not prepared.
     closed: Closed,
@@ -46,7 +48,8 @@ impl FileCommitter {
         Self { layout, attempt, trouble, empty: None, closed, durable, sync_dir }
     }
 
-    /// Makes the names in a directory durable; where an earlier call may have failed to, it is changed first.
+    /// Makes the names in a directory durable; where an earlier call may have failed to, it is
+    /// changed first.
     fn sync_names(&self, dir: &Path, again: bool) -> Result<(), ConnectError> {
         if again {
             disk::stir(self.files(), dir)?;
@@ -58,7 +61,8 @@ impl FileCommitter {
         &*self.layout.files
     }
 
-    /// The file is not among the closed ones: it was prepared by an earlier call, or something is wrong.
+    /// The file is not among the closed ones: it was prepared by an earlier call, or something is
+    /// wrong.
     fn prepare_again(&self, txn: TxnId, file: &str) -> Result<(), ConnectError> {
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
@@ -89,7 +93,8 @@ impl FileCommitter {
             && !self.layout.files.faults().is_active(Mutation::PreparedUnsynced)
             && let Err(error) = output.sync()
         {
-            // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
+            // A sync that failed may succeed when it is called again though bytes are missing:
+            // there must be nothing to call it on.
             let _ = disk::remove(self.files(), &closed);
             return Err(ConnectError::io("sync", &closed)(error));
         }
@@ -113,7 +118,8 @@ impl FileCommitter {
         Ok(false)
     }
 
-    /// The record of what the subtask committed, which must hold what the committable says was committed before it.
+    /// The record of what the subtask committed, which must hold what the committable says was
+    /// committed before it.
     fn marker(&self, committable: &FileCommittable) -> Result<Marker, ConnectError> {
         let path = self.layout.marker(committable)?;
         let marker = Marker::read(&self.layout.files, path.clone(), &self.durable)?;
@@ -125,7 +131,8 @@ impl FileCommitter {
         }
     }
 
-    /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
+    /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it
+    /// perhaps was.
     fn commit_files(
         &mut self,
         txn: TxnId,
@@ -162,9 +169,11 @@ impl FileCommitter {
                 }
             }
         }
-        // Also one that is there: whoever wrote it may have crashed, or failed, before it was durable; then the next crash would undo it.
+        // Also one that is there: whoever wrote it may have crashed, or failed, before it was
+        // durable; then the next crash would undo it.
         marker.add(txn, &mut self.durable)?;
-        // What this call renames changes its directories; what an earlier one did may have failed to become durable.
+        // What this call renames changes its directories; what an earlier one did may have failed
+        // to become durable.
         let again = left.len() < committable.files().count() || left.iter().any(|left| left.2);
         let mut outcome = CommitOutcome::AlreadyCommitted;
         for (prepared, committed, in_place) in left {
@@ -212,7 +221,8 @@ impl SinkCommitter for FileCommitter {
         for (name, path) in disk::names(self.files(), &self.layout.open)? {
             let closed = || Hidden::parse(&name).map(|closed| (closed.index, closed.txn.attempt));
             let whose = parse_unnamed(&name).or_else(closed);
-            // Those of subtasks that there are no more, since the parallelism fell, are the first's to clear away.
+            // Those of subtasks that there are no more, since the parallelism fell, are the first's
+            // to clear away.
             let ours = |of| of == index || (index == 0 && of >= parallelism);
             if whose.is_some_and(|(of, by)| ours(of) && by < attempt) {
                 disk::remove(self.files(), &path)?;
@@ -223,9 +233,11 @@ impl SinkCommitter for FileCommitter {
             let Some(Hidden { txn, index: of, roll, first }) = Hidden::parse(&name) else {
                 continue;
             };
-            // A name that says more files than there are is not believed: memory is taken for as many.
+            // A name that says more files than there are is not believed: memory is taken for as
+            // many.
             if of == index && txn.attempt < attempt && roll < MOST_FILES {
-                // With none it was removed since it was listed, by nobody of ours: there is nothing to commit.
+                // With none it was removed since it was listed, by nobody of ours: there is nothing
+                // to commit.
                 let Some(bytes) = disk::length(self.files(), &path)? else { continue };
                 let (_, lengths) = prepared.entry(txn).or_insert_with(|| (first, Vec::new()));
                 let roll = roll as usize;
@@ -259,7 +271,8 @@ impl SinkCommitter for FileCommitter {
         for (file, bytes) in committable.files() {
             again |= self.prepare_file(txn, committable, (&file, bytes))?;
         }
-        // Also when all were prepared before: the earlier call may have failed between its renames and this, or at this.
+        // Also when all were prepared before: the earlier call may have failed between its renames
+        // and this, or at this.
         Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 
@@ -312,12 +325,13 @@ impl SinkCommitter for FileCommitter {
             disk::remove(self.files(), &closed)?;
             again |= !disk::remove(self.files(), &self.layout.prepared_file(txn, &file))?;
         }
-        // Also when it was not there: whoever removed it may have crashed, or failed, before that was durable.
+        // Also when it was not there: whoever removed it may have crashed, or failed, before that
+        // was durable.
         Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 }
 
-/// Whether somebody may put it right while the job waits.
+/// True if somebody may put it right while the job waits.
 fn may_pass(error: &ConnectError) -> bool {
     use ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut, WouldBlock};
     error.io_kind().is_some_and(|kind| {
@@ -415,8 +429,9 @@ mod tests {
             .collect()
     }
 
-    /// Each change of the disk fails in turn, with and without effect. A call that was answered for has done what it says, durably, however
-    /// often it was made; and no file of another's is closed and opened again to be synced.
+    /// Each change of the disk fails in turn, with and without effect. A call that was answered for
+    /// has done what it says, durably, however often it was made; and no file of another's is
+    /// closed and opened again to be synced.
     #[test]
     fn what_is_answered_for_is_durable_whichever_sync_fails() {
         let mut failed = 0;
@@ -476,8 +491,8 @@ mod tests {
         assert!(!may_pass(&ConnectError::NoInput { path: "x".into() }));
     }
 
-    /// A deposed attempt commits while a later one fences it off: what it commits behind the fence it is told it did not, and each file is
-    /// in place or prepared, once.
+    /// A deposed attempt commits while a later one fences it off: what it commits behind the fence
+    /// it is told it did not, and each file is in place or prepared, once.
     #[test]
     fn a_fence_comes_between_two_commits_and_never_within_one() {
         for round in 0..20 {

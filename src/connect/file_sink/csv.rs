@@ -23,9 +23,10 @@ impl<T: Serialize + 'static> EncodeFile<T> for Csv {
 #[derive(Default)]
 pub struct CsvEncoder {
     format: Csv,
-    /// The columns: those that the format names, or those of the first record. They are the same in all files.
+    /// The columns: those that the format names, or those of the first record. They are the same in
+    /// all files.
     header: Option<Header>,
-    /// Whether the file has a record.
+    /// True if the file has a record.
     begun: bool,
     /// How many records were encoded.
     records: u64,
@@ -41,7 +42,7 @@ struct Header {
     columns: usize,
     /// Where each name is.
     places: BTreeMap<Name, usize>,
-    /// Whether the user names them, so that values without names are theirs in order.
+    /// True if the user names them, so that values without names are theirs in order.
     is_given: bool,
 }
 
@@ -57,7 +58,8 @@ impl Header {
         Ok(Self { names, columns, places, is_given })
     }
 
-    /// Finds for each column which of the record's fields is in it; none in a column for which there is no value.
+    /// Finds for each column which of the record's fields is in it; none in a column for which
+    /// there is no value.
     fn order(&self, row: &Row, order: &mut Vec<Option<usize>>) -> Result<(), NotARow> {
         order.clear();
         let Self { names, columns, places, is_given } = self;
@@ -97,7 +99,8 @@ impl Header {
                 }
             }
         }
-        // A map says nothing of what it skips; a struct does, so that one without the field is of another type.
+        // A map says nothing of what it skips; a struct does, so that one without the field is of
+        // another type.
         match order.iter().position(Option::is_none) {
             Some(missing) if !row.is_open => refuse(
                 Some(&names[missing]),

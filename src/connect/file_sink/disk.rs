@@ -11,7 +11,8 @@ use super::layout::Layout;
 use crate::base::fault::Mutation;
 use crate::fs::{Files, Kind, LockFile};
 
-/// Held until dropped. Every call opens the file anew, so that threads of one process keep each other out too.
+/// Held until dropped. Every call opens the file anew, so that threads of one process keep each
+/// other out too.
 pub(super) struct Lock {
     _file: Box<dyn LockFile>,
 }
@@ -41,7 +42,8 @@ impl Lock {
     }
 }
 
-/// Makes the directories, and the operator's own this job's; refuses if they are another's. Gives the name of the place.
+/// Makes the directories, and the operator's own this job's; refuses if they are another's. Gives
+/// the name of the place.
 pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let files = &*layout.files;
     let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
@@ -74,9 +76,11 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
             place
         }
     };
-    // What follows is slow, and other subtasks do it too: if it fails for one of them, the attempt fails, and the next does it again.
+    // What follows is slow, and other subtasks do it too: if it fails for one of them, the attempt
+    // fails, and the next does it again.
     drop(lock);
-    // Whoever made the directories and the file may have crashed before they were durable, or failed to make them so.
+    // Whoever made the directories and the file may have crashed before they were durable, or
+    // failed to make them so.
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;
     }
@@ -97,8 +101,8 @@ fn named(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
-/// Makes a directory and those that lead to it, as far as they are not there: for others to read, or for the sink alone. The name of each
-/// is durable before the next is made in it.
+/// Makes a directory and those that lead to it, as far as they are not there: for others to read,
+/// or for the sink alone. The name of each is durable before the next is made in it.
 fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), ConnectError> {
     let failed = ConnectError::io("make the directory", dir);
     if dir.as_os_str().is_empty() {
@@ -111,7 +115,8 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
     }
     let parent = named(dir.parent().unwrap_or(dir));
     if let (Ok(Kind::Directory), Some(above)) = (files.kind(parent), parent.parent()) {
-        // An earlier start may have made it and failed to make its name durable. It may have been there before, and not be ours.
+        // An earlier start may have made it and failed to make its name durable. It may have been
+        // there before, and not be ours.
         let _ = files.stir(named(above)).and_then(|()| files.sync_directory(named(above)));
     }
     if parent != dir {
@@ -130,7 +135,8 @@ struct Owner {
     format: u32,
     job: String,
     operator: String,
-    /// A name at random, by which committables know the directory. The first version did not have it.
+    /// A name at random, by which committables know the directory. The first version did not have
+    /// it.
     #[serde(default)]
     place: Option<String>,
 }
@@ -148,8 +154,9 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
     }
 }
 
-/// Raises the fence durably; the lock is held alone. Whether it was raised already, and is to be made durable ([`sync_fence`]): another subtask
-/// raised it, and may have crashed, or failed, before it was.
+/// Raises the fence durably; the lock is held alone. Whether it was raised already, and is to be
+/// made durable ([`sync_fence`]): another subtask raised it, and may have crashed, or failed,
+/// before it was.
 pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, ConnectError> {
     if layout.files.faults().is_active(Mutation::SinkNotFenced) {
         return Ok(false);
@@ -172,7 +179,8 @@ fn fenced(layout: &Layout, attempt: Attempt, fence: Attempt) -> ConnectError {
     ConnectError::Fenced { operator, attempt, fence, place: layout.fence().display().to_string() }
 }
 
-/// The sink's own files are shorter: names, numbers, and a record that is written again when it is long.
+/// The sink's own files are shorter: names, numbers, and a record that is written again when it is
+/// long.
 const LONGEST: u64 = 1 << 20;
 
 /// A whole file, if it is there.
@@ -254,7 +262,8 @@ pub(super) fn stir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
     files.stir(dir).map_err(ConnectError::io("make a file in", dir))
 }
 
-/// Makes the names in a directory durable. Where directories cannot be synced the file system does it by itself.
+/// Makes the names in a directory durable. Where directories cannot be synced the file system does
+/// it by itself.
 pub(super) fn sync_dir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
     if cfg!(unix) {
         files.sync_directory(dir).map_err(ConnectError::io("sync the directory", dir))?;

@@ -63,7 +63,8 @@ pub fn sink_file(name: &str) -> Option<(usize, Attempt)> {
     parse_unnamed(name).or_else(part).or_else(hidden)
 }
 
-/// The names of a transaction's file, committed and before, and of an open one; `None` if they cannot be.
+/// The names of a transaction's file, committed and before, and of an open one; `None` if they
+/// cannot be.
 #[must_use]
 pub fn sink_files(
     (operator, extension): (&str, &str),

@@ -37,7 +37,8 @@ impl<T, F: Fn(&T, &mut Vec<u8>)> Encode<T> for F {
     }
 }
 
-/// How records become files. A value of this trait describes the format; each subtask writes with an encoder of its own.
+/// How records become files. A value of this trait describes the format; each subtask writes with
+/// an encoder of its own.
 pub trait EncodeFile<T>: Clone + Send + 'static {
     /// What encodes one file after the other.
     type Encoder: FileEncoder<T>;
@@ -46,9 +47,11 @@ pub trait EncodeFile<T>: Clone + Send + 'static {
     fn encoder(&self) -> Self::Encoder;
 }
 
-/// Encodes files, one after the other: one begins with the first record that comes behind the end of the one before.
+/// Encodes files, one after the other: one begins with the first record that comes behind the end
+/// of the one before.
 pub trait FileEncoder<T>: Send + 'static {
-    /// Takes the records, leaving none, and appends what is to be written of them now; what it holds back it appends later.
+    /// Takes the records, leaving none, and appends what is to be written of them now; what it
+    /// holds back it appends later.
     ///
     /// # Errors
     /// If a record cannot be encoded: the task fails with it.

@@ -10,10 +10,12 @@ use super::FileCommittable;
 use crate::base::sync::Arc;
 use crate::fs::Files;
 
-/// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
+/// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file
+/// systems take, less what comes around it.
 const LONGEST_NAME: usize = 160;
 
-/// A transaction has at most so many files; those of earlier versions could have more. No memory is taken for more because a name says so.
+/// A transaction has at most so many files; those of earlier versions could have more. No memory is
+/// taken for more because a name says so.
 pub(super) const MOST_FILES: u32 = 1 << 16;
 
 /// The places of one subtask of one operator.
@@ -30,7 +32,7 @@ pub(super) struct Layout {
     pub(super) context: OpenContext,
     /// What tells the operator's directory from another that is put in its place.
     pub(super) place: String,
-    /// Whether it may be another.
+    /// True if it may be another.
     pub(super) accept_other: bool,
     /// The operator's name as part of a file's name.
     operator: String,
@@ -118,7 +120,8 @@ impl Layout {
         self.dir.join(file)
     }
 
-    /// The record of what was committed, of the subtask that wrote the transaction: perhaps another than this one.
+    /// The record of what was committed, of the subtask that wrote the transaction: perhaps another
+    /// than this one.
     pub(super) fn marker(&self, committable: &FileCommittable) -> Result<PathBuf, ConnectError> {
         let part = Part::parse(&committable.file).filter(|part| part.operator == self.operator);
         let Some(part) = part else {
@@ -145,7 +148,8 @@ fn is_extension(text: &str) -> bool {
     text.split('.').all(fits)
 }
 
-/// Before it is committed a file also names the job's subtask, the one part of a transaction's name that readers have no use for.
+/// Before it is committed a file also names the job's subtask, the one part of a transaction's name
+/// that readers have no use for.
 fn hidden_name(txn: TxnId, file: &str) -> String {
     format!("{file}.s{}", txn.subtask.index())
 }
@@ -253,7 +257,8 @@ fn parse_attempt(text: &str) -> Option<Attempt> {
     Some(Attempt { term: Term::new(term.parse().ok()?), number: number.parse().ok()? })
 }
 
-/// A name as part of a file's name: what is not a letter, a digit or harmless is written as its bytes' numbers. No two names become one.
+/// A name as part of a file's name: what is not a letter, a digit or harmless is written as its
+/// bytes' numbers. No two names become one.
 pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for (place, letter) in name.char_indices() {

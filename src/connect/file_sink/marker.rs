@@ -1,8 +1,9 @@
 //! The record of what a subtask committed, or is about to.
 //!
-//! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes one sync, and now and then written as a new
-//! file. So is one that this committer did not sync itself: what another wrote can be seen, and whether it is durable is not known; and a
-//! sync that failed may succeed when it is called again, though bytes are missing.
+//! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes
+//! one sync, and now and then written as a new file. So is one that this committer did not sync
+//! itself: what another wrote can be seen, and whether it is durable is not known; and a sync that
+//! failed may succeed when it is called again, though bytes are missing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub(super) struct Marker {
     newest: Option<TxnId>,
     /// How long the file is; `None` if there is none.
     length: Option<u64>,
-    /// Whether all of it is durable, for certain.
+    /// True if all of it is durable, for certain.
     durable: bool,
 }
 
@@ -32,7 +33,8 @@ pub(super) struct Marker {
 pub(super) type Durable = BTreeMap<PathBuf, u64>;
 
 impl Marker {
-    /// Reads it. What cannot be read is a line whose append was cut short, and whose transaction was not committed after it.
+    /// Reads it. What cannot be read is a line whose append was cut short, and whose transaction
+    /// was not committed after it.
     pub(super) fn read(
         files: &Arc<dyn Files>,
         path: PathBuf,
@@ -53,24 +55,26 @@ impl Marker {
         self.newest
     }
 
-    /// Whether the transaction was committed, or is being.
+    /// True if the transaction was committed, or is being.
     pub(super) fn holds(&self, txn: TxnId) -> bool {
         // SPEC 6.6: commits go in order.
         self.newest >= Some(txn)
     }
 
-    /// Whether there is a record, and it does not hold this transaction.
+    /// True if there is a record, and it does not hold this transaction.
     pub(super) fn lacks(&self, txn: Option<TxnId>) -> bool {
         self.length.is_some() && self.newest < txn
     }
 
-    /// Records the transaction, durably; one that is recorded is so again, if that may not be durable.
+    /// Records the transaction, durably; one that is recorded is so again, if that may not be
+    /// durable.
     pub(super) fn add(&mut self, txn: TxnId, durable: &mut Durable) -> Result<(), ConnectError> {
         if self.durable && self.holds(txn) {
             return Ok(());
         }
         let newest = self.newest.max(Some(txn)).unwrap_or(txn);
-        // A line cut short must not swallow the next: every line begins with its own end of line too.
+        // A line cut short must not swallow the next: every line begins with its own end of line
+        // too.
         let line = format!("\n{}\n", line(newest));
         // Until it is done: what fails to sync is not appended to, but written again.
         durable.remove(&self.path);
@@ -172,13 +176,15 @@ mod tests {
         assert!(read(path).expect("reads").holds(txn(600)));
     }
 
-    /// A line that was seen and not synced is gone when the power is, and what failed to sync with it.
+    /// A line that was seen and not synced is gone when the power is, and what failed to sync with
+    /// it.
     #[test]
     fn what_may_not_be_durable_is_written_again_and_not_believed() {
         use crate::fs::simulated::{Host, SimDisk, Trouble};
         let path = Path::new("/committed-00");
         for late in [false, true] {
-            // Of a change that fails: creating, writing, syncing, renaming, and syncing the directory; later appending and syncing.
+            // Of a change that fails: creating, writing, syncing, renaming, and syncing the
+            // directory; later appending and syncing.
             for nth in 0..8 {
                 let (disk, host) = (SimDisk::new(), Host::default());
                 let files: Arc<dyn Files> = Arc::new(disk.files(&host));

@@ -15,9 +15,10 @@
 //!     committed-00                             what subtask 00 committed, or is about to
 //! ```
 //!
-//! A transaction is a file, or several, each of which is renamed: from `open/` to `prepared/` when it was synced, from there to where readers look. What makes a
-//! repeated commit safe, also when a reader has moved the file away, is the record in `committed-00`, which is on the disk *before* the
-//! rename:
+//! A transaction is a file, or several, each of which is renamed: from `open/` to `prepared/` when
+//! it was synced, from there to where readers look. What makes a repeated commit safe, also when a
+//! reader has moved the file away, is the record in `committed-00`, which is on the disk *before*
+//! the rename:
 //!
 //! | recorded | prepared | in place | is |
 //! |---|---|---|---|
@@ -28,10 +29,12 @@
 //! | no | no | yes | committed by somebody who lost the record |
 //! | no | no | no | lost |
 //!
-//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest recorded transaction counts as recorded.
+//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest recorded transaction
+//! counts as recorded.
 //!
-//! Of a transaction of several files the table holds for each. They are prepared in order, recorded together, and renamed in order; a call
-//! that is made again goes on with those that are left. It is lost if one of them is, and then none that is left is renamed.
+//! Of a transaction of several files the table holds for each. They are prepared in order, recorded
+//! together, and renamed in order; a call that is made again goes on with those that are left. It
+//! is lost if one of them is, and then none that is left is renamed.
 
 mod committer;
 #[cfg(feature = "formats")]
@@ -78,16 +81,22 @@ use crate::base::error::BoxError;
 use crate::base::sync::Arc;
 use crate::fs::{Disk, Files};
 
-/// Writes records to files: as lines, or in another format. A file appears, whole, when its transaction is committed, and never changes again:
-/// readers need no more than the directory. A file holds what one subtask wrote between two checkpoints, or part of that
-/// ([`roll_bytes`](Self::roll_bytes), [`roll_every`](Self::roll_every)); where it wrote nothing there is none. Files of one transaction appear one
-/// after the other, those of several subtasks in any order.
+/// Writes records to files: as lines, or in another format. A file appears, whole, when its
+/// transaction is committed, and never changes again: readers need no more than the directory. A
+/// file holds what one subtask wrote between two checkpoints, or part of that
+/// ([`roll_bytes`](Self::roll_bytes), [`roll_every`](Self::roll_every)); where it wrote nothing
+/// there is none. Files of one transaction appear one after the other, those of several subtasks in
+/// any order.
 ///
-/// The directory and what is in it must be on one file system that renames atomically. Two jobs, or two operators of one name, cannot
-/// write to one directory: the second fails to open. A job that is restored must find the directory that its checkpoint was committed to, with
-/// `.snapline` in it: one that was emptied, is another's, or is an older copy fails it ([`accept_other_directory`](Self::accept_other_directory)). Readers may move or delete the files that they have read. What is prepared stays, in a directory
-/// whose name begins with a dot, until it is committed or rolled back, however long that takes: there is no
-/// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless somebody clears the directory of what is old.
+/// The directory and what is in it must be on one file system that renames atomically. Two jobs, or
+/// two operators of one name, cannot write to one directory: the second fails to open. A job that
+/// is restored must find the directory that its checkpoint was committed to, with `.snapline` in
+/// it: one that was emptied, is another's, or is an older copy fails it
+/// ([`accept_other_directory`](Self::accept_other_directory)). Readers may move or delete the files
+/// that they have read. What is prepared stays, in a directory whose name begins with a dot, until
+/// it is committed or rolled back, however long that takes: there is no
+/// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless somebody clears the
+/// directory of what is old.
 ///
 /// ```
 /// use snapline::connect::FileSink;
@@ -130,7 +139,8 @@ impl<T, E> fmt::Debug for FileSink<T, E> {
 }
 
 impl<T> FileSink<T> {
-    /// A sink that writes to files in `dir`, which is made when the job starts. Records are written as they are displayed.
+    /// A sink that writes to files in `dir`, which is made when the job starts. Records are written
+    /// as they are displayed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self::of(dir.into(), Plain, "txt")
     }
@@ -144,15 +154,19 @@ impl<T> FileSink<T> {
 
 #[cfg(feature = "formats")]
 impl<T: Serialize> FileSink<T, Csv> {
-    /// A sink that writes [`Csv`], between commas. Where a record is a struct or a map, every file begins with a header of its fields' names; a
-    /// tuple has no names, and its files no header. A struct with a list or a struct inside fails the job.
+    /// A sink that writes [`Csv`], between commas. Where a record is a struct or a map, every file
+    /// begins with a header of its fields' names; a tuple has no names, and its files no header. A
+    /// struct with a list or a struct inside fails the job.
     ///
-    /// *Columns.* They are the fields of the first record that a subtask writes, or those of [`Csv::header`] or [`Csv::columns`], and the same in
-    /// all files of the subtask. Each value is written under its own name. A field that is skipped (`skip_serializing_if`), or that a map or a
-    /// flattened struct has not, is an empty value. A field without a column, and a struct without a field that has a column, fail the job with
-    /// [`ConnectError::Unwritable`]; so does a tuple of another length.
+    /// *Columns.* They are the fields of the first record that a subtask writes, or those of
+    /// [`Csv::header`] or [`Csv::columns`], and the same in all files of the subtask. Each value is
+    /// written under its own name. A field that is skipped (`skip_serializing_if`), or that a map
+    /// or a flattened struct has not, is an empty value. A field without a column, and a struct
+    /// without a field that has a column, fail the job with [`ConnectError::Unwritable`]; so does a
+    /// tuple of another length.
     ///
-    /// *Values.* A text without letters and `None` are both an empty field. NaN and infinities are `NaN`, `inf` and `-inf`.
+    /// *Values.* A text without letters and `None` are both an empty field. NaN and infinities are
+    /// `NaN`, `inf` and `-inf`.
     ///
     /// ```
     /// use snapline::connect::{Csv, FileSink};
@@ -181,8 +195,8 @@ impl<T, E> FileSink<T, E> {
         Self { dir, extension, encode, rolling, accept_other: false, files, takes }
     }
 
-    /// Writes records as `encode` appends them; the end of the line is added behind. A record that is encoded with line ends inside becomes
-    /// several lines.
+    /// Writes records as `encode` appends them; the end of the line is added behind. A record that
+    /// is encoded with line ends inside becomes several lines.
     #[must_use]
     pub fn encode<F: Fn(&T, &mut Vec<u8>)>(self, encode: F) -> FileSink<T, ByLine<F>> {
         self.with(ByLine(encode))
@@ -199,25 +213,29 @@ impl<T, E> FileSink<T, E> {
         FileSink { dir, extension, encode, rolling, accept_other, files, takes }
     }
 
-    /// What committed files' names end in, without the dot; `txt` unless set, or the format's. Letters, digits and dots. Files whose names end
-    /// in `.gz` or `.zst` are compressed so (with the feature `formats`; without it the sink does not open).
+    /// What committed files' names end in, without the dot; `txt` unless set, or the format's.
+    /// Letters, digits and dots. Files whose names end in `.gz` or `.zst` are compressed so (with
+    /// the feature `formats`; without it the sink does not open).
     #[must_use]
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.extension = extension.into();
         self
     }
 
-    /// Restores the job though the directory is not the one that its checkpoint was committed to: it was emptied, or is a new one, or an older copy. What
-    /// the checkpoint says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    /// Restores the job though the directory is not the one that its checkpoint was committed to:
+    /// it was emptied, or is a new one, or an older copy. What the checkpoint says of the other
+    /// counts as committed there; if it was not, it is lost. It is needed only until the next
+    /// checkpoint.
     #[must_use]
     pub const fn accept_other_directory(mut self) -> Self {
         self.accept_other = true;
         self
     }
 
-    /// Ends a file when it has so many bytes, compressed, and begins the next (65,536 files between two checkpoints at most; the last is as long as
-    /// it becomes). It is looked after each batch of records, so that a file is
-    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
+    /// Ends a file when it has so many bytes, compressed, and begins the next (65,536 files between
+    /// two checkpoints at most; the last is as long as it becomes). It is looked after each batch
+    /// of records, so that a file is longer by up to one batch, and what is gathered before it is
+    /// compressed counts as it is.
     ///
     /// # Panics
     /// If it is zero.
@@ -228,8 +246,9 @@ impl<T, E> FileSink<T, E> {
         self
     }
 
-    /// Ends a file when its first record is so old, and begins the next. It is looked behind each batch of records; where none comes the
-    /// file is ended by the next checkpoint, as it always is. When a file appears does not depend on it: that is with the checkpoint.
+    /// Ends a file when its first record is so old, and begins the next. It is looked behind each
+    /// batch of records; where none comes the file is ended by the next checkpoint, as it always
+    /// is. When a file appears does not depend on it: that is with the checkpoint.
     #[must_use]
     pub const fn roll_every(mut self, time: Duration) -> Self {
         self.rolling.every = Some(time);
@@ -282,7 +301,7 @@ pub(crate) fn committed_checkpoint(name: &str) -> Option<snapline_protocol::ids:
     Part::parse(name).map(|part| part.checkpoint)
 }
 
-/// Whether a committed file of this name holds a transaction of this operator's subtask.
+/// True if a committed file of this name holds a transaction of this operator's subtask.
 #[cfg(feature = "sim")]
 pub(crate) fn is_file_of(name: &str, operator: &str, index: usize, txn: TxnId) -> bool {
     let TxnId { checkpoint, attempt, .. } = txn;
@@ -300,7 +319,7 @@ pub struct FileCommittable {
     /// The same of the files behind it.
     #[serde(default)]
     rolled: Vec<u64>,
-    /// The name of the place that it was written to; the first version did not say it.
+    /// The name of the place that it was written to; the first version did not record it.
     #[serde(default)]
     place: Option<String>,
     /// A transaction of the subtask that is committed before it is.
@@ -317,7 +336,8 @@ impl FileCommittable {
         Self { file, bytes, rolled, place: None, behind: None }
     }
 
-    /// The name that the first committed file has in the sink's directory; `None` if the transaction is empty.
+    /// The name that the first committed file has in the sink's directory; `None` if the
+    /// transaction is empty.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         (self.bytes > 0).then_some(&self.file)
@@ -343,8 +363,9 @@ impl FileCommittable {
     }
 }
 
-/// All committed lines in a directory that [`FileSink`]s wrote to, file by file: by operator, subtask, and then in the order of commits. Files
-/// of other names are passed over. What is compressed is decompressed; a header is a line.
+/// All committed lines in a directory that [`FileSink`]s wrote to, file by file: by operator,
+/// subtask, and then in the order of commits. Files of other names are skipped. What is compressed
+/// is decompressed; a header is a line.
 ///
 /// # Errors
 /// Whatever reading the directory or one of its files fails with.

@@ -11,16 +11,19 @@ use crate::base::error::BoxError;
 use crate::base::sync::Arc;
 use crate::connect::ConnectError;
 
-/// Records in a row group, unless it is said.
+/// Records in a row group, by default.
 const ROWS: usize = 64 * 1024;
 
-/// Parquet, of records that know how to write themselves: derive `ParquetRecordWriter`, of the crate `parquet_derive` 60, for a struct of
-/// numbers, texts, bytes, dates, and options of these. `parquet` 60 must be among the dependencies of the crate that derives it.
+/// Parquet, of records that know how to write themselves: derive `ParquetRecordWriter`, of the
+/// crate `parquet_derive` 60, for a struct of numbers, texts, bytes, dates, and options of these.
+/// `parquet` 60 must be among the dependencies of the crate that derives it.
 ///
-/// A Parquet file is one only with its footer, which is written when the file ends: at the barrier of a checkpoint, or when the file is
-/// [long](FileSink::roll_bytes) or [old](FileSink::roll_every) enough. So each transaction's files are whole. Records are held in memory until there are
-/// enough for a row group; what is left of them is written at the barrier, on the thread of the sink's worker, as all the rest is. The
-/// length of a file, as [`FileSink::roll_bytes`] has it, is that of the row groups that are written.
+/// A Parquet file is one only with its footer, which is written when the file ends: at the barrier
+/// of a checkpoint, or when the file is [long](FileSink::roll_bytes) or [old](FileSink::roll_every)
+/// enough. So each transaction's files are whole. Records are held in memory until there are enough
+/// for a row group; what is left of them is written at the barrier, on the thread of the sink's
+/// worker, as all the rest is. The length of a file, as [`FileSink::roll_bytes`] has it, is that of
+/// the row groups that are written.
 #[derive(Clone, Debug)]
 pub struct Parquet {
     rows: usize,
@@ -41,7 +44,7 @@ impl Parquet {
         Self { rows: ROWS, properties: Arc::new(properties) }
     }
 
-    /// How many records a row group has at most; 65,536 unless it is said.
+    /// How many records a row group has at most; 65,536 by default.
     ///
     /// # Panics
     /// If it is zero.
@@ -52,7 +55,8 @@ impl Parquet {
         self
     }
 
-    /// How files are written otherwise: compression (those that this crate was built with), encodings, statistics, metadata.
+    /// How files are written otherwise: compression (those that this crate was built with),
+    /// encodings, statistics, metadata.
     #[must_use]
     pub fn properties(mut self, properties: WriterProperties) -> Self {
         self.properties = Arc::new(properties);

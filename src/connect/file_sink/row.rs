@@ -20,7 +20,7 @@ pub(super) struct Row {
     pub(super) names: Vec<Name>,
     /// Which fields serde was told to skip. They are empty.
     skipped: Vec<usize>,
-    /// Whether a map gave names: it gives no name for a field that is skipped.
+    /// True if a map gave names: it gives no name for a field that is skipped.
     pub(super) is_open: bool,
 }
 
@@ -46,7 +46,7 @@ impl Row {
         Ok(())
     }
 
-    /// Whether its fields have names, if it has any.
+    /// True if its fields have names, if it has any.
     pub(super) const fn is_named(&self) -> bool {
         self.is_open || !self.names.is_empty()
     }
@@ -167,7 +167,8 @@ impl<'a> Serializer for Fields<'a> {
         self.scalar(value)
     }
 
-    // The shortest text that reads as the same number, also of NaN and infinities: `NaN`, `inf`, `-inf`.
+    // The shortest text that reads as the same number, also of NaN and infinities: `NaN`, `inf`,
+    // `-inf`.
     fn serialize_f32(self, value: f32) -> Result<(), NotARow> {
         self.scalar(format_args!("{value:?}"))
     }

@@ -20,11 +20,12 @@ use crate::fs::Output;
 /// So many bytes are gathered before the file is written to.
 const GATHER: usize = 128 * 1024;
 
-/// So many files of a transaction are kept open until they are synced; with more the oldest is synced at once.
+/// So many files of a transaction are kept open until they are synced; with more the oldest is
+/// synced at once.
 const OPEN: usize = 8;
 
-/// A file's handle until it is synced; `None` when it is. One that was closed before cannot be synced for certain: an error that was met while
-/// it was open would be told to nobody.
+/// A file's handle until it is synced; `None` when it is. One that was closed before cannot be
+/// synced for certain: an error that was met while it was open would be told to nobody.
 pub(super) type Unsynced = Option<Box<dyn Output>>;
 
 /// Closed files that are not prepared yet, by their names.
@@ -54,7 +55,7 @@ pub struct FileWriter<T, E> {
     rolling: Rolling,
     /// Encoded and not written yet.
     gathered: Vec<u8>,
-    /// Whether the file that comes or is open has records.
+    /// True if the file that comes or is open has records.
     begun: bool,
     /// When it got the first, where that counts.
     since: Option<Instant>,
@@ -68,7 +69,8 @@ pub struct FileWriter<T, E> {
     ended: u64,
     /// How many files were opened: they have no other name while their transaction has none.
     opened: u64,
-    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    /// The newest transaction with records that this subtask closed, or committed in an earlier
+    /// life.
     newest: Option<TxnId>,
     takes: PhantomData<fn(T)>,
 }
@@ -124,7 +126,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         Ok(OpenFile { path, file, compressor, written: 0 })
     }
 
-    /// Whether the file is long enough, or open for long enough.
+    /// True if the file is long enough, or open for long enough.
     fn is_due(&self) -> bool {
         let Rolling { bytes, every } = self.rolling;
         if self.rolled.len() + 1 >= MOST_FILES as usize {
@@ -205,7 +207,8 @@ where
             match disk::rename(&*self.layout.files, &path, &closed) {
                 Ok(()) if bytes > 0 => _ = lock(&self.closed).insert(closed, unsynced),
                 Ok(()) => {}
-                // A later attempt removes the open files of this one: say so rather than that one is gone.
+                // A later attempt removes the open files of this one: say so rather than that one
+                // is gone.
                 Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
                     disk::check_fence(&self.layout, self.layout.context.attempt)?;
                     return Err(error.into());

@@ -35,25 +35,30 @@ const BUFFER: usize = 256 * 1024;
 /// Lines are not longer, unless it is allowed: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none. The order is that of the lines within a
-/// split, which is a file or, of a big one, a piece.
+/// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none.
+/// The order is that of the lines within a split, which is a file or, of a big one, a piece.
 ///
-/// Which files there are and how long they are is found out when the job begins, and is part of the position: a restored job reads the
-/// same bytes. A file that vanished or shrank meanwhile fails it; what a file has grown by, and new files, are not read.
+/// Which files there are and how long they are is found out when the job begins, and is part of the
+/// position: a restored job reads the same bytes. A file that vanished or shrank meanwhile fails
+/// it; what a file has grown by, and new files, are not read.
 ///
-/// *Another file of the same name* fails the job. A file is known by its content: the first and the last 4 KiB of what it was when the job
-/// began, which are compared each time that it is opened and when a piece of it was read. So a file may grow and may be copied to another
-/// machine; one whose ends are as they were is taken for the same. After a repair, where it was not read yet, say
+/// *Another file of the same name* fails the job. A file is known by its content: the first and the
+/// last 4 KiB of what it was when the job began, which are compared each time that it is opened and
+/// when a piece of it was read. So a file may grow and may be copied to another machine; one whose
+/// ends are as they were is taken for the same. After a repair, where it was not read yet, say
 /// [`accept_changed`](Self::accept_changed).
 ///
-/// *Another path* fails a restored job: files that were moved are found with [`moved_from`](Self::moved_from).
-/// *Which files.* Plain ones. A path that names a pipe, a socket or a device fails the job, and so does a file whose length the system does not
-/// know (in `/proc`): such cannot be read again. In a directory, and among what a pattern matches, links are passed over unless they may be
-/// [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone by the time it is looked at, as a link that leads nowhere
-/// is. It is told to `tracing` as a warning. A link that the path names itself is followed. A file without bytes has no lines,
-/// compressed or not.
+/// *Another path* fails a restored job: files that were moved are found with
+/// [`moved_from`](Self::moved_from). *Which files.* Plain ones. A path that names a pipe, a socket
+/// or a device fails the job, and so does a file whose length the system does not know (in
+/// `/proc`): such cannot be read again. In a directory, and among what a pattern matches, links are
+/// skipped unless they may be [followed](Self::follow_links); so are pipes, sockets and devices,
+/// and what is gone by the time it is looked at, as a link that leads nowhere is. It is logged with
+/// `tracing` as a warning. A link that the path names itself is followed. A file without bytes has
+/// no lines, compressed or not.
 ///
-/// *Text* is UTF-8. A mark of byte order at the beginning of a file is passed over; a file in UTF-16 fails the job.
+/// *Text* is UTF-8. A byte order mark at the beginning of a file is skipped; a file in UTF-16 fails
+/// the job.
 ///
 /// ```
 /// use snapline::connect::FileSource;
@@ -69,13 +74,15 @@ pub struct FileSource {
     follow: bool,
     pub(super) split_bytes: Option<u64>,
     pub(super) resume: Resume,
-    /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
+    /// What each operator's subtasks read in its latest attempt. Those that begin at different
+    /// moments must agree on it; clones share it.
     plans: Arc<Mutex<Vec<Plan>>>,
 }
 
 impl FileSource {
-    /// Reads a file; or those in a directory, but for hidden ones and directories within; or those that a pattern of `*`, `?`, `**` and `[...]`
-    /// matches. Files are taken in the order of their names.
+    /// Reads a file; or those in a directory, but for hidden ones and directories within; or those
+    /// that a pattern of `*`, `?`, `**` and `[...]` matches. Files are taken in the order of their
+    /// names.
     #[must_use]
     pub fn path(path: impl AsRef<Path>) -> Self {
         // A path that is not UTF-8 is not found below, and the error names it as well as can be.
@@ -92,8 +99,9 @@ impl FileSource {
         self
     }
 
-    /// How long a line may be, in bytes without its end; 1 MiB unless it is said. A longer one fails the job, and no more than that is kept of it in
-    /// memory. (For `decode`, `csv` and `json_lines` it is `max_record_bytes`.)
+    /// How long a line may be, in bytes without its end; 1 MiB by default. A longer one fails the
+    /// job, and no more than that is kept of it in memory. (For `decode`, `csv` and `json_lines` it
+    /// is `max_record_bytes`.)
     ///
     /// # Panics
     /// If it is zero.
@@ -104,15 +112,15 @@ impl FileSource {
         self
     }
 
-    /// Follows links that are in the directory, or that the pattern matches or leads over. Whoever can put a link there can have any file read that
-    /// the process may read.
+    /// Follows links that are in the directory, or that the pattern matches or leads over. Whoever
+    /// can put a link there can have any file read that the process may read.
     #[must_use]
     pub const fn follow_links(mut self) -> Self {
         self.follow = true;
         self
     }
 
-    /// Whether a file of it may be opened over a link: the path that was named may.
+    /// True if a file of it may be opened over a link: the path that was named may.
     pub(super) fn follows(&self, file: &str) -> bool {
         self.follow || same(file, &self.path)
     }
@@ -128,17 +136,19 @@ impl FileSource {
         self
     }
 
-    /// The files that checkpoints know under the path `old` are now under this source's: a restored job reads them on here. Where a pattern is
-    /// given, what moved is the directory before its first `*`, `?` or `[`. No more needed when a checkpoint was taken.
+    /// The files that checkpoints know under the path `old` are now under this source's: a restored
+    /// job reads them on here. Where a pattern is given, what moved is the directory before its
+    /// first `*`, `?` or `[`. It is needed only until the next checkpoint.
     #[must_use]
     pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
         self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
         self
     }
 
-    /// Restores the job though files are not those that they were: they are read on as they are, from the byte at which the checkpoint stands to
-    /// where they end now. For a file that was repaired behind that byte; what was read of the old one stays. No more needed when a
-    /// checkpoint was taken. Does nothing where no file was changed.
+    /// Restores the job though files are not those that they were: they are read on as they are,
+    /// from the byte at which the checkpoint stands to where they end now. For a file that was
+    /// repaired behind that byte; what was read of the old one stays. It is needed only until the
+    /// next checkpoint. Does nothing where no file was changed.
     #[must_use]
     pub const fn accept_changed(mut self) -> Self {
         self.resume.accept_changed = true;
@@ -206,7 +216,8 @@ impl Source for FileSource {
     }
 }
 
-/// Where a reader of a [`FileSource`] stands: which split it reads and the byte from which, in the file.
+/// Where a reader of a [`FileSource`] stands: which split it reads and the byte from which, in the
+/// file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct FilePosition {
@@ -232,7 +243,7 @@ impl FilePosition {
         self
     }
 
-    /// Whether what is still to be read is there.
+    /// True if what is still to be read is there.
     fn check(&self) -> Result<(), ConnectError> {
         let Some(left) = self.splits.get(self.split..) else {
             return Err(bad(format!("split {} of {}", self.split, self.splits.len())));
@@ -262,7 +273,7 @@ fn bad(why: String) -> ConnectError {
 struct Written {
     splits: Vec<Split>,
     offset: u64,
-    /// The path that the source was given; the first version did not say it.
+    /// The path that the source was given; the first version did not record it.
     #[serde(default)]
     path: Option<String>,
 }
@@ -340,7 +351,8 @@ impl SourceReader for FileReader {
 }
 
 impl FileReader {
-    /// Opens a split at the position. If that is its beginning, moves on to where its first line begins.
+    /// Opens a split at the position. If that is its beginning, moves on to where its first line
+    /// begins.
     fn open(&mut self, split: &mut Split) -> Result<BufReader<Take<File>>, ConnectError> {
         let file = split.file.clone();
         let path = Path::new(&file);
@@ -359,7 +371,8 @@ impl FileReader {
             pieces.for_each(|piece| piece.mark = split.mark);
         }
         let offset = self.position.offset;
-        // From one byte before: if that is the end of a line, a line begins at the split's beginning.
+        // From one byte before: if that is the end of a line, a line begins at the split's
+        // beginning.
         let inside = split.from > 0 && offset == split.from;
         let from = if inside { offset - 1 } else { offset };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
@@ -382,7 +395,8 @@ impl FileReader {
         ConnectError::LongLine { path: (&split.file).into(), offset, limit: self.source.longest }
     }
 
-    /// Reads the line at the position, and moves behind it; `None` if there is a mark of byte order alone.
+    /// Reads the line at the position, and moves behind it; `None` if there is a byte order mark
+    /// alone.
     fn line(
         &mut self,
         split: &Split,
@@ -413,7 +427,8 @@ impl FileReader {
             return Err(self.long_line(split, begin));
         }
         if !is_whole && end < split.size {
-            // Only the end of the recorded bytes ends a line without its mark: the file was cut off while it was open.
+            // Only the end of the recorded bytes ends a line without its mark: the file was cut off
+            // while it was open.
             return Err(split.shrunk(end));
         }
         let line = match String::from_utf8(line) {

@@ -15,13 +15,14 @@ use crate::base::watch::beat;
 pub(in super::super) struct Resume {
     /// The path under which checkpoints know the files, if they were moved.
     pub(in super::super) moved_from: Option<String>,
-    /// Whether files may have been changed.
+    /// True if files may have been changed.
     pub(in super::super) accept_changed: bool,
 }
 
 impl Resume {
-    /// Compares the path that a position is of with the one that the job reads `now`, and gives the files their new places if they were moved.
-    /// A position of the first version says no path: then its files must be under the job's.
+    /// Compares the path that a position is of with the one that the job reads `now`, and gives the
+    /// files their new places if they were moved. A position of the first version says no path:
+    /// then its files must be under the job's.
     pub(in super::super) fn at<'a>(
         &self,
         was: Option<&str>,
@@ -45,8 +46,9 @@ impl Resume {
         Ok(())
     }
 
-    /// Takes files as they are now, if that is wished for; and takes note of what they are where a position of the first version does not say.
-    /// `offset` is where the first is read on, `None` if that is no byte of the file.
+    /// Takes files as they are now, if that is wished for; and takes note of what they are where a
+    /// position of the first version does not say. `offset` is where the first is read on, `None`
+    /// if that is no byte of the file.
     pub(in super::super) fn files<'a>(
         &self,
         splits: impl Iterator<Item = &'a mut Split>,
@@ -113,7 +115,7 @@ impl Found {
     }
 }
 
-/// Whether two paths are one.
+/// True if two paths are one.
 pub(in super::super) fn same(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
         || fs::canonicalize(one)
@@ -126,7 +128,8 @@ fn plain(path: &str) -> &Path {
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// What all files have in common that a path stands for: a file or directory is itself, a pattern the directory before its first sign.
+/// What all files have in common that a path stands for: a file or directory is itself, a pattern
+/// the directory before its first sign.
 fn base(path: &str) -> PathBuf {
     if fs::metadata(path).is_ok() {
         return plain(path).into();
@@ -137,7 +140,7 @@ fn base(path: &str) -> PathBuf {
     plain(path).components().take_while(literal).collect()
 }
 
-/// Whether a file is one that a path may stand for.
+/// True if a file is one that a path may stand for.
 fn under(file: &str, path: &str) -> bool {
     let base = base(path);
     plain(file).starts_with(&base)

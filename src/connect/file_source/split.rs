@@ -22,7 +22,8 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 pub(in super::super) struct Input {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
-    /// What tells it from another; `None` if it could not be looked at: then who opens it does, or says why not.
+    /// What tells it from another; `None` if it could not be looked at: then who opens it does, or
+    /// says why not.
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
@@ -49,7 +50,7 @@ pub(in super::super) struct Split {
 }
 
 impl Split {
-    /// Whether the file is there, and at least as long as it was.
+    /// True if the file is there, and at least as long as it was.
     pub(in super::super) fn check(&self) -> Result<(), ConnectError> {
         beat();
         let path = Path::new(&self.file);
@@ -64,7 +65,7 @@ impl Split {
         if found < self.size { Err(self.shrunk(found)) } else { Ok(()) }
     }
 
-    /// Whether an open file is the one that it was. Where it is read next is left undefined.
+    /// True if an open file is the one that it was. Where it is read next is left undefined.
     pub(in super::super) fn check_mark(&self, file: &mut File) -> Result<(), ConnectError> {
         let Some(mark) = self.mark else { return Ok(()) };
         let path = Path::new(&self.file);
@@ -74,7 +75,8 @@ impl Split {
         }
     }
 
-    /// Takes note of which file it is, where that is not known. Where it is read next is left undefined.
+    /// Takes note of which file it is, where that is not known. Where it is read next is left
+    /// undefined.
     pub(in super::super) fn pin(&mut self, file: &mut File) -> Result<(), ConnectError> {
         let mark = Fingerprint::of(file, self.size);
         self.mark = mark.map_err(ConnectError::io("read", Path::new(&self.file)))?;
@@ -154,7 +156,7 @@ fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
     Ok(inputs)
 }
 
-/// Files that were found, and whether links were passed over.
+/// Files that were found, and whether links were skipped.
 struct Listing {
     follow: bool,
     inputs: Vec<Input>,
@@ -193,7 +195,7 @@ impl Listing {
     }
 }
 
-/// Whether a file is as long as is said; only where there is a doubt it is opened.
+/// True if a file is as long as is said; only where there is a doubt it is opened.
 fn check(path: &Path, data: &fs::Metadata, follow: bool) -> Result<(), ConnectError> {
     #[cfg(unix)]
     let doubtful = data.len() == 0 || std::os::unix::fs::MetadataExt::blocks(data) == 0;

@@ -66,8 +66,8 @@ impl IngestLog {
         }
     }
 
-    /// All that a server of this log answers to these bytes, which come so many at a time; `None` if there is no end to it. It takes JSON with the
-    /// token `token`, and bodies of at most 4 KiB.
+    /// All that a server of this log answers to these bytes, which come so many at a time; `None`
+    /// if there is no end to it. It takes JSON with the token `token`, and bodies of at most 4 KiB.
     ///
     /// # Errors
     /// If it is damaged.

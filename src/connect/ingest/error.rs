@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and what can be done.
+/// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and
+/// what can be done.
 #[non_exhaustive]
 pub enum IngestError {
     /// A setting cannot be.
@@ -31,10 +32,11 @@ pub enum IngestError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A record is wanted that was removed, or never accepted: the checkpoint is of another log, or older than those that are kept.
+    /// A record is wanted that was removed, or never accepted: the checkpoint is of another log, or
+    /// older than those that are kept.
     Gone {
         /// The log's directory.
         dir: PathBuf,
@@ -63,7 +65,7 @@ pub enum IngestError {
         dir: PathBuf,
         /// The record's number.
         record: u64,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A checkpoint's position is another subtask's.
@@ -73,13 +75,13 @@ pub enum IngestError {
         /// The subtask that was given it, and of how many.
         wanted: (usize, usize),
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io {
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// To which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -91,13 +93,13 @@ impl IngestError {
 }
 
 impl IngestError {
-    /// Whether the disk, or what of it this user may have, is full.
+    /// True if the disk, or what of it this user may have, is full.
     pub(super) fn is_for_want_of_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self.io_kind(), Some(StorageFull | QuotaExceeded))
     }
 
-    /// Whether trying again cannot help.
+    /// True if a retry cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
         matches!(
             self,
@@ -109,7 +111,7 @@ impl IngestError {
         )
     }
 
-    /// What the operating system said, if it was it.
+    /// The operating system's error kind, if it reported the error.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {

@@ -80,65 +80,73 @@ impl IngestConfig {
         Self::default()
     }
 
-    /// The address to listen on; port 0 takes a free one. Whoever reaches it may send records, unless [`Self::bearer`] is set; nothing is
-    /// encrypted, the token neither. To take records from other machines, listen on loopback behind a reverse proxy that speaks TLS.
+    /// The address to listen on; port 0 takes a free one. Whoever reaches it may send records,
+    /// unless [`Self::bearer`] is set; nothing is encrypted, the token neither. To take records
+    /// from other machines, listen on loopback behind a reverse proxy that speaks TLS.
     #[must_use]
     pub fn address(self, address: SocketAddr) -> Self {
         Self { address, ..self }
     }
 
-    /// The path that records are sent to; `/` unless it is said. It is what a request has, byte for byte: what is not ASCII is percent-encoded.
+    /// The path that records are sent to; `/` by default. It is what a request has, byte for byte:
+    /// what is not ASCII is percent-encoded.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    /// Takes records only from who sends `Authorization: Bearer` and this, which is not empty and has no space in it.
+    /// Takes records only from who sends `Authorization: Bearer` and this, which is not empty and
+    /// has no space in it.
     #[must_use]
     pub fn bearer(self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// The longest body of a request, in bytes, also of what gzip is decoded to; 1 MiB unless it is said, at most 256 MiB. A longer one gets 413.
+    /// The longest body of a request, in bytes, also of what gzip is decoded to; 1 MiB by default,
+    /// at most 256 MiB. A longer one gets 413.
     #[must_use]
     pub fn max_body_bytes(self, bytes: usize) -> Self {
         Self { max_body_bytes: bytes, ..self }
     }
 
-    /// How long the log may become, in bytes; 1 GiB unless it is said. While it is longer, requests get 503.
+    /// How long the log may become, in bytes; 1 GiB by default. While it is longer, requests get
+    /// 503.
     #[must_use]
     pub fn most_bytes(self, bytes: u64) -> Self {
         Self { most_bytes: bytes, ..self }
     }
 
-    /// How long a file of the log becomes, in bytes; 64 MiB unless it is said. Files are removed whole.
+    /// How long a file of the log becomes, in bytes; 64 MiB by default. Files are removed whole.
     #[must_use]
     pub fn segment_bytes(self, bytes: u64) -> Self {
         Self { segment_bytes: bytes, ..self }
     }
 
-    /// How many idempotency keys are remembered, the newest; 100,000 unless it is said.
+    /// How many idempotency keys are remembered, the newest; 100,000 by default.
     #[must_use]
     pub fn most_keys(self, keys: usize) -> Self {
         Self { most_keys: keys, ..self }
     }
 
-    /// How many connections are served at once; 256 unless it is said. When there are as many, a newcomer gets the place of one on which nothing
-    /// goes on, of the peer with the most; if there is none, it waits for up to a second and gets 503. As many wait as there are places; if there are
-    /// more, the peer of which most wait loses the last of them, which gets 503 at once. A place that is left goes to the peer with the fewest.
+    /// How many connections are served at once; 256 by default. When there are as many, a newcomer
+    /// gets the place of one on which nothing goes on, of the peer with the most; if there is none,
+    /// it waits for up to a second and gets 503. As many wait as there are places; if there are
+    /// more, the peer of which most wait loses the last of them, which gets 503 at once. A place
+    /// that is left goes to the peer with the fewest.
     #[must_use]
     pub fn most_connections(self, connections: usize) -> Self {
         Self { most_connections: connections, ..self }
     }
 
-    /// How many bytes of bodies are in memory at once, from before they are read until they are in the log; 64 MiB unless it is said, and at least two
-    /// of the longest. Requests beyond wait for as long as a body may take, and then get 503.
+    /// How many bytes of bodies are in memory at once, from before they are read until they are in
+    /// the log; 64 MiB by default, and at least two of the longest. Requests beyond wait for as
+    /// long as a body may take, and then get 503.
     #[must_use]
     pub fn most_in_memory(self, bytes: usize) -> Self {
         Self { most_in_memory: bytes, ..self }
     }
 
-    /// How long a client may take to send a body; 10 s unless it is said. A slower one gets 408.
+    /// How long a client may take to send a body; 10 s by default. A slower one gets 408.
     #[must_use]
     pub fn body_timeout(self, time: Duration) -> Self {
         Self { body_timeout: time, ..self }
@@ -183,8 +191,9 @@ impl IngestConfig {
     }
 }
 
-/// Accepts records over HTTP into a log on the disk. A record is accepted, and the client told so, when it is durable in the log; from there
-/// [`Self::source`] reads it, again after a failure: exactly once. It accepts whether a job runs or not, until it is dropped.
+/// Accepts records over HTTP into a log on the disk. A record is accepted, and the client told so,
+/// when it is durable in the log; from there [`Self::source`] reads it, again after a failure:
+/// exactly once. It accepts whether a job runs or not, until it is dropped.
 ///
 /// ```no_run
 /// use snapline::Dataflow;
@@ -214,13 +223,17 @@ impl IngestConfig {
 /// | it was finished ([`Self::finish`]) | 410 |
 /// | without the token; from a page of a browser (with `Origin`); another path, method, type | 401; 403; 404, 405, 415 |
 ///
-/// A client that gets no answer does not know, and sends the same again; with a key it is accepted once. The newest keys are remembered
-/// ([`IngestConfig::most_keys`]), across restarts too. A job that is restored must find the log that its checkpoint is of: each has a name of its
-/// own, in its file `identity`, and another log in the directory, or an emptied one, fails the job. The directory has one owner; a second process is refused. What a crash left of a frame
-/// that was not acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
+/// A client that gets no answer does not know, and sends the same again; with a key it is accepted
+/// once. The newest keys are remembered ([`IngestConfig::most_keys`]), across restarts too. A job
+/// that is restored must find the log that its checkpoint is of: each has a name of its own, in its
+/// file `identity`, and another log in the directory, or an emptied one, fails the job. The
+/// directory has one owner; a second process is refused. What a crash left of a frame that was not
+/// acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps
+/// needs them.
 ///
-/// On a full disk it starts all the same: requests get 503, and the job reads what was accepted, after which there is room again. If the server or
-/// the thread that writes the log ends by itself, which only a defect can bring about, the source fails when it has read what was accepted.
+/// On a full disk it starts all the same: requests get 503, and the job reads what was accepted,
+/// after which there is room again. If the server or the thread that writes the log ends by itself,
+/// which only a defect can bring about, the source fails when it has read what was accepted.
 pub struct HttpIngest<T> {
     shelf: Arc<Shelf>,
     server: Server,
@@ -240,7 +253,8 @@ impl HttpIngest<String> {
     /// Accepts lines of text into the log in `dir`, which is made if it is not there.
     ///
     /// # Errors
-    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be:
+    /// an empty token, a path that is none.
     pub fn lines(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
         let decode: Decode<String> = |bytes| {
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| error.to_string())
@@ -250,11 +264,13 @@ impl HttpIngest<String> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> HttpIngest<T> {
-    /// Accepts records of a type that serde knows, as JSON, into the log in `dir`, which is made if it is not there. What is no such record is
-    /// refused before it is in the log; so is an integer of more than 64 bits where a record takes any value (`serde_json::Value`).
+    /// Accepts records of a type that serde knows, as JSON, into the log in `dir`, which is made if
+    /// it is not there. What is no such record is refused before it is in the log; so is an integer
+    /// of more than 64 bits where a record takes any value (`serde_json::Value`).
     ///
     /// # Errors
-    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be:
+    /// an empty token, a path that is none.
     pub fn json(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
         // What is in the log was accepted, by an earlier version too, and is read.
         let decode: Decode<T> =
@@ -303,7 +319,8 @@ impl<T: Send + 'static> HttpIngest<T> {
         self.server.finish()
     }
 
-    /// A source of what is accepted. Its subtasks take records in turn. One job reads a log, in one source.
+    /// A source of what is accepted. Its subtasks take records in turn. One job reads a log, in one
+    /// source.
     #[must_use]
     pub fn source(&self) -> IngestSource<T> {
         IngestSource { shelf: Arc::clone(&self.shelf), decode: self.decode }
@@ -335,7 +352,7 @@ pub struct IngestPosition {
     next: u64,
     /// Which subtask of how many.
     of: (usize, usize),
-    /// The log's name; the first version did not say it.
+    /// The log's name; the first version did not record it.
     #[serde(default)]
     log: Option<String>,
 }
@@ -371,7 +388,8 @@ impl<T: Send + 'static> Source for IngestSource<T> {
             return Err(IngestError::Gone { dir, wanted: next, first }.into());
         }
         let reader = (context.job.clone(), context.operator.clone(), context.index);
-        // What it was restored with says nothing of older checkpoints that are kept: nothing is removed on its account.
+        // What it was restored with says nothing of older checkpoints that are kept: nothing is
+        // removed on its account.
         lock(&self.shelf.extent).needed.entry(reader.clone()).or_insert(first);
         let cursor = Cursor::new(&self.shelf, next);
         Ok(IngestReader { cursor, of, reader, decode: self.decode, bytes: 0 })

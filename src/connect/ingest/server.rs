@@ -1,7 +1,9 @@
-//! The server: who may send what, and what they are told. One thread serves, another writes the log.
+//! The server: who may send what, and what they are told. One thread serves, another writes the
+//! log.
 //!
-//! What is in memory of bodies is bounded in bytes, from before the first byte of a body is read until its records are in the log. A body is
-//! divided into records when they are written: short lines are larger than their text, so few bodies are records at a time.
+//! What is in memory of bodies is bounded in bytes, from before the first byte of a body is read
+//! until its records are in the log. A body is divided into records when they are written: short
+//! lines are larger than their text, so few bodies are records at a time.
 //!
 //! Longer than 500 lines: what a request may be, in one place, with its test.
 
@@ -264,7 +266,8 @@ enum Form {
 }
 
 impl Form {
-    /// The records of a body, with the numbers of their lines. A mark of byte order is none of the first.
+    /// The records of a body, with the numbers of their lines. A byte order mark is none of the
+    /// first.
     fn records(self, body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         let body = body.strip_prefix(MARK).unwrap_or(body);
         let lines = self == Self::Lines;
@@ -314,7 +317,8 @@ impl RequestHandler {
         let (head, body) = request.into_parts();
         let config = &self.setup.config;
         self.admit(&head.headers)?;
-        // Byte for byte: nothing in a path is decoded, and none is another's with a slash at the end.
+        // Byte for byte: nothing in a path is decoded, and none is another's with a slash at the
+        // end.
         if head.uri.path() != config.path {
             return refuse(StatusCode::NOT_FOUND, format!("records are sent to {}", config.path));
         }
@@ -376,7 +380,8 @@ impl RequestHandler {
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        // A page of a browser says where it is from, whatever name it was reached under; none is to send records unasked.
+        // A page of a browser says where it is from, whatever name it was reached under; none is to
+        // send records unasked.
         if headers.contains_key(header::ORIGIN) {
             return refuse(StatusCode::FORBIDDEN, "pages of browsers may not send records");
         }
@@ -438,12 +443,12 @@ fn decoded(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// Whether it is said how long a body is.
+/// True if it is said how long a body is.
 fn body_is_known(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Whether a body is compressed with gzip.
+/// True if a body is compressed with gzip.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let encoding = encodings.next().map(|it| it.as_bytes().to_ascii_lowercase());

@@ -18,7 +18,8 @@ use crate::connect::text::{MARK, UTF_16, is_utf16};
 /// So many lines wait to be read, and so many bytes of them; a line that is longer waits alone.
 const QUEUE: (usize, usize) = (1024, 16 << 20);
 
-/// Who has sent no line for this long loses its place to a newcomer; for the second, if its address has more places than the newcomer's.
+/// Who has sent no line for this long loses its place to a newcomer; for the second, if its address
+/// has more places than the newcomer's.
 const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 
 /// How long a thread waits for bytes before it looks whether it is still wanted.
@@ -97,7 +98,8 @@ impl Speaker {
     }
 }
 
-/// Begins a thread that says something, and is forgotten: what it says comes out of the queue, which ends with it.
+/// Begins a thread that says something, and is forgotten: what it says comes out of the queue,
+/// which ends with it.
 pub(super) fn begin(name: &str, run: impl FnOnce(&Speaker) + Send + 'static) -> Hearer {
     let (to, said) = Speaker::new();
     let failed = to.clone();
@@ -133,7 +135,7 @@ pub(super) fn feed(
             Ok(more) => {
                 let end = more.iter().position(|&byte| byte == b'\n');
                 let piece = &more[..end.unwrap_or(more.len())];
-                // The first line may have a mark of byte order too.
+                // The first line may have a byte order mark too.
                 let most = longest.saturating_add(1).saturating_add(MARK.len());
                 let room = most.saturating_sub(line.len());
                 line.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -232,9 +234,10 @@ pub(super) struct Listening {
 #[derive(Debug)]
 struct Talker {
     peer: IpAddr,
-    /// When it said its last line, and whether that is still being said: then it is the job that it waits for.
+    /// When it said its last line, and whether that is still being said: then it is the job that it
+    /// waits for.
     last: Mutex<(Instant, bool)>,
-    /// Whether it has lost its place.
+    /// True if it has lost its place.
     lost: AtomicBool,
 }
 
@@ -295,7 +298,8 @@ pub(super) fn listen(
                 nap(PATIENCE / 10);
                 continue;
             }
-            // Of a connection that broke before it was taken, or for want of something that may be there again.
+            // Of a connection that broke before it was taken, or for want of something that may be
+            // there again.
             Err(error) => {
                 tracing::warn!(address, %error, "a connection could not be taken");
                 nap(PATIENCE);
@@ -409,7 +413,8 @@ mod tests {
         assert_eq!(fed(b"abc\n", usize::MAX), ["abc"]);
     }
 
-    /// Long lines wait in so many bytes, however few they are; one that is longer than all of that waits alone.
+    /// Long lines wait in so many bytes, however few they are; one that is longer than all of that
+    /// waits alone.
     #[test]
     fn what_waits_is_bounded_in_bytes() {
         let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();

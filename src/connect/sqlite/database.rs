@@ -39,7 +39,7 @@ const TABLES: &str = "
         operator TEXT NOT NULL, subtask INTEGER NOT NULL, checkpoint INTEGER NOT NULL, record INTEGER NOT NULL,
         why TEXT NOT NULL, bytes BLOB NOT NULL);";
 
-/// How long SQLite tries again to get a database that another connection holds, unless it is said.
+/// How long SQLite tries again to get a database that another connection holds, by default.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens a connection to the file.
@@ -52,14 +52,14 @@ pub(super) fn connect(
     if name.is_empty() || name.starts_with(":memory:") || name.starts_with("file:") {
         return Err(SqliteError::NoFile { path: path.to_owned() });
     }
-    // To read a pipe would wait for a writer, for ever perhaps.
+    // To read a pipe would wait for a writer, forever perhaps.
     if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         return Err(SqliteError::NotADatabase { path: path.to_owned() });
     }
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = SqliteError::of("open the database", path);
     let connection = Connection::open_with_flags(path, flags).map_err(&open)?;
-    // SQLite counts milliseconds in 32 bits: 24 days are as good as for ever.
+    // SQLite counts milliseconds in 32 bits: 24 days are as good as forever.
     let patience = patience.min(Duration::from_millis(i32::MAX as u64));
     connection.busy_timeout(patience).map_err(&open)?;
     // The file is read for the first time here: one that is no database is told now.
@@ -87,7 +87,8 @@ pub(super) struct Piece {
 }
 
 impl Database {
-    /// Opens the database, makes the sink's own tables if they are not there, and takes the operator's name for the job.
+    /// Opens the database, makes the sink's own tables if they are not there, and takes the
+    /// operator's name for the job.
     pub(super) fn open(
         path: &Path,
         context: &OpenContext,
@@ -100,7 +101,8 @@ impl Database {
         if wal {
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(&set)?;
         }
-        // What is committed survives the loss of power: with less it would only survive the process.
+        // What is committed survives the loss of power: with less it would only survive the
+        // process.
         connection.execute_batch("PRAGMA synchronous = EXTRA").map_err(&set)?;
         let place = String::new();
         let mut database =
@@ -158,7 +160,7 @@ impl Database {
         Within { txn, path: &path, operator: &context.operator }.newest(context.index)
     }
 
-    /// Whether a statement fits the tables that are there.
+    /// True if a statement fits the tables that are there.
     pub(super) fn check(&self, sql: &str) -> Result<(), SqliteError> {
         let schema =
             |source| SqliteError::Schema { path: self.path.clone(), sql: sql.into(), source };
@@ -200,7 +202,8 @@ impl Within<'_> {
             .map_err(|_| self.damaged(format!("its fence for `{}` is `{text}`", self.operator)))
     }
 
-    /// Refuses an attempt that a later one has fenced off (SPEC 2.8). What follows in this transaction is done before any later fence.
+    /// Refuses an attempt that a later one has fenced off (SPEC 2.8). What follows in this
+    /// transaction is done before any later fence.
     pub(super) fn check_fence(&self, attempt: Attempt) -> Result<(), BoxError> {
         match self.fence()? {
             Some(fence) if fence > attempt => {
@@ -233,7 +236,8 @@ impl Within<'_> {
         text.map(|text| self.parse(&text)).transpose()
     }
 
-    /// Notes a transaction as committed. Also one that is noted: what is written is synced, and what was found with it.
+    /// Notes a transaction as committed. Also one that is noted: what is written is synced, and
+    /// what was found with it.
     pub(super) fn note(&self, subtask: usize, txn: TxnId) -> Result<(), SqliteError> {
         let sql = "INSERT OR REPLACE INTO snapline_ledger VALUES (?1, ?2, ?3, ?4)";
         let checkpoint = txn.checkpoint.get() as i64;

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use snapline_protocol::ids::TxnId;
 
-/// Why an SQLite connector failed. The message says what happened, to which database, and what can be done.
+/// Why an SQLite connector failed. The message says what happened, to which database, and what can
+/// be done.
 #[non_exhaustive]
 pub enum SqliteError {
     /// The database cannot be opened.
     Open {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// The path names no file that other connections could open too: it is empty, a URI, or `:memory:`.
+    /// The path names no file that other connections could open too: it is empty, a URI, or
+    /// `:memory:`.
     NoFile {
         /// The path.
         path: PathBuf,
@@ -30,21 +32,21 @@ pub enum SqliteError {
     Damaged {
         /// The database.
         path: PathBuf,
-        /// What was found.
+        /// The finding.
         why: String,
     },
     /// Another connection held the database for longer than was to be waited.
     Busy {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
     },
     /// The disk, or what the database may take of it, is full.
     Full {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
     },
     /// The database cannot be written to.
@@ -58,7 +60,7 @@ pub enum SqliteError {
         path: PathBuf,
         /// The statement.
         sql: String,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The user's function failed for a record that is to be committed.
@@ -67,9 +69,9 @@ pub enum SqliteError {
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// Which of its records, from 0.
+        /// The index of the record, from 0.
         record: u64,
-        /// What it said.
+        /// Its error.
         source: rusqlite::Error,
     },
     /// The user's function ended the transaction that it was to write in.
@@ -79,20 +81,22 @@ pub enum SqliteError {
         /// The transaction.
         txn: TxnId,
     },
-    /// A constraint that SQLite checks when a transaction is committed does not hold: which of its records is to blame is not known.
+    /// A constraint that SQLite checks when a transaction is committed does not hold: which of its
+    /// records is to blame is not known.
     Violated {
         /// The database.
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// Rows cannot be read in the order of a key: the query has no such column, or it is null, or two rows have the same.
+    /// Rows cannot be read in the order of a key: the query has no such column, or it is null, or
+    /// two rows have the same.
     Key {
         /// The database.
         path: PathBuf,
-        /// What was found.
+        /// The finding.
         why: String,
     },
     /// A checkpoint's position is of another database, query or key column than the job reads.
@@ -113,7 +117,7 @@ pub enum SqliteError {
     },
     /// A record cannot be serialised.
     Encode {
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
     /// A staged record is none of the sink's records.
@@ -122,9 +126,9 @@ pub enum SqliteError {
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// Which of its records, from 0.
+        /// The index of the record, from 0.
         record: u64,
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
     /// More was written between two checkpoints than may be held in memory.
@@ -156,9 +160,9 @@ pub enum SqliteError {
     Sql {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
 }
@@ -182,8 +186,8 @@ impl SqliteError {
         }
     }
 
-    /// Whether trying again cannot help. A table may be made, unless it was never there: `first` says that this is the process's first
-    /// attempt.
+    /// True if trying again cannot help. A table may be made, unless it was never there: `first`
+    /// says that this is the process's first attempt.
     pub(in crate::connect) const fn is_permanent(&self, first: bool) -> bool {
         match self {
             Self::NoFile { .. }
@@ -203,7 +207,7 @@ impl SqliteError {
         }
     }
 
-    /// Whether somebody may put it right while the job waits.
+    /// True if somebody may put it right while the job waits.
     pub(super) const fn may_pass(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Full { .. })
     }

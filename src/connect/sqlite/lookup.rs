@@ -17,8 +17,9 @@ use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::connect::lookup::{LookupClient, LookupSource};
 
-/// Looks records up in an SQLite database: a query with one parameter, the record's key, and what is made of the first row; `None` if there is
-/// none. For [`Lookup`](crate::Lookup). Every thread has a connection of its own, which only reads.
+/// Looks records up in an SQLite database: a query with one parameter, the record's key, and what
+/// is made of the first row; `None` if there is none. For [`Lookup`](crate::Lookup). Every thread
+/// has a connection of its own, which only reads.
 ///
 /// ```no_run
 /// # use snapline::connect::{MemorySink, MemorySource, SqliteLookup};
@@ -38,8 +39,8 @@ use crate::connect::lookup::{LookupClient, LookupSource};
 ///     .sink("out", MemorySink::new());
 /// ```
 ///
-/// What is found is what the table holds when it is asked, which need not be what it held at a checkpoint: a record that is looked up again
-/// after a failure may find something else.
+/// What is found is what the table holds when it is asked, which need not be what it held at a
+/// checkpoint: a record that is looked up again after a failure may find something else.
 pub struct SqliteLookup<T, K, R> {
     path: PathBuf,
     sql: String,
@@ -74,7 +75,8 @@ impl<T, K, R> fmt::Debug for SqliteLookup<T, K, R> {
 }
 
 impl<T, K, R> SqliteLookup<T, K, R> {
-    /// Looks up in the database at `path`, which must be there: `sql` with the record's key as its parameter, and `row` for the first row.
+    /// Looks up in the database at `path`, which must be there: `sql` with the record's key as its
+    /// parameter, and `row` for the first row.
     pub fn new(
         path: impl Into<PathBuf>,
         sql: impl Into<String>,
@@ -85,13 +87,14 @@ impl<T, K, R> SqliteLookup<T, K, R> {
         Self { path, sql, key: Arc::new(key), row: Arc::new(row), patience, cache: None }
     }
 
-    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    /// How long to wait for a database that another connection holds; 5 s by default.
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Remembers what was found of so many keys, the last ones looked up, nothing included, each for so long. All subtasks share it.
+    /// Remembers what was found of so many keys, the last ones looked up, nothing included, each
+    /// for so long. All subtasks share it.
     #[must_use]
     pub fn cache(self, entries: usize, time_to_live: Duration) -> Self {
         let (found, order) = (HashMap::new(), VecDeque::new());
@@ -105,7 +108,8 @@ struct Cache<K, R> {
     most: usize,
     time_to_live: Duration,
     found: HashMap<K, (Instant, Option<R>)>,
-    /// The oldest first; a key that was looked up again is there more often, its newest time counts.
+    /// The oldest first; a key that was looked up again is there more often, its newest time
+    /// counts.
     order: VecDeque<(Instant, K)>,
 }
 

@@ -1,4 +1,5 @@
-//! The sink. SQLite has no transactions that outlive a process, so a transaction is prepared by staging its records in the database itself.
+//! The sink. SQLite has no transactions that outlive a process, so a transaction is prepared by
+//! staging its records in the database itself.
 //!
 //! | staged | in the ledger | is |
 //! |---|---|---|
@@ -6,8 +7,9 @@
 //! | no | yes | committed |
 //! | no | no | lost, if a checkpoint holds it |
 //!
-//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the ledger counts as in it. Each of SQLite's
-//! transactions looks at the fence first, so that no attempt does anything behind a later one's fence.
+//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the
+//! ledger counts as in it. Each of SQLite's transactions looks at the fence first, so that no
+//! attempt does anything behind a later one's fence.
 //!
 //! Longer than 500 lines: a third is what users are told and can choose.
 
@@ -35,11 +37,12 @@ use crate::state::{Checks, StateError};
 /// A piece of a transaction is about this long.
 const PIECE: usize = 1 << 20;
 
-/// What may be written between two checkpoints, unless it is said.
+/// What may be written between two checkpoints, by default.
 const MOST_BYTES: usize = 256 << 20;
 
-/// Writes to an SQLite database, exactly once: what the records do to the tables and that their checkpoint is complete become visible in one
-/// transaction of SQLite's. A function says what a record does.
+/// Writes to an SQLite database, exactly once: what the records do to the tables and that their
+/// checkpoint is complete become visible in one transaction of SQLite's. A function says what a
+/// record does.
 ///
 /// ```
 /// use snapline::connect::SqliteSink;
@@ -53,9 +56,10 @@ const MOST_BYTES: usize = 256 << 20;
 /// # let _ = totals;
 /// ```
 ///
-/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), staged in the database when a checkpoint comes, and applied when it
-/// is complete, in the order in which they were written; those of other subtasks come between whole transactions. `snapline_ledger` says
-/// which checkpoint of each subtask the tables hold.
+/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), staged in the database
+/// when a checkpoint comes, and applied when it is complete, in the order in which they were
+/// written; those of other subtasks come between whole transactions. `snapline_ledger` says which
+/// checkpoint of each subtask the tables hold.
 ///
 /// | what fails | what comes of it |
 /// |---|---|
@@ -68,8 +72,10 @@ const MOST_BYTES: usize = 256 << 20;
 /// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and comes upon it again |
 /// | the file is removed, or replaced by another or an older copy | the job fails when it is restored, also if no output was lost (SPEC 6.5): [`Self::accept_other_database`] |
 ///
-/// No transaction of SQLite's is open between two calls, and what is staged stays until it is committed or rolled back, however long that takes: the sink
-/// has no [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how long one call waits for the database.)
+/// No transaction of SQLite's is open between two calls, and what is staged stays until it is
+/// committed or rolled back, however long that takes: the sink has no
+/// [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how
+/// long one call waits for the database.)
 ///
 /// An operator's name belongs to one job in a database. The file must be on a local file system.
 pub struct SqliteSink<T, F> {
@@ -82,7 +88,8 @@ pub struct SqliteSink<T, F> {
     set_aside: bool,
     accept_other: bool,
     most_bytes: usize,
-    /// Subtasks of this process wait for each other here: SQLite's own way is to look again now and then.
+    /// Subtasks of this process wait for each other here: SQLite's own way is to look again now and
+    /// then.
     gate: Arc<Mutex<()>>,
     takes: PhantomData<fn(T)>,
 }
@@ -110,8 +117,8 @@ impl<T, F> SqliteSink<T, F>
 where
     F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
 {
-    /// A sink that writes to the database at `path`, which is made if it is not there. `apply` does what a record does; it must neither commit
-    /// nor roll back.
+    /// A sink that writes to the database at `path`, which is made if it is not there. `apply` does
+    /// what a record does; it must neither commit nor roll back.
     pub fn new(path: impl Into<PathBuf>, apply: F) -> Self {
         Self {
             path: path.into(),
@@ -130,48 +137,52 @@ where
 }
 
 impl<T, F> SqliteSink<T, F> {
-    /// Statements that are run, in one transaction, each time that a subtask starts: such as `CREATE TABLE IF NOT EXISTS`.
+    /// Statements that are run, in one transaction, each time that a subtask starts: such as
+    /// `CREATE TABLE IF NOT EXISTS`.
     #[must_use]
     pub fn setup(self, statements: impl Into<String>) -> Self {
         Self { setup: Some(statements.into()), ..self }
     }
 
-    /// A statement that must fit the database when the job starts; it is not run. So a table that is missing is told before there is a record
-    /// for it.
+    /// A statement that must fit the database when the job starts; it is not run. So a table that
+    /// is missing is told before there is a record for it.
     #[must_use]
     pub fn expects(mut self, statement: impl Into<String>) -> Self {
         self.expects.push(statement.into());
         self
     }
 
-    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    /// How long to wait for a database that another connection holds; 5 s by default.
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Leaves the journal as it is. Otherwise the database is set to a write-ahead log, with which readers and the sink do not wait for each
-    /// other.
+    /// Leaves the journal as it is. Otherwise the database is set to a write-ahead log, with which
+    /// readers and the sink do not wait for each other.
     #[must_use]
     pub fn keep_journal_mode(self) -> Self {
         Self { wal: false, ..self }
     }
 
-    /// Sets records aside for which `apply` fails, in the table `snapline_refused`, with the reason, and goes on. Otherwise the task fails, and
-    /// comes upon the same record until the table or the function has been corrected.
+    /// Sets records aside for which `apply` fails, in the table `snapline_refused`, with the
+    /// reason, and goes on. Otherwise the task fails, and comes upon the same record until the
+    /// table or the function has been corrected.
     #[must_use]
     pub fn set_aside(self) -> Self {
         Self { set_aside: true, ..self }
     }
 
-    /// Restores the job though the database is not the one that its checkpoint was committed to: it is a new one, or an older copy. What the checkpoint
-    /// says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    /// Restores the job though the database is not the one that its checkpoint was committed to: it
+    /// is a new one, or an older copy. What the checkpoint says of the other counts as committed
+    /// there; if it was not, it is lost. It is needed only until the next checkpoint.
     #[must_use]
     pub fn accept_other_database(self) -> Self {
         Self { accept_other: true, ..self }
     }
 
-    /// How many bytes a subtask may write between two checkpoints; 256 MiB unless it is said. One more fails the task.
+    /// How many bytes a subtask may write between two checkpoints; 256 MiB by default. One more
+    /// fails the task.
     #[must_use]
     pub fn most_bytes(self, bytes: usize) -> Self {
         Self { most_bytes: bytes, ..self }
@@ -240,7 +251,7 @@ pub struct SqliteCommittable {
     subtask: usize,
     /// How many records are in it. With none nothing is staged.
     records: u64,
-    /// The name of the database that it was written to; the first version did not say it.
+    /// The name of the database that it was written to; the first version did not record it.
     #[serde(default)]
     place: Option<String>,
     /// A transaction of the subtask that is committed before it is.
@@ -271,7 +282,8 @@ pub struct SqliteWriter<T> {
     written: u64,
     /// The database's name.
     place: String,
-    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    /// The newest transaction with records that this subtask closed, or committed in an earlier
+    /// life.
     newest: Option<TxnId>,
     closed: Closed,
     codec: codec::Writer,
@@ -430,7 +442,8 @@ where
         let newest = within.newest(subtask)?;
         check_not_set_back(newest, committable, &within, self.accept_other)?;
         let outcome = if newest >= Some(txn) {
-            // Whoever committed it may have crashed before it was durable: what is written now is synced, and that with it.
+            // Whoever committed it may have crashed before it was durable: what is written now is
+            // synced, and that with it.
             within.note(subtask, newest.unwrap_or(txn))?;
             CommitOutcome::AlreadyCommitted
         } else if self.accept_other
@@ -465,14 +478,16 @@ where
         };
         match within.txn.execute_batch("COMMIT") {
             Ok(()) => Ok(outcome),
-            // SQLite refused it and keeps the transaction open, which is rolled back now: it is known that nothing was committed.
+            // SQLite refused it and keeps the transaction open, which is rolled back now: it is
+            // known that nothing was committed.
             Err(source) if !within.txn.is_autocommit() => Err(violated(&path, txn, source).into()),
             Err(source) => Err(Failed::Within(SqliteError::of(doing, &path)(source))),
         }
     }
 }
 
-/// Refuses a database that does not know of a transaction that was committed before: an older copy of it was put back.
+/// Refuses a database that does not know of a transaction that was committed before: an older copy
+/// of it was put back.
 fn check_not_set_back(
     newest: Option<TxnId>,
     committable: &SqliteCommittable,
@@ -544,7 +559,8 @@ fn apply_all<T: DeserializeOwned>(
     Ok(applied)
 }
 
-/// What it means that users' code failed for a record: that the database could not be used is not the record's fault.
+/// What it means that users' code failed for a record: that the database could not be used is not
+/// the record's fault.
 fn refused(path: &Path, txn: TxnId, record: u64, source: rusqlite::Error) -> SqliteError {
     use rusqlite::ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,

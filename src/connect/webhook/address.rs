@@ -13,7 +13,8 @@ use crate::http::listener::is_host;
 /// Of an answer's body so much is kept, for people.
 const EXCERPT: usize = 300;
 
-/// Headers that a request is framed by, that are between two machines only, or that the sink sends itself.
+/// Headers that a request is framed by, that are between two machines only, or that the sink sends
+/// itself.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-encoding",
@@ -147,7 +148,8 @@ impl Receiver {
         }
     }
 
-    /// The beginning of an answer's body, on one line; it ends where something begins that was sent as a secret.
+    /// The beginning of an answer's body, on one line; it ends where something begins that was sent
+    /// as a secret.
     pub(super) fn excerpt(&self, body: &[u8]) -> String {
         let longest = self.secrets.iter().map(String::len).max().unwrap_or(0);
         let body = &body[..body.len().min(EXCERPT.saturating_add(longest))];
@@ -160,7 +162,7 @@ impl Receiver {
     }
 }
 
-/// Whether a header of this name holds what others must not know.
+/// True if a header of this name holds what others must not know.
 fn is_secret(name: &str) -> bool {
     let words = ["auth", "cookie", "credential", "key", "password", "secret", "signature", "token"];
     words.iter().any(|word| name.contains(word))

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-/// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what happened, to what, and what can be done.
+/// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what happened, to what, and
+/// what can be done.
 #[non_exhaustive]
 pub enum WebhookError {
     /// The address is none that can be sent to.
     BadUrl {
         /// The address, without user, password and query.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A header that cannot be sent.
@@ -32,7 +33,7 @@ pub enum WebhookError {
     },
     /// A record cannot be written as JSON.
     Encode {
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
     /// More was written between two checkpoints than may be in one.
@@ -73,7 +74,7 @@ impl fmt::Display for WebhookError {
 }
 
 impl WebhookError {
-    /// Whether trying again cannot help.
+    /// True if a retry cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
         matches!(
             self,

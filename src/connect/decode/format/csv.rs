@@ -11,21 +11,25 @@ use super::{Decoder, Format, fields};
 /// Room for a record's fields at first, in bytes, and for their number.
 const ROOM: (usize, usize) = (1024, 32);
 
-/// CSV (RFC 4180): fields between commas, or another delimiter; those in double quotes may hold delimiters, line ends, and, doubled, quotes.
-/// Another quote, an escape within quotes, and lines that are comments can be chosen.
+/// CSV (RFC 4180): fields between commas, or another delimiter; those in double quotes may hold
+/// delimiters, line ends, and, doubled, quotes. Another quote, an escape within quotes, and lines
+/// that are comments can be chosen.
 ///
-/// *Empty lines* are passed over where a file has several columns. Where it has one, an empty line is a record with an empty value (but before
-/// the header), the last one of the file too: `a\nx\n\n` is a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
+/// *Empty lines* are skipped where a file has several columns. Where it has one, an empty line is a
+/// record with an empty value (but before the header), the last one of the file too: `a\nx\n\n` is
+/// a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
 ///
-/// The first record of a file names its columns, and fields of a struct are found by these names; or the file has no such header and
-/// [`columns`](Self::columns) says them. A record that has another number of fields than there are columns is malformed; so is one in which a quote
-/// is opened and not closed before the end of the file. What is read behind such a quote, or behind a record that is too long, begins
-/// with the next line.
+/// The first record of a file names its columns, and fields of a struct are found by these names;
+/// or the file has no such header and [`columns`](Self::columns) says them. A record that has
+/// another number of fields than there are columns is malformed; so is one in which a quote is
+/// opened and not closed before the end of the file. What is read behind such a quote, or behind a
+/// record that is too long, begins with the next line.
 ///
-/// *Values.* A number is read where the record has one. For a value of any type (`serde_json::Value`, fields of an untagged enum or a
-/// flattened struct) a field is a number or a truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
-/// and `1.50` are texts. A record that does not fit so is read with numbers however they are written, as for the `f64` of a flattened struct.
-/// An empty field is `None`, or an empty text.
+/// *Values.* A number is read where the record has one. For a value of any type
+/// (`serde_json::Value`, fields of an untagged enum or a flattened struct) a field is a number or a
+/// truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
+/// and `1.50` are texts. A record that does not fit so is read with numbers however they are
+/// written, as for the `f64` of a flattened struct. An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};
@@ -79,7 +83,7 @@ impl Csv {
         self.checked()
     }
 
-    /// What stands around a field that holds delimiters, line ends or quotes; `"` unless it is said.
+    /// What stands around a field that holds delimiters, line ends or quotes; `"` by default.
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, escape or comment.
@@ -89,15 +93,17 @@ impl Csv {
         self.checked()
     }
 
-    /// There are no quotes: a quote is a letter as any other. A field that holds a delimiter or a line end cannot be written then.
+    /// There are no quotes: a quote is a letter as any other. A field that holds a delimiter or a
+    /// line end cannot be written then.
     #[must_use]
     pub const fn no_quotes(mut self) -> Self {
         self.quote = None;
         self
     }
 
-    /// Within quotes, the byte that follows this one stands for itself, such as `b'\\'`; none unless it is said. What is written has it before
-    /// itself, and before quotes if these are not doubled ([`double_quote`](Self::double_quote)).
+    /// Within quotes, the byte that follows this one stands for itself, such as `b'\\'`; none by
+    /// default. What is written has it before itself, and before quotes if these are not doubled
+    /// ([`double_quote`](Self::double_quote)).
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, quote or comment.
@@ -107,15 +113,15 @@ impl Csv {
         self.checked()
     }
 
-    /// Whether two quotes within quotes stand for one; they do unless it is said.
+    /// True if two quotes within quotes stand for one; they do by default.
     #[must_use]
     pub const fn double_quote(mut self, double: bool) -> Self {
         self.double_quote = double;
         self
     }
 
-    /// Lines that begin with this are passed over, such as `b'#'`, also before the header; none unless it is said. What is written has no comments,
-    /// and quotes around a first field that begins so.
+    /// Lines that begin with this are skipped, such as `b'#'`, also before the header; none by
+    /// default. What is written has no comments, and quotes around a first field that begins so.
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, quote or escape.
@@ -125,16 +131,18 @@ impl Csv {
         self.checked()
     }
 
-    /// There is no header: these are the columns. What is written gets no header, and the columns in this order.
+    /// There is no header: these are the columns. What is written gets no header, and the columns
+    /// in this order.
     #[must_use]
     pub fn columns<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.columns = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The header of what is written: these columns, in this order, also where records have no names. Without it the header has the fields of the
-    /// first record. For records that have not all the same fields, as maps and flattened structs: a field that a record has not is empty. What is
-    /// read has its own header.
+    /// The header of what is written: these columns, in this order, also where records have no
+    /// names. Without it the header has the fields of the first record. For records that have not
+    /// all the same fields, as maps and flattened structs: a field that a record has not is empty.
+    /// What is read has its own header.
     #[must_use]
     pub fn header<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.header = Some(names.into_iter().map(Into::into).collect());
@@ -245,7 +253,8 @@ enum Seen {
 pub struct CsvDecoder {
     reader: csv_core::Reader,
     comment: Option<u8>,
-    /// The fields of the record that is scanned, without quotes, and where each of them ends; and how much of that is used.
+    /// The fields of the record that is scanned, without quotes, and where each of them ends; and
+    /// how much of that is used.
     text: Vec<u8>,
     ends: Vec<usize>,
     bytes: usize,
@@ -259,12 +268,13 @@ impl CsvDecoder {
     fn begin(&mut self) {
         self.reader.reset();
         (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
-        // The reader takes a mark of byte order off what it is shown first, which may be any record here. An empty line is nothing.
+        // The reader takes a byte order mark off what it is shown first, which may be any record
+        // here. An empty line is nothing.
         let (result, ..) = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
         debug_assert_eq!(result, ReadRecordResult::InputEmpty);
     }
 
-    /// Whether an empty line is a record.
+    /// True if an empty line is a record.
     fn is_narrow(&self) -> bool {
         self.columns.as_ref().is_some_and(|columns| columns.len() == 1)
     }
@@ -329,7 +339,8 @@ impl CsvDecoder {
         None
     }
 
-    /// A record ends at this byte; if that is behind a `\r`, what follows may be of the same line end.
+    /// A record ends at this byte; if that is behind a `\r`, what follows may be of the same line
+    /// end.
     fn end(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         self.seen = Seen::All;
         if at == 0 || bytes[at - 1] != b'\r' {

@@ -1,8 +1,10 @@
 //! A row's fields as serde reads them: found by the names of their columns, or in order.
 //!
-//! A value of any type (`serde_json::Value`, what serde holds before it knows the type: flattened and untagged) is a number or a truth value only
-//! where that is written just as it stands in the file, and a text otherwise: nothing of a field is lost. An empty field is a text. Where that does
-//! not fit, an empty field is nothing, as the `None` of a flattened struct, and a number is one however it is written, as its `f64`.
+//! A value of any type (`serde_json::Value`, what serde holds before it knows the type: flattened
+//! and untagged) is a number or a truth value only where that is written just as it stands in the
+//! file, and a text otherwise: nothing of a field is lost. An empty field is a text. Where that
+//! does not fit, an empty field is nothing, as the `None` of a flattened struct, and a number is
+//! one however it is written, as its `f64`.
 
 use std::fmt::{self, Display};
 
@@ -12,7 +14,8 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-/// Reads a record of a row: the text of its fields, where in it each ends, and the columns' names, as many.
+/// Reads a record of a row: the text of its fields, where in it each ends, and the columns' names,
+/// as many.
 pub(super) fn read<T: DeserializeOwned>(
     text: &[u8],
     ends: &[usize],
@@ -80,10 +83,10 @@ struct Row<'de> {
     columns: &'de [String],
     /// The next field.
     at: usize,
-    /// Whether a field is read, and not the record.
+    /// True if a field is read, and not the record.
     is_inside: bool,
     reading: Reading,
-    /// Whether there was a field of any type that could be read otherwise.
+    /// True if there was a field of any type that could be read otherwise.
     is_odd: bool,
 }
 
@@ -121,7 +124,8 @@ impl<'de> Row<'de> {
     }
 }
 
-/// The field as a value of any type; also whether it is a number that became a text, since it is written in another way.
+/// The field as a value of any type; also whether it is a number that became a text, since it is
+/// written in another way.
 fn any<'de, V: Visitor<'de>>(
     field: &'de str,
     any_number: bool,

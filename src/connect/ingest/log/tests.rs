@@ -1,4 +1,5 @@
-//! The log on a disk that fails, in processes that die, and when the power goes: at every change that it makes in turn.
+//! The log on a disk that fails, in processes that die, and when the power goes: at every change
+//! that it makes in turn.
 //!
 //! Longer than 500 lines: one log, and all that can become of it.
 
@@ -97,7 +98,8 @@ fn with(files: &[(&str, &[u8])]) -> Result<Log, IngestError> {
     open(&disk, &host)
 }
 
-/// Found by the fuzz target `ingest-log`: the next record had a number that is none, and the writer panicked.
+/// Found by the fuzz target `ingest-log`: the next record had a number that is none, and the writer
+/// panicked.
 #[test]
 fn a_number_that_no_record_has_is_damage() {
     for first in [RECORDS_END, u64::MAX] {
@@ -183,7 +185,8 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
                 // It was told, and can be opened the next time.
                 Err(_) => match open(&disk, &host) {
                     Ok(log) => log,
-                    // A lock that the simulated disk gave and said that it had not: nobody is there to let go of it.
+                    // A lock that the simulated disk gave and said that it had not: nobody is there
+                    // to let go of it.
                     Err(IngestError::InUse { .. }) => continue,
                     Err(error) => panic!("{told}: {error}"),
                 },
@@ -286,7 +289,8 @@ fn what_cannot_be_removed_stays_in_the_log() {
     assert_eq!(files.iter().filter(|name| name.ends_with(".log")).count(), 1, "{files:?}");
 }
 
-/// What a life wrote and did not sync is read by the next only when it is durable: what was read is there again, though the power goes then.
+/// What a life wrote and did not sync is read by the next only when it is durable: what was read is
+/// there again, though the power goes then.
 #[test]
 fn what_was_read_is_still_there_when_the_power_goes() {
     let (mut read_all, mut refused) = (0, 0);
@@ -372,7 +376,8 @@ fn framed(mark: Mark, (first, durable): (u64, u64), count: u64, records: &[&[u8]
     if mark.is_some() { bytes } else { bytes.split_off(MARK) }
 }
 
-/// What a client sends is no frame of ours, whatever it is, also where the request before which it is in the file is torn.
+/// What a client sends is no frame of ours, whatever it is, also where the request before which it
+/// is in the file is torn.
 #[test]
 fn a_record_that_is_a_whole_frame_does_no_harm() {
     for mark in [None, Some(OURS)] {
@@ -462,7 +467,8 @@ fn a_whole_frame_that_says_what_cannot_be_is_told() {
     }
 }
 
-/// A megabyte that begins a frame at every chance, each of which says that it is as long as there is room for.
+/// A megabyte that begins a frame at every chance, each of which says that it is as long as there
+/// is room for.
 #[test]
 fn what_looks_like_very_many_frames_is_read_in_time() {
     let took = |mark: Mark, size: usize| {
@@ -512,7 +518,8 @@ fn what_no_frame_can_hold_is_refused_alone() {
     assert_eq!(all(&log), [batch(0).records, batch(1).records].concat());
 }
 
-/// What is accepted, and what is asked of the log, does not wait for a disk that takes its time to remove a file.
+/// What is accepted, and what is asked of the log, does not wait for a disk that takes its time to
+/// remove a file.
 #[test]
 fn nothing_waits_for_what_is_removed() {
     let (disk, host) = (SimDisk::new(), Host::default());
@@ -572,12 +579,13 @@ fn a_full_disk_is_no_reason_not_to_read() {
         let again = answers.iter().filter(|it| matches!(it, Accepted::Again { .. })).count();
         assert_eq!(again as u64, SENT, "{answers:?}");
     }
-    // To change the directory that the log is in: make a name and remove it. To begin a file: make room for it, make it, write and sync it,
-    // twice, name it, and make the name durable.
+    // To change the directory that the log is in: make a name and remove it. To begin a file: make
+    // room for it, make it, write and sync it, twice, name it, and make the name durable.
     assert!(opened == 2 + 8 && refused < 6, "{opened}, {refused}");
 }
 
-/// A start writes no more again than what was written together at last, in its place, and leaves nothing half begun.
+/// A start writes no more again than what was written together at last, in its place, and leaves
+/// nothing half begun.
 #[cfg(unix)]
 #[test]
 fn a_start_copies_no_segment() {
@@ -625,7 +633,8 @@ fn very_many_keys_are_in_several_frames() {
     assert!(answers.iter().all(|answer| matches!(answer, Accepted::Again { .. })));
 }
 
-/// A reader reads what was accepted, and then hears that nothing more can come; or that it is the end, if it is.
+/// A reader reads what was accepted, and then hears that nothing more can come; or that it is the
+/// end, if it is.
 #[test]
 fn who_waits_for_what_is_broken_hears_of_it() {
     for ended in [false, true] {

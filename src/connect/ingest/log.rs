@@ -154,7 +154,7 @@ pub(super) struct Extent {
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
-    /// The reason why the writing or the serving thread ended by itself.
+    /// The reason why the writing or the serving thread ended, if it did so by itself.
     pub(super) broken: Option<String>,
     /// The record from which each reader may still be restored. A reader without an entry may be
     /// restored from its beginning.

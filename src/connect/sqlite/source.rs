@@ -320,7 +320,8 @@ impl Rows {
             connection,
             column,
         };
-        // A query that cannot be wrapped fails now; from now on the reader waits itself.
+        // A query that cannot stand inside these statements fails now; from now on a reader waits
+        // itself.
         for sql in [&rows.first, &rows.further, &rows.last, &rows.count] {
             rows.connection.prepare_cached(sql).map(drop).map_err(schema)?;
         }

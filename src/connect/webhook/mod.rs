@@ -105,7 +105,7 @@ impl<T> fmt::Debug for WebhookSink<T> {
     }
 }
 
-/// A header's name in its plain form, by which duplicates are found.
+/// A name with only characters that a key may have, where no two names become one.
 fn plain(name: &str) -> String {
     let mut plain = String::new();
     for byte in name.bytes() {

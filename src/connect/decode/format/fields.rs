@@ -124,7 +124,8 @@ impl<'de> Row<'de> {
     }
 }
 
-/// The field as a value of any type. Notes a number that became a text because of its spelling.
+/// The field as a value of any type; and true if it is a number that became a text because of its
+/// spelling.
 fn any<'de, V: Visitor<'de>>(
     field: &'de str,
     any_number: bool,

@@ -332,7 +332,7 @@ impl SinkCommitter for FileCommitter {
     }
 }
 
-/// True if an operator may correct the cause while the job waits.
+/// True if the cause may be corrected while the job waits.
 fn may_pass(error: &ConnectError) -> bool {
     use ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut, WouldBlock};
     error.io_kind().is_some_and(|kind| {

@@ -187,8 +187,8 @@ fn write_row<'a>(
     Ok(())
 }
 
-/// Appends a field, in quotes where it needs them; says if it is the first of a row, or the only
-/// one.
+/// Appends a field, in quotes where it needs them. The first field of a row, and the only one, have
+/// more rules.
 fn write_field(
     format: &Csv,
     field: &[u8],

@@ -142,7 +142,7 @@ impl Layout {
     }
 }
 
-/// Letters and digits, with single dots between them.
+/// True for letters and digits, with single dots between them.
 fn is_extension(text: &str) -> bool {
     let fits = |end: &str| !end.is_empty() && end.bytes().all(|b| b.is_ascii_alphanumeric());
     text.split('.').all(fits)

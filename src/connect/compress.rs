@@ -15,11 +15,11 @@ use zstd::stream::{read::Decoder as ZstdDecoder, write::Encoder as ZstdEncoder};
 #[cfg(feature = "formats")]
 const BUFFER: usize = 128 * 1024;
 
-/// How far back a zstd file may look, as a power of two of bytes, by default: 128 MiB, zstd's own
-/// limit.
+/// The distance that a zstd file may look back, as a power of two of bytes, by default: 128 MiB,
+/// zstd's own limit.
 pub(super) const WINDOW: u32 = 27;
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Compression {
     None,
@@ -102,7 +102,7 @@ impl<R: Read + Send> Input for R {}
 /// Why an undamaged file cannot be decompressed.
 #[cfg(feature = "formats")]
 pub(super) enum Refused {
-    /// A zstd file looks back by more than is allowed.
+    /// A zstd file looks back further than is allowed.
     Window,
     /// Other bytes follow the compressed ones.
     Trailing,
@@ -223,7 +223,7 @@ impl Read for Members {
     }
 }
 
-/// Compresses one file.
+/// A compressor of one file.
 pub(super) enum Compressor {
     None,
     #[cfg(feature = "formats")]

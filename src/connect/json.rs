@@ -37,14 +37,14 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     }
 }
 
-/// The bounds for locating long integers in a record by reading its text again: the number of
-/// readings at most, whatever its length, and the bytes that may be read again in any case.
+/// The bounds for locating long integers in a record by reading its text again. The first is the
+/// greatest number of readings. The second is a number of bytes that may be read again in any case.
 const AGAIN: (usize, usize) = (64, 1 << 18);
 
 /// Reads a record.
 ///
 /// # Errors
-/// If the text is not a record; also if an integer exceeds 64 bits where the record takes any
+/// If the text is not a record. Also if an integer exceeds 64 bits where the record takes any
 /// value: it would become a float of another value. In a record with very many such integers, one
 /// among others of a known type may be missed.
 pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {

@@ -1,6 +1,6 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 //!
-//! How a source resumes from a checkpoint, and how it handles input that it cannot read:
+//! The behaviour of a source after a failure, and on input that it cannot read:
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! Byte order marks: one rule forevery text that is read. A UTF-8 mark at the beginning of a file,
+//! Byte order marks: one rule for every text that is read. A UTF-8 mark at the beginning of a file,
 //! a connection or a body is skipped; text in UTF-16 is refused.
 
 /// The mark in UTF-8.

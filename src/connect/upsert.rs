@@ -166,7 +166,7 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommit
     }
 }
 
-/// What writer and committer share.
+/// State that writer and committer share.
 struct Shared<W: UpsertWriter> {
     operator: String,
     /// Written and not yet applied, in order. Locked only briefly, and never while waiting for the

@@ -24,8 +24,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// [`decode`](Self::decode) it becomes a source.
 ///
 /// *Which files.* Each file in the directory itself is read once, whole. A file must be complete
-/// when it appears under its name: it is written under another name, or in another directory of the
-/// same file system, and then renamed. Names that begin with `.` or end in `.tmp` are ignored.
+/// when it appears under its name. So write it under another name, or in another directory of the
+/// same file system, and then rename it. Names that begin with `.` or end in `.tmp` are ignored.
 /// Links are skipped unless they may be [followed](Self::follow_links). Pipes, sockets and devices
 /// are skipped too, and so are entries that are gone by then, such as a link that leads nowhere.
 /// Each is logged with `tracing` as a warning, once a name. (The directory itself may be named by a
@@ -39,8 +39,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// To keep it small, move or remove files after their commit. Or let names ascend
 /// ([`ascending`](Self::ascending)): then it is one name.
 ///
-/// *A file is known by its name.* If another or a longer file appears under a name that was read,
-/// the job fails: the file would otherwise be left out silently. Give each file a name of its own,
+/// *A file is known by its name.* The job fails if another or a longer file appears under a name
+/// that was read. Otherwise that file would be left out silently. Give each file a name of its own,
 /// or set [`accept_changed`](Self::accept_changed). (Size and time are compared, and where these
 /// differ, the first and the last 4 KiB; so a copy of the directory is the same.) Where names
 /// ascend, only the last is known. A file that is renamed within the directory is a new one and is

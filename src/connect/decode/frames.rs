@@ -14,7 +14,7 @@ const BUFFER: usize = 256 * 1024;
 /// Reads per call, at most: a longer step continues with the next call.
 const PATIENCE: usize = 16;
 
-/// What [`Frames::next`] finds.
+/// The next thing in a file.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
     /// A record of this many bytes.

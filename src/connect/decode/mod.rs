@@ -60,7 +60,7 @@ pub struct Decoded<T, F, P = Fail> {
     inputs: Inputs,
     format: F,
     longest: usize,
-    /// How far back a zstd file may look, as a power of two.
+    /// The distance that a zstd file may look back, as a power of two.
     window: u32,
     gives: PhantomData<fn() -> (T, P)>,
 }
@@ -287,9 +287,8 @@ impl Inputs {
     }
 }
 
-/// The position of a reader of a [`Decoded`] source: the pieces of files that are still to be read,
-/// and the byte from which to read the first. For a directory that grows, also the files that were
-/// read.
+/// The position of a reader of a [`Decoded`] source: the pieces still to be read, and the byte from
+/// which to read the first. For a directory that grows, also the files that were read.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct DecodedPosition {
     /// The pieces to read; the first is being read.
@@ -308,8 +307,8 @@ pub struct DecodedPosition {
 }
 
 impl DecodedPosition {
-    /// The file that is read next and the byte from which, in the decompressed file; `None` at the
-    /// end, or if the next file is not known yet.
+    /// The file that is read next, and the byte in it after decompression; `None` at the end, or if
+    /// the next file is not known yet.
     #[must_use]
     pub fn next(&self) -> Option<(&Path, u64)> {
         let piece = self.pieces.front()?;

@@ -14,10 +14,10 @@ use crate::connect::file_source::{Input, Split};
 use crate::connect::text::MARK;
 use crate::connect::{ConnectError, plain_file};
 
-/// How files are opened.
+/// The rules for opening files.
 pub(super) struct Opens {
     pub(super) inputs: Inputs,
-    /// How far back a zstd file may look, as a power of two.
+    /// The distance that a zstd file may look back, as a power of two.
     pub(super) window: u32,
 }
 

@@ -153,8 +153,8 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
     }
 }
 
-/// Raises the fence durably; the lock is held exclusively. Returns true if it was raised already
-/// and must still be made durable ([`sync_fence`]): the subtask that raised it may have crashed, or
+/// Raises the fence durably; the lock is held exclusively. Returns true if another subtask raised
+/// it already. Then it must be made durable ([`sync_fence`]): that subtask may have crashed, or
 /// failed, before it was.
 pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, ConnectError> {
     if layout.files.faults().is_active(Mutation::SinkNotFenced) {

@@ -20,10 +20,10 @@
 //!                                              about to commit
 //! ```
 //!
-//! A transaction is one or more files, each of which is renamed twice: from `open/` to `prepared/`
-//! after a sync, and from there to the readers' directory. The record in `committed-00`, which is
-//! on the disk *before* the rename, makes a repeated commit safe, also when a reader has moved the
-//! file away:
+//! A transaction is one or more files. Each is renamed twice: from `open/` to `prepared/` after a
+//! sync, and from there to the readers' directory. The record in `committed-00`, which is on the
+//! disk *before* the rename, makes a repeated commit safe, also when a reader has moved the file
+//! away:
 //!
 //! | recorded | prepared | in place | is |
 //! |---|---|---|---|
@@ -159,16 +159,16 @@ impl<T> FileSink<T> {
 
 #[cfg(feature = "formats")]
 impl<T: Serialize> FileSink<T, Csv> {
-    /// A sink that writes [`Csv`], between commas. Where a record is a struct or a map, every file
-    /// begins with a header of its fields' names; a tuple has no names, and its files no header. A
-    /// struct with a list or a struct inside fails the job.
+    /// A sink that writes [`Csv`], between commas. If a record is a struct or a map, every file
+    /// begins with a header of its fields' names. A tuple has no names, and its files have no
+    /// header. A struct with a list or a struct inside fails the job.
     ///
-    /// *Columns.* They are the fields of the first record that a subtask writes, or those of
-    /// [`Csv::header`] or [`Csv::columns`], and the same in all files of the subtask. Each value is
-    /// written under its own name. A field that is skipped (`skip_serializing_if`), or that a map
-    /// or a flattened struct lacks, is an empty value. A field without a column, and a struct
-    /// without a field that has a column, fail the job with [`ConnectError::Unwritable`]; so does a
-    /// tuple of another length.
+    /// *Columns* are the fields of the first record that a subtask writes, or those of
+    /// [`Csv::header`] or [`Csv::columns`]. They are the same in all files of the subtask. Each
+    /// value is written under its own name. A field that is skipped (`skip_serializing_if`), or
+    /// that a map or a flattened struct lacks, is an empty value. A field without a column fails
+    /// the job with [`ConnectError::Unwritable`]. So does a struct that lacks a column's field, and
+    /// a tuple of another length.
     ///
     /// *Values.* An empty text and `None` are both an empty field. NaN and infinities are `NaN`,
     /// `inf` and `-inf`.
@@ -227,10 +227,10 @@ impl<T, E> FileSink<T, E> {
         self
     }
 
-    /// Restores the job though the directory is not the one that its checkpoint was committed to:
-    /// it was emptied, or is a new one, or an older copy. Output that the checkpoint records as
-    /// committed to the other directory counts as committed; if it was not, it is lost. It is
-    /// needed only until the next checkpoint.
+    /// Restores the job though its checkpoint was committed to another directory than this one,
+    /// which may be emptied, new, or an older copy. Output that the checkpoint records as committed
+    /// to the other directory counts as committed; if it was not, it is lost. It is needed only
+    /// until the next checkpoint.
     #[must_use]
     pub const fn accept_other_directory(mut self) -> Self {
         self.accept_other = true;

@@ -50,12 +50,12 @@ const LONGEST: usize = 1 << 20;
 ///
 /// *Another path* fails a restored job: files that were moved are found with
 /// [`moved_from`](Self::moved_from). *Which files.* Plain ones. A path that names a pipe, a socket
-/// or a device fails the job, and so does a file whose length the system does not know (in
-/// `/proc`): such files cannot be read again. In a directory, and among a pattern's matches, links
-/// are skipped unless they may be [followed](Self::follow_links). Pipes, sockets and devices are
-/// skipped too, and so are entries that are gone by then, such as a link that leads nowhere. Each
-/// is logged with `tracing` as a warning. A link that the path itself names is followed. An empty
-/// file has no lines, compressed or not.
+/// or a device fails the job: it cannot be read again. So does a file whose length the system does
+/// not know (in `/proc`). In a directory, and among a pattern's matches, links are skipped unless
+/// they may be [followed](Self::follow_links). Pipes, sockets and devices are skipped too, and so
+/// are entries that are gone by then, such as a link that leads nowhere. Each is logged with
+/// `tracing` as a warning. A link that the path itself names is followed. An empty file has no
+/// lines, compressed or not.
 ///
 /// *Text* is UTF-8. A byte order mark at the beginning of a file is skipped; a file in UTF-16 fails
 /// the job.
@@ -80,9 +80,8 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Reads a file; or the files in a directory, except hidden ones and directories within; or the
-    /// files that a pattern of `*`, `?`, `**` and `[...]` matches. Files are read in the order of
-    /// their names.
+    /// Reads a file, or the visible files directly in a directory, or those that a pattern of `*`,
+    /// `?`, `**` and `[...]` matches. Files are read in the order of their names.
     #[must_use]
     pub fn path(path: impl AsRef<Path>) -> Self {
         // A path that is not UTF-8 is not found below, and the error names it as well as possible.

@@ -10,7 +10,7 @@ use super::super::plain_file;
 use super::split::Split;
 use crate::base::watch::beat;
 
-/// How a source resumes at a position that names files.
+/// The rules for resuming at a position that names files.
 #[derive(Clone, Default, Debug)]
 pub(in super::super) struct Resume {
     /// The path under which checkpoints know the files, if they were moved.

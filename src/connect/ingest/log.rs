@@ -55,8 +55,8 @@ const MARK: usize = 8;
 /// not accepted.
 const LONGEST: usize = 1 << 30;
 
-/// Record numbers are below this: at a billion a second the limit is not reached in a hundred
-/// years, and sums with a number do not overflow.
+/// The bound of record numbers. At a billion a second it is not reached in a hundred years, and
+/// sums with a number do not overflow.
 const RECORDS_END: u64 = 1 << 62;
 
 /// Length and checksum of a frame.
@@ -90,17 +90,17 @@ pub(super) struct Batch {
 /// The result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Accepted {
-    /// It is in the log.
+    /// The request is in the log.
     New { first: u64, records: u64 },
-    /// It was there before.
+    /// It was there before the request.
     Again { first: u64, records: u64 },
-    /// Something else was accepted under its key.
+    /// The request's key already stands for something else.
     OtherBody,
-    /// It is longer than what a frame can hold.
+    /// The request exceeds a frame.
     TooLong,
 }
 
-/// What was accepted under a key.
+/// The request accepted under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 struct Seen {
     first: u64,
@@ -147,7 +147,7 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
 }
 
-/// What readers know of the log.
+/// The state of the log that readers see.
 #[derive(Debug)]
 pub(super) struct Extent {
     pub(super) segments: VecDeque<Segment>,
@@ -313,7 +313,7 @@ impl Log {
                         );
                         return Err(IngestError::Damaged { path, why });
                     }
-                    // It fits: a frame that is read does.
+                    // It fits: every frame that is read does.
                     extent.next += frame.count;
                     if let Some(key) = frame.key() {
                         let sum = crc32fast::hash(frame.body());

@@ -208,7 +208,7 @@ impl IngestConfig {
 /// # }
 /// ```
 ///
-/// | a request | is answered with |
+/// | request | response |
 /// |---|---|
 /// | `POST`, each line of a `text/plain` or `application/x-ndjson` body a record; or one of `application/json` | 200, with the number of the first record and how many there were, when they are durable: all of them or none |
 /// | the same under an `Idempotency-Key` that was used before | 200, with the numbers of the first time, and nothing is accepted twice |
@@ -230,8 +230,8 @@ impl IngestConfig {
 /// cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
 ///
 /// It also starts on a full disk: requests get 503, and the job reads the accepted records, after
-/// which there is room again. If the server or the thread that writes the log ends by itself, which
-/// only a defect can cause, the source reads the accepted records and then fails.
+/// which there is room again. Only a defect can end the server or the thread that writes the log by
+/// itself. The source then reads the accepted records and fails.
 pub struct HttpIngest<T> {
     shelf: Arc<Shelf>,
     server: Server,

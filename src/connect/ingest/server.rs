@@ -2,8 +2,8 @@
 //! the log.
 //!
 //! The memory for bodies is bounded in bytes, from before the first byte of a body is read until
-//! its records are in the log. A body is divided into records when they are written: short lines
-//! take more memory as records than as text, so only few bodies are divided at a time.
+//! its records are in the log. A body is divided into records only when they are written. Short
+//! lines take more memory as records than as text, so few bodies are divided at a time.
 //!
 //! Longer than 500 lines: what a request may be, in one place, with its test.
 

@@ -19,7 +19,7 @@ use crate::connect::text::{MARK, UTF_16, is_utf16};
 /// alone.
 const QUEUE: (usize, usize) = (1024, 16 << 20);
 
-/// A connection without a line for this long loses its place to a newcomer; the second time applies
+/// A connection without a line for this long loses its place to a newcomer. The second time applies
 /// if its address has more places than the newcomer's.
 const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 

@@ -56,7 +56,7 @@ impl Default for Rules {
 /// The lines of standard input, without their ends. The first subtask reads them, the others read
 /// nothing. The input ends when standard input does; its last line needs no end.
 ///
-/// Lines that were read and not processed when a task fails are lost: with this source a job is at
+/// When a task fails, lines that were read and not processed are lost: with this source a job is at
 /// most once. The next attempt continues with the lines that come then, also after a malformed line
 /// that failed the last attempt. Set [`Restart::Never`](crate::Restart::Never) to prevent that. Two
 /// such sources in a process share the lines.
@@ -102,7 +102,7 @@ impl Stdin {
 
 impl Source for Stdin {
     type Record = String;
-    /// How many lines were read.
+    /// The number of lines read.
     type Position = u64;
     type Reader = LinesReader;
 
@@ -132,8 +132,8 @@ impl Source for Stdin {
 /// Lines, without their ends, that come over TCP. The first subtask reads them, the others read
 /// nothing.
 ///
-/// Lines that were read and not processed when a task fails are lost, and so are those in the
-/// connection: with this source a job is at most once. The next attempt connects, or listens, anew.
+/// When a task fails, lines that were read and not processed are lost, and so are those in the
+/// connection. With this source a job is at most once. The next attempt connects, or listens, anew.
 /// Up to 1,024 lines, of 16 MiB together, wait for the job; then the senders wait.
 ///
 /// *A connection that ends* in order gives its last line, with or without an end. For a source that
@@ -214,7 +214,7 @@ impl TcpLines {
 
 impl Source for TcpLines {
     type Record = String;
-    /// How many lines were read.
+    /// The number of lines read.
     type Position = u64;
     type Reader = LinesReader;
 

@@ -32,7 +32,7 @@ pub enum SqliteError {
     Damaged {
         /// The database.
         path: PathBuf,
-        /// The finding.
+        /// The reason.
         why: String,
     },
     /// Another connection held the database for longer than the timeout.
@@ -97,7 +97,7 @@ pub enum SqliteError {
     Key {
         /// The database.
         path: PathBuf,
-        /// The finding.
+        /// The reason.
         why: String,
     },
     /// A checkpoint's position is of another database, query or key column than the job reads.

@@ -55,9 +55,9 @@ const MOST_BYTES: usize = 256 << 20;
 /// # let _ = totals;
 /// ```
 ///
-/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), staged in the database
-/// when a checkpoint comes, and applied when it is complete, in the order in which they were
-/// written; those of other subtasks come between whole transactions. `snapline_ledger` records
+/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), and staged in the
+/// database at a checkpoint. They are applied when it is complete, in the order in which they were
+/// written. Those of other subtasks come between whole transactions. `snapline_ledger` records
 /// which checkpoint of each subtask the tables hold.
 ///
 /// | failure | effect |
@@ -171,10 +171,10 @@ impl<T, F> SqliteSink<T, F> {
         Self { set_aside: true, ..self }
     }
 
-    /// Restores the job though the database is not the one that its checkpoint was committed to: it
-    /// is a new one, or an older copy. Output that the checkpoint records as committed to the other
-    /// database counts as committed; if it was not, it is lost. It is needed only until the next
-    /// checkpoint.
+    /// Restores the job though its checkpoint was committed to another database than this one,
+    /// which may be new, or an older copy. Output that the checkpoint records as committed to the
+    /// other database counts as committed; if it was not, it is lost. It is needed only until the
+    /// next checkpoint.
     #[must_use]
     pub fn accept_other_database(self) -> Self {
         Self { accept_other: true, ..self }
@@ -403,7 +403,7 @@ impl<T: Serialize + DeserializeOwned, F> SqliteCommitter<T, F> {
 
 /// Why a commit was not done, or may have been.
 enum Failed {
-    /// It was rolled back.
+    /// The transaction was rolled back.
     Before(BoxError),
     /// SQLite's own commit failed.
     Within(SqliteError),

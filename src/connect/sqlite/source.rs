@@ -62,12 +62,13 @@ const TOLD: u64 = 10;
 /// key that is null, or that two rows have where one read ends, fails the job.
 ///
 /// *What is read*: the rows whose keys are at most the greatest key at the job's start. Rows added
-/// after it later are not read. The rows should not change while they are read. What a change does:
+/// later after that key are not read. The rows should not change while they are read. What a change
+/// does:
 ///
-/// | what happens to a row | what comes of it |
+/// | change of a row | effect |
 /// |---|---|
 /// | it is changed before it is read | it is read as it is then |
-/// | it is changed or removed before the newest checkpoint's key | what was read stays |
+/// | it is changed or removed at or before the newest checkpoint's key | what was read stays |
 /// | it is changed or removed, was read, and is not in a checkpoint yet | it counts as it was read; after a failure, as it is then, or not at all |
 /// | it is inserted before the reader's key | it is not read |
 /// | its key is changed | it may be read twice, or not at all |
@@ -136,8 +137,8 @@ impl<R> fmt::Debug for SqliteSource<R> {
 
 impl<R> SqliteSource<R> {
     /// Reads the rows that `sql` selects from the database at `path`, which must exist, in the
-    /// order of the column `key`; `row` makes a record of a row. `row` sees only the query's
-    /// columns, by name or number.
+    /// order of the column `key`. The function `row` makes a record of a row; it sees only the
+    /// query's columns, by name or number.
     pub fn new(
         path: impl Into<PathBuf>,
         sql: impl Into<String>,
@@ -285,7 +286,7 @@ fn words(sql: &str) -> String {
 /// The connection and its queries.
 struct Rows {
     connection: Connection,
-    /// Which of the query's columns is the key.
+    /// The index of the key column in the query.
     column: usize,
     first: String,
     further: String,
@@ -405,7 +406,7 @@ struct Page<'a, R> {
     skipped: u64,
     /// The last row's key.
     behind: Option<Key>,
-    /// How many rows there were.
+    /// The number of rows read.
     rows: usize,
 }
 

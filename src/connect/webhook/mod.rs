@@ -3,8 +3,8 @@
 //! ```text
 //!   write    the record's request is made
 //!   close    the requests are the committable: they are in the checkpoint, and nowhere else
-//!   commit   they are sent, one after the other; after a crash the whole transaction is sent again,
-//!            under the same keys
+//!   commit   they are sent, one after the other; after a crash the whole transaction is sent
+//!            again, under the same keys
 //! ```
 //!
 //! Longer than 500 lines: what is written and what is sent are two ends of one contract.
@@ -47,14 +47,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync>;
 
 /// Sends each record as JSON, by `POST`, when its checkpoint is complete. It has an
-/// `Idempotency-Key` of its own, the same forevery retry. Records of one subtask are sent one after
-/// the other, in order.
+/// `Idempotency-Key` of its own, the same for every retry. Records of one subtask are sent one
+/// after the other, in order.
 ///
 /// On the wire it is at least once: after a crash between a response and its record, the request is
 /// sent again. A receiver that handles each key once makes the effect exactly once; declare it with
 /// [`Self::receiver_deduplicates`].
 ///
-/// | what the receiver does | what comes of it |
+/// | response | effect |
 /// |---|---|
 /// | answers with 2xx, whatever its body | the next request is sent |
 /// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until there is a final response; not before the time of a `Retry-After`, of at most ten minutes |
@@ -69,9 +69,9 @@ type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + 
 ///
 /// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the
 /// receiver, and no attempt is fenced off there. A replaced process that still lives may send the
-/// same requests as its successor. There is no TLS: to reach a receiver elsewhere, send to a tunnel
-/// on this machine that speaks TLS, such as `stunnel` as a client, and give the receiver's name as
-/// a `Host` header if it asks for it.
+/// same requests as its successor. There is no TLS. To reach a receiver elsewhere, send to a TLS
+/// tunnel on this machine, such as `stunnel` as a client. Give the receiver's name as a `Host`
+/// header if it asks for it.
 ///
 /// ```
 /// use snapline::connect::WebhookSink;
@@ -161,14 +161,14 @@ impl<T> WebhookSink<T> {
         Self { delivery: Delivery::Idempotent, ..self }
     }
 
-    /// How long to wait for an answer; 10 s by default.
+    /// How long to wait for a response; 10 s by default.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// How many bytes of requests a subtask may have between two checkpoints; 64 MiB by default.
-    /// One more fails the task.
+    /// The number of bytes of requests that a subtask may have between two checkpoints; 64 MiB by
+    /// default. One more fails the task.
     #[must_use]
     pub fn most_bytes(self, bytes: usize) -> Self {
         Self { most_bytes: bytes, ..self }
@@ -247,7 +247,7 @@ pub struct WebhookWriter<T> {
     key: String,
     most_bytes: usize,
     bodies: Vec<String>,
-    /// How many records were written.
+    /// The number of records written, in all transactions.
     records: u64,
     /// Bytes of this transaction.
     bytes: usize,

@@ -16,20 +16,20 @@ const ROOM: (usize, usize) = (1024, 32);
 /// lines can be chosen.
 ///
 /// *Empty lines* are skipped where a file has several columns. Where it has one, an empty line
-/// after the header is a record with an empty value, the last one of the file too: `a\nx\n\n` is a
-/// header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
+/// after the header is a record with an empty value, also at the end of the file. So `a\nx\n\n` is
+/// a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
 ///
-/// The first record of a file names its columns, and fields of a struct are found by these names;
-/// or the file has no such header and [`columns`](Self::columns) names them. A record with another
-/// number of fields than columns is malformed. So is a record whose quote is not closed before the
-/// end of the file. After such a quote, or after a record that is too long, reading continues with
-/// the next line.
+/// The first record of a file names its columns, and fields of a struct are found by these names.
+/// For a file without a header, [`columns`](Self::columns) names them. A record with another number
+/// of fields than columns is malformed. So is a record whose quote is not closed before the end of
+/// the file. After such a quote, or after a record that is too long, reading continues with the
+/// next line.
 ///
-/// *Values.* A number is read where the record has one. For a value of any type
-/// (`serde_json::Value`, fields of an untagged enum or a flattened struct) a field is a number or a
-/// truth value only in its canonical spelling, and a text otherwise: `501` is a number, `00501` and
-/// `1.50` are texts. If the record does not fit that way, numbers are read in any spelling, as for
-/// the `f64` of a flattened struct. An empty field is `None`, or an empty text.
+/// *Values.* A number is read where the record has one. A value may have any type
+/// (`serde_json::Value`, fields of an untagged enum or a flattened struct). There, only a canonical
+/// spelling makes a field a number or a truth value; anything else is a text. So `501` is a number,
+/// `00501` and `1.50` are texts. If the record does not fit that way, numbers are read in any
+/// spelling, as for the `f64` of a flattened struct. An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};

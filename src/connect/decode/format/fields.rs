@@ -3,8 +3,8 @@
 //! A value of any type is one that serde holds before it knows the type: `serde_json::Value`,
 //! flattened and untagged ones. It is a number or a truth value only in the canonical spelling, and
 //! a text otherwise: nothing of a field is lost. An empty field is a text. Where that does not fit,
-//! an empty field is nothing, as the `None` of a flattened struct, and a number may have any
-//! spelling, as its `f64`.
+//! an empty field is nothing, as for the `None` of a flattened struct. A number may then have any
+//! spelling, as for its `f64`.
 
 use std::fmt::{self, Display};
 

@@ -24,9 +24,9 @@ fn without_end(raw: &[u8]) -> &[u8] {
 ///
 /// *Values that JSON has not.* NaN and infinities are not written: the job fails with
 /// [`ConnectError::Unwritable`](crate::connect::ConnectError::Unwritable), which names the field.
-/// An integer of more than 64 bits is written as it is; where a record takes a value of any type
-/// (`serde_json::Value`) a line with one is malformed, as it would become a float of another value.
-/// `Some(None)` is written as `null`, which is read as `None`.
+/// An integer of more than 64 bits is written as it is. Where a record takes a value of any type
+/// (`serde_json::Value`), a line with such an integer is malformed: it would become a float of
+/// another value. `Some(None)` is written as `null`, which is read as `None`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct JsonLines;
 

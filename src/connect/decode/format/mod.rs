@@ -1,4 +1,4 @@
-//! How a file's bytes become records: lines, JSON lines, CSV.
+//! Formats of a file's records: lines, JSON lines, CSV.
 
 mod csv;
 mod fields;

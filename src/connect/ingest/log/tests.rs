@@ -290,8 +290,8 @@ fn what_cannot_be_removed_stays_in_the_log() {
     assert_eq!(files.iter().filter(|name| name.ends_with(".log")).count(), 1, "{files:?}");
 }
 
-/// Records that a life wrote and did not sync are read by the next only when they are durable:
-/// records that were read are there again after a power failure.
+/// Unsynced records of an earlier life are read only when they are durable: records that were read
+/// are there again after a power failure.
 #[test]
 fn what_was_read_is_still_there_when_the_power_goes() {
     let (mut read_all, mut refused) = (0, 0);

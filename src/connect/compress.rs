@@ -1,4 +1,4 @@
-//! Compressed files: how one is compressed is said by the end of its name, for those that are read and those that are written.
+//! Compressed files, read and written: the end of a file's name determines its compression.
 
 #[cfg(feature = "formats")]
 use std::fmt;
@@ -11,14 +11,15 @@ use flate2::{bufread::GzDecoder, write::GzEncoder};
 #[cfg(feature = "formats")]
 use zstd::stream::{read::Decoder as ZstdDecoder, write::Encoder as ZstdEncoder};
 
-/// So many compressed bytes are asked of the system at once.
+/// Compressed bytes of one read.
 #[cfg(feature = "formats")]
 const BUFFER: usize = 128 * 1024;
 
-/// How much a zstd file may look back, as the power of two of the bytes, unless it is said: 128 MiB, which is zstd's own limit.
+/// The distance that a zstd file may look back, as a power of two of bytes, by default: 128 MiB,
+/// zstd's own limit.
 pub(super) const WINDOW: u32 = 27;
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Compression {
     None,
@@ -29,7 +30,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// That of a file of this name. Capitals are no difference.
+    /// The compression of a file of this name, in capitals or not.
     pub(super) fn of(name: &str) -> Self {
         match name.rsplit_once('.') {
             Some((_, end)) if end.eq_ignore_ascii_case("gz") => Self::Gzip,
@@ -38,13 +39,14 @@ impl Compression {
         }
     }
 
-    /// Whether the crate was built with what it takes.
+    /// True if the crate was built with the features that it needs.
     pub(super) const fn is_built_in(self) -> bool {
         cfg!(feature = "formats") || matches!(self, Self::None)
     }
 
-    /// What the bytes say. A file may consist of several compressed ones, one after the other, and zeros may fill it up. No bytes say nothing,
-    /// compressed or not. A zstd file may look back by so much, as a power of two.
+    /// Reads the decompressed bytes. A file may consist of several compressed ones, one after the
+    /// other, and zeros may fill it up. An empty file has no content, compressed or not. A zstd
+    /// file may look back by at most two to the power of `window` bytes.
     pub(super) fn reader(
         self,
         bytes: impl Read + Send + 'static,
@@ -65,7 +67,7 @@ impl Compression {
         })
     }
 
-    /// What compresses a file.
+    /// A compressor for one file.
     pub(super) fn writer(self) -> io::Result<Compressor> {
         Ok(match self {
             Self::None => Compressor::None,
@@ -73,7 +75,7 @@ impl Compression {
             Self::Gzip => {
                 Compressor::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::default()))
             }
-            // The level that the format's authors take by default.
+            // The format's default level.
             #[cfg(feature = "formats")]
             Self::Zstd => {
                 let mut encoder = ZstdEncoder::new(Vec::new(), 3)?;
@@ -97,12 +99,12 @@ pub(super) trait Input: Read + Send {}
 
 impl<R: Read + Send> Input for R {}
 
-/// Why a file cannot be decompressed that is not damaged.
+/// Why an undamaged file cannot be decompressed.
 #[cfg(feature = "formats")]
 pub(super) enum Refused {
-    /// A zstd file looks back by more than is allowed.
+    /// A zstd file looks back further than is allowed.
     Window,
-    /// Something else stands after what is compressed.
+    /// Other bytes follow the compressed ones.
     Trailing,
 }
 
@@ -119,7 +121,7 @@ impl fmt::Display for Refused {
 #[cfg(feature = "formats")]
 snapline_protocol::error_in_words!(Refused);
 
-/// Compressed bytes that are read.
+/// Compressed input.
 #[cfg(feature = "formats")]
 type Packed = BufReader<Box<dyn Input>>;
 
@@ -128,7 +130,7 @@ type Packed = BufReader<Box<dyn Input>>;
 struct Members {
     kind: Compression,
     window: u32,
-    /// Whether no member has ended.
+    /// True if no member has ended yet.
     first: bool,
     at: Place,
 }
@@ -143,12 +145,12 @@ enum Place {
 
 #[cfg(feature = "formats")]
 impl Members {
-    /// Begins the member that begins here, if there is one.
+    /// Begins the next member, if there is one here.
     fn begin(&mut self) -> io::Result<()> {
         let Place::Between(bytes) = &mut self.at else { return Ok(()) };
         let mut next = bytes.fill_buf()?.first().copied();
         if !self.first && next == Some(0) {
-            // Zeros fill the file up to its end, as those of a block of a tape do.
+            // Zeros fill the file up to its end, like the rest of a tape block.
             while next == Some(0) {
                 let some = bytes.fill_buf()?;
                 let zeros = some.iter().take_while(|&&byte| byte == 0).count();
@@ -165,7 +167,7 @@ impl Members {
                 return Ok(());
             }
             (Compression::Gzip, Some(byte)) => byte == 0x1f,
-            // A frame of data, or one to be passed over.
+            // A data frame, or a skippable one.
             (_, Some(byte)) => byte == 0x28 || byte & 0xf0 == 0x50,
         };
         if !self.first && !begins {
@@ -201,7 +203,7 @@ impl Read for Members {
                 }
                 Place::Gzip(decoder) => decoder.read(to)?,
                 Place::Zstd(decoder) => decoder.read(to).map_err(|error| {
-                    // The library has no other sign for it.
+                    // The library has no other sign of this error.
                     match error.to_string().contains("too much memory") {
                         true => io::Error::new(io::ErrorKind::InvalidData, Refused::Window),
                         false => error,
@@ -221,7 +223,7 @@ impl Read for Members {
     }
 }
 
-/// Compresses one file.
+/// A compressor of one file.
 pub(super) enum Compressor {
     None,
     #[cfg(feature = "formats")]
@@ -231,7 +233,7 @@ pub(super) enum Compressor {
 }
 
 impl Compressor {
-    /// Takes bytes in, and puts what is to be written in their place: perhaps nothing yet.
+    /// Takes bytes in, and replaces them with the bytes to be written: perhaps none yet.
     #[cfg(feature = "formats")]
     pub(super) fn take(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let out = match self {
@@ -255,7 +257,7 @@ impl Compressor {
         Ok(())
     }
 
-    /// What is to be written behind all the rest.
+    /// The bytes to be written after all the rest.
     pub(super) fn end(self) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(Vec::new()),
@@ -296,7 +298,7 @@ mod tests {
                 file.append(&mut bytes);
             }
             file.append(&mut writer.end().expect("ends"));
-            // Two of them, one behind the other, are one.
+            // Two files, one after the other, are one file.
             let mut twice = file.clone();
             twice.extend_from_slice(&file);
             let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What the connectors that come with the crate fail with.
+//! The errors of the crate's connectors.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,12 @@ use snapline_protocol::ids::{Attempt, TxnId};
 
 use super::text::UTF_16;
 
-/// Why a source or a sink of this crate failed. The message says what happened, to what, and what can be done.
+/// Why a source or a sink of this crate failed. The message says what failed, on what, and what can
+/// be done.
 #[non_exhaustive]
 pub enum ConnectError {
-    /// A later attempt has fenced this one off: it prepares, commits and rolls back nothing more (SPEC 2.8).
+    /// A later attempt has fenced this one off: it no longer prepares, commits or rolls back (SPEC
+    /// 2.8).
     Fenced {
         /// The sink's operator.
         operator: String,
@@ -24,56 +26,57 @@ pub enum ConnectError {
     },
     /// Another job, or another operator, writes here.
     Owned {
-        /// The file that says so.
+        /// The file that records the owner.
         path: PathBuf,
-        /// Who owns the place: job and operator.
+        /// The owner of the place: job and operator.
         owner: (String, String),
-        /// Who wanted it: job and operator.
+        /// The one that wanted it: job and operator.
         wanted: (String, String),
     },
-    /// A transaction is to be prepared whose name was used before, by an earlier life of the job that its store knows nothing of.
+    /// The name of a transaction to be prepared was used before, by an earlier life of the job of
+    /// which its store has no record.
     NameTaken {
         /// The transaction.
         txn: TxnId,
-        /// Where it was found.
+        /// The place where it was found.
         place: String,
     },
-    /// A transaction is to be prepared and was never closed here, or its file is gone.
+    /// A transaction to be prepared was never closed here, or its file is gone.
     NotClosed {
         /// The transaction.
         txn: TxnId,
-        /// Where it was looked for.
+        /// The place searched.
         place: String,
     },
-    /// The place that a sink writes to is not the one that the checkpoint was committed to.
+    /// The sink writes to another place than the one that the checkpoint was committed to.
     OtherPlace {
-        /// Where the sink writes.
+        /// The place where the sink writes.
         place: String,
     },
-    /// A sink's place does not know of a transaction that was committed there.
+    /// A sink's place has no record of a transaction that was committed there.
     SetBack {
-        /// Where it was looked for.
+        /// The place searched.
         place: String,
         /// The transaction.
         txn: TxnId,
     },
     /// A name cannot be part of a file's name.
     BadName {
-        /// What it is the name of.
+        /// The kind of name.
         what: &'static str,
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// A file does not hold what it must.
+    /// A file's content is damaged.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A position that this source cannot have given.
+    /// A position that this source cannot have produced.
     BadPosition {
         /// The source.
         source: &'static str,
@@ -90,19 +93,19 @@ pub enum ConnectError {
         /// The path.
         path: PathBuf,
     },
-    /// A file of the system's own, such as those in `/proc`, whose length is not what is said of it.
+    /// A system file, such as those in `/proc`, whose real length differs from its reported length.
     NoLength {
         /// The file.
         path: PathBuf,
-        /// How long it is said to be.
+        /// The reported length.
         said: u64,
     },
-    /// A link where links are not followed.
+    /// A link, where links are not followed.
     Link {
         /// The link.
         path: PathBuf,
     },
-    /// A directory or a pattern has links, which are not followed, and nothing else.
+    /// A directory or a pattern contains only links, which are not followed.
     OnlyLinks {
         /// The directory or the pattern.
         path: PathBuf,
@@ -116,40 +119,40 @@ pub enum ConnectError {
     BadPattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A file that was to be read on is gone.
+    /// A file that was to be continued is gone.
     Vanished {
         /// The file.
         path: PathBuf,
-        /// How many bytes it had.
+        /// The number of bytes it had.
         expected: u64,
     },
-    /// A file that was to be read on has become shorter.
+    /// A file that was to be continued has become shorter.
     Shrunk {
         /// The file.
         path: PathBuf,
-        /// How many bytes it had.
+        /// The number of bytes it had.
         expected: u64,
-        /// How many it has.
+        /// The number of bytes it has.
         found: u64,
     },
-    /// A file is another one than that of which the job has read, or was to read.
+    /// A file differs from the one that the job has read, or was to read.
     Replaced {
         /// The file.
         path: PathBuf,
-        /// How many bytes it had, of which the first or the last are others now.
+        /// The number of bytes it had, of which the first or the last have changed.
         size: u64,
     },
-    /// A file was read, and another one, or a longer one, is in its place.
+    /// A file was read, and another one, or a longer one, has taken its place.
     PutAgain {
         /// The file.
         path: PathBuf,
     },
     /// A checkpoint's position is of another path than the job reads.
     OtherPath {
-        /// The path or file that the position is of.
+        /// The path or file of the position.
         was: String,
         /// The path that the job reads.
         now: String,
@@ -158,7 +161,7 @@ pub enum ConnectError {
     NotUtf8 {
         /// The file.
         path: PathBuf,
-        /// The first byte, from the file's beginning, that is not.
+        /// The offset in the file of the first byte that is not.
         offset: u64,
     },
     /// A file is text in UTF-16.
@@ -166,98 +169,101 @@ pub enum ConnectError {
         /// The file.
         path: PathBuf,
     },
-    /// A line is longer than is allowed.
+    /// A line exceeds the limit.
     LongLine {
         /// The file.
         path: PathBuf,
-        /// A byte of the line, from the file's beginning.
+        /// The offset in the file of a byte of the line.
         offset: u64,
-        /// How many bytes a line may have.
+        /// The limit for a line, in bytes.
         limit: usize,
     },
-    /// A zstd file can be decompressed only with more memory than is allowed.
+    /// Decompressing a zstd file takes more memory than is allowed.
     Window {
         /// The file.
         path: PathBuf,
-        /// How much is allowed, in bytes.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Something that is not compressed stands in a compressed file, after what is.
+    /// Bytes that are not compressed follow the compressed ones in a file.
     Trailing {
         /// The file.
         path: PathBuf,
-        /// What it is, and where.
+        /// The bytes, and their place.
         why: String,
     },
     /// A record of a file cannot be read.
     Malformed {
         /// The file.
         path: PathBuf,
-        /// The line that it begins in, from 1; `None` where the file is read in pieces.
+        /// The line in which it begins, from 1; `None` where the file is read in pieces.
         line: Option<u64>,
-        /// The byte of the (decompressed) file that it begins at.
+        /// The byte of the (decompressed) file at which it begins.
         offset: u64,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A record cannot be written in a format: it holds a value that the format has not, or its fields are not the columns.
+    /// A record cannot be written in a format: the format has no such value, or the record's fields
+    /// are not the columns.
     Unwritable {
         /// The format.
         format: &'static str,
-        /// Which of the records that the subtask has written in this attempt, from 1.
+        /// The number of the record among those that the subtask has written in this attempt, from
+        /// 1.
         record: u64,
-        /// The field, or the way to it; `None` if it is the record itself.
+        /// The field, or the path to it; `None` if it is the record itself.
         field: Option<String>,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A file that is being read was changed.
+    /// A file was changed while it was read.
     Changed {
         /// The file.
         path: PathBuf,
     },
-    /// A path is to be that of a directory, and is not.
+    /// A path is not that of a directory, but must be.
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// A file appeared in a directory whose files' names ascend, behind one of a greater name.
+    /// In a directory with ascending names, a file appeared after one of a greater name was read.
     NotAscending {
         /// The file.
         path: PathBuf,
-        /// The last that was read.
+        /// The last file that was read.
         newest: String,
     },
-    /// The target of an idempotent sink failed before, or its code panicked: what was handed to it may not be written.
+    /// The target of an idempotent sink failed before, or its code panicked: entries handed to it
+    /// may be lost.
     Broken {
         /// The sink's operator.
         operator: String,
-        /// What happened.
+        /// The cause.
         why: String,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io {
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// To which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }
 
 impl ConnectError {
-    /// For `map_err`: the operating system refused to do this to that.
+    /// For `map_err`: the operating system reported an error for this operation on this path.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.to_owned(), source }
     }
 
-    /// Whether trying again cannot help. What a path names may come back, unless it was never there: `first` says that this is the process's
-    /// first attempt.
+    /// True if a retry cannot help. A path's file may come back, unless it was never there: `first`
+    /// says that this is the process's first attempt.
     pub(crate) const fn is_permanent(&self, first: bool) -> bool {
         match self {
-            // A stale attempt may be fenced off, and its failure counts for nothing. One that counts is of a job whose checkpoints were
-            // removed, and an attempt of it never gets past the fence.
+            // A stale attempt may be fenced off, and its failure does not count. If one counts, the
+            // job's checkpoints were removed, and none of its attempts ever passes the fence.
             Self::Fenced { .. }
             | Self::Owned { .. }
             | Self::NameTaken { .. }
@@ -287,7 +293,7 @@ impl ConnectError {
         }
     }
 
-    /// What the operating system said, if it was it.
+    /// The operating system's error kind, if it reported the error.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {

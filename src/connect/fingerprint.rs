@@ -1,20 +1,22 @@
-//! What tells a file from another of the same name: its content at both ends. It survives a copy to another place, and growth
-//! (SPEC 15.12).
+//! The identity of a file among others of the same name: its content at both ends. It survives a
+//! copy to another place, and growth (SPEC 15.12).
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 
 use serde::{Deserialize, Serialize};
 
-/// How many bytes count at each end.
+/// The number of bytes compared at each end.
 const EDGE: u64 = 4096;
 
-/// The checksums of the first and of the last 4 KiB of a file's first `size` bytes. Of a file of at most 8 KiB that is all of it.
+/// The checksums of the first and of the last 4 KiB of a file's first `size` bytes. Of a file of at
+/// most 8 KiB that is all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// That of the first `size` bytes; `None` if the file has fewer. Where the file is read next is left undefined.
+    /// The fingerprint of the first `size` bytes; `None` if the file has fewer. Leaves the read
+    /// position undefined.
     pub(super) fn of(file: &mut File, size: u64) -> io::Result<Option<Self>> {
         let edge = size.min(EDGE);
         let mut bytes = [0; EDGE as usize];

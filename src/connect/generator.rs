@@ -21,18 +21,20 @@ pub struct Generator<F> {
 }
 
 impl<T, F: Fn(u64) -> T> Generator<F> {
-    /// Records 0 to `count`, or for ever if that is `None`. `make` must be a function of the number alone, or the source cannot be read again
-    /// (SPEC 2.12). A job that is restored may be given a greater count, and reads on to that; one below where its checkpoint stands is refused.
+    /// Records 0 to `count`, or forever if that is `None`. `make` must be a function of the number
+    /// alone, or the source cannot be read again (SPEC 2.12). A restored job may have a greater
+    /// count, and reads on to that; a count below its checkpoint's position is refused.
     pub fn new(count: impl Into<Option<u64>>, make: F) -> Self {
         Self { count: count.into().unwrap_or(u64::MAX), rate: None, make }
     }
 }
 
 impl<F> Generator<F> {
-    /// At most this many records a second, of all subtasks together. For demonstrations: each read looks at the clock.
+    /// At most this many records a second, of all subtasks together. For demonstrations: each read
+    /// uses the clock.
     ///
     /// # Panics
-    /// If it is zero: nothing would ever come.
+    /// If it is zero: no record would ever come.
     #[must_use]
     pub fn rate(mut self, records_per_second: u64) -> Self {
         assert!(records_per_second > 0, "a rate of zero records a second");
@@ -57,7 +59,8 @@ where
         position: Option<u64>,
     ) -> Result<GeneratorReader<F>, BoxError> {
         let turn = Turn::of(context, position, "generator")?;
-        // Behind the last record a subtask stands less than one round behind the end, or at its first turn.
+        // After its last record a subtask is less than one round past the end, or at its first
+        // turn.
         let end = self.count.checked_add(turn.step);
         if position.is_some_and(|next| end.is_some_and(|end| next >= end)) {
             let why = format!("it stands at record {} of {}", turn.next, self.count);
@@ -110,7 +113,7 @@ impl<T, F: Fn(u64) -> T + Send + 'static> SourceReader for GeneratorReader<F> {
     }
 }
 
-/// Whose turn a number is: those of one subtask are `step` apart.
+/// The turns of one subtask, which are `step` apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Turn {
     /// The subtask's next number.
@@ -128,7 +131,7 @@ impl Turn {
     ) -> Result<Self, ConnectError> {
         let (index, step) = (context.index as u64, context.parallelism as u64);
         let next = position.unwrap_or(index);
-        // The end of a stream of 2^64 records is nobody's number.
+        // The end of a stream of 2^64 records is not a subtask's number.
         if next % step != index && next != u64::MAX {
             let why = format!("record {next} is not subtask {index}'s of {step}");
             return Err(ConnectError::BadPosition { source, why });
@@ -136,30 +139,30 @@ impl Turn {
         Ok(Self { next, step })
     }
 
-    /// How many turns there are before `end`.
+    /// The number of turns before `end`.
     pub(super) fn left(&self, end: u64) -> u64 {
         end.saturating_sub(self.next).div_ceil(self.step)
     }
 
-    /// Moves on by so many turns.
+    /// Skips this many turns.
     pub(super) fn pass(&mut self, turns: u64) {
         self.next = self.next.saturating_add(turns.saturating_mul(self.step));
     }
 }
 
-/// How fast records may come.
+/// The rate of the records.
 #[derive(Debug)]
 struct Pace {
     per_second: f64,
     clock: Clock,
-    /// When the first was asked for.
+    /// The time of the first request.
     since: Option<Instant>,
-    /// How many came since.
+    /// The number of records since then.
     read: u64,
 }
 
 impl Pace {
-    /// How many are due now.
+    /// The number of records due now.
     fn due(&mut self) -> u64 {
         let now = self.clock.now();
         let since = *self.since.get_or_insert(now);
@@ -167,7 +170,8 @@ impl Pace {
             .saturating_sub(self.read)
     }
 
-    /// How long until the next is due. At least a little, so that the caller does not spin, and never long, so that it sees its mail.
+    /// The time until the next is due. At least a little, so that the caller does not spin, and
+    /// never long, so that it handles its mail.
     fn pause(&self) -> Duration {
         let elapsed = self.since.map_or(0.0, |since| self.clock.since(since).as_secs_f64());
         let wait = (self.read + 1) as f64 / self.per_second - elapsed;

@@ -1,4 +1,4 @@
-//! Values as JSON: without those that JSON has not.
+//! Values as JSON, except those that JSON lacks.
 //!
 //! Longer than 500 lines: serde has a method for each kind of value.
 
@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::ser::{self, Serializer};
 
-/// Why a record is no JSON, and where in it.
+/// Why a record cannot be JSON, and where in it.
 #[derive(Debug)]
 pub(super) struct NotJson {
-    /// The way to the value, such as `rows[2].price`.
+    /// The path to the value, such as `rows[2].price`.
     pub(super) field: Option<String>,
     pub(super) why: String,
 }
@@ -22,7 +22,7 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     let from = out.len();
     let written = serde_json::to_writer(&mut *out, record);
     written.map_err(|error| NotJson { field: None, why: error.to_string() })?;
-    // A number that JSON has not is written as `null`: only where there is one it is worth to look.
+    // A number that JSON lacks is written as `null`: the search is needed only where there is one.
     if memmem::find(&out[from..], b"null").is_none() {
         return Ok(());
     }
@@ -37,15 +37,16 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     }
 }
 
-/// How often the text of a record that has long integers is read again at most, whatever its length, to know where they are; and how many bytes of
-/// it may be in any case.
+/// The bounds for locating long integers in a record by reading its text again. The first is the
+/// greatest number of readings. The second is a number of bytes that may be read again in any case.
 const AGAIN: (usize, usize) = (64, 1 << 18);
 
 /// Reads a record.
 ///
 /// # Errors
-/// If it is none; also if it has an integer that no 64 bits hold where the record takes any value: that would become a float of
-/// another value. In a record of very many such integers one that stands among others of a known type may not be found.
+/// If the text is not a record. Also if an integer exceeds 64 bits where the record takes any
+/// value: it would become a float of another value. In a record with very many such integers, one
+/// among others of a known type may be missed.
 pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
     let record = serde_json::from_slice(raw)?;
     let long = if has_long_number(raw) { long_integers(raw) } else { Vec::new() };
@@ -53,7 +54,7 @@ pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
         return Ok(record);
     }
     let mut text = raw.to_vec();
-    // Whether the record can be read with something else in these places.
+    // True if the record can be read with something else in these places.
     let mut takes = |places: &[(usize, usize)], other: &[u8]| {
         for &(from, to) in places {
             text[from..to].fill(b' ');
@@ -68,7 +69,7 @@ pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
         && left > 0
     {
         left = left.saturating_sub(raw.len());
-        // A number that no float can be is passed over unread alone.
+        // A number beyond all floats passes only where it is skipped unread.
         if takes(set, b"1e999") {
             continue;
         }
@@ -94,10 +95,10 @@ pub(super) fn read<T: DeserializeOwned>(raw: &[u8]) -> serde_json::Result<T> {
     Ok(record)
 }
 
-/// Whether there are nineteen digits in a row.
+/// True if there are nineteen digits in a row.
 fn has_long_number(raw: &[u8]) -> bool {
     let is_digit = |byte: &&u8| byte.is_ascii_digit();
-    // One of them is at such a place.
+    // Every run of nineteen has a digit at one of these places.
     (18..raw.len()).step_by(19).any(|at| {
         let (before, from) = raw.split_at(at);
         let behind = from.iter().take_while(is_digit).take(19).count();
@@ -105,7 +106,7 @@ fn has_long_number(raw: &[u8]) -> bool {
     })
 }
 
-/// Where in a JSON text integers are that neither `u64` nor `i64` holds.
+/// The places in a JSON text of integers that exceed both `u64` and `i64`.
 fn long_integers(raw: &[u8]) -> Vec<(usize, usize)> {
     let (mut found, mut at) = (Vec::new(), 0);
     while let Some(&byte) = raw.get(at) {
@@ -140,7 +141,7 @@ fn long_integers(raw: &[u8]) -> Vec<(usize, usize)> {
     found
 }
 
-/// A step on the way to a value.
+/// A step on the path to a value.
 enum Step {
     Field(&'static str),
     Key(String),
@@ -157,7 +158,7 @@ impl Display for Step {
     }
 }
 
-/// A value that JSON has not.
+/// A value that JSON lacks.
 struct Found(String);
 
 impl Display for Found {
@@ -174,10 +175,10 @@ impl ser::Error for Found {
     }
 }
 
-/// Looks for a value that JSON has not, and stops there.
+/// Looks for a value that JSON lacks, and stops there.
 struct Look<'a> {
     path: &'a mut Vec<Step>,
-    /// What a text that is looked at is put into: it is a key.
+    /// The place for a text that is visited as a key.
     key: Option<&'a mut String>,
 }
 
@@ -206,7 +207,7 @@ impl Look<'_> {
     }
 }
 
-/// A list or a map that is looked into.
+/// A list or a map that is searched.
 struct Within<'a> {
     look: Look<'a>,
     items: usize,
@@ -516,7 +517,8 @@ mod tests {
         // They have a type.
         let (record, times) = count::<Vec<u128>>(&format!("[{many}]"));
         assert!(record.is_ok_and(|it| it.len() == 4_000) && times <= 70, "{times}");
-        // They have none; some are beside a number of a known type, and behind others that are not read.
+        // They have none; some are beside a number of a known type, and follow others that are not
+        // read.
         let (record, times) = count::<Vec<Value>>(&format!("[{many}]"));
         assert!(record.is_err() && times <= 40, "{times}");
         let text = format!("{{\"x\":[{many}],\"id\":[{LONG},{LONG}]}}");

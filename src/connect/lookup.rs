@@ -1,4 +1,4 @@
-//! What a look-up asks: a client for each thread, opened by a source.
+//! The clients of a look-up: one per thread, opened by a source.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,29 +6,31 @@ use std::time::Duration;
 use crate::base::error::{BoxError, Whole};
 use crate::connect::OpenContext;
 
-/// Opens what looks records up. A closure that looks one up is one: each thread gets a clone.
+/// Opens clients that look records up. Implemented for closures that look one up: each thread gets
+/// a clone.
 pub trait LookupSource<T>: Clone + Send + Sync + 'static {
-    /// What is found.
+    /// The result type.
     type Found: Send + 'static;
-    /// What looks up, on one thread.
+    /// The client that looks up, on one thread.
     type Client: LookupClient<T, Found = Self::Found> + 'static;
 
     /// Opens a client, on the thread that will use it.
     ///
     /// # Errors
-    /// Any: the request that it was opened for has failed with it.
+    /// Any: the request that needed the client fails with it.
     fn open(&self, context: &OpenContext) -> Result<Self::Client, BoxError>;
 }
 
 /// Looks records up.
 pub trait LookupClient<T> {
-    /// What is found.
+    /// The result type.
     type Found;
 
     /// Looks a record up. May block.
     ///
     /// # Errors
-    /// Any: the request has failed with it, and is made again or given up as [`Lookup`](crate::Lookup) says.
+    /// Any: the request fails with it, and is retried or given up as [`Lookup`](crate::Lookup)
+    /// specifies.
     fn look_up(&mut self, record: &T) -> Result<Self::Found, BoxError>;
 }
 
@@ -58,16 +60,16 @@ impl<T, A, F: FnMut(&T) -> Result<A, BoxError>> LookupClient<T> for F {
 pub enum LookupError {
     /// No answer came in time.
     TimedOut {
-        /// How long was waited, the last time.
+        /// The time waited in the last try.
         after: Duration,
-        /// How often it was asked.
+        /// The number of tries.
         tries: u32,
     },
     /// The call failed, or panicked.
     Failed {
-        /// How often it was asked.
+        /// The number of tries.
         tries: u32,
-        /// What it said, the last time.
+        /// The error of the last try.
         cause: BoxError,
     },
 }

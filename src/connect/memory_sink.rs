@@ -9,12 +9,14 @@ use super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 
-/// Keeps records in memory, in transactions: those of a committed one can be read, at any time, from any clone of the sink. What was
-/// committed and prepared outlives the job as long as a clone lives; a job that starts anew needs a new sink, as it would a new directory.
+/// Keeps records in memory, in transactions: those of a committed one can be read, at any time,
+/// from any clone of the sink. Committed and prepared transactions outlive the job as long as a
+/// clone lives. A job that starts anew needs a new sink, as it would need a new directory.
 ///
-/// *Order.* Records of one subtask keep their order within a key. Which subtask has a key, and in which order a subtask goes through its keys,
-/// comes of a hash whose seed each job draws when it starts for the first time; subtasks run side by side. So a test compares what two runs gave,
-/// or what was expected, when it has sorted both.
+/// *Order.* Records of one subtask keep their order within a key. A hash assigns keys to subtasks,
+/// and determines the order of the keys in a subtask. Each job draws its seed when it starts for
+/// the first time, and subtasks run side by side. So a test must sort the results of two runs, or
+/// results and expectations, before it compares them.
 ///
 /// ```
 /// use snapline::connect::MemorySink;
@@ -54,8 +56,8 @@ impl<T> MemorySink<T> {
         Self::default()
     }
 
-    /// The committed records, in the order in which their transactions were committed. Of a job with keys or with several subtasks that order
-    /// is another in every run (see [`MemorySink`]): compare them sorted.
+    /// The committed records, in the commit order of their transactions. In a job with keys or with
+    /// several subtasks that order differs in every run (see [`MemorySink`]): compare them sorted.
     #[must_use]
     pub fn committed(&self) -> Vec<T>
     where
@@ -65,13 +67,13 @@ impl<T> MemorySink<T> {
         external.committed.iter().flat_map(|(_, records)| records).cloned().collect()
     }
 
-    /// How many records are committed.
+    /// The number of committed records.
     #[must_use]
     pub fn committed_count(&self) -> usize {
         lock(&self.external).committed.iter().map(|(_, records)| records.len()).sum()
     }
 
-    /// The committed transactions, in the order in which they were committed.
+    /// The committed transactions, in commit order.
     #[must_use]
     pub fn committed_txns(&self) -> Vec<TxnId> {
         lock(&self.external).committed.iter().map(|(txn, _)| *txn).collect()
@@ -90,13 +92,15 @@ impl<T> MemorySink<T> {
         lock(&self.external).log.rolled_back.clone()
     }
 
-    /// The commits that were asked for and answered with "already committed", one entry a call: after a restore there may be some.
+    /// The commits that were answered with "already committed", one entry per call: after a restore
+    /// there may be some.
     #[must_use]
     pub fn repeated_commits(&self) -> Vec<TxnId> {
         lock(&self.external).log.repeated.clone()
     }
 
-    /// Drops a prepared transaction, as an external system may by a timeout (SPEC 2.10): its commit will find it lost. Says whether it was there.
+    /// Drops a prepared transaction, as a timeout of an external system may (SPEC 2.10): its commit
+    /// will find it lost. Returns true if it was there.
     pub fn drop_prepared(&self, txn: TxnId) -> bool {
         let mut external = lock(&self.external);
         let there = external.pending.get(&txn).is_some_and(|pending| pending.prepared);
@@ -106,7 +110,7 @@ impl<T> MemorySink<T> {
 
 impl<T: Send + 'static> TwoPhaseSink for MemorySink<T> {
     type Record = T;
-    /// The name is enough: the handle has the records.
+    /// The name suffices: the handle has the records.
     type Committable = TxnId;
     type Writer = MemoryWriter<T>;
     type Committer = MemoryCommitter<T>;
@@ -198,7 +202,8 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
                 Ok(CommitOutcome::Committed)
             }
             Some(closed) => {
-                // Nobody may commit what is not prepared: a defect of the caller, and to it the transaction is not there.
+                // The commit of an unprepared transaction is the caller's defect: for the caller,
+                // the transaction is not there.
                 external.pending.insert(txn, closed);
                 Ok(CommitOutcome::Lost)
             }
@@ -222,19 +227,19 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
 
 const PLACE: &str = "memory sink";
 
-/// Who wrote a transaction: the operator, and which of its subtasks.
+/// The writer of a transaction: the operator, and the index of its subtask.
 type Owner = (String, usize);
 
-/// What outlives the job.
+/// The state that outlives the job.
 #[derive(Debug)]
 struct External<T> {
     /// The latest attempt of each operator.
     fences: BTreeMap<String, Attempt>,
-    /// Closed, perhaps prepared.
+    /// Closed transactions, perhaps prepared.
     pending: BTreeMap<TxnId, Pending<T>>,
-    /// In the order of commits.
+    /// In commit order.
     committed: Vec<(TxnId, Vec<T>)>,
-    /// The names of those.
+    /// Their names.
     names: BTreeSet<TxnId>,
     log: Log,
 }
@@ -246,7 +251,7 @@ struct Pending<T> {
     prepared: bool,
 }
 
-/// For tests to look at.
+/// Records for tests.
 #[derive(Debug, Default)]
 struct Log {
     repeated: Vec<TxnId>,
@@ -254,7 +259,7 @@ struct Log {
 }
 
 impl<T> External<T> {
-    /// Whether it was committed.
+    /// True if it was committed.
     fn knows(&self, txn: TxnId) -> bool {
         self.names.contains(&txn)
     }

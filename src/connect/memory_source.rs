@@ -18,8 +18,9 @@ impl<T> Clone for MemorySource<T> {
 }
 
 impl<T> MemorySource<T> {
-    /// A source of these records. To go on from a checkpoint of another process, give it the same ones (SPEC 2.12), and more behind them if
-    /// there are more: fewer than the checkpoint has read are refused, others are not told from them.
+    /// A source of these records. To resume from a checkpoint of another process, give it the same
+    /// records (SPEC 2.12), and perhaps more after them. Fewer than the checkpoint has read are
+    /// refused; different ones are not detected.
     #[must_use]
     pub fn new(records: Vec<T>) -> Self {
         Self { records: Arc::new(records) }
@@ -28,7 +29,7 @@ impl<T> MemorySource<T> {
 
 impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
     type Record = T;
-    /// The place of the subtask's next record in the vector.
+    /// The index of the subtask's next record in the vector.
     type Position = u64;
     type Reader = MemoryReader<T>;
 
@@ -39,7 +40,8 @@ impl<T: Clone + Send + Sync + 'static> Source for MemorySource<T> {
     ) -> Result<MemoryReader<T>, BoxError> {
         let turn = Turn::of(context, position, "memory source")?;
         let count = self.records.len() as u64;
-        // Behind the last record a subtask stands less than one round behind the end, or at its first turn.
+        // After its last record a subtask is less than one round past the end, or at its first
+        // turn.
         if position.is_some_and(|next| next >= count + turn.step) {
             let why = format!("it stands at record {} of {count}", turn.next);
             return Err(ConnectError::BadPosition { source: "memory source", why }.into());

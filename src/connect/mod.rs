@@ -1,26 +1,27 @@
 //! Sources and sinks: the traits, and those that come with the crate.
 //!
-//! What a source does when the job goes on behind a checkpoint, and what becomes of input that it cannot read:
+//! The behaviour of a source after a failure, and on input that it cannot read:
 //!
 //! | source | after a failure | malformed input |
 //! |---|---|---|
-//! | [`FileSource`] | goes on at the byte: exactly once. A file that vanished, shrank or is another one fails the job | what is not UTF-8 fails the job, or is replaced; a line that is too long fails it |
-//! | `FileSource` with `csv`, `json_lines`, `decode` | goes on at the byte; of a compressed file at the byte that it says, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or goes beside the records |
-//! | `DirectorySource` | as that; no file is read twice, none is left out: exactly once. A file that changes while it is read, or is put in the place of one that was, fails the job | the same |
-//! | [`Generator`], [`MemorySource`] | goes on with the next record: exactly once, of a memory as long as the process lives | none |
-//! | [`Stdin`] | what was read and not committed is gone: at most once | fails the task, or is skipped with a count |
-//! | [`TcpLines`] | the same, and what was in the connection | the same |
+//! | [`FileSource`] | resumes at the byte: exactly once. A file that vanished, shrank or is another one fails the job | bytes that are not UTF-8 fail the job, or are replaced; a line that is too long fails it |
+//! | `FileSource` with `csv`, `json_lines`, `decode` | resumes at the byte; in a compressed file at the decompressed byte, for which it is decompressed again: exactly once | fails the job, is skipped with a count, or is emitted beside the records |
+//! | `DirectorySource` | the same; no file is read twice, none is left out: exactly once. A file that changes while it is read, or replaces one that was read, fails the job | the same |
+//! | [`Generator`], [`MemorySource`] | resumes with the next record: exactly once, from memory as long as the process lives | none |
+//! | [`Stdin`] | lines that were read and not committed are lost: at most once | fails the task, or is skipped with a count |
+//! | [`TcpLines`] | the same, and lines in the connection are lost too | the same |
 //!
-//! When a sink's readers see a record, and what a crash at the worst moment leaves:
+//! When a sink's readers see a record, and the state after a crash at the worst moment:
 //!
 //! | sink | visible | when it crashes |
 //! |---|---|---|
 //! | [`FileSink`]: lines, CSV, JSON lines, Parquet | with the checkpoint, file by file | between the closing of a checkpoint and its commit: files that readers do not see, which the next attempt commits or removes. Within a commit: some of a transaction's files are in place; the next attempt puts the rest there before it does anything else |
-//! | [`MemorySink`] | with the checkpoint | nothing is left of the process |
-//! | [`Idempotent`] | as it comes | what was written since the last checkpoint is written again, over itself |
-//! | [`Stdout`], [`ForEach`], [`TryForEach`] | as it comes | what was written since the last checkpoint is written again: at least once |
+//! | [`MemorySink`] | with the checkpoint | nothing remains of the process |
+//! | [`Idempotent`] | as it comes | records written since the last checkpoint are written again, over themselves |
+//! | [`Stdout`], [`ForEach`], [`TryForEach`] | as it comes | records written since the last checkpoint are written again: at least once |
 //!
-//! The module `testkit` (feature of that name) crashes sources and sinks at every step, and holds them against what they declare: these, and your own.
+//! The module `testkit` (feature of that name) crashes sources and sinks at every step, and checks
+//! them against their declared guarantees: these, and your own.
 
 mod compress;
 #[cfg(feature = "formats")]
@@ -47,7 +48,7 @@ mod upsert;
 #[cfg(feature = "http")]
 mod webhook;
 
-/// What only fuzz targets reach.
+/// Items for fuzz targets only.
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing {
     pub use super::file_sink::door::{SinkDirectory, sink_file, sink_files};
@@ -102,7 +103,8 @@ use crate::base::clock::Clock;
 use crate::base::error::BoxError;
 use crate::state::VerifyState;
 
-/// Whether an error of a connector of this crate is one that trying again cannot help (SPEC 15.4). `first`: in the process's first attempt.
+/// True if a retry cannot help against an error of one of this crate's connectors (SPEC 15.4).
+/// `first`: in the process's first attempt.
 pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: bool) -> bool {
     #[cfg(feature = "sqlite")]
     if let Some(error) = error.downcast_ref::<SqliteError>() {
@@ -119,7 +121,8 @@ pub(crate) fn is_permanent(error: &(dyn std::error::Error + 'static), first: boo
     error.downcast_ref::<ConnectError>().is_some_and(|error| error.is_permanent(first))
 }
 
-/// What the operating system said, if the error is one of its or of a connector of this crate that says it.
+/// The operating system's error kind, if the error is an I/O error, or one of this crate's
+/// connectors that has a kind.
 pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
     if let Some(error) = error.downcast_ref::<std::io::Error>() {
         return Some(error.kind());
@@ -131,12 +134,13 @@ pub(crate) fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::
     error.downcast_ref::<ConnectError>().and_then(ConnectError::io_kind)
 }
 
-/// Takes records. What sources and operators emit into; a loop over it is compiled as one.
+/// Takes records. Sources and operators emit into it; a loop over it is compiled as one.
 pub trait Collect<T> {
     /// Takes one record.
     fn push(&mut self, record: T);
 
-    /// Reports an error of users' code: the task fails behind the batch it is working on, and nothing of the batch counts.
+    /// Reports an error of users' code: the task fails after its current batch, and nothing of the
+    /// batch counts.
     fn fail(&mut self, error: BoxError);
 }
 
@@ -146,13 +150,13 @@ impl<T> Collect<T> for Vec<T> {
     }
 
     /// # Panics
-    /// Always, with the error: a vector has nobody to report it to.
+    /// Always, with the error: a vector cannot report it.
     fn fail(&mut self, error: BoxError) {
         panic!("{error}");
     }
 }
 
-/// Which subtask of which operator something is opened for.
+/// The subtask for which something is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct OpenContext {
@@ -160,15 +164,15 @@ pub struct OpenContext {
     pub job: String,
     /// The operator's name.
     pub operator: String,
-    /// Which of the operator's subtasks, from 0.
+    /// The index of the operator's subtask, from 0.
     pub index: usize,
-    /// How many subtasks the operator has.
+    /// The number of the operator's subtasks.
     pub parallelism: usize,
     /// The attempt that opens it.
     pub attempt: Attempt,
-    /// Tells it the time.
+    /// The job's clock.
     pub(crate) clock: Clock,
-    /// Which of the values that it stages are read back.
+    /// The staged values that are read back.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only SQLite stages values"))]
     pub(crate) verify: VerifyState,
 }
@@ -192,21 +196,21 @@ impl OpenContext {
     }
 }
 
-/// A replayable source: from any position it gives the same records in the same order (SPEC 2.12). A value of this trait describes the
-/// source; each subtask opens a reader of its own.
+/// A replayable source: from any position it gives the same records in the same order (SPEC 2.12).
+/// A value of this trait describes the source; each subtask opens a reader of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source",
     note = "`snapline::connect` has sources (`FileSource`, `MemorySource`, `Generator`, ...); one of your own implements `Source`, and is `Clone`"
 )]
 pub trait Source: Clone + Send + 'static {
-    /// What it reads.
+    /// The record type.
     type Record: Send + 'static;
-    /// Where a reader stands: its state. Written into every checkpoint.
+    /// The position of a reader: its state. Written into every checkpoint.
     type Position: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
-    /// What reads.
+    /// The reader type.
     type Reader: SourceReader<Record = Self::Record, Position = Self::Position>;
 
-    /// Opens a reader behind `position`, or at the beginning.
+    /// Opens a reader after `position`, or at the beginning.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -216,8 +220,8 @@ pub trait Source: Clone + Send + 'static {
         position: Option<Self::Position>,
     ) -> Result<Self::Reader, BoxError>;
 
-    /// Whether the same position always gives the same records again; the job's guarantee is computed from it. A source that answers `false`
-    /// makes it at most once.
+    /// True if the same position always gives the same records again; the job's guarantee is
+    /// computed from it. A source that returns `false` makes the job at most once.
     fn is_replayable(&self) -> bool {
         true
     }
@@ -225,16 +229,18 @@ pub trait Source: Clone + Send + 'static {
 
 /// Reads for one subtask.
 pub trait SourceReader: Send + 'static {
-    /// What it reads.
+    /// The record type.
     type Record;
-    /// Where it stands.
+    /// The position type.
     type Position;
 
-    /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is there now it says so, and is asked again.
+    /// Reads about `limit` records (never many more) and pushes them. Must not block: if nothing is
+    /// there now it says so, and is called again.
     ///
-    /// The operators that follow the source in its task run inside `push`: users' code may take its time there, and may panic. So push
-    /// without a lock held that others need: a panic would poison it, and the next attempt's reader, which shares it, would fail with that
-    /// instead of the failure that matters. Take out what is to be pushed, let go, then push.
+    /// The operators after the source in its task run inside `push`: users' code may take its time
+    /// there, and may panic. So hold no shared lock during `push`. A panic would poison it, and the
+    /// next attempt's reader, which shares it, would fail with that instead of the real failure.
+    /// Take out the records, release the lock, then push.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -244,82 +250,89 @@ pub trait SourceReader: Send + 'static {
         out: &mut C,
     ) -> Result<Progress, BoxError>;
 
-    /// The position behind the last record that was pushed.
+    /// The position after the last record that was pushed.
     fn position(&self) -> Self::Position;
 
-    /// How many records it could not read and has passed over: all that its position accounts for. For the status of the task.
+    /// The number of records that it could not read and has skipped: all up to its position. For
+    /// the status of the task.
     fn malformed(&self) -> u64 {
         0
     }
 
-    /// How many bytes this reader has read, for those who look at the job; asked after each read. `None`, the default, if it does not count.
+    /// The number of bytes this reader has read, for the job's status; asked after each read.
+    /// `None`, the default, if it does not count.
     fn bytes_read(&self) -> Option<u64> {
         None
     }
 
-    /// No checkpoint that the job keeps begins before this position, which was this reader's in a checkpoint that is complete: what is
-    /// before need not be kept on its account (SPEC 15.11). Said now and then, or never.
+    /// Notifies the reader of one of its positions in a complete checkpoint: no checkpoint that the
+    /// job keeps begins before it. Earlier input need not be kept for this reader (SPEC 15.11).
+    /// Called now and then, or never.
     fn kept_from(&mut self, position: &Self::Position) {
         let _ = position;
     }
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// There may be more.
     More,
-    /// Nothing is there now; ask again after this long.
+    /// Nothing is there now; read again after this long.
     Wait(std::time::Duration),
     /// There will never be more.
     End,
 }
 
-/// How a sink makes its records visible, and what that does to the job's guarantee.
+/// How a sink makes its records visible, and the effect on the job's guarantee.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Delivery {
     /// In transactions: pre-committed with the checkpoint, committed when it is complete.
     TwoPhase,
-    /// By idempotent writes: a record written twice leaves what one leaves, readers may see it early.
+    /// By idempotent writes: writing a record twice has the effect of once. Readers may see it
+    /// early.
     Idempotent,
-    /// As it comes: after a failure records appear again.
+    /// As records come: after a failure they appear again.
     AtLeastOnce,
 }
 
-/// A sink that writes in transactions (SPEC 6). A value of this trait describes the sink; each subtask opens a writer and a committer.
+/// A sink that writes in transactions (SPEC 6). A value of this trait describes the sink; each
+/// subtask opens a writer and a committer.
 ///
-/// The writer lives on the worker thread and never waits for the outside; the committer does all that may take time, on another
-/// thread, one call at a time and in the order they were asked for.
+/// The writer lives on the worker thread and never waits for the outside. The committer does all
+/// that may take time, on another thread, one call at a time and in the order of the requests.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no sink",
     note = "`snapline::connect` has sinks (`FileSink`, `Stdout`, `ForEach`, ...); one of your own implements `TwoPhaseSink`, or `Upsert` in `Idempotent`"
 )]
 pub trait TwoPhaseSink: Clone + Send + 'static {
-    /// What it takes.
+    /// The record type.
     type Record: Send + 'static;
-    /// What names a closed transaction and is enough to prepare, commit or roll it back, in any process (SPEC 6.4). It is written
-    /// into checkpoints.
+    /// The name of a closed transaction. It suffices to prepare, commit or roll back the
+    /// transaction, in any process (SPEC 6.4). It is written into checkpoints.
     type Committable: serde::Serialize + serde::de::DeserializeOwned + Clone + Send + 'static;
-    /// What writes.
+    /// The writer type.
     type Writer: SinkWriter<Record = Self::Record, Committable = Self::Committable>;
-    /// What commits.
+    /// The committer type.
     type Committer: SinkCommitter<Committable = Self::Committable>;
 
-    /// Opens one subtask's writer and committer. The committer is asked to fence off earlier attempts before the writer writes.
+    /// Opens one subtask's writer and committer. The committer is asked to fence off earlier
+    /// attempts before the writer writes.
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn open(&self, context: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError>;
 
-    /// What it does for the job's guarantee.
+    /// Its effect on the job's guarantee.
     fn delivery(&self) -> Delivery {
         Delivery::TwoPhase
     }
 
-    /// How long the external system keeps a transaction, from its begin, before it drops it on its own (SPEC 2.10), as Kafka's
-    /// `transaction.timeout.ms` says. What is dropped between the completion of its checkpoint and its commit is lost, so that a job whose
-    /// checkpoints and restarts may take longer is warned about ([`crate::Job::warnings`]). `None`, the default: it keeps them for ever, as
-    /// what all sinks of this crate write to does.
+    /// How long the external system keeps a transaction, from its begin, before it drops it on its
+    /// own (SPEC 2.10), like Kafka's `transaction.timeout.ms`. A transaction that is dropped
+    /// between the completion of its checkpoint and its commit is lost. So a job whose checkpoints
+    /// and restarts may take longer gets a warning ([`crate::Job::warnings`]). `None`, the default:
+    /// it keeps them forever, as the targets of all sinks of this crate do.
     ///
     /// ```
     /// use std::time::Duration;
@@ -365,9 +378,9 @@ pub trait TwoPhaseSink: Clone + Send + 'static {
 
 /// Writes one subtask's records into its open transaction.
 pub trait SinkWriter: Send + 'static {
-    /// What it takes.
+    /// The record type.
     type Record;
-    /// What names a closed transaction.
+    /// The name of a closed transaction.
     type Committable;
 
     /// Takes the records of a batch into the open transaction, leaving the batch empty.
@@ -376,35 +389,39 @@ pub trait SinkWriter: Send + 'static {
     /// Any: the task fails with it.
     fn write(&mut self, records: &mut Vec<Self::Record>) -> Result<(), BoxError>;
 
-    /// Ends the open transaction under this name and begins the next. Cheap: [`SinkCommitter::prepare`] does what takes time. Called at every
-    /// barrier, also when nothing was written (SPEC 6.2).
+    /// Ends the open transaction under this name and begins the next. Must be cheap:
+    /// [`SinkCommitter::prepare`] does the slow work. Called at every barrier, also when nothing
+    /// was written (SPEC 6.2).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn close(&mut self, txn: TxnId) -> Result<Self::Committable, BoxError>;
 
-    /// How many bytes this writer has taken, as they are outside, for those who look at the job; asked after each batch. `None`, the default,
-    /// if it does not count.
+    /// The number of bytes this writer has taken, in their external form, for the job's status;
+    /// asked after each batch. `None`, the default, if it does not count.
     fn bytes_written(&self) -> Option<u64> {
         None
     }
 }
 
-/// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be called again.
+/// Prepares, commits and rolls back one subtask's transactions. Every method may block, and may be
+/// called again.
 pub trait SinkCommitter: Send + 'static {
-    /// What names a closed transaction.
+    /// The name of a closed transaction.
     type Committable;
 
-    /// Fences off the writers of earlier attempts, so that they prepare and commit nothing more, and lists what they prepared for this
-    /// subtask and did not commit (SPEC 2.8, 6.4).
+    /// Fences off the writers of earlier attempts, so that they prepare and commit nothing more.
+    /// Lists the transactions that they prepared for this subtask and did not commit (SPEC 2.8,
+    /// 6.4).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn fence(&mut self, attempt: Attempt) -> Result<Vec<(TxnId, Self::Committable)>, BoxError>;
 
-    /// The newest transaction that this subtask is known to have committed, in whichever attempt; `None` if none is, or none is kept note
-    /// of. Asked once, after the fence. One that is newer than the checkpoint restored shows that newer checkpoints are lost, and the job
-    /// fails rather than write their output twice (SPEC 7.7).
+    /// The newest transaction that this subtask is known to have committed, in any attempt; `None`
+    /// if there is none, or none is recorded. Asked once, after the fence. If it is newer than the
+    /// restored checkpoint, newer checkpoints are lost, and the job fails rather than write their
+    /// output twice (SPEC 7.7).
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -412,20 +429,23 @@ pub trait SinkCommitter: Send + 'static {
         Ok(None)
     }
 
-    /// Why the last commit was answered with [`CommitOutcome::Retry`] or [`CommitOutcome::Unknown`], in words: for the job's status, and for the
-    /// error of a stop that waits for it in vain. `None`, the default: nothing is said.
+    /// Why the last commit returned [`CommitOutcome::Retry`] or [`CommitOutcome::Unknown`], in
+    /// words. It is for the job's status, and for the error of a stop that waits for the commit in
+    /// vain. `None`, the default: no reason is given.
     fn trouble(&self) -> Option<String> {
         None
     }
 
-    /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed by any process, whatever crashes (SPEC 6.2).
+    /// Flushes and prepares a closed transaction: when it returns, the transaction can be committed
+    /// by any process, whatever crashes (SPEC 6.2).
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn prepare(&mut self, txn: TxnId, committable: &Self::Committable) -> Result<(), BoxError>;
 
-    /// Commits a prepared transaction: its records become visible. Idempotent; says honestly when it does not know (SPEC 6.6). An error is a
-    /// failure of the sink itself and fails the task.
+    /// Commits a prepared transaction: its records become visible. Idempotent; must report honestly
+    /// if the outcome is unknown (SPEC 6.6). An error is a failure of the sink itself and fails the
+    /// task.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -435,7 +455,8 @@ pub trait SinkCommitter: Send + 'static {
         committable: &Self::Committable,
     ) -> Result<CommitOutcome, BoxError>;
 
-    /// Rolls back a transaction that was prepared, perhaps: what is not there counts as rolled back.
+    /// Rolls back a transaction that may have been prepared: one that is not there counts as rolled
+    /// back.
     ///
     /// # Errors
     /// Any: the task fails with it.

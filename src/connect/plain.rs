@@ -11,7 +11,8 @@ use snapline_protocol::ids::{Attempt, TxnId};
 use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::base::error::BoxError;
 
-/// Calls a function for each record, as it comes: after a failure it sees records again. Every subtask calls a clone of its own.
+/// Calls a function for each record, as it comes: after a failure it sees records again. Every
+/// subtask calls its own clone.
 ///
 /// ```
 /// use snapline::connect::ForEach;
@@ -143,7 +144,7 @@ impl<T: Send + 'static> TwoPhaseSink for Discard<T> {
         Ok((PlainWriter::new(Self::new()), NothingToCommit))
     }
 
-    /// A record dropped twice leaves what one leaves.
+    /// Dropping a record twice has the effect of once.
     fn delivery(&self) -> Delivery {
         Delivery::Idempotent
     }
@@ -156,8 +157,9 @@ impl<T> Take<T> for Discard<T> {
     }
 }
 
-/// Writes each record as a line to standard output, as it is displayed. As it comes: after a failure lines appear again. A batch of records is
-/// written at once, so that lines of several subtasks do not mix. When nobody reads them any more (a broken pipe) the task fails.
+/// Writes each record as a line to standard output, by its `Display`. Lines are written as they
+/// come: after a failure they appear again. A batch of records is written at once, so that lines of
+/// several subtasks do not mix. When the pipe's reader is gone (a broken pipe) the task fails.
 ///
 /// ```
 /// use snapline::connect::{MemorySource, Stdout};
@@ -170,7 +172,7 @@ impl<T> Take<T> for Discard<T> {
 /// # }
 /// ```
 pub struct Stdout<T> {
-    /// How many bytes were written, by a writer.
+    /// The number of bytes a writer has written.
     bytes: u64,
     takes: PhantomData<fn(T)>,
 }
@@ -228,11 +230,11 @@ impl<T: Display> Take<T> for Stdout<T> {
     }
 }
 
-/// What a sink without transactions does with a batch: takes its records, and leaves it empty.
+/// The handling of a batch in a sink without transactions: takes its records, and leaves it empty.
 trait Take<T> {
     fn take(&mut self, records: &mut Vec<T>) -> Result<(), BoxError>;
 
-    /// How many bytes it has written; `None` if it writes none.
+    /// The number of bytes written; `None` if it writes none.
     fn bytes(&self) -> Option<u64> {
         None
     }
@@ -267,7 +269,7 @@ impl<T: 'static, S: Take<T> + Send + 'static> SinkWriter for PlainWriter<T, S> {
     }
 }
 
-/// The committer of a sink without transactions: every one is committed as it was written.
+/// The committer of a sink without transactions: a transaction is committed once it is written.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct NothingToCommit;
 

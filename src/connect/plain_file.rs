@@ -1,4 +1,5 @@
-//! Files to be read: plain ones, which can be read again from a position. Opening what is none neither waits nor follows links unasked.
+//! Plain files, which can be read again from a position. Opening another kind of entry neither
+//! waits nor follows links unasked.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::ConnectError;
 
-/// What is found under a name in a directory.
+/// The entry under a name in a directory.
 pub(super) enum Found {
     /// A plain file.
     File(Metadata),
@@ -16,11 +17,11 @@ pub(super) enum Found {
     Link,
     /// A pipe, a socket or a device.
     Other,
-    /// Nothing, any more; or a link that leads nowhere.
+    /// Nothing any more; or a link that leads nowhere.
     Nothing,
 }
 
-/// What is under a name.
+/// Examines the entry under a name.
 pub(super) fn look(path: &Path, follow: bool) -> Result<Found, ConnectError> {
     let data = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
     match data {
@@ -34,7 +35,7 @@ pub(super) fn look(path: &Path, follow: bool) -> Result<Found, ConnectError> {
 }
 
 impl Found {
-    /// Says that it is passed over, if it is a thing that one might expect to be read.
+    /// Warns that the entry is skipped, if a user might expect it to be read.
     pub(super) fn warn(&self, path: &Path) {
         let why = match self {
             Self::File(_) | Self::Directory => return,
@@ -48,7 +49,7 @@ impl Found {
     }
 }
 
-/// Whether a path leads over links, below a directory that was named.
+/// True if a path leads over links, below a named directory.
 pub(super) fn is_linked(path: &Path, below: &Path) -> Result<bool, ConnectError> {
     let plain = |path| Path::strip_prefix(path, ".").unwrap_or(path);
     let below = plain(below);
@@ -64,7 +65,7 @@ pub(super) fn is_linked(path: &Path, below: &Path) -> Result<bool, ConnectError>
     Ok(false)
 }
 
-/// Opens a plain file, and does not wait for what is none.
+/// Opens a plain file, and never waits for another kind of entry.
 pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), ConnectError> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -76,7 +77,7 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     let links = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
     #[cfg(unix)]
     {
-        // A pipe would be waited for until another process writes to it.
+        // Opening a pipe would wait until another process writes to it.
         options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY | links).bits().cast_signed());
     }
     let is_link = || !follow && fs::symlink_metadata(path).is_ok_and(|data| data.is_symlink());
@@ -87,7 +88,7 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     }
     let is_file = || fs::metadata(path).is_ok_and(|data| data.is_file());
     let opened = match options.open(path) {
-        // Another process has a lease of it, which ends soon: that is waited for.
+        // Another process has a lease on it, which ends soon: the open waits for that.
         #[cfg(unix)]
         Err(error) if error.kind() == ErrorKind::WouldBlock && is_file() => {
             options.custom_flags((OFlags::NOCTTY | links).bits().cast_signed()).open(path)
@@ -113,8 +114,8 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
     }
 }
 
-/// Whether a file is as long as is said. Files of the system's own, as in `/proc`, are said to be empty or a page long, and are read to
-/// another end each time.
+/// Checks that a file is as long as reported. System files, as in `/proc`, are reported as empty or
+/// a page long, and end elsewhere on each read.
 pub(super) fn check_length(
     file: &mut File,
     data: &Metadata,
@@ -131,7 +132,7 @@ pub(super) fn check_length(
     let failed = || ConnectError::io("read", path);
     let is_there = |file: &mut File, offset: u64| -> io::Result<bool> {
         file.seek(SeekFrom::Start(offset))?;
-        // Of what has nothing now, and may have later.
+        // A file that has nothing now, and may have later.
         match file.read(&mut [0]) {
             Ok(bytes) => Ok(bytes > 0),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(size == 0),
@@ -140,7 +141,7 @@ pub(super) fn check_length(
     };
     let wanted = size.saturating_sub(1);
     let lies = is_there(file, wanted).map_err(failed())? == (size == 0);
-    // It may have grown, or been cut, since it was looked at.
+    // It may have grown, or been cut, since it was examined.
     let now = file.metadata().map_err(failed())?.len();
     file.seek(SeekFrom::Start(0)).map_err(failed())?;
     match lies && now == size {

@@ -1,14 +1,14 @@
-//! Marks of byte order: one rule for every text that is read. A mark of UTF-8 at the beginning of a file, a connection or a body is passed over; text in
-//! UTF-16 is refused.
+//! Byte order marks: one rule for every text that is read. A UTF-8 mark at the beginning of a file,
+//! a connection or a body is skipped; text in UTF-16 is refused.
 
 /// The mark in UTF-8.
 pub(super) const MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// What is said of text in UTF-16.
+/// The error for text in UTF-16.
 pub(super) const UTF_16: &str =
     "it is text in UTF-16, as its mark of byte order says, and only UTF-8 is read";
 
-/// Whether a text that begins so is in UTF-16.
+/// True if the beginning of a text shows that it is in UTF-16.
 pub(super) fn is_utf16(text: &[u8]) -> bool {
     text.starts_with(b"\xFF\xFE") || text.starts_with(b"\xFE\xFF")
 }

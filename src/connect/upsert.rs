@@ -1,11 +1,14 @@
-//! Sinks that write by key, where writing twice leaves what writing once leaves.
+//! Sinks that write by key, where writing twice has the effect of writing once.
 //!
 //! ```text
-//!   worker thread    write: records -> handed over;  the target is free? apply what was handed over
-//!   committer        prepare: lock the target, apply what was handed over, flush     (before the ack)
+//!   worker thread    write: records -> handed over;
+//!                    if the target is free: apply the records handed over
+//!   committer        prepare: lock the target, apply the records handed over, flush
+//!                    (before the ack)
 //! ```
-//! The writer never waits for a flush unless it is [`FAR_AHEAD`] of it. Whoever holds the target takes what was handed over while holding it,
-//! so records are applied in the order in which they were written.
+//! The writer never waits for a flush unless it is [`FAR_AHEAD`] of it. The thread that holds the
+//! target takes the records handed over while holding it, so they are applied in the order in which
+//! they were written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,16 +20,17 @@ use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoP
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, MutexGuard, lock};
 
-/// How many records a writer may be ahead of a flush that is under way before it waits for it.
+/// The number of records that a writer may be ahead of a running flush before it waits.
 const FAR_AHEAD: usize = 1 << 16;
 
-/// A system that is written by key. A value of this trait describes it; each subtask opens a writer. Wrapped in [`Idempotent`] it is a sink.
+/// A system that is written by key. A value of this trait describes it; each subtask opens a
+/// writer. Wrapped in [`Idempotent`], it is a sink.
 pub trait Upsert: Clone + Send + 'static {
-    /// What names an entry.
+    /// The key of an entry.
     type Key: Send + 'static;
-    /// What an entry holds. The last one written counts.
+    /// The value of an entry. The last one written counts.
     type Value: Send + 'static;
-    /// What writes.
+    /// The writer type.
     type Writer: UpsertWriter<Key = Self::Key, Value = Self::Value>;
 
     /// Opens one subtask's writer.
@@ -38,9 +42,9 @@ pub trait Upsert: Clone + Send + 'static {
 
 /// Writes one subtask's entries.
 pub trait UpsertWriter: Send + 'static {
-    /// What names an entry.
+    /// The key of an entry.
     type Key;
-    /// What an entry holds.
+    /// The value of an entry.
     type Value;
 
     /// Writes entries, leaving the vector empty. May buffer them, or write in the background.
@@ -49,14 +53,16 @@ pub trait UpsertWriter: Send + 'static {
     /// Any: the task fails with it, and nothing is written by this writer again.
     fn upsert(&mut self, entries: &mut Vec<(Self::Key, Self::Value)>) -> Result<(), BoxError>;
 
-    /// Makes everything written before durable, and reports what went wrong with any of it, in the background too. A checkpoint counts on it.
+    /// Makes everything written before durable, and reports all its errors, in the background too.
+    /// A checkpoint relies on it.
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn flush(&mut self) -> Result<(), BoxError>;
 
-    /// Stops writers of earlier attempts from overwriting newer values with older ones. A system that cannot tell them apart does nothing, and
-    /// may show an older value until the newer one is written again.
+    /// Stops writers of earlier attempts from overwriting newer values with older ones. A system
+    /// that cannot tell them apart does nothing, and may show an older value until the newer one is
+    /// written again.
     ///
     /// # Errors
     /// Any: the task fails with it.
@@ -66,8 +72,9 @@ pub trait UpsertWriter: Send + 'static {
     }
 }
 
-/// A sink over an [`Upsert`]. Entries are written as they come and readers may see them early; at each barrier all before it are flushed. The
-/// same keys must get the same values when records are read again, or what is left is not what one run leaves.
+/// A sink over an [`Upsert`]. Entries are written as they come, and readers may see them early; at
+/// each barrier all earlier ones are flushed. When records are read again, the same keys must get
+/// the same values, or the result differs from that of one run.
 #[derive(Clone, Debug)]
 pub struct Idempotent<U> {
     target: U,
@@ -159,17 +166,19 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommit
     }
 }
 
-/// What writer and committer share.
+/// State that writer and committer share.
 struct Shared<W: UpsertWriter> {
     operator: String,
-    /// Written and not yet applied, in order. Held for moments only, and never while waiting for the target.
+    /// Written and not yet applied, in order. Locked only briefly, and never while waiting for the
+    /// target.
     handed: Mutex<Vec<(W::Key, W::Value)>>,
     target: Mutex<Target<W>>,
 }
 
 struct Target<W> {
     writer: W,
-    /// Why it must not be used any more: entries that were taken from those handed over may be lost, so no flush may succeed again.
+    /// Why it must not be used any more: entries taken from those handed over may be lost, so no
+    /// flush may succeed again.
     failed: Option<String>,
 }
 
@@ -184,7 +193,8 @@ impl<W> Target<W> {
 impl<W: UpsertWriter> Shared<W> {
     /// Waits for the target.
     fn hold(&self) -> Result<MutexGuard<'_, Target<W>>, ConnectError> {
-        // Unlike elsewhere a poisoned lock is not taken: the target's code panicked, perhaps with entries in its hands.
+        // Unlike elsewhere, a poisoned lock is refused: the target's code panicked, perhaps while
+        // it held entries.
         let Ok(target) = self.target.lock() else {
             return Err(self.broken("its code panicked".into()));
         };
@@ -194,7 +204,7 @@ impl<W: UpsertWriter> Shared<W> {
         }
     }
 
-    /// Applies what was handed over.
+    /// Applies the records handed over.
     fn apply(&self, mut target: MutexGuard<'_, Target<W>>) -> Result<(), BoxError> {
         if let Some(why) = &target.failed {
             return Err(self.broken(why.clone()).into());
@@ -207,7 +217,7 @@ impl<W: UpsertWriter> Shared<W> {
         target.note(&written);
         written?;
         entries.clear();
-        // The room is used again, unless the writer has made some of its own meanwhile.
+        // The vector is reused, unless the writer has made a new one meanwhile.
         let mut handed = lock(&self.handed);
         if handed.capacity() == 0 {
             *handed = entries;
@@ -220,7 +230,7 @@ impl<W: UpsertWriter> Shared<W> {
     }
 }
 
-/// A table in memory, by key: what an upsert sink writes to in tests and examples. Clones share it.
+/// A table in memory, by key: the target of an upsert sink in tests and examples. Clones share it.
 pub struct MemoryTable<K, V> {
     table: Arc<Mutex<Table<K, V>>>,
 }
@@ -252,7 +262,7 @@ impl<K: Ord, V> MemoryTable<K, V> {
         Self::default()
     }
 
-    /// What the table holds now.
+    /// The table's present content.
     #[must_use]
     pub fn entries(&self) -> BTreeMap<K, V>
     where
@@ -271,7 +281,7 @@ impl<K: Ord, V> MemoryTable<K, V> {
         lock(&self.table).entries.get(key).cloned()
     }
 
-    /// How many entries were written, those written again included.
+    /// The number of entries written, repeated ones included.
     #[must_use]
     pub fn writes(&self) -> u64 {
         lock(&self.table).writes

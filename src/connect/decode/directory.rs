@@ -1,4 +1,4 @@
-//! A directory that files are put into while it is read.
+//! A directory that grows while it is read.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -17,33 +17,39 @@ use crate::connect::fingerprint::Fingerprint;
 use crate::connect::plain_file::{self, Found};
 use crate::connect::{ConnectError, OpenContext};
 
-/// How often it is looked for new files, unless it is said.
+/// How often the source looks for new files, by default.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A directory that files are put into while it is read; it is looked into again and again, for ever. With [`decode`](Self::decode) it becomes a source.
+/// A directory that grows while it is read; it is listed again and again, forever. With
+/// [`decode`](Self::decode) it becomes a source.
 ///
-/// *Which files.* Those in the directory itself, each once, whole. A file must be complete when it appears under its name: it is written under
-/// another name, or in another directory of the same file system, and then renamed. Names that begin with `.` or end in `.tmp` are not
-/// looked at. Links are passed over unless they may be [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone
-/// by the time it is looked at, as a link that leads nowhere is. It is told to `tracing` as a warning, once a name. (The directory itself may be
-/// named by a link.) A file that is changed, shortened or removed while it is read fails the job; it may be removed when it was read. Directories
-/// within are not looked into.
+/// *Which files.* Each file in the directory itself is read once, whole. A file must be complete
+/// when it appears under its name. So write it under another name, or in another directory of the
+/// same file system, and then rename it. Names that begin with `.` or end in `.tmp` are ignored.
+/// Links are skipped unless they may be [followed](Self::follow_links). Pipes, sockets and devices
+/// are skipped too, and so are entries that are gone by then, such as a link that leads nowhere.
+/// Each is logged with `tracing` as a warning, once a name. (The directory itself may be named by a
+/// link.) A file that is changed, shortened or removed while it is read fails the job; it may be
+/// removed after it was read. Directories within are ignored.
 ///
-/// *Order.* Of the files that are found together, in the order of their names. Subtasks share them by a hash of the name, so each file is
-/// one's, however many there are.
+/// *Order.* Files that are found together are read in the order of their names. Subtasks share them
+/// by a hash of the name, so each file belongs to one subtask.
 ///
-/// *What was read* is in the position: the names of the files that were read and are still there. So that it stays small, move or remove files
-/// behind their commit, or see to it that names ascend ([`ascending`](Self::ascending)); then it is one name.
+/// *What was read* is in the position: the names of the files that were read and are still there.
+/// To keep it small, move or remove files after their commit. Or let names ascend
+/// ([`ascending`](Self::ascending)): then it is one name.
 ///
-/// *A name tells a file from others.* A name under which a file was read and under which another one is found, or a longer one, fails the job: it
-/// would be neither read nor known to be left out. Give each file a name of its own, or say [`accept_changed`](Self::accept_changed). (Size
-/// and time are compared, and where these differ the first and the last 4 KiB; so a copy of the directory is the same.) Where names ascend only
-/// the last is known. A file that is renamed within the directory is a new one and is read again: move those that were read to
-/// another. A name that was found gone can be given again. Another directory than the checkpoint's fails the job too; say
+/// *A file is known by its name.* The job fails if another or a longer file appears under a name
+/// that was read. Otherwise that file would be left out silently. Give each file a name of its own,
+/// or set [`accept_changed`](Self::accept_changed). (Size and time are compared, and where these
+/// differ, the first and the last 4 KiB; so a copy of the directory is the same.) Where names
+/// ascend, only the last is known. A file that is renamed within the directory is a new one and is
+/// read again: move read files to another directory. A name can be used again after its file was
+/// found gone. Another directory than the checkpoint's fails the job too; set
 /// [`moved_from`](Self::moved_from) if it was moved.
 ///
-/// Which file is read next is not in a checkpoint before it is begun: a restored job may read files in another order than the attempt before
-/// it, whose output does not count.
+/// A file is in a checkpoint only once it is begun. A restored job may read files in another order
+/// than the attempt before it, whose output does not count.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,52 +72,58 @@ pub struct DirectorySource {
 }
 
 impl DirectorySource {
-    /// Reads what is, and will be, in a directory.
+    /// Reads the files that are in a directory, and those that will be.
     #[must_use]
     pub fn path(path: impl Into<PathBuf>) -> Self {
         let (every, resume) = (EVERY, Resume::default());
         Self { path: path.into(), every, until: None, ascending: false, follow: false, resume }
     }
 
-    /// How often it is looked for new files, when those that were found are read; every second unless it is said.
+    /// How often the source looks for new files, after it has read those that it found; every
+    /// second by default.
     #[must_use]
     pub const fn every(mut self, interval: Duration) -> Self {
         self.every = interval;
         self
     }
 
-    /// The input ends when a file of this name is there, which is not read, and all others have been. To be put there last.
+    /// Ends the input when a file of this name is there and all others have been read. It is not
+    /// read itself, and must be put there last.
     #[must_use]
     pub fn until(mut self, name: impl Into<String>) -> Self {
         self.until = Some(name.into());
         self
     }
 
-    /// Each file's name is greater, byte by byte, than those of all files that were there before it, as that of a time or of a number with leading
-    /// zeros is. The position is then the last name, however many files there are. A file that appears behind one of a greater name that
-    /// was read fails the job; one that appeared so while no job ran is taken for read.
+    /// Promises ascending names: each is greater, byte by byte, than those of all files that were
+    /// there before it. Times and numbers with leading zeros are such names. The position is then
+    /// the last name, however many files there are. A file that appears after one of a greater name
+    /// was read fails the job; if that happened while no job ran, it counts as read.
     #[must_use]
     pub const fn ascending(mut self) -> Self {
         self.ascending = true;
         self
     }
 
-    /// The directory that checkpoints know as `old` is now at this source's path: a restored job reads on here.
+    /// The directory that checkpoints know as `old` is now at this source's path: a restored job
+    /// resumes here.
     #[must_use]
     pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
         self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
         self
     }
 
-    /// Takes files as they are: one that has come in the place of one that was read is read too, whole; and one that was changed while it was read is
-    /// read on, when the job is restored, from the byte at which the checkpoint stands.
+    /// Takes files as they are. A file that has replaced one that was read is read too, whole. A
+    /// file that was changed while it was read is continued after a restore, from the checkpoint's
+    /// byte.
     #[must_use]
     pub const fn accept_changed(mut self) -> Self {
         self.resume.accept_changed = true;
         self
     }
 
-    /// Follows links that are put into the directory. Whoever can put one there can have any file read that the process may read.
+    /// Follows links that are put into the directory. A user who can put one there can have any
+    /// file read that the process may read.
     #[must_use]
     pub const fn follow_links(mut self) -> Self {
         self.follow = true;
@@ -164,7 +176,7 @@ impl DirectorySource {
     }
 }
 
-/// The files of a directory that were read, by name. The first version wrote a list of names, of which nothing more is known.
+/// The files of a directory that were read, by name. The first version wrote only a list of names.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(from = "ReadAs", into = "BTreeMap<String, Option<Known>>")]
 pub(super) struct ReadFiles(BTreeMap<String, Option<Known>>);
@@ -191,7 +203,7 @@ impl From<ReadFiles> for BTreeMap<String, Option<Known>> {
     }
 }
 
-/// What tells a file that was read from another of its name.
+/// The size and time by which a file that was read differs from another of its name.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(from = "(u64, u64, Option<Fingerprint>)", into = "(u64, u64, Option<Fingerprint>)")]
 struct Known {
@@ -220,12 +232,12 @@ impl From<Known> for (u64, u64, Option<Fingerprint>) {
     }
 }
 
-/// What is to be read next.
+/// The next thing to read.
 pub(super) enum Next {
     File(Piece),
-    /// Nothing now; look again after this long.
+    /// Nothing now; list again after this long.
     Wait(Duration),
-    /// Nothing any more.
+    /// Nothing more, ever.
     End,
 }
 
@@ -235,20 +247,20 @@ pub(super) struct Coming {
     index: usize,
     parallelism: usize,
     clock: Clock,
-    /// Found, and not begun.
+    /// Found, but not begun.
     found: VecDeque<Piece>,
-    /// When it was looked last.
+    /// The time of the last listing.
     looked: Option<Instant>,
-    /// Whether nothing more will come.
+    /// True if nothing more will come.
     last: bool,
-    /// Where names ascend: those that are there and behind the last that was read, as far as they are known.
+    /// Where names ascend: the known ones that are there and come after the last that was read.
     behind: Option<BTreeSet<String>>,
-    /// What is there and is passed over, which was said.
+    /// Skipped entries that were reported.
     odd: BTreeSet<String>,
 }
 
 impl Coming {
-    /// The next file that was not read.
+    /// The next file to read.
     pub(super) fn next(&mut self, read: &mut ReadFiles) -> Result<Next, ConnectError> {
         if let Some(piece) = self.found.pop_front() {
             return Ok(Next::File(piece));
@@ -271,12 +283,12 @@ impl Coming {
         }
     }
 
-    /// A file was read to its end.
+    /// Records that a file was read to its end.
     pub(super) fn was_read(&mut self, piece: &Piece, read: &mut ReadFiles) {
         let name = piece.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if self.source.ascending {
             read.0.clear();
-            // Before it was looked for the first time it is not known what is there.
+            // Before the first listing the directory's content is unknown.
             self.behind.iter_mut().for_each(|behind| _ = behind.insert(name.into()));
         }
         read.0.insert(name.into(), Some(Known::of(piece)));
@@ -285,7 +297,8 @@ impl Coming {
     fn look(&mut self, read: &mut ReadFiles) -> Result<(), ConnectError> {
         let (mut there, mut last) = self.list()?;
         if last {
-            // What was put there before the last may not have been in a listing that was begun before it.
+            // A file put there before the last one may be missing in a listing that was begun
+            // before it.
             (there, last) = self.list()?;
         }
         if self.source.ascending {
@@ -305,7 +318,7 @@ impl Coming {
             let (newest, mut known) = (newest.clone(), *known);
             behind.insert(newest.clone());
             there = newer;
-            // One that is read again is the newest still: nothing of a lesser name may come.
+            // A file that is read again is still the newest: no lesser name may come.
             if let Some(piece) = there.get(&newest)
                 && let Some(now) = self.look_again(piece, known)?
             {
@@ -330,14 +343,16 @@ impl Coming {
         Ok(())
     }
 
-    /// Whether a file is the one of its name that was read, and then what is known of it now; if not, it is to be read too, or an error.
+    /// Compares a file with the one of its name that was read. Returns what is known of it now;
+    /// `None` if it is to be read too; or an error.
     fn look_again(
         &self,
         piece: &Piece,
         known: Option<Known>,
     ) -> Result<Option<Known>, ConnectError> {
         let now = Known::of(piece);
-        // The first version knew the name alone, and a later one took size and time over and no more: then it is what is there now.
+        // The first version knew only the name, and a later one took over only size and time: then
+        // the present file counts.
         let known = known.unwrap_or(now);
         let is_same = (known.size, known.modified) == (now.size, now.modified);
         if is_same && known.mark.is_some() {
@@ -369,7 +384,7 @@ impl Coming {
         self.last = last;
     }
 
-    /// This subtask's files that are there, by name, and whether they are the last.
+    /// This subtask's files that are there, by name, and true if they are the last.
     fn list(&mut self) -> Result<(BTreeMap<String, Piece>, bool), ConnectError> {
         let dir: &Path = &self.source.path;
         let (mut there, mut last, mut odd) = (BTreeMap::new(), false, BTreeSet::new());
@@ -420,7 +435,7 @@ mod tests {
 
     use super::*;
 
-    /// It was listed, and is removed before it is compared with what was read.
+    /// A file was listed, and is removed before it is compared with what was read.
     #[test]
     fn a_file_that_goes_before_it_is_looked_into_is_no_other() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! A file's bytes, decompressed, and where in them its records are.
+//! A file's bytes, decompressed, and the places of its records.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -8,49 +8,50 @@ use super::format::Decoder;
 use crate::connect::compress::Input;
 use crate::connect::text::{MARK, is_utf16};
 
-/// So many bytes are read at once.
+/// Bytes of one read.
 const BUFFER: usize = 256 * 1024;
 
-/// How often, at most, it is read for one call: what takes longer goes on with the next.
+/// Reads per call, at most: a longer step continues with the next call.
 const PATIENCE: usize = 16;
 
-/// What follows.
+/// The next thing in a file.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
-    /// A record of so many bytes.
+    /// A record of this many bytes.
     Record(usize),
-    /// The rest of the file, of so many bytes, which does not end as a record does.
+    /// The rest of the file, of this many bytes, which does not end as a record does.
     Rest(usize),
-    /// A record that is longer than is allowed.
+    /// A record that exceeds the limit.
     TooLong,
     /// Nothing.
     End,
 }
 
-/// A line that is passed over.
+/// A line that is skipped.
 #[derive(Default)]
 pub(super) struct Passed {
-    /// How it begins.
+    /// Its beginning.
     pub(super) raw: Vec<u8>,
-    /// How many empty lines were before it.
+    /// The number of empty lines before it.
     pub(super) empty: u64,
-    /// How many line ends were passed, in all.
+    /// The number of line ends passed, in all.
     pub(super) lines: u64,
-    /// How many bytes were passed, as far as they were read.
+    /// The number of bytes passed, as far as they were read.
     bytes: u64,
 }
 
-/// The bytes of a file from some place on.
+/// The bytes of a file from a given place on.
 pub(super) struct Frames {
     input: Box<dyn Input>,
     buffer: Vec<u8>,
-    /// In the buffer: where the next record begins, up to where it was scanned, and where there are no more bytes.
+    /// Places in the buffer: the next record's beginning, the end of what was scanned, and the end
+    /// of the bytes.
     from: usize,
     seen: usize,
     to: usize,
-    /// Whether all bytes are in the buffer.
+    /// True if all bytes are in the buffer.
     over: bool,
-    /// Where in the decompressed file the next record begins.
+    /// The next record's offset in the decompressed file.
     offset: u64,
     passing: Option<Passed>,
 }
@@ -61,12 +62,12 @@ impl Frames {
         Self { input, buffer, from: 0, seen: 0, to: 0, over: false, offset, passing: None }
     }
 
-    /// Where in the decompressed file the next record begins.
+    /// The next record's offset in the decompressed file.
     pub(super) const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Up to where in the decompressed file it was read.
+    /// The offset in the decompressed file up to which it was read.
     pub(super) const fn reached(&self) -> u64 {
         let passing = match &self.passing {
             Some(passing) => passing.bytes,
@@ -75,12 +76,12 @@ impl Frames {
         self.offset + passing + (self.to - self.from) as u64
     }
 
-    /// The next bytes, so many.
+    /// The next `bytes` bytes.
     pub(super) fn raw(&self, bytes: usize) -> &[u8] {
         &self.buffer[self.from..self.from + bytes]
     }
 
-    /// Moves behind so many bytes, which are in the buffer. Gives how many line ends were in them.
+    /// Moves past `bytes` bytes, which are in the buffer. Returns the number of line ends in them.
     pub(super) fn pass(&mut self, bytes: usize) -> u64 {
         let lines = memchr_iter(b'\n', self.raw(bytes)).count();
         self.from += bytes;
@@ -89,8 +90,8 @@ impl Frames {
         lines as u64
     }
 
-    /// Moves to a byte of the decompressed file, by reading what is before. Gives whether it is there; if not, it is to be called again, or,
-    /// when all was read, the file is shorter.
+    /// Moves to an offset of the decompressed file, by reading what is before. Returns whether it
+    /// is reached; if not, the caller calls again, or, when all was read, the file is shorter.
     pub(super) fn go_to(&mut self, offset: u64) -> io::Result<bool> {
         for _ in 0..PATIENCE {
             let left = offset.saturating_sub(self.offset);
@@ -109,7 +110,8 @@ impl Frames {
         Ok(false)
     }
 
-    /// Moves behind the next byte, or behind a line end of two. Gives how many line ends were passed but for one that was the byte's.
+    /// Moves past the next byte, or past a line end of two. Returns the number of line ends passed,
+    /// except for one that was the byte's.
     pub(super) fn pass_line_end(&mut self) -> io::Result<u64> {
         while self.to - self.from < 2 && !self.over {
             self.fill()?;
@@ -120,12 +122,12 @@ impl Frames {
         Ok(is_pair.into())
     }
 
-    /// Whether all bytes were read.
+    /// True if all bytes were read.
     pub(super) const fn is_over(&self) -> bool {
         self.over
     }
 
-    /// Finds where the next record ends, of at most `longest` bytes.
+    /// Finds the end of the next record, of at most `longest` bytes.
     pub(super) fn next<T>(
         &mut self,
         decoder: &mut impl Decoder<T>,
@@ -150,7 +152,7 @@ impl Frames {
         }
     }
 
-    /// Moves behind a mark of byte order. Gives whether the text can be UTF-8.
+    /// Moves past a byte order mark. Returns false if the text is UTF-16.
     pub(super) fn pass_mark(&mut self) -> io::Result<bool> {
         while self.to - self.from < MARK.len() && !self.over {
             self.fill()?;
@@ -161,8 +163,8 @@ impl Frames {
         Ok(!is_utf16(&self.buffer[self.from..self.to]))
     }
 
-    /// Moves behind the line that begins here, or behind the empty ones before it, if these are to be passed over too. At most so many bytes of
-    /// it are kept. `None` if it is to be called again.
+    /// Moves past the line that begins here, or past the empty ones before it, if `empty_too`. At
+    /// most `kept` bytes of it are kept. `None`: the caller calls again.
     pub(super) fn pass_line(&mut self, kept: usize, empty_too: bool) -> io::Result<Option<Passed>> {
         let mut passed = self.passing.take().unwrap_or_default();
         for _ in 0..PATIENCE {
@@ -194,7 +196,7 @@ impl Frames {
 
     /// Reads more into the buffer.
     fn fill(&mut self) -> io::Result<()> {
-        // What is left is a piece of a record.
+        // The rest is a piece of a record.
         self.buffer.copy_within(self.from..self.to, 0);
         (self.seen, self.to) = (self.seen - self.from, self.to - self.from);
         self.from = 0;

@@ -1,4 +1,4 @@
-//! What becomes of records that cannot be read.
+//! The handling of records that cannot be read.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::base::either::Either;
 use crate::connect::ConnectError;
 
-/// A record that cannot be read, where it is, and why.
+/// A record that cannot be read, its place, and the reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Malformed {
     /// The file.
     pub file: String,
-    /// The line that it begins in, from 1; `None` where the file is read in pieces.
+    /// The line in which it begins, from 1; `None` where the file is read in pieces.
     pub line: Option<u64>,
-    /// The byte of the (decompressed) file that it begins at, or that the empty lines before it begin at.
+    /// The byte of the (decompressed) file at which it begins, or at which the empty lines before
+    /// it begin.
     pub offset: u64,
-    /// Its bytes, with its end; of one that is too long, as many as are allowed.
+    /// Its bytes, with its end; of a record that is too long, as many as are allowed.
     pub raw: Vec<u8>,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
 }
 
 impl Malformed {
-    /// Its bytes as text, without the end of the line; what is not UTF-8 is replaced.
+    /// Its bytes as text, without the line end; bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.raw).trim_matches(['\n', '\r']).to_owned()
@@ -35,16 +36,16 @@ impl Malformed {
     }
 }
 
-/// What becomes of a malformed record: [`Fail`], [`Skip`] or [`Keep`].
+/// The handling of a malformed record: [`Fail`], [`Skip`] or [`Keep`].
 pub trait OnMalformed<T>: sealed::Sealed + Send + 'static {
-    /// What the source gives.
+    /// The record type of the source.
     type Record: Send + 'static;
 
-    /// A record that is well.
+    /// A valid record.
     #[doc(hidden)]
     fn good(record: T) -> Self::Record;
 
-    /// One that is not: what is given for it, nothing, or an error.
+    /// A malformed one: the record to emit for it, nothing, or an error.
     #[doc(hidden)]
     fn bad(malformed: Malformed) -> Result<Option<Self::Record>, ConnectError>;
 }
@@ -61,11 +62,11 @@ mod sealed {
 #[derive(Clone, Copy, Debug)]
 pub enum Fail {}
 
-/// Malformed records are passed over, and counted.
+/// Malformed records are skipped and counted.
 #[derive(Clone, Copy, Debug)]
 pub enum Skip {}
 
-/// Malformed records are given beside the others.
+/// Malformed records are emitted beside the others.
 #[derive(Clone, Copy, Debug)]
 pub enum Keep {}
 

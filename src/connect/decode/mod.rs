@@ -1,4 +1,5 @@
-//! Records out of files: CSV, JSON lines and lines of text, compressed or not, in files that are there or come one after the other.
+//! Records from files: CSV, JSON lines and lines of text, compressed or not. The files exist at the
+//! start, or arrive one after the other.
 
 mod directory;
 mod format;
@@ -26,34 +27,40 @@ use super::file_source::{FileSource, Resume, Split};
 use super::{ConnectError, OpenContext, Source};
 use crate::base::error::BoxError;
 
-/// Records are not longer, unless it is allowed: 1 MiB.
+/// The longest record by default: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// A source of the records in files: what [`FileSource::decode`] and [`DirectorySource::decode`] give.
+/// A source of the records in files, made by [`FileSource::decode`] and
+/// [`DirectorySource::decode`].
 ///
-/// *Compressed files* are those whose names end in `.gz` or `.zst`. A file may consist of several compressed ones, one behind the other. One that is damaged or
-/// cut short fails the job whatever is said of malformed records: what is missing is not known. A file of no bytes has no records; zeros
-/// after the compressed data are passed over, and anything else there fails the job. (Damage within a zstd file that was written without a
-/// checksum, which it has not by default, may be seen as malformed records only, or not at all.) A restored job decompresses the file from
-/// its beginning up to where it stood, which takes as long as it took the first time.
+/// *Compressed files* are those whose names end in `.gz` or `.zst`. A file may consist of several
+/// compressed ones, one after the other. A damaged or truncated file fails the job, however
+/// malformed records are handled: what is missing is not known. An empty file has no records. Zeros
+/// after the compressed data are skipped; anything else there fails the job. (zstd writes no
+/// checksum by default. Damage within such a file may appear only as malformed records, or not at
+/// all.) A restored job decompresses the file from its beginning up to its position, which takes as
+/// long as it took the first time.
 ///
-/// *Malformed records* are those that the format or serde refuses, and those that are longer than [`max_record_bytes`](Self::max_record_bytes). Such a
-/// record fails the job with an error that names file, line and cause, unless it is told to [skip](Self::skip_malformed) or to
-/// [keep](Self::keep_malformed) them.
+/// *Malformed records* are those that the format or serde refuses, and those that are longer than
+/// [`max_record_bytes`](Self::max_record_bytes). Such a record fails the job with an error that
+/// names file, line and cause, unless the source [skips](Self::skip_malformed) or
+/// [keeps](Self::keep_malformed) them.
 ///
-/// *Order and position.* The records of a file come in their order, those of several files one file after the other. A file is read by one subtask, so that
-/// the line of a malformed record is known; with [`FileSource::split_bytes`] files are read in pieces where the format is one of lines
-/// and the file is not compressed, and the byte is named instead. A position is a byte of a decompressed file, or, of one that is not
-/// compressed, of the file. A header is read again when a job is restored. Files that are others than they were, and other paths, fail the job as
-/// [`FileSource`] and [`DirectorySource`] say; of a compressed file its compressed bytes tell.
+/// *Order and position.* The records of a file come in their order, those of several files one file
+/// after the other. A file is read by one subtask, so that the line of a malformed record is known.
+/// With [`FileSource::split_bytes`], uncompressed files in a format of lines are read in pieces,
+/// and errors name the byte instead. A position is a byte of the file, after decompression. A
+/// header is read again when a job is restored. Changed files and other paths fail the job as
+/// [`FileSource`] and [`DirectorySource`] describe; compressed files are compared by their
+/// compressed bytes.
 ///
-/// *Text* is UTF-8. A mark of byte order (`EF BB BF`) at the beginning of a file is passed over; a file in UTF-16 fails the job
-/// ([`Format::is_text`]).
+/// *Text* is UTF-8. A byte order mark (`EF BB BF`) at the beginning of a file is skipped; a file in
+/// UTF-16 fails the job ([`Format::is_text`]).
 pub struct Decoded<T, F, P = Fail> {
     inputs: Inputs,
     format: F,
     longest: usize,
-    /// How much a zstd file may look back, as a power of two.
+    /// The distance that a zstd file may look back, as a power of two.
     window: u32,
     gives: PhantomData<fn() -> (T, P)>,
 }
@@ -76,17 +83,17 @@ impl<T, F: std::fmt::Debug, P> std::fmt::Debug for Decoded<T, F, P> {
     }
 }
 
-/// Which files are read.
+/// The files to read.
 #[derive(Clone, Debug)]
 pub(super) enum Inputs {
-    /// Those that are there when the job begins.
+    /// Those that exist when the job begins.
     There(FileSource),
-    /// Those that come.
+    /// Those that arrive.
     Coming(DirectorySource),
 }
 
 impl Inputs {
-    /// Whether a file may be opened over a link.
+    /// True if a file may be opened through a link.
     fn follows(&self, file: &str) -> bool {
         match self {
             Self::There(source) => source.follows(file),
@@ -102,8 +109,8 @@ impl<T, F> Decoded<T, F> {
 }
 
 impl<T, F, P> Decoded<T, F, P> {
-    /// How long a record may be, in bytes, its end included; 1 MiB unless it is said. A longer one is malformed, and no more than that is kept of it in
-    /// memory. What follows it begins with the next line.
+    /// The longest record, in bytes, its end included; 1 MiB by default. A longer one is malformed,
+    /// and memory holds at most this much of it. Reading continues with the next line.
     ///
     /// # Panics
     /// If it is zero.
@@ -114,25 +121,28 @@ impl<T, F, P> Decoded<T, F, P> {
         self
     }
 
-    /// How much memory a zstd file may take to be decompressed, its window, in bytes; 128 MiB unless it is said. It is rounded up to a power of two, and
-    /// is 2 GiB at most (1 GiB where addresses have 32 bits). A file that takes more fails the job; `zstd --long` writes such.
+    /// The memory that decompressing a zstd file may take, its window, in bytes; 128 MiB by
+    /// default. It is rounded up to a power of two, and is 2 GiB at most (1 GiB where addresses
+    /// have 32 bits). A file that takes more fails the job; `zstd --long` writes such files.
     #[must_use]
     pub fn max_zstd_window(mut self, bytes: u64) -> Self {
         let most = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
         let log = bytes.checked_next_power_of_two().map_or(most, u64::trailing_zeros);
-        // Less than 1 KiB is no window.
+        // A window has at least 1 KiB.
         self.window = log.clamp(10, most);
         self
     }
 
-    /// Passes malformed records over. They are counted ([`crate::TaskStatus::records_malformed`]; the count is in checkpoints), and some of them are told to
-    /// `tracing` as warnings: the first ten, then each whose number is a power of ten.
+    /// Skips malformed records. They are counted ([`crate::TaskStatus::records_malformed`]; the
+    /// count is in checkpoints). Some are logged with `tracing` as warnings: the first ten, then
+    /// each whose number is a power of ten.
     #[must_use]
     pub fn skip_malformed(self) -> Decoded<T, F, Skip> {
         self.with()
     }
 
-    /// Gives malformed records beside the others, as [`Either::Right`](crate::Either::Right): [`Stream::split`](crate::Stream::split) takes them apart.
+    /// Emits malformed records beside the others, as [`Either::Right`](crate::Either::Right):
+    /// [`Stream::split`](crate::Stream::split) takes them apart.
     ///
     /// ```
     /// use snapline::connect::{FileSource, Malformed, MemorySink};
@@ -166,7 +176,8 @@ impl<T, F, P> Decoded<T, F, P> {
 }
 
 impl FileSource {
-    /// Reads records of a format, rather than lines as they are. Also reads files that are compressed, see [`Decoded`].
+    /// Reads records of a format instead of plain lines. Also reads compressed files, see
+    /// [`Decoded`].
     pub fn decode<T, F: Format<T>>(self, format: F) -> Decoded<T, F> {
         Decoded::new(Inputs::There(self), format)
     }
@@ -229,7 +240,7 @@ where
 }
 
 impl<T, F: Format<T>, P> Decoded<T, F, P> {
-    /// Takes up a position: it must be of the path that is read now.
+    /// Resumes at a position: it must be of the path that is read now.
     fn resume(&self, position: &mut DecodedPosition) -> Result<(), ConnectError> {
         let DecodedPosition { pieces, offset, path, .. } = position;
         let (resume, now) = (self.inputs.resume(), self.inputs.path());
@@ -276,40 +287,41 @@ impl Inputs {
     }
 }
 
-/// Where a reader of a [`Decoded`] source stands: which pieces of which files are still to be read, and from which byte the first of them; of a directory
-/// that grows, which files were read.
+/// The position of a reader of a [`Decoded`] source: the pieces still to be read, and the byte from
+/// which to read the first. For a directory that grows, also the files that were read.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct DecodedPosition {
-    /// The first is being read.
+    /// The pieces to read; the first is being read.
     pieces: VecDeque<Piece>,
-    /// Where in the first, decompressed.
+    /// The offset in the first piece's file, decompressed.
     offset: u64,
-    /// How many line ends are before that, from where the piece begins.
+    /// The number of line ends before that, from the beginning of the piece.
     lines: u64,
-    /// How many malformed records were passed over, in all.
+    /// The number of skipped malformed records, in all.
     skipped: u64,
-    /// Of a directory that grows: those that were read and are still there, or the last alone.
+    /// For a directory that grows: the files that were read and are still there, or only the last.
     read: Option<ReadFiles>,
-    /// The path that the source was given; the first version did not say it.
+    /// The path given to the source; the first version did not record it.
     #[serde(default)]
     path: Option<String>,
 }
 
 impl DecodedPosition {
-    /// The file that is read next and the byte from which, in the decompressed file; `None` at the end, or if it is not known which file is next.
+    /// The file that is read next, and the byte in it after decompression; `None` at the end, or if
+    /// the next file is not known yet.
     #[must_use]
     pub fn next(&self) -> Option<(&Path, u64)> {
         let piece = self.pieces.front()?;
         Some((Path::new(&piece.split.file), self.offset))
     }
 
-    /// How many malformed records were passed over by this subtask since the job began.
+    /// The number of malformed records that this subtask has skipped since the job began.
     #[must_use]
     pub const fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Whether what is still to be read is there.
+    /// Checks that the files still to be read are there.
     fn check(&self, coming: bool) -> Result<(), ConnectError> {
         if self.read.is_some() != coming {
             return Err(ConnectError::BadPosition {

@@ -14,10 +14,10 @@ use crate::connect::file_source::{Input, Split};
 use crate::connect::text::MARK;
 use crate::connect::{ConnectError, plain_file};
 
-/// How files are opened.
+/// The rules for opening files.
 pub(super) struct Opens {
     pub(super) inputs: Inputs,
-    /// How much a zstd file may look back, as a power of two.
+    /// The distance that a zstd file may look back, as a power of two.
     pub(super) window: u32,
 }
 
@@ -26,16 +26,18 @@ pub(super) struct Opens {
 pub(super) struct Piece {
     /// `to` is the whole file's size where it is read whole.
     pub(super) split: Split,
-    /// When the file was last changed, in nanoseconds since 1970, where it may not be meanwhile.
+    /// The time of the file's last change, in nanoseconds since 1970, if it must not change
+    /// meanwhile.
     pub(super) modified: Option<u64>,
 }
 
 impl Piece {
-    /// The pieces of so many bytes of a file; of a compressed one, and where nothing is said, the whole.
+    /// The pieces of a file, of this many bytes each. A compressed file, and any file if `bytes` is
+    /// `None`, is one piece.
     pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
         let Input { file, size, mark } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
-        // A mark of byte order is within the first.
+        // A byte order mark is within the first piece.
         let bytes = bytes.unwrap_or(u64::MAX).max(MARK.len() as u64 + 1);
         let piece = |from: u64| Self {
             split: Split {
@@ -65,18 +67,18 @@ impl Piece {
         Compression::of(&self.split.file)
     }
 
-    /// Whether it begins where the file does.
+    /// True if it begins where the file does.
     pub(super) const fn is_first(&self) -> bool {
         self.split.from == 0
     }
 
-    /// Whether it is a part of a file, in which lines are not counted.
+    /// True if it is a part of a file, in which lines are not counted.
     pub(super) const fn is_part(&self) -> bool {
         self.split.from > 0 || self.split.to < self.split.size
     }
 
-    /// Takes note of which file it is, when it is begun, if that is not known; or compares, where the directory grows: a copy of the file that was
-    /// begun has another time and the same content.
+    /// Records the identity of the file when it is begun, if that is not known. Where the directory
+    /// grows, compares it: a copy of the begun file has another time and the same content.
     pub(super) fn pin(&mut self, opens: &Opens) -> Result<(), ConnectError> {
         if self.modified.is_none() && self.split.mark.is_some() {
             return Ok(());
@@ -95,7 +97,7 @@ impl Piece {
         Ok(())
     }
 
-    /// Takes a file of a directory that grows as it is now, if it can be read on at this byte.
+    /// Takes a file of a directory that grows as it is now, if reading can resume at this byte.
     pub(super) fn accept(&mut self, offset: u64) {
         let Ok(data) = fs::metadata(self.path()) else { return };
         let least = if self.compression() == Compression::None { offset } else { 0 };
@@ -115,7 +117,8 @@ impl Piece {
         })
     }
 
-    /// Opens the file at a byte; a compressed one at its beginning. Gives the file too, with which [`Self::check_end`] is called.
+    /// Opens the file at a byte; a compressed one at its beginning. Also returns the file, with
+    /// which [`Self::check_end`] is called.
     pub(super) fn open(&self, opens: &Opens, offset: u64) -> Result<(Frames, File), ConnectError> {
         let path = self.path();
         let (mut file, data) = self.file(opens)?;
@@ -140,7 +143,7 @@ impl Piece {
         Ok(())
     }
 
-    /// All of it was read, up to this byte of what it says: whether it is what it was.
+    /// After all of it was read, up to this byte of its content: checks that the file is unchanged.
     pub(super) fn check_end(&self, reached: u64) -> Result<(), ConnectError> {
         if self.compression() == Compression::None && reached < self.split.size {
             return Err(self.split.shrunk(reached));
@@ -156,7 +159,7 @@ impl Piece {
         }
     }
 
-    /// What reading it failed with.
+    /// The error for a failed read.
     pub(super) fn failed(
         &self,
         opens: &Opens,
@@ -196,7 +199,7 @@ impl Piece {
     }
 }
 
-/// When a file was last changed, in nanoseconds since 1970; 0 where that is not known.
+/// The time of a file's last change, in nanoseconds since 1970; 0 where that is not known.
 fn modified(data: &fs::Metadata) -> u64 {
     let since = data.modified().ok().and_then(|then| then.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |since| since.as_nanos() as u64)
@@ -207,7 +210,7 @@ mod tests {
     use super::*;
     use crate::connect::FileSource;
 
-    /// As where there were too many open files when it was listed.
+    /// For instance, there were too many open files when it was listed.
     #[test]
     fn a_file_that_could_not_be_looked_at_is_when_it_is_opened() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -13,7 +13,8 @@ use crate::base::error::BoxError;
 use crate::connect::compress::Compression;
 use crate::connect::{Collect, ConnectError, OpenContext, Progress, SourceReader};
 
-/// Of the malformed records that are passed over, so many are told, and then each whose number is a power of ten.
+/// Of the skipped malformed records, the first ten are logged, then each whose number is a power of
+/// ten.
 const TOLD: u64 = 10;
 
 /// Reads one subtask's share of a [`Decoded`](super::Decoded) source.
@@ -22,12 +23,12 @@ pub struct DecodedReader<T, F: Format<T>, P = Fail> {
     longest: usize,
     opens: Opens,
     position: DecodedPosition,
-    /// Of a directory that grows: which file is next.
+    /// For a directory that grows: the choice of the next file.
     coming: Option<Coming>,
     /// The first of the position's pieces.
     open: Option<Open<F::Decoder>>,
     operator: String,
-    /// How many bytes its records were, decompressed, with headers and what is between them.
+    /// The bytes of its records, decompressed, with headers and what is between them.
     bytes: u64,
     gives: PhantomData<fn() -> (T, P)>,
 }
@@ -35,15 +36,15 @@ pub struct DecodedReader<T, F: Format<T>, P = Fail> {
 /// A file that is being read.
 struct Open<D> {
     frames: Frames,
-    /// The same file, to look at when it was read.
+    /// The same file, to check at the end.
     file: File,
     decoder: D,
     stage: Stage,
 }
 
-/// What comes next in it.
+/// The next thing to read in it.
 enum Stage {
-    /// The header, which is before the position or at it, behind so many line ends.
+    /// The header, which is before the position or at it, after this many line ends.
     Header(u64),
     /// The way to the position.
     GoTo,
@@ -51,17 +52,17 @@ enum Stage {
     Align,
     /// Records.
     Records,
-    /// The way behind a line that cannot be read, for this reason.
+    /// The way past a line that cannot be read, for this reason.
     Pass(String),
 }
 
-/// What a step came to.
+/// The result of a step.
 enum Stepped {
     /// There is more to do.
     On,
     /// There is more to do, and this took long.
     Long,
-    /// The piece was read.
+    /// The piece was read to its end.
     Over,
 }
 
@@ -83,7 +84,7 @@ where
         Self { format, longest, opens, position, coming, open: None, operator, bytes: 0, gives }
     }
 
-    /// Opens the next file; or says why not.
+    /// Opens the next file. If there is none, returns the progress to report.
     fn begin(&mut self) -> Result<Option<Progress>, ConnectError> {
         if self.position.pieces.is_empty() {
             let (Some(coming), Some(read)) = (&mut self.coming, &mut self.position.read) else {
@@ -102,7 +103,8 @@ where
             _ if decoder.has_header() => (0, Stage::Header(0)),
             0 => (0, Stage::GoTo),
             _ if !self.format.is_lines() => (offset - 1, Stage::GoTo),
-            // From one byte before: if that is the end of a line, a line begins at the piece's beginning.
+            // From one byte before: if that is the end of a line, a line begins at the piece's
+            // beginning.
             _ if !piece.is_first() && offset == piece.split.from => (offset - 1, Stage::Align),
             _ => (offset, Stage::GoTo),
         };
@@ -122,10 +124,10 @@ where
         Ok(None)
     }
 
-    /// The first piece was read.
+    /// Ends the first piece, which was read.
     fn end_piece(&mut self) -> Result<(), ConnectError> {
         if let (Some(open), Some(piece)) = (&mut self.open, self.position.pieces.front()) {
-            // It was open all the while, and may have been written over.
+            // It was open all the while, and may have been overwritten.
             piece.split.check_mark(&mut open.file)?;
         }
         self.open = None;
@@ -138,7 +140,7 @@ where
         Ok(())
     }
 
-    /// Does the next thing with the file that is open.
+    /// Does the next step with the open file.
     fn step<C: Collect<P::Record>>(&mut self, out: &mut C) -> Result<Stepped, ConnectError> {
         let DecodedPosition { pieces, offset, lines, skipped, .. } = &mut self.position;
         let (Some(Open { frames, file, decoder, stage }), Some(piece)) =
@@ -164,7 +166,8 @@ where
                 decoder.reset();
             }
             Stage::GoTo => {
-                // From one byte before: checkpoints of earlier versions stand between the two bytes of a line end.
+                // From one byte before: positions of earlier versions may be between the two bytes
+                // of a line end.
                 let in_lines = self.format.is_lines();
                 let before = if in_lines { *offset } else { offset.saturating_sub(1) };
                 let there = frames.go_to(before);
@@ -256,7 +259,7 @@ where
     }
 }
 
-/// Where a record is.
+/// The place of a record.
 struct At<'a> {
     piece: &'a Piece,
     lines: &'a mut u64,
@@ -265,7 +268,7 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    /// A malformed record, behind so many empty lines.
+    /// Handles a malformed record after this many empty lines.
     fn malformed<T, P: OnMalformed<T>, C: Collect<P::Record>>(
         &mut self,
         offset: u64,
@@ -300,10 +303,11 @@ impl At<'_> {
     }
 }
 
-/// So many empty lines and comments before a header are passed over at once.
+/// Empty lines and comments before a header that are skipped in one step.
 const AT_ONCE: usize = 64 * 1024;
 
-/// Reads a file's header, if it is not empty, and counts the line ends that are passed. Gives whether it is done; if not, it is to be called again.
+/// Reads a file's header, if it is not empty, and counts the line ends passed. Returns false if it
+/// is to be called again.
 fn header<T>(
     (piece, opens): (&Piece, &Opens),
     frames: &mut Frames,
@@ -373,7 +377,7 @@ where
             {
                 return Ok(progress);
             }
-            // What is passed over to align is another piece's.
+            // The lines skipped for alignment belong to another piece.
             let aligns = self.open.as_ref().is_some_and(|it| matches!(it.stage, Stage::Align));
             let before = self.position.offset;
             let stepped = self.step(out)?;

@@ -1,4 +1,5 @@
-//! Prepares, commits and rolls back one subtask's files. The table of what is on the disk is in [`super`].
+//! Prepares, commits and rolls back one subtask's files. The table of the states on the disk is in
+//! [`super`].
 //!
 //! Longer than 500 lines: a third is tests.
 
@@ -26,15 +27,16 @@ pub struct FileCommitter {
     layout: Layout,
     /// The attempt it acts for.
     attempt: Attempt,
-    /// Why the last commit is to be made again.
+    /// Why the last commit must be retried.
     trouble: RefCell<Option<String>>,
-    /// The newest empty transaction that was committed. There is nothing on the disk of those, nor need there be.
+    /// The newest empty transaction that was committed. Empty transactions leave nothing on the
+    /// disk.
     empty: Option<TxnId>,
-    /// What the writer has closed and is not prepared.
+    /// Files that the writer has closed and that are not prepared.
     closed: Closed,
-    /// Which records of what was committed are durable.
+    /// The records of committed transactions that are durable.
     durable: Durable,
-    /// Makes the names in a directory durable. Tests put one here that fails.
+    /// Makes the names in a directory durable. Tests put a failing function here.
     sync_dir: fn(&dyn Files, &Path) -> Result<(), ConnectError>,
 }
 
@@ -46,7 +48,8 @@ impl FileCommitter {
         Self { layout, attempt, trouble, empty: None, closed, durable, sync_dir }
     }
 
-    /// Makes the names in a directory durable; where an earlier call may have failed to, it is changed first.
+    /// Makes the names in a directory durable. If an earlier call may have failed at that, the
+    /// directory is changed first.
     fn sync_names(&self, dir: &Path, again: bool) -> Result<(), ConnectError> {
         if again {
             disk::stir(self.files(), dir)?;
@@ -58,7 +61,8 @@ impl FileCommitter {
         &*self.layout.files
     }
 
-    /// The file is not among the closed ones: it was prepared by an earlier call, or something is wrong.
+    /// Handles a file that is not among the closed ones: an earlier call prepared it, or something
+    /// is wrong.
     fn prepare_again(&self, txn: TxnId, file: &str) -> Result<(), ConnectError> {
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
@@ -73,7 +77,8 @@ impl FileCommitter {
         }
     }
 
-    /// Prepares a file of this length, whose name is not durable yet; whether an earlier call had.
+    /// Prepares a file of this length, whose name is not durable yet. Returns true if an earlier
+    /// call had.
     fn prepare_file(
         &self,
         txn: TxnId,
@@ -89,11 +94,12 @@ impl FileCommitter {
             && !self.layout.files.faults().is_active(Mutation::PreparedUnsynced)
             && let Err(error) = output.sync()
         {
-            // A sync that failed may succeed when it is called again though bytes are missing: there must be nothing to call it on.
+            // A failed sync may succeed on retry though bytes are missing. So the file must not
+            // stay for a retry.
             let _ = disk::remove(self.files(), &closed);
             return Err(ConnectError::io("sync", &closed)(error));
         }
-        // What is synced stays so, should the rest be to do again.
+        // A synced file stays synced, should the rest be retried.
         lock(&self.closed).insert(closed.clone(), None);
         let Some(found) = disk::length(self.files(), &closed)? else {
             self.prepare_again(txn, file)?;
@@ -113,7 +119,8 @@ impl FileCommitter {
         Ok(false)
     }
 
-    /// The record of what the subtask committed, which must hold what the committable says was committed before it.
+    /// The record of the subtask's commits. It must hold the transaction that the committable names
+    /// as committed before it.
     fn marker(&self, committable: &FileCommittable) -> Result<Marker, ConnectError> {
         let path = self.layout.marker(committable)?;
         let marker = Marker::read(&self.layout.files, path.clone(), &self.durable)?;
@@ -125,7 +132,8 @@ impl FileCommitter {
         }
     }
 
-    /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it perhaps was.
+    /// Commits prepared files, under the lock. `Err` if that was not done, and `Unknown` if it may
+    /// have been.
     fn commit_files(
         &mut self,
         txn: TxnId,
@@ -162,9 +170,11 @@ impl FileCommitter {
                 }
             }
         }
-        // Also one that is there: whoever wrote it may have crashed, or failed, before it was durable; then the next crash would undo it.
+        // Also a record that is there: its writer may have crashed, or failed, before it was
+        // durable; then the next crash would undo it.
         marker.add(txn, &mut self.durable)?;
-        // What this call renames changes its directories; what an earlier one did may have failed to become durable.
+        // This call's renames change the directories; an earlier call's renames may have failed to
+        // become durable.
         let again = left.len() < committable.files().count() || left.iter().any(|left| left.2);
         let mut outcome = CommitOutcome::AlreadyCommitted;
         for (prepared, committed, in_place) in left {
@@ -182,7 +192,7 @@ impl FileCommitter {
         if self.layout.files.faults().is_active(Mutation::CommittedUnsynced) {
             return Ok(outcome);
         }
-        // First the name that must be there, then the one that must not.
+        // First the name that must exist, then the one that must not.
         match self
             .sync_names(&self.layout.dir, again)
             .and_then(|()| self.sync_names(&self.layout.prepared, again))
@@ -212,7 +222,8 @@ impl SinkCommitter for FileCommitter {
         for (name, path) in disk::names(self.files(), &self.layout.open)? {
             let closed = || Hidden::parse(&name).map(|closed| (closed.index, closed.txn.attempt));
             let whose = parse_unnamed(&name).or_else(closed);
-            // Those of subtasks that there are no more, since the parallelism fell, are the first's to clear away.
+            // After the parallelism fell, the first subtask removes the files of the subtasks that
+            // are gone.
             let ours = |of| of == index || (index == 0 && of >= parallelism);
             if whose.is_some_and(|(of, by)| ours(of) && by < attempt) {
                 disk::remove(self.files(), &path)?;
@@ -223,9 +234,11 @@ impl SinkCommitter for FileCommitter {
             let Some(Hidden { txn, index: of, roll, first }) = Hidden::parse(&name) else {
                 continue;
             };
-            // A name that says more files than there are is not believed: memory is taken for as many.
+            // A name may claim more files than there are. It is not trusted: the claim determines
+            // an allocation.
             if of == index && txn.attempt < attempt && roll < MOST_FILES {
-                // With none it was removed since it was listed, by nobody of ours: there is nothing to commit.
+                // Without a length it was removed since it was listed, not by this job: there is
+                // nothing to commit.
                 let Some(bytes) = disk::length(self.files(), &path)? else { continue };
                 let (_, lengths) = prepared.entry(txn).or_insert_with(|| (first, Vec::new()));
                 let roll = roll as usize;
@@ -237,7 +250,7 @@ impl SinkCommitter for FileCommitter {
             let place = Some(self.layout.place.clone());
             (txn, FileCommittable { place, ..FileCommittable::of(first, &lengths) })
         };
-        // The other subtasks do not wait for the disk: what was done here is right under any fence.
+        // The other subtasks do not wait for the disk: this work is right under any fence.
         drop(lock);
         if raised_before {
             disk::sync_fence(&self.layout)?;
@@ -259,7 +272,8 @@ impl SinkCommitter for FileCommitter {
         for (file, bytes) in committable.files() {
             again |= self.prepare_file(txn, committable, (&file, bytes))?;
         }
-        // Also when all were prepared before: the earlier call may have failed between its renames and this, or at this.
+        // Also when all were prepared before: the earlier call may have failed before this sync, or
+        // at it.
         Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 
@@ -312,12 +326,13 @@ impl SinkCommitter for FileCommitter {
             disk::remove(self.files(), &closed)?;
             again |= !disk::remove(self.files(), &self.layout.prepared_file(txn, &file))?;
         }
-        // Also when it was not there: whoever removed it may have crashed, or failed, before that was durable.
+        // Also when it was not there: the process that removed it may have crashed, or failed,
+        // before that was durable.
         Ok(self.sync_names(&self.layout.prepared, again)?)
     }
 }
 
-/// Whether somebody may put it right while the job waits.
+/// True if the cause may be corrected while the job waits.
 fn may_pass(error: &ConnectError) -> bool {
     use ErrorKind::{Interrupted, QuotaExceeded, ResourceBusy, StorageFull, TimedOut, WouldBlock};
     error.io_kind().is_some_and(|kind| {
@@ -404,7 +419,7 @@ mod tests {
         assert!(read_committed(dir.path()).expect("readable").is_empty());
     }
 
-    /// What is in these files at the worst, if the power went now.
+    /// The content of these files in the worst case, if the power failed now.
     fn left(disk: &SimDisk, directory: &str) -> Vec<Vec<u8>> {
         let files = disk.worst().files(&Host::default());
         let directory = Path::new(directory);
@@ -415,8 +430,9 @@ mod tests {
             .collect()
     }
 
-    /// Each change of the disk fails in turn, with and without effect. A call that was answered for has done what it says, durably, however
-    /// often it was made; and no file of another's is closed and opened again to be synced.
+    /// Each change of the disk fails in turn, with and without effect. A call that succeeded has
+    /// done its work durably, even after retries; and no file of another process is closed and
+    /// reopened to be synced.
     #[test]
     fn what_is_answered_for_is_durable_whichever_sync_fails() {
         let mut failed = 0;
@@ -439,7 +455,7 @@ mod tests {
                 assert!(fence.expect("readable").is_some(), "it fenced after {nth}");
                 let written = (0..12).try_for_each(|number| writer.write(&mut vec![number]));
                 let Ok(one) = written.and_then(|()| writer.close(txn(1))) else { continue };
-                // Made again, it may find that what it was to prepare was given up.
+                // A retry may find that the transaction was given up.
                 if let Ok(()) =
                     committer.prepare(txn(1), &one).or_else(|_| committer.prepare(txn(1), &one))
                 {
@@ -476,8 +492,8 @@ mod tests {
         assert!(!may_pass(&ConnectError::NoInput { path: "x".into() }));
     }
 
-    /// A deposed attempt commits while a later one fences it off: what it commits behind the fence it is told it did not, and each file is
-    /// in place or prepared, once.
+    /// A deposed attempt commits while a later one fences it off. Commits after the fence report
+    /// that nothing was committed, and each file is in place or prepared, once.
     #[test]
     fn a_fence_comes_between_two_commits_and_never_within_one() {
         for round in 0..20 {

@@ -1,4 +1,4 @@
-//! How records become rows of CSV.
+//! Converts records to rows of CSV.
 
 use std::collections::BTreeMap;
 
@@ -23,25 +23,26 @@ impl<T: Serialize + 'static> EncodeFile<T> for Csv {
 #[derive(Default)]
 pub struct CsvEncoder {
     format: Csv,
-    /// The columns: those that the format names, or those of the first record. They are the same in all files.
+    /// The columns: those of the format, or those of the first record. They are the same in all
+    /// files.
     header: Option<Header>,
-    /// Whether the file has a record.
+    /// True if the file has a record.
     begun: bool,
-    /// How many records were encoded.
+    /// The number of encoded records.
     records: u64,
     row: Row,
-    /// Which of the record's fields is in each column.
+    /// For each column, the record's field in it.
     order: Vec<Option<usize>>,
 }
 
 /// The columns.
 struct Header {
-    /// As many as there are columns; none where records have no names.
+    /// One name per column; none where records have no names.
     names: Vec<Name>,
     columns: usize,
-    /// Where each name is.
+    /// The index of each name.
     places: BTreeMap<Name, usize>,
-    /// Whether the user names them, so that values without names are theirs in order.
+    /// True if the user names the columns: then values without names are assigned in order.
     is_given: bool,
 }
 
@@ -57,7 +58,7 @@ impl Header {
         Ok(Self { names, columns, places, is_given })
     }
 
-    /// Finds for each column which of the record's fields is in it; none in a column for which there is no value.
+    /// Finds for each column the record's field in it; none in a column without a value.
     fn order(&self, row: &Row, order: &mut Vec<Option<usize>>) -> Result<(), NotARow> {
         order.clear();
         let Self { names, columns, places, is_given } = self;
@@ -97,7 +98,8 @@ impl Header {
                 }
             }
         }
-        // A map says nothing of what it skips; a struct does, so that one without the field is of another type.
+        // A map does not report the fields it skips, but a struct does: a struct without the field
+        // is of another type.
         match order.iter().position(Option::is_none) {
             Some(missing) if !row.is_open => refuse(
                 Some(&names[missing]),
@@ -134,7 +136,7 @@ impl<T: Serialize + 'static> FileEncoder<T> for CsvEncoder {
 }
 
 impl CsvEncoder {
-    /// Appends the record that is in the row, and before it the header where the file has none yet.
+    /// Appends the record in the row, and before it the header if the file has none yet.
     fn write(&mut self, out: &mut Vec<u8>) -> Result<(), NotARow> {
         let Self { format, header, begun, row, order, .. } = self;
         let header = match header {
@@ -158,7 +160,7 @@ impl CsvEncoder {
         *begun = true;
         let fields = order.iter().map(|field| field.map_or(&b""[..], |field| row.field(field)));
         write_row(format, fields, out).map_err(|NotARow { field, why }| {
-            // It names the column by its number.
+            // The writer names the column by its number.
             let column = field.and_then(|number| number.parse().ok());
             let name = column.and_then(|column: usize| header.names.get(column));
             NotARow { field: name.map(|name| name.clone().into_owned()), why }
@@ -185,7 +187,8 @@ fn write_row<'a>(
     Ok(())
 }
 
-/// Appends a field, in quotes where it needs them: the first of a row, or the only one.
+/// Appends a field, in quotes where it needs them. The first field of a row, and the only one, have
+/// more rules.
 fn write_field(
     format: &Csv,
     field: &[u8],
@@ -208,7 +211,7 @@ fn write_field(
         return Ok(());
     }
     let Some(quote) = format.quotes() else {
-        // A line without anything is an empty value where there is one column.
+        // With one column, an empty line is an empty value.
         let fits = field.is_empty();
         return if fits {
             Ok(())

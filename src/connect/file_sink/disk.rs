@@ -11,18 +11,19 @@ use super::layout::Layout;
 use crate::base::fault::Mutation;
 use crate::fs::{Files, Kind, LockFile};
 
-/// Held until dropped. Every call opens the file anew, so that threads of one process keep each other out too.
+/// A lock, held until dropped. Every call opens the file anew, so that threads of one process
+/// exclude each other too.
 pub(super) struct Lock {
     _file: Box<dyn LockFile>,
 }
 
 impl Lock {
-    /// Waits until nobody else holds it.
+    /// Waits until no other lock is held.
     pub(super) fn alone(layout: &Layout) -> Result<Self, ConnectError> {
         Self::take(layout, true)
     }
 
-    /// Waits until nobody holds it alone.
+    /// Waits until no exclusive lock is held.
     pub(super) fn shared(layout: &Layout) -> Result<Self, ConnectError> {
         Self::take(layout, false)
     }
@@ -33,7 +34,7 @@ impl Lock {
         loop {
             match if alone { file.lock() } else { file.lock_shared() } {
                 Ok(()) => return Ok(Self { _file: file }),
-                // A signal came while waiting.
+                // A signal interrupted the wait.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(ConnectError::io("lock", &path)(error)),
             }
@@ -41,12 +42,13 @@ impl Lock {
     }
 }
 
-/// Makes the directories, and the operator's own this job's; refuses if they are another's. Gives the name of the place.
+/// Makes the directories, and claims the operator's own one for this job; fails if another job owns
+/// them. Returns the name of the place.
 pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let files = &*layout.files;
     let there = |dir: &Path| files.kind(dir).is_ok_and(|kind| kind != Kind::Nothing);
     let missing = layout.own.ancestors().filter(|dir| !there(dir)).count();
-    // What jobs of several users share; what is private is within.
+    // Directories that jobs of several users share; the private ones are within.
     make_directories(files, layout.own.parent().unwrap_or(&layout.dir), true)?;
     for dir in [&layout.open, &layout.prepared] {
         make_directories(files, dir, false)?;
@@ -74,19 +76,21 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
             place
         }
     };
-    // What follows is slow, and other subtasks do it too: if it fails for one of them, the attempt fails, and the next does it again.
+    // The rest is slow, and other subtasks do it too: if it fails for one of them, the attempt
+    // fails, and the next repeats it.
     drop(lock);
-    // Whoever made the directories and the file may have crashed before they were durable, or failed to make them so.
+    // The process that made the directories and the file may have crashed before they were durable,
+    // or failed to make them so.
     for dir in layout.own.ancestors().take(3).filter(|_| missing == 0) {
         stir(files, dir)?;
     }
     if let Some(above) = layout.dir.parent().filter(|_| missing == 0) {
-        // It may not be ours to write to: then no run of ours has made the directory in it.
+        // This process may not own it: then no earlier run of it has made the directory in it.
         let _ = files.stir(named(above));
     }
     sync_dir(files, &layout.own)?;
     for dir in layout.own.ancestors().skip(1).take(missing.max(3)) {
-        // Up to the one that the sink's directory is in.
+        // Up to the parent of the sink's directory.
         sync_dir(files, named(dir))?;
     }
     Ok(place)
@@ -97,8 +101,8 @@ fn named(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
-/// Makes a directory and those that lead to it, as far as they are not there: for others to read, or for the sink alone. The name of each
-/// is durable before the next is made in it.
+/// Makes a directory and its missing parents: readable for others, or for the sink alone. The name
+/// of each is durable before the next is made in it.
 fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), ConnectError> {
     let failed = ConnectError::io("make the directory", dir);
     if dir.as_os_str().is_empty() {
@@ -111,7 +115,8 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
     }
     let parent = named(dir.parent().unwrap_or(dir));
     if let (Ok(Kind::Directory), Some(above)) = (files.kind(parent), parent.parent()) {
-        // An earlier start may have made it and failed to make its name durable. It may have been there before, and not be ours.
+        // An earlier start may have made it and failed to make its name durable. Or it existed
+        // before, and belongs to another user.
         let _ = files.stir(named(above)).and_then(|()| files.sync_directory(named(above)));
     }
     if parent != dir {
@@ -120,7 +125,7 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
     let made = if public { files.make_public_directory(dir) } else { files.make_directory(dir) };
     match made {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(error)),
-        // Another made it meanwhile; or a file is there, which the next to use it will say.
+        // Another process made it meanwhile; or a file is there, which the next use of it reports.
         _ => sync_dir(files, parent),
     }
 }
@@ -130,7 +135,7 @@ struct Owner {
     format: u32,
     job: String,
     operator: String,
-    /// A name at random, by which committables know the directory. The first version did not have it.
+    /// A random name, by which committables know the directory. The first version did not have it.
     #[serde(default)]
     place: Option<String>,
 }
@@ -148,8 +153,9 @@ pub(super) fn check_fence(layout: &Layout, attempt: Attempt) -> Result<(), Conne
     }
 }
 
-/// Raises the fence durably; the lock is held alone. Whether it was raised already, and is to be made durable ([`sync_fence`]): another subtask
-/// raised it, and may have crashed, or failed, before it was.
+/// Raises the fence durably; the lock is held exclusively. Returns true if another subtask raised
+/// it already. Then it must be made durable ([`sync_fence`]): that subtask may have crashed, or
+/// failed, before it was.
 pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, ConnectError> {
     if layout.files.faults().is_active(Mutation::SinkNotFenced) {
         return Ok(false);
@@ -161,7 +167,7 @@ pub(super) fn raise_fence(layout: &Layout, attempt: Attempt) -> Result<bool, Con
     }
 }
 
-/// Makes a fence durable that can be seen. No lock is needed for it.
+/// Makes a visible fence durable. It needs no lock.
 pub(super) fn sync_fence(layout: &Layout) -> Result<(), ConnectError> {
     stir(&*layout.files, &layout.own)?;
     sync_dir(&*layout.files, &layout.own)
@@ -172,10 +178,11 @@ fn fenced(layout: &Layout, attempt: Attempt, fence: Attempt) -> ConnectError {
     ConnectError::Fenced { operator, attempt, fence, place: layout.fence().display().to_string() }
 }
 
-/// The sink's own files are shorter: names, numbers, and a record that is written again when it is long.
+/// The sink's own files are shorter: names, numbers, and a record that is rewritten when it is
+/// long.
 const LONGEST: u64 = 1 << 20;
 
-/// A whole file, if it is there.
+/// The content of a file, if it is there.
 pub(super) fn read(files: &dyn Files, path: &Path) -> Result<Option<Vec<u8>>, ConnectError> {
     let mut bytes = Vec::new();
     match files.open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)) {
@@ -207,7 +214,7 @@ fn write_json<T: Serialize>(files: &dyn Files, path: &Path, value: &T) -> Result
     replace(files, path, &text)
 }
 
-/// Puts these bytes in a file's place, durably: a reader sees the old ones or the new ones.
+/// Replaces a file by these bytes, durably: a reader sees the old ones or the new ones.
 pub(super) fn replace(files: &dyn Files, path: &Path, bytes: &[u8]) -> Result<(), ConnectError> {
     let new = path.with_extension("new");
     let write = || {
@@ -228,7 +235,7 @@ pub(super) fn rename(files: &dyn Files, from: &Path, to: &Path) -> Result<(), Co
     files.rename(from, to).map_err(ConnectError::io("rename into its place", from))
 }
 
-/// Removes a file; says whether it was there.
+/// Removes a file; returns true if it was there.
 pub(super) fn remove(files: &dyn Files, path: &Path) -> Result<bool, ConnectError> {
     match files.remove(path) {
         Ok(()) => Ok(true),
@@ -237,7 +244,7 @@ pub(super) fn remove(files: &dyn Files, path: &Path) -> Result<bool, ConnectErro
     }
 }
 
-/// How long a file is, or that it is not there.
+/// The length of a file; `None` if it is not there.
 pub(super) fn length(files: &dyn Files, path: &Path) -> Result<Option<u64>, ConnectError> {
     files.length(path).map_err(ConnectError::io("look at", path))
 }
@@ -249,12 +256,13 @@ pub(super) fn names(files: &dyn Files, dir: &Path) -> Result<Vec<(String, PathBu
     Ok(names.into_iter().map(|name| (name.clone(), dir.join(name))).collect())
 }
 
-/// Changes a directory, so that a sync that may have failed before has something to do.
+/// Changes a directory, so that a sync after one that may have failed has something to do.
 pub(super) fn stir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
     files.stir(dir).map_err(ConnectError::io("make a file in", dir))
 }
 
-/// Makes the names in a directory durable. Where directories cannot be synced the file system does it by itself.
+/// Makes the names in a directory durable. Where directories cannot be synced, the file system does
+/// that itself.
 pub(super) fn sync_dir(files: &dyn Files, dir: &Path) -> Result<(), ConnectError> {
     if cfg!(unix) {
         files.sync_directory(dir).map_err(ConnectError::io("sync the directory", dir))?;

@@ -1,4 +1,4 @@
-//! A sink in a simulated file system, and the names that it gives, for fuzz targets.
+//! A sink in a simulated file system, and the file names that it makes, for fuzz targets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ const DIR: &str = "/out";
 pub struct SinkDirectory(SimDisk, SimFiles);
 
 impl SinkDirectory {
-    /// With these files, by their paths in it.
+    /// A directory with these files, by their paths in it.
     pub fn new(files: &[(String, Vec<u8>)]) -> Self {
         let disk = SimDisk::new();
         let there = disk.files(&Host::default());
@@ -29,10 +29,10 @@ impl SinkDirectory {
                 let path = Path::new(DIR).join(path);
                 let above: Vec<&Path> = path.ancestors().skip(1).collect();
                 for above in above.into_iter().rev() {
-                    // It is there, or a file is in its place.
+                    // It exists, or a file is in its place.
                     let _ = there.make_directory(above);
                 }
-                // Of two with one name the first counts.
+                // Of two with one name, the first counts.
                 let Ok(mut file) = there.create(&path) else { continue };
                 file.write(bytes)?;
                 file.sync()?;
@@ -55,7 +55,7 @@ impl SinkDirectory {
     }
 }
 
-/// Whose file has this name, and of which attempt; `None` if no sink gave it.
+/// The owner of the file of this name, and its attempt; `None` if no sink made the name.
 #[must_use]
 pub fn sink_file(name: &str) -> Option<(usize, Attempt)> {
     let part = || Part::parse(name).map(|part| (part.index, part.attempt));
@@ -63,7 +63,8 @@ pub fn sink_file(name: &str) -> Option<(usize, Attempt)> {
     parse_unnamed(name).or_else(part).or_else(hidden)
 }
 
-/// The names of a transaction's file, committed and before, and of an open one; `None` if they cannot be.
+/// The names of a transaction's file, committed and before, and of an open one; `None` if no such
+/// names exist.
 #[must_use]
 pub fn sink_files(
     (operator, extension): (&str, &str),

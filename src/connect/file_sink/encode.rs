@@ -1,4 +1,4 @@
-//! How records become files: lines, CSV, JSON lines.
+//! Converts records to files: lines, CSV, JSON lines.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -15,13 +15,13 @@ use crate::connect::decode::JsonLines;
 #[cfg(feature = "formats")]
 use crate::connect::json::{self, NotJson};
 
-/// How a record becomes a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
+/// Converts a record to a line. Closures `Fn(&T, &mut Vec<u8>)` are encoders.
 pub trait Encode<T> {
     /// Appends the record, without the end of the line.
     fn encode(&self, record: &T, line: &mut Vec<u8>);
 }
 
-/// Encodes a record as it is displayed.
+/// Encodes a record by its `Display`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Plain;
 
@@ -37,24 +37,27 @@ impl<T, F: Fn(&T, &mut Vec<u8>)> Encode<T> for F {
     }
 }
 
-/// How records become files. A value of this trait describes the format; each subtask writes with an encoder of its own.
+/// A file format for writing. A value of this trait describes the format; each subtask writes with
+/// an encoder of its own.
 pub trait EncodeFile<T>: Clone + Send + 'static {
-    /// What encodes one file after the other.
+    /// The encoder of one file after the other.
     type Encoder: FileEncoder<T>;
 
     /// An encoder, before its first file.
     fn encoder(&self) -> Self::Encoder;
 }
 
-/// Encodes files, one after the other: one begins with the first record that comes behind the end of the one before.
+/// Encodes files, one after the other: each begins with the first record after the end of the one
+/// before.
 pub trait FileEncoder<T>: Send + 'static {
-    /// Takes the records, leaving none, and appends what is to be written of them now; what it holds back it appends later.
+    /// Takes the records, leaving none, and appends the bytes to write now; held-back bytes are
+    /// appended later.
     ///
     /// # Errors
     /// If a record cannot be encoded: the task fails with it.
     fn encode(&mut self, records: &mut Vec<T>, out: &mut Vec<u8>) -> Result<(), BoxError>;
 
-    /// Ends the file: appends what is missing. It is not called for a file without records.
+    /// Ends the file: appends the missing bytes. It is not called for a file without records.
     ///
     /// # Errors
     /// If that cannot be encoded: the task fails with it.
@@ -114,7 +117,7 @@ impl<T: Serialize + 'static> EncodeFile<T> for JsonLines {
 #[cfg(feature = "formats")]
 #[derive(Clone, Copy, Default, Debug)]
 pub struct JsonEncoder {
-    /// How many records were encoded.
+    /// The number of encoded records.
     records: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Where a file sink keeps what: names, and what they say.
+//! The layout of a file sink: file names and their meaning.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,12 @@ use super::FileCommittable;
 use crate::base::sync::Arc;
 use crate::fs::Files;
 
-/// Names of operators are cut off nowhere: two long ones could become one. 255 bytes are what file systems take, less what comes around it.
+/// Names of operators are never cut off: two long ones could become one. File systems take 255
+/// bytes, less the parts around the name.
 const LONGEST_NAME: usize = 160;
 
-/// A transaction has at most so many files; those of earlier versions could have more. No memory is taken for more because a name says so.
+/// The maximum number of files of a transaction; those of earlier versions could have more. A name
+/// that claims more gets no memory for them.
 pub(super) const MOST_FILES: u32 = 1 << 16;
 
 /// The places of one subtask of one operator.
@@ -21,16 +23,16 @@ pub(super) const MOST_FILES: u32 = 1 << 16;
 pub(super) struct Layout {
     /// The file system that they are in.
     pub(super) files: Arc<dyn Files>,
-    /// Where readers look.
+    /// The directory of the readers.
     pub(super) dir: PathBuf,
     /// The operator's own directory.
     pub(super) own: PathBuf,
     pub(super) open: PathBuf,
     pub(super) prepared: PathBuf,
     pub(super) context: OpenContext,
-    /// What tells the operator's directory from another that is put in its place.
+    /// The identity of the operator's directory, by which it differs from another put in its place.
     pub(super) place: String,
-    /// Whether it may be another.
+    /// True if it may be another directory.
     pub(super) accept_other: bool,
     /// The operator's name as part of a file's name.
     operator: String,
@@ -88,7 +90,7 @@ impl Layout {
         self.own.join("fence")
     }
 
-    /// What a file is called while it is written; its transaction has no name yet.
+    /// The name of a file while it is written; its transaction has no name yet.
     pub(super) fn unnamed(&self, serial: u64) -> PathBuf {
         let OpenContext { index, attempt, .. } = self.context;
         self.open.join(unnamed(index, attempt, serial))
@@ -101,7 +103,7 @@ impl Layout {
         Part { operator, index, checkpoint, attempt, roll: 0 }.name(&self.extension)
     }
 
-    /// What the names of committed files end as.
+    /// The common end of the names of committed files.
     pub(super) fn part_like(&self) -> String {
         format!("part.{}", self.extension)
     }
@@ -118,7 +120,8 @@ impl Layout {
         self.dir.join(file)
     }
 
-    /// The record of what was committed, of the subtask that wrote the transaction: perhaps another than this one.
+    /// The record of commits of the subtask that wrote the transaction: perhaps another subtask
+    /// than this one.
     pub(super) fn marker(&self, committable: &FileCommittable) -> Result<PathBuf, ConnectError> {
         let part = Part::parse(&committable.file).filter(|part| part.operator == self.operator);
         let Some(part) = part else {
@@ -133,26 +136,28 @@ impl Layout {
         Ok(self.own_marker(part.index))
     }
 
-    /// The record of what a subtask committed.
+    /// The record of a subtask's commits.
     pub(super) fn own_marker(&self, index: usize) -> PathBuf {
         self.own.join(format!("committed-{index:02}"))
     }
 }
 
-/// Letters and digits, with single dots between them.
+/// True for letters and digits, with single dots between them.
 fn is_extension(text: &str) -> bool {
     let fits = |end: &str| !end.is_empty() && end.bytes().all(|b| b.is_ascii_alphanumeric());
     text.split('.').all(fits)
 }
 
-/// Before it is committed a file also names the job's subtask, the one part of a transaction's name that readers have no use for.
+/// Before the commit, a file's name also names the job's subtask. It is the only part of a
+/// transaction's name that readers do not need.
 fn hidden_name(txn: TxnId, file: &str) -> String {
     format!("{file}.s{}", txn.subtask.index())
 }
 
-/// The name of a transaction's file behind the first, by the first's: before what its name ends in.
+/// The name of a later file of a transaction, by the first's name: the number stands before the
+/// extension.
 pub(super) fn rolled(file: &str, roll: u32) -> String {
-    // An operator's name may have dots and dashes in it; an extension has no dashes.
+    // An operator's name may contain dots and dashes; an extension contains no dashes.
     let from = file.rfind('-').unwrap_or(0);
     match file[from..].find('.') {
         Some(dot) if roll > 0 => {
@@ -167,9 +172,9 @@ pub(super) fn rolled(file: &str, roll: u32) -> String {
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Hidden {
     pub(super) txn: TxnId,
-    /// Which of the operator's subtasks wrote it.
+    /// The operator's subtask that wrote it.
     pub(super) index: usize,
-    /// Which of the transaction's files it is.
+    /// The file's number within its transaction.
     pub(super) roll: u32,
     /// The name of the transaction's first file when it is committed.
     pub(super) first: String,
@@ -200,7 +205,7 @@ fn unnamed(index: usize, attempt: Attempt, serial: u64) -> String {
     format!("{index:02}-t{term}a{number}-{serial}.open")
 }
 
-/// Whose open file has this name: which subtask's, of which attempt.
+/// The subtask and the attempt of the open file of this name.
 pub(super) fn parse_unnamed(name: &str) -> Option<(usize, Attempt)> {
     let mut pieces = name.strip_suffix(".open")?.splitn(3, '-');
     let (index, attempt) = (pieces.next()?.parse().ok()?, parse_attempt(pieces.next()?)?);
@@ -208,14 +213,14 @@ pub(super) fn parse_unnamed(name: &str) -> Option<(usize, Attempt)> {
     (unnamed(index, attempt, serial) == name).then_some((index, attempt))
 }
 
-/// What a committed file's name says. Ordered as its lines are to be read.
+/// The parts of a committed file's name. Their order is the order in which to read the lines.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Part {
     pub(super) operator: String,
     pub(super) index: usize,
     pub(super) checkpoint: CheckpointId,
     pub(super) attempt: Attempt,
-    /// Which of the transaction's files.
+    /// The file's number within its transaction.
     pub(super) roll: u32,
 }
 
@@ -228,9 +233,9 @@ impl Part {
         format!("part-{operator}-{index:02}-{checkpoint:08}-t{term}a{number}{roll}.{extension}")
     }
 
-    /// What a name says that a sink gave: one that is spelled otherwise is of another.
+    /// The parts of a name that a sink made; a name that is spelled otherwise is not a sink's.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        // From the end: an operator's name may have dashes in it, what comes behind has none.
+        // From the end: an operator's name may contain dashes, the parts after it contain none.
         let mut pieces = name.strip_prefix("part-")?.rsplitn(4, '-');
         let (attempt, extension) = pieces.next()?.split_once('.')?;
         let (attempt, roll) = match attempt.split_once('r') {
@@ -253,7 +258,8 @@ fn parse_attempt(text: &str) -> Option<Attempt> {
     Some(Attempt { term: Term::new(term.parse().ok()?), number: number.parse().ok()? })
 }
 
-/// A name as part of a file's name: what is not a letter, a digit or harmless is written as its bytes' numbers. No two names become one.
+/// Makes a name part of a file's name: bytes other than letters, digits and harmless characters are
+/// written as their numbers. Different names stay different.
 pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for (place, letter) in name.char_indices() {
@@ -364,14 +370,14 @@ mod tests {
             "part-a-1-2-t1a1r0.txt",
             "part-a-1-2-t1a1r.txt",
             "part-a-1-2-t1a1r4294967296.txt",
-            // A name has one spelling: another would be read twice, or removed as ours.
+            // A name has one spelling: another would be read twice, or removed as the sink's own.
             "part-a-0-00000001-t1a1.txt",
             "part-a-+1-00000001-t1a1.txt",
             "part-a-00-1-t1a1.txt",
             "part-a-00-00000001-t01a1.txt",
             "part-a-00-00000001-t1a+1.txt",
             "part-a-00-00000001-t1a1r+1.txt",
-            // What editors leave, and what would be obeyed by a terminal.
+            // Names that editors leave, and names that a terminal would obey.
             "part-a-00-00000001-t1a1.txt~",
             "part-a-00-00000001-t1a1.",
             "part-a\x1b[2J-00-00000001-t1a1.txt",

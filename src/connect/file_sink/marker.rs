@@ -1,8 +1,9 @@
-//! The record of what a subtask committed, or is about to.
+//! The record of the transactions that a subtask committed, or is about to commit.
 //!
-//! A line a transaction, each with a checksum; the newest counts. It is appended to, which takes one sync, and now and then written as a new
-//! file. So is one that this committer did not sync itself: what another wrote can be seen, and whether it is durable is not known; and a
-//! sync that failed may succeed when it is called again, though bytes are missing.
+//! One line per transaction, each with a checksum; the newest counts. The file is appended to,
+//! which takes one sync, and now and then replaced by a new one. It is also replaced if this
+//! committer did not sync it itself. Another process's lines can be seen, but may not be durable;
+//! and a failed sync may succeed on retry though bytes are missing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use super::disk;
 use crate::base::sync::Arc;
 use crate::fs::Files;
 
-/// Longer records are written anew.
+/// A longer record is replaced by a new file.
 const LONG: u64 = 16 * 1024;
 
 /// One subtask's record, as read.
@@ -22,17 +23,18 @@ pub(super) struct Marker {
     files: Arc<dyn Files>,
     path: PathBuf,
     newest: Option<TxnId>,
-    /// How long the file is; `None` if there is none.
+    /// The length of the file; `None` if there is none.
     length: Option<u64>,
-    /// Whether all of it is durable, for certain.
+    /// True if all of it is certainly durable.
     durable: bool,
 }
 
-/// Which files are durable, as long as they are: a committer's own knowledge.
+/// The durable length of each file: a committer's own knowledge.
 pub(super) type Durable = BTreeMap<PathBuf, u64>;
 
 impl Marker {
-    /// Reads it. What cannot be read is a line whose append was cut short, and whose transaction was not committed after it.
+    /// Reads the record. A line that cannot be read was cut short while it was appended; its
+    /// transaction was not committed after it.
     pub(super) fn read(
         files: &Arc<dyn Files>,
         path: PathBuf,
@@ -48,31 +50,32 @@ impl Marker {
         Ok(Self { files, path, newest, length: Some(length), durable })
     }
 
-    /// The newest transaction that was committed, or is being.
+    /// The newest transaction that was committed, or is being committed.
     pub(super) const fn newest(&self) -> Option<TxnId> {
         self.newest
     }
 
-    /// Whether the transaction was committed, or is being.
+    /// True if the transaction was committed, or is being committed.
     pub(super) fn holds(&self, txn: TxnId) -> bool {
         // SPEC 6.6: commits go in order.
         self.newest >= Some(txn)
     }
 
-    /// Whether there is a record, and it does not hold this transaction.
+    /// True if there is a record, and it does not hold this transaction.
     pub(super) fn lacks(&self, txn: Option<TxnId>) -> bool {
         self.length.is_some() && self.newest < txn
     }
 
-    /// Records the transaction, durably; one that is recorded is so again, if that may not be durable.
+    /// Records the transaction durably. If it is recorded already and may not be durable, it is
+    /// recorded again.
     pub(super) fn add(&mut self, txn: TxnId, durable: &mut Durable) -> Result<(), ConnectError> {
         if self.durable && self.holds(txn) {
             return Ok(());
         }
         let newest = self.newest.max(Some(txn)).unwrap_or(txn);
-        // A line cut short must not swallow the next: every line begins with its own end of line too.
+        // A truncated line must not swallow the next: every line also begins with a line end.
         let line = format!("\n{}\n", line(newest));
-        // Until it is done: what fails to sync is not appended to, but written again.
+        // Until it is done: after a failed sync the file is rewritten, never appended to.
         durable.remove(&self.path);
         let length = match self.length {
             Some(length) if self.durable && length < LONG => {
@@ -172,13 +175,15 @@ mod tests {
         assert!(read(path).expect("reads").holds(txn(600)));
     }
 
-    /// A line that was seen and not synced is gone when the power is, and what failed to sync with it.
+    /// A line that was seen and not synced is lost with the power, and lines that failed to sync
+    /// are lost with it.
     #[test]
     fn what_may_not_be_durable_is_written_again_and_not_believed() {
         use crate::fs::simulated::{Host, SimDisk, Trouble};
         let path = Path::new("/committed-00");
         for late in [false, true] {
-            // Of a change that fails: creating, writing, syncing, renaming, and syncing the directory; later appending and syncing.
+            // The changes that fail: creating, writing, syncing, renaming, and syncing the
+            // directory; later appending and syncing.
             for nth in 0..8 {
                 let (disk, host) = (SimDisk::new(), Host::default());
                 let files: Arc<dyn Files> = Arc::new(disk.files(&host));
@@ -194,7 +199,7 @@ mod tests {
                     let found = found.expect("it can be read");
                     assert!(found.holds(txn(number)), "{number} after {nth}, {late}");
                 }
-                // Another life sees what is there, and does not know.
+                // Another life sees the line, and does not know if it is durable.
                 host.fails_after(None);
                 let mut file = files.append(path).expect("it is there");
                 file.write(format!("\n{}\n", line(txn(4))).as_bytes()).expect("writes");

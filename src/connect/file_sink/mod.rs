@@ -2,36 +2,44 @@
 //!
 //! ```text
 //! results/                                     a directory for readers
-//!   part-counts-00-00000012-t3a1.txt           committed: operator, subtask, checkpoint, term and attempt
+//!   part-counts-00-00000012-t3a1.txt           committed: operator, subtask, checkpoint,
+//!                                              term and attempt
 //!   part-counts-01-00000012-t3a1.txt
-//!   part-counts-01-00000012-t3a1r1.txt         of the same transaction, where a file was long or old enough to begin another
+//!   part-counts-01-00000012-t3a1r1.txt         of the same transaction, after a file was long or
+//!                                              old enough
 //!   .snapline/counts/                          the operator's own
-//!     owner                                    which job and operator write here, and a name at random, by which committables know the place
-//!     LOCK                                     held shared to prepare, commit and roll back, alone to fence
+//!     owner                                    the job and operator that write here, and a random
+//!                                              name, by which committables know the place
+//!     LOCK                                     held shared to prepare, commit and roll back,
+//!                                              exclusively to fence
 //!     fence                                    the latest attempt: earlier ones are refused
 //!     open/00-t3a1-0.open                      being written
 //!     open/part-counts-00-...-t3a1.txt.s7      closed, not prepared
 //!     prepared/part-counts-00-...-t3a1.txt.s7  prepared: on the disk under its name
-//!     committed-00                             what subtask 00 committed, or is about to
+//!     committed-00                             the transactions that subtask 00 committed, or is
+//!                                              about to commit
 //! ```
 //!
-//! A transaction is a file, or several, each of which is renamed: from `open/` to `prepared/` when it was synced, from there to where readers look. What makes a
-//! repeated commit safe, also when a reader has moved the file away, is the record in `committed-00`, which is on the disk *before* the
-//! rename:
+//! A transaction is one or more files. Each is renamed twice: from `open/` to `prepared/` after a
+//! sync, and from there to the readers' directory. The record in `committed-00`, which is on the
+//! disk *before* the rename, makes a repeated commit safe, also when a reader has moved the file
+//! away:
 //!
 //! | recorded | prepared | in place | is |
 //! |---|---|---|---|
 //! | no | yes | no | prepared: commit records it and renames |
-//! | yes | yes | no | being committed, perhaps by one who crashed: commit renames |
+//! | yes | yes | no | being committed, perhaps by a crashed process: commit renames |
 //! | yes | no | any | committed |
 //! | any | yes | yes | committed; a crash brought the old name back, commit removes it |
-//! | no | no | yes | committed by somebody who lost the record |
+//! | no | no | yes | committed by a process whose record was lost |
 //! | no | no | no | lost |
 //!
-//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest recorded transaction counts as recorded.
+//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest recorded transaction
+//! counts as recorded.
 //!
-//! Of a transaction of several files the table holds for each. They are prepared in order, recorded together, and renamed in order; a call
-//! that is made again goes on with those that are left. It is lost if one of them is, and then none that is left is renamed.
+//! In a transaction of several files the table holds for each. They are prepared in order, recorded
+//! together, and renamed in order; a retried call continues with the remaining ones. If one of them
+//! is lost, the transaction is lost, and no remaining file is renamed.
 
 mod committer;
 #[cfg(feature = "formats")]
@@ -78,16 +86,22 @@ use crate::base::error::BoxError;
 use crate::base::sync::Arc;
 use crate::fs::{Disk, Files};
 
-/// Writes records to files: as lines, or in another format. A file appears, whole, when its transaction is committed, and never changes again:
-/// readers need no more than the directory. A file holds what one subtask wrote between two checkpoints, or part of that
-/// ([`roll_bytes`](Self::roll_bytes), [`roll_every`](Self::roll_every)); where it wrote nothing there is none. Files of one transaction appear one
-/// after the other, those of several subtasks in any order.
+/// Writes records to files: as lines, or in another format. A file appears, whole, when its
+/// transaction is committed, and never changes again: readers need only the directory. A file holds
+/// the records that one subtask wrote between two checkpoints, or part of them
+/// ([`roll_bytes`](Self::roll_bytes), [`roll_every`](Self::roll_every)); without records there is
+/// no file. Files of one transaction appear one after the other, those of several subtasks in any
+/// order.
 ///
-/// The directory and what is in it must be on one file system that renames atomically. Two jobs, or two operators of one name, cannot
-/// write to one directory: the second fails to open. A job that is restored must find the directory that its checkpoint was committed to, with
-/// `.snapline` in it: one that was emptied, is another's, or is an older copy fails it ([`accept_other_directory`](Self::accept_other_directory)). Readers may move or delete the files that they have read. What is prepared stays, in a directory
-/// whose name begins with a dot, until it is committed or rolled back, however long that takes: there is no
-/// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless somebody clears the directory of what is old.
+/// The directory and what is in it must be on one file system that renames atomically. Two jobs, or
+/// two operators of one name, cannot write to one directory: the second fails to open. A restored
+/// job must find the directory that its checkpoint was committed to, with `.snapline` in it. An
+/// emptied one, another job's, or an older copy fails it
+/// ([`accept_other_directory`](Self::accept_other_directory)). Readers may move or delete the files
+/// that they have read. Prepared files stay, in a directory whose name begins with a dot, until
+/// they are committed or rolled back, however long that takes. So there is no
+/// [`transaction_timeout`](super::TwoPhaseSink::transaction_timeout), unless old files are removed
+/// from the directory by other means.
 ///
 /// ```
 /// use snapline::connect::FileSink;
@@ -104,7 +118,7 @@ pub struct FileSink<T, E = Plain> {
     encode: E,
     rolling: Rolling,
     accept_other: bool,
-    /// The file system that the directory is in.
+    /// The file system of the directory.
     files: Arc<dyn Files>,
     takes: PhantomData<fn(T)>,
 }
@@ -130,7 +144,8 @@ impl<T, E> fmt::Debug for FileSink<T, E> {
 }
 
 impl<T> FileSink<T> {
-    /// A sink that writes to files in `dir`, which is made when the job starts. Records are written as they are displayed.
+    /// A sink that writes to files in `dir`, which is made when the job starts. Records are written
+    /// by their `Display`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self::of(dir.into(), Plain, "txt")
     }
@@ -144,15 +159,19 @@ impl<T> FileSink<T> {
 
 #[cfg(feature = "formats")]
 impl<T: Serialize> FileSink<T, Csv> {
-    /// A sink that writes [`Csv`], between commas. Where a record is a struct or a map, every file begins with a header of its fields' names; a
-    /// tuple has no names, and its files no header. A struct with a list or a struct inside fails the job.
+    /// A sink that writes [`Csv`], between commas. If a record is a struct or a map, every file
+    /// begins with a header of its fields' names. A tuple has no names, and its files have no
+    /// header. A struct with a list or a struct inside fails the job.
     ///
-    /// *Columns.* They are the fields of the first record that a subtask writes, or those of [`Csv::header`] or [`Csv::columns`], and the same in
-    /// all files of the subtask. Each value is written under its own name. A field that is skipped (`skip_serializing_if`), or that a map or a
-    /// flattened struct has not, is an empty value. A field without a column, and a struct without a field that has a column, fail the job with
-    /// [`ConnectError::Unwritable`]; so does a tuple of another length.
+    /// *Columns* are the fields of the first record that a subtask writes, or those of
+    /// [`Csv::header`] or [`Csv::columns`]. They are the same in all files of the subtask. Each
+    /// value is written under its own name. A field that is skipped (`skip_serializing_if`), or
+    /// that a map or a flattened struct lacks, is an empty value. A field without a column fails
+    /// the job with [`ConnectError::Unwritable`]. So does a struct that lacks a column's field, and
+    /// a tuple of another length.
     ///
-    /// *Values.* A text without letters and `None` are both an empty field. NaN and infinities are `NaN`, `inf` and `-inf`.
+    /// *Values.* An empty text and `None` are both an empty field. NaN and infinities are `NaN`,
+    /// `inf` and `-inf`.
     ///
     /// ```
     /// use snapline::connect::{Csv, FileSink};
@@ -168,7 +187,7 @@ impl<T: Serialize> FileSink<T, Csv> {
 
 #[cfg(feature = "formats")]
 impl<T: Serialize> FileSink<T, JsonLines> {
-    /// A sink that writes [`JsonLines`]: each record a line.
+    /// A sink that writes [`JsonLines`]: one record per line.
     pub fn json_lines(dir: impl Into<PathBuf>) -> Self {
         Self::of(dir.into(), JsonLines::new(), "jsonl")
     }
@@ -181,8 +200,8 @@ impl<T, E> FileSink<T, E> {
         Self { dir, extension, encode, rolling, accept_other: false, files, takes }
     }
 
-    /// Writes records as `encode` appends them; the end of the line is added behind. A record that is encoded with line ends inside becomes
-    /// several lines.
+    /// Writes records as `encode` appends them, each followed by a line end. A record that is
+    /// encoded with line ends inside becomes several lines.
     #[must_use]
     pub fn encode<F: Fn(&T, &mut Vec<u8>)>(self, encode: F) -> FileSink<T, ByLine<F>> {
         self.with(ByLine(encode))
@@ -199,25 +218,29 @@ impl<T, E> FileSink<T, E> {
         FileSink { dir, extension, encode, rolling, accept_other, files, takes }
     }
 
-    /// What committed files' names end in, without the dot; `txt` unless set, or the format's. Letters, digits and dots. Files whose names end
-    /// in `.gz` or `.zst` are compressed so (with the feature `formats`; without it the sink does not open).
+    /// The end of committed files' names, without the dot; the default is `txt`, or the format's.
+    /// Letters, digits and dots. Files whose names end in `.gz` or `.zst` are compressed so (with
+    /// the feature `formats`; without it the sink does not open).
     #[must_use]
     pub fn extension(mut self, extension: impl Into<String>) -> Self {
         self.extension = extension.into();
         self
     }
 
-    /// Restores the job though the directory is not the one that its checkpoint was committed to: it was emptied, or is a new one, or an older copy. What
-    /// the checkpoint says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    /// Restores the job though its checkpoint was committed to another directory than this one,
+    /// which may be emptied, new, or an older copy. Output that the checkpoint records as committed
+    /// to the other directory counts as committed; if it was not, it is lost. It is needed only
+    /// until the next checkpoint.
     #[must_use]
     pub const fn accept_other_directory(mut self) -> Self {
         self.accept_other = true;
         self
     }
 
-    /// Ends a file when it has so many bytes, compressed, and begins the next (65,536 files between two checkpoints at most; the last is as long as
-    /// it becomes). It is looked after each batch of records, so that a file is
-    /// longer by up to one batch, and what is gathered before it is compressed counts as it is.
+    /// Ends a file when it has this many bytes, compressed, and begins the next. Between two
+    /// checkpoints there are at most 65,536 files; the last has no bound. The length is checked
+    /// after each batch of records, so a file may be longer by up to one batch. Bytes gathered
+    /// before compression count at their full length.
     ///
     /// # Panics
     /// If it is zero.
@@ -228,8 +251,9 @@ impl<T, E> FileSink<T, E> {
         self
     }
 
-    /// Ends a file when its first record is so old, and begins the next. It is looked behind each batch of records; where none comes the
-    /// file is ended by the next checkpoint, as it always is. When a file appears does not depend on it: that is with the checkpoint.
+    /// Ends a file when its first record is this old, and begins the next. The age is checked after
+    /// each batch of records; without a batch, the next checkpoint ends the file, as always. This
+    /// does not change when a file appears: that is with the checkpoint.
     #[must_use]
     pub const fn roll_every(mut self, time: Duration) -> Self {
         self.rolling.every = Some(time);
@@ -241,7 +265,7 @@ impl FileSink<String> {
     /// All committed lines in a directory: see [`read_committed`].
     ///
     /// # Errors
-    /// Whatever reading the directory or one of its files fails with.
+    /// If the directory or one of its files cannot be read.
     pub fn read_committed(dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
         read_committed(dir)
     }
@@ -276,13 +300,14 @@ where
     }
 }
 
-/// The checkpoint that a committed file was closed at, by its name; `None` if it is no such file.
+/// The checkpoint at which a committed file was closed, by its name; `None` if the name is not a
+/// committed file's.
 #[cfg(feature = "sim")]
 pub(crate) fn committed_checkpoint(name: &str) -> Option<snapline_protocol::ids::CheckpointId> {
     Part::parse(name).map(|part| part.checkpoint)
 }
 
-/// Whether a committed file of this name holds a transaction of this operator's subtask.
+/// True if a committed file of this name holds a transaction of this operator's subtask.
 #[cfg(feature = "sim")]
 pub(crate) fn is_file_of(name: &str, operator: &str, index: usize, txn: TxnId) -> bool {
     let TxnId { checkpoint, attempt, .. } = txn;
@@ -295,15 +320,15 @@ pub(crate) fn is_file_of(name: &str, operator: &str, index: usize, txn: TxnId) -
 pub struct FileCommittable {
     /// The name of the first file when it is committed.
     file: String,
-    /// How many bytes are in it. With none it is not there.
+    /// Its number of bytes. With none, it does not exist.
     bytes: u64,
-    /// The same of the files behind it.
+    /// The bytes of the further files.
     #[serde(default)]
     rolled: Vec<u64>,
-    /// The name of the place that it was written to; the first version did not say it.
+    /// The name of the place that it was written to; the first version did not record it.
     #[serde(default)]
     place: Option<String>,
-    /// A transaction of the subtask that is committed before it is.
+    /// A transaction of the subtask that is committed before this one.
     #[serde(default)]
     behind: Option<TxnId>,
 }
@@ -317,13 +342,14 @@ impl FileCommittable {
         Self { file, bytes, rolled, place: None, behind: None }
     }
 
-    /// The name that the first committed file has in the sink's directory; `None` if the transaction is empty.
+    /// The name of the first committed file in the sink's directory; `None` if the transaction is
+    /// empty.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         (self.bytes > 0).then_some(&self.file)
     }
 
-    /// The names that committed files have in the sink's directory, and how many bytes they have.
+    /// The names of the committed files in the sink's directory, and their lengths in bytes.
     pub fn files(&self) -> impl Iterator<Item = (String, u64)> {
         let lengths = || std::iter::once(&self.bytes).chain(&self.rolled);
         let files = (0..lengths().count()).zip(lengths());
@@ -331,10 +357,10 @@ impl FileCommittable {
         there.into_iter().map(|(roll, bytes)| (self.name(roll), *bytes))
     }
 
-    /// How many bytes all files have.
+    /// The number of bytes in all files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        // A checkpoint that was written by others can say any numbers.
+        // A checkpoint that others wrote can contain any numbers.
         self.rolled.iter().fold(self.bytes, |sum, bytes| sum.saturating_add(*bytes))
     }
 
@@ -343,11 +369,12 @@ impl FileCommittable {
     }
 }
 
-/// All committed lines in a directory that [`FileSink`]s wrote to, file by file: by operator, subtask, and then in the order of commits. Files
-/// of other names are passed over. What is compressed is decompressed; a header is a line.
+/// All committed lines in a directory that [`FileSink`]s wrote to, file by file: by operator,
+/// subtask, and then in the order of commits. Files of other names are skipped. Compressed files
+/// are decompressed; a header is a line.
 ///
 /// # Errors
-/// Whatever reading the directory or one of its files fails with.
+/// If the directory or one of its files cannot be read.
 pub fn read_committed(dir: impl AsRef<Path>) -> io::Result<Vec<String>> {
     let mut parts = Vec::new();
     for entry in fs::read_dir(dir)? {

@@ -11,16 +11,19 @@ use crate::base::error::BoxError;
 use crate::base::sync::Arc;
 use crate::connect::ConnectError;
 
-/// Records in a row group, unless it is said.
+/// Records in a row group, by default.
 const ROWS: usize = 64 * 1024;
 
-/// Parquet, of records that know how to write themselves: derive `ParquetRecordWriter`, of the crate `parquet_derive` 60, for a struct of
-/// numbers, texts, bytes, dates, and options of these. `parquet` 60 must be among the dependencies of the crate that derives it.
+/// Parquet files. Derive `ParquetRecordWriter`, of the crate `parquet_derive` 60, for the record
+/// type: a struct of numbers, texts, bytes, dates, and options of these. `parquet` 60 must be among
+/// the dependencies of the crate that derives it.
 ///
-/// A Parquet file is one only with its footer, which is written when the file ends: at the barrier of a checkpoint, or when the file is
-/// [long](FileSink::roll_bytes) or [old](FileSink::roll_every) enough. So each transaction's files are whole. Records are held in memory until there are
-/// enough for a row group; what is left of them is written at the barrier, on the thread of the sink's worker, as all the rest is. The
-/// length of a file, as [`FileSink::roll_bytes`] has it, is that of the row groups that are written.
+/// A Parquet file is complete only with its footer. The footer is written when the file ends: at
+/// the barrier of a checkpoint, or when the file is [long](FileSink::roll_bytes) or
+/// [old](FileSink::roll_every) enough. So each transaction's files are whole. Records are held in
+/// memory until there are enough for a row group. The rest is written at the barrier, on the thread
+/// of the sink's worker, like everything else. For [`FileSink::roll_bytes`], the length of a file
+/// is that of the row groups written.
 #[derive(Clone, Debug)]
 pub struct Parquet {
     rows: usize,
@@ -41,7 +44,7 @@ impl Parquet {
         Self { rows: ROWS, properties: Arc::new(properties) }
     }
 
-    /// How many records a row group has at most; 65,536 unless it is said.
+    /// The maximum number of records in a row group; 65,536 by default.
     ///
     /// # Panics
     /// If it is zero.
@@ -52,7 +55,8 @@ impl Parquet {
         self
     }
 
-    /// How files are written otherwise: compression (those that this crate was built with), encodings, statistics, metadata.
+    /// Sets how files are written: compression (a codec that this crate was built with), encodings,
+    /// statistics, metadata.
     #[must_use]
     pub fn properties(mut self, properties: WriterProperties) -> Self {
         self.properties = Arc::new(properties);
@@ -97,11 +101,11 @@ where
 pub struct ParquetEncoder<T> {
     rows: usize,
     properties: WriterPropertiesPtr,
-    /// What is not a row group yet.
+    /// Records that are not in a row group yet.
     held: Vec<T>,
-    /// With its columns.
+    /// The open file, with its columns.
     file: Option<(SerializedFileWriter<Vec<u8>>, TypePtr)>,
-    /// How many records were written.
+    /// The number of records written.
     records: u64,
 }
 
@@ -109,7 +113,7 @@ impl<T> ParquetEncoder<T>
 where
     for<'a> &'a [T]: RecordWriter<T>,
 {
-    /// Writes so many of the records that are held, in row groups.
+    /// Writes the first `rows` held records, in row groups.
     fn write(&mut self, rows: usize, out: &mut Vec<u8>) -> Result<(), BoxError> {
         for group in self.held[..rows].chunks(self.rows) {
             let schema = group.schema()?;
@@ -133,7 +137,7 @@ where
             group.write_to_row_group(&mut writer)?;
             writer.close()?;
             self.records += group.len() as u64;
-            // What is written is taken out; the writer counts by itself.
+            // Written bytes are taken out; the writer keeps its own count.
             file.flush()?;
             out.append(file.inner_mut());
         }
@@ -142,7 +146,7 @@ where
     }
 }
 
-/// The first column that is another, or is in one of the two alone.
+/// The first column that differs, or is in only one of the two.
 fn other(one: &TypePtr, two: &TypePtr) -> Option<String> {
     let names = |columns: &TypePtr| -> Vec<TypePtr> { columns.get_fields().to_vec() };
     let (one, two) = (names(one), names(two));

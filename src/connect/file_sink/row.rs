@@ -10,28 +10,28 @@ use serde::ser::{self, Impossible, Serializer};
 /// A field's name.
 pub(super) type Name = Cow<'static, str>;
 
-/// The fields of one record, in the order in which serde gives them.
+/// The fields of one record, in serde's order.
 #[derive(Default)]
 pub(super) struct Row {
     text: Vec<u8>,
-    /// Where in the text each field ends.
+    /// The end of each field in the text.
     ends: Vec<usize>,
-    /// The fields' names: as many as fields, or none.
+    /// The fields' names: one per field, or none.
     pub(super) names: Vec<Name>,
-    /// Which fields serde was told to skip. They are empty.
+    /// The fields that serde skipped. They are empty.
     skipped: Vec<usize>,
-    /// Whether a map gave names: it gives no name for a field that is skipped.
+    /// True if a map gave names: it gives no name for a skipped field.
     pub(super) is_open: bool,
 }
 
-/// Why a record is no row.
+/// Why a record does not make a row.
 pub(super) struct NotARow {
     pub(super) field: Option<String>,
     pub(super) why: String,
 }
 
 impl Row {
-    /// Takes a record in, in place of the one before.
+    /// Takes a record, replacing the one before.
     pub(super) fn take<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<(), NotARow> {
         self.text.clear();
         self.ends.clear();
@@ -46,7 +46,7 @@ impl Row {
         Ok(())
     }
 
-    /// Whether its fields have names, if it has any.
+    /// True if its fields have names, if it has any.
     pub(super) const fn is_named(&self) -> bool {
         self.is_open || !self.names.is_empty()
     }
@@ -65,7 +65,7 @@ impl Row {
     }
 }
 
-/// Takes fields in: those of the record itself, or, with a name, one of them.
+/// Takes fields: those of the record itself, or, with a name, one of them.
 struct Fields<'a> {
     row: &'a mut Row,
     name: Option<Name>,
@@ -92,7 +92,7 @@ impl Fields<'_> {
         Err(NotARow { field: self.name.map(Name::into_owned), why: why.to_string() })
     }
 
-    /// What has values inside, which a field cannot have.
+    /// Reports a nested value, which a field cannot have.
     fn nested(self, what: &str) -> Result<Self, NotARow> {
         if self.name.is_none() {
             return Ok(self);
@@ -167,7 +167,8 @@ impl<'a> Serializer for Fields<'a> {
         self.scalar(value)
     }
 
-    // The shortest text that reads as the same number, also of NaN and infinities: `NaN`, `inf`, `-inf`.
+    // The shortest text that reads as the same number, also of NaN and infinities: `NaN`, `inf`,
+    // `-inf`.
     fn serialize_f32(self, value: f32) -> Result<(), NotARow> {
         self.scalar(format_args!("{value:?}"))
     }
@@ -335,7 +336,7 @@ impl ser::SerializeStruct for Fields<'_> {
     }
 }
 
-/// Takes a map's entries in as fields.
+/// Takes a map's entries as fields.
 struct Entries<'a> {
     row: &'a mut Row,
     /// The last key.
@@ -347,7 +348,7 @@ impl ser::SerializeMap for Entries<'_> {
     type Error = NotARow;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotARow> {
-        // A key is a text that names a field: what a field of a row would be.
+        // A key is a text that names a field, spelled as a field's value would be.
         let mut row = Row::default();
         key.serialize(Fields { row: &mut row, name: Some(Name::Borrowed("key")) })?;
         self.name = String::from_utf8(row.text).map_err(|_| {

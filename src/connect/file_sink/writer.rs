@@ -17,20 +17,21 @@ use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::fs::Output;
 
-/// So many bytes are gathered before the file is written to.
+/// Bytes gathered before they are written to the file.
 const GATHER: usize = 128 * 1024;
 
-/// So many files of a transaction are kept open until they are synced; with more the oldest is synced at once.
+/// Files of a transaction that are kept open until they are synced; one more syncs the oldest at
+/// once.
 const OPEN: usize = 8;
 
-/// A file's handle until it is synced; `None` when it is. One that was closed before cannot be synced for certain: an error that was met while
-/// it was open would be told to nobody.
+/// A file's handle until it is synced; then `None`. A file that was closed before cannot be synced
+/// for certain: an error that occurred while it was open would not be reported.
 pub(super) type Unsynced = Option<Box<dyn Output>>;
 
 /// Closed files that are not prepared yet, by their names.
 pub(super) type Closed = Arc<Mutex<BTreeMap<PathBuf, Unsynced>>>;
 
-/// When a file is ended and the next begun, between two checkpoints. At a checkpoint it always is.
+/// When a file is ended and the next begun, between two checkpoints. A checkpoint always ends it.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Rolling {
     pub(super) bytes: Option<u64>,
@@ -42,7 +43,7 @@ struct OpenFile {
     path: PathBuf,
     file: Box<dyn Output>,
     compressor: Compressor,
-    /// How many bytes were written to it.
+    /// The number of bytes written to it.
     written: u64,
 }
 
@@ -52,23 +53,24 @@ pub struct FileWriter<T, E> {
     encoder: E,
     compression: Compression,
     rolling: Rolling,
-    /// Encoded and not written yet.
+    /// Encoded bytes that are not written yet.
     gathered: Vec<u8>,
-    /// Whether the file that comes or is open has records.
+    /// True if the open file, or the next one, has records.
     begun: bool,
-    /// When it got the first, where that counts.
+    /// The time of its first record, where that counts.
     since: Option<Instant>,
-    /// Once something was written.
+    /// The open file, once something was written.
     file: Option<OpenFile>,
-    /// The open transaction's files that were ended, and how long they are.
+    /// The open transaction's ended files, and their lengths.
     rolled: Vec<(PathBuf, u64, Unsynced)>,
-    /// What the committer is to sync.
+    /// The files that the committer is to sync.
     closed: Closed,
-    /// How many bytes were written to all that were ended.
+    /// The number of bytes written to all ended files.
     ended: u64,
-    /// How many files were opened: they have no other name while their transaction has none.
+    /// The number of files opened, which names them while their transaction has no name.
     opened: u64,
-    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    /// The newest transaction with records that this subtask closed, or committed in an earlier
+    /// life.
     newest: Option<TxnId>,
     takes: PhantomData<fn(T)>,
 }
@@ -100,7 +102,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         }
     }
 
-    /// Writes what was gathered to the open file, which is made if there is none.
+    /// Writes the gathered bytes to the open file, which is made if there is none.
     fn flush(&mut self) -> Result<(), ConnectError> {
         let open = match self.file.take() {
             Some(open) => open,
@@ -124,7 +126,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         Ok(OpenFile { path, file, compressor, written: 0 })
     }
 
-    /// Whether the file is long enough, or open for long enough.
+    /// True if the file is long enough, or old enough.
     fn is_due(&self) -> bool {
         let Rolling { bytes, every } = self.rolling;
         if self.rolled.len() + 1 >= MOST_FILES as usize {
@@ -205,7 +207,8 @@ where
             match disk::rename(&*self.layout.files, &path, &closed) {
                 Ok(()) if bytes > 0 => _ = lock(&self.closed).insert(closed, unsynced),
                 Ok(()) => {}
-                // A later attempt removes the open files of this one: say so rather than that one is gone.
+                // A later attempt removes the open files of this one: the error reports that,
+                // rather than a missing file.
                 Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => {
                     disk::check_fence(&self.layout, self.layout.context.attempt)?;
                     return Err(error.into());

@@ -29,31 +29,36 @@ use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader, 
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 
-/// So many bytes are asked of the system at once.
+/// Bytes of one read.
 const BUFFER: usize = 256 * 1024;
 
-/// Lines are not longer, unless it is allowed: 1 MiB.
+/// The longest line by default: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none. The order is that of the lines within a
-/// split, which is a file or, of a big one, a piece.
+/// Reads lines, as strings without their ends: `\n` or `\r\n`. The last line of a file needs none.
+/// Lines keep their order within a split, which is a file, or a piece of a big one.
 ///
-/// Which files there are and how long they are is found out when the job begins, and is part of the position: a restored job reads the
-/// same bytes. A file that vanished or shrank meanwhile fails it; what a file has grown by, and new files, are not read.
+/// The files and their lengths are determined when the job begins, and are part of the position: a
+/// restored job reads the same bytes. A file that vanished or shrank meanwhile fails it. Bytes
+/// added to a file later, and new files, are not read.
 ///
-/// *Another file of the same name* fails the job. A file is known by its content: the first and the last 4 KiB of what it was when the job
-/// began, which are compared each time that it is opened and when a piece of it was read. So a file may grow and may be copied to another
-/// machine; one whose ends are as they were is taken for the same. After a repair, where it was not read yet, say
+/// *Another file of the same name* fails the job. A file is known by its content: the first and the
+/// last 4 KiB of its bytes at the job's start. They are compared each time the file is opened, and
+/// after a piece of it was read. So a file may grow and may be copied to another machine; one with
+/// unchanged ends counts as the same. After a repair in a part that was not read yet, set
 /// [`accept_changed`](Self::accept_changed).
 ///
-/// *Another path* fails a restored job: files that were moved are found with [`moved_from`](Self::moved_from).
-/// *Which files.* Plain ones. A path that names a pipe, a socket or a device fails the job, and so does a file whose length the system does not
-/// know (in `/proc`): such cannot be read again. In a directory, and among what a pattern matches, links are passed over unless they may be
-/// [followed](Self::follow_links); so are pipes, sockets and devices, and what is gone by the time it is looked at, as a link that leads nowhere
-/// is. It is told to `tracing` as a warning. A link that the path names itself is followed. A file without bytes has no lines,
-/// compressed or not.
+/// *Another path* fails a restored job: files that were moved are found with
+/// [`moved_from`](Self::moved_from). *Which files.* Plain ones. A path that names a pipe, a socket
+/// or a device fails the job: it cannot be read again. So does a file whose length the system does
+/// not know (in `/proc`). In a directory, and among a pattern's matches, links are skipped unless
+/// they may be [followed](Self::follow_links). Pipes, sockets and devices are skipped too, and so
+/// are entries that are gone by then, such as a link that leads nowhere. Each is logged with
+/// `tracing` as a warning. A link that the path itself names is followed. An empty file has no
+/// lines, compressed or not.
 ///
-/// *Text* is UTF-8. A mark of byte order at the beginning of a file is passed over; a file in UTF-16 fails the job.
+/// *Text* is UTF-8. A byte order mark at the beginning of a file is skipped; a file in UTF-16 fails
+/// the job.
 ///
 /// ```
 /// use snapline::connect::FileSource;
@@ -69,31 +74,33 @@ pub struct FileSource {
     follow: bool,
     pub(super) split_bytes: Option<u64>,
     pub(super) resume: Resume,
-    /// What each operator's subtasks read in its latest attempt. Those that begin at different moments must agree on it; clones share it.
+    /// The files that each operator's subtasks read in its latest attempt. Subtasks that begin at
+    /// different moments must agree on them; clones share the value.
     plans: Arc<Mutex<Vec<Plan>>>,
 }
 
 impl FileSource {
-    /// Reads a file; or those in a directory, but for hidden ones and directories within; or those that a pattern of `*`, `?`, `**` and `[...]`
-    /// matches. Files are taken in the order of their names.
+    /// Reads a file, or the visible files directly in a directory, or those that a pattern of `*`,
+    /// `?`, `**` and `[...]` matches. Files are read in the order of their names.
     #[must_use]
     pub fn path(path: impl AsRef<Path>) -> Self {
-        // A path that is not UTF-8 is not found below, and the error names it as well as can be.
+        // A path that is not UTF-8 is not found below, and the error names it as well as possible.
         let path = path.as_ref().to_string_lossy().into_owned();
         let (lossy, longest, follow, split_bytes) = (false, LONGEST, false, None);
         let (resume, plans) = (Resume::default(), Arc::default());
         Self { path, lossy, longest, follow, split_bytes, resume, plans }
     }
 
-    /// Replaces bytes that are not UTF-8 by `U+FFFD`, where the job would fail else.
+    /// Replaces bytes that are not UTF-8 by `U+FFFD`; otherwise they fail the job.
     #[must_use]
     pub const fn lossy(mut self) -> Self {
         self.lossy = true;
         self
     }
 
-    /// How long a line may be, in bytes without its end; 1 MiB unless it is said. A longer one fails the job, and no more than that is kept of it in
-    /// memory. (For `decode`, `csv` and `json_lines` it is `max_record_bytes`.)
+    /// The longest line, in bytes without its end; 1 MiB by default. A longer one fails the job,
+    /// and memory holds at most this much of it. (For `decode`, `csv` and `json_lines` it is
+    /// `max_record_bytes`.)
     ///
     /// # Panics
     /// If it is zero.
@@ -104,20 +111,21 @@ impl FileSource {
         self
     }
 
-    /// Follows links that are in the directory, or that the pattern matches or leads over. Whoever can put a link there can have any file read that
-    /// the process may read.
+    /// Follows links that are in the directory, or that the pattern matches or leads over. A user
+    /// who can put a link there can have any file read that the process may read.
     #[must_use]
     pub const fn follow_links(mut self) -> Self {
         self.follow = true;
         self
     }
 
-    /// Whether a file of it may be opened over a link: the path that was named may.
+    /// True if one of its files may be opened through a link: the path that was named may.
     pub(super) fn follows(&self, file: &str) -> bool {
         self.follow || same(file, &self.path)
     }
 
-    /// Splits files in pieces of so many bytes. Without it, in as many as keep all subtasks busy.
+    /// Splits files into pieces of this many bytes. By default there are enough pieces to keep all
+    /// subtasks busy.
     ///
     /// # Panics
     /// If it is zero.
@@ -128,24 +136,26 @@ impl FileSource {
         self
     }
 
-    /// The files that checkpoints know under the path `old` are now under this source's: a restored job reads them on here. Where a pattern is
-    /// given, what moved is the directory before its first `*`, `?` or `[`. No more needed when a checkpoint was taken.
+    /// The files that checkpoints know under the path `old` are now under this source's path: a
+    /// restored job resumes them here. For a pattern, the directory before its first `*`, `?` or
+    /// `[` is what moved. It is needed only until the next checkpoint.
     #[must_use]
     pub fn moved_from(mut self, old: impl AsRef<Path>) -> Self {
         self.resume.moved_from = Some(old.as_ref().to_string_lossy().into_owned());
         self
     }
 
-    /// Restores the job though files are not those that they were: they are read on as they are, from the byte at which the checkpoint stands to
-    /// where they end now. For a file that was repaired behind that byte; what was read of the old one stays. No more needed when a
-    /// checkpoint was taken. Does nothing where no file was changed.
+    /// Restores the job though files have changed: they are read as they are now, from the
+    /// checkpoint's byte to their present end. It is for a file that was repaired after that byte;
+    /// the part of the old one that was read stays. It is needed only until the next checkpoint. It
+    /// has no effect where no file was changed.
     #[must_use]
     pub const fn accept_changed(mut self) -> Self {
         self.resume.accept_changed = true;
         self
     }
 
-    /// What the subtasks read when there is no checkpoint.
+    /// The files that the subtasks read when there is no checkpoint.
     pub(super) fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<Input>>, ConnectError> {
         let mut plans = lock(&self.plans);
         let OpenContext { job, operator, attempt, .. } = context;
@@ -165,7 +175,7 @@ impl FileSource {
     }
 }
 
-/// What the subtasks of one operator read.
+/// The files that the subtasks of one operator read.
 #[derive(Debug)]
 struct Plan {
     job: String,
@@ -206,15 +216,15 @@ impl Source for FileSource {
     }
 }
 
-/// Where a reader of a [`FileSource`] stands: which split it reads and the byte from which, in the file.
+/// The position of a reader of a [`FileSource`]: its split, and the byte in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct FilePosition {
-    /// The subtask's.
+    /// The subtask's splits.
     splits: Arc<Vec<Split>>,
     split: usize,
     offset: u64,
-    /// The source's.
+    /// The source's path.
     path: Option<Arc<str>>,
 }
 
@@ -232,7 +242,7 @@ impl FilePosition {
         self
     }
 
-    /// Whether what is still to be read is there.
+    /// Checks that the files still to be read are there.
     fn check(&self) -> Result<(), ConnectError> {
         let Some(left) = self.splits.get(self.split..) else {
             return Err(bad(format!("split {} of {}", self.split, self.splits.len())));
@@ -262,7 +272,7 @@ fn bad(why: String) -> ConnectError {
 struct Written {
     splits: Vec<Split>,
     offset: u64,
-    /// The path that the source was given; the first version did not say it.
+    /// The path given to the source; the first version did not record it.
     #[serde(default)]
     path: Option<String>,
 }
@@ -287,9 +297,9 @@ impl From<Written> for FilePosition {
 pub struct FileReader {
     position: FilePosition,
     source: FileSource,
-    /// The split that is being read; opened at the position.
+    /// The split that is being read, opened at the position.
     open: Option<BufReader<Take<File>>>,
-    /// How many bytes its lines were, with their ends.
+    /// The number of bytes in its lines, with their ends.
     bytes: u64,
 }
 
@@ -310,7 +320,7 @@ impl SourceReader for FileReader {
                 Some(lines) => lines,
                 None => self.open(&mut split)?,
             };
-            // A line is of the split in which it begins.
+            // A line belongs to the split in which it begins.
             while read < limit && self.position.offset < split.to {
                 if let Some(line) = self.line(&split, &mut lines)? {
                     out.push(line);
@@ -320,7 +330,7 @@ impl SourceReader for FileReader {
             if self.position.offset < split.to {
                 self.open = Some(lines);
             } else {
-                // It was open all the while, and may have been written over.
+                // It was open all the while, and may have been overwritten.
                 split.check_mark(&mut lines.into_inner().into_inner())?;
                 let next = self.position.split + 1;
                 self.position = self.position.clone().at_split(next);
@@ -340,7 +350,7 @@ impl SourceReader for FileReader {
 }
 
 impl FileReader {
-    /// Opens a split at the position. If that is its beginning, moves on to where its first line begins.
+    /// Opens a split at the position. If that is its beginning, moves to its first line.
     fn open(&mut self, split: &mut Split) -> Result<BufReader<Take<File>>, ConnectError> {
         let file = split.file.clone();
         let path = Path::new(&file);
@@ -352,20 +362,21 @@ impl FileReader {
         split.check_size(data.len())?;
         split.check_mark(&mut file)?;
         if split.mark.is_none() {
-            // It could not be looked at when the job started.
+            // It could not be examined when the job started.
             split.pin(&mut file)?;
             let splits = &mut Arc::make_mut(&mut self.position.splits)[self.position.split..];
             let pieces = splits.iter_mut().take_while(|piece| piece.file == split.file);
             pieces.for_each(|piece| piece.mark = split.mark);
         }
         let offset = self.position.offset;
-        // From one byte before: if that is the end of a line, a line begins at the split's beginning.
+        // From one byte before: if that is the end of a line, a line begins at the split's
+        // beginning.
         let inside = split.from > 0 && offset == split.from;
         let from = if inside { offset - 1 } else { offset };
         file.seek(SeekFrom::Start(from)).map_err(ConnectError::io("read", path))?;
         let mut lines = BufReader::with_capacity(BUFFER, file.take(split.size - from));
         if inside {
-            // From the byte before, and no further than a line may be long, with its end.
+            // From the byte before, up to the greatest length of a line, with its end.
             let most = self.source.longest.saturating_add(3) as u64;
             let mut skipped = Vec::new();
             let bytes = lines.by_ref().take(most).read_until(b'\n', &mut skipped);
@@ -382,7 +393,8 @@ impl FileReader {
         ConnectError::LongLine { path: (&split.file).into(), offset, limit: self.source.longest }
     }
 
-    /// Reads the line at the position, and moves behind it; `None` if there is a mark of byte order alone.
+    /// Reads the line at the position, and moves past it; `None` if there is only a byte order
+    /// mark.
     fn line(
         &mut self,
         split: &Split,
@@ -413,7 +425,8 @@ impl FileReader {
             return Err(self.long_line(split, begin));
         }
         if !is_whole && end < split.size {
-            // Only the end of the recorded bytes ends a line without its mark: the file was cut off while it was open.
+            // Only the end of the recorded bytes ends a line without a line end: the file was cut
+            // off while it was open.
             return Err(split.shrunk(end));
         }
         let line = match String::from_utf8(line) {
@@ -438,7 +451,7 @@ mod tests {
 
     use super::*;
 
-    /// As where there were too many open files when it was listed.
+    /// For instance, there were too many open files when it was listed.
     #[test]
     fn a_file_that_could_not_be_looked_at_is_when_it_is_opened() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Whether the files of a restored position are those that the job reads now.
+//! Compares the files of a restored position with those that the job reads now.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,18 +10,19 @@ use super::super::plain_file;
 use super::split::Split;
 use crate::base::watch::beat;
 
-/// How a source takes up a position that names files.
+/// The rules for resuming at a position that names files.
 #[derive(Clone, Default, Debug)]
 pub(in super::super) struct Resume {
     /// The path under which checkpoints know the files, if they were moved.
     pub(in super::super) moved_from: Option<String>,
-    /// Whether files may have been changed.
+    /// True if files may have been changed.
     pub(in super::super) accept_changed: bool,
 }
 
 impl Resume {
-    /// Compares the path that a position is of with the one that the job reads `now`, and gives the files their new places if they were moved.
-    /// A position of the first version says no path: then its files must be under the job's.
+    /// Compares the path of a position with the path that the job reads `now`, and gives moved
+    /// files their new places. A position of the first version has no path: then its files must be
+    /// under the job's path.
     pub(in super::super) fn at<'a>(
         &self,
         was: Option<&str>,
@@ -45,8 +46,9 @@ impl Resume {
         Ok(())
     }
 
-    /// Takes files as they are now, if that is wished for; and takes note of what they are where a position of the first version does not say.
-    /// `offset` is where the first is read on, `None` if that is no byte of the file.
+    /// Takes files as they are now, if `accept_changed` is set. Records the identity of the files
+    /// if a position of the first version has none. `offset` is where the first file resumes,
+    /// `None` if that is not a byte of the file.
     pub(in super::super) fn files<'a>(
         &self,
         splits: impl Iterator<Item = &'a mut Split>,
@@ -67,7 +69,7 @@ impl Resume {
                     found
                 }
             };
-            // What cannot be looked at is told by who opens it.
+            // The code that opens the file reports that it cannot be examined.
             let Some(Found { size, mark, whole }) = found else { continue };
             let same = split.mark.map_or(size >= split.size, |then| mark == Some(then));
             if split.mark.is_none() {
@@ -96,9 +98,9 @@ impl Resume {
 #[derive(Clone, Copy)]
 struct Found {
     size: u64,
-    /// Of as many bytes as it had.
+    /// The fingerprint of as many bytes as it had.
     mark: Option<Fingerprint>,
-    /// Of all its bytes.
+    /// The fingerprint of all its bytes.
     whole: Option<Fingerprint>,
 }
 
@@ -113,20 +115,21 @@ impl Found {
     }
 }
 
-/// Whether two paths are one.
+/// True if two paths are the same.
 pub(in super::super) fn same(one: &str, other: &str) -> bool {
     plain(one) == plain(other)
         || fs::canonicalize(one)
             .is_ok_and(|one| fs::canonicalize(other).is_ok_and(|other| one == other))
 }
 
-/// A path without what says the current directory at its beginning.
+/// A path without the current directory at its beginning.
 fn plain(path: &str) -> &Path {
     let path = Path::new(path);
     path.strip_prefix(".").unwrap_or(path)
 }
 
-/// What all files have in common that a path stands for: a file or directory is itself, a pattern the directory before its first sign.
+/// The common base of all files that a path stands for: a file or directory itself, or a pattern's
+/// directory before its first special character.
 fn base(path: &str) -> PathBuf {
     if fs::metadata(path).is_ok() {
         return plain(path).into();
@@ -137,7 +140,7 @@ fn base(path: &str) -> PathBuf {
     plain(path).components().take_while(literal).collect()
 }
 
-/// Whether a file is one that a path may stand for.
+/// True if a path may stand for this file.
 fn under(file: &str, path: &str) -> bool {
     let base = base(path);
     plain(file).starts_with(&base)
@@ -145,7 +148,7 @@ fn under(file: &str, path: &str) -> bool {
             .is_ok_and(|file| fs::canonicalize(&base).is_ok_and(|base| file.starts_with(base)))
 }
 
-/// Where a file is that was moved with all that the path `from` stood for.
+/// The new place of a file that was moved with everything that the path `from` stood for.
 fn relocated(file: &str, from: &str, to: &str) -> Option<String> {
     let rest = plain(file).strip_prefix(base(from)).ok()?;
     if rest.as_os_str().is_empty() || fs::metadata(to).is_ok_and(|data| data.is_file()) {

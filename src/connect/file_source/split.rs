@@ -1,4 +1,4 @@
-//! Which files are read, and by whom.
+//! The files to read, and their distribution among subtasks.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -11,18 +11,19 @@ use super::super::plain_file::{self, Found};
 use super::super::{ConnectError, OpenContext};
 use crate::base::watch::beat;
 
-/// Pieces are not smaller, unless asked for: opening a file costs too.
+/// The smallest piece, unless smaller ones are requested: opening a file has a cost too.
 const SMALLEST: u64 = 64 * 1024;
 
-/// Pieces are not bigger, so that subtasks which are faster than others do not wait long for these.
+/// The biggest piece, so that faster subtasks do not wait long for slower ones.
 const BIGGEST: u64 = 32 * 1024 * 1024;
 
-/// A file to be read, and how long it was found to be.
+/// A file to be read, and its length when it was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in super::super) struct Input {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
-    /// What tells it from another; `None` if it could not be looked at: then who opens it does, or says why not.
+    /// The file's identity; `None` if it could not be examined: then it is recorded when the file
+    /// is opened, or that fails with the reason.
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
@@ -35,21 +36,21 @@ impl Input {
     }
 }
 
-/// A piece of a file: the lines that begin in it. The last of them may end behind it.
+/// A piece of a file: the lines that begin in it. The last of them may end after it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Split {
     pub(in super::super) file: String,
-    /// The whole file's size. What it has grown by since is not read.
+    /// The whole file's size. Bytes added later are not read.
     pub(in super::super) size: u64,
     pub(in super::super) from: u64,
     pub(in super::super) to: u64,
-    /// What tells the file from another of its name. The first version did not have it.
+    /// The file's identity among others of its name. The first version did not have it.
     #[serde(default)]
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
 impl Split {
-    /// Whether the file is there, and at least as long as it was.
+    /// Checks that the file is there, and at least as long as it was.
     pub(in super::super) fn check(&self) -> Result<(), ConnectError> {
         beat();
         let path = Path::new(&self.file);
@@ -64,7 +65,7 @@ impl Split {
         if found < self.size { Err(self.shrunk(found)) } else { Ok(()) }
     }
 
-    /// Whether an open file is the one that it was. Where it is read next is left undefined.
+    /// Checks that an open file is unchanged. Leaves the read position undefined.
     pub(in super::super) fn check_mark(&self, file: &mut File) -> Result<(), ConnectError> {
         let Some(mark) = self.mark else { return Ok(()) };
         let path = Path::new(&self.file);
@@ -74,7 +75,7 @@ impl Split {
         }
     }
 
-    /// Takes note of which file it is, where that is not known. Where it is read next is left undefined.
+    /// Records the file's identity, if it is not known. Leaves the read position undefined.
     pub(in super::super) fn pin(&mut self, file: &mut File) -> Result<(), ConnectError> {
         let mark = Fingerprint::of(file, self.size);
         self.mark = mark.map_err(ConnectError::io("read", Path::new(&self.file)))?;
@@ -127,7 +128,7 @@ fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
         pattern: pattern.into(),
         why: error.to_string(),
     })?;
-    // The part that names a directory is the user's word, over links too.
+    // The part that names a directory comes from the user, and may lead over links.
     let named: PathBuf = Path::new(pattern)
         .components()
         .take_while(|part| {
@@ -154,7 +155,7 @@ fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
     Ok(inputs)
 }
 
-/// Files that were found, and whether links were passed over.
+/// Files that were found; also notes skipped links.
 struct Listing {
     follow: bool,
     inputs: Vec<Input>,
@@ -166,7 +167,7 @@ impl Listing {
         Self { follow, inputs: Vec::new(), links: false }
     }
 
-    /// Takes what is at a path, below a directory that was named, if it is a file.
+    /// Takes the entry at a path, below a named directory, if it is a file.
     fn take(&mut self, path: PathBuf, named: &Path) -> Result<(), ConnectError> {
         beat();
         let found = match !self.follow && plain_file::is_linked(&path, named)? {
@@ -193,7 +194,7 @@ impl Listing {
     }
 }
 
-/// Whether a file is as long as is said; only where there is a doubt it is opened.
+/// Checks that a file is as long as reported; it is opened only in case of doubt.
 fn check(path: &Path, data: &fs::Metadata, follow: bool) -> Result<(), ConnectError> {
     #[cfg(unix)]
     let doubtful = data.len() == 0 || std::os::unix::fs::MetadataExt::blocks(data) == 0;
@@ -204,7 +205,7 @@ fn check(path: &Path, data: &fs::Metadata, follow: bool) -> Result<(), ConnectEr
     }
     match plain_file::open(path, follow) {
         Ok((mut file, data)) => plain_file::check_length(&mut file, &data, path),
-        // What it is, or that it is gone, is said when it is read, if there is anything to read.
+        // Its kind, or that it is gone, is reported when it is read, if there is anything to read.
         Err(error) if error.io_kind().is_some() => Ok(()),
         Err(error) => Err(error),
     }
@@ -219,7 +220,7 @@ fn input(path: PathBuf, size: u64, follow: bool) -> Result<Input, ConnectError> 
     Ok(Input::new(file, size, follow))
 }
 
-/// One subtask's share: of all pieces of all files, piece i is subtask `i % parallelism`'s.
+/// One subtask's share: of all pieces of all files, piece i belongs to subtask `i % parallelism`.
 pub(super) fn splits(inputs: &[Input], bytes: Option<u64>, context: &OpenContext) -> Vec<Split> {
     let parallelism = context.parallelism as u64;
     let total: u64 = inputs.iter().map(|input| input.size).sum();
@@ -244,7 +245,7 @@ mod tests {
     use crate::base::watch;
     use crate::base::watch::Watch;
 
-    /// However many files there are, the thread that lists them is seen to come further.
+    /// However many files there are, the thread that lists them shows progress.
     #[test]
     fn who_lists_files_says_with_each_that_it_comes_further() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -21,13 +21,13 @@ pub type Records = (Vec<(u64, Vec<u8>)>, bool);
 pub struct IngestLog(Arc<dyn Files>);
 
 impl IngestLog {
-    /// With these segments, each by the number of its first record.
+    /// A log with these segments, each by the number of its first record.
     pub fn new(segments: &[(u64, Vec<u8>)]) -> Self {
         let files: Arc<dyn Files> = Arc::new(SimDisk::new().files(&Host::default()));
         let put = || -> io::Result<()> {
             files.make_directory(Path::new(DIR))?;
             for (first, bytes) in segments {
-                // Of two with one number the first counts.
+                // Of two with one number, the first counts.
                 let Ok(mut file) = files.create(&Path::new(DIR).join(format!("{first:020}.log")))
                 else {
                     continue;
@@ -42,7 +42,7 @@ impl IngestLog {
     }
 
     fn open(&self) -> Result<Log, IngestError> {
-        // Short segments and few keys, so that both come to their end.
+        // Short segments and few keys, so that both limits are reached.
         Log::open(Arc::clone(&self.0), Path::new(DIR), 256, 4)
     }
 
@@ -66,8 +66,8 @@ impl IngestLog {
         }
     }
 
-    /// All that a server of this log answers to these bytes, which come so many at a time; `None` if there is no end to it. It takes JSON with the
-    /// token `token`, and bodies of at most 4 KiB.
+    /// The server's whole response to these bytes, which arrive in pieces of this size; `None` if
+    /// there is no end to it. It takes JSON with the token `token`, and bodies of at most 4 KiB.
     ///
     /// # Errors
     /// If it is damaged.
@@ -80,7 +80,7 @@ impl IngestLog {
         let desk = Arc::new(RequestHandler::new(setup, &log, orders));
         let writer = thread::spawn(move || write(log, &taken));
         let answer = answers_to(bytes, piece, limits, desk);
-        // The desk is gone, so that the writer ends.
+        // The handler is gone, so the writer ends.
         writer.join().expect("the writer does not panic");
         Ok(answer)
     }

@@ -1,85 +1,87 @@
-//! What an ingest fails with.
+//! The errors of an ingest.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what happened, to what, and what can be done.
+/// Why an [`HttpIngest`](super::HttpIngest) failed. The message says what failed, on what, and what
+/// can be done.
 #[non_exhaustive]
 pub enum IngestError {
-    /// A setting cannot be.
+    /// A setting is invalid.
     Config {
-        /// Which, and why. A token is not shown.
+        /// The setting, and the reason. A token is not shown.
         why: String,
     },
     /// The address cannot be bound.
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Somebody else writes to the directory.
+    /// Another process writes to the directory.
     InUse {
         /// The directory.
         dir: PathBuf,
-        /// Who.
+        /// The holder.
         holder: String,
     },
-    /// A file of the log does not hold what it must.
+    /// A file of the log is damaged.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A record is wanted that was removed, or never accepted: the checkpoint is of another log, or older than those that are kept.
+    /// A requested record was removed, or never accepted: the checkpoint is of another log, or
+    /// older than those that are kept.
     Gone {
         /// The log's directory.
         dir: PathBuf,
         /// The record's number.
         wanted: u64,
-        /// The first that is there.
+        /// The first record that is there.
         first: u64,
     },
-    /// The checkpoint is of another log than the one that is in the directory now.
+    /// The checkpoint is of another log than the one now in the directory.
     OtherLog {
         /// The log's directory.
         dir: PathBuf,
         /// The name of the checkpoint's log.
         was: String,
-        /// The name of the log that is there.
+        /// The name of the present log.
         now: String,
     },
-    /// Nothing more is accepted: the log was finished.
+    /// The log was finished, and accepts nothing more.
     Ended {
         /// The log's directory.
         dir: PathBuf,
     },
-    /// A record of the log is none of the type that it is read as.
+    /// A record of the log does not have the type that is read.
     Decode {
         /// The log's directory.
         dir: PathBuf,
         /// The record's number.
         record: u64,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A checkpoint's position is another subtask's.
+    /// A checkpoint's position belongs to another subtask.
     OtherSubtask {
-        /// The subtask that took it, and of how many.
+        /// The subtask that took it, and its parallelism.
         of: (usize, usize),
-        /// The subtask that was given it, and of how many.
+        /// The subtask that received it, and its parallelism.
         wanted: (usize, usize),
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io {
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// To which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// Its error.
         source: io::Error,
     },
 }
@@ -91,13 +93,13 @@ impl IngestError {
 }
 
 impl IngestError {
-    /// Whether the disk, or what of it this user may have, is full.
+    /// True if the disk, or this user's quota, is full.
     pub(super) fn is_for_want_of_room(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self.io_kind(), Some(StorageFull | QuotaExceeded))
     }
 
-    /// Whether trying again cannot help.
+    /// True if a retry cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
         matches!(
             self,
@@ -109,7 +111,7 @@ impl IngestError {
         )
     }
 
-    /// What the operating system said, if it was it.
+    /// The operating system's error kind, if it reported the error.
     #[must_use]
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {

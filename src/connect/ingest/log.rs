@@ -1,27 +1,32 @@
-//! The log: what was accepted, on the disk, in the order in which it was.
+//! The log: accepted records on the disk, in the order of acceptance.
 //!
 //! ```text
 //!   orders/
 //!     owner                      held by the process that writes here
-//!     identity                   a name at random, by which positions know the log; made if it is not there
-//!     lock                       held for a moment by whoever looks at that, or takes it
+//!     identity                   a random name, by which positions know the log; made if missing
+//!     lock                       held for a moment to look at `owner`, or to take it
 //!     00000000000000000000.log   a segment, by the number of its first record
 //!     00000000000000004711.log
 //!
-//!   a segment   the words `snapline ingest 2` and an end of line, the mark (8 bytes), the checksum of both (4), then frames
-//!   a frame     the segment's mark (8 bytes), length of what follows (4), its checksum (4), then: kind (1), number of the first record (8),
-//!               up to which record all was durable before (8), number of records (4), length of the key (2), the key, and each record
-//!               behind its length (4); all numbers the lowest byte first
+//!   a segment   the words `snapline ingest 2` and an end of line, the mark (8 bytes), the checksum
+//!               of both (4), then frames
+//!   a frame     the segment's mark (8 bytes), length of what follows (4), its checksum (4), then:
+//!               kind (1), number of the first record (8), up to which record all was durable
+//!               before (8), number of records (4), length of the key (2), the key, and each record
+//!               with its length (4) before it; all numbers the lowest byte first
 //! ```
-//! The mark is drawn at random for each segment. Behind a frame that is not whole, frames are looked for by it: what a client sends may hold
-//! all that a frame is made of, but not the mark, which it cannot know. Segments of version 1, `snapline ingest 1`, have none, neither at
-//! the beginning nor before their frames. They are read, and no longer written.
+//! The mark is drawn at random for each segment. After a frame that is not whole, further frames
+//! are searched for by the mark. A client's data may hold everything else that makes a frame, but
+//! not the mark, which the client cannot know. Segments of version 1, `snapline ingest 1`, have no
+//! mark, neither at the beginning nor before their frames. They are read, but no longer written.
 //!
-//! A frame is what came with one request: whole, or not there. A segment ends where the next begins, or with the first frame that is not
-//! whole: what is behind was never acknowledged, and is cut off when a write fails and when the log is opened. Then the frames that were
-//! written together at last are written once more, in their place: nothing after them says that they were durable. Each life of a process begins a segment of its own, and so does what follows a write that
-//! failed; so nothing is ever written behind a torn frame. A frame that is not whole before one that says that it was durable is no torn end
-//! but damage, and told.
+//! A frame holds one request: whole, or not at all. A segment ends where the next begins, or with
+//! the first frame that is not whole. The bytes after that were never acknowledged; they are cut
+//! off when a write fails and when the log is opened. Then the last frames that were written
+//! together are rewritten in their place: no later frame confirms that they were durable. Each life
+//! of a process begins a segment of its own, and so does a write after a failed one. So nothing is
+//! ever written after a torn frame. A frame that is not whole before one that says that it was
+//! durable is damage, not a torn end, and is reported.
 //!
 //! Longer than 500 lines: one format, and all that writes and reads it.
 
@@ -34,35 +39,36 @@ use crate::base::random::random;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::fs::{Files, Input, Kind, Output};
 
-/// How a segment begins.
+/// The beginning of a segment.
 const MAGIC: &[u8; 18] = b"snapline ingest 2\n";
 
-/// How a segment of version 1 begins.
+/// The beginning of a segment of version 1.
 const MAGIC_1: &[u8; 18] = b"snapline ingest 1\n";
 
-/// What is before the frames of a segment: those words, its mark, and the checksum of both.
+/// Bytes before the frames of a segment: those words, its mark, and the checksum of both.
 const BEGIN: usize = MAGIC.len() + MARK + 4;
 
-/// How long a mark is.
+/// The length of a mark in bytes.
 const MARK: usize = 8;
 
-/// A frame is never longer: what claims to be is torn, and what would be is not accepted.
+/// The greatest length of a frame: one that claims more is torn, and a request that needs more is
+/// not accepted.
 const LONGEST: usize = 1 << 30;
 
-/// Numbers of records are below this: at a billion a second there are none in a hundred years, and what is counted on from one does not
-/// overflow.
+/// The bound of record numbers. At a billion a second it is not reached in a hundred years, and
+/// sums with a number do not overflow.
 const RECORDS_END: u64 = 1 << 62;
 
 /// Length and checksum of a frame.
 const HEAD: usize = 8;
 
-/// How many keys are in one frame: far fewer than would make it too long to be read.
+/// Keys in one frame: far fewer than would make it too long to be read.
 const KEYS: usize = 8192;
 
-/// What the frames of a segment begin with: its mark; nothing, in one of version 1.
+/// The bytes that the frames of a segment begin with: its mark; nothing in version 1.
 type Mark = Option<[u8; MARK]>;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum What {
     /// Records.
@@ -76,25 +82,25 @@ enum What {
 /// One request's records.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(super) struct Batch {
-    /// What tells a repeated request from a new one.
+    /// The key by which a repeated request is recognised.
     pub(super) key: Option<String>,
     pub(super) records: Vec<Vec<u8>>,
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Accepted {
-    /// It is in the log.
+    /// The request is in the log.
     New { first: u64, records: u64 },
-    /// It was before.
+    /// It was there before the request.
     Again { first: u64, records: u64 },
-    /// Something else was accepted under its key.
+    /// The request's key already stands for something else.
     OtherBody,
-    /// It is longer than what a frame can hold.
+    /// The request exceeds a frame.
     TooLong,
 }
 
-/// What was accepted under a key.
+/// The request accepted under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 struct Seen {
     first: u64,
@@ -141,27 +147,28 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
 }
 
-/// What readers know of the log.
+/// The state of the log that readers see.
 #[derive(Debug)]
 pub(super) struct Extent {
     pub(super) segments: VecDeque<Segment>,
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
-    /// What ended the thread that writes or the one that serves, if it is not there any more though it should be.
+    /// The reason why the writing or the serving thread ended, if it did so by itself.
     pub(super) broken: Option<String>,
-    /// From where each of the readers may still be restored; who has not said so may be from its beginning.
+    /// The record from which each reader may still be restored. A reader without an entry may be
+    /// restored from its beginning.
     pub(super) needed: HashMap<(String, String, usize), u64>,
 }
 
-/// What readers and the writer share.
+/// State that readers and the writer share.
 pub(super) struct Shelf {
     pub(super) files: Arc<dyn Files>,
     pub(super) dir: PathBuf,
-    /// What tells this log from another that is put in its place.
+    /// The identity by which this log differs from another put in its place.
     pub(super) identity: String,
     pub(super) extent: Mutex<Extent>,
-    /// Held by who removes segments, for as long as the disk takes for it.
+    /// Held while segments are removed, for as long as the disk takes.
     forgets: Mutex<()>,
 }
 
@@ -170,35 +177,38 @@ impl Shelf {
         self.dir.join(segment_name(first))
     }
 
-    /// Says that nothing is accepted any more though it should be: who reads would wait for ever.
+    /// Records that acceptance has ended by itself: otherwise readers would wait forever.
     pub(super) fn breaks(&self, what: &str) {
         tracing::error!(directory = %self.dir.display(), %what, "no records are accepted any more");
         lock(&self.extent).broken.get_or_insert_with(|| what.to_owned());
     }
 
-    /// How many bytes are kept.
+    /// The number of bytes kept.
     pub(super) fn bytes(&self) -> u64 {
         lock(&self.extent).segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Removes segments that no reader can be restored into any more. The newest stays. What is accepted meanwhile does not wait for the disk.
+    /// Removes segments that no reader can be restored into any more. The newest stays. Appends do
+    /// not wait meanwhile.
     pub(super) fn forget(&self) {
         let _one_at_a_time = lock(&self.forgets);
         while let Some(segment) = self.take_unneeded() {
             let path = self.path(segment.first);
-            // What was removed before is so for good, before the next is: with that one there again and this one gone the log would have a hole.
+            // Each removal is durable before the next: if the earlier file came back and this one
+            // were gone, the log would have a hole.
             let synced =
                 self.files.stir(&self.dir).and_then(|()| self.files.sync_directory(&self.dir));
             if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
                 tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
-                // It is there, and is removed the next time.
+                // It is still there, and is removed the next time.
                 lock(&self.extent).segments.push_front(segment);
                 return;
             }
         }
     }
 
-    /// Takes the oldest segment from the readers, if none of them needs it: before its file is removed, so that none begins in it meanwhile.
+    /// Takes the oldest segment from the readers, if none needs it. This happens before its file is
+    /// removed, so that no reader begins in it meanwhile.
     fn take_unneeded(&self) -> Option<Segment> {
         let mut extent = lock(&self.extent);
         let needed = *extent.needed.values().min()?;
@@ -207,11 +217,11 @@ impl Shelf {
     }
 }
 
-/// Writes the log. There is one for a directory.
+/// Writes the log. There is one per directory.
 pub(super) struct Log {
     shelf: Arc<Shelf>,
     keys: Keys,
-    /// A segment that is longer is followed by another.
+    /// The length after which a segment is followed by another.
     segment_bytes: u64,
     /// The segment being written, and its length; `None` if a write has failed.
     out: Option<(Box<dyn Output>, u64)>,
@@ -235,7 +245,8 @@ impl Log {
         let identity = identity(&*files, dir)?;
         let names = files.list(dir).map_err(IngestError::io("list", dir))?;
         for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {
-            // A file that was being begun. If it stays it is only in the way of its namesake, which says so.
+            // A file that was being begun. If it stays, it is only in the way of its namesake,
+            // which reports it.
             let _ = files.remove(&dir.join(name));
         }
         let mut firsts: Vec<u64> =
@@ -254,7 +265,8 @@ impl Log {
             log.scan(first, end)?;
         }
         match log.begin() {
-            // What is there can be read, and removed when it is not needed any more: then there is room again.
+            // Present records can be read, and removed when they are not needed any more: then
+            // there is room again.
             Err(error) if error.is_for_want_of_room() => {
                 tracing::warn!(%error, "nothing can be accepted until there is room");
             }
@@ -267,7 +279,7 @@ impl Log {
         &self.shelf
     }
 
-    /// Takes in a segment that is there.
+    /// Takes in an existing segment.
     fn scan(&mut self, first: u64, end: Option<u64>) -> Result<(), IngestError> {
         let path = self.shelf.path(first);
         let failed = |doing| IngestError::io(doing, &path);
@@ -277,7 +289,7 @@ impl Log {
         }
         let mut extent = lock(&self.shelf.extent);
         if extent.next != first {
-            // One that ends too early was told above.
+            // A segment that ends too early was reported above.
             let why = format!("record {first} is in the file before it too");
             return Err(IngestError::Damaged { path, why });
         }
@@ -301,7 +313,7 @@ impl Log {
                         );
                         return Err(IngestError::Damaged { path, why });
                     }
-                    // It fits: a frame that is read does.
+                    // It fits: every frame that is read does.
                     extent.next += frame.count;
                     if let Some(key) = frame.key() {
                         let sum = crc32fast::hash(frame.body());
@@ -335,7 +347,7 @@ impl Log {
         // Only the newest can hold what is not durable (see `begin`).
         if end.is_none() {
             last.renew(&*self.shelf.files, &path, frames.mark).map_err(failed("write again"))?;
-            // Its name too. The directory was changed by this life, which took it.
+            // Its name too. This life changed the directory when it took it.
             let dir = &self.shelf.dir;
             self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
         }
@@ -350,7 +362,7 @@ impl Log {
                 file.sync()
             });
             if let Err(error) = cut {
-                // It is passed over as it is.
+                // It is left as it is.
                 tracing::warn!(file = %path.display(), %error, "the torn end of a part of the log cannot be cut off");
             }
         }
@@ -368,8 +380,9 @@ impl Log {
         }
         let (files, path) = (&self.shelf.files, self.shelf.path(first));
         let failed = |doing| IngestError::io(doing, &path);
-        // One in which nothing was accepted may have the name: what is left of a write that failed, or of a life without a request. It is
-        // replaced by a whole one: it may be the only one that says which record is next, and what keys are known.
+        // A segment in which nothing was accepted may have the name: the rest of a failed write, or
+        // of a life without a request. A whole one replaces it: it may be the only one with the
+        // next record's number and the known keys.
         let new = path.with_extension("new");
         match files.remove(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -382,7 +395,7 @@ impl Log {
         let mut bytes = [&MAGIC[..], &self.mark].concat();
         let sum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
-        // By itself, so that it is there if anything is behind it.
+        // A write of its own, so that it is there if anything follows it.
         out.write(&bytes).and_then(|()| out.sync()).map_err(failed("write to"))?;
         let mut length = bytes.len() as u64;
         for body in self.keys.bodies() {
@@ -403,8 +416,8 @@ impl Log {
         Ok(())
     }
 
-    /// Appends the records of some requests, and makes them durable together. If that fails none of them is accepted, though some may turn up
-    /// when the log is opened again.
+    /// Appends the records of some requests, and makes them durable together. If that fails, none
+    /// is accepted, though some may turn up when the log is opened again.
     pub(super) fn append(&mut self, batches: Vec<Batch>) -> Result<Vec<Accepted>, IngestError> {
         if lock(&self.shelf.extent).ended {
             return Err(IngestError::Ended { dir: self.shelf.dir.clone() });
@@ -423,7 +436,7 @@ impl Log {
                 body.extend_from_slice(record);
             }
             let name = key.as_deref().unwrap_or("");
-            // A record is part of the body, and a number of records no more than its bytes.
+            // A record is part of the body, and there are at most as many records as bytes.
             if body.len() + name.len() + FIXED > LONGEST || name.len() > usize::from(u16::MAX) {
                 answers.push(Accepted::TooLong);
                 continue;
@@ -492,7 +505,8 @@ impl Log {
                 Ok(())
             }
             Err(error) => {
-                // What is in the file now is unknown, and a sync that is called again may lie: the next goes into another.
+                // The file's content is now unknown, and a repeated sync may lie: the next frame
+                // goes into another file.
                 let _unknown = out.cut(*length);
                 self.out = None;
                 let path = self.shelf.path(lock(&self.shelf.extent).next);
@@ -502,7 +516,8 @@ impl Log {
     }
 }
 
-/// The last frames of a segment that were written together: those after what the last of them says was durable before it.
+/// The last frames of a segment that were written together: those after the durable point that the
+/// last of them records.
 struct Group {
     /// Where they begin in the file.
     at: u64,
@@ -511,9 +526,10 @@ struct Group {
 }
 
 impl Group {
-    /// Makes them durable. What another life wrote and did not sync was read, and must be there when it is read again. To open and sync it would
-    /// not do: what failed to reach the disk while it was open there may be passed over. So the same bytes are written again, in their place,
-    /// which takes no room.
+    /// Makes them durable. Frames that another life wrote and did not sync were read, and must be
+    /// there when they are read again. Opening and syncing the file is not enough: bytes that
+    /// failed to reach the disk while it was open there may be skipped. So the same bytes are
+    /// rewritten in their place, which takes no room.
     fn renew(self, files: &dyn Files, path: &Path, mark: Mark) -> io::Result<()> {
         let mut bytes = Vec::new();
         for frame in self.frames {
@@ -531,12 +547,12 @@ fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
     let above = parent.unwrap_or_else(|| Path::new("."));
     match files.kind(dir).map_err(IngestError::io("look at", dir))? {
         Kind::Directory if dir.parent().is_none() => return Ok(()),
-        // Whoever made it may have died before its name was durable.
+        // The process that made it may have died before its name was durable.
         Kind::Directory => {
-            // Or failed to make it so. It may not be ours to write to.
+            // Or it failed to make it so. This process may not own the directory.
             let _ = files.stir(above);
             return match files.sync_directory(above) {
-                // Somebody else's directory, and the name not ours to make.
+                // The directory belongs to another user, who made the name.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
                 synced => synced.map_err(IngestError::io("sync", above)),
             };
@@ -557,7 +573,8 @@ fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
 /// Takes the directory for this process.
 fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
     let (path, door) = (dir.join("owner"), dir.join("lock"));
-    // One at a time: of two that look at once and find nobody, the later would remove the file of the earlier.
+    // One at a time: if two look at once and find no owner, the later would remove the file of the
+    // earlier.
     let locked = files.open_lock(&door).and_then(|file| file.lock().map(|()| file));
     let _locked = locked.map_err(IngestError::io("lock", &door))?;
     if let Some(holder) = files.holder(&path).map_err(IngestError::io("look at", &path))? {
@@ -573,7 +590,7 @@ fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
     files.register(&path, &text).map_err(IngestError::io("make", &path))
 }
 
-/// The log's name, which is drawn when there is none.
+/// The log's name, drawn at random if there is none.
 fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     let (path, new) = (dir.join("identity"), dir.join("identity.new"));
     let mut text = String::new();
@@ -607,7 +624,7 @@ fn identity(files: &dyn Files, dir: &Path) -> Result<String, IngestError> {
     Ok(text)
 }
 
-/// The number in the name of a file that ends so: one that is spelled otherwise is another's.
+/// The number in a file name with this ending; a number spelled otherwise is not ours.
 fn number_of(name: &str, end: &str) -> Option<u64> {
     let number = name.strip_suffix(end)?.parse().ok()?;
     (file_name(number, end) == name).then_some(number)
@@ -637,7 +654,7 @@ fn frame(
     out.extend_from_slice(&first.to_le_bytes());
     out.extend_from_slice(&durable.to_le_bytes());
     out.extend_from_slice(&(count as u32).to_le_bytes());
-    // A key is bounded where it comes in.
+    // The length of a key is bounded on arrival.
     out.extend_from_slice(&(key.len() as u16).to_le_bytes());
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(body);
@@ -646,7 +663,7 @@ fn frame(
     out[begin + 4..begin + HEAD].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// A frame, as read.
+/// A frame that was read.
 struct Frame {
     what: What,
     first: u64,
@@ -676,7 +693,7 @@ impl Frame {
         frame.fits().then_some(frame)
     }
 
-    /// Whether its records are as many as it says, and all of it.
+    /// True if its number of records is right and all of it is used.
     fn fits(&self) -> bool {
         if self.what != What::Records {
             return self.count == 0;
@@ -702,10 +719,10 @@ impl Frame {
     }
 }
 
-/// The checksums of all parts of some bytes: of each at the same small cost, however long it is.
+/// The checksums of all parts of some bytes: each at the same small cost, whatever its length.
 struct Sums<'a> {
     bytes: &'a [u8],
-    /// Of what is before each multiple of [`Sums::STEP`].
+    /// The sums of the bytes before each multiple of [`Sums::STEP`].
     before: Vec<u32>,
 }
 
@@ -723,7 +740,7 @@ impl<'a> Sums<'a> {
         Self { bytes, before }
     }
 
-    /// Of what is before a place.
+    /// The sum of the bytes before `end`.
     fn up_to(&self, end: usize) -> u32 {
         let step = end / Self::STEP;
         let mut hasher = crc32fast::Hasher::new_with_initial(self.before[step]);
@@ -732,7 +749,8 @@ impl<'a> Sums<'a> {
     }
 
     fn of(&self, begin: usize, end: usize) -> u32 {
-        // The sum of two parts is that of the first, moved on by the length of the second, and that of the second, by exclusive or.
+        // The sum of two parts: the first part's sum, advanced by the second part's length, xor the
+        // second part's sum.
         let mut moved = crc32fast::Hasher::new_with_initial_len(self.up_to(begin), begin as u64);
         let nothing = crc32fast::Hasher::new_with_initial_len(0, (end - begin) as u64);
         moved.combine(&nothing);
@@ -740,7 +758,7 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// The frames that are whole somewhere in these bytes, each with its place.
+/// The frames that are whole anywhere in these bytes, each with its place.
 fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
     let sums = Sums::new(bytes);
     let whole = |at: usize| {
@@ -749,7 +767,7 @@ fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
         let length = u32::from_le_bytes(*length) as usize;
         let frame = rest.get(..length).filter(|frame| frame.len() >= FIXED)?;
         let begin = at + HEAD;
-        // What is least work first: these bytes may be made to look like very many frames.
+        // The cheapest test first: these bytes may be made to look like very many frames.
         let likely = frame[0] <= What::Keys as u8;
         let holds = likely && sums.of(begin, begin + length) == u32::from_le_bytes(*sum);
         holds.then(|| Frame::parse(frame.to_vec()))?.map(|frame| (at, frame))
@@ -763,7 +781,7 @@ fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
 struct Frames {
     file: BufReader<Box<dyn Input>>,
     mark: Mark,
-    /// Where it stands.
+    /// The reader's place in the file.
     at: u64,
 }
 
@@ -792,7 +810,8 @@ impl Frames {
         let back = frames.file.seek(SeekFrom::Start(frames.at));
         back.map_err(failed())?;
         if !known && !begin.starts_with(MAGIC_1) {
-            // The beginning is durable before anything is written behind it: if nothing is, this is no more than a file that was being begun.
+            // The beginning is durable before anything is written after it. Without more, this is
+            // only a file that was being begun.
             let ours = begin.starts_with(&MAGIC[..16]) && begin[16].is_ascii_digit();
             let ours = ours && length > BEGIN as u64;
             if ours || frames.any(path)? {
@@ -803,12 +822,12 @@ impl Frames {
         Ok(frames)
     }
 
-    /// How long the mark, the length and the checksum of a frame are.
+    /// The length of a frame's mark, length and checksum.
     fn head(&self) -> usize {
         HEAD + self.mark.map_or(0, |mark| mark.len())
     }
 
-    /// The frames that are whole somewhere behind where it stands, each with its place from there.
+    /// The frames that are whole anywhere after the current place, each with its distance from it.
     fn behind(&mut self, path: &Path) -> Result<Vec<(usize, Frame)>, IngestError> {
         let mut rest = Vec::new();
         let read = self.file.seek(SeekFrom::Start(self.at));
@@ -820,9 +839,11 @@ impl Frames {
         Ok(found)
     }
 
-    /// Up to which record all was durable, as frames say that are somewhere behind; the next record here is this one.
+    /// The record up to which all was durable, according to frames after this place; `next` is the
+    /// number of the next record here.
     fn claimed(&mut self, path: &Path, next: u64) -> Result<u64, IngestError> {
-        // Without a mark it may be what a client sent. One that says more records than there is room for is, for certain.
+        // Without a mark it may be a client's data. If it claims more records than there is room
+        // for, it certainly is.
         let could_be = |(at, frame): &(usize, Frame)| {
             frame.first.checked_sub(next).is_none_or(|records| records <= *at as u64 / 4)
         };
@@ -835,7 +856,7 @@ impl Frames {
         Ok(!self.behind(path)?.is_empty())
     }
 
-    /// The next frame; `None` if there is none that is whole.
+    /// The next frame; `None` if none is whole.
     fn next(&mut self, path: &Path) -> Result<Option<Frame>, IngestError> {
         let mut mark = [0; MARK];
         if let Some(expected) = self.mark {
@@ -850,7 +871,7 @@ impl Frames {
         }
         let [a, b, c, d, e, f, g, h] = head;
         let (length, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        // Zeros where bytes were not yet written have the checksum of nothing.
+        // Zeros in place of bytes not yet written have the checksum of nothing.
         if !(FIXED..=LONGEST).contains(&(length as usize)) {
             return Ok(None);
         }
@@ -870,7 +891,7 @@ impl Frames {
     }
 }
 
-/// Reads so many bytes; whether they were there.
+/// Fills the buffer; false if the file has fewer bytes.
 fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(bytes) {
         Ok(()) => Ok(true),
@@ -879,14 +900,14 @@ fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// Reads the log from a record on.
+/// Reads the log, beginning with a given record.
 pub(super) struct Cursor {
     shelf: Arc<Shelf>,
     /// The segment that is open, by its first record.
     open: Option<(u64, Frames)>,
-    /// The frame that it is in, how much of its body was read, and the number of the record there.
+    /// The current frame, how much of its body was read, and the number of the record there.
     frame: Option<(Frame, usize, u64)>,
-    /// The number of the record that is next in the frame.
+    /// The number of the next record in the frame.
     pub(super) next: u64,
 }
 
@@ -899,7 +920,8 @@ impl Cursor {
         &self.shelf
     }
 
-    /// Calls with each record that is there, its number first, as long as it wants more; whether the log has ended behind the last.
+    /// Calls back with each present record, its number first, as long as the callback wants more.
+    /// Says whether the log has ended after the last.
     pub(super) fn read(
         &mut self,
         mut record: impl FnMut(u64, &[u8]) -> Result<bool, IngestError>,
@@ -908,7 +930,7 @@ impl Cursor {
             let (end, ended) = {
                 let extent = lock(&self.shelf.extent);
                 match &extent.broken {
-                    // What was accepted is read all the same.
+                    // Accepted records are read all the same.
                     Some(what) if self.next >= extent.next && !extent.ended => {
                         let error = io::Error::other(what.clone());
                         return Err(IngestError::io("accept records into", &self.shelf.dir)(error));
@@ -941,7 +963,7 @@ impl Cursor {
         }
     }
 
-    /// Goes to the frame that the next record is in.
+    /// Goes to the frame of the next record.
     fn advance(&mut self) -> Result<(), IngestError> {
         let (first, following) = {
             let extent = lock(&self.shelf.extent);
@@ -969,7 +991,8 @@ impl Cursor {
                     return Ok(());
                 }
                 _ => {
-                    // It is durable, so it was here: what was read ahead may be older than what is there.
+                    // It is durable, so it was here: the read-ahead buffer may be older than the
+                    // file.
                     let (_, frames) = self.open.as_mut().expect("it was opened above");
                     let moved = frames.file.seek(SeekFrom::Start(at));
                     moved.map_err(IngestError::io("read", &path))?;
@@ -992,12 +1015,12 @@ impl Cursor {
     }
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reached {
     /// There may be more.
     More,
-    /// That is all for now.
+    /// Nothing more for now.
     All,
     /// There will never be more.
     Ended,

@@ -1,4 +1,4 @@
-//! Records that come by HTTP: accepted into a log on the disk, read from there.
+//! Records that arrive over HTTP: accepted into a log on the disk, and read from there.
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod door;
@@ -23,13 +23,13 @@ use crate::base::error::BoxError;
 use crate::base::sync::{Arc, lock};
 use crate::fs::Disk;
 
-/// No body is longer: as a frame of the log it must be one that can be read.
+/// The greatest length of a body: as a frame of the log it must be readable.
 const LONGEST_BODY: usize = 256 << 20;
 
 /// How long a reader waits until it looks again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where an [`HttpIngest`] listens, and how much it takes.
+/// The address of an [`HttpIngest`], and its limits.
 #[derive(Clone)]
 pub struct IngestConfig {
     address: SocketAddr,
@@ -45,7 +45,7 @@ pub struct IngestConfig {
 }
 
 impl fmt::Debug for IngestConfig {
-    /// Without the token: what is printed for debugging ends up in logs.
+    /// Without the token: debug output ends up in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = self.token.as_ref().map(|_| "(not shown)");
         f.debug_struct("IngestConfig")
@@ -74,77 +74,84 @@ impl Default for IngestConfig {
 }
 
 impl IngestConfig {
-    /// Listens on loopback, on a port that is free.
+    /// Listens on loopback, on a free port.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The address to listen on; port 0 takes a free one. Whoever reaches it may send records, unless [`Self::bearer`] is set; nothing is
-    /// encrypted, the token neither. To take records from other machines, listen on loopback behind a reverse proxy that speaks TLS.
+    /// The address to listen on; port 0 takes a free one. Every client that reaches it may send
+    /// records, unless [`Self::bearer`] is set. Nothing is encrypted, and neither is the token. To
+    /// take records from other machines, listen on loopback behind a reverse proxy that speaks TLS.
     #[must_use]
     pub fn address(self, address: SocketAddr) -> Self {
         Self { address, ..self }
     }
 
-    /// The path that records are sent to; `/` unless it is said. It is what a request has, byte for byte: what is not ASCII is percent-encoded.
+    /// The path to which records are sent; `/` by default. It is compared with a request's path
+    /// byte for byte: characters that are not ASCII are percent-encoded.
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         Self { path: path.into(), ..self }
     }
 
-    /// Takes records only from who sends `Authorization: Bearer` and this, which is not empty and has no space in it.
+    /// Takes records only from clients that send `Authorization: Bearer` and this token. It must
+    /// not be empty or contain a space.
     #[must_use]
     pub fn bearer(self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// The longest body of a request, in bytes, also of what gzip is decoded to; 1 MiB unless it is said, at most 256 MiB. A longer one gets 413.
+    /// The longest body of a request, in bytes, also after gzip is decoded; 1 MiB by default, at
+    /// most 256 MiB. A longer one gets 413.
     #[must_use]
     pub fn max_body_bytes(self, bytes: usize) -> Self {
         Self { max_body_bytes: bytes, ..self }
     }
 
-    /// How long the log may become, in bytes; 1 GiB unless it is said. While it is longer, requests get 503.
+    /// The length of the log, in bytes, above which requests get 503; 1 GiB by default.
     #[must_use]
     pub fn most_bytes(self, bytes: u64) -> Self {
         Self { most_bytes: bytes, ..self }
     }
 
-    /// How long a file of the log becomes, in bytes; 64 MiB unless it is said. Files are removed whole.
+    /// The length of a file of the log, in bytes; 64 MiB by default. Files are removed whole.
     #[must_use]
     pub fn segment_bytes(self, bytes: u64) -> Self {
         Self { segment_bytes: bytes, ..self }
     }
 
-    /// How many idempotency keys are remembered, the newest; 100,000 unless it is said.
+    /// The number of idempotency keys that are remembered, the newest; 100,000 by default.
     #[must_use]
     pub fn most_keys(self, keys: usize) -> Self {
         Self { most_keys: keys, ..self }
     }
 
-    /// How many connections are served at once; 256 unless it is said. When there are as many, a newcomer gets the place of one on which nothing
-    /// goes on, of the peer with the most; if there is none, it waits for up to a second and gets 503. As many wait as there are places; if there are
-    /// more, the peer of which most wait loses the last of them, which gets 503 at once. A place that is left goes to the peer with the fewest.
+    /// The number of connections served at once; 256 by default. If all places are taken, a
+    /// newcomer replaces an idle connection, of the peer with the most. If none is idle, it waits
+    /// for up to a second and gets 503. As many may wait as there are places. If more do, the peer
+    /// with the most waiting loses the last of them, which gets 503 at once. A free place goes to
+    /// the peer with the fewest.
     #[must_use]
     pub fn most_connections(self, connections: usize) -> Self {
         Self { most_connections: connections, ..self }
     }
 
-    /// How many bytes of bodies are in memory at once, from before they are read until they are in the log; 64 MiB unless it is said, and at least two
-    /// of the longest. Requests beyond wait for as long as a body may take, and then get 503.
+    /// The number of bytes of bodies in memory at once, from before they are read until they are in
+    /// the log. The default is 64 MiB; the minimum is two of the longest. Requests beyond wait for
+    /// as long as a body may take, and then get 503.
     #[must_use]
     pub fn most_in_memory(self, bytes: usize) -> Self {
         Self { most_in_memory: bytes, ..self }
     }
 
-    /// How long a client may take to send a body; 10 s unless it is said. A slower one gets 408.
+    /// How long a client may take to send a body; 10 s by default. A slower one gets 408.
     #[must_use]
     pub fn body_timeout(self, time: Duration) -> Self {
         Self { body_timeout: time, ..self }
     }
 
-    /// Refuses what no request could meet, or every one.
+    /// Refuses settings that no request could meet, or that every one could.
     fn check(&self) -> Result<(), IngestError> {
         let refuse = |why: String| Err(IngestError::Config { why });
         let is_secret = |token: &String| {
@@ -183,8 +190,9 @@ impl IngestConfig {
     }
 }
 
-/// Accepts records over HTTP into a log on the disk. A record is accepted, and the client told so, when it is durable in the log; from there
-/// [`Self::source`] reads it, again after a failure: exactly once. It accepts whether a job runs or not, until it is dropped.
+/// Accepts records over HTTP into a log on the disk. A record is accepted, and the client gets 200,
+/// when it is durable in the log. From there [`Self::source`] reads it, again after a failure:
+/// exactly once. It accepts until it is dropped, also when no job runs.
 ///
 /// ```no_run
 /// use snapline::Dataflow;
@@ -200,34 +208,37 @@ impl IngestConfig {
 /// # }
 /// ```
 ///
-/// | a request | is answered with |
+/// | request | response |
 /// |---|---|
 /// | `POST`, each line of a `text/plain` or `application/x-ndjson` body a record; or one of `application/json` | 200, with the number of the first record and how many there were, when they are durable: all of them or none |
 /// | the same under an `Idempotency-Key` that was used before | 200, with the numbers of the first time, and nothing is accepted twice |
 /// | another body under a key that was used before | 422 |
 /// | a body that is not UTF-8, not JSON, or no record of the type | 400, with the line |
 /// | a body that is too long, or too slow | 413, 408 |
-/// | a body under `Content-Encoding: gzip` | as if it had come decoded; other encodings get 415, with `Accept-Encoding` |
+/// | a body under `Content-Encoding: gzip` | as if it had arrived decoded; other encodings get 415, with `Accept-Encoding` |
 /// | another `charset` than `utf-8` or `us-ascii` | 415 |
 /// | HTTP/1.1 without one `Host` | 400 |
-/// | the log is as long as it may be, the disk fails, or more is sent at once than may be in memory | 503, with `Retry-After` |
+/// | the log has reached its limit, the disk fails, or more is sent at once than may be in memory | 503, with `Retry-After` |
 /// | it was finished ([`Self::finish`]) | 410 |
 /// | without the token; from a page of a browser (with `Origin`); another path, method, type | 401; 403; 404, 405, 415 |
 ///
-/// A client that gets no answer does not know, and sends the same again; with a key it is accepted once. The newest keys are remembered
-/// ([`IngestConfig::most_keys`]), across restarts too. A job that is restored must find the log that its checkpoint is of: each has a name of its
-/// own, in its file `identity`, and another log in the directory, or an emptied one, fails the job. The directory has one owner; a second process is refused. What a crash left of a frame
-/// that was not acknowledged is cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
+/// A client without a response does not know the outcome, and sends the same again; with a key it
+/// is accepted once. The newest keys are remembered ([`IngestConfig::most_keys`]), across restarts
+/// too. A restored job must find the log of its checkpoint. Each log has a name of its own, in its
+/// file `identity`; another log in the directory, or an emptied one, fails the job. The directory
+/// has one owner; a second process is refused. The rest of an unacknowledged frame after a crash is
+/// cut off. Files of the log are removed when no checkpoint that the job keeps needs them.
 ///
-/// On a full disk it starts all the same: requests get 503, and the job reads what was accepted, after which there is room again. If the server or
-/// the thread that writes the log ends by itself, which only a defect can bring about, the source fails when it has read what was accepted.
+/// It also starts on a full disk: requests get 503, and the job reads the accepted records, after
+/// which there is room again. Only a defect can end the server or the thread that writes the log by
+/// itself. The source then reads the accepted records and fails.
 pub struct HttpIngest<T> {
     shelf: Arc<Shelf>,
     server: Server,
     decode: Decode<T>,
 }
 
-/// Makes a record of its bytes, or says what is wrong with them.
+/// Makes a record from its bytes, or returns what is wrong with them.
 type Decode<T> = fn(&[u8]) -> Result<T, String>;
 
 impl<T> fmt::Debug for HttpIngest<T> {
@@ -237,10 +248,11 @@ impl<T> fmt::Debug for HttpIngest<T> {
 }
 
 impl HttpIngest<String> {
-    /// Accepts lines of text into the log in `dir`, which is made if it is not there.
+    /// Accepts lines of text into the log in `dir`, which is made if missing.
     ///
     /// # Errors
-    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting is invalid:
+    /// an empty token, a malformed path.
     pub fn lines(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
         let decode: Decode<String> = |bytes| {
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| error.to_string())
@@ -250,20 +262,22 @@ impl HttpIngest<String> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> HttpIngest<T> {
-    /// Accepts records of a type that serde knows, as JSON, into the log in `dir`, which is made if it is not there. What is no such record is
-    /// refused before it is in the log; so is an integer of more than 64 bits where a record takes any value (`serde_json::Value`).
+    /// Accepts records of a serde type, as JSON, into the log in `dir`, which is made if missing.
+    /// Other data is refused before it is in the log. So is an integer of more than 64 bits where a
+    /// record takes any value (`serde_json::Value`).
     ///
     /// # Errors
-    /// If the directory is in use or damaged, the address cannot be bound, or a setting cannot be: an empty token, a path that is none.
+    /// If the directory is in use or damaged, the address cannot be bound, or a setting is invalid:
+    /// an empty token, a malformed path.
     pub fn json(dir: impl Into<PathBuf>, config: IngestConfig) -> Result<Self, IngestError> {
-        // What is in the log was accepted, by an earlier version too, and is read.
+        // Records in the log were accepted, perhaps by an earlier version, and are read.
         let decode: Decode<T> =
             |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string());
         Self::start(dir.into(), config, decode, checked)
     }
 }
 
-/// What of JSON is accepted.
+/// Decodes a record, if its JSON is acceptable.
 fn checked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     json::read(bytes).map_err(|error| error.to_string())
 }
@@ -283,19 +297,19 @@ impl<T: Send + 'static> HttpIngest<T> {
         Ok(Self { shelf, server, decode })
     }
 
-    /// The address that it listens on.
+    /// The address it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// How many records were accepted, in this life and earlier ones.
+    /// The number of records accepted, in this life and earlier ones.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         lock(&self.shelf.extent).next
     }
 
-    /// Accepts nothing more, in this life or a later one; the source ends behind the last record.
+    /// Accepts nothing more, in this life or a later one; the source ends after the last record.
     ///
     /// # Errors
     /// If that cannot be made durable.
@@ -303,14 +317,15 @@ impl<T: Send + 'static> HttpIngest<T> {
         self.server.finish()
     }
 
-    /// A source of what is accepted. Its subtasks take records in turn. One job reads a log, in one source.
+    /// A source of the accepted records. Its subtasks take records in turn. One job reads a log, in
+    /// one source.
     #[must_use]
     pub fn source(&self) -> IngestSource<T> {
         IngestSource { shelf: Arc::clone(&self.shelf), decode: self.decode }
     }
 }
 
-/// Reads what an [`HttpIngest`] accepts.
+/// Reads the records that an [`HttpIngest`] accepts.
 pub struct IngestSource<T> {
     shelf: Arc<Shelf>,
     decode: Decode<T>,
@@ -328,14 +343,14 @@ impl<T> fmt::Debug for IngestSource<T> {
     }
 }
 
-/// Where an [`IngestReader`] stands.
+/// The position of an [`IngestReader`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IngestPosition {
-    /// The number of the record to look at next.
+    /// The number of the next record to look at.
     next: u64,
-    /// Which subtask of how many.
+    /// The subtask's index, and the parallelism.
     of: (usize, usize),
-    /// The log's name; the first version did not say it.
+    /// The log's name; the first version did not record it.
     #[serde(default)]
     log: Option<String>,
 }
@@ -371,7 +386,8 @@ impl<T: Send + 'static> Source for IngestSource<T> {
             return Err(IngestError::Gone { dir, wanted: next, first }.into());
         }
         let reader = (context.job.clone(), context.operator.clone(), context.index);
-        // What it was restored with says nothing of older checkpoints that are kept: nothing is removed on its account.
+        // The restored position does not cover older checkpoints that are kept: it lets no record
+        // be removed.
         lock(&self.shelf.extent).needed.entry(reader.clone()).or_insert(first);
         let cursor = Cursor::new(&self.shelf, next);
         Ok(IngestReader { cursor, of, reader, decode: self.decode, bytes: 0 })
@@ -384,7 +400,7 @@ pub struct IngestReader<T> {
     of: (usize, usize),
     reader: (String, String, usize),
     decode: Decode<T>,
-    /// How many bytes its records were.
+    /// The number of bytes in its records.
     bytes: u64,
 }
 

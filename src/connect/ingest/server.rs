@@ -1,7 +1,9 @@
-//! The server: who may send what, and what they are told. One thread serves, another writes the log.
+//! The server: which requests are accepted, and their responses. One thread serves, another writes
+//! the log.
 //!
-//! What is in memory of bodies is bounded in bytes, from before the first byte of a body is read until its records are in the log. A body is
-//! divided into records when they are written: short lines are larger than their text, so few bodies are records at a time.
+//! The memory for bodies is bounded in bytes, from before the first byte of a body is read until
+//! its records are in the log. A body is divided into records only when they are written. Short
+//! lines take more memory as records than as text, so few bodies are divided at a time.
 //!
 //! Longer than 500 lines: what a request may be, in one place, with its test.
 
@@ -25,28 +27,29 @@ use crate::base::sync::{Arc, thread};
 use crate::connect::text::{MARK, UTF_16, is_utf16};
 use crate::http::listener::{Answers, Bound, Guest, Limits, Listener, Refusal, fits, too_long};
 
-/// How long a key may be.
+/// The greatest length of a key.
 const LONGEST_KEY: usize = 255;
 
-/// What is made durable together is at most about this long, and of so many requests.
+/// The approximate greatest number of bytes, and the greatest number of requests, that are made
+/// durable together.
 const GROUP: (usize, usize) = (8 << 20, 1024);
 
-/// What a record takes in memory beside its bytes.
+/// The memory that a record takes beside its bytes.
 const RECORD: usize = 64;
 
-/// How long the log may take for what is in memory.
+/// How long the log may take for the bodies in memory.
 const LOG_TIME: Duration = Duration::from_secs(60);
 
-/// While memory is waited for, bodies that stand still are looked for this often.
+/// How often stalled bodies are looked for, while memory is waited for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A body that is shorter is looked through at once, between two others.
+/// A shorter body is checked at once, between two others.
 const SHORT: usize = 64 << 10;
 
 /// Memory is counted in pieces of this many bytes.
 const PIECE: usize = 1 << 10;
 
-/// Says what is wrong with a record.
+/// Returns what is wrong with a record.
 type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
 pub(super) struct Setup {
@@ -54,18 +57,18 @@ pub(super) struct Setup {
     pub(super) check: Check,
 }
 
-/// A request's records, as they came.
+/// A request's records, undivided.
 pub(super) struct Came {
     key: Option<String>,
     form: Form,
     body: Vec<u8>,
-    /// How many there are.
+    /// The number of records.
     records: usize,
-    /// Its part of what may be in memory.
+    /// Its share of the memory for bodies.
     _room: OwnedSemaphorePermit,
 }
 
-/// What the writer is to do.
+/// An order to the writer.
 pub(super) enum Order {
     Append(Came, oneshot::Sender<Result<Accepted, Arc<IngestError>>>),
     End(oneshot::Sender<Result<(), IngestError>>),
@@ -73,7 +76,7 @@ pub(super) enum Order {
 
 pub(super) struct Server {
     address: SocketAddr,
-    /// Ends the writer when it is gone, and the connections' own with it.
+    /// When dropped, it ends the writer, once the connections' senders are dropped too.
     orders: Option<crossbeam_channel::Sender<Order>>,
     listener: Option<Listener>,
     writer: Option<thread::JoinHandle<()>>,
@@ -129,11 +132,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The listener first: it holds the other end of the writer's orders.
+        // The listener first: it holds other senders of the writer's orders.
         self.listener = None;
         self.orders = None;
         if let Some(writer) = self.writer.take() {
-            // One that panicked has nothing left to end.
+            // A writer that panicked has nothing left to end.
             let _ = writer.join();
         }
     }
@@ -148,7 +151,7 @@ pub(super) fn limits(config: &IngestConfig) -> Limits {
     }
 }
 
-/// Writes what is asked for, as much as there is at a time.
+/// Writes the requested batches, all that are waiting at a time.
 pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
@@ -172,7 +175,7 @@ pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
                 order = orders.try_recv().ok();
             }
         }
-        // Who does not want the answer any more has gone away.
+        // The receiver of a response may have gone away.
         let appended = if batches.is_empty() { Ok(Vec::new()) } else { log.append(batches) };
         drop(rooms);
         match appended {
@@ -194,7 +197,7 @@ pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
     }
 }
 
-/// What may be in memory of bodies, all together.
+/// The memory for all bodies together.
 struct Memory {
     pieces: Arc<Semaphore>,
     all: u32,
@@ -202,12 +205,12 @@ struct Memory {
 
 impl Memory {
     fn new(config: &IngestConfig) -> Self {
-        // One body has room, with what it is decoded to.
+        // One body has room, with its decoded form.
         let all = pieces(config.most_in_memory.max(config.max_body_bytes.saturating_mul(2)));
         Self { pieces: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// Waits until so many bytes are free; others that hold some and do not go on are sent away.
+    /// Waits until this many bytes are free; stalled requests that hold some are closed.
     async fn room(
         &self,
         bytes: usize,
@@ -234,12 +237,12 @@ impl Memory {
 }
 
 fn pieces(bytes: usize) -> u32 {
-    // As many as a semaphore has, and can be asked for.
+    // The greatest number of permits that a semaphore has, and that can be requested.
     let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
     u32::try_from(bytes.div_ceil(PIECE).min(most)).unwrap_or(u32::MAX)
 }
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct RequestHandler {
     setup: Setup,
     shelf: Arc<Shelf>,
@@ -254,17 +257,18 @@ fn refuse<T>(
     Err(Refusal::new(status, why))
 }
 
-/// How a body is divided.
+/// The division of a body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// A record a line.
+    /// One record per line.
     Lines,
     /// One record.
     Whole,
 }
 
 impl Form {
-    /// The records of a body, with the numbers of their lines. A mark of byte order is none of the first.
+    /// The records of a body, with the numbers of their lines. A byte order mark belongs to none of
+    /// them.
     fn records(self, body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         let body = body.strip_prefix(MARK).unwrap_or(body);
         let lines = self == Self::Lines;
@@ -314,7 +318,7 @@ impl RequestHandler {
         let (head, body) = request.into_parts();
         let config = &self.setup.config;
         self.admit(&head.headers)?;
-        // Byte for byte: nothing in a path is decoded, and none is another's with a slash at the end.
+        // Byte for byte: nothing in a path is decoded, and a trailing slash makes another path.
         if head.uri.path() != config.path {
             return refuse(StatusCode::NOT_FOUND, format!("records are sent to {}", config.path));
         }
@@ -331,17 +335,17 @@ impl RequestHandler {
                 "the log is as long as it may be; send it again later",
             );
         }
-        // What is not known is as much as it may be.
+        // A body of unknown length counts with the greatest length.
         let known = body_is_known(&head.headers);
         let bytes = if known { said } else { most } + if gzip { most } else { 0 };
         let room = self.memory.room(bytes, config.body_timeout, guest).await?;
         let body = guest.body(body, most, config.body_timeout).await?;
         let check = Arc::clone(&self.setup.check);
-        // With its room: a client that goes away does not take the body out of memory.
+        // With its room: a body stays in memory though its client goes away.
         let look = move || (look(form, ascii, gzip, body, most, &check), room);
         let (looked, room) = match said < SHORT && known && !gzip {
             true => look(),
-            // Others are not to wait for it.
+            // Others must not wait for it.
             false => match tokio::task::spawn_blocking(look).await {
                 Ok(looked) => looked,
                 Err(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
@@ -376,7 +380,8 @@ impl RequestHandler {
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        // A page of a browser says where it is from, whatever name it was reached under; none is to send records unasked.
+        // A browser page sends its origin, by whatever name it was reached; no page may send
+        // records unasked.
         if headers.contains_key(header::ORIGIN) {
             return refuse(StatusCode::FORBIDDEN, "pages of browsers may not send records");
         }
@@ -384,7 +389,7 @@ impl RequestHandler {
         let mut said = headers.get_all(header::AUTHORIZATION).iter();
         let token = match (said.next().map(HeaderValue::as_bytes), said.next()) {
             (Some(said), None) => said.split_at_checked(7).filter(|(scheme, said)| {
-                // How long this takes does not tell how much of the token was right.
+                // The time this takes does not reveal how much of the token was right.
                 scheme.eq_ignore_ascii_case(b"bearer ") && bool::from(said.ct_eq(token.as_bytes()))
             }),
             _ => None,
@@ -396,7 +401,7 @@ impl RequestHandler {
     }
 }
 
-/// Decodes a body if it must be, and looks whether all its records are; how many there are.
+/// Decodes a body if needed, and checks all its records; returns how many there are.
 fn look(
     form: Form,
     ascii: bool,
@@ -414,7 +419,7 @@ fn look(
     }
     let mut records = 0;
     for (line, record) in form.records(&body) {
-        // The check is users' code: what serde makes of a record.
+        // The check runs users' code: serde's decoding of a record.
         let checked = guarded(|| Ok(check(record))).unwrap_or_else(|error| Err(error.to_string()));
         if let Err(why) = checked {
             return refuse(StatusCode::BAD_REQUEST, format!("line {line}: {why}"));
@@ -438,12 +443,12 @@ fn decoded(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// Whether it is said how long a body is.
+/// True if the length of the body is known.
 fn body_is_known(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Whether a body is compressed with gzip.
+/// True if a body is compressed with gzip.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     let encoding = encodings.next().map(|it| it.as_bytes().to_ascii_lowercase());
@@ -458,7 +463,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     }
 }
 
-/// How a body is divided, and whether it says that it is US-ASCII.
+/// The division of a body, and true if it claims to be US-ASCII.
 fn form(headers: &HeaderMap) -> Result<(Form, bool), Refusal> {
     let unknown = "a body is text/plain or application/x-ndjson, a record a line, or application/json, one record";
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();

@@ -15,26 +15,28 @@ use crate::base::sync::{
 use crate::connect::ConnectError;
 use crate::connect::text::{MARK, UTF_16, is_utf16};
 
-/// So many lines wait to be read, and so many bytes of them; a line that is longer waits alone.
+/// The number of lines that wait to be read, and the number of their bytes; a longer line waits
+/// alone.
 const QUEUE: (usize, usize) = (1024, 16 << 20);
 
-/// Who has sent no line for this long loses its place to a newcomer; for the second, if its address has more places than the newcomer's.
+/// A connection without a line for this long loses its place to a newcomer. The second time applies
+/// if its address has more places than the newcomer's.
 const IDLE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 
-/// How long a thread waits for bytes before it looks whether it is still wanted.
+/// How long a thread waits for bytes before it checks if it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long it is tried to take an address that is taken: by the attempt before, it may be.
+/// How long to retry an address in use: the attempt before may still hold it.
 const ADDRESS: Duration = Duration::from_secs(2);
 
-/// How many bytes wait to be read.
+/// The number of bytes that wait to be read.
 #[derive(Default, Debug)]
 struct Waiting {
     bytes: Mutex<usize>,
     freed: Condvar,
 }
 
-/// Where lines come out.
+/// The queue's receiver.
 #[derive(Clone, Debug)]
 pub(super) struct Hearer {
     said: Receiver<Said>,
@@ -52,12 +54,12 @@ impl Hearer {
     }
 }
 
-/// Where they are said.
+/// The queue's sender.
 #[derive(Clone)]
 pub(super) struct Speaker {
     to: Sender<Said>,
     waiting: Arc<Waiting>,
-    /// Whose lines they are, where others want its place.
+    /// The connection whose lines they are, where others want its place.
     who: Option<Arc<Talker>>,
 }
 
@@ -68,7 +70,7 @@ impl Speaker {
         (Self { to, waiting: Arc::clone(&waiting), who: None }, Hearer { said, waiting })
     }
 
-    /// Says something, when there is room; whether anybody wants more.
+    /// Sends a message, when there is room; returns true if more is wanted.
     fn say(&self, said: Said, wanted: &dyn Fn() -> bool) -> bool {
         self.who.iter().for_each(|who| who.now(true));
         let went = self.wait(&said, wanted) && self.to.send(said).is_ok();
@@ -76,7 +78,7 @@ impl Speaker {
         went
     }
 
-    /// Waits until there is room for it, which is taken then.
+    /// Waits until there is room for the message, and takes the room.
     fn wait(&self, said: &Said, wanted: &dyn Fn() -> bool) -> bool {
         let Said::Line(line, _) = said else { return true };
         let mut bytes = lock(&self.waiting.bytes);
@@ -92,19 +94,19 @@ impl Speaker {
     }
 
     pub(super) fn fail(&self, error: ConnectError) {
-        // If there is no queue any more, the failure is of no interest.
+        // Without a queue the failure is of no interest.
         let _ = self.to.send(Said::Failed(error));
     }
 }
 
-/// Begins a thread that says something, and is forgotten: what it says comes out of the queue, which ends with it.
+/// Begins a detached thread that sends messages into a queue. The queue ends with the thread.
 pub(super) fn begin(name: &str, run: impl FnOnce(&Speaker) + Send + 'static) -> Hearer {
     let (to, said) = Speaker::new();
     let failed = to.clone();
     let place = PathBuf::from(name);
     let thread = thread::Builder::new().name(name.into());
     let run = move || {
-        // An end of the queue is the end of the input, which a panic is not.
+        // An end of the queue is the end of the input; a panic must not look like one.
         if let Err(what) = guarded(|| {
             run(&to);
             Ok(())
@@ -119,7 +121,7 @@ pub(super) fn begin(name: &str, run: impl FnOnce(&Speaker) + Send + 'static) -> 
     said
 }
 
-/// Says the lines that come, until there are no more or nobody wants them.
+/// Sends the lines that come, until there are no more or the reader wants none.
 pub(super) fn feed(
     from: &mut impl BufRead,
     longest: usize,
@@ -133,7 +135,7 @@ pub(super) fn feed(
             Ok(more) => {
                 let end = more.iter().position(|&byte| byte == b'\n');
                 let piece = &more[..end.unwrap_or(more.len())];
-                // The first line may have a mark of byte order too.
+                // The first line may have a byte order mark too.
                 let most = longest.saturating_add(1).saturating_add(MARK.len());
                 let room = most.saturating_sub(line.len());
                 line.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -186,7 +188,7 @@ pub(super) fn feed(
                 }
             };
             bytes = 0;
-            // If there is no queue any more, nobody wants it.
+            // Without a queue there is no reader.
             if !to.say(said, wanted) || over || !wanted() {
                 return Ok(());
             }
@@ -194,7 +196,7 @@ pub(super) fn feed(
     }
 }
 
-/// What could not be done, and what the system said.
+/// The operation that failed, and the system's error.
 type Refused = (&'static str, io::Error);
 
 pub(super) fn connect(
@@ -208,7 +210,7 @@ pub(super) fn connect(
     converse(stream, longest, to, &wanted).map_err(|error| ("read from", error))
 }
 
-/// Says the lines of a connection.
+/// Sends the lines of a connection.
 fn converse(
     stream: TcpStream,
     longest: usize,
@@ -220,7 +222,7 @@ fn converse(
     feed(&mut BufReader::new(stream), longest, to, wanted)
 }
 
-/// What a listener allows.
+/// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listening {
     pub(super) connections: usize,
@@ -232,9 +234,10 @@ pub(super) struct Listening {
 #[derive(Debug)]
 struct Talker {
     peer: IpAddr,
-    /// When it said its last line, and whether that is still being said: then it is the job that it waits for.
+    /// The time of its last line, and true while that is still being sent: then it waits for the
+    /// job.
     last: Mutex<(Instant, bool)>,
-    /// Whether it has lost its place.
+    /// True if it has lost its place.
     lost: AtomicBool,
 }
 
@@ -255,7 +258,7 @@ impl Talker {
     }
 }
 
-/// Whose place a newcomer gets.
+/// The connection that loses its place to a newcomer.
 fn loser(talkers: &[Arc<Talker>], newcomer: IpAddr, now: Instant) -> Option<&Arc<Talker>> {
     let places = |peer: IpAddr| talkers.iter().filter(|it| it.peer == peer).count();
     let share = places(newcomer) + 1;
@@ -286,7 +289,7 @@ pub(super) fn listen(
         }
     };
     listener.set_nonblocking(true).map_err(|error| ("listen at", error))?;
-    // Whose thread has ended is held by nobody else.
+    // The entry of an ended thread has no other owner.
     let mut talkers: Vec<Arc<Talker>> = Vec::new();
     while wanted.load(Ordering::Relaxed) {
         let (stream, peer) = match listener.accept() {
@@ -295,7 +298,8 @@ pub(super) fn listen(
                 nap(PATIENCE / 10);
                 continue;
             }
-            // Of a connection that broke before it was taken, or for want of something that may be there again.
+            // A connection that broke before it was accepted, or a resource that may be available
+            // again.
             Err(error) => {
                 tracing::warn!(address, %error, "a connection could not be taken");
                 nap(PATIENCE);
@@ -348,7 +352,7 @@ mod tests {
 
     fn fed(bytes: &[u8], longest: usize) -> Vec<String> {
         let (to, said) = Speaker::new();
-        // One byte at a time is as good as all.
+        // One byte at a time suffices.
         let mut input = BufReader::with_capacity(1, bytes);
         feed(&mut input, longest, &to, &|| true).expect("nothing fails");
         drop(to);
@@ -409,7 +413,8 @@ mod tests {
         assert_eq!(fed(b"abc\n", usize::MAX), ["abc"]);
     }
 
-    /// Long lines wait in so many bytes, however few they are; one that is longer than all of that waits alone.
+    /// Long lines wait within this many bytes, however few they are; a line that is longer than all
+    /// of that waits alone.
     #[test]
     fn what_waits_is_bounded_in_bytes() {
         let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
@@ -429,7 +434,7 @@ mod tests {
         assert_eq!(lengths, [QUEUE.1 * 2, QUEUE.1 / 2, QUEUE.1 / 2, 1]);
         waits.join().expect("no panic").expect("nothing fails");
         assert_eq!(*lock(&said.waiting.bytes), 0);
-        // Who waits for room and is not wanted any more stops.
+        // A sender that waits for room stops when it is not wanted any more.
         let (to, said) = Speaker::new();
         *lock(&said.waiting.bytes) = QUEUE.1;
         feed(&mut &b"a\nb\n"[..], 9, &to, &|| false).expect("nothing fails");

@@ -1,8 +1,9 @@
-//! Lines that come from where nothing can be read again: standard input, and connections.
+//! Lines that come from where nothing can be read again: standard input and connections.
 //!
-//! Whoever reads them may block, so that is a thread of its own, with a queue of so many lines and bytes before it: a job that takes none makes
-//! the other side wait. The thread of a connection ends when its reader is dropped, within a tenth of a second. That of standard input cannot be
-//! woken: it is the process's, and is there until that ends.
+//! Reading may block, so it has a thread of its own. A queue with a bound in lines and bytes stands
+//! between the thread and the reader: a job that takes none makes the other side wait. The thread
+//! of a connection ends within a tenth of a second after its reader is dropped. That of standard
+//! input cannot be woken: it belongs to the process and ends with it.
 
 mod feed;
 
@@ -17,29 +18,29 @@ use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, AtomicBool, OnceLock, Ordering};
 
-/// Lines are not longer, unless it is allowed: 1 MiB.
+/// The longest line by default: 1 MiB.
 const LONGEST: usize = 1 << 20;
 
-/// A connection without a line for longer is closed, unless it is said otherwise.
+/// How long a connection may be without a line before it is closed, by default.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// How long a reader waits for lines before it looks again.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Of the lines that are passed over, so many are told, and then each whose number is a power of ten.
+/// Of the skipped lines, the first ten are logged, then each whose number is a power of ten.
 const TOLD: u64 = 10;
 
-/// What a thread has to say.
+/// A message of a reading thread.
 enum Said {
-    /// A line, and how many bytes it was, with its end.
+    /// A line, and its length in bytes, with its end.
     Line(String, u64),
-    /// A line that is none: which, from 1, why, and how many bytes.
+    /// A malformed line: its number, from 1, the reason, and its length in bytes.
     Malformed(u64, String, u64),
-    /// There is nothing more, for this reason.
+    /// Nothing more comes, for this reason.
     Failed(ConnectError),
 }
 
-/// What is done with lines.
+/// The handling of lines.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     longest: usize,
@@ -52,12 +53,13 @@ impl Default for Rules {
     }
 }
 
-/// The lines of standard input, without their ends. The first subtask reads them, others nothing. The input ends when standard input does; its
-/// last line needs no end.
+/// The lines of standard input, without their ends. The first subtask reads them, the others read
+/// nothing. The input ends when standard input does; its last line needs no end.
 ///
-/// What was read and not processed when a task fails is gone: with this source a job is at most once. The next attempt goes on with the
-/// lines that come then, also behind a malformed line that has failed the last; say [`Restart::Never`](crate::Restart::Never) where that is not to
-/// be. Two such sources in a process share the lines.
+/// When a task fails, lines that were read and not processed are lost: with this source a job is at
+/// most once. The next attempt continues with the lines that come then, also after a malformed line
+/// that failed the last attempt. Set [`Restart::Never`](crate::Restart::Never) to prevent that. Two
+/// such sources in a process share the lines.
 ///
 /// ```no_run
 /// use snapline::connect::{Stdin, Stdout};
@@ -81,16 +83,16 @@ impl Stdin {
         Self::default()
     }
 
-    /// How long a line may be, in bytes; 1 MiB unless it is said. A longer one is malformed, and is not kept in memory. Of several sources in a
-    /// process the first to open says it.
+    /// The longest line, in bytes; 1 MiB by default. A longer one is malformed, and is not kept in
+    /// memory. Of several sources in a process, the first to open sets it.
     #[must_use]
     pub const fn max_line_bytes(mut self, bytes: usize) -> Self {
         self.rules.longest = bytes;
         self
     }
 
-    /// Passes lines over that are too long or not UTF-8, and counts them ([`crate::TaskStatus::records_malformed`]). Unless it is said, such a
-    /// line fails the task.
+    /// Skips lines that are too long or not UTF-8, and counts them
+    /// ([`crate::TaskStatus::records_malformed`]). By default such a line fails the task.
     #[must_use]
     pub const fn skip_malformed(mut self) -> Self {
         self.rules.skip = true;
@@ -100,12 +102,12 @@ impl Stdin {
 
 impl Source for Stdin {
     type Record = String;
-    /// How many lines were read.
+    /// The number of lines read.
     type Position = u64;
     type Reader = LinesReader;
 
     fn open(&self, context: &OpenContext, position: Option<u64>) -> Result<LinesReader, BoxError> {
-        /// The process's lines, for whoever reads them.
+        /// The process's lines, for the source that reads them.
         static LINES: OnceLock<Hearer> = OnceLock::new();
         let longest = self.rules.longest;
         let said = (context.index == 0).then(|| {
@@ -127,14 +129,18 @@ impl Source for Stdin {
     }
 }
 
-/// Lines, without their ends, that come over TCP. The first subtask reads them, others nothing.
+/// Lines, without their ends, that come over TCP. The first subtask reads them, the others read
+/// nothing.
 ///
-/// What was read and not processed when a task fails is gone, and so is what was in the connection: with this source a job is at most once. The next attempt
-/// connects, or listens, anew. Up to 1,024 lines, of 16 MiB together, wait for the job; then whoever sends them waits.
+/// When a task fails, lines that were read and not processed are lost, and so are those in the
+/// connection. With this source a job is at most once. The next attempt connects, or listens, anew.
+/// Up to 1,024 lines, of 16 MiB together, wait for the job; then the senders wait.
 ///
-/// *A connection that ends* in order gives its last line, whether it has an end or not. To a source that has [connected](Self::connect) this is the end of
-/// the input; to one that [listens](Self::listen) it is nothing, it goes on listening and ends when the job is stopped. *One that breaks* fails the task of a source
-/// that has connected; of one that listens it is told to `tracing` as a warning, and what came of the last line is dropped.
+/// *A connection that ends* in order gives its last line, with or without an end. For a source that
+/// has [connected](Self::connect) this is the end of the input. A source that
+/// [listens](Self::listen) goes on listening, and ends when the job is stopped. *A connection that
+/// breaks* fails the task of a source that has connected. A source that listens logs a warning with
+/// `tracing`, and drops the beginning of the last line.
 #[derive(Clone, Debug)]
 pub struct TcpLines {
     address: String,
@@ -144,14 +150,16 @@ pub struct TcpLines {
 }
 
 impl TcpLines {
-    /// Connects to an address, as `host:port`, and reads what comes. Nothing is encrypted: to read from another machine, connect to a tunnel on this
-    /// one, such as `ssh -L` or `stunnel` as a client.
+    /// Connects to an address, as `host:port`, and reads what comes. Nothing is encrypted: to read
+    /// from another machine, connect to a tunnel on this one, such as `ssh -L` or `stunnel` as a
+    /// client.
     pub fn connect(address: impl Into<String>) -> Self {
         Self { address: address.into(), listens: None, rules: Rules::default() }
     }
 
-    /// Listens at an address, as `host:port`, and reads what comes from all that connect, 64 at a time. Lines of one connection are in order. There is
-    /// neither encryption nor a question who it is: listen on loopback, where a tunnel such as `stunnel` connects on behalf of others, or where
+    /// Listens at an address, as `host:port`, and reads what comes from all that connect, 64 at a
+    /// time. Lines of one connection are in order. There is neither encryption nor authentication.
+    /// Listen on loopback, where a tunnel such as `stunnel` connects on behalf of others, or where
     /// others cannot connect.
     pub fn listen(address: impl Into<String>) -> Self {
         Self {
@@ -161,12 +169,14 @@ impl TcpLines {
         }
     }
 
-    /// How many connections there are at a time, where it listens; 64 unless it is said. When there are as many, a further one takes the place of one
-    /// that has sent no line for ten seconds (or for one, if its address has more connections than that of the newcomer); of those, of the one
-    /// whose address has most. If there is none it is closed at once. Both are told to `tracing`.
+    /// The number of connections at a time, where it listens; 64 by default. If all places are
+    /// taken, a newcomer may take the place of a connection without a line for ten seconds. One
+    /// second is enough if that connection's address has more connections than the newcomer's. Of
+    /// several, the one whose address has most loses its place. If there is none, the newcomer is
+    /// closed at once. Both are logged with `tracing`.
     ///
     /// # Panics
-    /// If there are none.
+    /// If it is zero.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         assert!(connections > 0, "nobody could connect");
@@ -174,8 +184,9 @@ impl TcpLines {
         self
     }
 
-    /// How long a connection may be without a whole line, where it listens; ten minutes unless it is said, `None` for ever. Then it is closed, and it
-    /// is told to `tracing`. While the job takes no lines, none is missed.
+    /// How long a connection may be without a whole line, where it listens; ten minutes by default,
+    /// `None` forever. Then it is closed, which is logged with `tracing`. Time in which the job
+    /// takes no lines does not count.
     #[must_use]
     pub fn idle_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         let idle = limit.into();
@@ -183,15 +194,17 @@ impl TcpLines {
         self
     }
 
-    /// How long a line may be, in bytes; 1 MiB unless it is said. A longer one is malformed, and is not kept in memory.
+    /// The longest line, in bytes; 1 MiB by default. A longer one is malformed, and is not kept in
+    /// memory.
     #[must_use]
     pub const fn max_line_bytes(mut self, bytes: usize) -> Self {
         self.rules.longest = bytes;
         self
     }
 
-    /// Passes lines over that are too long or not UTF-8, and counts them ([`crate::TaskStatus::records_malformed`]). Unless it is said, such a
-    /// line fails the task, whoever has sent it.
+    /// Skips lines that are too long or not UTF-8, and counts them
+    /// ([`crate::TaskStatus::records_malformed`]). By default such a line fails the task, from any
+    /// sender.
     #[must_use]
     pub const fn skip_malformed(mut self) -> Self {
         self.rules.skip = true;
@@ -201,7 +214,7 @@ impl TcpLines {
 
 impl Source for TcpLines {
     type Record = String;
-    /// How many lines were read.
+    /// The number of lines read.
     type Position = u64;
     type Reader = LinesReader;
 
@@ -232,7 +245,7 @@ impl Source for TcpLines {
     }
 }
 
-/// Tells a thread, when it is dropped, that it is not wanted any more.
+/// When dropped, notifies a thread that it is not wanted any more.
 #[derive(Debug)]
 struct Wanted(Arc<AtomicBool>);
 

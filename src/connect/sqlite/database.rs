@@ -1,10 +1,11 @@
-//! A sink's database: how it is opened, and what the sink keeps in it beside its user's tables.
+//! A sink's database: how it is opened, and the sink's own tables beside the user's.
 //!
 //! ```text
-//!   snapline_sinks     an operator: the job that it belongs to, and the latest attempt, behind which earlier ones are refused
+//!   snapline_sinks     an operator: the job that it belongs to, and the latest attempt: earlier
+//!                      ones are refused
 //!   snapline_staged    a prepared transaction's records, in pieces
 //!   snapline_ledger    a subtask: the newest transaction that it committed
-//!   snapline_identity  a name at random, by which committables know the database
+//!   snapline_identity  a random name, by which committables know the database
 //!   snapline_refused   records that could not be applied, and why, if they are to be set aside
 //! ```
 
@@ -39,7 +40,7 @@ const TABLES: &str = "
         operator TEXT NOT NULL, subtask INTEGER NOT NULL, checkpoint INTEGER NOT NULL, record INTEGER NOT NULL,
         why TEXT NOT NULL, bytes BLOB NOT NULL);";
 
-/// How long SQLite tries again to get a database that another connection holds, unless it is said.
+/// How long SQLite retries a database that another connection holds, by default.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens a connection to the file.
@@ -52,17 +53,17 @@ pub(super) fn connect(
     if name.is_empty() || name.starts_with(":memory:") || name.starts_with("file:") {
         return Err(SqliteError::NoFile { path: path.to_owned() });
     }
-    // To read a pipe would wait for a writer, for ever perhaps.
+    // Reading a pipe would wait for a writer, perhaps forever.
     if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         return Err(SqliteError::NotADatabase { path: path.to_owned() });
     }
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = SqliteError::of("open the database", path);
     let connection = Connection::open_with_flags(path, flags).map_err(&open)?;
-    // SQLite counts milliseconds in 32 bits: 24 days are as good as for ever.
+    // SQLite counts milliseconds in 32 bits: 24 days are as good as forever.
     let patience = patience.min(Duration::from_millis(i32::MAX as u64));
     connection.busy_timeout(patience).map_err(&open)?;
-    // The file is read for the first time here: one that is no database is told now.
+    // This is the first read of the file: it fails now if the file is not a database.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(())).map_err(&open)?;
     Ok(connection)
 }
@@ -71,7 +72,7 @@ pub(super) fn connect(
 pub(super) struct Database {
     pub(super) path: PathBuf,
     pub(super) context: OpenContext,
-    /// What tells it from another that is put in its place.
+    /// The identity by which it differs from another put in its place.
     pub(super) place: String,
     connection: Connection,
 }
@@ -80,14 +81,15 @@ pub(super) struct Database {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Piece {
     pub(super) records: u64,
-    /// Each record behind its length, four bytes, the lowest first.
+    /// Each record with its length before it, four bytes, the lowest first.
     pub(super) bytes: Vec<u8>,
-    /// Where records begin that are to be read back, for their shape.
+    /// Places of records that are to be read back, for their shape.
     pub(super) notable: Vec<usize>,
 }
 
 impl Database {
-    /// Opens the database, makes the sink's own tables if they are not there, and takes the operator's name for the job.
+    /// Opens the database, makes the sink's own tables if missing, and claims the operator's name
+    /// for the job.
     pub(super) fn open(
         path: &Path,
         context: &OpenContext,
@@ -100,7 +102,8 @@ impl Database {
         if wal {
             connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).map_err(&set)?;
         }
-        // What is committed survives the loss of power: with less it would only survive the process.
+        // Commits survive the loss of power: with a lower setting they would only survive the
+        // process.
         connection.execute_batch("PRAGMA synchronous = EXTRA").map_err(&set)?;
         let place = String::new();
         let mut database =
@@ -158,7 +161,7 @@ impl Database {
         Within { txn, path: &path, operator: &context.operator }.newest(context.index)
     }
 
-    /// Whether a statement fits the tables that are there.
+    /// Checks that a statement fits the existing tables.
     pub(super) fn check(&self, sql: &str) -> Result<(), SqliteError> {
         let schema =
             |source| SqliteError::Schema { path: self.path.clone(), sql: sql.into(), source };
@@ -173,7 +176,7 @@ impl Database {
     }
 }
 
-/// What is done within a transaction of one subtask.
+/// The operations within a transaction of one subtask.
 pub(super) struct Within<'a> {
     pub(super) txn: Transaction<'a>,
     pub(super) path: &'a Path,
@@ -200,7 +203,8 @@ impl Within<'_> {
             .map_err(|_| self.damaged(format!("its fence for `{}` is `{text}`", self.operator)))
     }
 
-    /// Refuses an attempt that a later one has fenced off (SPEC 2.8). What follows in this transaction is done before any later fence.
+    /// Refuses an attempt that a later one has fenced off (SPEC 2.8). The rest of this transaction
+    /// comes before any later fence.
     pub(super) fn check_fence(&self, attempt: Attempt) -> Result<(), BoxError> {
         match self.fence()? {
             Some(fence) if fence > attempt => {
@@ -233,7 +237,8 @@ impl Within<'_> {
         text.map(|text| self.parse(&text)).transpose()
     }
 
-    /// Notes a transaction as committed. Also one that is noted: what is written is synced, and what was found with it.
+    /// Records a transaction as committed, also if it is recorded already: the write is synced, and
+    /// the found record with it.
     pub(super) fn note(&self, subtask: usize, txn: TxnId) -> Result<(), SqliteError> {
         let sql = "INSERT OR REPLACE INTO snapline_ledger VALUES (?1, ?2, ?3, ?4)";
         let checkpoint = txn.checkpoint.get() as i64;
@@ -243,7 +248,7 @@ impl Within<'_> {
         Ok(())
     }
 
-    /// The transactions that a subtask has staged, with how many records are in each.
+    /// The transactions that a subtask has staged, with the number of records in each.
     pub(super) fn staged(&self, subtask: usize) -> Result<Vec<(TxnId, u64)>, SqliteError> {
         let failed = self.failed("list what is staged");
         let sql = "SELECT txn, SUM(records) FROM snapline_staged WHERE operator = ?1 AND subtask = ?2 GROUP BY txn";
@@ -280,7 +285,7 @@ impl Within<'_> {
         Ok(())
     }
 
-    /// Removes what is staged of a transaction.
+    /// Removes the staged records of a transaction.
     pub(super) fn unstage(&self, subtask: usize, txn: TxnId) -> Result<(), SqliteError> {
         let sql = "DELETE FROM snapline_staged WHERE operator = ?1 AND subtask = ?2 AND txn = ?3";
         let failed = self.failed("remove what is staged");
@@ -289,7 +294,7 @@ impl Within<'_> {
         Ok(())
     }
 
-    /// A piece of a staged transaction; `None` behind the last.
+    /// A piece of a staged transaction; `None` after the last.
     pub(super) fn piece(
         &self,
         subtask: usize,
@@ -320,7 +325,7 @@ impl Within<'_> {
         }
     }
 
-    /// Sets a record aside that could not be applied.
+    /// Sets aside a record that could not be applied.
     pub(super) fn set_aside(
         &self,
         subtask: usize,

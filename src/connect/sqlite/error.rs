@@ -1,4 +1,4 @@
-//! What the SQLite connectors fail with.
+//! The errors of the SQLite connectors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,45 +6,47 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use snapline_protocol::ids::TxnId;
 
-/// Why an SQLite connector failed. The message says what happened, to which database, and what can be done.
+/// Why an SQLite connector failed. The message says what failed, on which database, and what can be
+/// done.
 #[non_exhaustive]
 pub enum SqliteError {
     /// The database cannot be opened.
     Open {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// The path names no file that other connections could open too: it is empty, a URI, or `:memory:`.
+    /// The path is not a file that other connections could open too: it is empty, a URI, or
+    /// `:memory:`.
     NoFile {
         /// The path.
         path: PathBuf,
     },
-    /// The file is no SQLite database, or is encrypted.
+    /// The file is not an SQLite database, or is encrypted.
     NotADatabase {
         /// The file.
         path: PathBuf,
     },
-    /// The database, or what the sink keeps in it, is damaged.
+    /// The database, or the sink's data in it, is damaged.
     Damaged {
         /// The database.
         path: PathBuf,
-        /// What was found.
+        /// The reason.
         why: String,
     },
-    /// Another connection held the database for longer than was to be waited.
+    /// Another connection held the database for longer than the timeout.
     Busy {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
     },
-    /// The disk, or what the database may take of it, is full.
+    /// The disk is full, or the database has reached its limit.
     Full {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
     },
     /// The database cannot be written to.
@@ -52,13 +54,14 @@ pub enum SqliteError {
         /// The database.
         path: PathBuf,
     },
-    /// A statement does not fit the database: a table or a column is missing, or it is no SQL.
+    /// A statement does not fit the database: a table or a column is missing, or it is not valid
+    /// SQL.
     Schema {
         /// The database.
         path: PathBuf,
         /// The statement.
         sql: String,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The user's function failed for a record that is to be committed.
@@ -67,32 +70,34 @@ pub enum SqliteError {
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// Which of its records, from 0.
+        /// The index of the record, from 0.
         record: u64,
-        /// What it said.
+        /// The function's error.
         source: rusqlite::Error,
     },
-    /// The user's function ended the transaction that it was to write in.
+    /// The user's function ended the transaction in which it was to write.
     Ended {
         /// The database.
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
     },
-    /// A constraint that SQLite checks when a transaction is committed does not hold: which of its records is to blame is not known.
+    /// A constraint that SQLite checks when a transaction is committed does not hold: the record at
+    /// fault is unknown.
     Violated {
         /// The database.
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// Rows cannot be read in the order of a key: the query has no such column, or it is null, or two rows have the same.
+    /// Rows cannot be read in the order of a key: the query has no such column, or it is null, or
+    /// two rows have the same.
     Key {
         /// The database.
         path: PathBuf,
-        /// What was found.
+        /// The reason.
         why: String,
     },
     /// A checkpoint's position is of another database, query or key column than the job reads.
@@ -101,30 +106,30 @@ pub enum SqliteError {
         path: PathBuf,
         /// The database, query or key of the position.
         was: String,
-        /// The same of the job.
+        /// The database, query or key of the job.
         now: String,
     },
-    /// A row is no record: the user's function failed for it.
+    /// A row does not make a record: the user's function failed for it.
     Malformed {
         /// The database.
         path: PathBuf,
-        /// The row, and what the function said.
+        /// The row, and the function's error.
         row: Box<super::MalformedRow>,
     },
     /// A record cannot be serialised.
     Encode {
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
-    /// A staged record is none of the sink's records.
+    /// A staged record does not have the sink's record type.
     Decode {
         /// The database.
         path: PathBuf,
         /// The transaction.
         txn: TxnId,
-        /// Which of its records, from 0.
+        /// The index of the record, from 0.
         record: u64,
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
     /// More was written between two checkpoints than may be held in memory.
@@ -152,19 +157,19 @@ pub enum SqliteError {
         /// The job that wanted it.
         wanted: String,
     },
-    /// SQLite refused for another reason.
+    /// SQLite failed for another reason.
     Sql {
         /// The database.
         path: PathBuf,
-        /// What was to be done.
+        /// The failed operation.
         doing: &'static str,
-        /// What SQLite said.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
 }
 
 impl SqliteError {
-    /// For `map_err`: SQLite refused to do this.
+    /// For `map_err`: SQLite failed in this operation.
     pub(super) fn of(doing: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Self {
         move |source| {
             let path = path.to_owned();
@@ -182,8 +187,8 @@ impl SqliteError {
         }
     }
 
-    /// Whether trying again cannot help. A table may be made, unless it was never there: `first` says that this is the process's first
-    /// attempt.
+    /// True if a retry cannot help. A table may still be made, unless it was never there: `first`
+    /// says that this is the process's first attempt.
     pub(in crate::connect) const fn is_permanent(&self, first: bool) -> bool {
         match self {
             Self::NoFile { .. }
@@ -203,7 +208,7 @@ impl SqliteError {
         }
     }
 
-    /// Whether somebody may put it right while the job waits.
+    /// True if the cause may be corrected while the job waits.
     pub(super) const fn may_pass(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Full { .. })
     }

@@ -1,4 +1,4 @@
-//! Looking records up in a table.
+//! Look-ups in a table.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -17,8 +17,9 @@ use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::connect::lookup::{LookupClient, LookupSource};
 
-/// Looks records up in an SQLite database: a query with one parameter, the record's key, and what is made of the first row; `None` if there is
-/// none. For [`Lookup`](crate::Lookup). Every thread has a connection of its own, which only reads.
+/// Looks records up in an SQLite database. It runs a query with one parameter, the record's key,
+/// and converts the first row; `None` if there is none. For [`Lookup`](crate::Lookup). Every thread
+/// has a connection of its own, which only reads.
 ///
 /// ```no_run
 /// # use snapline::connect::{MemorySink, MemorySource, SqliteLookup};
@@ -38,8 +39,8 @@ use crate::connect::lookup::{LookupClient, LookupSource};
 ///     .sink("out", MemorySink::new());
 /// ```
 ///
-/// What is found is what the table holds when it is asked, which need not be what it held at a checkpoint: a record that is looked up again
-/// after a failure may find something else.
+/// A look-up sees the table as it is at that moment, rather than at a checkpoint: a repeated
+/// look-up after a failure may have another result.
 pub struct SqliteLookup<T, K, R> {
     path: PathBuf,
     sql: String,
@@ -74,7 +75,8 @@ impl<T, K, R> fmt::Debug for SqliteLookup<T, K, R> {
 }
 
 impl<T, K, R> SqliteLookup<T, K, R> {
-    /// Looks up in the database at `path`, which must be there: `sql` with the record's key as its parameter, and `row` for the first row.
+    /// Looks up in the database at `path`, which must exist. `sql` is the query, with the record's
+    /// key as its parameter; `row` converts the first row.
     pub fn new(
         path: impl Into<PathBuf>,
         sql: impl Into<String>,
@@ -85,13 +87,14 @@ impl<T, K, R> SqliteLookup<T, K, R> {
         Self { path, sql, key: Arc::new(key), row: Arc::new(row), patience, cache: None }
     }
 
-    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    /// How long to wait for a database that another connection holds; 5 s by default.
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Remembers what was found of so many keys, the last ones looked up, nothing included, each for so long. All subtasks share it.
+    /// Remembers the results for this many keys, the last ones looked up, each for this long. The
+    /// absence of a row is a result too. All subtasks share the cache.
     #[must_use]
     pub fn cache(self, entries: usize, time_to_live: Duration) -> Self {
         let (found, order) = (HashMap::new(), VecDeque::new());
@@ -100,12 +103,13 @@ impl<T, K, R> SqliteLookup<T, K, R> {
     }
 }
 
-/// What was found lately.
+/// Recent results.
 struct Cache<K, R> {
     most: usize,
     time_to_live: Duration,
     found: HashMap<K, (Instant, Option<R>)>,
-    /// The oldest first; a key that was looked up again is there more often, its newest time counts.
+    /// The oldest first; a key that was looked up again has several entries, of which the newest
+    /// counts.
     order: VecDeque<(Instant, K)>,
 }
 

@@ -14,7 +14,7 @@ use super::SqliteError;
 pub struct MalformedRow {
     /// Its columns, by name, as SQL writes their values.
     pub columns: Vec<(String, String)>,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
 }
 

@@ -1,15 +1,17 @@
-//! The sink. SQLite has no transactions that outlive a process, so a transaction is prepared by staging its records in the database itself.
+//! The sink. SQLite has no transactions that outlive a process, so a transaction is prepared by
+//! staging its records in the database itself.
 //!
 //! | staged | in the ledger | is |
 //! |---|---|---|
-//! | yes | no | prepared: the commit applies its records, notes it and removes them, in one transaction of SQLite's |
+//! | yes | no | prepared: the commit applies its records, notes it and removes them, in one SQLite transaction |
 //! | no | yes | committed |
 //! | no | no | lost, if a checkpoint holds it |
 //!
-//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the ledger counts as in it. Each of SQLite's
-//! transactions looks at the fence first, so that no attempt does anything behind a later one's fence.
+//! Commits of a subtask go in order (SPEC 6.6), so everything up to the newest transaction in the
+//! ledger counts as in it. Each SQLite transaction checks the fence first, so that no attempt does
+//! anything after a later one's fence.
 //!
-//! Longer than 500 lines: a third is what users are told and can choose.
+//! Longer than 500 lines: a third is what users read and can choose.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,14 +34,14 @@ use crate::base::watch;
 use crate::state::codec::{self, read_back};
 use crate::state::{Checks, StateError};
 
-/// A piece of a transaction is about this long.
+/// The approximate length of a piece of a transaction.
 const PIECE: usize = 1 << 20;
 
-/// What may be written between two checkpoints, unless it is said.
+/// The bytes that may be written between two checkpoints, by default.
 const MOST_BYTES: usize = 256 << 20;
 
-/// Writes to an SQLite database, exactly once: what the records do to the tables and that their checkpoint is complete become visible in one
-/// transaction of SQLite's. A function says what a record does.
+/// Writes to an SQLite database, exactly once: the records' effects and the completion of their
+/// checkpoint become visible in one SQLite transaction. A function applies each record.
 ///
 /// ```
 /// use snapline::connect::SqliteSink;
@@ -53,23 +55,26 @@ const MOST_BYTES: usize = 256 << 20;
 /// # let _ = totals;
 /// ```
 ///
-/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), staged in the database when a checkpoint comes, and applied when it
-/// is complete, in the order in which they were written; those of other subtasks come between whole transactions. `snapline_ledger` says
+/// Records are kept in memory as serde writes them ([`Self::most_bytes`]), and staged in the
+/// database at a checkpoint. They are applied when it is complete, in the order in which they were
+/// written. Those of other subtasks come between whole transactions. `snapline_ledger` records
 /// which checkpoint of each subtask the tables hold.
 ///
-/// | what fails | what comes of it |
+/// | failure | effect |
 /// |---|---|
 /// | process or power, at any time | nothing is lost, nothing is applied twice |
 /// | the database is held by another connection, or the disk is full: while staging | the task fails, and its checkpoint is taken again |
-/// | the same, while committing | the commit is tried again until it succeeds |
-/// | the file is none of SQLite's, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
+/// | the same, while committing | the commit is retried until it succeeds |
+/// | the file is not an SQLite database, a table is missing ([`Self::expects`]) | the job's tasks fail to open |
 /// | the function fails for a record | the task fails; [`Self::set_aside`] |
 /// | a float is NaN | SQLite has none and stores `NULL`; a column that is `NOT NULL` refuses it, and the function can |
-/// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and comes upon it again |
+/// | a constraint that is checked at the end of a transaction (`DEFERRABLE INITIALLY DEFERRED`) does not hold | the task fails, and meets it again |
 /// | the file is removed, or replaced by another or an older copy | the job fails when it is restored, also if no output was lost (SPEC 6.5): [`Self::accept_other_database`] |
 ///
-/// No transaction of SQLite's is open between two calls, and what is staged stays until it is committed or rolled back, however long that takes: the sink
-/// has no [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how long one call waits for the database.)
+/// No SQLite transaction is open between two calls. Staged records stay until they are committed or
+/// rolled back, however long that takes: the sink has no
+/// [`transaction_timeout`](TwoPhaseSink::transaction_timeout). ([`Self::busy_timeout`] bounds how
+/// long one call waits for the database.)
 ///
 /// An operator's name belongs to one job in a database. The file must be on a local file system.
 pub struct SqliteSink<T, F> {
@@ -82,7 +87,7 @@ pub struct SqliteSink<T, F> {
     set_aside: bool,
     accept_other: bool,
     most_bytes: usize,
-    /// Subtasks of this process wait for each other here: SQLite's own way is to look again now and then.
+    /// Subtasks of this process wait for each other here: SQLite itself would only poll.
     gate: Arc<Mutex<()>>,
     takes: PhantomData<fn(T)>,
 }
@@ -110,8 +115,8 @@ impl<T, F> SqliteSink<T, F>
 where
     F: Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
 {
-    /// A sink that writes to the database at `path`, which is made if it is not there. `apply` does what a record does; it must neither commit
-    /// nor roll back.
+    /// A sink that writes to the database at `path`, which is made if missing. `apply` applies a
+    /// record; it must neither commit nor roll back.
     pub fn new(path: impl Into<PathBuf>, apply: F) -> Self {
         Self {
             path: path.into(),
@@ -130,48 +135,53 @@ where
 }
 
 impl<T, F> SqliteSink<T, F> {
-    /// Statements that are run, in one transaction, each time that a subtask starts: such as `CREATE TABLE IF NOT EXISTS`.
+    /// Statements that are run, in one transaction, each time a subtask starts, such as `CREATE
+    /// TABLE IF NOT EXISTS`.
     #[must_use]
     pub fn setup(self, statements: impl Into<String>) -> Self {
         Self { setup: Some(statements.into()), ..self }
     }
 
-    /// A statement that must fit the database when the job starts; it is not run. So a table that is missing is told before there is a record
-    /// for it.
+    /// A statement that must fit the database when the job starts; it is not run. So a missing
+    /// table is reported before there is a record for it.
     #[must_use]
     pub fn expects(mut self, statement: impl Into<String>) -> Self {
         self.expects.push(statement.into());
         self
     }
 
-    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    /// How long to wait for a database that another connection holds; 5 s by default.
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Leaves the journal as it is. Otherwise the database is set to a write-ahead log, with which readers and the sink do not wait for each
-    /// other.
+    /// Leaves the journal as it is. By default the database is set to a write-ahead log, with which
+    /// readers and the sink do not wait for each other.
     #[must_use]
     pub fn keep_journal_mode(self) -> Self {
         Self { wal: false, ..self }
     }
 
-    /// Sets records aside for which `apply` fails, in the table `snapline_refused`, with the reason, and goes on. Otherwise the task fails, and
-    /// comes upon the same record until the table or the function has been corrected.
+    /// Sets aside records for which `apply` fails, in the table `snapline_refused`, with the
+    /// reason, and continues. By default the task fails, and meets the same record until the table
+    /// or the function has been corrected.
     #[must_use]
     pub fn set_aside(self) -> Self {
         Self { set_aside: true, ..self }
     }
 
-    /// Restores the job though the database is not the one that its checkpoint was committed to: it is a new one, or an older copy. What the checkpoint
-    /// says of the other counts as committed there; if it was not, it is lost. No more needed when a checkpoint was taken.
+    /// Restores the job though its checkpoint was committed to another database than this one,
+    /// which may be new, or an older copy. Output that the checkpoint records as committed to the
+    /// other database counts as committed; if it was not, it is lost. It is needed only until the
+    /// next checkpoint.
     #[must_use]
     pub fn accept_other_database(self) -> Self {
         Self { accept_other: true, ..self }
     }
 
-    /// How many bytes a subtask may write between two checkpoints; 256 MiB unless it is said. One more fails the task.
+    /// The number of bytes a subtask may write between two checkpoints; 256 MiB by default. One
+    /// more fails the task.
     #[must_use]
     pub fn most_bytes(self, bytes: usize) -> Self {
         Self { most_bytes: bytes, ..self }
@@ -238,25 +248,25 @@ where
 pub struct SqliteCommittable {
     /// The subtask that wrote it.
     subtask: usize,
-    /// How many records are in it. With none nothing is staged.
+    /// Its number of records. With none, nothing is staged.
     records: u64,
-    /// The name of the database that it was written to; the first version did not say it.
+    /// The name of the database that it was written to; the first version did not record it.
     #[serde(default)]
     place: Option<String>,
-    /// A transaction of the subtask that is committed before it is.
+    /// A transaction of the subtask that is committed before this one.
     #[serde(default)]
     behind: Option<TxnId>,
 }
 
 impl SqliteCommittable {
-    /// How many records are in it.
+    /// The number of its records.
     #[must_use]
     pub const fn records(&self) -> u64 {
         self.records
     }
 }
 
-/// What was closed and is not staged yet.
+/// Closed transactions that are not staged yet.
 type Closed = Arc<Mutex<BTreeMap<TxnId, Vec<Piece>>>>;
 
 /// Writes one subtask's records for an [`SqliteSink`].
@@ -265,13 +275,14 @@ pub struct SqliteWriter<T> {
     index: usize,
     most_bytes: usize,
     pieces: Vec<Piece>,
-    /// How many bytes are in the pieces.
+    /// The number of bytes in the pieces.
     gathered: usize,
-    /// How many bytes were in all, as they are staged.
+    /// The number of bytes in all records, as they are staged.
     written: u64,
     /// The database's name.
     place: String,
-    /// The newest transaction with records that this subtask closed, or committed in an earlier life.
+    /// The newest transaction with records that this subtask closed, or committed in an earlier
+    /// life.
     newest: Option<TxnId>,
     closed: Closed,
     codec: codec::Writer,
@@ -340,17 +351,17 @@ pub struct SqliteCommitter<T, F> {
     attempt: Attempt,
     gate: Arc<Mutex<()>>,
     closed: Closed,
-    /// Why the last commit is to be made again.
+    /// Why the last commit must be retried.
     trouble: Option<String>,
-    /// Which of the records that it stages are read back.
+    /// The staged records that are read back.
     checks: Checks,
-    /// The newest empty transaction that was committed: there is nothing in the database of those.
+    /// The newest empty transaction that was committed: empty ones leave nothing in the database.
     empty: Option<TxnId>,
     takes: PhantomData<fn(T)>,
 }
 
 impl<T, F> SqliteCommitter<T, F> {
-    /// Does something in one of SQLite's transactions, for the attempt.
+    /// Runs a function in one SQLite transaction, for the attempt.
     fn within<R>(
         &mut self,
         doing: &'static str,
@@ -369,15 +380,15 @@ impl<T, F> SqliteCommitter<T, F> {
 }
 
 impl<T: Serialize + DeserializeOwned, F> SqliteCommitter<T, F> {
-    /// Reads some of the records of a piece back, as the commit will (SPEC 14.9).
+    /// Reads some of a piece's records back, as the commit will (SPEC 14.9).
     fn read_back(&mut self, piece: &Piece) -> Result<(), StateError> {
-        /// What a snapshot's errors would call a state.
+        /// The name of the staged records in a state error.
         const STAGED: &str = "staged records";
         let operator = &self.database.context.operator;
         let mut check = self.checks.of(operator, STAGED);
         let (mut rest, mut notable) = (piece.bytes.as_slice(), piece.notable.iter().peekable());
         while let Some((length, behind)) = rest.split_first_chunk() {
-            // Invariant: the writer put the records' lengths before them.
+            // Invariant: the writer put each record's length before it.
             let (record, others) = behind.split_at(u32::from_le_bytes(*length) as usize);
             let begin = piece.bytes.len() - rest.len();
             let is_notable = notable.next_if(|place| **place == begin).is_some();
@@ -390,9 +401,9 @@ impl<T: Serialize + DeserializeOwned, F> SqliteCommitter<T, F> {
     }
 }
 
-/// Why a commit was not done, or perhaps was.
+/// Why a commit was not done, or may have been.
 enum Failed {
-    /// It was rolled back.
+    /// The transaction was rolled back.
     Before(BoxError),
     /// SQLite's own commit failed.
     Within(SqliteError),
@@ -430,7 +441,8 @@ where
         let newest = within.newest(subtask)?;
         check_not_set_back(newest, committable, &within, self.accept_other)?;
         let outcome = if newest >= Some(txn) {
-            // Whoever committed it may have crashed before it was durable: what is written now is synced, and that with it.
+            // The process that committed it may have crashed before it was durable: the write now
+            // is synced, and the commit with it.
             within.note(subtask, newest.unwrap_or(txn))?;
             CommitOutcome::AlreadyCommitted
         } else if self.accept_other
@@ -465,14 +477,16 @@ where
         };
         match within.txn.execute_batch("COMMIT") {
             Ok(()) => Ok(outcome),
-            // SQLite refused it and keeps the transaction open, which is rolled back now: it is known that nothing was committed.
+            // SQLite refused the commit and keeps the transaction open, which is rolled back now:
+            // certainly nothing was committed.
             Err(source) if !within.txn.is_autocommit() => Err(violated(&path, txn, source).into()),
             Err(source) => Err(Failed::Within(SqliteError::of(doing, &path)(source))),
         }
     }
 }
 
-/// Refuses a database that does not know of a transaction that was committed before: an older copy of it was put back.
+/// Refuses a database that has no record of a transaction that was committed before: an older copy
+/// of it was put back.
 fn check_not_set_back(
     newest: Option<TxnId>,
     committable: &SqliteCommittable,
@@ -488,7 +502,7 @@ fn check_not_set_back(
     }
 }
 
-/// Applies the records of a staged transaction; says how many there were.
+/// Applies the records of a staged transaction; returns how many there were.
 fn apply_all<T: DeserializeOwned>(
     apply: &impl Fn(&Transaction<'_>, &T) -> rusqlite::Result<()>,
     set_aside: bool,
@@ -537,14 +551,15 @@ fn apply_all<T: DeserializeOwned>(
             }
             savepoint("RELEASE snapline_record")?;
             applied += 1;
-            // Much to apply is no standstill.
+            // A long commit is progress.
             watch::beat();
         }
     }
     Ok(applied)
 }
 
-/// What it means that users' code failed for a record: that the database could not be used is not the record's fault.
+/// The error for a failure of users' code on a record: if the database could not be used, the
+/// record is not at fault.
 fn refused(path: &Path, txn: TxnId, record: u64, source: rusqlite::Error) -> SqliteError {
     use rusqlite::ErrorCode::{
         CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase,
@@ -559,7 +574,7 @@ fn refused(path: &Path, txn: TxnId, record: u64, source: rusqlite::Error) -> Sql
     }
 }
 
-/// What it means that SQLite refused to commit: what is checked at the end only does not hold.
+/// The error for a refused commit: a constraint that is checked only at the end does not hold.
 fn violated(path: &Path, txn: TxnId, source: rusqlite::Error) -> SqliteError {
     match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
@@ -604,7 +619,7 @@ where
     fn prepare(&mut self, txn: TxnId, committable: &SqliteCommittable) -> Result<(), BoxError> {
         let SqliteCommittable { subtask, records, .. } = *committable;
         let place = self.database.path.display().to_string();
-        // Kept until it is staged: a call that failed may be made again.
+        // Kept until it is staged: a failed call may be retried.
         let pieces = lock(&self.closed).get(&txn).cloned();
         pieces.iter().flatten().try_for_each(|piece| self.read_back(piece))?;
         self.within("stage a transaction", |within| {

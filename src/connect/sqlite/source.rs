@@ -1,8 +1,9 @@
 //! A source of the rows of a query.
 //!
 //! ```text
-//!   position    behind which key, up to which one, and how many rows were passed over
-//!   read        the next rows behind the key, as many as are wanted, in one transaction that reads; nothing is open between two reads
+//!   position    after which key, up to which one, and how many rows were skipped
+//!   read        the next rows after the key, as many as are wanted, in one read transaction;
+//!               nothing is open between two reads
 //! ```
 
 use std::fmt;
@@ -23,14 +24,14 @@ use crate::base::either::Either;
 use crate::base::error::BoxError;
 use crate::base::sync::Arc;
 
-/// How long a reader waits before it looks again whether the database is free.
+/// How long a reader waits before it tries a locked database again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Of the rows that are passed over, so many are told, and then each whose number is a power of ten.
+/// Of the skipped rows, the first ten are logged, then each whose number is a power of ten.
 const TOLD: u64 = 10;
 
-/// Reads the rows of a query in the order of a key, each once, and ends behind the last. Behind a failure it goes on behind the key at which the
-/// checkpoint stands.
+/// Reads the rows of a query in the order of a key, each once, and ends after the last. After a
+/// failure it resumes after the checkpoint's key.
 ///
 /// ```
 /// use snapline::connect::{MemorySink, SqliteSource};
@@ -56,30 +57,35 @@ const TOLD: u64 = 10;
 /// # }
 /// ```
 ///
-/// *The key* is a column of the query: an integer, a text, a blob or a real, no two alike, never null. It should have an index, as a primary key
-/// has: every read looks for the rows behind the last. A key that is null, or that two rows have where one read ends, fails the job.
+/// *The key* is a column of the query: an integer, a text, a blob or a real, unique and never null.
+/// It should have an index, as a primary key has: every read looks up the rows after the last. A
+/// key that is null, or that two rows have where one read ends, fails the job.
 ///
-/// *What is read* is what has a key up to the greatest that is there when the job begins; what is added behind it later is not read. The rows should not
-/// change while they are read. What a change does:
+/// *What is read*: the rows whose keys are at most the greatest key at the job's start. Rows added
+/// later after that key are not read. The rows should not change while they are read. What a change
+/// does:
 ///
-/// | what happens to a row | what comes of it |
+/// | change of a row | effect |
 /// |---|---|
 /// | it is changed before it is read | it is read as it is then |
-/// | it is changed or removed behind where the newest checkpoint stands | what was read stays |
-/// | it is changed or removed, was read, and is not in a checkpoint yet | it counts as it was read; behind a failure, as it is then, or not at all |
-/// | it is put in before where the reader stands | it is not read |
+/// | it is changed or removed at or before the newest checkpoint's key | what was read stays |
+/// | it is changed or removed, was read, and is not in a checkpoint yet | it counts as it was read; after a failure, as it is then, or not at all |
+/// | it is inserted before the reader's key | it is not read |
 /// | its key is changed | it may be read twice, or not at all |
 ///
-/// A database has nothing of its own by which it could be known: one that is put in the place of another is read on from the key. Another path,
-/// query or key column than the checkpoint's fails a restored job ([`Self::accept_changed`]).
+/// A database has no identity of its own: if another takes its place, that one is read on from the
+/// key. Another path, query or key column than the checkpoint's fails a restored job
+/// ([`Self::accept_changed`]).
 ///
-/// So a row's output is in the job's output once, of one state of the row; but two rows may be of two states of the database.
+/// So each row appears in the job's output once, in one state. Two rows may come from two states of
+/// the database.
 ///
-/// *A malformed row* is one for which the function fails: it fails the job, unless it is told to [skip](Self::skip_malformed) or to
-/// [keep](Self::keep_malformed) them.
+/// *A malformed row* is one for which the function fails: it fails the job, unless the source is
+/// set to [skip](Self::skip_malformed) or to [keep](Self::keep_malformed) them.
 ///
-/// The first subtask reads, others nothing: say `.parallelism(1)` behind the source. Each read is a short transaction of its own; while another connection
-/// holds the database it waits ([`Self::busy_timeout`]), then the task fails.
+/// Only the first subtask reads: add `.parallelism(1)` after the source. Each read is a short
+/// transaction of its own; while another connection holds the database it waits
+/// ([`Self::busy_timeout`]), then the task fails.
 pub struct SqliteSource<R> {
     path: PathBuf,
     sql: String,
@@ -92,7 +98,7 @@ pub struct SqliteSource<R> {
 
 type RowRule<R> = dyn Fn(&Row<'_>) -> rusqlite::Result<R> + Send + Sync;
 
-/// What becomes of a row for which the function fails.
+/// The handling of a row for which the function fails.
 enum OnMalformed<R> {
     Fail,
     Skip,
@@ -130,8 +136,9 @@ impl<R> fmt::Debug for SqliteSource<R> {
 }
 
 impl<R> SqliteSource<R> {
-    /// Reads from the database at `path`, which must be there, what `sql` selects, in the order of its column `key`; `row` makes a record of a row. It
-    /// sees the query's columns and no others, by name or number.
+    /// Reads the rows that `sql` selects from the database at `path`, which must exist, in the
+    /// order of the column `key`. The function `row` makes a record of a row; it sees only the
+    /// query's columns, by name or number.
     pub fn new(
         path: impl Into<PathBuf>,
         sql: impl Into<String>,
@@ -149,21 +156,23 @@ impl<R> SqliteSource<R> {
         }
     }
 
-    /// How long to wait for a database that another connection holds; 5 s unless it is said.
+    /// How long to wait for a database that another connection holds; 5 s by default.
     #[must_use]
     pub fn busy_timeout(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Restores the job though it reads another database, query or key column than its checkpoint: from the key at which that stands. Refused else.
-    /// No more needed when a checkpoint was taken.
+    /// Restores the job though it reads another database, query or key column than its checkpoint:
+    /// it resumes at the checkpoint's key. Otherwise that is refused. It is needed only until the
+    /// next checkpoint.
     #[must_use]
     pub fn accept_changed(self) -> Self {
         Self { accept_changed: true, ..self }
     }
 
-    /// Passes malformed rows over. They are counted ([`crate::TaskStatus::records_malformed`]; the count is in checkpoints), and some of them are told
-    /// to `tracing` as warnings: the first ten, then each whose number is a power of ten.
+    /// Skips malformed rows. They are counted ([`crate::TaskStatus::records_malformed`]; the count
+    /// is in checkpoints). Some are logged with `tracing` as warnings: the first ten, then each
+    /// whose number is a power of ten.
     #[must_use]
     pub fn skip_malformed(self) -> Self {
         Self { malformed: OnMalformed::Skip, ..self }
@@ -171,7 +180,8 @@ impl<R> SqliteSource<R> {
 }
 
 impl<R: 'static> SqliteSource<R> {
-    /// Gives malformed rows beside the others, as [`Either::Right`]: [`Stream::split`](crate::Stream::split) takes them apart.
+    /// Emits malformed rows beside the others, as [`Either::Right`]:
+    /// [`Stream::split`](crate::Stream::split) takes them apart.
     ///
     /// ```no_run
     /// # use snapline::Dataflow;
@@ -193,15 +203,15 @@ impl<R: 'static> SqliteSource<R> {
     }
 }
 
-/// Where a reader of an [`SqliteSource`] stands.
+/// The position of a reader of an [`SqliteSource`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SqlitePosition {
-    /// Behind this row; `None`: before the first.
+    /// The last row read; `None`: before the first.
     behind: Option<Key>,
-    /// Up to this one; `None`: there is nothing to read.
+    /// The last row to read; `None`: there is nothing to read.
     last: Option<Key>,
     skipped: u64,
-    /// What is read: database, query and key; the first version did not say it.
+    /// The database, query and key that are read; the first version did not record them.
     #[serde(default)]
     of: Option<[String; 3]>,
 }
@@ -253,7 +263,7 @@ impl<R: Send + 'static> Source for SqliteSource<R> {
     }
 }
 
-/// A query with one space for all white space outside of quotes, and without its end.
+/// A query with all white space outside of quotes reduced to one space, and without its end.
 fn words(sql: &str) -> String {
     let (mut words, mut quote) = (String::new(), None);
     for letter in sql.trim().trim_end_matches(';').trim_end().chars() {
@@ -273,10 +283,10 @@ fn words(sql: &str) -> String {
     words
 }
 
-/// The connection, and what is asked.
+/// The connection and its queries.
 struct Rows {
     connection: Connection,
-    /// Which of the query's columns is the key.
+    /// The index of the key column in the query.
     column: usize,
     first: String,
     further: String,
@@ -311,14 +321,15 @@ impl Rows {
             connection,
             column,
         };
-        // What cannot be asked behind the query is told now, and from now on a reader waits itself.
+        // A query that cannot stand inside these statements fails now; from now on a reader waits
+        // itself.
         for sql in [&rows.first, &rows.further, &rows.last, &rows.count] {
             rows.connection.prepare_cached(sql).map(drop).map_err(schema)?;
         }
         Ok(rows)
     }
 
-    /// The greatest key that is there.
+    /// The greatest key in the database.
     fn last(&self, path: &Path) -> Result<Option<Key>, SqliteError> {
         let failed = SqliteError::of("look for the last row", path);
         let mut query = self.connection.prepare_cached(&self.last).map_err(&failed)?;
@@ -336,7 +347,7 @@ pub struct SqliteReader<R> {
     position: SqlitePosition,
     operator: String,
     clock: Clock,
-    /// Since when somebody else holds the database.
+    /// Since when another connection holds the database.
     held: Option<Instant>,
 }
 
@@ -354,7 +365,8 @@ impl<R: Send + 'static> SourceReader for SqliteReader<R> {
         let Self { source, rows, position, operator, .. } = self;
         let (Some(rows), Some(last)) = (rows, &position.last) else { return Ok(Progress::End) };
         let mut page = Page { source, operator, skipped: position.skipped, behind: None, rows: 0 };
-        // No row is given before the page is known to be whole: a read that fails has given nothing.
+        // No row is emitted before the page is known to be whole: a failed read has emitted
+        // nothing.
         let mut records = Vec::new();
         let read = page.read(rows, (position.behind.as_ref(), last), limit, &mut records);
         let Page { skipped, behind, rows: read_rows, .. } = page;
@@ -387,14 +399,14 @@ impl<R: Send + 'static> SourceReader for SqliteReader<R> {
     }
 }
 
-/// What one read comes to.
+/// The rows of one read.
 struct Page<'a, R> {
     source: &'a SqliteSource<R>,
     operator: &'a str,
     skipped: u64,
     /// The last row's key.
     behind: Option<Key>,
-    /// How many rows there were.
+    /// The number of rows read.
     rows: usize,
 }
 
@@ -439,7 +451,7 @@ impl<R> Page<'_, R> {
         Ok(())
     }
 
-    /// What is given for a row for which the function failed.
+    /// The record emitted for a row for which the function failed.
     fn malformed(
         &mut self,
         row: &Row<'_>,

@@ -1,4 +1,4 @@
-//! Where requests go, with what, and how little of it is shown.
+//! The receiver's address and headers, and how little of them is shown.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +10,10 @@ use percent_encoding::percent_decode_str;
 use super::WebhookError;
 use crate::http::listener::is_host;
 
-/// Of an answer's body so much is kept, for people.
+/// The length of the kept beginning of a response body, for people.
 const EXCERPT: usize = 300;
 
-/// Headers that a request is framed by, that are between two machines only, or that the sink sends itself.
+/// Headers that frame a request, that apply to one hop only, or that the sink sends itself.
 const RESERVED: [&str; 11] = [
     "connection",
     "content-encoding",
@@ -28,17 +28,17 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// Where requests go, and with what.
+/// The receiver of the requests: its address and headers.
 #[derive(Clone)]
 pub(super) struct Receiver {
-    /// The address as it may be shown.
+    /// The address in a form that may be shown.
     pub(super) shown: String,
     /// Host and port, to connect to.
     pub(super) place: (String, u16),
     pub(super) host: HeaderValue,
     pub(super) target: Uri,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is shown nowhere, also if the receiver says it.
+    /// Texts that are never shown, even if the receiver sends them.
     secrets: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ impl Receiver {
             receiver.header("authorization", &basic)?;
             receiver.keep(password);
         }
-        // A receiver that knows no such path says the path, and a token may be in its query.
+        // A receiver without such a path repeats the path, and a token may be in its query.
         let query = uri.query().unwrap_or_default();
         let values = query.split('&').filter_map(|part| Some(part.split_once('=')?.1));
         for secret in values.chain([query]) {
@@ -141,13 +141,14 @@ impl Receiver {
     }
 
     fn keep(&mut self, secret: String) {
-        // What is shorter is in any text.
+        // A shorter text occurs anywhere.
         if secret.len() >= 4 {
             self.secrets.push(secret);
         }
     }
 
-    /// The beginning of an answer's body, on one line; it ends where something begins that was sent as a secret.
+    /// The beginning of a response body, on one line; it ends before the first text that was sent
+    /// as a secret.
     pub(super) fn excerpt(&self, body: &[u8]) -> String {
         let longest = self.secrets.iter().map(String::len).max().unwrap_or(0);
         let body = &body[..body.len().min(EXCERPT.saturating_add(longest))];
@@ -160,19 +161,20 @@ impl Receiver {
     }
 }
 
-/// Whether a header of this name holds what others must not know.
+/// True if a header of this name holds a secret.
 fn is_secret(name: &str) -> bool {
     let words = ["auth", "cookie", "credential", "key", "password", "secret", "signature", "token"];
     words.iter().any(|word| name.contains(word))
 }
 
-/// An address, perhaps none, without its user, its password, and what is behind a `?` or `#`.
+/// An address, perhaps an invalid one, without its user, its password, and everything from a `?` or
+/// `#` on.
 fn shown(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
-    // Whatever it is, and if a password has a slash in it: what is before an `@` may be a secret.
+    // Whatever it is, even if a password contains a slash: the part before an `@` may be a secret.
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let is_address = url.parse::<Uri>().is_ok() && is_host(authority.as_bytes());
     let (hidden, rest) = match rest.rsplit_once('@') {

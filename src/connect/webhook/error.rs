@@ -1,22 +1,23 @@
-//! What the webhook sink fails with, and what is refused.
+//! The errors of the webhook sink, and refused requests.
 
 use std::fmt;
 
-/// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what happened, to what, and what can be done.
+/// Why a [`WebhookSink`](super::WebhookSink) failed. The message says what failed, on what, and
+/// what can be done.
 #[non_exhaustive]
 pub enum WebhookError {
-    /// The address is none that can be sent to.
+    /// Requests cannot be sent to the address.
     BadUrl {
         /// The address, without user, password and query.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A header that cannot be sent.
     BadHeader {
         /// Its name.
         name: String,
-        /// Why not. Its value is not shown.
+        /// The reason. Its value is not shown.
         why: &'static str,
     },
     /// The receiver refuses a request for good.
@@ -25,24 +26,24 @@ pub enum WebhookError {
         url: String,
         /// The request's idempotency key.
         key: String,
-        /// How it was answered.
+        /// The response's status.
         status: u16,
-        /// What the answer said, the beginning of it.
+        /// The beginning of the response's body.
         said: String,
     },
     /// A record cannot be written as JSON.
     Encode {
-        /// What serde said.
+        /// serde's error.
         why: String,
     },
-    /// More was written between two checkpoints than may be in one.
+    /// More was written between two checkpoints than a checkpoint may hold.
     TooMuch {
         /// The sink's operator.
         operator: String,
         /// The bound, in bytes.
         limit: usize,
     },
-    /// The operating system gives no socket to send through.
+    /// The operating system provides no socket to send through.
     Io(std::io::Error),
 }
 
@@ -73,7 +74,7 @@ impl fmt::Display for WebhookError {
 }
 
 impl WebhookError {
-    /// Whether trying again cannot help.
+    /// True if a retry cannot help.
     pub(in crate::connect) const fn is_permanent(&self) -> bool {
         matches!(
             self,
@@ -95,8 +96,8 @@ pub struct RefusedRequest {
     pub key: String,
     /// Its body.
     pub body: String,
-    /// How it was answered.
+    /// The response's status.
     pub status: u16,
-    /// What the answer said, the beginning of it.
+    /// The beginning of the response's body.
     pub said: String,
 }

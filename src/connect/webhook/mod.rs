@@ -3,7 +3,8 @@
 //! ```text
 //!   write    the record's request is made
 //!   close    the requests are the committable: they are in the checkpoint, and nowhere else
-//!   commit   they are sent, one behind the other; behind a crash all of the transaction again, under the same keys
+//!   commit   they are sent, one after the other; after a crash the whole transaction is sent
+//!            again, under the same keys
 //! ```
 //!
 //! Longer than 500 lines: what is written and what is sent are two ends of one contract.
@@ -35,35 +36,42 @@ use crate::base::error::{BoxError, Whole};
 use crate::base::sync::Arc;
 use crate::base::watch;
 
-/// A longer body of an answer is not read to its end; the next request has a connection of its own.
+/// The longest response body that is read to its end. After a longer one the next request has a new
+/// connection.
 const LONGEST: usize = 1 << 20;
 
-/// A receiver that asks for a longer pause is asked again after this.
+/// The longest pause: a receiver that asks for a longer one is retried after this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What is done with refused requests.
+/// The handling of refused requests.
 type RefusedRule = Arc<dyn Fn(&RefusedRequest) -> Result<(), BoxError> + Send + Sync>;
 
-/// Sends each record as JSON, by `POST`, when its checkpoint is complete; with an `Idempotency-Key` that is the same however often it is sent,
-/// and no other record's. Records of one subtask are sent one behind the other, in order.
+/// Sends each record as JSON, by `POST`, when its checkpoint is complete. It has an
+/// `Idempotency-Key` of its own, the same for every retry. Records of one subtask are sent one
+/// after the other, in order.
 ///
-/// On the wire it is at least once: who crashes between an answer and having noted it sends again. A receiver that does what a key asks for
-/// once makes it once in effect; say so with [`Self::receiver_deduplicates`].
+/// On the wire it is at least once: after a crash between a response and its record, the request is
+/// sent again. A receiver that handles each key once makes the effect exactly once; declare it with
+/// [`Self::receiver_deduplicates`].
 ///
-/// | what the receiver does | what comes of it |
+/// | response | effect |
 /// |---|---|
 /// | answers with 2xx, whatever its body | the next request is sent |
-/// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until it is known; not before the time that a `Retry-After` says, or ten minutes if that is later |
-/// | answers with anything else | the task fails, and comes upon it again; [`Self::refused`] |
+/// | answers with 5xx, 408, 425 or 429; not in time; not at all | the same is sent again, with growing pauses, until there is a final response; not before the time of a `Retry-After`, of at most ten minutes |
+/// | answers with anything else | the task fails, and meets it again; [`Self::refused`] |
 ///
-/// A record with NaN or an infinity, for which JSON has no number, fails the task with [`WebhookError::Encode`], which names the field.
+/// A record with NaN or an infinity, for which JSON has no number, fails the task with
+/// [`WebhookError::Encode`], which names the field.
 ///
-/// What is not sent yet is never too old to be sent. But a receiver that forgets keys does what it has forgotten again: it should remember them for longer than
-/// a job may stand still behind a checkpoint, and be started again.
+/// An unsent request never becomes too old to be sent. But a receiver that forgets keys repeats
+/// what it has forgotten. It should remember keys for longer than a job may stand still after a
+/// checkpoint and be restarted.
 ///
-/// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the receiver, nobody is fenced off there, and a
-/// process that was replaced and still lives may send what its successor sends too. There is no TLS: to reach a receiver elsewhere, send to
-/// a tunnel on this machine that speaks it, such as `stunnel` as a client, and give the receiver's name as a `Host` header if it asks for it.
+/// Requests that are not sent yet are in checkpoints, and nowhere else: nothing is prepared at the
+/// receiver, and no attempt is fenced off there. A replaced process that still lives may send the
+/// same requests as its successor. There is no TLS. To reach a receiver elsewhere, send to a TLS
+/// tunnel on this machine, such as `stunnel` as a client. Give the receiver's name as a `Host`
+/// header if it asks for it.
 ///
 /// ```
 /// use snapline::connect::WebhookSink;
@@ -97,7 +105,7 @@ impl<T> fmt::Debug for WebhookSink<T> {
     }
 }
 
-/// A name as a header can have it, no two alike.
+/// A name with only characters that a key may have, where no two names become one.
 fn plain(name: &str) -> String {
     let mut plain = String::new();
     for byte in name.bytes() {
@@ -111,11 +119,13 @@ fn plain(name: &str) -> String {
 }
 
 impl<T> WebhookSink<T> {
-    /// A sink that sends to this address: `http://[user:password@]host[:port]/path`. A user and password are sent as `Authorization: Basic`.
-    /// They, and what is behind a `?`, are in no log, error or status; other secrets belong in a [header](Self::header).
+    /// A sink that sends to this address: `http://[user:password@]host[:port]/path`. A user and
+    /// password are sent as `Authorization: Basic`. They, and the query after a `?`, appear in no
+    /// log, error or status; other secrets belong in a [header](Self::header).
     ///
     /// # Errors
-    /// If it is no such address, or one that would be sent as another: with a space, a fragment, or a character that is not ASCII.
+    /// If the address has another form, or would be sent as another: with a space, a fragment, or a
+    /// character that is not ASCII.
     pub fn new(url: &str) -> Result<Self, WebhookError> {
         let receiver = Receiver::new(url)?;
         Ok(Self {
@@ -128,12 +138,15 @@ impl<T> WebhookSink<T> {
         })
     }
 
-    /// Sends this header with every request. Its value is in no log, error or status. `Host` takes the place of the address's own, and
-    /// `Content-Type` that of `application/json`.
+    /// Sends this header with every request. Its value appears in no log, error or status. `Host`
+    /// replaces the address's own, and `Content-Type` replaces `application/json`.
     ///
     /// # Errors
-    /// If it cannot be sent; if it is one by which a request is framed, such as `Content-Length`, `Transfer-Encoding` or `Connection`, or that
-    /// the sink sends itself; if it was given before; if it is an `Authorization` without credentials.
+    /// - The header cannot be sent.
+    /// - It frames a request, such as `Content-Length`, `Transfer-Encoding` or `Connection`, or the
+    ///   sink sends it itself.
+    /// - It was given before.
+    /// - It is an `Authorization` without credentials.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, WebhookError> {
         let mut receiver = Receiver::clone(&self.receiver);
         receiver.header(name, value)?;
@@ -141,27 +154,28 @@ impl<T> WebhookSink<T> {
         Ok(self)
     }
 
-    /// The receiver does what a request asks for once, however often it comes under one `Idempotency-Key`. The job is then once in the end, and
-    /// otherwise at least once.
+    /// Declares that the receiver handles requests under one `Idempotency-Key` once, however often
+    /// they come. The job is then exactly once in effect, and otherwise at least once.
     #[must_use]
     pub fn receiver_deduplicates(self) -> Self {
         Self { delivery: Delivery::Idempotent, ..self }
     }
 
-    /// How long to wait for an answer; 10 s unless it is said.
+    /// How long to wait for a response; 10 s by default.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// How many bytes of requests a subtask may have between two checkpoints; 64 MiB unless it is said. One more fails the task.
+    /// The number of bytes of requests that a subtask may have between two checkpoints; 64 MiB by
+    /// default. One more fails the task.
     #[must_use]
     pub fn most_bytes(self, bytes: usize) -> Self {
         Self { most_bytes: bytes, ..self }
     }
 
-    /// What is done with a request that the receiver refuses for good, before the next is sent: such as writing it to a file. It may be called
-    /// again for the same one. An error fails the task.
+    /// Handles a request that the receiver refuses for good, before the next is sent: it may write
+    /// it to a file. It may be called again for the same one. An error fails the task.
     #[must_use]
     pub fn refused(
         self,
@@ -214,7 +228,7 @@ impl<T: Serialize + Send + 'static> TwoPhaseSink for WebhookSink<T> {
 /// A closed transaction of a [`WebhookSink`]: its requests.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WebhookCommittable {
-    /// What its requests' keys begin with.
+    /// The prefix of its requests' keys.
     key: String,
     bodies: Vec<String>,
 }
@@ -233,11 +247,11 @@ pub struct WebhookWriter<T> {
     key: String,
     most_bytes: usize,
     bodies: Vec<String>,
-    /// How many records were written.
+    /// The number of records written, in all transactions.
     records: u64,
-    /// Of this transaction.
+    /// Bytes of this transaction.
     bytes: usize,
-    /// Of all.
+    /// Bytes of all transactions.
     written: u64,
     takes: PhantomData<fn(T)>,
 }
@@ -268,7 +282,7 @@ impl<T: Serialize + Send + 'static> SinkWriter for WebhookWriter<T> {
 
     fn close(&mut self, txn: TxnId) -> Result<WebhookCommittable, BoxError> {
         self.bytes = 0;
-        // A transaction's name is used once, for ever (SPEC 3.3), and so is the key.
+        // A transaction's name is used only once (SPEC 3.3), and so is the key.
         let TxnId { checkpoint, attempt: Attempt { term, number }, .. } = txn;
         let key = format!("{}/{}-{}-{}", self.key, term.get(), number, checkpoint.get());
         Ok(WebhookCommittable { key, bodies: std::mem::take(&mut self.bodies) })
@@ -288,9 +302,9 @@ pub struct WebhookCommitter {
     connection: Option<SendRequest<Full<Bytes>>>,
     /// Why the last request is to be sent again.
     trouble: Option<String>,
-    /// How many requests of a transaction were answered for good.
+    /// The number of requests of each transaction with a final response.
     sent: BTreeMap<TxnId, usize>,
-    /// Until when the receiver wants to be left alone.
+    /// The time before which the receiver wants no request.
     not_before: Option<Instant>,
 }
 
@@ -306,7 +320,7 @@ impl SinkCommitter for WebhookCommitter {
     type Committable = WebhookCommittable;
 
     fn fence(&mut self, _: Attempt) -> Result<Vec<(TxnId, WebhookCommittable)>, BoxError> {
-        // What is not in a checkpoint is nowhere.
+        // Requests outside of a checkpoint do not exist.
         Ok(Vec::new())
     }
 
@@ -350,10 +364,11 @@ impl SinkCommitter for WebhookCommitter {
                 }
             }
             self.sent.insert(txn, number + 1);
-            // Much to send is no standstill.
+            // A long send is progress.
             watch::beat();
         }
-        // Commits go in order (SPEC 6.6): nobody asks about those before it any more, but perhaps about itself.
+        // Commits go in order (SPEC 6.6): earlier ones are not asked for any more, but this one may
+        // be.
         let before = self.sent.contains_key(&txn) && done == committable.bodies.len();
         self.sent.retain(|other, _| *other >= txn);
         self.sent.insert(txn, committable.bodies.len());
@@ -365,27 +380,27 @@ impl SinkCommitter for WebhookCommitter {
     }
 }
 
-/// Whether the same request may be taken later.
+/// True if the same request may be accepted later.
 fn may_pass(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
-/// What a receiver says.
+/// A receiver's response.
 struct Answer {
     status: StatusCode,
     /// The beginning of its body.
     said: String,
-    /// How long it wants to be left alone.
+    /// The pause that it asks for.
     pause: Option<Duration>,
 }
 
-/// How long a receiver wants to be left alone: so many seconds, or until a date, which is compared with its own.
+/// The pause that a receiver asks for: in seconds, or until a date, which is compared with its own.
 fn pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|it| it.to_str().ok()).map(str::trim);
     let date = |text: &str| httpdate::parse_http_date(text).ok();
     let asked = text(header::RETRY_AFTER)?;
     let pause = match asked.bytes().all(|byte| byte.is_ascii_digit()) && !asked.is_empty() {
-        // What is no number any more is longer than any.
+        // A number too large to parse is longer than any.
         true => Duration::from_secs(asked.parse().unwrap_or(u64::MAX)),
         false => {
             let now = text(header::DATE).and_then(date).unwrap_or(now);
@@ -404,7 +419,7 @@ impl WebhookCommitter {
         rule(&RefusedRequest { key, body: body.into(), status, said })
     }
 
-    /// Sends a request; `Err` if it is not known what became of it.
+    /// Sends a request; `Err` if its outcome is unknown.
     fn send(&mut self, key: &str, body: &str) -> Result<Answer, BoxError> {
         let Self { receiver, timeout, runtime, connection, .. } = self;
         let late = |_| BoxError::from(format!("no answer came within {timeout:?}"));
@@ -414,7 +429,8 @@ impl WebhookCommitter {
                 tokio::time::timeout(*timeout, exchange).await.map_err(late)??;
             let status = response.status();
             let pause = pause(response.headers(), SystemTime::now());
-            // The answer is known. Its body is for people; the connection can be used again if that has come whole.
+            // The response is known. Its body is for people; the connection can be reused if the
+            // body has come whole.
             let body = Limited::new(response.into_body(), LONGEST).collect();
             let said = match tokio::time::timeout(*timeout, body).await {
                 Ok(Ok(body)) => {
@@ -436,7 +452,7 @@ async fn exchange(
     key: &str,
     body: &str,
 ) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), BoxError> {
-    // One that has been closed meanwhile is found out before anything is sent on it.
+    // A connection closed meanwhile is found before anything is sent on it.
     if let Some(sender) = &mut open
         && sender.ready().await.is_err()
     {
@@ -500,7 +516,7 @@ mod tests {
         ] {
             assert_eq!(asked(text, None), seconds, "{text:?}");
         }
-        // Clocks differ: its own is what its date is of.
+        // Clocks differ: the receiver's date is compared with its own clock.
         let later = Some("Tue, 01 Dec 2026 12:00:20 GMT");
         assert_eq!(asked("Tue, 01 Dec 2026 12:00:30 GMT", later), Some(10));
         assert_eq!(pause(&HeaderMap::new(), now), None);

@@ -8,24 +8,28 @@ use serde::de::DeserializeOwned;
 
 use super::{Decoder, Format, fields};
 
-/// Room for a record's fields at first, in bytes, and for their number.
+/// Initial room for a record's fields, in bytes, and for their number.
 const ROOM: (usize, usize) = (1024, 32);
 
-/// CSV (RFC 4180): fields between commas, or another delimiter; those in double quotes may hold delimiters, line ends, and, doubled, quotes.
-/// Another quote, an escape within quotes, and lines that are comments can be chosen.
+/// CSV (RFC 4180): fields between commas, or another delimiter; those in double quotes may hold
+/// delimiters, line ends, and doubled quotes. Another quote, an escape within quotes, and comment
+/// lines can be chosen.
 ///
-/// *Empty lines* are passed over where a file has several columns. Where it has one, an empty line is a record with an empty value (but before
-/// the header), the last one of the file too: `a\nx\n\n` is a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
+/// *Empty lines* are skipped where a file has several columns. Where it has one, an empty line
+/// after the header is a record with an empty value, also at the end of the file. So `a\nx\n\n` is
+/// a header and two records, `x` and an empty one. Lines end in `\n`, `\r\n` or `\r`.
 ///
-/// The first record of a file names its columns, and fields of a struct are found by these names; or the file has no such header and
-/// [`columns`](Self::columns) says them. A record that has another number of fields than there are columns is malformed; so is one in which a quote
-/// is opened and not closed before the end of the file. What is read behind such a quote, or behind a record that is too long, begins
-/// with the next line.
+/// The first record of a file names its columns, and fields of a struct are found by these names.
+/// For a file without a header, [`columns`](Self::columns) names them. A record with another number
+/// of fields than columns is malformed. So is a record whose quote is not closed before the end of
+/// the file. After such a quote, or after a record that is too long, reading continues with the
+/// next line.
 ///
-/// *Values.* A number is read where the record has one. For a value of any type (`serde_json::Value`, fields of an untagged enum or a
-/// flattened struct) a field is a number or a truth value only where that is written just so, and a text otherwise: `501` is a number, `00501`
-/// and `1.50` are texts. A record that does not fit so is read with numbers however they are written, as for the `f64` of a flattened struct.
-/// An empty field is `None`, or an empty text.
+/// *Values.* A number is read where the record has one. A value may have any type
+/// (`serde_json::Value`, fields of an untagged enum or a flattened struct). There, only a canonical
+/// spelling makes a field a number or a truth value; anything else is a text. So `501` is a number,
+/// `00501` and `1.50` are texts. If the record does not fit that way, numbers are read in any
+/// spelling, as for the `f64` of a flattened struct. An empty field is `None`, or an empty text.
 ///
 /// ```
 /// use snapline::connect::{Csv, FileSource};
@@ -69,7 +73,7 @@ impl Csv {
         }
     }
 
-    /// What stands between fields.
+    /// The delimiter between fields.
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: quote, escape or comment.
@@ -79,7 +83,7 @@ impl Csv {
         self.checked()
     }
 
-    /// What stands around a field that holds delimiters, line ends or quotes; `"` unless it is said.
+    /// The quote around a field that holds delimiters, line ends or quotes; `"` by default.
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, escape or comment.
@@ -89,15 +93,17 @@ impl Csv {
         self.checked()
     }
 
-    /// There are no quotes: a quote is a letter as any other. A field that holds a delimiter or a line end cannot be written then.
+    /// Disables quotes: a quote is a character like any other. A field that holds a delimiter or a
+    /// line end cannot be written then.
     #[must_use]
     pub const fn no_quotes(mut self) -> Self {
         self.quote = None;
         self
     }
 
-    /// Within quotes, the byte that follows this one stands for itself, such as `b'\\'`; none unless it is said. What is written has it before
-    /// itself, and before quotes if these are not doubled ([`double_quote`](Self::double_quote)).
+    /// Within quotes, the byte that follows this one stands for itself, such as `b'\\'`; none by
+    /// default. The writer puts it before itself, and before quotes if these are not doubled
+    /// ([`double_quote`](Self::double_quote)).
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, quote or comment.
@@ -107,15 +113,15 @@ impl Csv {
         self.checked()
     }
 
-    /// Whether two quotes within quotes stand for one; they do unless it is said.
+    /// True if two quotes within quotes stand for one; the default.
     #[must_use]
     pub const fn double_quote(mut self, double: bool) -> Self {
         self.double_quote = double;
         self
     }
 
-    /// Lines that begin with this are passed over, such as `b'#'`, also before the header; none unless it is said. What is written has no comments,
-    /// and quotes around a first field that begins so.
+    /// Lines that begin with this are skipped, such as `b'#'`, also before the header; none by
+    /// default. The writer writes no comments, and quotes a first field that begins so.
     ///
     /// # Panics
     /// If it is a line end, or has another meaning: delimiter, quote or escape.
@@ -125,16 +131,18 @@ impl Csv {
         self.checked()
     }
 
-    /// There is no header: these are the columns. What is written gets no header, and the columns in this order.
+    /// Sets the columns, instead of a header. The writer writes no header, and the columns in this
+    /// order.
     #[must_use]
     pub fn columns<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.columns = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The header of what is written: these columns, in this order, also where records have no names. Without it the header has the fields of the
-    /// first record. For records that have not all the same fields, as maps and flattened structs: a field that a record has not is empty. What is
-    /// read has its own header.
+    /// Sets the header that is written: these columns, in this order, also where records have no
+    /// names. Without it, the header has the fields of the first record. Use it for records with
+    /// varying fields, such as maps and flattened structs: a field that a record lacks is empty. A
+    /// file that is read has its own header.
     #[must_use]
     pub fn header<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.header = Some(names.into_iter().map(Into::into).collect());
@@ -190,7 +198,7 @@ impl Csv {
         self.columns.is_none()
     }
 
-    /// The columns of what is written, if they are said.
+    /// The columns to write, if they are set.
     pub(in crate::connect) fn written(&self) -> Option<&[String]> {
         self.columns.as_deref().or(self.header.as_deref())
     }
@@ -222,7 +230,7 @@ impl<T: DeserializeOwned + Send + 'static> Format<T> for Csv {
     }
 }
 
-/// What a decoder was shown of a record.
+/// The part of a record that a decoder has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
     Nothing,
@@ -245,7 +253,8 @@ enum Seen {
 pub struct CsvDecoder {
     reader: csv_core::Reader,
     comment: Option<u8>,
-    /// The fields of the record that is scanned, without quotes, and where each of them ends; and how much of that is used.
+    /// The fields of the scanned record, without quotes, where each ends, and how much of that is
+    /// used.
     text: Vec<u8>,
     ends: Vec<usize>,
     bytes: usize,
@@ -259,12 +268,13 @@ impl CsvDecoder {
     fn begin(&mut self) {
         self.reader.reset();
         (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
-        // The reader takes a mark of byte order off what it is shown first, which may be any record here. An empty line is nothing.
+        // The reader strips a byte order mark from its first input, which may be any record here.
+        // So it gets an empty line first, which has no effect.
         let (result, ..) = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
         debug_assert_eq!(result, ReadRecordResult::InputEmpty);
     }
 
-    /// Whether an empty line is a record.
+    /// True if an empty line is a record.
     fn is_narrow(&self) -> bool {
         self.columns.as_ref().is_some_and(|columns| columns.len() == 1)
     }
@@ -312,7 +322,7 @@ impl CsvDecoder {
             };
         }
         let mut at = 0;
-        // To be shown nothing means the end of the file to the reader.
+        // For the reader an empty input is the end of the file.
         while at < bytes.len() {
             let (text, ends) = (&mut self.text[self.bytes..], &mut self.ends[self.fields..]);
             let (result, read, written, ended) = self.reader.read_record(&bytes[at..], text, ends);
@@ -329,7 +339,7 @@ impl CsvDecoder {
         None
     }
 
-    /// A record ends at this byte; if that is behind a `\r`, what follows may be of the same line end.
+    /// Ends a record at this byte; after a `\r`, the next byte may belong to the same line end.
     fn end(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         self.seen = Seen::All;
         if at == 0 || bytes[at - 1] != b'\r' {

@@ -1,8 +1,10 @@
 //! A row's fields as serde reads them: found by the names of their columns, or in order.
 //!
-//! A value of any type (`serde_json::Value`, what serde holds before it knows the type: flattened and untagged) is a number or a truth value only
-//! where that is written just as it stands in the file, and a text otherwise: nothing of a field is lost. An empty field is a text. Where that does
-//! not fit, an empty field is nothing, as the `None` of a flattened struct, and a number is one however it is written, as its `f64`.
+//! A value of any type is one that serde holds before it knows the type: `serde_json::Value`,
+//! flattened and untagged ones. It is a number or a truth value only in the canonical spelling, and
+//! a text otherwise: nothing of a field is lost. An empty field is a text. Where that does not fit,
+//! an empty field is nothing, as for the `None` of a flattened struct. A number may then have any
+//! spelling, as for its `f64`.
 
 use std::fmt::{self, Display};
 
@@ -12,7 +14,8 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-/// Reads a record of a row: the text of its fields, where in it each ends, and the columns' names, as many.
+/// Reads a record from a row: the text of its fields, the end of each in the text, and a name for
+/// each column.
 pub(super) fn read<T: DeserializeOwned>(
     text: &[u8],
     ends: &[usize],
@@ -37,7 +40,7 @@ pub(super) fn read<T: DeserializeOwned>(
     })
 }
 
-/// Why a row is no such record.
+/// Why a row does not make such a record.
 pub(super) struct Bad {
     column: Option<usize>,
     why: String,
@@ -57,16 +60,16 @@ impl de::Error for Bad {
     }
 }
 
-/// What fields of any type are.
+/// The meaning of fields of any type.
 #[derive(Clone, Copy)]
 struct Reading {
-    /// An empty field is nothing, and not a text.
+    /// An empty field is nothing, rather than a text.
     empty_is_nothing: bool,
-    /// A number is one however it is written, and not a text.
+    /// A number in any spelling is a number, rather than a text.
     any_number: bool,
 }
 
-/// How a row is read, one after the other until it fits.
+/// The readings of a row, tried in this order until one fits.
 const READINGS: [Reading; 4] = [
     Reading { empty_is_nothing: false, any_number: false },
     Reading { empty_is_nothing: true, any_number: false },
@@ -80,10 +83,10 @@ struct Row<'de> {
     columns: &'de [String],
     /// The next field.
     at: usize,
-    /// Whether a field is read, and not the record.
+    /// True while a field is read, rather than the record.
     is_inside: bool,
     reading: Reading,
-    /// Whether there was a field of any type that could be read otherwise.
+    /// True if there was a field of any type with another reading.
     is_odd: bool,
 }
 
@@ -105,7 +108,7 @@ impl<'de> Row<'de> {
         std::str::from_utf8(bytes).map_err(|error| self.bad(error))
     }
 
-    /// The field that was read last is no such value.
+    /// Reports that the last field read is not such a value.
     fn bad(&self, why: impl Display) -> Bad {
         Bad { column: self.at.checked_sub(1), why: why.to_string() }
     }
@@ -121,7 +124,8 @@ impl<'de> Row<'de> {
     }
 }
 
-/// The field as a value of any type; also whether it is a number that became a text, since it is written in another way.
+/// The field as a value of any type; and true if it is a number that became a text because of its
+/// spelling.
 fn any<'de, V: Visitor<'de>>(
     field: &'de str,
     any_number: bool,
@@ -132,7 +136,7 @@ fn any<'de, V: Visitor<'de>>(
         Some(b't' | b'f') if matches!(field, "true" | "false") => {
             return (visitor.visit_bool(field == "true"), false);
         }
-        // So all numbers begin, also those that are none and that are infinite.
+        // All numbers begin so, also NaN and infinities.
         Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'n' | b'N' | b'i' | b'I') => field.parse::<f64>(),
         _ => return (visitor.visit_borrowed_str(field), false),
     };

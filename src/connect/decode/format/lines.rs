@@ -9,7 +9,7 @@ use super::{Decoder, Format};
 use crate::base::error::BoxError;
 use crate::connect::json;
 
-/// Where the line ends: behind `\n`.
+/// The end of the line: after `\n`.
 fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', bytes).map(|end| end + 1)
 }
@@ -20,11 +20,13 @@ fn without_end(raw: &[u8]) -> &[u8] {
     if line.len() < raw.len() { line.strip_suffix(b"\r").unwrap_or(line) } else { line }
 }
 
-/// JSON lines: each line is a value. Empty lines are passed over.
+/// JSON lines: each line is a value. Empty lines are skipped.
 ///
-/// *Values that JSON has not.* NaN and infinities are not written: the job fails with [`ConnectError::Unwritable`](crate::connect::ConnectError::Unwritable),
-/// which names the field. An integer of more than 64 bits is written as it is; where a record takes a value of any type
-/// (`serde_json::Value`) a line with one is malformed, as it would become a float of another value. `Some(None)` is written as `null`, which is read as `None`.
+/// *Values that JSON has not.* NaN and infinities are not written: the job fails with
+/// [`ConnectError::Unwritable`](crate::connect::ConnectError::Unwritable), which names the field.
+/// An integer of more than 64 bits is written as it is. Where a record takes a value of any type
+/// (`serde_json::Value`), a line with such an integer is malformed: it would become a float of
+/// another value. `Some(None)` is written as `null`, which is read as `None`.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct JsonLines;
 
@@ -66,7 +68,7 @@ impl<T: DeserializeOwned> Decoder<T> for JsonDecoder {
             Ok(record) => Ok(Some(record)),
             Err(_) if raw.trim_ascii().is_empty() => Ok(None),
             Err(error) => {
-                // It counts lines from the beginning of the record.
+                // The error counts lines from the beginning of the record.
                 let said = error.to_string();
                 let what = said.split(" at line ").next().unwrap_or(&said);
                 Err(format!("{what}, at byte {} of the line", error.column()))
@@ -101,7 +103,7 @@ impl Lines {
 }
 
 impl<F> Lines<F> {
-    /// Lines of which `parse` makes records. A line that it gives an error for is malformed.
+    /// Lines from which `parse` makes records. A line for which it returns an error is malformed.
     pub const fn parsed<T>(parse: F) -> Self
     where
         F: Fn(&str) -> Result<T, BoxError>,
@@ -110,12 +112,12 @@ impl<F> Lines<F> {
     }
 }
 
-/// Makes a record of a line. Closures `Fn(&str) -> Result<T, BoxError>` do.
+/// Makes a record from a line. Implemented for closures `Fn(&str) -> Result<T, BoxError>`.
 pub trait ParseLine<T>: Clone + Send + 'static {
-    /// Makes a record of a line.
+    /// Makes a record from a line.
     ///
     /// # Errors
-    /// What is wrong with the line.
+    /// The reason, if the line is malformed.
     fn parse(&self, line: &str) -> Result<T, BoxError>;
 }
 

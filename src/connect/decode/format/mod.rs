@@ -1,4 +1,4 @@
-//! How a file's bytes become records: lines, JSON lines, CSV.
+//! Formats of a file's records: lines, JSON lines, CSV.
 
 mod csv;
 mod fields;
@@ -7,24 +7,27 @@ mod lines;
 pub use self::csv::{Csv, CsvDecoder};
 pub use self::lines::{JsonDecoder, JsonLines, LineDecoder, Lines, ParseLine, Text};
 
-/// What a file's bytes are. A value of this trait describes the format; each file is read with a decoder of its own.
+/// A file format. A value of this trait describes the format; each file is read with a decoder of
+/// its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not read records of type `{T}`",
     note = "formats are `Lines`, `JsonLines`, `Csv`, ...; those of serde read types that are `#[derive(serde::Deserialize)]`"
 )]
 pub trait Format<T>: Clone + Send + 'static {
-    /// What decodes a file.
+    /// The decoder for a file.
     type Decoder: Decoder<T>;
 
     /// A decoder for a file.
     fn decoder(&self) -> Self::Decoder;
 
-    /// Whether a record is a line, so that one may begin to read behind any line end, and several subtasks can share a file.
+    /// True if a record is a line. Then reading may begin after any line end, and several subtasks
+    /// can share a file.
     fn is_lines(&self) -> bool {
         false
     }
 
-    /// Whether it is text in UTF-8. Then a mark of byte order at the beginning of a file is passed over, and a file in UTF-16 is refused.
+    /// True if the format is text in UTF-8. Then a byte order mark at the beginning of a file is
+    /// skipped, and a file in UTF-16 is refused.
     fn is_text(&self) -> bool {
         true
     }
@@ -32,36 +35,38 @@ pub trait Format<T>: Clone + Send + 'static {
 
 /// Decodes the records of one file.
 ///
-/// Bytes are shown to [`scan`](Self::scan) until it finds the end of the record, and then, together, to [`decode`](Self::decode). How many bytes
-/// are shown at a time is open. A decoder holds no more of a file than its header: what it gives depends on the record's bytes alone, so
-/// that a reader can begin with any record.
+/// Bytes are passed to [`scan`](Self::scan) until it finds the end of the record, and then,
+/// together, to [`decode`](Self::decode). The number of bytes passed at a time is unspecified. A
+/// decoder holds only a file's header: its output depends on the record's bytes alone, so that a
+/// reader can begin with any record.
 pub trait Decoder<T>: Send + 'static {
-    /// Looks at the bytes behind those that it was shown last: how many of them belong to the record, its end included; `None` if it does not
-    /// end there. They are never empty.
+    /// Scans the bytes after those of the last call. Returns how many of them belong to the record,
+    /// its end included; `None` if it does not end there. They are never empty.
     fn scan(&mut self, bytes: &[u8]) -> Option<usize>;
 
-    /// The file ends behind what was scanned, which is `raw`. Whether that is a record; it is decoded then.
+    /// The file ends after the scanned bytes, which are `raw`. Returns true if they are a record,
+    /// which is then decoded.
     ///
     /// # Errors
-    /// What is wrong: a record cannot end there.
+    /// The reason, if a record cannot end there.
     fn finish(&mut self, raw: &[u8]) -> Result<bool, String>;
 
-    /// Makes a record of the bytes that were scanned; `None` if they are none, as an empty line may be.
+    /// Makes a record from the scanned bytes; `None` if they hold none, as an empty line may.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The reason, if they are malformed.
     fn decode(&mut self, raw: &[u8]) -> Result<Option<T>, String>;
 
-    /// Forgets what was scanned: the next bytes begin a record.
+    /// Forgets the scanned bytes: the next ones begin a record.
     fn reset(&mut self);
 
-    /// Whether what was scanned is no record, and no header either: an empty line, a comment.
+    /// True if the scanned bytes are neither a record nor a header: an empty line, a comment.
     fn is_nothing(&self, raw: &[u8]) -> bool {
         let _ = raw;
         false
     }
 
-    /// Whether the first record of a file is to be given to [`header`](Self::header).
+    /// True if the first record of a file goes to [`header`](Self::header).
     fn has_header(&self) -> bool {
         false
     }
@@ -69,7 +74,7 @@ pub trait Decoder<T>: Send + 'static {
     /// Takes the first record of the file, which was scanned.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason, if it is malformed.
     fn header(&mut self, raw: &[u8]) -> Result<(), String> {
         let _ = raw;
         Ok(())

@@ -1,4 +1,5 @@
-//! The log on a disk that fails, in processes that die, and when the power goes: at every change that it makes in turn.
+//! The log on a disk that fails, in processes that die, and in power failures: at every change that
+//! it makes in turn.
 //!
 //! Longer than 500 lines: one log, and all that can become of it.
 
@@ -13,7 +14,7 @@ fn open(disk: &SimDisk, host: &Host) -> Result<Log, IngestError> {
     Log::open(Arc::new(disk.files(host)), Path::new(DIR), 150, 100)
 }
 
-/// What request `number` brings: some records that no other has, under a key.
+/// Request `number`: some records that no other request has, under a key.
 fn batch(number: u64) -> Batch {
     let records = (0..=number % 3).map(|record| format!("{number}.{record}").into_bytes());
     Batch { key: Some(format!("key {number}")), records: records.collect() }
@@ -44,7 +45,7 @@ fn all_from(log: &Log, first: u64) -> Vec<Vec<u8>> {
     }
 }
 
-/// Sends requests, some of them together; gives those that were acknowledged.
+/// Sends requests, some of them together; returns the acknowledged ones.
 fn live(log: &mut Log, numbers: std::ops::Range<u64>) -> Vec<u64> {
     let mut acknowledged = Vec::new();
     let numbers: Vec<u64> = numbers.collect();
@@ -57,7 +58,7 @@ fn live(log: &mut Log, numbers: std::ops::Range<u64>) -> Vec<u64> {
     acknowledged
 }
 
-/// Each request is in the log whole, once, or not at all; all that were acknowledged are.
+/// Each request is in the log whole, once, or not at all; all acknowledged ones are.
 fn judge(records: &[Vec<u8>], acknowledged: &[u64], sent: u64, told: &str) {
     let mut rest = records;
     let mut seen = Vec::new();
@@ -77,7 +78,7 @@ fn judge(records: &[Vec<u8>], acknowledged: &[u64], sent: u64, told: &str) {
 
 const SENT: u64 = 12;
 
-/// How many changes a life without trouble makes.
+/// The number of changes that a life without failures makes.
 fn changes() -> u64 {
     let (disk, host) = (SimDisk::new(), Host::default());
     let mut log = open(&disk, &host).expect("opens");
@@ -97,7 +98,8 @@ fn with(files: &[(&str, &[u8])]) -> Result<Log, IngestError> {
     open(&disk, &host)
 }
 
-/// Found by the fuzz target `ingest-log`: the next record had a number that is none, and the writer panicked.
+/// Found by the fuzz target `ingest-log`: the next record's number was out of range, and the writer
+/// panicked.
 #[test]
 fn a_number_that_no_record_has_is_damage() {
     for first in [RECORDS_END, u64::MAX] {
@@ -142,7 +144,7 @@ fn a_death_and_the_loss_of_power_at_every_change() {
             if seed > 0 {
                 disk.lose_power(&mut Random::new(seed));
             }
-            // The next life may die too, and the power go again, while it opens.
+            // The next life may die too, and the power fail again, while it opens.
             let second = Host::default();
             second.dies_after(seed % 7);
             let between = open(&disk, &second).map(|log| all(&log));
@@ -157,7 +159,7 @@ fn a_death_and_the_loss_of_power_at_every_change() {
                 assert_eq!(found[..between.len()], between, "{told}: what was read is still there");
             }
             lost += SENT - acknowledged.len() as u64;
-            // A client that got no answer sends everything again, and something new.
+            // A client without a response sends everything again, and something new.
             assert_eq!(live(&mut log, 0..SENT + 3).len() as u64, SENT + 3, "{told}");
             let every: Vec<u64> = (0..SENT + 3).collect();
             judge(&all(&log), &every, SENT + 3, &told);
@@ -180,10 +182,11 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
             host.fails_after(Some((fails, trouble)));
             let mut log = match open(&disk, &host) {
                 Ok(log) => log,
-                // It was told, and can be opened the next time.
+                // The error was reported, and the log can be opened the next time.
                 Err(_) => match open(&disk, &host) {
                     Ok(log) => log,
-                    // A lock that the simulated disk gave and said that it had not: nobody is there to let go of it.
+                    // A lock that the simulated disk took though it reported a failure: no owner is
+                    // there to release it.
                     Err(IngestError::InUse { .. }) => continue,
                     Err(error) => panic!("{told}: {error}"),
                 },
@@ -191,7 +194,7 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
             let acknowledged = live(&mut log, 0..SENT);
             refused += SENT - acknowledged.len() as u64;
             judge(&all(&log), &acknowledged, SENT, &told);
-            // What has not come to fail by now is not to.
+            // A failure that has not come by now does not come.
             host.fails_after(None);
             assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT, "{told}: it goes on");
             let every: Vec<u64> = (0..SENT).collect();
@@ -206,7 +209,8 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
     assert!(refused > 10, "only {refused} requests were refused");
 }
 
-/// A log that could not be opened at first is durable when it is, with all that leads to it.
+/// A log that could not be opened at first is durable once it opens, with all directories that lead
+/// to it.
 #[test]
 fn what_is_opened_after_a_failure_is_durable_from_its_name_on() {
     let mut failed = 0;
@@ -262,7 +266,7 @@ fn only_what_nobody_needs_is_removed() {
     assert_eq!(lock(&log.shelf().extent).segments[0].first, before[before.len() - 1]);
 }
 
-/// What cannot be removed is still there, and is removed the next time.
+/// A segment that cannot be removed is still there, and is removed the next time.
 #[test]
 fn what_cannot_be_removed_stays_in_the_log() {
     let (disk, host) = (SimDisk::new(), Host::default());
@@ -286,7 +290,8 @@ fn what_cannot_be_removed_stays_in_the_log() {
     assert_eq!(files.iter().filter(|name| name.ends_with(".log")).count(), 1, "{files:?}");
 }
 
-/// What a life wrote and did not sync is read by the next only when it is durable: what was read is there again, though the power goes then.
+/// Unsynced records of an earlier life are read only when they are durable: records that were read
+/// are there again after a power failure.
 #[test]
 fn what_was_read_is_still_there_when_the_power_goes() {
     let (mut read_all, mut refused) = (0, 0);
@@ -319,7 +324,7 @@ fn what_was_read_is_still_there_when_the_power_goes() {
     assert!(read_all > 1_000 && refused > 100, "{read_all}, {refused}");
 }
 
-/// Keys whose records are removed are durable elsewhere before that.
+/// Keys are durable elsewhere before their records are removed.
 #[test]
 fn keys_of_removed_records_outlive_the_power() {
     for seed in 0..20 {
@@ -342,7 +347,7 @@ fn keys_of_removed_records_outlive_the_power() {
     }
 }
 
-/// A segment's file, by itself in a directory.
+/// A segment's file, alone in a directory.
 fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Log, IngestError>) {
     let place = tempfile::tempdir().expect("a directory for the test");
     let path = place.path().join("00000000000000000000.log");
@@ -353,7 +358,7 @@ fn opened(bytes: &[u8]) -> (tempfile::TempDir, Result<Log, IngestError>) {
 
 const OURS: [u8; MARK] = *b"our mark";
 
-/// How a segment of version 2 begins, and one of version 1.
+/// The beginning of a segment of version 2, and of one of version 1.
 fn beginning(mark: Mark) -> Vec<u8> {
     let Some(mark) = mark else { return MAGIC_1.to_vec() };
     let mut bytes = [&MAGIC[..], &mark].concat();
@@ -372,7 +377,8 @@ fn framed(mark: Mark, (first, durable): (u64, u64), count: u64, records: &[&[u8]
     if mark.is_some() { bytes } else { bytes.split_off(MARK) }
 }
 
-/// What a client sends is no frame of ours, whatever it is, also where the request before which it is in the file is torn.
+/// A client's data, whatever it is, is never taken for a frame, also where the request before it in
+/// the file is torn.
 #[test]
 fn a_record_that_is_a_whole_frame_does_no_harm() {
     for mark in [None, Some(OURS)] {
@@ -381,10 +387,10 @@ fn a_record_that_is_a_whole_frame_does_no_harm() {
         let mut forged = vec![framed(None, (far, far), 0, &[])];
         assert_eq!(forged[0].len(), 31);
         forged.push(framed(None, (1, far), 0, &[]));
-        // Nothing is wrong with it, but that so many records have no room before it.
+        // It is valid, except that this many records have no room before it.
         forged.push(framed(None, (1 << 40, 1 << 40), 0, &[]));
         if mark.is_some() {
-            // Of version 1, what could be true cannot be told from what is.
+            // In version 1, a possible frame cannot be distinguished from a real one.
             forged.push(framed(None, (2, 2), 1, &[b"b"]));
             forged.push(framed(Some([0; MARK]), (2, 2), 1, &[b"b"]));
         }
@@ -399,7 +405,7 @@ fn a_record_that_is_a_whole_frame_does_no_harm() {
             let left = std::fs::read(path).expect("it is there");
             assert_eq!(left, bytes[..left.len()]);
             assert_eq!(left.len(), beginning(mark).len() + whole.len(), "the torn end is cut off");
-            // And goes on.
+            // And accepts more.
             let more = Batch { key: None, records: vec![b"b".to_vec()] };
             log.append(vec![more]).expect("it is accepted");
             assert_eq!(all(&log), [b"a", b"b"]);
@@ -427,7 +433,7 @@ fn damage_before_what_is_durable_is_still_told() {
             assert!(matches!(error, IngestError::Damaged { .. }), "{error}");
         }
     }
-    // A segment's beginning, too: without its mark nothing of it could be found.
+    // A segment's beginning, too: without its mark none of its frames could be found.
     let bytes = [beginning(Some(OURS)), framed(Some(OURS), (0, 0), 1, &[b"a"])].concat();
     for at in 0..BEGIN {
         let mut bytes = bytes.clone();
@@ -442,7 +448,7 @@ fn a_whole_frame_that_says_what_cannot_be_is_told() {
     for mark in [None, Some(OURS)] {
         let mut longer = framed(mark, (0, 0), 1, &[b"abc"]);
         let head = mark.map_or(0, |mark| mark.len());
-        // The length of its record, and the checksum that goes with it.
+        // The length of its record, and the matching checksum.
         let record = head + HEAD + FIXED;
         longer[record..record + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         let sum = crc32fast::hash(&longer[head + HEAD..]);
@@ -462,7 +468,7 @@ fn a_whole_frame_that_says_what_cannot_be_is_told() {
     }
 }
 
-/// A megabyte that begins a frame at every chance, each of which says that it is as long as there is room for.
+/// A megabyte that begins a frame at every opportunity, each claiming all the room that there is.
 #[test]
 fn what_looks_like_very_many_frames_is_read_in_time() {
     let took = |mark: Mark, size: usize| {
@@ -481,7 +487,7 @@ fn what_looks_like_very_many_frames_is_read_in_time() {
         took
     };
     for mark in [None, Some(OURS)] {
-        // Four times as much takes four times as long, and not sixteen times.
+        // Four times the size takes about four times as long, rather than sixteen times.
         let (short, long) = (took(mark, 1 << 18), took(mark, 1 << 20));
         let most = short * 8 + std::time::Duration::from_millis(50);
         assert!(long < most, "{mark:?}: {short:?}, {long:?}");
@@ -512,7 +518,7 @@ fn what_no_frame_can_hold_is_refused_alone() {
     assert_eq!(all(&log), [batch(0).records, batch(1).records].concat());
 }
 
-/// What is accepted, and what is asked of the log, does not wait for a disk that takes its time to remove a file.
+/// Appends and queries do not wait for a disk that is slow to remove a file.
 #[test]
 fn nothing_waits_for_what_is_removed() {
     let (disk, host) = (SimDisk::new(), Host::default());
@@ -531,7 +537,7 @@ fn nothing_waits_for_what_is_removed() {
             thread::yield_now();
         }
         asking.bytes();
-        // Who waits for it may have given up.
+        // The waiting thread may have given up.
         let _ = say.send(());
     });
     let answered = said.recv_timeout(std::time::Duration::from_secs(10));
@@ -542,7 +548,7 @@ fn nothing_waits_for_what_is_removed() {
     assert_eq!(lock(&shelf.extent).segments.len(), 1);
 }
 
-/// What was accepted can be read, and removed then, where there is no room for another file.
+/// Accepted records can be read, and then removed, where there is no room for another file.
 #[test]
 fn a_full_disk_is_no_reason_not_to_read() {
     let (mut opened, mut refused) = (0, 0);
@@ -567,17 +573,18 @@ fn a_full_disk_is_no_reason_not_to_read() {
         lock(&log.shelf().extent).needed.insert(("job".into(), "in".into(), 0), u64::MAX);
         log.shelf().forget();
         assert_eq!(lock(&log.shelf().extent).segments.len(), 1);
-        // There is room: it accepts, and what it knew it knows.
+        // There is room: it accepts, and it still knows its keys.
         let answers = log.append((0..=SENT).map(batch).collect()).expect("there is room");
         let again = answers.iter().filter(|it| matches!(it, Accepted::Again { .. })).count();
         assert_eq!(again as u64, SENT, "{answers:?}");
     }
-    // To change the directory that the log is in: make a name and remove it. To begin a file: make room for it, make it, write and sync it,
-    // twice, name it, and make the name durable.
+    // To change the directory of the log: make a name and remove it. To begin a file: make room for
+    // it, make it, write and sync it, twice, name it, and make the name durable.
     assert!(opened == 2 + 8 && refused < 6, "{opened}, {refused}");
 }
 
-/// A start writes no more again than what was written together at last, in its place, and leaves nothing half begun.
+/// A start rewrites only the frames that were written together last, in their place, and leaves
+/// nothing half begun.
 #[cfg(unix)]
 #[test]
 fn a_start_copies_no_segment() {
@@ -590,7 +597,7 @@ fn a_start_copies_no_segment() {
         live(&mut log, 0..SENT);
     }
     let file = || std::fs::metadata(&segment).expect("it is there").ino();
-    // What an earlier version, or a life that died, left of a file that it was about to begin.
+    // Left by an earlier version, or a life that died, of a file that it was about to begin.
     let left = place.path().join("00000000000000000007.new");
     std::fs::write(&left, b"snapline ingest 2").expect("it can be written");
     let (before, bytes) = (file(), std::fs::read(&segment).expect("it is there"));
@@ -600,7 +607,7 @@ fn a_start_copies_no_segment() {
     assert!(!left.exists());
 }
 
-/// However many keys are known, no frame of them is longer than what can be read.
+/// However many keys are known, each frame of them is short enough to be read.
 #[test]
 fn very_many_keys_are_in_several_frames() {
     let (disk, host) = (SimDisk::new(), Host::default());
@@ -625,7 +632,8 @@ fn very_many_keys_are_in_several_frames() {
     assert!(answers.iter().all(|answer| matches!(answer, Accepted::Again { .. })));
 }
 
-/// A reader reads what was accepted, and then hears that nothing more can come; or that it is the end, if it is.
+/// A reader reads the accepted records, and then learns that nothing more can come; or that it is
+/// the end, if it is.
 #[test]
 fn who_waits_for_what_is_broken_hears_of_it() {
     for ended in [false, true] {

@@ -6,7 +6,8 @@
 //!
 //! `--record` adds snapline with recording on, beside the same with recording off.
 //!
-//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME] [--record]`
+//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME]
+//! [--record]`
 
 #![allow(
     clippy::print_stdout,

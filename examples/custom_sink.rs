@@ -7,8 +7,8 @@
 //! - `prepare` writes them to a file of the transaction's name and syncs it;
 //! - `commit` appends them after a line that names the transaction, if the ledger lacks that line;
 //! - `roll_back` removes the file;
-//! - `fence` closes the directories of earlier attempts, which may still be running if their process was taken for dead, and lists the files
-//!   that they left.
+//! - `fence` closes the directories of earlier attempts, which may still run if their process was
+//!   taken for dead, and lists their files.
 //!
 //! The example fails on purpose in the middle, twice, and then looks whether the ledger is right.
 //! `tests/testkit` hands it to the kit that crashes it at every step.

@@ -1,5 +1,5 @@
-//! Checks payments against rules that change while payments flow. Every subtask gets each rule
-//! (broadcast state); a payment is judged by the rule of its time. The judging task is killed once.
+//! Judges payments by rules that change meanwhile. Every subtask gets each rule (broadcast state);
+//! a payment meets the rule of its time, whichever comes first. The judging task is killed once.
 //!
 //! ```sh
 //! cargo run --example fraud_rules

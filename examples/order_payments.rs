@@ -4,7 +4,7 @@
 //! cargo run --example order_payments
 //! ```
 //!
-//! Orders and payments are made here: 1,000 orders, every tenth is never paid, every seventh too late.
+//! Orders and payments are made here: 1,000 orders, every tenth never paid, every seventh too late.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;

@@ -5,7 +5,7 @@
 //! cargo run --example sensor_alarms
 //! ```
 //!
-//! The readings are made here: 20 sensors for an hour, each hot twice. A silent sensor is not awaited.
+//! The readings are made here: 20 sensors for an hour, each hot twice. A silent one is not awaited.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -22,7 +22,7 @@ const HOT: i64 = 80;
 /// Sensor, second, degrees.
 pub(crate) type Reading = (u64, u64, i64);
 
-/// Each sensor is read every five seconds. It is hot for a minute and a half, and later for three minutes.
+/// Each sensor is read every five seconds. It is hot for 1.5 minutes, and later for three.
 pub(crate) fn reading(number: u64) -> Reading {
     let (sensor, second) = (number % SENSORS, number / SENSORS * 5);
     let first = 300 + sensor * 60;

@@ -40,7 +40,8 @@ pub(crate) enum Shape {
     Fired,
     /// Timers and windows by processing time, and a source that is idle at times; two sinks.
     Clocked,
-    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
+    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several
+    /// compressed files.
     #[cfg(feature = "formats")]
     Files,
 }

@@ -139,7 +139,8 @@ pub(crate) fn average_price<P: Pipe<Out = Timed<Event>>>(
         .sink("out", out);
 }
 
-/// Query 5: the auctions with the most bids in the last ten seconds, every two: end of the window, auction, bids.
+/// Query 5: the auctions with the most bids in the last ten seconds, every two: end of the window,
+/// auction, bids.
 pub(crate) fn hot_items<P: Pipe<Out = Timed<Event>>>(
     events: TimedStream<P>,
     out: MemorySink<(i64, usize, u64)>,

@@ -105,7 +105,8 @@ fn runs_do_the_same_whether_they_are_replayed_or_not() {
     assert!(lines(&all) > lines(&some) && lines(&some) > Some(0) && lines(&none).is_none());
 }
 
-/// SPEC 16.3, 16.4, 16.6 to 16.10, 16.12, 16.13: each planted fault breaks what the clause says, and a seed of the pipeline finds it.
+/// SPEC 16.3, 16.4, 16.6 to 16.10, 16.12, 16.13: each planted fault breaks the rule of the clause,
+/// and a seed of the pipeline finds it.
 #[test]
 fn what_operators_may_forget_is_found() {
     let faults = [

@@ -48,7 +48,8 @@ pub(crate) fn manifest(number: u64, snapshots: Vec<SnapshotRef>) -> Manifest {
     }
 }
 
-/// Takes a checkpoint of two subtasks. The second shares the blob that it wrote for the checkpoint's base, if there is one.
+/// Takes a checkpoint of two subtasks. The second shares the blob that it wrote for the
+/// checkpoint's base, if there is one.
 pub(crate) fn checkpoint(store: &dyn Store, number: u64, base: Option<&Manifest>) -> Manifest {
     let snapshots = (0..2).map(|subtask| {
         let state = vec![subtask as u8 + 1; 300];

@@ -1,4 +1,4 @@
-//! Idempotent sinks: what is acknowledged is flushed.
+//! Idempotent sinks: acknowledged writes are flushed.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};

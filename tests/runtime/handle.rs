@@ -1,4 +1,4 @@
-//! What a job handle shows of a running job, and what it does to it.
+//! The handle of a running job: its status and its commands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

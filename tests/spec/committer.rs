@@ -1,4 +1,4 @@
-//! Section 6: transactions, permits, commits, and what a restored sink does first.
+//! Section 6: transactions, permits, commits, and a restored sink's first actions.
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::committer::{CommitOutcome, Committer, Config, Effect, Event, Phase};

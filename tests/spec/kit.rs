@@ -194,7 +194,7 @@ impl Job {
         self.on(Event::Concluded { attempt })
     }
 
-    /// A deletion that is under way ends.
+    /// A deletion in flight ends.
     pub(crate) fn swept(&mut self) {
         let _ended_or_none = self.stored(collect_op(), StoreResult::Applied);
     }

@@ -3,7 +3,7 @@
 //!
 //! | room | targets |
 //! |---|---|
-//! | [`store`] | files of a checkpoint directory: `fence`, `manifest`, `blob`, `contents`, `state` |
+//! | [`store`] | files of a checkpoint store: `fence`, `manifest`, `blob`, `contents`, `state` |
 //! | [`runs`] | the files of a run: `ingest-log`, `run-trace`, `sink-names` |
 //! | [`models`] | the input of the command: `model-trace`, `topology`, `settings` |
 //! | [`records`] | the input of a source: `csv`, `json-lines` |

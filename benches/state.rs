@@ -1,11 +1,12 @@
-//! What much keyed state costs: `cargo bench --bench state`.
+//! The costs of large keyed state: `cargo bench --bench state`.
 //!
-//! One job for each size: source, keyed process, two subtasks of each, checkpoints by hand into a directory. A key's entry is 74 bytes in a
-//! checkpoint and 64 in memory. Which keys change is drawn from all of them: their hash spreads neighbours over all segments too, so
-//! that keys that change often lie together is nothing a job could bring about.
+//! One job for each size: source, keyed process, two subtasks of each, manual checkpoints into a
+//! directory. A key's entry is 74 bytes in a checkpoint and 64 in memory. The keys that change are
+//! drawn from all of them. Their hash spreads neighbours over all segments too, so no job could
+//! arrange that keys that change often lie together.
 //!
-//! The checkpoint that is restored was written a moment ago, and is in the page cache: this is the time of a process that was started
-//! again, not of a machine. What the job has for each key in the end is verified.
+//! The restored checkpoint was just written and is in the page cache: this is the time of a
+//! restarted process, not of a machine. The final state of each key is verified.
 //!
 //! `-- [--sizes MB,MB,...] [--checkpoints N]`
 
@@ -34,13 +35,13 @@ use snapline::{
 /// In a checkpoint: an array of two (1), the key (9), an array of seven (1), its words (63).
 const ENTRY: u64 = 74;
 
-/// Updates that are under way while a checkpoint is taken, and after a freeze.
+/// Updates that are in flight while a checkpoint is taken, and after a freeze.
 const BURST: u64 = 100_000;
 
-/// A prime, and larger than the number of keys: multiples of it visit every key once before any twice.
+/// A prime larger than the number of keys: its multiples visit every key once before any twice.
 const STEP: u128 = 10_000_000_019;
 
-/// Large numbers, which are all equally long in a checkpoint.
+/// Large numbers, all equally long in a checkpoint.
 const LARGE: u64 = 1 << 63;
 
 /// The key of a record: each once, then one after the other at random.
@@ -58,15 +59,15 @@ fn word(key: u64, place: usize) -> u64 {
     LARGE | key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(8 * place as u32)
 }
 
-/// A key's first value: the number of its updates, and words that tell it from others.
+/// A key's first value: the number of its updates, and words that are unique to it.
 fn value(key: u64) -> Value {
     std::array::from_fn(|place| if place == 0 { LARGE } else { word(key, place) })
 }
 
-/// What the bench and the job's subtasks tell each other.
+/// State shared by the bench and the job's subtasks.
 #[derive(Default)]
 struct Desk {
-    /// How many records the source is to have read.
+    /// The number of records that the source may read.
     wanted: AtomicU64,
     added: AtomicU64,
     updated: AtomicU64,
@@ -223,7 +224,7 @@ fn job(size: u64, checkpoints: u64) -> Lines {
     handle.cancel();
     assert_eq!(handle.wait().unwrap().ended, Ended::Cancelled);
 
-    // What recovery does first, on its own.
+    // The first step of recovery, measured alone.
     let began = Instant::now();
     let store = LocalStore::inspect(directory.path()).unwrap();
     assert_eq!(health(&store, last).unwrap().1, Health::Whole);
@@ -266,7 +267,8 @@ fn job(size: u64, checkpoints: u64) -> Lines {
     ]
 }
 
-/// What the first updates behind a freeze take: the pause ends with the freeze, but what they write to is copied first.
+/// The time of the first updates after a freeze: the pause ends with the freeze, but the segments
+/// that they write to are copied first.
 fn copying(size: u64) -> Lines {
     let keys = size * 1_000_000 / ENTRY;
     let mut table: Table<u64, Value> = Table::new(0..128, 128);
@@ -287,7 +289,7 @@ fn copying(size: u64) -> Lines {
     };
     let mut times = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..3 {
-        // So that nothing is left to be taken back or copied from the last round.
+        // So that the last round leaves nothing to be taken back or copied.
         for key in table.iter().map(|(key, _)| *key).collect::<Vec<_>>() {
             table.get_mut(hash(&key), &key);
         }

@@ -1,11 +1,13 @@
 //! Throughput beside two yardsticks, in one run: `cargo bench --bench throughput`.
 //!
-//! W1: a keyed count; W2: source, map, filter, sink. Each contestant computes the same result, which is verified. A round runs every
-//! contestant once; medians over the rounds are printed with the smallest and the largest, and ratios to timely.
+//! W1: a keyed count; W2: source, map, filter, sink. Each contestant computes the same result,
+//! which is verified. A round runs every contestant once. The output is medians over the rounds,
+//! with the smallest and the largest, and ratios to timely.
 //!
 //! `--record` adds snapline with recording on, beside the same with recording off.
 //!
-//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME] [--record]`
+//! `-- [--rounds N] [--w1 RECORDS] [--w2 RECORDS] [--long RECORDS] [--table TITLE] [--only NAME]
+//! [--record]`
 
 #![allow(
     clippy::print_stdout,

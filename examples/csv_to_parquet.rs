@@ -1,5 +1,5 @@
-//! Turns CSV files into Parquet: orders of shops, of which some lines are broken. The broken ones go into dead-letter files, with where they
-//! were and what is wrong with them. The job fails on the way, twice, and goes on; then the Parquet files are read back and added up.
+//! Turns CSV files of shops' orders into Parquet. Malformed lines go into dead-letter files, with
+//! their places and errors. The job fails twice and resumes; then the Parquet files are read back.
 //!
 //! ```sh
 //! cargo run --example csv_to_parquet --features formats,parquet
@@ -78,10 +78,10 @@ fn make_input(directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many sales, and cents, of each shop.
+/// The number of sales, and of cents, of each shop.
 type Shops = BTreeMap<String, (u64, u64)>;
 
-/// What all Parquet files in the directory hold, and how many coupons.
+/// The sales in all Parquet files of the directory, and the number of coupons.
 fn add_up(directory: &Path) -> Result<(Shops, u64), Box<dyn Error>> {
     let (mut shops, mut coupons) = (Shops::new(), 0);
     for entry in fs::read_dir(directory)? {
@@ -110,7 +110,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let failures = Arc::new(AtomicU64::new(0));
     orders
         .try_map(move |order: Order| {
-            // The first two times that it comes to an order in the middle.
+            // The first two times that it reaches an order in the middle.
             if order.id == 2_901 && failures.fetch_add(1, Ordering::Relaxed) < 2 {
                 return Err("a failure, on purpose".into());
             }

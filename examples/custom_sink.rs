@@ -1,14 +1,14 @@
-//! A sink of your own: a ledger, one file that transactions are appended to, each once.
+//! A custom sink: a ledger, one file that transactions are appended to, each once.
 //!
-//! A sink delivers exactly once if it can do two things: *prepare* a transaction so that it survives a crash, and *commit* it by name so that
-//! doing it again changes nothing. Here
+//! A sink delivers exactly once if it can *prepare* a transaction so that it survives a crash, and
+//! *commit* it by name so that repeating it changes nothing. Here
 //!
 //! - the writer collects records in memory: it lives on the worker's thread and never waits;
 //! - `prepare` writes them to a file of the transaction's name and syncs it;
-//! - `commit` appends them to the ledger behind a line that names the transaction, unless the ledger has that line;
+//! - `commit` appends them after a line that names the transaction, if the ledger lacks that line;
 //! - `roll_back` removes the file;
-//! - `fence` closes the directories of earlier attempts, which may still be running if their process was taken for dead, and lists the files
-//!   that they left.
+//! - `fence` closes the directories of earlier attempts, which may still run if their process was
+//!   taken for dead, and lists their files.
 //!
 //! The example fails on purpose in the middle, twice, and then looks whether the ledger is right.
 //! `tests/testkit` hands it to the kit that crashes it at every step.
@@ -37,7 +37,7 @@ pub(crate) struct Ledger {
 
 impl TwoPhaseSink for Ledger {
     type Record = u64;
-    /// What is kept in checkpoints: all that it takes to prepare, commit or roll back. Small ones are best; here it is the text itself.
+    /// Kept in checkpoints: all that prepare, commit and roll back need. Best small; here the text.
     type Committable = String;
     type Writer = Writer;
     type Committer = Committer;
@@ -66,26 +66,26 @@ impl SinkWriter for Writer {
         Ok(())
     }
 
-    /// At every barrier, also when nothing was written: ends the transaction, and begins the next.
+    /// At every barrier, also without records: ends the transaction, and begins the next.
     fn close(&mut self, _: TxnId) -> Result<String, BoxError> {
         Ok(std::mem::take(&mut self.open))
     }
 }
 
-/// Does all that may take time, on another thread, one call after the other.
+/// Does all slow work, on another thread, one call after the other.
 pub(crate) struct Committer {
     ledger: Ledger,
     index: usize,
     attempt: Attempt,
 }
 
-/// A transaction's name: no other one, of whatever attempt, has it.
+/// A transaction's name, unique over all attempts.
 fn name(txn: TxnId) -> String {
     let TxnId { checkpoint, attempt: Attempt { term, number }, subtask } = txn;
     format!("{}-{}-{number}-{}", checkpoint.get(), term.get(), subtask.index())
 }
 
-/// The transaction of a name; none of a file that is not prepared.
+/// The transaction of a name; `None` for a file that is not prepared.
 fn parse(name: &str) -> Option<TxnId> {
     let mut parts = name.split('-').map(str::parse::<u32>);
     let mut next = || parts.next()?.ok();
@@ -96,7 +96,7 @@ fn parse(name: &str) -> Option<TxnId> {
 }
 
 impl Committer {
-    /// Where an attempt of this subtask prepares; closed, once a later one has fenced it off.
+    /// Where an attempt of this subtask prepares; closed once a later one has fenced it off.
     fn directory(&self, attempt: Attempt, closed: bool) -> PathBuf {
         let Attempt { term, number } = attempt;
         let end = if closed { ".closed" } else { "" };
@@ -119,7 +119,7 @@ impl SinkCommitter for Committer {
                 continue;
             }
             let closed = path.with_extension("closed");
-            // From here on nothing gets a name in it: whoever tries looks for the directory under the name that it had.
+            // From here on no file is added: an older attempt looks for the old name.
             fs::rename(&path, &closed)?;
             for file in fs::read_dir(&closed)? {
                 let file = file?;
@@ -131,7 +131,7 @@ impl SinkCommitter for Committer {
         Ok(found)
     }
 
-    /// When it returns, the transaction can be committed, whatever crashes: the file has its name, and both are synced.
+    /// After its return, every crash leaves the transaction prepared: name and text are synced.
     fn prepare(&mut self, txn: TxnId, text: &String) -> Result<(), BoxError> {
         let directory = self.directory(self.attempt, false);
         let unfinished = directory.join("unfinished");
@@ -142,7 +142,7 @@ impl SinkCommitter for Committer {
         Ok(File::open(directory)?.sync_all()?)
     }
 
-    /// Idempotent: the ledger says which transactions it has.
+    /// Idempotent: the ledger lists its transactions.
     fn commit(&mut self, txn: TxnId, text: &String) -> Result<CommitOutcome, BoxError> {
         let appending = Arc::clone(&self.ledger.appending);
         let _alone = appending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +151,8 @@ impl SinkCommitter for Committer {
         if path.exists() && fs::read_to_string(&path)?.lines().any(|line| line == heading) {
             return Ok(CommitOutcome::AlreadyCommitted);
         }
-        // One write, so that a crash of the process leaves all of it or nothing. A crash of the machine may leave a part: a ledger for real
-        // would have a checksum behind each transaction, and cut off a last one that does not match.
+        // One write, so that a crash of the process leaves all of it or nothing. A crash of the
+        // machine may leave a part: a real ledger has checksums, and cuts off a last bad one.
         let mut ledger = OpenOptions::new().create(true).append(true).open(&path)?;
         ledger.write_all(format!("{heading}\n{text}").as_bytes())?;
         ledger.sync_all()?;
@@ -160,7 +160,7 @@ impl SinkCommitter for Committer {
         Ok(CommitOutcome::Committed)
     }
 
-    /// What is not there is rolled back already.
+    /// A missing file is rolled back already.
     fn roll_back(&mut self, txn: TxnId, _: &String) -> Result<(), BoxError> {
         for closed in [false, true] {
             match fs::remove_file(self.directory(txn.attempt, closed).join(name(txn))) {

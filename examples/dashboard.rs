@@ -1,5 +1,5 @@
-//! A job with a status page: open the address that it prints. One of its operators is slow from time to time, so that there is something to
-//! see; the page says who is late and why.
+//! A job with a status page: open the address that it prints. One of its operators is slow from
+//! time to time; the page shows which task is late and why.
 //!
 //! ```sh
 //! cargo run --release --features dashboard --example dashboard -- 120   # for two minutes
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .count(Emit::EachChange)
         .named("count-by-page")
         .inspect(|(_, count)| {
-            // A service it asks has a bad moment.
+            // A service that it calls is slow for a moment.
             if count % 500 == 0 {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -1,5 +1,5 @@
-//! A job inside a service: it runs on threads of its own while the service does something else, watches it, takes a checkpoint before a
-//! deployment, and suspends it. The next start goes on where it was.
+//! A job inside a service: it runs on its own threads. The service watches it, takes a checkpoint
+//! before a deployment, and suspends it. The next start resumes it.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use snapline::connect::{Generator, MemorySink};
 use snapline::{Dataflow, Emit, Ended, Job, JobConfig, Restart};
 
-/// What the service counts: visits by page.
+/// The output of the service: visits by page.
 type Visits = MemorySink<(u64, u64)>;
 
-/// The dataflow is described anew for each start; what it has counted is in the directory.
+/// Each start describes the dataflow anew; the counts are in the directory.
 fn job(directory: &Path, visits: &Visits) -> Result<Job, snapline::BuildError> {
     let flow = Dataflow::new("visits");
     flow.source("requests", Generator::new(None, |number| (number % 5, number)).rate(20_000))
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let handle = job(directory.path(), &visits)?.spawn()?;
     println!("guarantee: {}", handle.guarantee());
     for _ in 0..3 {
-        // The service serves; now and then it looks.
+        // The service works, and checks the job now and then.
         std::thread::sleep(Duration::from_millis(200));
         let status = handle.status();
         let read: u64 = status.tasks.iter().map(|task| task.records_in).sum();
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     handle.wait()?;
     println!("second life: restored from {restored:?}, checkpoint {checkpoint}");
 
-    // Each visit was counted once: a page's counts are 1, 2, 3, ... with none missing and none twice.
+    // Each visit was counted once: a page's counts are 1, 2, 3, ... without gap or repetition.
     let mut all = visits.committed();
     all.sort_unstable();
     let counted = |page| all.iter().filter(move |(of, _)| *of == page).map(|(_, count)| *count);

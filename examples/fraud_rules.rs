@@ -1,5 +1,5 @@
-//! Watches payments by rules that change while payments flow: every subtask is told of each rule (broadcast state), and a payment is judged by
-//! the rule of its own time, whichever comes first. The task that judges is killed once.
+//! Judges payments by rules that change meanwhile. Every subtask gets each rule (broadcast state);
+//! a payment meets the rule of its time, whichever comes first. The judging task is killed once.
 //!
 //! ```sh
 //! cargo run --example fraud_rules
@@ -26,7 +26,7 @@ pub(crate) type Payment = (u64, u64, u64);
 /// Card, second, why.
 pub(crate) type Alert = (u64, u64, String);
 
-/// What is allowed in some seconds.
+/// The limits in an interval.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Rule {
     /// From this second on, and up to the second before.
@@ -37,14 +37,14 @@ pub(crate) struct Rule {
     in_a_minute: usize,
 }
 
-/// Strict in the middle, when somebody tries stolen cards.
+/// Strict in the middle, when stolen cards are tried.
 pub(crate) const RULES: [Rule; 3] = [
     Rule { span: (0, 200), most: 80_000, in_a_minute: 9 },
     Rule { span: (200, 400), most: 20_000, in_a_minute: 7 },
     Rule { span: (400, u64::MAX), most: 60_000, in_a_minute: 8 },
 ];
 
-/// Twenty payments a second, mostly small; cards whose number ends in 7 pay twice as often for a while.
+/// Twenty payments a second, mostly small; cards that end in 7 pay twice as often for a while.
 pub(crate) fn payment(number: u64) -> Payment {
     let (second, turn) = (number / 20, number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40);
     let often = (100..500).contains(&second) && turn.is_multiple_of(3);
@@ -53,7 +53,7 @@ pub(crate) fn payment(number: u64) -> Payment {
     (card, second, cents)
 }
 
-/// What is known of a card: when it paid within the last minute, and what could not be judged yet.
+/// The state of a card: its times within the last minute, and payments not judged yet.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Card {
     recent: VecDeque<u64>,
@@ -61,7 +61,7 @@ struct Card {
 }
 
 impl Card {
-    /// Judges, in order, what the rules that were told reach to.
+    /// Judges, in order, the payments whose rules are known.
     fn judge(&mut self, card: u64, rules: &[Rule], mut alert: impl FnMut(Alert)) {
         let rule_of =
             |second: u64| rules.iter().find(|rule| (rule.span.0..rule.span.1).contains(&second));
@@ -77,7 +77,7 @@ impl Card {
             if cents > rule.most {
                 alert((card, second, format!("{cents} cents, {} are allowed", rule.most)));
             }
-            // Once, not for each that follows.
+            // Once, not for each payment after it.
             if self.recent.len() == rule.in_a_minute + 1 {
                 let most = rule.in_a_minute;
                 alert((card, second, format!("more than {most} payments in a minute")));
@@ -120,7 +120,7 @@ impl BroadcastProcess<u64, Payment, Rule> for Judge {
     }
 }
 
-/// `failing`: whether an attempt is killed when it comes to the middle.
+/// `failing`: whether an attempt is killed when it reaches the middle.
 pub(crate) fn pipeline(
     payments: impl Source<Record = Payment>,
     rules: impl Source<Record = Rule>,

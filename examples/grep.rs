@@ -4,8 +4,8 @@
 //! cat SPEC.md | cargo run --example grep -- checkpoint
 //! ```
 //!
-//! Standard input cannot be read again: what was read when a task fails and not printed is gone. The guarantee says so, and asking for more
-//! is refused before the job runs.
+//! Standard input cannot be read again: a failure loses lines that were read and not printed. The
+//! guarantee says so, and a stronger requirement is refused before the job runs.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     flow.source("stdin", Stdin::lines().max_line_bytes(64 * 1024))
         .filter(move |line| line.contains(&word))
         .sink("stdout", Stdout::new());
-    // A line that cannot be read, or a reader that has gone, is the end: no restart brings it back.
+    // A malformed line, or a reader that has gone, ends the job: no restart helps.
     let config = JobConfig::new().parallelism(1).restart(Restart::Never);
     let job = flow.build(config.require(Level::AtMostOnce))?;
     eprintln!("guarantee: {}", job.guarantee());

@@ -1,11 +1,11 @@
-//! Counts the requests and errors of each host per minute, by the times in the log and not by those at which its lines come. Lines that come
-//! out of order are waited for; those that come behind that are not lost but counted by themselves.
+//! Counts each host's requests and errors per minute, by the times in the log. Lines that are out
+//! of order are waited for; later ones are counted separately.
 //!
 //! ```sh
 //! cargo run --example log_analytics
 //! ```
 //!
-//! The log is made here: 3 hosts, 10 minutes, most lines a few seconds out of order, and some that were held back for minutes.
+//! The log is made here: 3 hosts, 10 minutes, most lines seconds out of order, some minutes late.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;

@@ -1,11 +1,11 @@
-//! Learns while data flow: a logistic regression for each region, kept as state by key. Each sample is predicted first and learned from then, so
-//! that the share of right predictions is honest. The task that learns is killed once; the models come out the same to the last bit.
+//! Learns while data flow: a logistic regression for each region, in keyed state. Each sample is
+//! predicted before it is learned. The task is killed once; the models stay bitwise equal.
 //!
 //! ```sh
 //! cargo run --example online_model
 //! ```
 //!
-//! The samples are made here: two measurements and an answer, which follows a line of its region's, but for noise.
+//! The samples are made here: two measurements and an answer by a region's line, with noise.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -20,10 +20,10 @@ use snapline::{BoxError, Dataflow, Emit, Ended, JobConfig, Level, Restart};
 const SAMPLES: u64 = 40_000;
 const REGIONS: u64 = 4;
 
-/// What was measured, and the answer.
+/// The measurements, and the answer.
 pub(crate) type Sample = ([f64; 2], bool);
 
-/// A number from -1 to 1 that looks like chance and is the same in every run.
+/// A pseudo-random number from -1 to 1, the same in every run.
 fn chance(number: u64) -> f64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -38,7 +38,7 @@ pub(crate) fn sample(number: u64) -> (u64, Sample) {
     (region, (measured, line + 0.3 * chance(3 * number + 2) > 0.0))
 }
 
-/// A region's model, and how it has done.
+/// A region's model, and its record so far.
 #[derive(Clone, Copy, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Model {
     weights: [f64; 2],
@@ -64,7 +64,7 @@ impl Model {
     }
 }
 
-/// `failing`: whether an attempt is killed when it comes to the middle of the data.
+/// `failing`: whether an attempt is killed when it reaches the middle of the data.
 pub(crate) fn pipeline(
     numbers: impl Source<Record = u64>,
     failing: Arc<AtomicBool>,
@@ -74,7 +74,7 @@ pub(crate) fn pipeline(
     flow.source("samples", numbers)
         .parallelism(1) // so that a region's samples come in order
         .try_map(move |number| {
-            // What was learned since the last checkpoint is lost, and learned again.
+            // A restart loses progress since the last checkpoint, and learns it again.
             match number == SAMPLES / 2 && failing.swap(false, Ordering::Relaxed) {
                 true => Err::<_, BoxError>("this attempt is killed".into()),
                 false => Ok(sample(number)),

@@ -1,10 +1,10 @@
-//! Joins orders with their payments: those paid within an hour, and those that were not, found out by a timer.
+//! Joins orders with payments: those paid within an hour, and, by a timer, those not paid in time.
 //!
 //! ```sh
 //! cargo run --example order_payments
 //! ```
 //!
-//! Orders and payments are made here: 1,000 orders, every tenth is never paid, every seventh too late.
+//! Orders and payments are made here: 1,000 orders, every tenth never paid, every seventh too late.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -27,14 +27,14 @@ pub(crate) fn order(number: u64) -> Order {
     (number, 500 + number * 37 % 9_000, number as i64 * 30)
 }
 
-/// Payments come in the order of their times, but for half an hour.
+/// Payments come in the order of their times, except for half an hour.
 pub(crate) fn payment(number: u64) -> Option<Payment> {
     let (_, _, ordered) = order(number);
     let after = if number.is_multiple_of(7) { 2 * 3_600 } else { 60 + number as i64 * 13 % 1_700 };
     (number % 10 != 9).then_some((number, ordered + after))
 }
 
-/// What became of an order.
+/// The outcome of an order.
 pub(crate) type Settled = Either<(u64, i64), u64>;
 
 /// Whether an order was paid within an hour.
@@ -47,7 +47,7 @@ fn in_time(ordered: i64, paid: i64) -> bool {
 struct Settle;
 
 impl CoProcess<u64, Order, Payment> for Settle {
-    /// When it was ordered, and when it was paid.
+    /// The times of the order and of its payment.
     type State = (Option<i64>, Option<i64>);
     type Out = Settled;
 
@@ -58,7 +58,7 @@ impl CoProcess<u64, Order, Payment> for Settle {
         out: &mut C,
     ) {
         match open.1 {
-            // Its payment came first, since the two streams run beside each other.
+            // The payment came first, since the two streams run in parallel.
             Some(paid) => {
                 out.push(match in_time(ordered, paid) {
                     true => Either::Left((number, paid - ordered)),
@@ -153,7 +153,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (paid, given_up): (Vec<(u64, i64)>, Vec<u64>) = (paid.committed(), given_up.committed());
     let longest = paid.iter().map(|(_, after)| *after).max().unwrap_or(0);
     println!("{} paid within {longest} s, {} given up", paid.len(), given_up.len());
-    // Of the sevenths all that are paid are paid too late.
+    // Every payment of a seventh order is late.
     let never = (0..ORDERS).filter(|number| number % 10 == 9 || number % 7 == 0).count();
     match outcome.ended {
         Ended::Finished if given_up.len() == never && paid.len() + never == ORDERS as usize => {

@@ -1,12 +1,12 @@
-//! A service over HTTP and SQLite: orders come by POST, each is looked up in a table of customers, and their totals are kept in another,
-//! each order counted once, though the service fails and dies in between.
+//! A service over HTTP and SQLite: orders come by POST and are looked up in a table of customers.
+//! Each is added to a table of totals once, although the service fails and dies in between.
 //!
 //! ```text
 //! cargo run --features http,sqlite --example order_service
 //! ```
-//! A client sends a hundred orders under an idempotency key each, and sends one again until it gets an answer. The job fails once, at the
-//! thirtieth order, and starts again by itself; and once half of the orders are in, the service is dropped without a last checkpoint, which to
-//! the job is what a crash is, and started again on another port.
+//! A client sends a hundred orders with idempotency keys, each until it gets an answer. The job
+//! fails once, at the thirtieth order, and restarts. With half of the orders accepted, the service
+//! is dropped without a last checkpoint, as in a crash, and started on another port.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -30,7 +30,7 @@ struct Order {
     cents: i64,
 }
 
-/// What the service tells of a customer.
+/// The service's report of a customer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Total {
     name: String,
@@ -38,7 +38,7 @@ struct Total {
     cents: i64,
 }
 
-/// The running service: who accepts orders, and the job that works on them.
+/// The running service: the ingest of orders, and the job that works on them.
 struct Service {
     ingest: HttpIngest<Order>,
     job: JobHandle,
@@ -93,7 +93,7 @@ fn start(dir: &Path, fails: &Arc<AtomicBool>) -> Result<Service, BoxError> {
     Ok(Service { ingest, job })
 }
 
-/// Sends an order; what came of it is not known if there is an error.
+/// Sends an order; after an error its outcome is unknown.
 fn send(address: SocketAddr, key: &str, order: &Order) -> Result<(), BoxError> {
     let mut stream = TcpStream::connect(address)?;
     let body = serde_json::to_string(order)?;
@@ -138,7 +138,7 @@ fn main() -> Result<(), BoxError> {
             }
         }
     });
-    // A job that is cancelled before it has got over a failure ends with an error that says so.
+    // A job cancelled before it has recovered from a failure ends with an error.
     let restarted = |status: JobStatus| {
         let running = status.phase == JobPhase::Running && status.restarts == 1;
         running && status.newest_checkpoint > status.restored_from

@@ -1,11 +1,11 @@
-//! Turns a sensor's hot readings into alarms: hot readings with no more than half a minute between them are one alarm, which tells how long it
-//! lasted and how hot it was.
+//! Turns a sensor's hot readings into alarms: hot readings at most half a minute apart form one
+//! alarm, with its duration and its highest temperature.
 //!
 //! ```sh
 //! cargo run --example sensor_alarms
 //! ```
 //!
-//! The readings are made here: 20 sensors for an hour, each hot two times. A sensor that is switched off for a while holds nobody up.
+//! The readings are made here: 20 sensors for an hour, each hot twice. A silent one is not awaited.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -16,13 +16,13 @@ use snapline::{Dataflow, Ended, JobConfig, Level, Session, Timestamp, Watermarks
 
 const SENSORS: u64 = 20;
 const SECONDS: u64 = 3_600;
-/// Degrees from which on a reading is hot.
+/// The temperature from which on a reading is hot.
 const HOT: i64 = 80;
 
 /// Sensor, second, degrees.
 pub(crate) type Reading = (u64, u64, i64);
 
-/// Each sensor is read every five seconds. It is hot for a minute and a half, and later for three minutes.
+/// Each sensor is read every five seconds. It is hot for 1.5 minutes, and later for three.
 pub(crate) fn reading(number: u64) -> Reading {
     let (sensor, second) = (number % SENSORS, number / SENSORS * 5);
     let first = 300 + sensor * 60;
@@ -32,7 +32,7 @@ pub(crate) fn reading(number: u64) -> Reading {
     (sensor, second, if hot { HOT + (second % 7) as i64 } else { 20 })
 }
 
-/// Sensor, second, for how many seconds, how hot at most.
+/// Sensor, second, duration in seconds, highest temperature.
 pub(crate) type Alarm = (u64, u64, u64, i64);
 
 pub(crate) fn pipeline(

@@ -1,5 +1,5 @@
-//! Sends a job's checkpoints, attempts and recoveries to OpenTelemetry, through the bridge that `tracing` has: here to standard output; give the
-//! provider another exporter (`opentelemetry-otlp`) to send them to a collector.
+//! Sends a job's checkpoints, attempts and recoveries to OpenTelemetry through `tracing`: here to
+//! standard output. Use `opentelemetry-otlp` as exporter to send them to a collector.
 //!
 //! ```sh
 //! cargo run --example telemetry
@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 fn main() -> Result<(), Box<dyn Error>> {
     let exporter = opentelemetry_stdout::SpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
-    // What each subtask had to do with a checkpoint is told at debug; those are events of the checkpoint's span.
+    // Each subtask's part in a checkpoint is emitted at debug, in the checkpoint's span.
     let wanted = Targets::new()
         .with_target("snapline::checkpoint", LevelFilter::DEBUG)
         .with_target("snapline::job", LevelFilter::INFO);

@@ -1,4 +1,4 @@
-//! Counts the words of a file, of the files in a directory, of those that a pattern matches, or of a small text of its own.
+//! Counts the words of a file, a directory, all files that match a pattern, or a built-in text.
 //!
 //! ```sh
 //! cargo run --example word_count               # the text below
@@ -6,8 +6,8 @@
 //! cargo run --example word_count -- 'logs/**'  # many
 //! ```
 //!
-//! Results and checkpoints go into a new temporary directory, or into the one that `WORD_COUNT_DIR` names. With that set, stop it with
-//! Ctrl-C and run it again: it goes on where it was.
+//! Results and checkpoints go into a new temporary directory, or into the one that `WORD_COUNT_DIR`
+//! names. With that set, stop it with Ctrl-C and run it again: it resumes.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = JobConfig::new()
         .parallelism(2)
         .checkpoint_interval(Duration::from_secs(1))
-        // A file that is not there will not be there in a minute either.
+        // A missing file will still be missing in a minute.
         .restart(Restart::Fixed { attempts: 2, pause: Duration::from_millis(100) })
         .directory(place.join("checkpoints"));
     let job = flow.build(config)?;

@@ -1,5 +1,6 @@
-//! Makes the broken twins: the runtime's own files, each with its changes, next to the theorems as they are. A change that does not fit
-//! its file any more fails the build, so that a twin stays what the real code is but for one thing.
+//! Makes the broken twins: the runtime's own files, each with its changes, and the unchanged
+//! theorems. A change that does not fit its file any more fails the build, so that a twin differs
+//! from the real code in one point.
 
 use std::env;
 use std::fs;
@@ -38,21 +39,21 @@ mod twins {
     }
 }
 
-/// What the crate is made of, from the runtime and from here.
+/// The sources of the crate, from the runtime and from here.
 const FROM_THE_RUNTIME: [&str; 5] =
     ["base/sync", "channel", "executor/io_pool.rs", "executor/run_loop.rs", "state"];
 const FROM_HERE: [&str; 1] = ["theorems"];
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(snapline_loom)");
-    // The runtime's files name it; their parts of the simulation and of SQLite are not looked at here.
+    // The runtime's files name it; their parts of the simulation and of SQLite are left out here.
     println!("cargo::rustc-check-cfg=cfg(feature, values(\"sim\", \"sqlite\"))");
     println!("cargo::rerun-if-changed=mutated_sources.rs");
     let features = ["CARGO_FEATURE_LOOM", "CARGO_FEATURE_SHUTTLE"];
     if !features.iter().any(|feature| env::var_os(feature).is_some()) {
         return;
     }
-    // What the runtime's files know the checkers by: small constants, and no unit tests.
+    // Marks a checker's build for the runtime's files: small constants, and no unit tests.
     println!("cargo::rustc-cfg=snapline_loom");
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where this is"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where to"));

@@ -1,10 +1,10 @@
-// Broken twins: the real files with one thing changed, each caught by the theorem it names. Read by the build script, which makes the
-// files, and by the runner, which runs them.
+// Broken twins: the real files with one change each, each caught by the theorems that it names. The
+// build script makes the files from it, and the runner runs them.
 
-/// One change. `ON` in it stands for: this twin is the one that runs.
+/// One change. `ON` in it means: this twin is the one that runs.
 pub(crate) struct Edit {
     pub(crate) file: &'static str,
-    /// Is there exactly once.
+    /// Stands in the file exactly once.
     pub(crate) find: &'static str,
     pub(crate) with: &'static str,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Twin {
     pub(crate) name: &'static str,
     /// The theorems that catch it.
     pub(crate) caught_by: &'static [&'static str],
-    /// What loom, or the theorem, says then: any of these.
+    /// The words of loom's or the theorem's failure: any of these.
     pub(crate) says: &'static [&'static str],
     pub(crate) edits: &'static [Edit],
 }
@@ -441,7 +441,8 @@ pub(crate) const TWINS: &[Twin] = &[
     },
 ];
 
-/// Shuttle knows no weak ordering, switches threads at atomics and locks only and looks at no memory: it cannot see these.
+/// Twins that shuttle cannot detect: it knows no weak ordering, switches threads at atomics and
+/// locks only, and tracks no memory.
 pub(crate) const LOOM_ALONE: &[&str] = &[
     "slot-released-before-it-is-read",
     "slot-published-before-it-is-written",
@@ -449,8 +450,8 @@ pub(crate) const LOOM_ALONE: &[&str] = &[
     "deadline-leaves-it-asleep",
 ];
 
-/// A use of an atomic that can be weakened and nothing is seen, with the reason. Any other that can be is an error, and so is one of these
-/// that cannot.
+/// A use of an atomic that can be weakened undetected, with the reason. Any other such use is an
+/// error, and so is a listed one that is detected.
 pub(crate) struct Spare {
     pub(crate) file: &'static str,
     /// A part of its line.

@@ -1,4 +1,4 @@
-//! README and book: short, complete, compiled, and without a link that leads nowhere.
+//! README and book: short, complete, compiled, and without dead links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 /// A reader should get through the README in ten minutes.
 const README_WORDS: usize = 2_000;
 
-/// Where the chapters are.
+/// The folder of the chapters.
 const BOOK: &str = "docs/book/src";
 
 fn root() -> PathBuf {
@@ -39,7 +39,7 @@ fn texts() -> Vec<String> {
     files
 }
 
-/// The lines of a text that are not in a fenced block, with their numbers.
+/// The lines of a text outside fenced blocks, with their numbers.
 fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut fenced = false;
     let mut lines = Vec::new();
@@ -53,12 +53,12 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
     lines
 }
 
-/// A line without what is in backticks.
+/// A line without the parts in backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
 
-/// What stands between two marks in the prose of a text, with the numbers of the lines.
+/// The parts of a text's prose between two marks, with the numbers of the lines.
 fn between(text: &str, from: &str, to: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (number, line) in prose(text) {
@@ -69,7 +69,7 @@ fn between(text: &str, from: &str, to: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Where the links of a text lead.
+/// The targets of a text's links.
 fn links(text: &str) -> Vec<(usize, String)> {
     between(text, "](", ")")
 }
@@ -79,7 +79,7 @@ fn includes(text: &str) -> Vec<(usize, String)> {
     between(text, "{{#include ", "}}")
 }
 
-/// `https:`, `mailto:`, and `crate::` of what rustdoc shows too.
+/// `https:`, `mailto:`, and `crate::` in text that rustdoc shows too.
 fn leads_elsewhere(target: &str) -> bool {
     let scheme = target.split_once(':').map_or("", |(scheme, _)| scheme);
     !scheme.is_empty() && scheme.chars().all(|letter| letter.is_ascii_alphanumeric())
@@ -103,7 +103,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     all
 }
 
-/// A path from the root without `.` and `..`; `None` if it leads out of the root.
+/// A path from the root without `.` and `..`; `None` if it leaves the root.
 fn plain(path: &Path) -> Option<PathBuf> {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -117,7 +117,7 @@ fn plain(path: &Path) -> Option<PathBuf> {
     Some(plain)
 }
 
-/// What is wrong with a relative link of a file.
+/// The error of a relative link of a file.
 fn broken(file: &str, target: &str) -> Option<String> {
     let (path, anchor) = target.split_once('#').map_or((target, None), |(p, a)| (p, Some(a)));
     let folder = Path::new(file).parent().expect("a file is in a folder");
@@ -132,7 +132,7 @@ fn broken(file: &str, target: &str) -> Option<String> {
     let anchor = anchor?;
     let text = fs::read_to_string(root().join(&to)).unwrap_or_default();
     let mut all = anchors(&text);
-    // A chapter shows what it includes.
+    // A chapter shows the files that it includes.
     for (_, included) in includes(&text) {
         let included = plain(&to.parent().expect("it is in a folder").join(included));
         let text = included.and_then(|path| fs::read_to_string(root().join(path)).ok());
@@ -196,7 +196,7 @@ fn every_chapter_is_listed_and_its_snippets_are_compiled() {
             let kind = line.trim_start().trim_start_matches('`');
             match (opens, kind) {
                 (false, _) => {}
-                // Rustdoc takes it for Rust.
+                // Rustdoc takes an untagged block for Rust.
                 (true, "") => wrong.push(format!("{file}: a block without a language")),
                 (true, kind) if kind.contains("ignore") => {
                     wrong.push(format!("{file}: `{kind}`: a snippet that nothing compiles"));

@@ -1,12 +1,13 @@
-//! The examples run, and end well.
+//! The examples run and succeed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-/// Where an example is, beside the folder of this executable. `cargo test` alone builds all; `cargo test --test examples` builds none, so they are
-/// built here if this one is not there, or is older than what it is made of.
+/// The path of an example, beside the folder of this executable. `cargo test` alone builds all
+/// examples; `cargo test --test examples` builds none. So this builds them if one is missing or
+/// older than its sources.
 fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let me = std::env::current_exe().expect("this test runs");
@@ -19,13 +20,13 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// When a file was written; long ago if it is not there.
+/// The modification time of a file; long ago if it does not exist.
 fn changed(path: &Path) -> SystemTime {
     let data = std::fs::metadata(path).and_then(|data| data.modified());
     data.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// When what the examples are made of was last changed: the library's and their own sources.
+/// The newest modification time of the sources of the examples: the library's and their own.
 fn newest_source() -> SystemTime {
     fn newest(path: &Path) -> SystemTime {
         match std::fs::read_dir(path) {
@@ -45,7 +46,7 @@ fn newest_source() -> SystemTime {
     })
 }
 
-/// Builds all examples as the test was built. What has not changed is not built again.
+/// Builds all examples as the test was built. Unchanged ones are not built again.
 fn build(profile: &Path) {
     eprintln!("examples are not there, or older than what they are made of: building them");
     let target = profile.parent().expect("target/<profile>");
@@ -101,7 +102,7 @@ fn word_count_reads_files() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(" the"), "{text}");
     let missing = Command::new(example("word_count")).arg("no/such/file").output();
-    assert!(!missing.expect("it starts").status.success(), "a failure is told by the exit code");
+    assert!(!missing.expect("it starts").status.success(), "the exit code shows a failure");
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn lines_of(file: &str) -> String {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count().to_string()
 }
 
-/// README and guide say how many lines each example has, and leave none out.
+/// README and guide state the number of lines of every example.
 #[test]
 fn lines_are_counted_right() {
     let cells = |row: &'static str| -> Vec<&str> { row.split('|').map(str::trim).collect() };
@@ -245,7 +246,7 @@ fn csv_becomes_parquet_and_broken_lines_dead_letters() {
     }
 }
 
-/// Runs `grep`, writes these lines to it, and gives what it prints, and how it ends.
+/// Runs `grep` on these lines. Returns its output, its errors, and whether it succeeded.
 #[cfg(unix)]
 fn grep(input: &[u8], reads: bool) -> (String, String, bool) {
     use std::io::{Read, Write};
@@ -276,11 +277,11 @@ fn lines_go_in_and_out_of_a_process() {
     assert!(well, "{errors}");
     assert_eq!(text, "a needle\nneedles\nthe last needle\n");
     assert!(errors.contains("guarantee: at most once"), "{errors}");
-    // What cannot be taken is an error that says so.
+    // Input that cannot be read is reported as an error.
     let long = [b"a needle\n".to_vec(), vec![b'x'; 100_000]].concat();
     let (_, errors, well) = grep(&long, true);
     assert!(!well && errors.contains("stdin, line 2: it has more than 65536 bytes"), "{errors}");
-    // Nobody reads what it writes.
+    // Its output is not read.
     let (_, errors, well) = grep(&b"a needle\n".repeat(10_000), false);
     assert!(!well && errors.contains("stdout: cannot write to"), "{errors}");
     assert!(!errors.contains("panicked"), "{errors}");
@@ -308,7 +309,7 @@ fn payments_are_judged_by_the_rule_of_their_time() {
 fn a_model_that_learns_while_data_flow_is_the_same_after_a_kill() {
     let text = run("online_model");
     assert!(text.contains("outcome: Finished after 1 restart"), "{text}");
-    // What follows depends on the machine's exponential function, so not to the last digit.
+    // The values depend on the machine's exponential function, so the last digits vary.
     for line in ["region 0: 92.9", "region 3: 97.7"] {
         assert!(text.contains(line), "no `{line}` in:\n{text}");
     }
@@ -318,7 +319,7 @@ fn a_model_that_learns_while_data_flow_is_the_same_after_a_kill() {
 fn checkpoints_are_spans_of_open_telemetry() {
     let text = run("telemetry");
     assert!(text.contains("Suspended after 1 restart"), "{text}");
-    // A span's lines, and no other's.
+    // The lines of a span alone.
     let spans: Vec<&str> = text.split("Span #").skip(1).collect();
     let named = |name: &str| {
         let line = format!("Name         : {name}\n");

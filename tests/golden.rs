@@ -1,4 +1,5 @@
-//! Counterexamples the checker found in this protocol, kept: each shows what is no longer possible.
+//! Counterexamples that the checker found in this protocol: each shows a failure that is no longer
+//! possible.
 
 use snapline_models::configs;
 use snapline_models::explore::{MarkSet, TransitionSystem};
@@ -20,8 +21,9 @@ fn run(model: &Model, path: &[Action]) -> World {
     world
 }
 
-/// Broke L12 (no-leak): checkpoint 1 counted as final because nothing else was under way, although checkpoint 2 had closed a transaction
-/// at the sink before it was aborted. The job ended, and nobody would ever have committed or rolled that one back. Now SPEC 4.9.
+/// Broke L12 (no-leak): checkpoint 1 counted as final because no other was in flight, although
+/// checkpoint 2 had closed a transaction at the sink before it was aborted. The job ended, and that
+/// transaction would never have been committed or rolled back. Now SPEC 4.9.
 #[test]
 fn a_checkpoint_is_not_final_when_a_newer_one_was_triggered() {
     let config = configs::find("shared-blobs-concurrent").expect("it is a configuration");
@@ -46,8 +48,9 @@ fn a_checkpoint_is_not_final_when_a_newer_one_was_triggered() {
     assert!(Law::NoLeak.holds(&model.setup, &world));
 }
 
-/// Broke L3 (restorable): a sink reported that its transaction was gone while the manifest of the next checkpoint was being written; the
-/// coordinator forgot that checkpoint, its blobs were deleted as garbage, and then the manifest became durable. Now SPEC 6.5.
+/// Broke L3 (restorable): a sink reported that its transaction was gone while the manifest of the
+/// next checkpoint was being written. The coordinator forgot that checkpoint, its blobs were
+/// deleted as garbage, and then the manifest became durable. Now SPEC 6.5.
 #[test]
 fn a_manifest_in_flight_keeps_its_blobs_when_the_job_fails() {
     let config = configs::find("dropped-while-storing").expect("it is a configuration");
@@ -62,7 +65,7 @@ fn a_manifest_in_flight_keeps_its_blobs_when_the_job_fails() {
     ];
     let mut path = vec![Action::Store { write: 0 }, Action::Read];
     path.extend(checkpoint);
-    // The deletion asked for when the attempt began is still in flight, as write 0.
+    // The deletion requested when the attempt began is still in flight, as write 0.
     path.push(Action::Store { write: 1 });
     path.extend(checkpoint);
     path.extend([Action::Drop { sink: 0, transaction: 0 }, Action::Commit { task: sink }]);
@@ -73,8 +76,9 @@ fn a_manifest_in_flight_keeps_its_blobs_when_the_job_fails() {
     assert!(Law::Restorable.holds(&model.setup, &world));
 }
 
-/// Broke L16 (progress) in the model, not in the protocol: when the newest coordinator died while a replaced one lived on, nobody was
-/// elected. The replaced one only repeats its orders and so never writes, and never learns that it is fenced off.
+/// Broke L16 (progress) in the model, not in the protocol: when the newest coordinator died while a
+/// replaced one lived on, no coordinator was elected. The replaced one only repeats its orders. So
+/// it never writes, and never learns that it is fenced off.
 #[test]
 fn a_third_coordinator_takes_over_though_the_first_lives_on() {
     let config = configs::find("three-coordinators").expect("it is a configuration");

@@ -124,7 +124,7 @@ fn permits_come_from_nowhere_else() {
         file.starts_with("models/src/world/")
             || file.starts_with("src/store")
             || file == "protocol/src/message.rs"
-            // A replay has the trace's word for it, and nothing that it could acknowledge.
+            // A replay relies on the trace, and has nothing to acknowledge.
             || file == "src/trace/replay/mod.rs"
     };
     let mut others = sources(&["models/src", "cli/src", "src", "protocol/src"]);
@@ -145,7 +145,7 @@ fn one_file_names_threads_and_locks() {
     let before = others.len();
     others.retain(|(file, _)| file != "src/base/sync/mod.rs");
     assert_eq!(others.len() + 1, before, "src/base/sync/mod.rs was not found");
-    // `std::{` too: a list of imports would hide what is in it.
+    // `std::{` too: a list of imports would hide its content.
     let words =
         ["std::sync", "core::sync", "alloc::sync", "std::thread", "cell::UnsafeCell", "std::{"];
     assert_none(
@@ -190,7 +190,8 @@ fn long_files_say_why() {
     );
 }
 
-/// An error reads the same in `Debug` as in `Display`, and says each cause once: `error_in_words!` makes all of them.
+/// An error reads the same in `Debug` as in `Display`, and names each cause once: `error_in_words!`
+/// makes all of them.
 #[test]
 fn every_error_is_made_by_the_same_rule() {
     let mut files = sources(&["src", "protocol/src", "models/src", "cli/src", "proofs"]);
@@ -201,7 +202,7 @@ fn every_error_is_made_by_the_same_rule() {
 }
 
 #[test]
-fn nothing_unfinished_is_left_behind() {
+fn nothing_is_left_unfinished() {
     let mut all = sources(&["protocol", "models", "cli", "proofs", "fuzz/src", "src", "tests"]);
     all.retain(|(file, _)| file != "tests/tidy.rs");
     assert_none(&all, &["todo!(", "unimplemented!(", "dbg!("], "finish it, or do not begin it");
@@ -218,12 +219,12 @@ fn nothing_unfinished_is_left_behind() {
     }
 }
 
-/// What is in backticks in a cell of a table.
+/// The texts in backticks in a cell of a table.
 fn quoted(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The names that follow a word in a file, each up to what is no letter.
+/// The names that follow a word in a file, each up to the first character that is not a letter.
 fn names_behind<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     let name = |rest: &'a str| rest.split(|letter| !is_part(letter)).next().unwrap_or("");
@@ -247,7 +248,8 @@ fn allowed_edges() -> Vec<(String, Vec<String>)> {
     .collect()
 }
 
-/// The rooms that a file of `src/` names, apart from its own. What is not a room is public at the front, `lib.rs`.
+/// The rooms that a file of `src/` names, apart from its own. A name that is not a room is public
+/// in `lib.rs`.
 fn rooms_named<'a>(rooms: &'a [String], room: &str, text: &str) -> Vec<&'a str> {
     let mut named = Vec::new();
     for line in text.lines() {
@@ -264,8 +266,9 @@ fn rooms_named<'a>(rooms: &'a [String], room: &str, text: &str) -> Vec<&'a str> 
     named
 }
 
-/// ARCHITECTURE.md has a table of the rooms of `src/`, from the ground up. A room uses only what its row names, its row names only rooms that
-/// it uses, and those stand in rows above it: so there are no circles.
+/// ARCHITECTURE.md has a table of the rooms of `src/`, from the ground up. A room uses only the
+/// rooms of its row. Its row names only rooms that it uses, and those stand in rows above it. So
+/// there are no circles.
 #[test]
 fn rooms_use_only_what_the_table_allows() {
     let allowed = allowed_edges();
@@ -303,7 +306,7 @@ fn rooms_use_only_what_the_table_allows() {
     assert!(allowed.len() > 15 && files.len() > 150, "the rooms were not found");
 }
 
-/// `tests/operators.md` says where each operator is tried: it is there, and none is missing.
+/// `tests/operators.md` lists the tests of each operator: each exists, and the list is complete.
 #[test]
 fn every_operator_is_in_the_three_suites() {
     let read = |path: &str| {
@@ -349,7 +352,8 @@ fn every_operator_is_in_the_three_suites() {
     operators.extend(names_behind(&window, "WindowAssigner for "));
     operators.extend(names_behind(&trigger, "Trigger for "));
     assert!(operators.len() > 30, "operators were not found: {operators:?}");
-    // The strategy behind `idle`; what `by_processing_time` makes; what windows have that are given no trigger; what `purging` makes.
+    // The strategy inside `idle`; the product of `by_processing_time`; the default trigger of
+    // windows; the product of `purging`.
     let otherwise = ["new", "ByProcessingTime", "AtEventTime", "AtProcessingTime", "Purging"];
     for operator in operators {
         let named = |token: &&str| names_in(token).contains(&operator);

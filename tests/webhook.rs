@@ -1,4 +1,5 @@
-//! The sink that sends to an HTTP server, against one that fails, is slow, and goes away when it has done what it was asked for.
+//! The webhook sink against a server that fails, is slow, and disconnects after it has handled a
+//! request.
 //!
 //! Longer than 500 lines: one receiver with all its moods, and what a sink makes of each.
 
@@ -20,40 +21,40 @@ use snapline::{
     BoxError, BuildError, Dataflow, Ended, JobConfig, JobError, Level, Outcome, Restart,
 };
 
-/// What a receiver does with its next request.
+/// The receiver's reaction to its next request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mood {
     Takes,
-    /// Answers with this, and does nothing.
+    /// Answers with this status, and does nothing.
     Says(u16),
-    /// Answers with this and a `Retry-After` of so many seconds, and does nothing.
+    /// Answers with this status and a `Retry-After` of this many seconds, and does nothing.
     Later(u16, u64),
-    /// Does it, and answers too late.
+    /// Handles it, and answers too late.
     TakesSlowly(u64),
-    /// Does it, and goes away without an answer.
+    /// Handles it, and disconnects without an answer.
     TakesAndGoes,
-    /// Goes away.
+    /// Disconnects.
     Goes,
-    /// Does it, and answers with more than anybody wants to read.
+    /// Handles it, and answers with more than any client reads.
     TakesAndTalks,
-    /// Does it, says so, and does not come to the end of its answer.
+    /// Handles it, answers so, and never completes its answer.
     TakesAndStops,
 }
 
 #[derive(Default)]
 struct Seen {
-    /// Of the requests to come, by their number.
+    /// Reactions to the requests to come, by their number.
     moods: Vec<(usize, Mood)>,
     requests: usize,
     keys: BTreeSet<String>,
-    /// What was done: each key's once.
+    /// The handled requests, each key once.
     done: Vec<String>,
-    /// How often a key came again.
+    /// The number of repeated keys.
     again: usize,
     headers: String,
 }
 
-/// A server that does what a key asks for once.
+/// A server that handles each key once.
 #[derive(Clone)]
 struct Receiver {
     address: SocketAddr,
@@ -159,7 +160,7 @@ fn config() -> JobConfig {
     JobConfig::new().parallelism(1).checkpoint_interval(Duration::from_millis(5))
 }
 
-/// The numbers below, into the sink; fails once at each of these.
+/// A job that sends the numbers below into the sink; fails once at each of these.
 fn run(
     numbers: u64,
     sink: WebhookSink<u64>,
@@ -208,9 +209,9 @@ fn each_record_is_done_once_and_in_order_whatever_the_receiver_does() {
 }
 
 #[test]
-fn who_refuses_for_good_stops_the_job_and_is_told() {
+fn who_refuses_for_good_stops_the_job_and_is_named() {
     let receiver = Receiver::start(&[(5, Mood::Says(422))]);
-    // Whatever the strategy: no restart changes what the receiver thinks of it.
+    // Whatever the strategy: no restart changes the receiver's answer.
     let failed = run(9, receiver.sink(), &[], config()).unwrap_err();
     let JobError::Failed(failure) = failed else { panic!("{failed}") };
     assert_eq!(failure.doing, "committing a transaction");
@@ -249,9 +250,9 @@ fn what_is_sent_says_what_it_is() {
     }
 }
 
-/// Through a tunnel on this machine the receiver is asked for by its own name.
+/// Through a tunnel on this machine the receiver is addressed by its own name.
 #[test]
-fn a_receiver_behind_a_tunnel_hears_its_own_name() {
+fn a_receiver_at_the_end_of_a_tunnel_gets_its_own_name() {
     let receiver = Receiver::start(&[]);
     let sink = receiver.sink().header("Host", "hooks.example.org").unwrap();
     run(1, sink, &[], config()).unwrap();
@@ -274,7 +275,7 @@ fn what_cannot_be_sent_to_is_refused_at_once() {
     assert!(failed.to_string().contains("more than 3 bytes were written"), "{failed}");
 }
 
-/// A user and a password are credentials, and no part of the host's name; and they are shown nowhere.
+/// A user and a password are credentials, not part of the host's name; they are shown nowhere.
 #[test]
 fn credentials_of_the_address_are_sent_as_such_and_not_shown() {
     let receiver = Receiver::start(&[(1, Mood::Says(403))]);
@@ -306,7 +307,7 @@ fn credentials_of_the_address_are_sent_as_such_and_not_shown() {
         assert!(lines.contains(&format!("host: {}", receiver.address).as_str()), "{head}");
         assert!(lines.contains(&format!("authorization: Basic {basic}").as_str()), "{head}");
     }
-    // Two of them are none.
+    // Two of them are refused.
     let url = format!("http://user:s3cret@{}/", receiver.address);
     let twice = WebhookSink::<u64>::new(&url).unwrap().header("Authorization", "Bearer other");
     assert!(matches!(twice, Err(WebhookError::BadHeader { .. })), "{twice:?}");
@@ -385,7 +386,7 @@ fn what_would_be_sent_as_something_else_is_refused() {
     assert!(sink.header("X", "a").unwrap().header("x", "b").is_err(), "which of the two?");
 }
 
-/// Who asks for a pause has it.
+/// A receiver that asks for a pause gets it.
 #[test]
 fn a_receiver_that_asks_for_a_pause_is_left_alone() {
     for status in [429, 503] {
@@ -425,7 +426,7 @@ fn an_answer_is_known_by_its_beginning() {
 }
 
 #[test]
-fn what_was_answered_is_not_sent_again_for_those_behind_it() {
+fn what_was_answered_is_not_sent_again_for_later_ones() {
     let moods = [(4, Mood::Says(503)), (5, Mood::Says(425)), (8, Mood::Says(408))];
     let receiver = Receiver::start(&moods);
     assert_eq!(run(9, receiver.sink(), &[], config()).unwrap().ended, Ended::Finished);
@@ -435,7 +436,7 @@ fn what_was_answered_is_not_sent_again_for_those_behind_it() {
 }
 
 #[test]
-fn whoever_sends_elsewhere_has_not_taken_it() {
+fn who_sends_elsewhere_has_not_taken_it() {
     for status in [202, 301, 302, 307, 400, 409, 428] {
         let receiver = Receiver::start(&[(1, Mood::Says(status))]);
         let elsewhere = Arc::new(Mutex::new(Vec::new()));
@@ -457,7 +458,7 @@ fn a_rule_that_fails_fails_the_job() {
     let sink = receiver.sink().refused(|_| Err("nowhere to put it".into()));
     let failed = run(9, sink, &[], config().restart(Restart::Never)).unwrap_err();
     assert!(failed.to_string().contains("nowhere to put it"), "{failed}");
-    assert_eq!(receiver.seen.lock().unwrap().requests, 6, "nothing is sent behind it");
+    assert_eq!(receiver.seen.lock().unwrap().requests, 6, "nothing is sent after it");
 }
 
 #[test]
@@ -504,9 +505,9 @@ fn txn(checkpoint: u64, attempt: Attempt) -> TxnId {
     TxnId { checkpoint, attempt, subtask: SubtaskId::new(1) }
 }
 
-/// Each request has a key of its own, which is the same whoever sends it, and however often.
+/// Each request has a key of its own, which is the same in every attempt and every retry.
 #[test]
-fn keys_are_told_apart_and_stay_as_they_are() {
+fn keys_are_distinct_and_stay_as_they_are() {
     let receiver = Receiver::start(&[]);
     let mut closed = Vec::new();
     for (job, operator) in [("a", "b/c"), ("a/b", "c"), ("a", "c")] {
@@ -525,7 +526,7 @@ fn keys_are_told_apart_and_stay_as_they_are() {
     }
     for _ in 0..2 {
         for (name, committable) in &closed {
-            // Of another attempt, which knows what is in a checkpoint, and nothing else.
+            // A key of another attempt, which knows the content of a checkpoint and nothing else.
             let committable = serde_json::from_str(&serde_json::to_string(committable).unwrap());
             let later = Attempt { term: Term::new(7), number: 7 };
             let context = OpenContext::new("later", "other", 1, 2, later);

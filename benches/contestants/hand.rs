@@ -1,4 +1,4 @@
-//! By hand: what a programmer would write without a framework, and without fault tolerance.
+//! A program by hand: without a framework, and without fault tolerance.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Who runs.
+//! The contestants.
 
 pub(crate) mod hand;
 pub(crate) mod ours;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 pub(crate) const KEYS: u64 = 100_000;
 
-/// The key of a record: the same work for everybody.
+/// The key of a record: the same work for every contestant.
 #[inline(always)]
 pub(crate) fn key(seq: u64) -> u64 {
     splitmix64(seq) % KEYS
@@ -23,7 +23,7 @@ pub(crate) fn splitmix64(seq: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// How often each key occurs; computed once for each number of records.
+/// The number of occurrences of each key; computed once for each number of records.
 pub(crate) fn expected(records: u64) -> Vec<u64> {
     static KNOWN: OnceLock<Mutex<HashMap<u64, Vec<u64>>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap();
@@ -55,7 +55,7 @@ pub(crate) fn kept(record: u64) -> bool {
     record & 3 != 0
 }
 
-/// How many records come through, and their sum.
+/// Compares the number of records at the end of the chain, and their sum.
 pub(crate) fn verify_chain(records: u64, found: (u64, u64)) {
     static KNOWN: OnceLock<Mutex<HashMap<u64, (u64, u64)>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap();

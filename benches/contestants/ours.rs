@@ -66,7 +66,7 @@ fn chain_with(records: u64, config: JobConfig) {
     verify_chain(records, *sink.0.lock().unwrap());
 }
 
-/// Counts and adds up; what is added is visible when it is committed.
+/// Counts and adds up; the totals are visible when they are committed.
 #[derive(Clone, Default)]
 struct Sum(Arc<Mutex<(u64, u64)>>);
 

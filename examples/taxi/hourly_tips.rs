@@ -1,4 +1,4 @@
-//! Finds, for each hour, the driver who got most in tips.
+//! Finds, for each hour, the driver with the most tips.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Tells which rides take more than two hours, as soon as they have; an end that never comes is no excuse.
+//! Reports rides of more than two hours as soon as they exceed them, even without an end.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const LONG: Duration = Duration::from_secs(2 * 3_600);
 struct Alert;
 
 impl TimedProcess<u64, Ride> for Alert {
-    /// Whichever end came first.
+    /// The end that came first.
     type State = Option<Ride>;
     type Out = u64;
 

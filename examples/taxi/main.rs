@@ -1,12 +1,12 @@
-//! Four small pipelines over taxi rides and their fares, each in a file of its own: the four exercises that Apache Flink's training is made of,
-//! so that the two can be laid side by side.
+//! Four small pipelines over taxi rides and their fares, each in a file of its own: the exercises
+//! of Apache Flink's training, for comparison.
 //!
 //! ```sh
 //! cargo run --example taxi
 //! ```
 //!
-//! The rides are made here: 2,000 of them, some out of town, every fiftieth of more than two hours. What comes out is compared with a plain
-//! computation over the whole input.
+//! The rides are made here: 2,000 of them, some out of town, every fiftieth of more than two hours.
+//! The output is compared with a plain computation over the whole input.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 pub(crate) mod hourly_tips;
@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 use snapline::connect::{MemorySink, MemorySource};
 use snapline::{Dataflow, Ended, JobConfig, Level, Timestamp};
 
-/// A taxi sets somebody down, or picks somebody up.
+/// The beginning or the end of a taxi ride.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Ride {
     pub(crate) id: u64,
     pub(crate) is_start: bool,
     pub(crate) at: Timestamp,
-    /// Longitude and latitude of the way's two ends.
+    /// Longitude and latitude of the two ends.
     pub(crate) from: (f64, f64),
     pub(crate) to: (f64, f64),
 }
@@ -49,7 +49,7 @@ pub(crate) fn in_new_york((longitude, latitude): (f64, f64)) -> bool {
     (-74.05..-73.7).contains(&longitude) && (40.5..41.0).contains(&latitude)
 }
 
-/// So many rides, one beginning every 20 seconds, in the order in which their ends come to be known.
+/// This many rides, one beginning every 20 seconds, in the order of their events.
 pub(crate) fn rides(count: u64) -> Vec<Ride> {
     let place =
         |number: u64| (-74.1 + (number % 40) as f64 * 0.01, 40.6 + (number % 7) as f64 * 0.01);
@@ -81,7 +81,7 @@ pub(crate) fn fares(count: u64) -> Vec<Fare> {
     (0..count).map(fare).collect()
 }
 
-/// What is there to be checked.
+/// Runs a pipeline and compares its output.
 fn run<T: Ord + Clone + Debug + Send + 'static>(
     pipeline: impl FnOnce(MemorySink<T>) -> Dataflow,
     expected: impl IntoIterator<Item = T>,

@@ -9,7 +9,7 @@ use super::{Fare, Ride};
 struct Enrich;
 
 impl CoProcess<u64, Ride, Fare> for Enrich {
-    /// Whichever came first.
+    /// The event that came first.
     type State = (Option<Ride>, Option<Fare>);
     type Out = (u64, u64);
 

@@ -1,4 +1,4 @@
-//! What a client sends to the servers, which have one listener in common.
+//! Requests of clients to the servers, which share one listener.
 
 use std::cell::OnceCell;
 
@@ -37,10 +37,11 @@ pub const WORDS: &[&str] = &[
     "{\"steps\":[],\"then\":\"hunt\"}",
 ];
 
-/// What is on pages that only who has the token may see.
+/// The content of pages that require the token.
 const SECRET: &str = "what only who has the token may see";
 
-/// How many bytes come at a time, and the bytes: by the first of them the length of the body is mended.
+/// The number of bytes that come at a time, and the bytes. If the first byte says so, the body's
+/// length is repaired.
 fn request(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     let (&mode, bytes) = bytes.split_first()?;
     let piece = [4096, 1, 7, 512][usize::from(mode >> 1 & 3)];
@@ -55,7 +56,7 @@ fn request(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     }
 }
 
-/// All that is answered is HTTP, says nothing of a fault of ours, and comes to its end.
+/// Every answer is HTTP, reports no internal error, and is complete.
 fn answered(answer: Option<Vec<u8>>) -> String {
     let answer = answer.expect("there is an end to it");
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
@@ -85,7 +86,7 @@ impl Site for Pages {
     }
 }
 
-/// The server of the status page: who does not say the token and a host that is served sees nothing.
+/// The server of the status page: a request without the token and a served host sees nothing.
 pub fn pages(bytes: &[u8]) {
     let Some((piece, bytes)) = request(bytes) else { return };
     let text = answered(answers_to(&bytes, piece, "token", Pages));
@@ -114,7 +115,7 @@ pub fn page_requests() -> Vec<Vec<u8>> {
     requests.iter().zip(modes).map(|(request, mode)| seed(mode, request.as_bytes())).collect()
 }
 
-/// The server of the explorer. A body that is no request is put into one.
+/// The server of the explorer. A body alone is put into a request.
 pub fn explore(bytes: &[u8]) {
     let site = explore::site(&smallest()).expect("it is a configuration");
     let bytes = match bytes.split_first() {
@@ -151,7 +152,7 @@ pub fn explore_requests() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The server of the ingest log: what it says that it accepted is in the log, and nothing else is.
+/// The server of the ingest log: exactly the records that it reports as accepted are in the log.
 pub fn ingest(bytes: &[u8]) {
     let Some((piece, bytes)) = request(bytes) else { return };
     let log = IngestLog::new(&[]);
@@ -166,7 +167,8 @@ pub fn ingest(bytes: &[u8]) {
     }
     let (records, _) = log.records().expect("it was written");
     let said: u64 = accepted.values().sum();
-    // The last answer may not have been read when the connection ended; what was answered is there.
+    // The last answer may not have been read when the connection ended; the records of those read
+    // are there.
     assert!(said <= records.len() as u64, "{accepted:?} of {records:?}");
     let admitted = String::from_utf8_lossy(&bytes).contains("token");
     assert!(records.is_empty() || admitted, "records without a token: {records:?}");

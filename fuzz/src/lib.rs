@@ -1,21 +1,25 @@
-//! Fuzz targets: everything in snapline that reads bytes which others wrote, and what must hold of it whatever the bytes are.
+//! Fuzz targets: all parts of snapline that read foreign bytes, and the properties that hold for
+//! any bytes.
 //!
 //! | room | targets |
 //! |---|---|
-//! | [`store`] | what is in a directory of checkpoints: `fence`, `manifest`, `blob`, `contents`, `state` |
-//! | [`runs`] | what a run leaves: `ingest-log`, `run-trace`, `sink-names` |
-//! | [`models`] | what the command reads: `model-trace`, `topology`, `settings` |
-//! | [`records`] | what a source reads: `csv`, `json-lines` |
-//! | [`http`] | what a client sends: `http-pages`, `http-explore`, `http-ingest` |
-//! | [`mutate`] | makes inputs of inputs, the same ones for one seed |
+//! | [`store`] | files of a checkpoint store: `fence`, `manifest`, `blob`, `contents`, `state` |
+//! | [`runs`] | the files of a run: `ingest-log`, `run-trace`, `sink-names` |
+//! | [`models`] | the input of the command: `model-trace`, `topology`, `settings` |
+//! | [`records`] | the input of a source: `csv`, `json-lines` |
+//! | [`http`] | the requests of a client: `http-pages`, `http-explore`, `http-ingest` |
+//! | [`mutate`] | makes inputs from inputs, the same ones for one seed |
 //!
-//! One table, [`TARGETS`], and two drivers: `tests/targets.rs` runs each target a fixed number of times on inputs that a seed decides, and
-//! `fuzz/libfuzzer` lets libFuzzer look for inputs that reach more code. A target takes bytes, gives them to the code that ships, and asserts:
-//! what is accepted and written again is read as the same, what is refused is refused in words that a terminal can show, and nothing panics.
-//! The drivers see to it that no run takes more memory than [`MEMORY`], or very long.
+//! One table, [`TARGETS`], and two drivers: `tests/targets.rs` runs each target a fixed number of
+//! times on inputs from a seed; `fuzz/libfuzzer` lets libFuzzer look for inputs that reach more
+//! code. A target takes bytes, gives them to the code that ships, and asserts three things.
+//! Accepted input is written and read again as the same. Refused input gives an error that a
+//! terminal can show. Nothing panics. The drivers ensure that no run takes more memory than
+//! [`MEMORY`], or very long.
 //!
-//! The first byte of an input says how the rest is meant. Where bytes have a checksum it says whether it is mended first: with half of the
-//! inputs the checksum is met as it is, with the others the code after it.
+//! The first byte of an input selects the meaning of the rest. Where bytes have a checksum, it
+//! selects whether the checksum is repaired first. Half of the inputs keep the checksum as it is;
+//! the others reach the code after it.
 
 pub mod http;
 pub mod models;
@@ -29,23 +33,23 @@ use std::sync::Arc;
 
 use snapline_cli::Terminal;
 
-/// No run of a target takes more memory at once.
+/// The memory limit of one run.
 pub const MEMORY: usize = 64 << 20;
 
-/// Something that reads bytes.
+/// A target: code that reads bytes.
 pub struct Target {
     /// Its name.
     pub name: &'static str,
     /// Reads the bytes.
     ///
     /// # Panics
-    /// If something does not hold that must.
+    /// If a property does not hold.
     pub run: fn(&[u8]),
-    /// Small inputs that are mostly right, made by the code that writes them.
+    /// Small, mostly valid inputs, made by the code that writes them.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Words that mean something in them.
+    /// Words with a meaning in them.
     pub words: &'static [&'static str],
-    /// How much of a share of a fixed number of runs it gets: dear ones get little.
+    /// Its share of a fixed number of runs: expensive targets get a small one.
     pub share: u32,
 }
 
@@ -162,7 +166,7 @@ pub fn run(name: &str, bytes: &[u8]) {
     (target.run)(bytes);
 }
 
-/// An error of something that holds no names of others: it reads as a line.
+/// Checks an error without foreign names: it reads as one line.
 fn plain(error: &dyn Display) {
     let text = error.to_string();
     assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
@@ -180,19 +184,20 @@ const COLOURS: [&str; 8] = [
     "\x1b[1;36m",
 ];
 
-/// An error that may quote what it found, as the command shows it on a terminal.
+/// Checks an error that may quote its input, as the command shows it on a terminal.
 fn shown(error: &dyn Display) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut terminal = Terminal::new(&mut out, &mut err, true, Arc::default()).guarded(true, true);
     write!(terminal.out(), "{error}").expect("a vector takes what is written");
     let text = String::from_utf8(out).expect("what was written is text");
-    // The command's own colours stay, also in what others wrote: they hide nothing.
+    // The command's own colours stay, even in foreign text: they hide nothing.
     let text = COLOURS.iter().fold(text, |text, colour| text.replace(colour, ""));
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     assert!(!text.is_empty() && !text.contains(obeyed), "{text:?}");
 }
 
-/// Pieces of an input, each after its length in two bytes, the lower first; the last has what is left.
+/// Pieces of an input, each after its length in two bytes, the lower first; the last piece is the
+/// rest.
 fn pieces(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {
@@ -204,7 +209,7 @@ fn pieces(mut bytes: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// An input of these pieces, after the byte that says how they are meant.
+/// An input of these pieces, after the byte that selects their meaning.
 fn joined(mode: u8, pieces: &[&[u8]]) -> Vec<u8> {
     let mut bytes = vec![mode];
     for piece in pieces {
@@ -215,7 +220,7 @@ fn joined(mode: u8, pieces: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// A seed: bytes after the byte that says how they are meant.
+/// A seed: bytes after the byte that selects their meaning.
 fn seed(mode: u8, bytes: &[u8]) -> Vec<u8> {
     [&[mode], bytes].concat()
 }

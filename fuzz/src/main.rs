@@ -1,4 +1,5 @@
-//! Writes what libFuzzer begins with: of each target the seeds, into a directory of its name, and the words, as a dictionary.
+//! Writes the initial files for libFuzzer: the seeds of each target, in a directory of its name,
+//! and the words, as a dictionary.
 //!
 //! ```text
 //! snapline-fuzz DIRECTORY   # and the targets' names on standard output

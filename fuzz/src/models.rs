@@ -1,4 +1,4 @@
-//! What the command reads: traces of the model, topologies and settings.
+//! The input of the command: traces of the model, topologies and settings.
 
 use snapline::settings::Settings;
 use snapline_models::explore::{MarkSet, TransitionSystem};
@@ -63,10 +63,10 @@ pub const SETTINGS: &[&str] = &[
     "\u{0}",
 ];
 
-/// No walk is longer.
+/// The longest walk.
 const STEPS: usize = 24;
 
-/// A trace of the model: what is read is written as it was, and replayed.
+/// A trace of the model: an accepted trace is written unchanged, and replayed.
 pub fn trace(bytes: &[u8]) {
     let Some((_, Ok(text))) = bytes.split_first().map(|(_, rest)| ((), std::str::from_utf8(rest)))
     else {
@@ -102,7 +102,7 @@ pub fn traces() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A topology: what is accepted can be walked through, and is kept by a trace.
+/// A topology: an accepted one can be walked through, and is kept by a trace.
 pub fn topology(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -119,7 +119,7 @@ pub fn topology(bytes: &[u8]) {
         let place = usize::from(*mode) + steps.len() * 7;
         let Some(&action) = enabled.get(place % enabled.len().max(1)) else { break };
         world = model.apply(&world, &action, &mut marks);
-        // Which laws are broken is the sink's business; that it can be said is ours.
+        // The broken laws depend on the sink; reporting them must work.
         let _ = model.violations(&world);
         steps.push(action);
     }

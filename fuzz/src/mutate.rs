@@ -1,7 +1,8 @@
-//! Makes inputs of inputs: bits flipped, bytes changed, pieces cut out, doubled, moved and taken from others, numbers at their limits put where
-//! lengths and counts are, and words of the format put in. What is made depends on the seed alone.
+//! Makes inputs from inputs: flips bits, changes bytes, cuts, doubles, moves and exchanges pieces,
+//! writes limit values where lengths and counts are, and inserts words of the format. The result
+//! depends on the seed alone.
 
-/// Numbers at random, the same for one seed (SplitMix64).
+/// Pseudo-random numbers, the same for one seed (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -31,10 +32,10 @@ impl Random {
     }
 }
 
-/// No input is longer.
+/// The longest input.
 pub const LONGEST: usize = 8 << 10;
 
-/// Numbers where something is apt to end.
+/// Numbers at the limits of types and buffers.
 const NUMBERS: [u64; 16] = [
     0,
     1,
@@ -58,14 +59,14 @@ const NUMBERS: [u64; 16] = [
 #[must_use]
 pub fn mutate(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
     let mut bytes = random.one(seeds).cloned().unwrap_or_default();
-    // Mostly a few changes: more leave nothing that is read to its end.
+    // Mostly a few changes: after many, little of the input is still read.
     for _ in 0..1 + random.below(4) {
         change(random, &mut bytes, seeds, words);
     }
     if random.below(4) == 0
         && let Some(first) = bytes.first_mut()
     {
-        // It says how the rest is meant.
+        // It selects the meaning of the rest.
         *first = random.next() as u8;
     }
     bytes.truncate(LONGEST);
@@ -101,7 +102,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[
             bytes.splice(at..end, other[from..to].iter().copied());
         }
         8 | 9 => {
-            // Over what is there: a length, a count, a place.
+            // Overwrites a length, a count or a position.
             let number = near(random).to_le_bytes();
             let size = 1 << random.below(4);
             for (byte, new) in bytes.iter_mut().skip(at).zip(&number[..size]) {
@@ -113,7 +114,7 @@ fn change(random: &mut Random, bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[
             }
         }
         10 => {
-            // A number in digits: the next that is there becomes another.
+            // A number in digits: the next one in the input is replaced.
             let digits = |byte: &u8| byte.is_ascii_digit();
             let from = at + bytes[at..].iter().take_while(|byte| !digits(byte)).count();
             let to = from + bytes[from..].iter().take_while(|byte| digits(byte)).count();

@@ -1,4 +1,4 @@
-//! What a source reads: CSV and JSON lines, compressed or not.
+//! The input of a source: CSV and JSON lines, compressed or not.
 
 use std::cell::OnceCell;
 use std::fmt::Debug;
@@ -38,10 +38,10 @@ pub const JSON: &[&str] = &[
     "\u{1f}\u{8b}\u{8}",
 ];
 
-/// A record is not longer.
+/// The longest record.
 const LONGEST: usize = 512;
 
-/// So often a reader is asked at most: a small file may decompress to a large one.
+/// The largest number of reads: a small file may decompress to a large one.
 const PATIENCE: usize = 1 << 10;
 
 thread_local! {
@@ -58,7 +58,7 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     })
 }
 
-/// What a source gives: records and what is malformed; and how it ended, unless that takes too long.
+/// The results of a source: records, malformed records, and the end, if it comes in time.
 type Given<T> = (Vec<Either<T, Malformed>>, Option<Result<(), String>>);
 
 fn read<S, T>(source: &S, subtask: usize, of: usize) -> Given<T>
@@ -81,7 +81,7 @@ where
     (records, None)
 }
 
-/// What is wrong is said, of no more bytes than may be.
+/// Errors can be shown, and malformed records are bounded in size.
 fn look<T>((records, ended): &Given<T>) {
     for record in records {
         if let Either::Right(malformed) = record {
@@ -94,7 +94,7 @@ fn look<T>((records, ended): &Given<T>) {
     }
 }
 
-/// Only those that could be read.
+/// The valid records alone.
 fn good<T>(records: Vec<Either<T, Malformed>>) -> Vec<T> {
     let good = |record| match record {
         Either::Left(record) => Some(record),
@@ -103,7 +103,7 @@ fn good<T>(records: Vec<Either<T, Malformed>>) -> Vec<T> {
     records.into_iter().filter_map(good).collect()
 }
 
-/// The records of the bytes, which the decoder is shown so many of at a time.
+/// The records of the bytes, which the decoder gets in pieces of this size.
 fn decoded<T: Debug, F: Format<T>>(format: &F, mut bytes: &[u8], piece: usize) -> Vec<String> {
     let (mut decoder, mut found) = (format.decoder(), Vec::new());
     let mut header = decoder.has_header();
@@ -141,7 +141,7 @@ fn decoded<T: Debug, F: Format<T>>(format: &F, mut bytes: &[u8], piece: usize) -
     found
 }
 
-/// What is written of records is read as these records.
+/// Written records are read again as the same.
 fn again<T, F>(format: &F, records: Vec<T>)
 where
     T: Clone + PartialEq + Debug + Send + 'static,
@@ -151,7 +151,7 @@ where
     let mut left = records.clone();
     let written = encoder.encode(&mut left, &mut bytes).and_then(|()| encoder.end(&mut bytes));
     if let Err(error) = written {
-        // Without quotes there is nothing around what separates.
+        // Without quotes, a separator in a field cannot be written.
         return shown(&error);
     }
     let source = FileSource::path(file("again", &bytes)).decode(format.clone()).keep_malformed();
@@ -169,7 +169,7 @@ struct Row {
     c: Option<bool>,
 }
 
-/// CSV, in the dialect that the first byte says.
+/// CSV, in the dialect that the first byte selects.
 pub fn csv(bytes: &[u8]) {
     let Some((&mode, bytes)) = bytes.split_first() else { return };
     let mut format = Csv::new();
@@ -213,7 +213,8 @@ pub fn csv_files() -> Vec<Vec<u8>> {
     ]
 }
 
-/// JSON lines; by the first byte the file is compressed, and the bytes are those of the compressed file or of the lines in it.
+/// JSON lines. By the first byte the file is compressed, and the bytes are those of the compressed
+/// file or of its lines.
 pub fn json_lines(bytes: &[u8]) {
     let Some((&mode, bytes)) = bytes.split_first() else { return };
     let (end, whole) = match mode % 5 {
@@ -238,7 +239,7 @@ pub fn json_lines(bytes: &[u8]) {
         assert_eq!((&plain.1, plain.0.len()), (&ended, given.0.len()), "compressed or not");
     }
     if mode % 5 == 0 {
-        // Several readers of pieces of the file find together what one does.
+        // Several readers of pieces of the file find together what one reader finds.
         let (mut pieces, mut read_all) = (Vec::new(), true);
         for subtask in 0..3 {
             let lines = values(source("in.jsonl", bytes).split_bytes(16));

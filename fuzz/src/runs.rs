@@ -1,4 +1,4 @@
-//! What a run leaves on the disk beside checkpoints: logs of requests, recorded runs, files of sinks.
+//! The files of a run beside checkpoints: ingest logs, recorded runs, files of sinks.
 
 use snapline::connect::{
     Attempt, MemorySink, MemorySource, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink, TxnId,
@@ -43,11 +43,11 @@ pub const NAMES: &[&str] = &[
     "{\"term\":4294967295,\"number\":4294967295}",
 ];
 
-/// What is before the frames of a segment, and of a frame before its key.
+/// The lengths before the frames of a segment, and before the key of a frame.
 const BEGIN: usize = 30;
 const FIXED: usize = 23;
 
-/// Makes the checksums of a segment right, as far as its frames go.
+/// Repairs the checksums of a segment, as far as its frames go.
 fn mend(bytes: &mut [u8]) {
     let has_mark = bytes.len() >= BEGIN && bytes.starts_with(b"snapline ingest 2\n");
     let (mut at, mark) = if has_mark { (BEGIN, bytes[18..26].to_vec()) } else { (18, Vec::new()) };
@@ -69,7 +69,7 @@ fn mend(bytes: &mut [u8]) {
     }
 }
 
-/// A log's segments: by the byte before each, the number of its first record.
+/// A log's segments: the byte before each is the number of its first record.
 pub fn log(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else { return };
     let segment = |piece: &[u8]| {
@@ -100,7 +100,8 @@ pub fn log(bytes: &[u8]) {
     assert_eq!(after.len(), records.len() + usize::from(goes_on));
 }
 
-/// A frame of a log, without a checksum: the number of its first record, up to where all was durable, its key and its records.
+/// A frame of a log, without a checksum: the number of its first record, the durable end, its key
+/// and its records.
 fn frame(mark: &[u8], what: u8, first: u64, key: &str, records: &[&[u8]]) -> Vec<u8> {
     let mut bytes = vec![what];
     bytes.extend_from_slice(&first.to_le_bytes());
@@ -147,7 +148,8 @@ pub fn logs() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A recorded run: what is read is written as it was, and replayed. Clocks are mended where the first byte says so.
+/// A recorded run: an accepted one is written unchanged, and replayed. Clocks are repaired where
+/// the first byte says so.
 pub fn trace(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else { return };
     let mut bytes = bytes.to_vec();
@@ -219,7 +221,8 @@ fn txn(checkpoint: u64, term: u32, subtask: u16) -> TxnId {
     }
 }
 
-/// The directories of a file sink: pieces that are a path and, after a `=`, its content; each is taken for an operator's name.
+/// The directories of a file sink: pieces that are a path and, after a `=`, its content; each is
+/// also used as an operator's name.
 pub fn names(bytes: &[u8]) {
     let Some((mode, bytes)) = bytes.split_first() else { return };
     let mut files = Vec::new();
@@ -241,7 +244,7 @@ pub fn names(bytes: &[u8]) {
     if let Err(error) = live(&directory, *mode) {
         shown(&error);
     }
-    // What no sink gave its name is left alone, but for the sink's own.
+    // Files whose names no sink gave stay as they are, except the sink's own.
     let own = ["fence", "fence.new", "owner", "owner.new", "LOCK", "committed-00"];
     let after = directory.content();
     for (path, content) in before {
@@ -254,7 +257,7 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
-/// A life of a sink in this directory: it takes up what is prepared, writes, and commits.
+/// A life of a sink in this directory: it takes up prepared transactions, writes, and commits.
 fn live(directory: &SinkDirectory, mode: u8) -> Result<(), snapline::BoxError> {
     let context = context(9);
     let (mut writer, mut committer) = directory.sink().open(&context)?;
@@ -276,7 +279,7 @@ fn live(directory: &SinkDirectory, mode: u8) -> Result<(), snapline::BoxError> {
     Ok(())
 }
 
-/// Names that a sink gives are read as what they are, whatever its operator is called, and another name is not.
+/// Names that a sink gives are read back, whatever its operator's name; other names are not.
 fn spelled(operator: &str, number: u64) {
     let roll = (number as u32 & 3).saturating_sub(1).saturating_mul(0x5555_5555);
     let txn = txn(number.wrapping_mul(0x0101_0101), number as u32, number as u16);
@@ -285,7 +288,7 @@ fn spelled(operator: &str, number: u64) {
     for name in names {
         assert_eq!(sink_file(&name), Some((index, txn.attempt)), "{name}");
         assert!(name.len() <= 255 && !name.contains(|c: char| c.is_control() || c == '/'));
-        // The same number, spelled otherwise.
+        // The same number, spelled differently.
         let place = name.rfind(&format!("-{index:02}-")).map_or(0, |dash| dash + 1);
         let other = format!("{}0{}", &name[..place], &name[place..]);
         assert_eq!(sink_file(&other), None, "{other} is not {name}");

@@ -1,4 +1,4 @@
-//! What is in a directory of checkpoints.
+//! The files of a checkpoint directory.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -65,7 +65,7 @@ fn blob_id(subtask: u16) -> BlobId {
     BlobId { checkpoint: id(7), attempt, subtask: SubtaskId::new(subtask) }
 }
 
-/// Bytes as they are, or the rest of them after a first line of this kind that is right.
+/// The bytes as they are, or the rest of them after a correct first line of this kind.
 fn file(kind: &str, bytes: &[u8]) -> Vec<u8> {
     match bytes.split_first() {
         Some((mode, rest)) if mode & 1 == 1 => seal(kind, u32::from(mode >> 1 & 3), rest),
@@ -74,7 +74,7 @@ fn file(kind: &str, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What follows the first line.
+/// The part after the first line.
 fn body(file: &[u8]) -> &[u8] {
     let line = file.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     &file[line..]
@@ -89,7 +89,7 @@ pub fn fence(bytes: &[u8]) {
     match read_fence(&file) {
         Ok(fence) => {
             assert_eq!(read_fence(&write_fence(&fence)).expect("it was written"), fence);
-            // Who opens the store counts on from it.
+            // The next owner of the store counts on from it.
             let mut next = fence;
             let claimed = next.claim(fence.term.next(), Claimant(1), 1 << 20);
             assert_eq!(claimed.expect("a later term"), fence.until);
@@ -107,7 +107,7 @@ pub fn fences() -> Vec<Vec<u8>> {
     files.flat_map(|file| [seed(0, &file), seed(3, body(&file))]).collect()
 }
 
-/// A manifest, and what the protocol makes of the facts in it.
+/// A manifest, and the protocol's functions of the facts in it.
 pub fn manifest(bytes: &[u8]) {
     let file = file("manifest", bytes);
     let said: Option<Value> = serde_json::from_slice(body(&file)).ok();
@@ -197,7 +197,7 @@ pub fn blob(bytes: &[u8]) {
         let sum = crc32fast::hash(&file[..length - 4]);
         put(&mut file, length - 4, &sum.to_le_bytes());
     }
-    // The one that its header names, or another.
+    // The name in its header, or another.
     let named = |header: &[u8; HEADER]| {
         let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four"));
         let checkpoint = u64::from_le_bytes(header[12..20].try_into().expect("eight"));
@@ -248,7 +248,7 @@ pub fn blobs() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Where a snapshot is that has this table of contents, and these bytes for the segments of it, in turn.
+/// A snapshot with this table of contents, and these bytes for its segments, in turn.
 fn snapshot(store: &MemoryStore, mut root: Root, parts: &[&[u8]]) -> SnapshotRef {
     let mut writer = store.create_blob(blob_id(0)).expect("memory takes it");
     let append = |bytes: &&[u8]| writer.append(bytes).expect("memory takes it");
@@ -263,7 +263,7 @@ fn snapshot(store: &MemoryStore, mut root: Root, parts: &[&[u8]]) -> SnapshotRef
     SnapshotRef { subtask: SubtaskId::new(0), root, blobs, written: length, reused: 0 }
 }
 
-/// A table of contents, and what is restored by it.
+/// A table of contents, and a restore by it.
 pub fn contents(bytes: &[u8]) {
     let Some((_, bytes)) = bytes.split_first() else { return };
     let root = match Root::decode(bytes) {
@@ -293,7 +293,7 @@ pub fn contents(bytes: &[u8]) {
     assert!(restored.unclaimed().len() <= root.entries.len());
 }
 
-/// A state, of a table that many bytes are a segment of.
+/// A state of a table, of which many bytes form a segment.
 fn entry(state: &str, kind: Kind, key_groups: u16, entries: u32) -> RootEntry {
     let section = Section { blob: blob_id(0), offset: 36, length: 0, checksum: 0 };
     let segment = SegmentRef { group: 0, depth: 0, prefix: 0, entries, section };
@@ -343,11 +343,11 @@ struct Counted {
     all: (i8, u16, i32, f64, bool),
 }
 
-/// What is a `T` is written as it is read.
+/// A valid `T` is written as it is read.
 fn agrees<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
     let written = match read_value::<T>(bytes).map(|value| write_value(&value)) {
         Ok(Ok(written)) => written,
-        // What is read may nest deeper than what is written.
+        // Reading allows deeper nesting than writing.
         Ok(Err(why)) | Err(why) => return shown(&why),
     };
     let again: T = read_value(&written).expect("it was written");
@@ -375,7 +375,7 @@ fn entries<V: snapline::state::StateValue + Debug>(table: &Table<String, V>) -> 
     entries
 }
 
-/// The bytes as a segment of a table: what is restored is written and restored again.
+/// The bytes as a segment of a table: restored state is written and restored again.
 fn segment<V: snapline::state::StateValue + Debug>(bytes: &[u8]) {
     let count = match *bytes {
         [first @ 0x90..=0x9f, ..] => u32::from(first & 15),

@@ -1,7 +1,8 @@
-//! Each target on inputs that a seed decides, a fixed number of times; and on those that were found to break something once.
+//! Each target on inputs from a seed, a fixed number of times, and on inputs that broke it once.
 //!
-//! `SNAPLINE_FUZZ_RUNS` multiplies the number of runs, `SNAPLINE_FUZZ_SEED` takes other inputs. What fails is made small, and said in
-//! hexadecimal and as a file: put that into `fuzz/regressions/<target>`.
+//! `SNAPLINE_FUZZ_RUNS` multiplies the number of runs, `SNAPLINE_FUZZ_SEED` takes other inputs. A
+//! failing input is minimised, and reported in hexadecimal and as a file: put that into
+//! `fuzz/regressions/<target>`.
 
 #![allow(unsafe_code, reason = "an allocator that counts is one that allocates")]
 
@@ -21,26 +22,27 @@ const RUNS: u64 = 1000;
 /// The seed of all inputs, unless another is given.
 const SEED: u64 = 1;
 
-/// No run takes longer, on the slowest machine.
+/// The longest run, on the slowest machine.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Counts what each thread holds.
+/// Counts the memory that each thread holds.
 struct Counting;
 
 thread_local! {
-    /// What this thread holds, and the most that it held.
+    /// The memory that this thread holds, and its peak.
     static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
 }
 
 fn count(bytes: isize) {
-    // A thread that ends frees when it counts no more.
+    // A thread that ends frees memory after its counter is gone.
     let _ = HELD.try_with(|held| {
         let (now, most) = held.get();
         held.set((now + bytes, most.max(now + bytes)));
     });
 }
 
-// SAFETY: all of it is the system's allocator, whose contract is this one's; to count allocates nothing.
+// SAFETY: all of it is the system's allocator, whose contract is this one's; counting allocates
+// nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -70,7 +72,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What is wrong with a run on these bytes.
+/// The failure of a run on these bytes.
 fn wrong(target: &Target, bytes: &[u8]) -> Option<String> {
     let before = HELD.with(|held| {
         let (now, _) = held.get();
@@ -93,7 +95,7 @@ fn wrong(target: &Target, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The input without what it does not need to go wrong.
+/// The input without the parts that it does not need to fail.
 fn smaller(target: &Target, mut bytes: Vec<u8>) -> Vec<u8> {
     let mut piece = bytes.len() / 2;
     let mut left = 500;
@@ -145,7 +147,7 @@ fn check(name: &str) {
         try_on(target, bytes, &path.display().to_string());
     }
     let of_all = number("SNAPLINE_FUZZ_SEED", SEED);
-    // Each target has numbers of its own.
+    // Each target has random numbers of its own.
     let own = name.bytes().fold(of_all, |seed, byte| seed.wrapping_mul(257) ^ u64::from(byte));
     let mut random = Random::new(own);
     for run in 0..number("SNAPLINE_FUZZ_RUNS", 1) * RUNS * u64::from(target.share) {

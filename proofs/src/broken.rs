@@ -1,4 +1,5 @@
-//! The broken twins: files that the build script has made. With no twin switched on they are what the runtime is.
+//! The broken twins: files that the build script has made. With no twin switched on they equal the
+//! runtime.
 #![allow(
     missing_docs,
     unsafe_code,

@@ -1,17 +1,20 @@
-//! The runtime's concurrent types under every schedule that loom reaches: what they promise, and that a broken one is seen.
+//! The runtime's concurrent types under every schedule that loom reaches: their promises hold, and
+//! a broken type is detected.
 //!
-//! The very files of `src/` are compiled here a second time, with a `sync` of loom's types (feature `loom`) or shuttle's (feature
-//! `shuttle`) where the runtime has the standard library's. Nothing in the runtime knows of it but for `cfg(snapline_loom)`, which this
-//! crate's build script sets for this crate alone. The alternative, the whole runtime built on loom's types under a cfg, would have to
-//! rewrite all that shares a store as `Arc<dyn Store>` and all statics, none of which is checked here.
+//! The very files of `src/` are compiled here a second time. Their `sync` has loom's types (feature
+//! `loom`) or shuttle's (feature `shuttle`) where the runtime has the standard library's. The
+//! runtime contains no trace of it except `cfg(snapline_loom)`, which this crate's build script
+//! sets for this crate alone. The alternative is the whole runtime on loom's types under a cfg. It
+//! would have to rewrite all that shares a store as `Arc<dyn Store>`, and all statics, none of
+//! which is checked here.
 //!
-//! Run by `cargo test -p snapline-proofs --release --features loom` (or `shuttle`); see `proofs/README.md`. Without a feature there is
-//! nothing here.
+//! Run by `cargo test -p snapline-proofs --release --features loom` (or `shuttle`); see
+//! `proofs/README.md`. Without a feature the crate is empty.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
-//! | `theorems` | what is promised: closures that a checker runs again and again |
-//! | `rig` | what a theorem is, and values whose accesses are seen |
+//! | `theorems` | the promises: closures that a checker runs again and again |
+//! | `rig` | the type of a theorem, and values whose accesses are tracked |
 //! | `sync` | the runtime's `src/base/sync/`, in the checker's types; each use can be weakened |
 //! | `broken` | the same files with the changes of `mutated_sources.rs`, made by the build script |
 //! | `runner` | runs all, each in a process of its own, and counts |
@@ -61,7 +64,7 @@ mod watch;
 
 pub use runner::main;
 
-/// What the runner includes of `mutated_sources.rs`.
+/// The parts of `mutated_sources.rs` that the runner uses.
 mod twins {
     include!("../mutated_sources.rs");
 

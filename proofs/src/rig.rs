@@ -1,4 +1,4 @@
-//! What theorems are made of.
+//! Building blocks of theorems.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -6,21 +6,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::sync::UnsafeCell;
 
-/// Something that holds in every schedule.
+/// A statement that holds in every schedule.
 pub(crate) struct Theorem {
     pub(crate) name: &'static str,
     /// The bound on preemptions in CI, and the deeper one; with `None` every interleaving is tried.
     pub(crate) preemptions: [Option<usize>; 2],
-    /// How large the case is: for loom, for loom where it is deep, for shuttle.
+    /// The size of the case: for loom, for loom with deep bounds, for shuttle.
     pub(crate) sizes: [usize; 3],
-    /// One execution. It panics, or comes to no end, if the theorem does not hold.
+    /// One execution. It panics, or never ends, if the theorem does not hold.
     pub(crate) run: fn(usize),
 }
 
-/// A number whose reads and writes the checker sees: two threads that are at it at once, one of them writing, are found out.
+/// A number whose reads and writes the checker tracks: it detects two concurrent accesses, one of
+/// them a write.
 pub(crate) struct Tracked(UnsafeCell<u32>);
 
-// SAFETY: none is needed for reads and writes that do not meet, and that they do not is what is checked.
+// SAFETY: none is needed for reads and writes that never overlap; the checker verifies that they do
+// not.
 #[allow(unsafe_code, reason = "a probe for races must be shareable to find one")]
 unsafe impl Send for Tracked {}
 // SAFETY: as above.
@@ -42,7 +44,7 @@ impl Tracked {
         self.set_shared(to);
     }
 
-    /// As [`Tracked::set`], by somebody who holds that nobody else is at it.
+    /// Like [`Tracked::set`], for a caller that relies on exclusive access.
     pub(crate) fn set_shared(&self, to: u32) {
         // SAFETY: the cell lives as long as `self`.
         #[allow(unsafe_code, reason = "a write that the checker sees")]
@@ -76,7 +78,7 @@ pub(crate) fn panic_here() -> ! {
     resume_unwind(Box::new(Planned))
 }
 
-/// Runs what panics so; any other panic goes on.
+/// Runs a closure that panics in this way; any other panic propagates.
 pub(crate) fn that_panics(run: impl FnOnce()) {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(()) => panic!("it was to panic"),

@@ -1,7 +1,8 @@
-//! Runs the theorems, the twins and the weakened orderings, each in a process of its own, two at a time; and counts.
+//! Runs the theorems, the twins and the weakened orderings, each in a process of its own, two at a
+//! time; and counts.
 //!
-//! A search that was stopped proves nothing: loom's own limits of time and number are taken away, and one that takes too long is ended
-//! from outside and is a failure.
+//! A search that was stopped proves nothing: loom's own limits of time and number are removed. A
+//! search that takes too long is ended from outside and fails.
 #![allow(clippy::print_stdout, reason = "it reports to whoever runs it")]
 
 use std::collections::BTreeMap;
@@ -21,20 +22,21 @@ use crate::{broken, theorems};
 /// The twin that runs in this process.
 pub(crate) static TWIN: OnceLock<String> = OnceLock::new();
 
-/// How long one search may take, and how long where it is deep.
+/// The time limit of one search, and that of a deep one.
 const LIMITS: [Duration; 2] = [Duration::from_secs(240), Duration::from_secs(4 * 3600)];
 
-/// How many searches run at a time.
+/// The number of concurrent searches.
 const AT_ONCE: usize = 2;
 
-/// Set for deeper bounds.
+/// Environment variable for deeper bounds.
 const DEEP: &str = "SNAPLINE_PROOFS_DEEP";
 
 fn deep() -> usize {
     usize::from(env::var_os(DEEP).is_some())
 }
 
-/// Runs all theorems, or those whose names hold one of the arguments; then what is to be caught by them.
+/// Runs all theorems, or those whose names contain one of the arguments; then the twins and
+/// weakened orderings that they must catch.
 pub fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if let Some((first, rest)) = arguments.split_first()
@@ -47,11 +49,11 @@ pub fn main() -> ExitCode {
     if all(&chosen) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What a search without a finding says.
+/// The result of a search without a finding.
 const ENDED: &str =
     if cfg!(feature = "loom") { "holds; the search ended of itself" } else { "held in each" };
 
-/// What one process is to do.
+/// The work of one process.
 #[derive(Clone)]
 struct Order {
     theorem: &'static str,
@@ -59,7 +61,7 @@ struct Order {
     weakened: Option<(String, String)>,
 }
 
-/// What came of it.
+/// Its result.
 struct Found {
     order: Order,
     ended_well: bool,
@@ -85,7 +87,7 @@ fn one(arguments: &[String]) -> ExitCode {
                 let (site, to) = pair[1].split_once('=').expect("a site and an ordering");
                 WEAKENED.set((site.to_owned(), to.to_owned())).expect("there is one site");
             }
-            // By hand, to find out what fits.
+            // Set by hand, to find suitable bounds.
             "preemptions" => preemptions = Some(pair[1].parse().ok()),
             "size" => size = pair[1].parse().ok(),
             other => panic!("{other}"),
@@ -117,13 +119,14 @@ fn of(theorem: &Theorem) -> usize {
 #[cfg(feature = "loom")]
 fn search(run: fn(usize), preemptions: Option<usize>, size: usize) -> usize {
     let mut builder = loom::model::Builder::new();
-    // Each of these can be set from the environment, and would end the search early, or as if it had been made.
+    // Each of these can be set from the environment, and would end the search early, or pretend
+    // that it had been made.
     builder.max_permutations = None;
     builder.max_duration = None;
     builder.checkpoint_file = None;
     builder.expect_explicit_explore = false;
     builder.max_threads = 5;
-    // One execution that is longer is a failure of its own.
+    // One longer execution is a failure of its own.
     builder.max_branches = 10_000;
     builder.preemption_bound = preemptions;
     let executions = Arc::new(AtomicUsize::new(0));
@@ -135,7 +138,7 @@ fn search(run: fn(usize), preemptions: Option<usize>, size: usize) -> usize {
     executions.load(Ordering::Relaxed)
 }
 
-/// How many random schedules of each theorem, by shuttle.
+/// The number of random schedules for each theorem, with shuttle.
 #[cfg(not(feature = "loom"))]
 const SCHEDULES: [usize; 2] = [10_000, 1_000_000];
 
@@ -152,7 +155,7 @@ fn run(order: Order) -> Found {
     let begun = Instant::now();
     let this = env::current_exe().expect("a running program has a file");
     let mut command = Command::new(this);
-    // The first words of a panic are what is told.
+    // The report shows the first words of a panic.
     command.env("RUST_BACKTRACE", "0");
     command.args(["--one", "theorem", order.theorem]);
     if let Some(twin) = order.twin {
@@ -167,7 +170,7 @@ fn run(order: Order) -> Found {
         thread::spawn(move || {
             let mut text = Vec::new();
             if let Some(mut from) = from {
-                // What cannot be read is missing in the report.
+                // Output that cannot be read is missing in the report.
                 let _ = from.read_to_end(&mut text);
             }
             String::from_utf8_lossy(&text).into_owned()
@@ -192,7 +195,7 @@ fn run(order: Order) -> Found {
     Found { order, ended_well: status.success(), stopped, out, errors, took: begun.elapsed() }
 }
 
-/// Runs all, some at a time; the results in the order of the orders.
+/// Runs all, some at a time; the results are in the order of `orders`.
 fn run_all(orders: Vec<Order>, tell: &(dyn Fn(&Found) + Sync)) -> Vec<Found> {
     let results: Vec<Mutex<Option<Found>>> = orders.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
@@ -221,7 +224,7 @@ impl Found {
         line.and_then(|number| number.parse().ok())
     }
 
-    /// What the first panic said.
+    /// The message of the first panic.
     fn said(&self) -> String {
         let mut lines =
             self.errors.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
@@ -293,7 +296,7 @@ fn bounds(theorem: &Theorem) -> (String, usize) {
     ("random".to_owned(), of(theorem))
 }
 
-/// Every twin is caught, by its theorem, and for the right reason.
+/// Each twin is caught, by its theorem, and for the right reason.
 fn twins(chosen: &dyn Fn(&str) -> bool) -> bool {
     println!("\n{:<36} {:<20} {:>8}", "broken twin", "theorem", "seconds");
     for theorem in theorems::ALL {
@@ -332,7 +335,7 @@ fn twins(chosen: &dyn Fn(&str) -> bool) -> bool {
     })
 }
 
-/// What an operation can be weakened to.
+/// The orderings to which an operation can be weakened.
 fn weaker(operation: &str, ordering: &str) -> &'static [&'static str] {
     match (operation, ordering) {
         ("fence", _) => &["none", "AcqRel"],
@@ -342,12 +345,13 @@ fn weaker(operation: &str, ordering: &str) -> &'static [&'static str] {
     }
 }
 
-/// Each ordering in the runtime's files, weakened by itself, makes some theorem fail; or is known to be there for no theorem.
+/// Each ordering in the runtime's files, weakened by itself, makes some theorem fail, or is listed
+/// as needed by no theorem.
 fn weakened(proofs: &[Found]) -> bool {
     if !cfg!(feature = "loom") {
         return true;
     }
-    // By site: the theorems that come by, the quickest first.
+    // By site: the theorems that reach it, the quickest first.
     let mut by_site: BTreeMap<(String, String), Vec<(usize, &'static str)>> = BTreeMap::new();
     for result in proofs {
         for site in result.out.lines().filter_map(|line| line.strip_prefix("site ")) {
@@ -404,7 +408,7 @@ fn one_weakened(place: &str, change: &str, theorems: &[(usize, &'static str)]) -
     good
 }
 
-/// Whether a place is in a line of a file that holds this.
+/// Whether a place is in a line of a file that contains this.
 fn is_there(file: &str, part: &str, place: &str) -> bool {
     let mut at = place.split(':');
     let (Some(name), Some(Ok(line))) = (at.next(), at.next().map(str::parse::<usize>)) else {

@@ -1,5 +1,6 @@
-//! What the runtime's `src/base/sync/` gives, in a checker's types. Every use of an atomic or a fence in a file of the runtime is noted with
-//! its place, and one of them can be weakened: so it is found out which orderings matter.
+//! The contents of the runtime's `src/base/sync/`, in a checker's types. Every use of an atomic or
+//! a fence in a file of the runtime is recorded with its place, and one of them can be weakened.
+//! That shows which orderings matter.
 
 use std::cell::RefCell;
 use std::panic::Location;
@@ -26,7 +27,7 @@ pub(crate) use parking::{Parker, Unparker};
 #[cfg(feature = "loom")]
 pub(crate) use loom::cell::UnsafeCell;
 
-/// Shuttle does not look at memory.
+/// Shuttle does not track memory.
 #[cfg(not(feature = "loom"))]
 pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -45,7 +46,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// No checker knows of time: whoever sleeps lets the others go first.
+/// No checker models time: a sleeping thread lets the others go first.
 pub(crate) fn nap(_time: std::time::Duration) {
     thread::yield_now();
 }
@@ -55,7 +56,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One use of an atomic or a fence, and what its ordering is.
+/// One use of an atomic or a fence, and its ordering.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Site {
     /// `file:line:column`, from the runtime's `src`.
@@ -64,11 +65,12 @@ pub(crate) struct Site {
     pub(crate) ordering: String,
 }
 
-/// The site that is weakened, and to what (`none` for a fence that is left out).
+/// The site that is weakened, and the new ordering (`none` for a fence that is left out).
 pub(crate) static WEAKENED: OnceLock<(String, String)> = OnceLock::new();
 
 thread_local! {
-    /// The sites seen, by where they are in memory. Loom's threads are one thread of the operating system, and so are shuttle's.
+    /// The sites seen, by their address in memory. Loom's threads are one thread of the operating
+    /// system, and so are shuttle's.
     static SEEN: RefCell<Vec<(&'static Location<'static>, &'static str, Ordering, bool)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -79,7 +81,7 @@ fn place(at: &Location<'_>) -> Option<String> {
     Some(format!("src/{short}:{}:{}", at.line(), at.column()))
 }
 
-/// Every site that came up so far.
+/// Every site seen so far.
 pub(crate) fn sites() -> Vec<Site> {
     let mut sites: Vec<Site> = SEEN.with_borrow(|seen| {
         let site = |&(at, operation, ordering, _): &(&Location<'_>, &str, Ordering, bool)| {
@@ -93,7 +95,7 @@ pub(crate) fn sites() -> Vec<Site> {
     sites
 }
 
-/// What a use is to be weakened to, if it is.
+/// The ordering to which a use is weakened, if it is.
 fn weaker(
     at: &'static Location<'static>,
     operation: &'static str,

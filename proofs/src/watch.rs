@@ -1,12 +1,13 @@
-//! The runtime's `src/base/watch.rs` as far as lanes use it: no checker knows of time, so nothing hangs.
+//! The runtime's `src/base/watch.rs`, as far as the I/O pool uses it: no checker models time, so
+//! nothing hangs.
 
 use std::time::Duration;
 
-/// Of a thread that is never found to hang.
+/// The watch of a thread that is never found to hang.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(());
 
-/// What hangs: nothing.
+/// A hanging thread: there is none.
 #[derive(Debug)]
 pub(crate) enum Hung {}
 
@@ -28,7 +29,7 @@ impl Watch {
 
 pub(crate) fn begin(_doing: &'static str, _subtask: Option<usize>) {}
 
-/// A panic is a theorem's that does not hold: it goes on to the checker.
+/// A panic belongs to a theorem that does not hold: it propagates to the checker.
 pub(crate) fn guard(_doing: &'static str, run: impl FnOnce()) {
     run();
 }

@@ -8,7 +8,7 @@ use snapline::trace::{Difference, ReadError, Replayed, Rule, RunTrace, Wrong, re
 
 use crate::files::{Files, bytes, eventful_now, read, renumbered};
 
-/// Numbers that look random and are the same in every run (splitmix64).
+/// Pseudo-random numbers, the same in every run (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
     }
 }
 
-/// What is done to one line of one file; lines are counted from 0, the first one included.
+/// An edit of one line of one file; lines are counted from 0, the first one included.
 #[derive(Clone, Debug)]
 enum Edit {
     Drop { line: usize },
@@ -29,7 +29,7 @@ enum Edit {
     Alter { line: usize, path: String, to: Value },
 }
 
-/// Every number, text and truth in a value, by its path.
+/// Every number, text and boolean in a value, by its path.
 fn leaves(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(fields) => {
@@ -121,7 +121,7 @@ impl Edit {
     }
 }
 
-/// What came of an edit.
+/// The outcome of an edit.
 enum Came {
     Unreadable(ReadError),
     Different(Box<Difference>),
@@ -142,7 +142,7 @@ fn look(whole: &[RunTrace], file: usize, lines: &[String]) -> Came {
     }
 }
 
-/// Who has written a line: a task, in its step or for it on a lane; the coordinator or its store.
+/// The writer of a line: a task, in its step or through the I/O pool; the coordinator or its store.
 fn writer(line: &str) -> String {
     let line: Value = serde_json::from_str(line).expect("it was JSON");
     let kind = line["what"].as_object().and_then(|what| what.keys().next()).cloned();
@@ -157,8 +157,8 @@ fn writer(line: &str) -> String {
 
 const STORE: &str = "the store";
 
-/// Whether what a machine brought about in a line is at most that a timer is stopped, which is so because nothing is awaited any more: if it
-/// runs on, it fires for nothing.
+/// Whether the effects of a line are at most that a timer is stopped, because nothing is awaited
+/// any more. If the timer runs on, it fires for nothing.
 fn brings_nothing(line: &str) -> bool {
     let line: Value = serde_json::from_str(line).expect("it was JSON");
     let what = line["what"].as_object().and_then(|what| what.values().next());
@@ -166,7 +166,8 @@ fn brings_nothing(line: &str) -> bool {
     effects.is_some_and(|effects| effects.iter().all(|effect| effect.get("Disarm").is_some()))
 }
 
-/// Whether in a line a timer fired for nothing and was armed again: as if it had not fired yet (SPEC 2.7).
+/// Whether a timer of the line fired for nothing and was armed again: as if it had not fired yet
+/// (SPEC 2.7).
 fn fired_for_nothing(line: &str) -> bool {
     let line: Value = serde_json::from_str(line).expect("it was JSON");
     let of = &line["what"]["coordinator"];
@@ -176,7 +177,7 @@ fn fired_for_nothing(line: &str) -> bool {
         && of["effects"] == serde_json::json!([{ "Arm": timer }])
 }
 
-/// The name of the event that a machine takes in a line.
+/// The name of the event that a machine handles in a line.
 fn event(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).expect("it was JSON");
     let machine = |kind| line["what"].get(kind).map(|of| of["event"].clone());
@@ -186,7 +187,7 @@ fn event(line: &str) -> Option<String> {
     }
 }
 
-/// Why an edit that is not caught may be there: looked for, not assumed.
+/// The reason why an undetected edit is legal: computed, not assumed.
 fn reason(
     edit: &Edit,
     lines: &[String],
@@ -217,7 +218,7 @@ fn reason(
         Edit::Drop { line } if may_be_lost(*line) && brings_nothing(&lines[*line]) => Some(
             "dropped: a message or an answer that brought nothing about, and may never be heard",
         ),
-        // SPEC 2.10: an external system may have dropped it, or rolled it back as it was fenced.
+        // SPEC 2.10: an external system may have dropped it, or rolled it back on fencing.
         Edit::Drop { line } if is(*line, "\"what\":{\"found\":") => {
             Some("dropped: a transaction that a sink found, and need not have found")
         }
@@ -226,7 +227,8 @@ fn reason(
         {
             Some("swapped: two events that may come in either order, and bring about the same")
         }
-        // The store is one writer, and answers in the order asked; to the coordinator they are news like any other.
+        // The store is one writer and answers in order; for the coordinator the answers are like
+        // any other event.
         Edit::Swap { line } if same && of_store(*line) && of_store(line + 1) => {
             Some("swapped: two answers of the store, which may be heard in either order")
         }
@@ -245,10 +247,11 @@ fn reason(
     }
 }
 
-/// So many edits of each kind were made, and so many caught.
+/// The number of edits for each outcome.
 type Counts = BTreeMap<&'static str, usize>;
 
-/// A thousand random edits of a trace. With the clock left as it is or set right; counts what gave them away, and why the others are legal.
+/// A thousand random edits of a trace, with the clock left as it is or set right. Counts how each
+/// is detected, and why the others are legal.
 fn edits(files: &Files, seed: u64, count: usize, set_right: bool) -> Counts {
     let whole = read(files);
     let right = replay(&whole).unwrap_or_else(|difference| panic!("{difference}"));
@@ -266,7 +269,7 @@ fn edits(files: &Files, seed: u64, count: usize, set_right: bool) -> Counts {
         let edited = edit.apply(lines);
         let edited = if set_right { renumbered(&edited) } else { edited };
         if set_right && edited == renumbered(lines) {
-            // What was altered is the clock, which was set right.
+            // The edit altered the clock, which was set right.
             continue;
         }
         let why = match look(&whole, file, &edited) {
@@ -293,8 +296,8 @@ fn edits(files: &Files, seed: u64, count: usize, set_right: bool) -> Counts {
 }
 
 fn tell(title: &str, counts: &Counts) {
-    // Past the harness, which keeps what a test prints if it goes well.
-    writeln!(std::io::stderr(), "{title}: {counts:#?}").expect("somebody looks");
+    // Past the harness, which hides the output of a test that passes.
+    writeln!(std::io::stderr(), "{title}: {counts:#?}").expect("it can be written");
 }
 
 fn caught(counts: &Counts) -> usize {
@@ -308,7 +311,8 @@ fn of_a_thousand_edits_what_is_not_caught_is_legal() {
     tell("1,000 edits", &raw);
     let set_right = edits(&files, 2, 1_000, true);
     tell("1,000 edits with the clock set right", &set_right);
-    // What was recorded does not change, nor do the edits: a figure that changes is a rule that has. See SPEC 11.9 for what is not compared.
+    // The recording does not change, nor do the edits: a changed figure means a changed rule. SPEC
+    // 11.9 lists the fields that are not compared.
     assert_eq!((caught(&raw), caught(&set_right)), (997, 812));
 }
 

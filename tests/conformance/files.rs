@@ -1,4 +1,4 @@
-//! The runs that were recorded once and are kept, so that figures about them are the same in every run.
+//! Recorded runs that are kept, so that figures about them are the same in every run.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use crate::jobs;
 /// Traces as lines, each file with its name.
 pub(crate) type Files = Vec<(String, Vec<String>)>;
 
-/// In the environment: record them anew. The figures in the tests are of what is recorded, and have to be set anew too.
+/// Environment variable that records them anew. The figures in the tests belong to the recordings
+/// and must be updated too.
 const RECORD: &str = "SNAPLINE_RECORD";
 
 fn directory(of: &str) -> PathBuf {
@@ -46,7 +47,7 @@ pub(crate) fn small() -> Files {
     })
 }
 
-/// The same as [`eventful`], another time.
+/// The same as [`eventful`], recorded now.
 pub(crate) fn eventful_now() -> Files {
     let trace = MemoryTrace::new();
     jobs::eventful(&trace.clone().into());
@@ -67,7 +68,7 @@ pub(crate) fn read(files: &Files) -> Vec<RunTrace> {
     files.iter().map(read).collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The clock set right, so that only what the lines say is left to give an edit away.
+/// Sets the clock right, so that only the content of the lines can show an edit.
 pub(crate) fn renumbered(lines: &[String]) -> Vec<String> {
     let renumber = |(place, line): (usize, &String)| {
         let mut value: Value = serde_json::from_str(line).expect("it is JSON");
@@ -86,7 +87,7 @@ fn what_is_kept_is_as_the_protocol_has_it() {
         let replayed = replay(&traces).unwrap_or_else(|difference| panic!("{difference}"));
         assert!(replayed.torn.is_empty());
         for (trace, (_, lines)) in traces.iter().zip(&files) {
-            // Written again it is what was written.
+            // Writing it again gives the same text.
             let again = trace.lines().map(|line| serde_json::to_string(&line).expect("JSON"));
             assert!(again.eq(lines[1..].iter().cloned()), "{}", trace.name());
         }

@@ -1,5 +1,6 @@
-//! Faults of the runtime's glue, played into a recorded run: each machine's own events are still such as it might have been given, or are not
-//! touched at all, and the rules beside the machines find it out (SPEC 11.9).
+//! Faults of the runtime's glue, planted in a recorded run. Each machine's own events remain
+//! possible, or are not touched at all, and the rules beside the machines detect the fault (SPEC
+//! 11.9).
 
 use std::collections::BTreeSet;
 
@@ -25,7 +26,7 @@ impl Edited {
         Self { files: files.iter().map(parsed).collect() }
     }
 
-    /// The first line at or behind another for which this holds.
+    /// The first line at or after another for which this holds.
     fn find(&self, from: At, what: &str, holds: impl Fn(&Value) -> bool) -> At {
         for (file, (_, lines)) in self.files.iter().enumerate().skip(from.0) {
             let first = if file == from.0 { from.1 } else { 0 };
@@ -55,7 +56,8 @@ impl Edited {
         self.files[at.0].1.insert(at.1, line);
     }
 
-    /// Moves a line to where another is: behind it if it came before, before it if it came behind.
+    /// Moves a line to the place of another: after it if it came before, before it if it came
+    /// after.
     fn move_to(&mut self, from: At, to: At) {
         assert_eq!(from.0, to.0, "within a file");
         let line = self.remove(from);
@@ -92,7 +94,7 @@ fn next(at: At) -> At {
     (at.0, at.1 + 1)
 }
 
-/// A fault, the rule that finds it, and what it says.
+/// A fault, the rule that detects it, and the words of the rule.
 struct Case {
     fault: &'static str,
     rule: Rule,
@@ -174,7 +176,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        fault: "a snapshot shares bytes that nobody has promised to keep",
+        fault: "a snapshot shares bytes that are not retained",
         rule: Rule::Complete,
         says: "a snapshot shares with its base alone",
         edit: |trace| {
@@ -241,7 +243,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        fault: "somebody acknowledges for another",
+        fault: "a task acknowledges for another",
         rule: Rule::Sent,
         says: "no task has sent this",
         edit: |trace| {
@@ -278,7 +280,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        fault: "a task lives on behind the end of its attempt",
+        fault: "a task lives on after the end of its attempt",
         rule: Rule::Attempts,
         says: "has ended",
         edit: |trace| {
@@ -410,8 +412,8 @@ fn a_difference_tells_who_where_what_and_what_came_before() {
     assert!(found.before.iter().all(|(line, _)| *line < found.line), "{told}");
 }
 
-/// A coordinator that was deposed and lives on lists what its successor has written: whoever has the successor's trace sees that it was, and
-/// nobody else does.
+/// A deposed coordinator that lives on may list what its successor has written. A reader with the
+/// successor's trace can tell; a reader without it cannot.
 #[test]
 fn a_deposed_coordinator_may_come_upon_what_its_successor_writes() {
     let mut trace = Edited::new(&eventful());
@@ -425,7 +427,7 @@ fn a_deposed_coordinator_may_come_upon_what_its_successor_writes() {
     inventory.as_array_mut().expect("a list").push(blob.clone());
     let replayed = trace.replay();
     assert!(replayed.is_ok(), "{}", replayed.expect_err("it is not"));
-    // The same without the successor's, and with a blob that it did not write.
+    // The same without the successor's trace, and with a blob that the successor did not write.
     let mut alone = Edited { files: trace.files[..1].to_vec() };
     assert_eq!(alone.replayed().rule, Rule::Retention);
     alone.files = trace.files.clone();

@@ -14,7 +14,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Waits until something holds, but not for ever.
+/// Waits until something holds, with a timeout.
 fn until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
@@ -23,7 +23,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// What fails a task when it is due, once.
+/// Fails a task once, when the count is reached.
 #[derive(Clone, Default)]
 struct Trap(Arc<AtomicU32>);
 
@@ -38,8 +38,8 @@ impl Trap {
     }
 }
 
-/// Two sources, a union, a keyed count, a fork whose branches end in the order opposite to their making, two sinks: every wiring there is,
-/// and tasks of every role.
+/// Two sources, a union, a keyed count, a fork whose branches end in the order opposite to their
+/// creation, two sinks: every kind of wiring, and tasks of every role.
 fn wide(
     store: Arc<dyn Store>,
     sinks: &[MemorySink<(u64, u64)>; 2],
@@ -70,7 +70,8 @@ fn wide(
     flow.build(config).expect("it is well formed").spawn().expect("it starts")
 }
 
-/// A run of several terms and attempts: failures, a cancelled term, a suspended one, and one to the end.
+/// A run of several terms and attempts: failures, a cancelled term, a suspended one, and one to the
+/// end.
 pub(crate) fn eventful(trace: &Recording) {
     let (store, sinks) = (Arc::new(MemoryStore::new()), [MemorySink::new(), MemorySink::new()]);
     let trap = Trap::default();
@@ -86,7 +87,8 @@ pub(crate) fn eventful(trace: &Recording) {
     trap.set(100);
     until("it restarts", || first.status().restarts == 2);
     first.cancel();
-    // It has failed, and perhaps no checkpoint was complete since: then the end says so.
+    // It has failed, and perhaps no checkpoint has completed since: then the end reports the
+    // failure.
     match first.wait() {
         Ok(outcome) => assert_eq!(outcome.ended, Ended::Cancelled),
         Err(error) => assert!(matches!(error, JobError::Interrupted { .. }), "{error}"),

@@ -1,4 +1,5 @@
-//! Recorded runs and their replay (SPEC 11.5-11.10): what really ran is as the protocol has it, and what was edited is not.
+//! Recorded runs and their replay (SPEC 11.5-11.10): real runs conform to the protocol, edited ones
+//! do not.
 
 mod edits;
 mod files;

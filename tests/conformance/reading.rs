@@ -1,4 +1,4 @@
-//! Traces that were cut off, and files that are none.
+//! Truncated traces, and files that are not traces.
 
 use snapline::connect::{MemorySink, MemorySource};
 use snapline::trace::{MemoryTrace, RunTrace, Wrong, replay};
@@ -111,7 +111,7 @@ fn large_numbers_are_no_panic() {
     let largest = u64::MAX.to_string();
     for (place, line) in lines.iter().enumerate() {
         let numbers: Vec<(usize, &str)> = line.match_indices(char::is_numeric).collect();
-        // The first digit of each number, and of no text.
+        // The first digit of each number outside texts.
         for &(start, _) in
             numbers.iter().filter(|(start, _)| line[..*start].ends_with([':', '['])).take(12)
         {
@@ -121,7 +121,7 @@ fn large_numbers_are_no_panic() {
             let mut lines = lines.clone();
             lines[place] = format!("{}{largest}{}", &line[..start], &line[end..]);
             if let Ok(trace) = RunTrace::read("t", &bytes(&lines)) {
-                // It is refused, or the number meant nothing; what it is not is a panic.
+                // It is refused, or the number had no effect; it never panics.
                 let _ = replay(&[trace]);
             }
         }
@@ -129,7 +129,7 @@ fn large_numbers_are_no_panic() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_written_does_no_harm_and_is_told() {
+fn a_trace_that_cannot_be_written_does_no_harm_and_is_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("taken");
     std::fs::write(&file, "a file where a directory should be").expect("writable");
@@ -139,7 +139,7 @@ fn a_trace_that_cannot_be_written_does_no_harm_and_is_told() {
     let outcome = job.spawn().expect("it starts").wait().expect("it finishes");
     assert_eq!(outcome.ended, Ended::Finished);
     assert_eq!(sink.committed(), [1, 2, 3]);
-    assert!(outcome.status.recording_failed.is_some(), "it is told");
+    assert!(outcome.status.recording_failed.is_some(), "it is reported");
 
     let (flow, trace) = (Dataflow::new("recorded"), MemoryTrace::new());
     flow.source("in", MemorySource::new(vec![1])).sink("out", MemorySink::new());
@@ -149,7 +149,8 @@ fn a_trace_that_cannot_be_written_does_no_harm_and_is_told() {
     assert_eq!(trace.files().len(), 1);
 }
 
-/// Two jobs in one directory of traces are two jobs, and a run that is missing takes with it what is known of those before it.
+/// Two jobs in one directory of traces are two jobs. A missing run removes the knowledge of the
+/// runs before it.
 #[test]
 fn runs_are_put_together_by_job_and_by_term() {
     let (mut all, eventful) = (read(&small()), read(&crate::files::eventful()));

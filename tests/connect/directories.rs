@@ -25,7 +25,7 @@ impl Place {
         self.0.path()
     }
 
-    /// Puts a file there as it is to be done.
+    /// Puts a file there as the documentation asks: renamed into place.
     fn put(&self, name: &str, text: &str) -> PathBuf {
         let (hidden, path) = (self.path().join(".new"), self.path().join(name));
         fs::write(&hidden, text).expect("writes");
@@ -46,7 +46,7 @@ fn subtask(index: usize, parallelism: usize) -> OpenContext {
     OpenContext::new("job", "in", index, parallelism, attempt(1, 1))
 }
 
-/// Reads what is there, until there is nothing now.
+/// Reads the available records, until there are none for now.
 fn now<R: SourceReader<Record = u32>>(reader: &mut R) -> Result<Vec<u32>, snapline::BoxError> {
     let mut out = Vec::new();
     while reader.read(3, &mut out)? == Progress::More {}
@@ -68,7 +68,7 @@ fn files_are_read_once_in_the_order_of_their_names_as_they_come() {
     let mut reader = place.source().open(&subtask(0, 1), None).expect("opens");
     assert_eq!(now(&mut reader).expect("reads"), [1, 2, 3, 4]);
     assert_eq!(now(&mut reader).expect("reads"), [0; 0]);
-    // One whose name is less than those that were read.
+    // A file whose name sorts before those that were read.
     place.put("A", "5\n");
     place.put("d", "6\n");
     assert_eq!(now(&mut reader).expect("reads"), [5, 6]);
@@ -107,8 +107,8 @@ fn a_restored_reader_goes_on_within_a_file_and_reads_none_again() {
         let mut all = out[..behind].to_vec();
         all.extend(now(&mut restored(&source, &position)).expect("reads"));
         let rest: BTreeSet<u32> = all.iter().copied().collect();
-        assert_eq!(all.len(), 5, "behind {behind}: {all:?}");
-        assert_eq!(rest, (1..=5).collect(), "behind {behind}: {all:?}");
+        assert_eq!(all.len(), 5, "after {behind}: {all:?}");
+        assert_eq!(rest, (1..=5).collect(), "after {behind}: {all:?}");
     }
 }
 
@@ -131,7 +131,7 @@ fn what_was_read_may_go_and_is_forgotten_then() {
         }
         assert_eq!(size(&reader.position()), empty);
     }
-    // A name that is used again is another file.
+    // A name that is used again denotes another file.
     place.put("file-0-0", "7\n");
     assert_eq!(now(&mut reader).expect("reads"), [7]);
 }
@@ -192,7 +192,7 @@ fn the_last_file_ends_the_input() {
     let mut out = Vec::new();
     while reader.read(1, &mut out).expect("reads") != Progress::End {}
     assert_eq!(out, [2]);
-    // Also if more comes behind the last, which it should not.
+    // Also if another file comes after the last, which is not intended.
     place.put("c", "3\n");
     assert_eq!(reader.read(1, &mut out).expect("reads"), Progress::End);
     assert_eq!(out, [2]);
@@ -232,7 +232,8 @@ fn a_file_that_is_changed_or_removed_while_it_is_read_is_named() {
     );
 }
 
-/// Each by itself is seen: another time, and another size. What is removed when it is open is read to its end.
+/// A new modification time alone is detected, and so is a new size. A file that is removed while
+/// open is read to its end.
 #[test]
 fn a_change_shows_in_the_time_or_in_the_size() {
     let place = Place::new();
@@ -270,7 +271,7 @@ fn a_change_shows_in_the_time_or_in_the_size() {
     assert_eq!(now(&mut reader).expect("reads"), (3..10).collect::<Vec<_>>());
 }
 
-/// A name that leads nowhere is that of a file which has gone since the listing.
+/// A dangling link stands for a file that was removed after the listing.
 #[cfg(unix)]
 #[test]
 fn what_has_gone_since_it_was_listed_is_passed_over() {
@@ -291,7 +292,7 @@ fn what_is_no_directory_is_refused() {
     assert!(matches!(error, ConnectError::NoInput { .. }), "{error}");
     let error = open(place.put("a", ""));
     assert!(matches!(error, ConnectError::NotADirectory { .. }), "{error}");
-    // A position of files that are there is none of a directory that grows.
+    // A position of existing files is invalid for a directory that grows.
     place.put("b", "1\n");
     let there = snapline::connect::FileSource::path(place.path()).json_lines::<u32>();
     let position = there.open(&subtask(0, 1), None).expect("opens").position();

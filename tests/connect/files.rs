@@ -1,4 +1,5 @@
-//! What is on the disk of a file sink: names, owners, and the states that a crash within a call leaves, made by hand.
+//! The files of a file sink on disk: names, owners, and the states left by a crash within a call,
+//! made by hand.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -219,7 +220,7 @@ fn a_file_in_place_is_committed_though_the_record_is_lost_and_is_recorded_anew()
 }
 
 #[test]
-fn a_prepared_file_that_somebody_removed_is_lost() {
+fn a_prepared_file_that_was_removed_is_lost() {
     let place = Place::new();
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
@@ -267,7 +268,7 @@ fn open_and_closed_files_of_earlier_attempts_are_cleared_away() {
     place.committer(attempt(1, 2));
     let left = names(&place.at(".snapline/out/open"));
     assert_eq!(left, ["01-t1a1-1.open", "part-out-01-00000001-t1a1.txt.s4"]);
-    // The deposed one learns why.
+    // The deposed attempt gets the reason.
     let error = typed(writers[0].close(txn(2, life, 0)));
     assert!(matches!(error, ConnectError::Fenced { .. }), "{error}");
 }
@@ -361,7 +362,8 @@ fn one_more(sink: &FileSink<u32>, life: Attempt, number: u64, empty: bool) -> Fi
     crate::through_a_checkpoint(&one)
 }
 
-/// What was committed may be gone, and nothing of the checkpoint's own transaction shows it: that one had no record.
+/// Committed output may be gone, and the checkpoint's own transaction cannot show it, because it
+/// had no record.
 #[test]
 fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     let place = Place::new();
@@ -398,7 +400,8 @@ fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     let mut accepts =
         committer(FileSink::new(older.path()).accept_other_directory(), attempt(1, 6));
     assert_eq!(accepts.commit(last[0].0, &last[0].1).expect("answers"), Committed);
-    // What this copy has not was prepared in the other; from then on it is committed here too.
+    // The transaction that this copy lacks was prepared in the other. From then on it counts as
+    // committed here too.
     let ((name, committable), sink) = (&last[1], FileSink::new(older.path()));
     assert_eq!(accepts.commit(*name, committable).expect("answers"), AlreadyCommitted);
     let again = committer(sink, attempt(1, 7)).commit(*name, committable);
@@ -433,7 +436,8 @@ fn a_directory_of_the_first_version_is_given_its_name() {
     assert_eq!(fs::read_to_string(&owner).expect("there"), text, "once");
 }
 
-/// Output is for others to read, as the process's `umask` has it; what the sink keeps for itself is its owner's alone.
+/// Output is readable for others according to the process's `umask`; the sink's own files are
+/// private to its owner.
 #[cfg(unix)]
 #[test]
 fn committed_files_are_for_readers_and_the_rest_is_private() {
@@ -450,7 +454,7 @@ fn committed_files_are_for_readers_and_the_rest_is_private() {
     assert_eq!(place.mode(".snapline/out/committed-00") & 0o077, 0);
 }
 
-/// A name that a hostile hand gave to an empty file is a number of files: it is bounded before anything is made of it.
+/// A hostile name of an empty file claims a number of files, which is bounded before it is used.
 #[test]
 fn a_name_of_four_billion_files_is_none_of_ours() {
     let place = Place::new();

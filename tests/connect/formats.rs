@@ -1,4 +1,4 @@
-//! Records out of files: formats, compression, and what becomes of what is malformed.
+//! Records read from files: formats, compression, and malformed records.
 
 use std::fs;
 use std::io::Write;
@@ -46,7 +46,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 fn zstandard(text: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("begins");
-    // Without it damage may not be seen.
+    // Without it damage may go undetected.
     encoder.include_checksum(true).expect("can be said");
     encoder.write_all(text).expect("compresses");
     encoder.finish().expect("compresses")
@@ -56,7 +56,7 @@ fn subtask(index: usize, parallelism: usize) -> OpenContext {
     OpenContext::new("job", "in", index, parallelism, attempt(1, 1))
 }
 
-/// All that one subtask reads, and how much it skipped.
+/// All records that one subtask reads, and the number skipped.
 fn read<S: Source>(source: &S) -> Result<(Vec<S::Record>, u64), BoxError> {
     let (mut reader, mut out) = (source.open(&subtask(0, 1), None)?, Vec::new());
     while reader.read(7, &mut out)? != Progress::End {}
@@ -147,7 +147,7 @@ fn compressed_files_are_read_as_what_they_say() {
     }
 }
 
-/// From each position, as a checkpoint holds it, the rest comes.
+/// From each position, as a checkpoint holds it, the rest is read.
 #[test]
 fn a_position_is_a_byte_of_the_decompressed_file() {
     let place = Place::new();
@@ -168,7 +168,7 @@ fn a_position_is_a_byte_of_the_decompressed_file() {
                 (source.open(&subtask(0, 1), Some(position)).expect("opens"), before.clone());
             while again.read(64, &mut after).expect("reads") != Progress::End {}
             let ids: Vec<u64> = after.iter().map(|order| order.id).collect();
-            assert_eq!(ids, (0..300).collect::<Vec<_>>(), "{name}, behind {}", before.len());
+            assert_eq!(ids, (0..300).collect::<Vec<_>>(), "{name}, after {}", before.len());
         }
     }
 }
@@ -193,7 +193,7 @@ fn a_malformed_record_fails_the_job_and_is_named() {
     let text = error.to_string();
     assert!(text.contains("line 6: column `id`: invalid digit"), "{text}");
     assert!(text.contains(".skip_malformed()"), "{text}");
-    // The record counts for nothing.
+    // The malformed record does not move the position.
     assert_eq!(reader.position().next(), Some((path.as_path(), 35)));
 }
 
@@ -275,14 +275,14 @@ fn a_record_that_is_too_long_is_not_taken_into_memory() {
         let error = typed(read(&orders(&path)));
         assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
     }
-    // Within quotes, over many lines: it goes on with the next line.
+    // Within quotes, over many lines: reading resumes at the next line.
     let quoted = format!("id,customer,cents\n1,\"{}\n2,b,2\n", "9,y,9\n".repeat(100));
     let source = orders(&place.file("b.csv", quoted)).max_record_bytes(200);
     let (good, bad) = kept(source);
     assert_eq!(good.len(), 100);
     assert_eq!(good.last(), Some(&order(2, "b", 2)));
     assert_eq!((bad.len(), bad[0].text().as_str()), (1, "1,\"9,y,9"));
-    // One of just as many bytes is not too long.
+    // A record of exactly that length is allowed.
     let path = place.file("c.csv", "id,customer,cents\n1,abcdefghijk,1\n");
     assert_eq!(all(&orders(&path).max_record_bytes(18)).len(), 1);
     let error = typed(read(&orders(&path).max_record_bytes(17)));
@@ -323,7 +323,7 @@ fn headers_that_cannot_be_are_refused() {
         let error = typed(read(&orders(&place.file("a.csv", header)).skip_malformed()));
         assert!(error.to_string().contains(why), "{error}");
     }
-    // A column that is missing is missing in every record.
+    // A missing column is missing in every record.
     let (good, bad) = kept(orders(&place.file("a.csv", "id,name,cents\n1,a,1\n2,b,2\n")));
     assert!(good.is_empty());
     assert!(bad.len() == 2 && bad[0].why.contains("missing field `customer`"), "{}", bad[0].why);
@@ -382,7 +382,7 @@ fn files_are_read_in_pieces_only_where_a_record_is_a_line() {
     assert_eq!(together, (0..200).collect::<Vec<_>>());
     let source = pieces(&place.0.path().join("b.jsonl.gz")).json_lines::<u32>();
     assert_eq!(share(&source, 0).len(), 200);
-    // What is said of a piece's malformed record is its byte.
+    // The error for a malformed record of a piece names its byte.
     let path = place.file("c.jsonl", format!("{text}x\n"));
     let error = typed(read(&pieces(&path).json_lines::<u32>()));
     let expected = format!("the record at byte {}", text.len());
@@ -413,7 +413,7 @@ fn files_that_shrink_vanish_or_are_others_are_named() {
     fs::remove_file(&path).expect("removes");
     let reopened = source.open(&subtask(0, 1), Some(position.clone()));
     assert!(matches!(typed(reopened), ConnectError::Vanished { .. }));
-    // A position behind the end of what a compressed file says.
+    // A position after the end of the text of a compressed file.
     let gz = place.file("a.csv.gz", gzip(b"id,customer,cents\n1,a,1\n"));
     let text = serde_json::to_string(&position).expect("can be written");
     let size = fs::metadata(&gz).expect("there").len();

@@ -1,4 +1,4 @@
-//! Files and directories that are others than those of which a checkpoint tells, under the same name.
+//! Files and directories that differ from those of a checkpoint, under the same name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn rest<R: SourceReader>(reader: &mut R) -> Result<Vec<R::Record>, BoxError> {
     Ok(out)
 }
 
-/// The position behind some records, as a checkpoint holds it.
+/// The position after this many records, as a checkpoint holds it.
 fn behind<S: Source>(source: &S, records: usize) -> S::Position {
     let mut reader = source.open(&subtask(0, 1), None).expect("opens");
     let mut out = Vec::new();
@@ -74,7 +74,7 @@ fn gzip(text: &str) -> Vec<u8> {
     encoder.finish().expect("compresses")
 }
 
-/// The same is asked of lines, records, and records out of a compressed file.
+/// Runs the same check for lines, records, and records from a compressed file.
 macro_rules! for_each_source {
     ($(#[$meta:meta])* $name:ident, $check:ident) => {
         $(#[$meta])*
@@ -98,7 +98,7 @@ fn larger<S: Source>(source: impl Fn(PathBuf) -> S, name: &str, bytes: fn(&str) 
         let position = behind(&source, records);
         place.file(name, bytes(&lines(1_000_000..1_040_000)));
         assert_replaced(restored(&source, &position), &path);
-        // One that begins the same, and one that ends the same.
+        // A file with the same beginning, and one with the same end.
         place.file(name, bytes(&(lines(0..19_000) + &lines(50_000..90_000))));
         assert_replaced(restored(&source, &position), &path);
         place.file(name, bytes(&(lines(50_000..90_000) + &lines(19_000..20_000))));
@@ -115,7 +115,7 @@ fn the_same<S: Source>(source: impl Fn(PathBuf) -> S, name: &str, bytes: fn(&str
     let left = restored(&source, &position).expect("reads").len();
     assert!((14_999..=15_000).contains(&left), "{left}");
     fs::remove_file(&path).expect("removes");
-    // Of a compressed file what follows is another compressed one.
+    // A compressed file grows by another compressed member.
     let whole = [bytes(&lines(0..20_000)), bytes(&lines(20_000..30_000))].concat();
     place.file(name, whole);
     assert_eq!(restored(&source, &position).expect("reads").len(), left);
@@ -183,13 +183,14 @@ fn a_repaired_file_is_read_on_when_that_is_said() {
         assert_replaced(restored(&source, &position), &path);
         let accepting = FileSource::path(&path).accept_changed().json_lines::<u32>();
         assert_eq!(restored(&accepting, &position).expect("reads"), expected);
-        // From the next checkpoint on it is the file.
+        // From the next checkpoint on it is the known file.
         let mut reader = accepting.open(&subtask(0, 1), Some(position.clone())).expect("opens");
         let next = through_a_checkpoint(&reader.position());
         assert_eq!(restored(&source, &next).expect("reads"), expected);
         assert_eq!(rest(&mut reader).expect("reads"), expected);
     }
-    // Pieces that were read stay read, the last one goes as far as the file does now; so with plain lines.
+    // Pieces that were read stay read; the last one extends to the file's present end. The same
+    // holds for plain lines.
     let pieces = || FileSource::path(&path).split_bytes(3_000);
     place.file("numbers", lines(0..2_000));
     let position = behind(&pieces(), 1_000);
@@ -198,7 +199,7 @@ fn a_repaired_file_is_read_on_when_that_is_said() {
     place.file("numbers", lines(0..1_500) + &lines(1_000..2_000));
     let read = restored(&pieces().accept_changed(), &position).expect("reads");
     assert_eq!(read.len(), 1_500);
-    // Shorter than what was read of it: there is nothing to go on with.
+    // Shorter than the part that was read: the job cannot resume.
     place.file("numbers", "0\n");
     let error = typed(restored(&pieces().accept_changed(), &position));
     assert!(matches!(error, ConnectError::Shrunk { .. }), "{error}");
@@ -241,14 +242,14 @@ fn another_path_than_the_checkpoints_is_refused_with_both_names() {
         check(source, &at(old), &at(new));
         check(|path, moved| source(path, moved).json_lines::<u32>(), &at(old), &at(new));
     }
-    // What was moved must be what it was.
+    // The moved files must be the same.
     let position = behind(&FileSource::path(at("old")), 5);
     place.file("new/a.log", lines(50..80));
     let moved = FileSource::path(at("new")).moved_from(at("old"));
     assert_replaced(restored(&moved, &position), &at("new/a.log"));
 }
 
-/// A position as revision 2498966 wrote it: no path, nothing of what is in the files.
+/// A position as revision 2498966 wrote it: no path, and no mark of the files' content.
 #[test]
 fn a_position_of_the_first_version_is_read_and_its_files_must_be_under_the_path() {
     let place = Place::new();
@@ -274,14 +275,14 @@ fn a_position_of_the_first_version_is_read_and_its_files_must_be_under_the_path(
     let position = serde_json::from_value(decoded).expect("a position");
     let error = typed(restored(&numbers(&elsewhere), &position));
     assert!(matches!(error, ConnectError::OtherPath { .. }), "{error}");
-    // From then on it is known which file it is.
+    // From then on the file's identity is known.
     let reader = numbers(&path).open(&subtask(0, 1), Some(position)).expect("opens");
     let next = through_a_checkpoint(&reader.position());
     place.file("in/a", lines(5_000..9_000));
     assert_replaced(restored(&numbers(&path), &next), &path);
 }
 
-/// What a directory has now.
+/// Reads the present records of a directory.
 fn now<R: SourceReader>(reader: &mut R) -> Result<Vec<R::Record>, BoxError> {
     let mut out = Vec::new();
     while reader.read(1000, &mut out)? == Progress::More {}
@@ -292,7 +293,7 @@ fn incoming(path: &Path) -> DirectorySource {
     DirectorySource::path(path).every(Duration::ZERO)
 }
 
-/// Gives a file another time, as a copy has.
+/// Gives a file another modification time, as a copy has.
 fn touch(path: &Path) {
     let file = fs::File::options().write(true).open(path).expect("opens");
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000)).expect("sets it");
@@ -315,7 +316,7 @@ fn a_file_put_in_the_place_of_one_that_was_read_is_refused_or_read_too() {
             let position = through_a_checkpoint(&reader.position());
             (reader, position)
         };
-        // Another one, a longer one, one of the same length at another time.
+        // A different file, a longer one, and one of the same length with another time.
         for text in [lines(100..200), lines(5..11), lines(4..9)] {
             let (mut reader, position) = begin();
             touch(&path);
@@ -355,7 +356,7 @@ fn a_begun_file_of_a_directory_may_be_a_copy_and_no_other() {
     };
     touch(&path);
     assert_eq!(restored(&source).expect("reads").len(), 1_500);
-    // As long as it was.
+    // A file of the same length.
     place.file("in/a", lines(0..1_900) + &lines(1_000..1_100));
     let error = typed(restored(&source));
     assert!(matches!(&error, ConnectError::Changed { path: it } if *it == path), "{error}");
@@ -404,13 +405,14 @@ fn a_directorys_position_of_the_first_version_is_read() {
     let source = incoming(&dir).json_lines::<u32>();
     let mut reader = source.open(&subtask(0, 1), Some(position)).expect("opens");
     assert_eq!(now(&mut reader).expect("reads"), (10..20).collect::<Vec<_>>());
-    // From then on it is known which file it was.
+    // From then on the file's identity is known.
     place.file("in/a", lines(0..11));
     let error = typed(now(&mut reader));
     assert!(matches!(&error, ConnectError::PutAgain { path: it } if *it == path), "{error}");
 }
 
-/// Names alone, or what was made of them before what is in the files was looked at: a copy of the directory has other times.
+/// Names alone, or entries from before the content was marked: a copy of the directory has other
+/// times.
 #[test]
 fn a_copied_directory_of_an_earlier_versions_position_is_the_same() {
     for ascending in [false, true] {
@@ -435,7 +437,7 @@ fn a_copied_directory_of_an_earlier_versions_position_is_the_same() {
             assert_eq!(now(&mut reader).expect("a copy is the same"), [0; 0]);
             let mut reader = source.open(&subtask(0, 1), Some(position)).expect("opens");
             assert_eq!(now(&mut reader).expect("a copy is the same"), [0; 0]);
-            // Another one of the same length is not.
+            // A different file of the same length is refused.
             place.file("in/a", lines(1..10) + "0\n");
             let error = typed(now(&mut reader));
             assert!(
@@ -446,7 +448,7 @@ fn a_copied_directory_of_an_earlier_versions_position_is_the_same() {
     }
 }
 
-/// The whole way: suspended within a file, which is moved away and a larger one put there.
+/// End to end: a job is suspended within a file, which is moved away and replaced by a larger one.
 #[test]
 fn a_suspended_job_does_not_go_on_in_another_file() {
     use snapline::connect::FileSink;

@@ -1,4 +1,4 @@
-//! File sources: which files are read, and what is wrong with them.
+//! File sources: the files that are read, and the errors in them.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn with_files(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-/// Reads this many lines and gives the position, as a checkpoint holds it.
+/// Reads this many lines and returns the position, as a checkpoint holds it.
 fn position_behind(source: &FileSource, lines: usize) -> FilePosition {
     let mut reader = open(source, None).expect("opens");
     let mut out = Vec::new();
@@ -93,7 +93,7 @@ fn bytes_that_are_not_utf8_are_named_or_replaced() {
     assert_eq!(lines, ["one"]);
     assert_eq!(reader.position().next(), Some((path.as_path(), 4)), "the line counts for nothing");
     assert_eq!(all(&source.lossy()).expect("reads"), ["one", "t\u{fffd}o", "three"]);
-    // Behind a mark of byte order too it is the file's byte.
+    // After a byte order mark too, the offset is the file's byte.
     fs::write(&path, b"\xEF\xBB\xBFt\xffo\n").expect("writes");
     let error = typed(all(&FileSource::path(&path)));
     assert!(matches!(error, ConnectError::NotUtf8 { offset: 4, .. }), "{error}");
@@ -130,7 +130,7 @@ fn a_file_that_shrank_or_vanished_is_named_with_its_sizes() {
     let error = typed(open(&source, Some(position)));
     let named = matches!(&error, ConnectError::Vanished { path, expected: 4 } if *path == y);
     assert!(named, "{error}");
-    // What was read before may go.
+    // A file that was read completely may be removed.
     fs::write(&y, "3\n4\n").expect("writes");
     let position = position_behind(&source, 2);
     fs::remove_file(&x).expect("removes");
@@ -171,7 +171,7 @@ fn subtasks_that_begin_at_different_moments_agree() {
         fs::write(dir.path().join("a"), "came later\n").expect("writes");
     }
     assert_eq!(lines, ["1", "2"]);
-    // A later attempt without a checkpoint begins with what there is then.
+    // A later attempt without a checkpoint begins with the files that exist then.
     let later = OpenContext::new("job", "in", 0, 1, attempt(1, 2));
     let mut reader = source.open(&later, None).expect("opens");
     reader.read(1, &mut lines).expect("reads");

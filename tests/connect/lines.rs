@@ -17,7 +17,7 @@ fn open(source: &TcpLines, index: usize) -> LinesReader {
     source.open(&context, None).expect("opens")
 }
 
-/// Reads until there are so many lines, or the end; the test fails if that takes too long.
+/// Reads until there are this many lines, or the end; fails after a timeout.
 fn read(reader: &mut LinesReader, lines: usize) -> Result<Vec<String>, snapline::BoxError> {
     let (mut out, begun) = (Vec::new(), Instant::now());
     while out.len() < lines {
@@ -31,7 +31,7 @@ fn read(reader: &mut LinesReader, lines: usize) -> Result<Vec<String>, snapline:
     Ok(out)
 }
 
-/// An address of loopback that nobody listens at.
+/// An address of loopback without a listener.
 fn free() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.local_addr().expect("bound").to_string()
@@ -58,7 +58,7 @@ fn a_connection_that_ends_ends_the_input() {
     let (mut peer, _) = listener.accept().expect("it connects");
     peer.write_all(b"one\r\ntwo\nthr").expect("writes");
     assert_eq!(read(&mut reader, 2).expect("reads"), ["one", "two"]);
-    // A pause within a line is none.
+    // A pause within a line is not an end.
     std::thread::sleep(Duration::from_millis(250));
     peer.write_all(b"ee").expect("writes");
     drop(peer);
@@ -92,7 +92,7 @@ fn who_cannot_be_reached_or_sends_no_lines_is_named() {
             assert!(error.to_string().contains(&expected), "{error}");
         }
     }
-    // A mark of byte order is none of the first line; text in UTF-16 is none.
+    // A byte order mark is not part of the first line; text in UTF-16 is refused.
     for (bytes, line) in
         [(&b"\xEF\xBB\xBFa234567890\n"[..], Some("a234567890")), (b"\xFF\xFEa\0", None)]
     {
@@ -108,7 +108,7 @@ fn who_cannot_be_reached_or_sends_no_lines_is_named() {
             }
         }
     }
-    // An address that is somebody else's, and stays so.
+    // An address that another listener keeps.
     let error = typed(read(&mut open(&TcpLines::listen(&address), 0), 1));
     assert!(error.to_string().contains("cannot listen at"), "{error}");
 }
@@ -125,7 +125,7 @@ fn many_connect_and_the_listener_goes_with_its_reader() {
         two.write_all(b"c\nd").expect("writes");
         drop(two);
         assert_eq!(read(&mut reader, 2).expect("reads"), ["c", "d"]);
-        // It is closed when nobody reads any more, and the next takes the address over.
+        // The listener is closed with its last reader, and the next takes the address over.
         drop(reader);
         let begun = Instant::now();
         while TcpStream::connect(&address).is_ok() {
@@ -135,7 +135,8 @@ fn many_connect_and_the_listener_goes_with_its_reader() {
     }
 }
 
-/// One more than may be is closed at once, and there is a place when one of the others has gone.
+/// A connection over the limit is closed at once; there is room again when one of the others has
+/// gone.
 #[test]
 fn so_many_connections_are_read_at_a_time() {
     use std::io::Read;
@@ -167,7 +168,8 @@ fn so_many_connections_are_read_at_a_time() {
     assert_eq!(read(&mut reader, 1).expect("reads"), ["d"]);
 }
 
-/// Who sends no line is closed, also in the middle of one; who sends lines is not.
+/// A connection that sends no line is closed, also in the middle of one. A connection that sends
+/// lines stays open.
 #[test]
 fn a_connection_without_lines_is_closed_when_its_time_is_over() {
     use std::io::Read;
@@ -193,7 +195,7 @@ fn a_connection_without_lines_is_closed_when_its_time_is_over() {
     }
 }
 
-/// An address that somebody has for a moment more, as the attempt before does, is waited for.
+/// A busy address, as the attempt before may hold it for a moment, is waited for.
 #[test]
 fn an_address_is_waited_for_a_while() {
     let held = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -214,7 +216,7 @@ fn a_reader_that_takes_nothing_makes_the_other_side_wait() {
     let (mut peer, _) = listener.accept().expect("it connects");
     peer.set_write_timeout(Some(Duration::from_millis(300))).expect("can be said");
     let line = [b'x'; 9_999].into_iter().chain(*b"\n").collect::<Vec<u8>>();
-    // What a thousand lines and the system's buffers hold is far below 1 GB.
+    // A thousand lines and the system's buffers hold far less than 1 GB.
     let written = (0..100_000).take_while(|_| peer.write_all(&line).is_ok()).count();
     assert!(written < 100_000, "all was taken");
     drop(peer);
@@ -249,7 +251,7 @@ fn the_guarantee_says_that_lines_cannot_be_read_again() {
     assert_eq!(Stdout::<u32>::new().delivery(), snapline::connect::Delivery::AtLeastOnce);
 }
 
-/// In the environment of the process below: what is at its standard input.
+/// Environment variable of the process below: the kind of its standard input.
 const STDIN: &str = "SNAPLINE_LINES_STDIN";
 
 #[test]
@@ -268,7 +270,8 @@ fn reads_its_standard_input() {
             let mut first = open(source.skip_malformed(), 0, None);
             assert_eq!(read(&mut first, 2).expect("reads"), ["one", "two"]);
             assert_eq!((first.position(), first.bytes_read()), (2, Some(9)));
-            // The next attempt goes on with the lines that are left, whoever has read them into memory.
+            // The next attempt continues with the remaining lines, even those that another reader
+            // has buffered.
             let position = first.position();
             drop(first);
             let mut first = open(source.skip_malformed(), 0, Some(position));
@@ -281,7 +284,7 @@ fn reads_its_standard_input() {
             let error = typed(read(&mut first, 9));
             assert!(matches!(error, ConnectError::Malformed { line: Some(2), .. }), "{error}");
             assert!(error.to_string().contains("stdin, line 2: byte 1 of the line"), "{error}");
-            // The next attempt goes on behind it.
+            // The next attempt continues after it.
             let mut first = open(source, 0, Some(first.position()));
             assert_eq!(read(&mut first, 9).expect("reads"), ["fine too"]);
         }

@@ -1,4 +1,5 @@
-//! What every source and every sink of the crate keeps to, and what is on the disk when a file sink crashes.
+//! The contracts of every source and sink of the crate, and the files on disk when a file sink
+//! crashes.
 
 #[cfg(feature = "formats")]
 mod directories;
@@ -47,13 +48,13 @@ fn txn(checkpoint: u64, attempt: Attempt, index: u16) -> TxnId {
     TxnId { checkpoint, attempt, subtask: SubtaskId::new(3 + index) }
 }
 
-/// What a checkpoint makes of a value: written as text and read again.
+/// A value after a checkpoint: written as text and read again.
 fn through_a_checkpoint<T: Serialize + DeserializeOwned>(value: &T) -> T {
     let text = serde_json::to_string(value).expect("can be written");
     serde_json::from_str(&text).expect("can be read")
 }
 
-/// The typed error behind a boxed one.
+/// The typed error inside a boxed one.
 fn typed<T>(result: Result<T, snapline::BoxError>) -> ConnectError {
     let error = result.err().expect("must fail");
     *error.downcast::<ConnectError>().expect("a connector's error")

@@ -1,4 +1,5 @@
-//! Files that are not what they seem: empty, filled up, linked, without length, no files at all, or of one endless line.
+//! Unusual files: empty, padded with zeros, linked, without a length, of another kind, or of one
+//! endless line.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +14,7 @@ use snapline::connect::{
 
 use crate::{attempt, typed};
 
-/// All that one of some subtasks reads, until there is nothing now.
+/// All records of one of several subtasks, until there are none for now.
 fn share<S: Source>(source: &S, index: usize, of: usize) -> Result<Vec<S::Record>, BoxError> {
     let context = OpenContext::new("job", "in", index, of, attempt(1, 1));
     let (mut reader, mut out) = (source.open(&context, None)?, Vec::new());
@@ -29,7 +30,8 @@ fn decoded(path: &Path) -> Decoded<String, Lines> {
     FileSource::path(path).decode(Lines::new())
 }
 
-/// A directory's lines, by each kind of source: those that are there, the same decoded, and those that come.
+/// A directory's lines, by each kind of source: the existing lines, the same decoded, and the
+/// arriving ones.
 fn each(dir: &Path, follow: bool) -> [Result<Vec<String>, BoxError>; 3] {
     let mut there = FileSource::path(dir);
     let mut coming = DirectorySource::path(dir).every(Duration::ZERO);
@@ -139,7 +141,7 @@ fn links_are_followed_where_that_is_said_alone() {
     for read in each(dir.path(), true) {
         assert_eq!(read.expect("reads"), ["secret", "well"]);
     }
-    // What the path names itself may be a link.
+    // The path's own target may be a link.
     assert_eq!(all(&pattern("a")).expect("reads"), ["secret"]);
     assert_eq!(all(&decoded(&dir.path().join("a"))).expect("reads"), ["secret"]);
     symlink(secret.path(), dir.path().join("e")).expect("links");
@@ -149,7 +151,7 @@ fn links_are_followed_where_that_is_said_alone() {
     assert_eq!(all(&pattern("e/*")).expect("reads"), ["secret"]);
     let error = typed(all(&pattern("c")));
     assert!(matches!(error, ConnectError::NoInput { .. }), "{error}");
-    // A file that is changed for a link once it was found.
+    // A file that is replaced by a link after it was found.
     let source = FileSource::path(dir.path());
     let context = OpenContext::new("job", "in", 0, 1, attempt(1, 1));
     let mut reader = source.open(&context, None).expect("opens");
@@ -179,7 +181,7 @@ fn what_is_no_file_is_neither_waited_for_nor_read() {
         let error = typed(all(&decoded(path)));
         assert!(matches!(error, ConnectError::NotAFile { .. }), "{error}");
     }
-    // A file that a pipe has come in the place of.
+    // A file that is replaced by a pipe.
     let path = dir.path().join("well");
     let context = OpenContext::new("job", "in", 0, 1, attempt(1, 1));
     let mut reader = FileSource::path(&path).open(&context, None).expect("opens");
@@ -187,7 +189,7 @@ fn what_is_no_file_is_neither_waited_for_nor_read() {
     fs::rename(&pipe, &path).expect("renames");
     let error = typed(reader.read(9, &mut Vec::new()));
     assert!(matches!(error, ConnectError::NotAFile { .. }), "{error}");
-    // A look-up in a pipe would wait for ever.
+    // A query of a pipe would wait for ever.
     let lookup = snapline::connect::SqliteSource::new(&path, "SELECT 1 AS id", "id", |row| {
         row.get::<_, i64>(0)
     });
@@ -208,7 +210,7 @@ fn files_whose_length_is_not_known_are_refused() {
         let error = typed(all(&FileSource::path(page)));
         assert!(matches!(error, ConnectError::NoLength { .. }), "{error}");
     }
-    // Nor are those that are found in a directory.
+    // Files found in a directory are refused too.
     let coming = |dir: &str| {
         let coming = DirectorySource::path(dir).every(Duration::ZERO);
         typed(all(&coming.decode::<String, _>(Lines::new())))
@@ -222,7 +224,7 @@ fn files_whose_length_is_not_known_are_refused() {
             assert!(named, "{error}");
         }
     }
-    // Holes are no lie.
+    // Holes count as content.
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("holes");
     File::create(&path).expect("makes").set_len(100).expect("grows");
@@ -241,7 +243,7 @@ fn a_line_without_end_is_not_taken_into_memory() {
         assert!(named && error.to_string().contains("max_line_bytes"), "{error}");
     }
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    // The most that this process, with all its other tests, has ever had in memory.
+    // The peak memory of this process, with all its other tests.
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let most = most.and_then(|kib| kib.trim().split(' ').next()?.parse::<u64>().ok());
@@ -251,7 +253,7 @@ fn a_line_without_end_is_not_taken_into_memory() {
     fs::write(&path, "abc\nabcd\r\nab\nabcd").expect("writes");
     let long = |limit| FileSource::path(&path).max_line_bytes(limit);
     assert_eq!(all(&long(5)).expect("reads"), ["abc", "abcd", "ab", "abcd"]);
-    // What ends a line is none of it; nor is a mark of byte order.
+    // A line end is not part of the line; nor is a byte order mark.
     assert_eq!(all(&long(4)).expect("reads"), ["abc", "abcd", "ab", "abcd"]);
     let error = typed(all(&long(3)));
     assert!(matches!(error, ConnectError::LongLine { offset: 4, limit: 3, .. }), "{error}");
@@ -270,7 +272,7 @@ fn a_line_without_end_is_not_taken_into_memory() {
         assert_eq!(read.is_ok(), fits, "{text:?}");
         assert!(fits || matches!(typed(read), ConnectError::LongLine { .. }), "{text:?}");
     }
-    // Also where it is read in pieces.
+    // Also when it is read in pieces.
     for bytes in 1..20 {
         let source = long(4).split_bytes(bytes);
         let mut lines = share(&source, 0, 2).expect("reads");
@@ -318,7 +320,7 @@ fn a_mark_of_byte_order_is_passed_over_in_every_text() {
     }
 }
 
-/// The file that was named may be a link, however its path is written now.
+/// The named file may be a link, even if its path is written differently now.
 #[test]
 fn a_named_link_is_followed_by_a_restored_job_whose_path_is_written_otherwise() {
     let dir = tempfile::tempdir().expect("a directory");

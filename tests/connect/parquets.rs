@@ -25,7 +25,7 @@ fn rows(from: i64, to: i64) -> Vec<Row> {
     (from..to).map(|id| Row { id, name: format!("name {id}"), share: share(id) }).collect()
 }
 
-/// The rows of each file, in the order of names, and the sizes of its row groups.
+/// The rows of each file, by name, and the sizes of its row groups.
 fn files(dir: &Path) -> Vec<(Vec<i64>, Vec<i64>)> {
     let mut paths: Vec<_> = fs::read_dir(dir)
         .expect("a directory")
@@ -56,7 +56,8 @@ fn a_transactions_files_are_whole_and_their_row_groups_bounded() {
     let (mut writer, mut committer) = sink.open(&context(0, life)).expect("opens");
     committer.fence(life).expect("fences");
     let mut next = 0;
-    // Batches that fit, that do not, that are several groups, and a transaction without records.
+    // Batches smaller than a group, larger than one, of several groups, and a transaction without
+    // records.
     for (checkpoint, batches) in [vec![4, 4, 4], vec![35], vec![], vec![10]].iter().enumerate() {
         for records in batches {
             let mut batch = rows(next, next + records);
@@ -150,6 +151,7 @@ fn files_are_ended_when_their_row_groups_are_long_enough() {
     committer.prepare(name, &one).expect("prepares");
     committer.commit(name, &one).expect("commits");
     let groups: Vec<_> = files(dir.path()).into_iter().map(|(_, groups)| groups).collect();
-    // What is held for a row group is not written yet: a file is ended behind the batch that fills one.
+    // Records held for a row group are not written yet: a file ends after the batch that fills a
+    // group.
     assert_eq!(groups, [[10], [10], [10], [5]]);
 }

@@ -19,7 +19,7 @@ struct Row {
     text: String,
 }
 
-/// A file of records, of which one in ten is malformed.
+/// A file of records, one in ten of which is malformed.
 fn file(number: u64) -> String {
     let line = |id: u64| match id % 10 {
         7 => format!("{id}\n"),
@@ -35,7 +35,7 @@ fn put(directory: &Path, name: &str, bytes: Vec<u8>) {
     fs::rename(hidden, directory.join(name)).expect("renames");
 }
 
-/// Fails a task the first three times that it comes to a record, which each attempt reads once.
+/// Fails a task at one record the first three times. Each attempt reads that record once.
 fn failing() -> impl FnMut(Row) -> Result<Row, BoxError> + Clone + use<> {
     let failures = Arc::new(AtomicU64::new(0));
     move |row| match row.id == FILES / 2 * LINES + 31 {
@@ -53,7 +53,7 @@ fn config(place: &Path) -> JobConfig {
         .directory(place.join("checkpoints"))
 }
 
-/// Each record that is well is there once, and it is told of each that is not.
+/// Each valid record is there once.
 fn judge(place: &Path, outcome: &Outcome) {
     assert_eq!((outcome.ended, outcome.status.restarts), (Ended::Finished, 3));
     let mut times: BTreeMap<u64, usize> = BTreeMap::new();
@@ -101,7 +101,8 @@ fn a_directory_that_grows_is_read_once_whatever_fails() {
     bad.sort();
     bad.dedup();
     assert_eq!(bad.len() as u64, FILES * LINES / 10);
-    // The eighth record is the second of its kind in no file: line 1, seven records of two lines.
+    // The eighth record is the first malformed one of its file: after line 1 come seven records of
+    // two lines.
     assert!(bad.iter().any(|line| line.ends_with("00.csv.zst Some(16) 7")), "{:?}", bad[0]);
 }
 

@@ -116,7 +116,7 @@ fn a_crash_between_two_files_of_a_commit_is_mended() {
         let (mut committer, name, one) = place.closed();
         committer.prepare(name, &one).expect("prepares");
         committer.commit(name, &one).expect("commits");
-        // Back to before the renames that did not come about.
+        // Back to before the renames that were not reached.
         for file in [FIRST, SECOND, THIRD].iter().skip(committed) {
             fs::rename(place.at(file), place.hidden("prepared", file)).expect("renames");
         }
@@ -139,7 +139,7 @@ fn a_crash_between_two_files_of_a_preparation_leaves_what_is_rolled_back() {
             fs::rename(place.hidden("prepared", file), place.hidden("open", file))
                 .expect("renames");
         }
-        // Asked again, it prepares the rest.
+        // A second call prepares the rest.
         if prepared % 2 == 0 {
             committer.prepare(name, &one).expect("prepares");
             assert_eq!(names(&place.at(".snapline/out/prepared")).len(), 3);
@@ -156,14 +156,14 @@ fn a_crash_between_two_files_of_a_preparation_leaves_what_is_rolled_back() {
 }
 
 #[test]
-fn one_file_that_somebody_removed_is_a_loss_and_no_other_is_committed() {
+fn one_file_that_was_removed_is_a_loss_and_no_other_is_committed() {
     let place = Place::new();
     let (mut committer, name, one) = place.closed();
     committer.prepare(name, &one).expect("prepares");
     fs::remove_file(place.hidden("prepared", SECOND)).expect("removes");
     assert_eq!(committer.commit(name, &one).expect("answers"), Lost);
     assert!(place.lines().is_empty());
-    // One that a reader took away behind the commit is none.
+    // A file that a reader removes after the commit is not a loss.
     let place = Place::new();
     let (mut committer, name, one) = place.closed();
     committer.prepare(name, &one).expect("prepares");
@@ -213,7 +213,7 @@ mod formats {
         (from..from + 5).map(row).collect()
     }
 
-    /// Writes two batches into two files, and commits them. Gives the texts of the files.
+    /// Writes two batches into two files and commits them. Returns the texts of the files.
     fn written<T: Send + 'static, E: EncodeFile<T>>(
         place: &Place,
         sink: FileSink<T, E>,
@@ -312,7 +312,7 @@ mod formats {
     }
 }
 
-/// Revision 2498966 had no bound on how many files a transaction is.
+/// Revision 2498966 did not bound the number of files of a transaction.
 #[test]
 fn files_beyond_the_most_are_read_and_take_no_memory() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! A source of the rows of a query: in which order, from where on, up to where, and what it does with what it cannot read.
+//! A source of the rows of a query: their order, first and last row, and malformed rows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn after(path: &Path, statements: &str) -> Connection {
     database
 }
 
-/// Rows 3, 6, 9 and so on, so many.
+/// This many rows: 3, 6, 9 and so on.
 fn threes(path: &Path, rows: u32) -> Connection {
     let fill = format!(
         "CREATE TABLE numbers (id INTEGER PRIMARY KEY, number);
@@ -41,14 +41,14 @@ fn context(index: usize) -> OpenContext {
     OpenContext::new("job", "in", index, 2, attempt(1, 1))
 }
 
-/// Reads to the end, in little steps.
+/// Reads to the end, in small steps.
 fn rest<R: SourceReader>(reader: &mut R) -> Result<Vec<R::Record>, BoxError> {
     let mut all = Vec::new();
     while reader.read(3, &mut all)? != Progress::End {}
     Ok(all)
 }
 
-/// All that one subtask reads.
+/// All records that one subtask reads.
 fn all<S: Source>(source: &S) -> Result<Vec<S::Record>, BoxError> {
     rest(&mut source.open(&context(0), None)?)
 }
@@ -71,7 +71,7 @@ fn rows_come_in_the_order_of_their_keys_whatever_these_are() {
             reader.read(at + 1, &mut Vec::new()).expect("reads");
             let position = through_a_checkpoint(&reader.position());
             let mut again = source.open(&context(0), Some(position)).expect("opens");
-            assert_eq!(rest(&mut again).expect("reads"), read[at + 1..], "by {key}, behind {at}");
+            assert_eq!(rest(&mut again).expect("reads"), read[at + 1..], "by {key}, after {at}");
         }
     };
     by("name", ",B,a,it's,é");
@@ -81,7 +81,7 @@ fn rows_come_in_the_order_of_their_keys_whatever_these_are() {
 }
 
 #[test]
-fn what_is_put_behind_the_end_is_not_read_and_the_rest_as_it_is_told() {
+fn what_is_put_after_the_end_is_not_read_and_the_rest_is_read_as_it_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("in.db");
     let database = threes(&path, 10);
@@ -109,7 +109,7 @@ fn what_is_put_behind_the_end_is_not_read_and_the_rest_as_it_is_told() {
 }
 
 #[test]
-fn keys_that_are_none_are_told() {
+fn keys_that_are_none_are_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("in.db");
     let rows = "CREATE TABLE rows (id INTEGER PRIMARY KEY, twice, part, folded TEXT COLLATE NOCASE);
@@ -124,7 +124,7 @@ fn keys_that_are_none_are_told() {
         while reader.read(limit, &mut read)? != Progress::End {}
         Ok(read)
     };
-    // Only where a read ends with one of them could one be passed over.
+    // A row could be missed only where a read ends with one of them.
     for key in ["twice", "folded"] {
         for limit in [2, 3] {
             let error = sqlite(by(key, limit));
@@ -177,7 +177,7 @@ fn malformed_rows_fail_are_skipped_or_kept() {
         }
     }
     assert_eq!((good, bad), (expected.to_vec(), vec!["6".to_owned(), "12".to_owned()]));
-    // How many were skipped is in the position.
+    // The position holds the number of skipped rows.
     let source = numbers(&path).skip_malformed();
     let mut reader = source.open(&context(0), None).expect("opens");
     reader.read(3, &mut Vec::new()).expect("reads");
@@ -185,7 +185,7 @@ fn malformed_rows_fail_are_skipped_or_kept() {
     let mut again = source.open(&context(0), Some(position)).expect("opens");
     assert_eq!(rest(&mut again).expect("reads"), expected[2..]);
     assert_eq!(again.malformed(), 2);
-    // A function that asks for what there is not is wrong for every row, and no row is to blame.
+    // A function that asks for a missing column fails for every row, so no row counts as malformed.
     let wrong =
         SqliteSource::new(&path, "SELECT id FROM numbers", "id", |row| row.get::<_, i64>("colour"));
     let error = sqlite(all(&wrong.skip_malformed()));
@@ -207,7 +207,7 @@ fn a_database_that_is_held_is_waited_for_and_does_not_hold_the_worker() {
         assert_eq!(reader.read(2, &mut read).expect("reads"), Progress::More);
     }
     assert_eq!(read.len(), 4);
-    // How long it was held before does not count.
+    // The earlier waiting time does not count.
     std::thread::sleep(Duration::from_millis(150));
     database.execute_batch("BEGIN EXCLUSIVE").expect("holds it");
     let begun = std::time::Instant::now();
@@ -222,7 +222,7 @@ fn a_database_that_is_held_is_waited_for_and_does_not_hold_the_worker() {
     assert!(begun.elapsed() < Duration::from_millis(4_500), "longer than was said");
 }
 
-/// Rows go into files through failures, and through a process that was stopped: each once.
+/// Rows are written into files through failures, and through a process that was stopped: each once.
 #[test]
 fn a_job_that_fails_and_is_begun_again_reads_each_row_once() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -239,7 +239,8 @@ fn a_job_that_fails_and_is_begun_again_reads_each_row_once() {
                 if before.is_multiple_of(500) {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                // In two attempts, when there is a checkpoint to go on from; less often than there is a batch, the rest of which is still tried.
+                // In two attempts, when there is a checkpoint to resume from; less often than there
+                // is a batch, the rest of which is still tried.
                 let left = fails.load(Ordering::Relaxed);
                 let committed = || read_committed(&made).is_ok_and(|lines| !lines.is_empty());
                 if before.is_multiple_of(2_000) && left > 0 && committed() {
@@ -289,7 +290,7 @@ fn another_database_query_or_key_than_the_checkpoints_is_refused_with_both() {
         assert!(matches!(error, SqliteError::Other { .. }), "{error}");
         assert!(error.to_string().contains("accept_changed"), "{error}");
     }
-    // The same, written otherwise.
+    // The same, written differently.
     let (dot, link) = (dir.path().join("./in.db"), dir.path().join("link.db"));
     std::os::unix::fs::symlink(&path, &link).expect("links");
     let spaced = " SELECT  id,\n  number\tFROM numbers ;\n";

@@ -1,4 +1,5 @@
-//! What is written is what is read: values stay under their columns' names, and what a format has not is refused.
+//! Records survive writing and reading: values stay under their columns' names, and a format
+//! refuses a shape that it lacks.
 //!
 //! Longer than 500 lines: each test has the shapes of records that it is about beside it.
 
@@ -17,7 +18,7 @@ use snapline::connect::{
 
 use crate::{attempt, context, txn, typed};
 
-/// The text of each file that is committed: of transactions, of batches.
+/// The text of each committed file, from transactions of batches.
 fn files<T, F>(format: F, transactions: Vec<Vec<Vec<T>>>) -> Result<Vec<String>, BoxError>
 where
     T: Send + 'static,
@@ -53,7 +54,7 @@ where
     Ok(files(format, vec![batches])?.remove(0))
 }
 
-/// What a sink refuses: which record, which field, and why.
+/// A sink's refusal: the record, the field and the reason.
 fn refused<T, F>(format: F, batches: Vec<Vec<T>>) -> (u64, Option<String>, String)
 where
     T: Send + 'static,
@@ -134,7 +135,8 @@ fn a_field_that_is_skipped_leaves_its_column_empty() {
     same(&Csv::new().header(["right", "id", "left"]), &records);
     let text = written(Csv::new(), vec![vec![records[0].clone()], records[1..].to_vec()]);
     assert_eq!(text.expect("writes"), "id,left,right\n1,,10\n2,20,\n3,30,31\n4,,\n");
-    // A map does not say what it skips: it has a column if the first record had it, or it is named.
+    // A map does not report what it skips: it has a column if the first record had it, or if the
+    // column is named.
     let flats = [flat(1, 1, 10), flat(2, 20, None), flat(3, None, 31), flat(4, None, None)];
     same(&Csv::new(), &flats);
     same(&Csv::new().header(["id", "left", "right"]), &[flat(1, None, None), flat(2, 1, None)]);
@@ -203,7 +205,7 @@ fn maps_are_rows_and_keys_are_columns() {
     assert_eq!((record, field.as_deref()), (2, Some("a")));
     let (record, _, why) = refused(Csv::new(), vec![vec![records[2].clone()]]);
     assert!(record == 1 && why.contains("no fields"), "{why}");
-    // Two names that are one.
+    // Two fields of the same name.
     #[derive(Serialize)]
     struct Twice {
         a: u64,
@@ -301,7 +303,7 @@ fn csv_keeps_every_number_and_every_text() {
         same(&format, &texts.map(|text| One { only: text.into() }));
         let format = format.columns(["only"]);
         same(&format, &texts.map(|text| One { only: text.into() }));
-        // Also where it is the beginning of the file: a mark of byte order there would be passed over.
+        // Also at the beginning of the file, where a byte order mark would be skipped.
         texts.iter().for_each(|&text| same(&format, &[One { only: text.into() }]));
     }
 }
@@ -372,7 +374,8 @@ fn where_there_is_one_column_an_empty_line_is_an_empty_value() {
     assert_eq!(numbers, [Some(1), None, Some(3)]);
 }
 
-/// From each position the rest comes, whatever ends lines; also where an earlier version left it between the two bytes of a line end.
+/// From each position the rest is read, whatever the line ends; also where an earlier version left
+/// it between the two bytes of one.
 #[test]
 fn positions_are_between_lines() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -389,7 +392,7 @@ fn positions_are_between_lines() {
         let (mut again, mut after) =
             (source.open(&context, Some(position)).expect("opens"), before.clone());
         while again.read(1, &mut after).expect("reads") != Progress::End {}
-        assert_eq!(after, all, "behind {}", before.len());
+        assert_eq!(after, all, "after {}", before.len());
         if reader.read(1, &mut before).expect("reads") == Progress::End {
             break;
         }
@@ -427,7 +430,7 @@ fn comments_end_where_lines_do() {
             let read: Vec<One> = read(format(), &text).expect("reads");
             assert_eq!(read, ones(&["a", "c"]), "{text:?}");
         }
-        // Longer than what is read at a time, of which one may end between the two bytes.
+        // Longer than one read, which may end between the two bytes.
         let comments: String = (0..70_000).map(|n| format!("#{n}{end}")).collect();
         let text = format!("id,left,right{end}{comments}1,2,3{end}{comments}");
         let read: Vec<Sides> = read(format(), &text).expect("reads");
@@ -492,7 +495,7 @@ fn values_of_any_type_keep_what_stands_in_the_file() {
     assert_eq!(whole, [serde_json::json!({ "a": "007", "b": "x" })]);
     let lists: Vec<Vec<Value>> = read(Csv::new(), "a,b\n007,x\n").expect("reads");
     assert_eq!(lists, [[Value::from("007"), Value::from("x")]]);
-    // A unit has a field too, and those behind it stay where they are.
+    // A unit has a field too, and the fields after it keep their places.
     #[derive(PartialEq, Debug, Deserialize)]
     struct Gap {
         a: u8,
@@ -534,7 +537,7 @@ fn numbers_of_flattened_and_tagged_records_are_read_however_they_are_written() {
             order(5, 2.0, Some("c")),
         ]
     );
-    // An empty field and a number, of which each alone would not do.
+    // An empty field and a number together; each alone would be easier.
     #[derive(PartialEq, Debug, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
@@ -550,7 +553,7 @@ fn numbers_of_flattened_and_tagged_records_are_read_however_they_are_written() {
     }
     let rows: Vec<(Untagged, Untagged)> = read(Csv::new(), "a,b\n007,true\n").expect("reads");
     assert_eq!(rows, [(Untagged::Number(7), Untagged::Yes(true))]);
-    // What is no number is none; and a place that takes a text keeps it.
+    // A malformed number is refused; a field that takes text keeps it.
     let error = typed(read::<Order, _>(Csv::new(), "id,cents,note\n1,1.5x,a\n"));
     assert!(matches!(error, ConnectError::Malformed { .. }), "{error}");
     let kept: Vec<BTreeMap<String, Value>> = read(Csv::new(), "a\n00501\n").expect("reads");
@@ -609,7 +612,7 @@ fn json_refuses_numbers_that_it_has_not() {
     let error = writer.write(&mut vec![(1, 0.5), (2, f64::NAN)]).expect_err("refused");
     let error = error.downcast::<WebhookError>().expect("a connector's error").to_string();
     assert!(error.contains("record 2: field `[1]`: it is NaN"), "{error}");
-    // Keys that JSON cannot say.
+    // Keys that JSON cannot represent.
     let (record, _, why) = refused(JsonLines::new(), vec![vec![BTreeMap::from([((1, 2), 3)])]]);
     assert!(record == 1 && why.contains("key must be a string"), "{why}");
     // The text `null`, and integers of any size, are nothing special.
@@ -650,7 +653,7 @@ fn json_of_any_type_keeps_integers_or_refuses_them() {
         assert!(matches!(error, ConnectError::Malformed { line: Some(2), .. }), "{text}");
         assert!(text.contains("64 bits"), "{text}");
     }
-    // Within a text, in a field that is not read, and where the type is known, it is well.
+    // Within a text, in a field that is not read, and where the type is known, it is accepted.
     #[derive(PartialEq, Debug, Deserialize)]
     struct Known {
         wide: u128,

@@ -1,4 +1,4 @@
-//! The contract of two-phase sinks, held against each of them.
+//! The contract of two-phase sinks, checked for each of them.
 
 use snapline::connect::{
     ConnectError, FileSink, MemorySink, SinkCommitter, SinkWriter, TwoPhaseSink,
@@ -8,7 +8,7 @@ use snapline::protocol::ids::{Attempt, TxnId};
 
 use crate::{attempt, context, through_a_checkpoint, txn, typed};
 
-/// A sink, and how its readers see it.
+/// A sink and its readers' view.
 struct Case<S> {
     sink: S,
     visible: Box<dyn Fn() -> Vec<String>>,
@@ -240,9 +240,10 @@ two_phase_contract! {
         assert!((case.visible)().is_empty());
     }
 
-    /// A life is: write, close, prepare, commit, for three transactions. It ends behind any of these calls; the next life commits what the
-    /// newest complete checkpoint held and rolls back the rest, and it may end behind any call too. A checkpoint is complete once one of its
-    /// transactions was committed; one that was only prepared may be or not.
+    /// A life is: write, close, prepare, commit, for three transactions. It ends after any of these
+    /// calls. The next life commits the transactions of the newest complete checkpoint and rolls
+    /// back the rest; it may end after any call too. A checkpoint is complete once one of its
+    /// transactions was committed; one that was only prepared may be complete or not.
     fn every_crash_between_two_calls<S>(case) {
         let mut number = 0;
         let mut expected = Vec::new();

@@ -1,4 +1,4 @@
-//! The contract of sources, held against each of them.
+//! The contract of sources, checked for each of them.
 
 use std::fmt::Debug;
 
@@ -20,8 +20,9 @@ fn rest<R: SourceReader>(reader: &mut R, limit: usize) -> Vec<R::Record> {
     records
 }
 
-/// At parallelism 1 to 4: the subtasks together read `expected`, each record once, whatever the limit; and from a position behind any number of
-/// records, sent through a checkpoint, the rest is what it was.
+/// At parallelism 1 to 4, the subtasks together read `expected`, each record once, whatever the
+/// limit. From a position after any number of records, sent through a checkpoint, the rest is the
+/// same.
 fn replay_contract<S: Source>(source: &S, expected: &[S::Record])
 where
     S::Record: Clone + Ord + Debug,
@@ -37,8 +38,8 @@ where
                 let position = through_a_checkpoint(&reader.position());
                 let mut again = source.open(&context, Some(position.clone())).expect("opens");
                 let mut left = rest(&mut again, 1 + read % 5);
-                assert_eq!(left, all[read..], "subtask {index} of {parallelism} behind {read}");
-                // Behind a position read from a position.
+                assert_eq!(left, all[read..], "subtask {index} of {parallelism} after {read}");
+                // After a position read from a position.
                 let mut again = source.open(&context, Some(position)).expect("opens");
                 left.truncate(1);
                 let mut one = Vec::new();

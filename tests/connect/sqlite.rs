@@ -1,4 +1,4 @@
-//! What is special about a database: what it refuses, and what is told of it.
+//! Properties of a database sink: its refusals and its errors.
 
 use std::path::Path;
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub(crate) fn prepared(
 }
 
 #[test]
-fn what_does_not_fit_is_told_when_the_sink_opens() {
+fn what_does_not_fit_is_reported_when_the_sink_opens() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = |sink: SqliteSink<String, Insert>| sqlite(sink.open(&context(0, attempt(1, 1))));
     let fresh = |name: &str| SqliteSink::new(dir.path().join(name), insert as Insert);
@@ -94,7 +94,7 @@ fn an_operators_name_belongs_to_one_job() {
 }
 
 #[test]
-fn a_database_that_is_held_is_told_while_staging_and_waited_for_while_committing() {
+fn a_database_that_is_held_is_reported_while_staging_and_waited_for_while_committing() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("out.db");
     let sink = sink(&path).busy_timeout(Duration::from_millis(20));
@@ -115,7 +115,8 @@ fn a_database_that_is_held_is_told_while_staging_and_waited_for_while_committing
 fn a_full_database_is_waited_for_too() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("out.db");
-    // As many pages as there are when the records are staged; then the trigger wants more of them.
+    // The limit is the number of pages when the records are staged; then the trigger needs more of
+    // them.
     let fills = format!(
         "{TABLE}; CREATE TABLE IF NOT EXISTS blobs (bytes BLOB);
          CREATE TRIGGER IF NOT EXISTS fills AFTER INSERT ON lines
@@ -148,7 +149,7 @@ fn a_record_that_is_refused_stops_the_commit_until_it_fits() {
         assert!(error.to_string().contains("UNIQUE constraint failed: lines.line"), "{error}");
         assert!(lines(&path).is_empty(), "all of it or nothing");
     }
-    // A later build knows better.
+    // A later build is corrected.
     let lenient: Insert =
         |tx, line| tx.execute("INSERT OR IGNORE INTO lines (line) VALUES (?1)", [line]).map(drop);
     let mended = SqliteSink::new(&path, lenient);
@@ -190,7 +191,7 @@ fn a_function_that_commits_is_found_out() {
 }
 
 #[test]
-fn staged_records_that_were_changed_or_removed_are_told() {
+fn staged_records_that_were_changed_or_removed_are_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("out.db");
     let (mut committer, one) = prepared(&sink(&path), 1, &["a"]);
@@ -239,7 +240,7 @@ fn a_job_says_what_is_missing() {
         .expects("SELECT line FROM lines");
     let flow = Dataflow::new("missing");
     flow.source("in", MemorySource::new(vec!["a".to_owned()])).sink("out", missing);
-    // Whatever the strategy: no restart makes a table.
+    // Whatever the strategy: no restart creates a table.
     let config = JobConfig::new().parallelism(1);
     let failed = flow.build(config).expect("well formed").run().expect_err("fails");
     let JobError::Failed(failure) = failed else { panic!("{failed}") };

@@ -1,4 +1,4 @@
-//! What an SQLite sink promises of each of its steps, and what shows that a step was left out.
+//! The guarantees of each step of an SQLite sink, and the evidence that a step was left out.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -53,7 +53,8 @@ fn records_and_ledger_are_written_together_or_not_at_all() {
     assert_eq!(left, 0, "what is committed is staged no more");
 }
 
-/// SQLite refuses the commit itself, and that is known: nothing was committed, and nobody waits for it in vain.
+/// SQLite refuses the commit itself: nothing was committed, which is known, and the sink does not
+/// wait in vain.
 #[test]
 fn a_constraint_that_is_checked_at_the_end_refuses_the_transaction() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -75,7 +76,7 @@ fn a_constraint_that_is_checked_at_the_end_refuses_the_transaction() {
     assert_eq!(lines(&path), ["a", "b"]);
 }
 
-/// Without a write-ahead log a reader keeps SQLite from committing: that is known too, and tried again.
+/// Without a write-ahead log a reader keeps SQLite from committing: that is known too, and retried.
 #[test]
 fn a_commit_that_a_reader_holds_up_is_tried_again() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -109,7 +110,7 @@ fn it_waits_for_a_database_as_long_as_is_said_and_readers_do_not_wait() {
     let begun = Instant::now();
     let name = txn(1, attempt(1, 1), 0);
     assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
-    // 5 s are what it waits unless something is said.
+    // The default is to wait 5 s.
     let waited = begun.elapsed().as_millis();
     assert!((250..4_500).contains(&waited), "{waited} ms");
 }
@@ -137,14 +138,15 @@ fn a_bit_that_fell_over_is_damage() {
     let other = open(&path);
     let staged = "SELECT bytes FROM snapline_staged";
     let mut bytes: Vec<u8> = other.query_row(staged, [], |row| row.get(0)).expect("is there");
-    // The record can still be read, and is another.
+    // The record can still be decoded, to a different value.
     *bytes.last_mut().expect("not empty") ^= 1;
     other.execute("UPDATE snapline_staged SET bytes = ?1", [bytes]).expect("written");
     let error = sqlite(committer.commit(txn(1, attempt(1, 1), 0), &one));
     assert!(matches!(error, SqliteError::Damaged { .. }) && lines(&path).is_empty(), "{error}");
 }
 
-/// What the function had done of a record before it failed is undone, and the record is kept as it was.
+/// The function's writes for a record before its failure are undone, and the record is kept as it
+/// was.
 #[test]
 fn a_record_that_is_set_aside_leaves_nothing_in_the_tables() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -169,7 +171,7 @@ fn a_record_that_is_set_aside_leaves_nothing_in_the_tables() {
     assert!(aside.2.ends_with(b"first"), "{:?}", aside.2);
 }
 
-/// SPEC 14.8, 14.9: what is staged is read by a later call, perhaps of a later process.
+/// SPEC 14.8, 14.9: staged records are read by a later call, perhaps of a later process.
 #[test]
 fn what_is_staged_comes_back_as_it_was_or_is_refused_before_it_is_prepared() {
     type Twice = Option<Option<u32>>;
@@ -204,7 +206,8 @@ fn what_is_staged_comes_back_as_it_was_or_is_refused_before_it_is_prepared() {
     let one = writer.close(name).expect("closes");
     let error = committer.prepare(name, &one).expect_err("it cannot be read").to_string();
     assert!(error.contains("Lossy") && error.contains("missing field `name`"), "{error}");
-    // Also one among many that can be read, neither of the first nor a sample: it has a shape of its own.
+    // Also one among many that can be read, which is neither the first nor in a sample: it has a
+    // shape of its own.
     let lossy = |number: u32| Lossy { name: if number == 30 { "" } else { "some" }.to_owned() };
     let name = txn(2, attempt(1, 1), 0);
     let (mut writer, mut committer) =
@@ -234,7 +237,7 @@ fn the_bound_is_of_one_transaction() {
         writer.write(&mut vec!["x".repeat(70)]).expect("there is room again");
         let one = writer.close(txn(checkpoint, attempt(1, 1), 0)).expect("closes");
         assert_eq!(one.records(), 1);
-        // Each is staged behind its length, with two bytes in front that say what it is.
+        // Each is staged after its length, with two bytes in front that state its kind.
         assert_eq!(writer.bytes_written(), Some(checkpoint * (4 + 2 + 70)));
     }
 }
@@ -261,7 +264,8 @@ fn an_attempt_that_was_fenced_off_does_nothing_not_even_nothing() {
     assert!(crate::typed(committer.roll_back(txn(1, old, 0), &some)).to_string().contains("fence"));
     assert!(crate::typed(committer.fence(old)).to_string().contains("fence"));
     assert!(lines(&path).is_empty());
-    // Its successor may, though another subtask wrote it: what is committed is said by the committable.
+    // Its successor may commit it, though another subtask wrote it: the committable names the
+    // transaction.
     let (name, one) = (txn(1, old, 0), through_a_checkpoint(&some));
     assert_eq!(neighbour.commit(name, &one).expect("answers"), Committed);
     assert_eq!(later.commit(name, &one).expect("answers"), AlreadyCommitted);
@@ -269,7 +273,7 @@ fn an_attempt_that_was_fenced_off_does_nothing_not_even_nothing() {
 }
 
 #[test]
-fn what_was_committed_stays_so_behind_later_commits() {
+fn what_was_committed_stays_so_after_later_commits() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("out.db");
     let sink = sink(&path);
@@ -281,7 +285,7 @@ fn what_was_committed_stays_so_behind_later_commits() {
     for (checkpoint, one) in [(1, &first), (2, &second), (1, &first)] {
         assert_eq!(committer.commit(name(checkpoint), one).expect("answers"), AlreadyCommitted);
     }
-    // The ledger has the newest, whoever asked last.
+    // The ledger has the newest, whichever transaction was asked for last.
     let ledger = "SELECT checkpoint FROM snapline_ledger";
     let ledger: u32 = open(&path).query_row(ledger, [], |row| row.get(0)).expect("one row");
     assert_eq!((ledger, lines(&path)), (2, vec!["a".to_owned(), "b".to_owned()]));
@@ -326,11 +330,12 @@ fn what_was_rolled_back_is_gone() {
     assert!(found.is_empty() && lines(&path).is_empty());
 }
 
-/// In the environment of a process that is to commit: the database, and the committable.
+/// Environment variables of a process that commits: the database, and the committable.
 #[cfg(unix)]
 const COMMITS: [&str; 2] = ["SNAPLINE_COMMIT_TO", "SNAPLINE_COMMITTABLE"];
 
-/// A sink whose transactions are larger than files may become in that process, and small enough to be written when they are committed, not before.
+/// A sink whose transactions exceed that process's limit on file sizes, and are small enough that
+/// they are written at the commit, not before.
 #[cfg(unix)]
 fn large(path: &Path) -> SqliteSink<String, Insert> {
     let apply: Insert = |tx, line| {
@@ -353,7 +358,8 @@ fn commits_where_files_may_not_grow() {
     assert_eq!(outcome, Unknown, "SQLite's own commit failed");
 }
 
-/// A commit that SQLite began and did not end may have been done: nobody says that it was, or was not, before it is asked again.
+/// A commit that SQLite began and did not end may have been done: its outcome stays unknown until
+/// the next attempt.
 #[cfg(unix)]
 #[test]
 fn a_commit_that_breaks_off_is_in_doubt() {
@@ -361,7 +367,7 @@ fn a_commit_that_breaks_off_is_in_doubt() {
     let path = dir.path().join("out.db");
     let (mut committer, one) = prepared(&large(&path), 1, &["a"]);
     let json = serde_json::to_string(&one).expect("can be written");
-    // 200 KiB; whoever writes more is told so, and not killed.
+    // 200 KiB; larger writes fail with an error, and the process is not killed.
     let limited = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
     let itself = std::env::current_exe().expect("it runs");
     let child = std::process::Command::new("sh")
@@ -379,7 +385,8 @@ fn a_commit_that_breaks_off_is_in_doubt() {
     assert_eq!(lines(&path), ["a"]);
 }
 
-/// What was committed may be gone, and nothing of the checkpoint's own transaction shows it: that one had no record.
+/// Committed output may be gone, and the checkpoint's own transaction cannot show it, because it
+/// had no record.
 #[test]
 fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
     use snapline::connect::ConnectError;
@@ -434,7 +441,8 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
             );
         }
     }
-    // What the older copy has not was staged in the other; from then on it is committed here too.
+    // The transaction that the older copy lacks was staged in the other. From then on it counts as
+    // committed here too.
     let ((name, committable), accepts) = (&last[1], sink(&older).accept_other_database());
     let outcome = committer(accepts).commit(*name, committable);
     assert_eq!(outcome.expect("answers"), AlreadyCommitted);

@@ -1,4 +1,4 @@
-//! Idempotent sinks: what is acknowledged is flushed.
+//! Idempotent sinks: acknowledged writes are flushed.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -52,7 +52,7 @@ fn an_earlier_attempt_does_not_overwrite_what_a_later_one_wrote() {
     assert_eq!(table.get(&"a"), Some(2));
 }
 
-/// A target that says what is done to it, fails when told to, and flushes only when let.
+/// A target that records the calls on it, fails when asked to, and flushes only when allowed.
 #[derive(Clone)]
 struct Scripted {
     done: Arc<Mutex<Vec<String>>>,
@@ -60,7 +60,7 @@ struct Scripted {
     gate: Arc<Mutex<Option<Gate>>>,
 }
 
-/// Says that a flush has begun, and waits until it may go on.
+/// Signals that a flush has begun, and waits for permission to go on.
 type Gate = (Sender<()>, Receiver<()>);
 
 impl Scripted {

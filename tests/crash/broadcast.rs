@@ -1,4 +1,4 @@
-//! A job whose operators go by what all subtasks were told, and forget by the clock.
+//! A job whose operators depend on broadcast state, and expire state by processing time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use snapline::{
 use crate::child::{KEYS, Numbers};
 use crate::kill_points::Mortal;
 
-/// Of each rule's records.
+/// The number of records of each rule.
 const RULED: u64 = 500;
-/// What is added to a record that is wrong.
+/// Added to a wrong record.
 const WRONG: u64 = 1_000_000;
-/// About as long as a process takes to come back.
+/// Roughly the restart time of a process.
 const AFTER: Duration = Duration::from_millis(15);
 
-/// A record waits for its rule, whichever comes first, and goes on with the one that was told.
+/// A record waits for its rule, whichever comes first, and goes on with the broadcast one.
 #[derive(Clone)]
 struct Ruled;
 
@@ -77,7 +77,8 @@ pub(crate) fn told(flow: &Dataflow, dir: &Path) {
         **count += 1;
         out.push((*count.key(), (record, count.processing_time(), **count)));
     };
-    // Each count tells what the clock showed; what is behind it finds out from that whether it had to be forgotten.
+    // Each count carries the clock's reading. The operator downstream derives from it whether the
+    // count had to be forgotten.
     right
         .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
         .key_by(|record| record % KEYS)

@@ -1,4 +1,4 @@
-//! What a child does: it runs a job, to its end if nothing comes between.
+//! The child process: runs a job, to its end unless it is killed.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -18,20 +18,21 @@ use snapline::{
 use crate::kill_points::{self, Mortal, MortalStore};
 use crate::plan::{JobPlan, Shape};
 
-/// How many records each source has.
+/// The number of records of each source.
 pub(crate) const RECORDS: u64 = 12_000;
-/// How many keys they have.
+/// The number of their keys.
 pub(crate) const KEYS: u64 = 97;
-/// How many checkpoint ids are reserved at a time.
+/// The number of checkpoint ids reserved at a time.
 const ID_BLOCK: u64 = 3;
-/// What a child says when a manifest was put.
+/// The child's line after each completed manifest.
 pub(crate) const COMPLETE: &str = "checkpoint complete";
 
-/// So many records come at once, and then none for a moment: so that there are checkpoints in between.
+/// This many records come at once, and then none for a moment, so that there are checkpoints in
+/// between.
 const GULP: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Runs the job that `text` describes. Whatever is wrong is a panic: the parent reads it.
+/// Runs the job that `text` describes. Panics on any error: the parent reads it.
 pub(crate) fn run(text: &str, kill_at: Option<&str>) {
     kill_points::arm(kill_at);
     let (plan, dir) = JobPlan::from_text(text);
@@ -60,7 +61,7 @@ pub(crate) fn run(text: &str, kill_at: Option<&str>) {
         .checkpoint_interval(Duration::from_millis(plan.interval))
         .retained_checkpoints(plan.retained)
         .max_concurrent_checkpoints(plan.concurrent)
-        // So that these short jobs reserve ids again and again.
+        // So that these short jobs reserve ids repeatedly.
         .id_block(ID_BLOCK)
         .require(Level::ExactlyOnce)
         .record(crate::traces(&dir))
@@ -78,7 +79,7 @@ fn single(flow: &Dataflow, dir: &Path) {
 
 fn database(flow: &Dataflow, dir: &Path) {
     let input = dir.join("in.db");
-    // The lives before may have been killed anywhere in this.
+    // Earlier lives may have been killed anywhere in this.
     if !input.exists() {
         let hidden = dir.join("new.db");
         let _ = std::fs::remove_file(&hidden);
@@ -124,7 +125,7 @@ fn wide(flow: &Dataflow, dir: &Path) {
     right.sink("right", sink("right"));
 }
 
-/// How long a window is, in event time: each record is a millisecond.
+/// The length of a window in event time: each record is a millisecond.
 pub(crate) const LENGTH: u64 = 500;
 
 fn timed(flow: &Dataflow, dir: &Path) {
@@ -173,7 +174,7 @@ fn timed(flow: &Dataflow, dir: &Path) {
     late.map(|(_, record)| record.to_string()).sink("right", sink("right"));
 }
 
-/// So many numbers from `from` on, divided among the subtasks; so many come at once.
+/// `count` numbers from `from` on, divided among the subtasks; `gulp` of them come at once.
 #[derive(Clone)]
 pub(crate) struct Numbers {
     pub(crate) from: u64,
@@ -181,12 +182,12 @@ pub(crate) struct Numbers {
     pub(crate) gulp: u64,
 }
 
-/// So often a reader is asked for its position before it gives the last of them, twice at each barrier: so that each life has some checkpoints,
-/// however slow the machine is.
+/// A reader is asked for its position this often, twice at each barrier, before it gives the last
+/// numbers. So each life has some checkpoints, however slow the machine is.
 const ASKED: u64 = 8;
 
 impl Numbers {
-    /// [`RECORDS`] of them.
+    /// [`RECORDS`] numbers.
     pub(crate) const fn from(from: u64) -> Self {
         Self { from, count: RECORDS, gulp: GULP }
     }
@@ -249,7 +250,8 @@ impl SourceReader for NumbersReader {
     }
 }
 
-/// Reads as [`Numbers`] are read: a gulp at a time, with pauses, so that there are checkpoints in between.
+/// Reads as [`Numbers`] are read: a gulp at a time, with pauses, so that there are checkpoints in
+/// between.
 #[derive(Clone)]
 struct Slowly<S>(S);
 
@@ -294,14 +296,15 @@ impl<R: SourceReader> SourceReader for SlowReader<R> {
     }
 }
 
-/// Gives a file the time of change that all inputs have: it tells a file from another one of its name.
+/// Gives a file the modification time that all inputs have: a source distinguishes files of one
+/// name by it.
 pub(crate) fn date(path: &Path) {
     let file = std::fs::File::options().append(true).open(path).expect("it opens");
     let time = std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     file.set_modified(time).expect("its time can be set");
 }
 
-/// Records that come out of files and go into files.
+/// Records that are read from files and written into files.
 #[cfg(feature = "formats")]
 mod files {
     use std::fs;
@@ -310,13 +313,13 @@ mod files {
 
     use super::*;
 
-    /// How many files there are.
+    /// The number of files.
     const FILES: u64 = 6;
 
     pub(super) fn files(flow: &Dataflow, dir: &Path) {
         let directory = dir.join("in");
         fs::create_dir_all(&directory).expect("it can be made");
-        // The lives before may have been killed anywhere in this.
+        // Earlier lives may have been killed anywhere in this.
         let put = |name: &str, bytes: Vec<u8>| {
             let hidden = directory.join(".new");
             if !directory.join(name).exists() {

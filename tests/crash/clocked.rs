@@ -1,7 +1,8 @@
-//! A job that goes by the clock on the wall: timers, windows, a continuous trigger, and a source that is idle at times.
+//! A job that depends on processing time: timers, windows, a continuous trigger, and a source that
+//! is idle at times.
 //!
-//! What it computes depends on when records come. So judges in it compute from what the clock showed what has to come out, and a record comes
-//! out as it went in if that is right.
+//! Its results depend on when records come. So judges in the job compute the expected results from
+//! the clock's readings. A record is emitted as it went in if its result is right.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,13 +17,14 @@ use crate::child::Numbers;
 use crate::kill_points::Mortal;
 use crate::noted::{Kind, Noted, Times};
 
-/// How many records the first source has: one each millisecond of event time.
+/// The number of records of the first source: one each millisecond of event time.
 const ALL: u64 = 4_000;
 const FEW: u64 = 11;
-/// How many the one has that is idle at times: before each of so many.
+/// The number of records of the source that is idle at times: it pauses before each [`BETWEEN`] of
+/// them.
 const RESTING: u64 = 40;
 const BETWEEN: u64 = 10;
-/// When it is.
+/// The time after which a source counts as idle.
 const AFTER: Duration = Duration::from_millis(6);
 const LENGTH: Duration = Duration::from_millis(100);
 /// Each record is in three sliding windows.
@@ -32,11 +34,12 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Numbers that wait, by the time at which they go on; the time that came last; whether one came before it was there.
+/// Waiting numbers by the time at which they go on; the time that came last; whether a time came
+/// before it was due.
 type Waiting = (Vec<(Timestamp, u64)>, Option<Timestamp>, bool);
 
-/// A number goes on at the time that it was given, and the times of a key come in order. Only at the end of the input one may come too early,
-/// and no record behind that.
+/// A number goes on at the time that it was given, and the times of a key come in order. Only at
+/// the end of the input one may come too early, and no record comes after that one.
 fn wait(input: Input<u64>, waiting: &mut TimeContext<'_, u64, Waiting>, out: &mut Emitter<String>) {
     let now = waiting.processing_time();
     match input {
@@ -68,7 +71,8 @@ fn said(what: &str, n: u64, right: bool) -> String {
     format!("{what} {n}{}", if right { "" } else { ", wrongly" })
 }
 
-/// What is said of a record of the source that is idle at times, when it came too late for its window. It may or may not.
+/// Marks a record of the source that is idle at times, if it came too late for its window. It may
+/// or may not.
 pub(crate) const LATE: &str = " (late)";
 
 pub(crate) fn clocked(flow: &Dataflow, dir: &Path) {
@@ -140,18 +144,21 @@ pub(crate) fn clocked(flow: &Dataflow, dir: &Path) {
         .sink("idle", sink("idle"));
 }
 
-/// The event time of a source's record. When the one that was idle comes back, it is a little ahead of where the other should be by then, and the
-/// other overtakes it.
+/// The event time of a source's record. When the idle source resumes, it is a little ahead of the
+/// other's expected time, and the other overtakes it.
 fn at(steady: bool, n: u64) -> Timestamp {
     let resting = n / BETWEEN * 1_200 + 900 + n % BETWEEN * 10;
     Timestamp::from_millis(if steady { n } else { resting } as i64)
 }
 
-/// What is remembered of a source: when its last record was, and was read; whether the source counts; the watermark.
+/// The state of a source: the event time and the reading time of its last record; whether the
+/// source counts; the watermark.
 type Heard = (Option<(Timestamp, Timestamp)>, bool, Timestamp);
 
-/// A source whose records were never far apart was not idle meanwhile; when the watermark is behind it, it counts; and while it counts none of its
-/// records is late. One that is never idle counts. The watermark never goes back. (One subtask is before this, so that its watermark is known.)
+/// A source whose records were never far apart was not idle meanwhile. It counts once the watermark
+/// is below its last record, and while it counts none of its records is late. A source that is
+/// never idle counts. The watermark never goes back. (One subtask precedes this, so that its
+/// watermark is known.)
 fn heard(
     input: Input<(bool, u64, Timestamp)>,
     heard: &mut TimeContext<'_, bool, Heard>,
@@ -169,7 +176,7 @@ fn heard(
     out.push((steady, n, goes_on && !(counts && late)));
 }
 
-/// Some numbers, each with what the clock showed when it was read, and long pauses among them.
+/// Some numbers, each with the clock's reading when it was read, and long pauses among them.
 #[derive(Clone)]
 struct Resting;
 
@@ -217,7 +224,7 @@ impl SourceReader for RestingReader {
     }
 }
 
-/// What must be in a sink, but for [`LATE`].
+/// The expected content of a sink, without [`LATE`].
 pub(crate) fn expected(sink: &str) -> Vec<String> {
     let lines = |what: &'static str, count: u64| (0..count).map(move |n| said(what, n, true));
     if sink == "idle" {

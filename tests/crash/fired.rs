@@ -1,8 +1,8 @@
-//! A job whose windows fire again and again: sliding ones that take late records, triggers by count, by time, and of our own, windows without end,
-//! and those of so many records.
+//! A job whose windows fire repeatedly: sliding ones that take late records, count, time and custom
+//! triggers, global windows, and count windows.
 //!
-//! One producer, whose records say what time it is: which of them are late, and when what fires, follows from the input alone. Each stream that
-//! forks off stays one.
+//! One producer, whose records carry their own time: which of them are late, and what fires when,
+//! follows from the input alone. Each stream that forks off stays a single one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,26 +17,26 @@ use snapline::{
 use crate::child::Numbers;
 use crate::kill_points::Mortal;
 
-/// How many records there are.
+/// The number of records.
 const ALL: u64 = 6_000;
-/// How many keys they have.
+/// The number of keys.
 const FEW: u64 = 5;
-/// How long sliding windows are, how often one begins, and how late a record may be.
+/// The length of sliding windows, the interval at which they begin, and the allowed lateness.
 const SLIDING: i64 = 60;
 const SLIDES: i64 = 20;
 const LATENESS: i64 = 30;
-/// How long tumbling ones are.
+/// The length of tumbling windows.
 const LENGTH: i64 = 100;
-/// With every so many records of a window; and of a key.
+/// Fires at every n records of a window; and of a key.
 const COUNT: u64 = 3;
 const BATCH: u64 = 7;
-/// Whenever so much time has passed, in a window; and in one without end.
+/// Fires at every interval of time, in a window; and in a global one.
 const EVERY: i64 = 30;
 const ROUND: i64 = 50;
-/// With every record of such a time too.
+/// Fires also at every record whose time is a multiple of this.
 const FULL: i64 = 13;
 
-/// When a number was: some are far behind the others.
+/// The event time of a number: some are far earlier than the others.
 const fn at(n: u64) -> i64 {
     n as i64 - if n % 11 == 3 { 110 } else { 0 }
 }
@@ -50,7 +50,8 @@ const fn ms(millis: i64) -> Duration {
     Duration::from_millis(millis.unsigned_abs())
 }
 
-/// Fires, and forgets, when a record says that its window is full; else as the trigger by count does that it is made of.
+/// Fires and purges when a record marks its window as full; otherwise acts as the count trigger
+/// inside it.
 #[derive(Clone)]
 struct WhenFull(EveryRecords);
 
@@ -139,7 +140,7 @@ pub(crate) fn fired(flow: &Dataflow, dir: &Path) {
     all.parallelism(1).sink("fired", sink("fired"));
 }
 
-/// What windows are looked at for.
+/// The kinds of windows and triggers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Sliding,
@@ -153,10 +154,10 @@ enum Kind {
 #[derive(Default)]
 struct Held {
     numbers: Vec<u64>,
-    /// Records since it fired.
+    /// Records since it last fired.
     since: u64,
     fired: bool,
-    /// When it fires next, by a multiple of time.
+    /// The next firing time, a multiple of the interval.
     next: Option<i64>,
 }
 
@@ -165,7 +166,7 @@ fn next_multiple(behind: i64, of: i64) -> i64 {
 }
 
 impl Kind {
-    /// First milliseconds of a record's windows, and those behind their ends.
+    /// The first milliseconds of a record's windows, and those directly after their ends.
     fn windows(self, at: i64) -> Vec<(i64, i64)> {
         let (length, every) = match self {
             Self::Sliding => (SLIDING, SLIDES),
@@ -180,7 +181,7 @@ impl Kind {
         if self == Self::Sliding { LATENESS } else { 0 }
     }
 
-    /// Whether a window fires with a record that has come into it, and whether it is purged.
+    /// Whether a record fires a window that it enters, and whether the window is purged.
     fn record(self, at: i64, end: i64, watermark: i64, held: &mut Held) -> (bool, bool) {
         held.since += 1;
         let full = match self {
@@ -199,11 +200,11 @@ impl Kind {
         if full {
             held.since = 0;
         }
-        // The trigger by count does not purge of itself.
+        // The count trigger does not purge by itself.
         (full, self == Self::Batch || at % FULL == 0)
     }
 
-    /// The same when the watermark has come on.
+    /// The same when the watermark has advanced.
     fn passes(self, end: i64, watermark: i64, held: &mut Held) -> (bool, bool) {
         match self {
             Self::Sliding => {
@@ -224,7 +225,7 @@ impl Kind {
     }
 }
 
-/// What comes of a key's records, and those that are late: windows as a list, looked at one and all.
+/// The results and late records of a key: windows as a list, scanned in full.
 fn results(kind: Kind, key: u64) -> (Vec<Vec<u64>>, Vec<u64>) {
     let (mut results, mut late, mut watermark) = (Vec::new(), Vec::new(), i64::MIN);
     let mut all: BTreeMap<(i64, i64), Held> = BTreeMap::new();
@@ -280,7 +281,7 @@ fn lines(kind: Kind) -> Vec<String> {
     .collect()
 }
 
-/// What must be in a sink.
+/// The expected content of a sink.
 pub(crate) fn expected(sink: &str) -> Vec<String> {
     match sink {
         "sliding" => lines(Kind::Sliding),

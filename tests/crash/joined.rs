@@ -1,6 +1,7 @@
-//! A job that brings two streams together: an interval join, a window join, and a function of both that has timers and two outputs.
+//! A job that connects two streams: an interval join, a window join, and a function of both with
+//! timers and two outputs.
 //!
-//! No record is late, so that what is joined does not depend on when the two meet.
+//! No record is late, so the joined pairs do not depend on when the two meet.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,23 +14,23 @@ use snapline::{
 use crate::child::{KEYS, Numbers};
 use crate::kill_points::Mortal;
 
-/// How many records each side has.
+/// The number of records of each side.
 const EACH: u64 = 6_000;
-/// The second side's records are so much later.
+/// The second side's records are this much later.
 const BEHIND: u64 = 13;
-/// How much later they may be to be joined.
+/// The largest difference in time of joined records.
 const WITHIN: u64 = 110;
 const LENGTH: u64 = 150;
-/// How long a record waits for others, and how near these must be.
+/// The time for which a record waits for others, and the largest distance between neighbours.
 const NEAR: u64 = 40;
-/// How long the second side's are remembered: longer than they are needed.
+/// The time for which the second side's records are remembered: longer than they are needed.
 const KEPT: u64 = 200;
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// When a number of the first side was: groups of eight are out of order.
+/// The event time of a number of the first side: groups of eight are out of order.
 const fn first_at(n: u64) -> u64 {
     n ^ 5
 }
@@ -38,12 +39,13 @@ const fn second_at(n: u64) -> u64 {
     n - EACH + BEHIND
 }
 
-/// Of the second side, the function of both gets only some.
+/// Whether the function of both sides gets this number of the second side.
 const fn is_told(n: u64) -> bool {
     !n.is_multiple_of(3)
 }
 
-/// Says how many of the second side are near a record of the first; those that are alone go elsewhere.
+/// Counts the records of the second side near each record of the first. Records without neighbours
+/// go to another output.
 #[derive(Clone)]
 struct Meeting;
 
@@ -142,7 +144,7 @@ pub(crate) fn joined(flow: &Dataflow, dir: &Path) {
     alone.sink("alone", sink("alone"));
 }
 
-/// What must be in a sink: by every record with every other.
+/// The expected content of a sink, computed by comparing every record with every other.
 pub(crate) fn expected(sink: &str) -> Vec<String> {
     let others = |first: u64| (EACH + first % KEYS..2 * EACH).step_by(KEYS as usize);
     let pairs = |fits: fn(u64, u64) -> bool| -> Vec<String> {

@@ -1,10 +1,13 @@
-//! What jobs of an earlier revision left when they were killed, kept as files: it opens, and goes on, for ever.
+//! Files of killed jobs of earlier revisions: the present revision must always be able to open and
+//! resume them.
 //!
-//! Below `kept/` is a folder for each revision that wrote some, and in it an archive of what a process left of each job: checkpoints, a transaction that was
-//! complete and not yet committed, output, an ingest log, recorded runs. The jobs are those of the crash suite, and two more with what that has
-//! not: a log of requests, a table that is looked up, requests that wait to be sent, a sink of one's own, Parquet, and values of many shapes.
+//! `kept/` has a folder for each revision that wrote some, with one archive for each job. It holds
+//! checkpoints, a transaction that was complete and not yet committed, output, an ingest log, and
+//! recorded runs. The jobs are those of the crash suite and two more, with features that the suite
+//! lacks: an ingest log, a lookup table, requests that wait to be sent, a custom sink, Parquet, and
+//! values of many shapes.
 //!
-//! To keep what the present revision writes, after a format has changed (never over an older folder):
+//! To keep the present revision's files after a format has changed (never over an older folder):
 //! `SNAPLINE_KEEP=tests/crash/kept/REVISION cargo test --all-features --test crash kept`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,10 +37,10 @@ use crate::kill_points::{Mortal, MortalStore, place};
 use crate::plan::{JobPlan, Life, Shape};
 use crate::{custom_sink, live, verify};
 
-/// In the environment: where to keep what the present revision writes.
+/// Environment variable: the folder in which to keep the present revision's files.
 const KEEP: &str = "SNAPLINE_KEEP";
 
-/// How the text for a child begins if it is to run a job of this module.
+/// The beginning of a child's text for a job of this module.
 pub(crate) const KEPT: &str = "kept ";
 
 /// The plan of a kept job of the crash suite.
@@ -45,7 +48,8 @@ fn plan(shape: Shape) -> JobPlan {
     JobPlan { shape, interval: 10, retained: 2, concurrent: 1 }
 }
 
-/// The text for the child that runs a job, by the name of its folder. Its directory is where it runs: positions hold the paths of files.
+/// The child's text for a job, by the name of its folder. The job's directory is the current one,
+/// because positions hold the paths of files.
 fn text(name: &str) -> String {
     match Shape::ALL.iter().find(|shape| format!("{shape:?}") == name) {
         Some(shape) => plan(*shape).to_text(Path::new(".")),
@@ -53,7 +57,7 @@ fn text(name: &str) -> String {
     }
 }
 
-/// What is in a directory, in the order of names.
+/// The entries of a directory, by name.
 fn listed(dir: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let paths = entries.map(|entry| entry.expect("it can be listed").path());
@@ -66,7 +70,8 @@ fn listed(dir: &Path) -> Vec<(String, PathBuf)> {
     all
 }
 
-/// Lets a job be killed when its fourth transaction of a complete checkpoint is about to be committed, and keeps what it left.
+/// Lets a job be killed when its fourth transaction of a complete checkpoint is about to be
+/// committed, and keeps its files.
 fn keep(name: &str, into: &Path) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let came = live(&text(name), Life::Point(place("commit-before"), 4), dir.path());
@@ -80,11 +85,11 @@ fn keep(name: &str, into: &Path) {
     archive.into_inner().expect("it is written").finish().expect("it is written");
 }
 
-/// What is wrong when the job goes on where the files are.
+/// Resumes the job from these files and returns its errors.
 fn go_on(name: &str, kept: &Path) -> Vec<String> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let mut archive = tar::Archive::new(GzDecoder::new(fs::File::open(kept).expect("it opens")));
-    // With their times of change: a changed file is another one.
+    // With their modification times: a changed file is another one.
     archive.unpack(dir.path()).expect("it is an archive");
     let before = LocalStore::inspect(dir.path().join("checkpoints")).expect("it can be read");
     let newest = snapline::store::Store::manifests(&before).expect("they can be listed").pop();
@@ -104,7 +109,7 @@ fn go_on(name: &str, kept: &Path) -> Vec<String> {
         None if name == "Shop" => wrong.extend(shop_is_right(dir.path())),
         None => wrong.extend(values_are_right(dir.path())),
     }
-    // Of the runs of then and of now.
+    // Of the old runs and the new one.
     let (lines, _, different) = verify::traces(dir.path());
     wrong.extend(different);
     if lines == 0 {
@@ -138,7 +143,7 @@ fn what_is_kept_of_earlier_revisions_opens_and_goes_on() {
     assert!(jobs >= 12, "only {jobs} jobs are kept");
 }
 
-/// The child: one of the two jobs of this module, to its end if nothing comes between.
+/// The child: one of the two jobs of this module, to its end unless it is killed.
 pub(crate) fn run(text: &str) {
     let (name, dir) = text.split_once(' ').expect("two words");
     let dir = Path::new(dir);
@@ -165,7 +170,8 @@ pub(crate) fn run(text: &str) {
     }
 }
 
-// Orders by HTTP, looked up in a table, summed by customer into another, and each sent to a receiver.
+// Orders by HTTP, looked up in a table, summed by customer into another, and each sent to a
+// receiver.
 
 const ORDERS: u64 = 120;
 const CUSTOMERS: [&str; 4] = ["Ada", "Grace", "Edsger", "Barbara"];
@@ -223,7 +229,8 @@ fn shop(flow: &Dataflow, dir: &Path) -> HttpIngest<Order> {
     ingest
 }
 
-/// Sends all orders, each under a key of its own: one that the log has already is not accepted once more.
+/// Sends all orders, each under a key of its own: the log does not accept an order that it has
+/// already.
 fn order(ingest: &HttpIngest<Order>) {
     for number in 0..ORDERS {
         while post(ingest.address(), number).is_err() {
@@ -258,7 +265,7 @@ fn receiver(file: PathBuf) -> SocketAddr {
     let address = listener.local_addr().expect("it has one");
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.expect("somebody connects"));
+            let mut stream = BufReader::new(stream.expect("a client connects"));
             let (mut key, mut length) = (String::new(), 0);
             loop {
                 let mut line = String::new();
@@ -317,7 +324,7 @@ fn shop_is_right(dir: &Path) -> Vec<String> {
     wrong
 }
 
-// Values of many shapes by keys of many parts; into Parquet, lines, and a sink of one's own.
+// Values of many shapes by keys of many parts; into Parquet, lines, and a custom sink.
 
 const VALUES: u64 = 2_000;
 

@@ -1,4 +1,4 @@
-//! Wraps a store, sources and sinks, so that the process can be killed before and after whatever is asked of them.
+//! Wrappers of a store, sources and sinks that can kill the process before and after each call.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ use snapline::store::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError}
 
 use crate::child::COMPLETE;
 
-/// Where a process can be killed.
+/// The points at which a process can be killed.
 pub(crate) const POINTS: &[&str] = &[
     // The coordinator and its store.
     "store-open-before",
@@ -58,7 +58,7 @@ pub(crate) const POINTS: &[&str] = &[
     "commit-after",
     "roll-back-before",
     "roll-back-after",
-    // Look-ups, where there are any: on the thread that asks.
+    // Look-ups, where there are any: on the thread that calls.
     "look-up-before",
     "look-up-after",
 ];
@@ -66,12 +66,12 @@ pub(crate) const POINTS: &[&str] = &[
 /// The number of a point.
 ///
 /// # Panics
-/// If there is none of this name.
+/// If no point has this name.
 pub(crate) fn place(name: &str) -> usize {
     POINTS.iter().position(|point| *point == name).unwrap_or_else(|| panic!("no point `{name}`"))
 }
 
-/// Where this process is to be killed, and how often it gets there before.
+/// The point at which this process is to be killed, and how often it is passed before.
 static ARMED: OnceLock<(usize, AtomicU64)> = OnceLock::new();
 
 /// Arms a point: `NAME:COUNT`.
@@ -91,7 +91,8 @@ pub(crate) fn point(name: &str) {
     {
         let me = rustix::process::getpid();
         rustix::process::kill_process(me, rustix::process::Signal::KILL).expect("it is ours");
-        // Invariant: SIGKILL cannot be caught or blocked, and one that a process sends to itself is delivered before the call returns.
+        // Invariant: SIGKILL cannot be caught or blocked, and one that a process sends to itself is
+        // delivered before the call returns.
         unreachable!("the signal is delivered before the call returns");
     }
 }
@@ -147,7 +148,8 @@ impl Store for MortalStore {
     fn put_manifest(&self, term: Term, manifest: &Manifest) -> Result<(), StoreError> {
         point("put-manifest-before");
         self.0.put_manifest(term, manifest)?;
-        // Not `println!`: the harness would keep it, and it must be out before the process is gone.
+        // Not `println!`, which the harness would hold back: the line must be out before the
+        // process dies.
         writeln!(std::io::stdout(), "{COMPLETE}").expect("the parent reads");
         point("put-manifest-after");
         Ok(())

@@ -1,11 +1,14 @@
-//! Jobs in processes that are killed with SIGKILL: at named points of the protocol, at random moments, while they commit, while they recover,
-//! and again and again. Whatever happened, in the end every record is in the output once.
+//! Jobs in processes that are killed with SIGKILL: at named points of the protocol, at random
+//! moments, during commits, during recovery, and repeatedly. Whatever happened, the final output
+//! has every record once.
 //!
-//! The processes are this test's own binary, run again with [`CHILD`] in its environment. Nothing in the runtime knows of the points: the
-//! store, the sources and the sinks are wrapped ([`kill_points`]).
+//! The processes are this test's own binary, run again with [`CHILD`] in its environment. The
+//! runtime knows nothing of the points: the store, the sources and the sinks are wrapped
+//! ([`kill_points`]).
 //!
-//! Each shape of a job has a reference, or a judge behind what goes by the clock. Which operator of the crate is in which shape, and where it is
-//! in the random pipelines and in the simulation, says `tests/operators.md`. With the name of a shape in [`ONLY`] that one is run alone:
+//! Each shape of a job has a reference, or a judge downstream of operators that depend on the
+//! clock. `tests/operators.md` lists the operators of each shape, and their places in the random
+//! pipelines and in the simulation. With the name of a shape in [`ONLY`] that shape runs alone:
 //! `SNAPLINE_CRASH_SHAPE=Joined cargo test --all-features --test crash killed`.
 #![cfg(unix)]
 #![allow(clippy::print_stdout, reason = "the suite says what came of it")]
@@ -41,22 +44,23 @@ use kill_points::POINTS;
 use plan::{Life, Plan, Plans, Shape};
 use verify::Verdict;
 
-/// In the environment of a child: the job it is to run.
+/// Environment variable of a child: the job to run.
 const CHILD: &str = "SNAPLINE_CRASH_CHILD";
-/// And where it is to kill itself: a point and how often it gets there first.
+/// Environment variable of a child: the point at which to kill itself, and how often it gets there
+/// first.
 const KILL_AT: &str = "SNAPLINE_CRASH_AT";
 
-/// In the environment of the suite: the one shape that is to be run, by its name in [`Shape`].
+/// Environment variable of the suite: the one shape to run, by its name in [`Shape`].
 const ONLY: &str = "SNAPLINE_CRASH_SHAPE";
-/// How often a point is asked for once more that no process has come to.
+/// The number of further plans for a point that no process has reached.
 const TRIES: usize = 5;
 
-/// No life of these little jobs takes nearly as long.
+/// Far longer than any life of these small jobs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SIGKILL: i32 = 9;
 
-/// What became of all lives of all jobs.
+/// Totals over all lives of all jobs.
 #[derive(Default)]
 struct Tally {
     jobs: usize,
@@ -64,13 +68,13 @@ struct Tally {
     checkpoints: u64,
     at_points: BTreeMap<(Shape, usize), usize>,
     at_random: usize,
-    /// Lives that were killed before they had completed a checkpoint of their own: during recovery, mostly.
+    /// Lives killed before they had completed a checkpoint of their own: mostly during recovery.
     without_checkpoint: usize,
     duplicates: usize,
     lost: usize,
     /// Records that were late because their source had been idle.
     late: usize,
-    /// Lines of recorded runs that were replayed, and last lines that were torn.
+    /// Replayed lines of recorded runs, and torn last lines.
     replayed: u64,
     torn: usize,
 }
@@ -81,7 +85,7 @@ impl Tally {
     }
 }
 
-/// The child, when this binary is run as one. Otherwise it has nothing to do.
+/// The child, when this binary runs as one. Otherwise it does nothing.
 #[test]
 #[ignore = "run by the other test, as the processes that are killed"]
 fn child() {
@@ -115,7 +119,8 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
             });
         }
     });
-    // Where a process is when, nobody knows: a job may have come by a point less often than was planned. So it is asked for again.
+    // The timing of a process is not determined: a job may reach a point less often than planned.
+    // So it is planned again.
     let is_missed =
         |at: &(Shape, usize)| !tally.lock().expect("none panicked").at_points.contains_key(at);
     let places = shapes.iter().flat_map(|shape| shape.points().map(|point| (*shape, point)));
@@ -144,8 +149,8 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
         tally.torn,
         began.elapsed().as_secs_f64()
     );
-    // Past the harness, which keeps what a test prints if it goes well.
-    writeln!(std::io::stderr(), "{summary}").expect("somebody looks");
+    // Past the harness, which hides the output of a test that passes.
+    writeln!(std::io::stderr(), "{summary}").expect("it can be written");
     let missed: Vec<_> = missed.iter().map(|&(shape, point)| (shape, POINTS[point])).collect();
     assert!(missed.is_empty(), "no process was killed at {missed:?}");
     assert_eq!((tally.duplicates, tally.lost), (0, 0));
@@ -157,12 +162,13 @@ fn killed_anywhere_nothing_is_lost_and_nothing_is_there_twice() {
     assert!(tally.replayed > 50_000, "only {} lines were recorded", tally.replayed);
 }
 
-/// Lives a job to its end and looks at what it left.
+/// Runs a job's lives to its end and checks the files that it left.
 fn run(plan: &Plan, tally: &Mutex<Tally>) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let job = plan.job.to_text(dir.path());
     let mut finished = false;
-    // The planned lives, and then one that nobody kills; it also shows that a job that has finished does nothing any more.
+    // The planned lives, and then one that is not killed. It also shows that a finished job does
+    // nothing more.
     for (number, life) in plan.lives.iter().chain([&Life::Natural]).enumerate() {
         let came = live(&job, *life, dir.path()).unwrap_or_else(|wrong| {
             let kept = dir.path().display();
@@ -180,7 +186,7 @@ fn run(plan: &Plan, tally: &Mutex<Tally>) {
         }
         tally.without_checkpoint += usize::from(came.killed && came.checkpoints == 0);
     }
-    assert!(finished, "{plan:?}: the last life was killed by somebody else");
+    assert!(finished, "{plan:?}: the last life was killed by another process");
     let Verdict { duplicates, lost, late, wrong } = verify::output(&plan.job, dir.path());
     let mut wrong = Vec::from_iter(wrong);
     wrong.extend(verify::store(&plan.job, dir.path()));
@@ -200,7 +206,7 @@ fn run(plan: &Plan, tally: &Mutex<Tally>) {
     tally.late += late;
 }
 
-/// How a life ended.
+/// The end of a life.
 struct Came {
     killed: bool,
     checkpoints: u64,
@@ -221,7 +227,7 @@ fn live(job: &str, life: Life, dir: &Path) -> Result<Came, String> {
     }
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let status = end(&mut child, life);
-    // A child says little: it fits into the pipe.
+    // A child writes little: it fits into the pipe.
     let (mut said, mut complained) = (String::new(), String::new());
     let read = child.stdout.take().map(|mut out| out.read_to_string(&mut said));
     read.transpose().map_err(|error| error.to_string())?;
@@ -236,7 +242,7 @@ fn live(job: &str, life: Life, dir: &Path) -> Result<Came, String> {
     Ok(Came { killed, checkpoints })
 }
 
-/// Waits for the child's end, which is brought about where that is planned, or when it takes too long.
+/// Waits for the child's end. Kills it where that is planned, or after a timeout.
 fn end(child: &mut Child, life: Life) -> Result<ExitStatus, String> {
     let began = Instant::now();
     let limit = match life {
@@ -259,17 +265,17 @@ fn end(child: &mut Child, life: Life) -> Result<ExitStatus, String> {
     }
 }
 
-/// Where a job keeps its checkpoints.
+/// The checkpoint directory of a job.
 fn checkpoints(dir: &Path) -> std::path::PathBuf {
     dir.join("checkpoints")
 }
 
-/// Where its runs are recorded.
+/// The directory of its recorded runs.
 fn traces(dir: &Path) -> std::path::PathBuf {
     dir.join("trace")
 }
 
-/// Where a sink of a job writes.
+/// The output directory of a job's sink.
 fn output(dir: &Path, sink: &str) -> std::path::PathBuf {
     dir.join(sink)
 }

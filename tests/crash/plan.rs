@@ -1,4 +1,4 @@
-//! Which jobs are run, and how each of their lives ends.
+//! The jobs to run, and the end of each of their lives.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,34 +14,40 @@ pub(crate) struct JobPlan {
     pub(crate) concurrent: usize,
 }
 
-/// What is connected with what.
+/// The topology of a job.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Shape {
     /// One source, one sink.
     Single,
     /// Two sources, a keyed count, two sinks; everything twice.
     Wide,
-    /// Two sources, sorted by event time and counted in windows, with a sink for what is late; everything twice.
+    /// Two sources, sorted by event time and counted in windows, with a sink for late records;
+    /// everything twice.
     Timed,
     /// A table, and one sink into a database; both twice.
     Database,
-    /// State that is forgotten by the clock, and records that wait for what all subtasks are told; two sinks; everything twice.
+    /// State that expires by processing time, and records that wait for broadcast rules; two sinks;
+    /// everything twice.
     Told,
-    /// Two sources, joined in three ways, and what is alone; four sinks; everything twice.
+    /// Two sources, joined in three ways, and records without a partner; four sinks; everything
+    /// twice.
     Joined,
-    /// Distinct records and their sessions, look-ups that are slow, the highest of what is found; one source by one subtask, four sinks.
+    /// Distinct records and their sessions, slow look-ups, the highest of the results; one source
+    /// by one subtask, four sinks.
     Ranked,
-    /// Windows that fire again and again, with what is late beside them; one source by one subtask, three sinks.
+    /// Windows that fire repeatedly, with late records as a side output; one source by one subtask,
+    /// three sinks.
     Fired,
-    /// Timers and windows by the clock, and a source that is idle at times; two sinks.
+    /// Timers and windows by processing time, and a source that is idle at times; two sinks.
     Clocked,
-    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several compressed files.
+    /// A directory of CSV files, some of them compressed, and a sink whose transactions are several
+    /// compressed files.
     #[cfg(feature = "formats")]
     Files,
 }
 
 impl Shape {
-    /// All of them.
+    /// All shapes.
     pub(crate) const ALL: &[Self] = &[
         Self::Single,
         Self::Wide,
@@ -56,7 +62,7 @@ impl Shape {
         Self::Files,
     ];
 
-    /// How often each of its points is planned, each time in other company.
+    /// The number of plans for each of its points, each combined with other ends.
     const fn rounds(self) -> usize {
         match self {
             Self::Single | Self::Wide | Self::Timed => 2,
@@ -64,7 +70,7 @@ impl Shape {
         }
     }
 
-    /// Where its processes come by: everywhere, but that only one looks anything up.
+    /// The points that its processes pass: all, except that only one shape looks anything up.
     pub(crate) fn points(self) -> impl Iterator<Item = usize> {
         let all = POINTS.iter().enumerate();
         let its = all.filter(move |(_, name)| self == Self::Ranked || !name.starts_with("look-up"));
@@ -72,18 +78,18 @@ impl Shape {
     }
 }
 
-/// How a life ends.
+/// The end of a life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Life {
-    /// The process kills itself when it has come to a point so often.
+    /// The process kills itself the n-th time it reaches a point.
     Point(usize, u64),
-    /// It is killed after so long, wherever it is.
+    /// The process is killed after this time, wherever it is.
     Random(Duration),
-    /// When the job has finished.
+    /// The job finishes.
     Natural,
 }
 
-/// A job and its lives but the last, which is natural.
+/// A job and its lives except the last, which is natural.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
     pub(crate) job: JobPlan,
@@ -110,7 +116,7 @@ impl JobPlan {
     }
 }
 
-/// Numbers that look random and are the same in every run (splitmix64).
+/// Pseudo-random numbers, the same in every run (splitmix64).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -123,7 +129,7 @@ impl Random {
     }
 }
 
-/// Every point in every shape, and random moments.
+/// Plans for every point in every shape, and for random moments.
 pub(crate) struct Plans {
     random: Random,
     turn: usize,
@@ -134,7 +140,7 @@ impl Plans {
         Self { random: Random(1), turn: 0 }
     }
 
-    /// All that are made beforehand.
+    /// All plans that are made beforehand.
     pub(crate) fn all(&mut self, shapes: &[Shape]) -> Vec<Plan> {
         let mut plans = Vec::new();
         for &shape in shapes {
@@ -152,8 +158,9 @@ impl Plans {
 
     /// A job that is killed at a point.
     pub(crate) fn at(&mut self, shape: Shape, point: usize) -> Plan {
-        // What a process comes to while it recovers; `restoring` only where there is something to restore, and a roll-back only where a
-        // transaction was prepared for a checkpoint that never was: behind a death between the preparations and the manifest.
+        // Points of a recovering process. `restoring` needs a checkpoint to restore. A roll-back
+        // needs a transaction prepared for a checkpoint that never completed: after a death between
+        // the preparations and the manifest.
         let recovery = ["claim-before", "claim-after", "open-sink", "open-source", "fence-before"];
         let restoring = ["fence-after", "read", "verify-blob", "read-manifest", "roll-back-before"];
         let recovery: Vec<usize> =
@@ -179,7 +186,7 @@ impl Plans {
 
     fn at_random(&mut self, shape: Shape) -> Plan {
         let job = job(shape, &mut self.random);
-        // Also before the process has come to anything.
+        // Also before the process has reached any point.
         let moment =
             |random: &mut Random| Life::Random(Duration::from_millis(2 + random.below(150)));
         let lives = (0..5).map(|_| moment(&mut self.random)).collect();

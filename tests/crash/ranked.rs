@@ -1,8 +1,9 @@
-//! A job that keeps little of what it gets, and asks outside: distinct records and their sessions, split; look-ups whose calls are slow, so that
-//! some are in flight whenever the process dies, in order and as they are answered; the highest of what is found.
+//! A job that keeps little of its input and looks records up externally: distinct records and their
+//! sessions, split; the highest of the results. Look-ups are slow, ordered and unordered, so that
+//! some are in flight whenever the process dies.
 //!
-//! One producer, whose watermarks are a function of its records: what is forgotten when follows from the input alone. Each stream that forks
-//! off stays one.
+//! One producer, whose watermarks are a function of its records: the expiry of state follows from
+//! the input alone. Each stream that forks off stays a single one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,21 +18,21 @@ use snapline::{
 use crate::child::Numbers;
 use crate::kill_points::{self, Mortal};
 
-/// How many records there are: one each millisecond of event time.
+/// The number of records: one each millisecond of event time.
 const ALL: u64 = 6_000;
 /// The watermark is a multiple of this.
 const STEP: u64 = 64;
-/// A number's square has this rest: about half of them are there.
+/// A number's key is the remainder of its square by this; about half of the remainders occur.
 const RESTS: u64 = 509;
-/// For how long a rest is remembered.
+/// The time for which a remainder is remembered.
 const MEMORY: u64 = 600;
 const GAP: u64 = 14;
-/// So many numbers are in a session that is long.
+/// The least length of a long session.
 const LONG: usize = 4;
-/// A number in so many is looked up, by each of the two.
+/// One number in this many is looked up, by each of the two.
 const ASKED: u64 = 4;
-/// So many numbers come at once. Of each such gulp's last records, one that is looked up takes long: most barriers come while it does, and while
-/// those behind it wait for it.
+/// This many numbers come at once. One of the last look-ups of each such gulp is slow: most
+/// barriers come during it, while later records wait for it.
 const GULP: u64 = 100;
 const LENGTH: u64 = 60;
 const MOST: usize = 4;
@@ -48,7 +49,7 @@ const fn found(n: u64) -> u64 {
     n * n + 7
 }
 
-/// The process may die while somebody waits for an answer, and when it was given.
+/// The process may die while an operator waits for an answer, and after the answer.
 fn ask(n: &u64) -> Result<u64, BoxError> {
     kill_points::point("look-up-before");
     if [88, 89].contains(&(n % GULP)) {
@@ -107,7 +108,7 @@ pub(crate) fn ranked(flow: &Dataflow, dir: &Path) {
         .process(
             |input, before: &mut TimeContext<'_, (), Option<u64>>, out: &mut Emitter<String>| {
                 let Input::Record((n, found)) = input else { return };
-                // Each comes right behind the one before it.
+                // Each comes directly after the one before it.
                 let right = before.is_none_or(|before| n == before + ASKED);
                 **before = Some(n);
                 out.push(format!("{}{n} {found}", if right { "" } else { "out of order: " }));
@@ -129,12 +130,13 @@ pub(crate) fn ranked(flow: &Dataflow, dir: &Path) {
         .sink("highest", sink("highest"));
 }
 
-/// The numbers that are let through: each first of its rest, and the next when the watermark has come so far behind that.
+/// The numbers that pass: the first of each remainder, and the next when the watermark has passed
+/// its retention.
 fn distinct() -> Vec<u64> {
     let mut until: BTreeMap<u64, u64> = BTreeMap::new();
     let mut through = Vec::new();
     for n in 0..ALL {
-        // That of the record before: the newest multiple that is earlier.
+        // The watermark of the record before: the newest multiple that is earlier.
         let watermark = n.saturating_sub(2) / STEP * STEP;
         if until.get(&rest(n)).is_some_and(|until| *until <= watermark) {
             until.remove(&rest(n));
@@ -161,7 +163,7 @@ fn sessions() -> Vec<Vec<u64>> {
     over
 }
 
-/// What must be in a sink.
+/// The expected content of a sink.
 pub(crate) fn expected(sink: &str) -> Vec<String> {
     let asked = |rest: u64| (0..ALL).filter(move |n| n % ASKED == rest);
     match sink {

@@ -1,4 +1,4 @@
-//! Whether a job that has finished left what it must, and nothing else.
+//! Checks that a finished job left exactly the expected output and files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::child::{KEYS, LENGTH, RECORDS};
 use crate::plan::{JobPlan, Shape};
 use crate::{clocked, fired, joined, ranked};
 
-/// What is wrong with a job's output.
+/// The errors of a job's output.
 #[derive(Default)]
 pub(crate) struct Verdict {
     pub(crate) duplicates: usize,
     pub(crate) lost: usize,
-    /// Records of a source that was idle, which came too late when it was so no more.
+    /// Records of an idle source that came too late when it resumed.
     pub(crate) late: usize,
     pub(crate) wrong: Option<String>,
 }
@@ -37,7 +37,7 @@ impl JobPlan {
     }
 }
 
-/// What must be in a sink, line by line, of the jobs that say so beside what they do.
+/// The expected lines of a sink, for jobs that compute them in their own module.
 fn lines(shape: Shape, sink: &str) -> Option<Vec<String>> {
     Some(match shape {
         Shape::Joined => joined::expected(sink),
@@ -48,8 +48,8 @@ fn lines(shape: Shape, sink: &str) -> Option<Vec<String>> {
     })
 }
 
-/// Compares the committed output with what must be there: every record once, and every count of every key once; or every line as often as
-/// it must be.
+/// Compares the committed output with the expected one: every record once, and every count of every
+/// key once; or every line as often as expected.
 pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
     let mut verdict = Verdict::default();
     for sink in job.sinks() {
@@ -83,7 +83,7 @@ pub(crate) fn output(job: &JobPlan, dir: &Path) -> Verdict {
     verdict
 }
 
-/// What a query finds, a text a row.
+/// The results of a query, one text for each row.
 fn texts(database: &Path, query: &str) -> Vec<String> {
     let database = rusqlite::Connection::open(database).expect("it can be opened");
     let mut query = database.prepare(query).expect("the table is there");
@@ -110,7 +110,7 @@ impl Verdict {
             let what = if times > 0 { &mut self.duplicates } else { &mut self.lost };
             *what += times.unsigned_abs();
             let wrong = self.wrong.get_or_insert_default();
-            // Some are enough to see what it is about.
+            // A few are enough for the report.
             if wrong.len() < 500 {
                 wrong.push_str(&format!(", {times:+} of `{line}`"));
             }
@@ -124,7 +124,7 @@ impl Verdict {
     }
 }
 
-/// One number for a window's result: of the window of this number, of a key, so many records.
+/// One number for a window's result: the number of the window, its key and its count of records.
 pub(crate) fn window_id(window: u64, key: u64, count: u64) -> u64 {
     (window * KEYS + key) * 1_000 + count
 }
@@ -158,7 +158,8 @@ fn expected(shape: Shape, sink: &str) -> (BTreeSet<u64>, BTreeSet<(u64, u64)>) {
     (records, counts)
 }
 
-/// What is wrong with a job's checkpoints: one that is not whole, more than are kept, a blob that none of them needs.
+/// The errors of a job's checkpoints: an incomplete one, more than are retained, a blob that none
+/// of them needs.
 pub(crate) fn store(job: &JobPlan, dir: &Path) -> Vec<String> {
     let store = LocalStore::inspect(crate::checkpoints(dir)).expect("it is there");
     let manifests = store.manifests().expect("they can be listed");
@@ -183,7 +184,8 @@ pub(crate) fn store(job: &JobPlan, dir: &Path) -> Vec<String> {
     wrong
 }
 
-/// What of a job's recorded runs was replayed: lines, last lines that were torn, and the first place where it is not as the protocol has it.
+/// Replays a job's recorded runs: the number of lines, of torn last lines, and the first deviation
+/// from the protocol.
 pub(crate) fn traces(dir: &Path) -> (u64, usize, Option<String>) {
     let traces = match RunTrace::read_all(&[crate::traces(dir)]) {
         Ok(traces) => traces,
@@ -195,7 +197,7 @@ pub(crate) fn traces(dir: &Path) -> (u64, usize, Option<String>) {
     }
 }
 
-/// Files that are of no use to anybody any more.
+/// Files that have become useless.
 pub(crate) fn leftovers(job: &JobPlan, dir: &Path) -> Vec<String> {
     let mut places = vec![crate::checkpoints(dir).join("tmp")];
     if job.shape == Shape::Database {
@@ -218,7 +220,7 @@ pub(crate) fn leftovers(job: &JobPlan, dir: &Path) -> Vec<String> {
     if left.is_empty() { left } else { vec![format!("left over: {}", left.join(", "))] }
 }
 
-/// The comparison can fail: what was lost, what is there twice and what should not be there are all seen.
+/// The comparison can fail: lost, duplicate and unexpected records are all detected.
 #[test]
 fn wrong_output_is_seen() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
@@ -237,7 +239,8 @@ fn wrong_output_is_seen() {
     assert_eq!(judge(&mut (0..RECORDS - 1).chain([RECORDS])), (1, 1, true));
 }
 
-/// The same of jobs that are compared by lines. Their references are not empty, so that there is something to compare.
+/// The same for jobs that are compared by lines. Their references are not empty, so that there is
+/// something to compare.
 #[test]
 fn a_wrong_line_is_seen() {
     for shape in [Shape::Joined, Shape::Ranked, Shape::Fired, Shape::Clocked] {

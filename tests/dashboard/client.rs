@@ -1,10 +1,10 @@
-//! A client that may say whatever it likes: bytes over TCP.
+//! A client that can send anything: bytes over TCP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// No answer takes longer.
+/// The longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer, as it came.
@@ -17,13 +17,13 @@ pub(crate) struct Answer {
 
 /// A connection with a time limit.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("somebody listens");
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     stream.set_write_timeout(Some(PATIENCE)).expect("a time limit");
     stream
 }
 
-/// Sends these bytes and reads what comes until the other side closes; `None` if nothing does.
+/// Sends these bytes and reads until the other side closes; `None` if it sends nothing.
 pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut stream = connect(address);
     // A server that has read enough may close before it has all of it.
@@ -36,7 +36,7 @@ pub(crate) fn send(address: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
 }
 
-/// The address in two parts: where, and the token.
+/// The address in two parts: socket address and token.
 pub(crate) fn parts(url: &str) -> (SocketAddr, String) {
     let rest = url.strip_prefix("http://").expect("a URL");
     let (address, token) = rest.split_once('/').expect("a path");
@@ -44,7 +44,7 @@ pub(crate) fn parts(url: &str) -> (SocketAddr, String) {
     (address.parse().expect("an address"), token)
 }
 
-/// Asks as a browser would that was given the address.
+/// Sends the request of a browser that was given the address.
 pub(crate) fn get(url: &str, page: &str) -> Answer {
     let (address, token) = parts(url);
     let request = format!("GET /{token}/{page} HTTP/1.1\r\nHost: {address}\r\n\r\n");

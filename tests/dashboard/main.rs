@@ -1,4 +1,4 @@
-//! The status page of a running job: what it says, whom it refuses, and that the job does not mind.
+//! The status page of a running job: its content, its refusals, and its lack of effect on the job.
 //!
 //! Longer than 500 lines: one page, asked in every way.
 
@@ -41,7 +41,7 @@ fn rig() -> Rig {
     rig_restarted_after(Duration::from_millis(10))
 }
 
-/// numbers -> count (behind a gate) -> out, without an end.
+/// numbers -> count (through a gate) -> out, without an end.
 fn rig_restarted_after(pause: Duration) -> Rig {
     let (gate, failing) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
     let (held, fails) = (Arc::clone(&gate), Arc::clone(&failing));
@@ -61,7 +61,7 @@ fn rig_restarted_after(pause: Duration) -> Rig {
         .parallelism(1)
         .workers(1)
         .checkpoint_interval(None)
-        // There is none to restore, which is something to think about.
+        // Gives a warning: there is no older checkpoint to restore.
         .allow_older(true)
         .restart(Restart::Fixed { attempts: 3, pause });
     let handle = flow.build(config).expect("it builds").spawn().expect("it starts");
@@ -76,7 +76,7 @@ impl Rig {
         serde_json::from_str(&answer.body).expect("it is JSON")
     }
 
-    /// Asks until it is so, for at most a while.
+    /// Asks until the condition holds, with a timeout.
     #[track_caller]
     fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
@@ -90,7 +90,7 @@ impl Rig {
         }
     }
 
-    /// Ends the job, which has gone on all the while.
+    /// Ends the job, which must have gone on all the while.
     fn end(self) {
         self.handle.checkpoint().expect("the job still takes checkpoints");
         self.handle.suspend();
@@ -140,7 +140,7 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
         .filter_map(|operator| operator["operator"].as_str())
         .collect();
     assert_eq!(operators.len(), 3, "{operators:?}");
-    // What feeds each of them.
+    // The inputs of each operator.
     let fed_by = |place: usize| status["operators"][place]["inputs"].clone();
     assert_eq!(fed_by(0), Value::Array(Vec::new()));
     assert_eq!((fed_by(1), fed_by(2)), ([operators[0]].into(), [operators[1]].into()));
@@ -153,7 +153,8 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
     assert!(past["written"].as_u64() > Some(0));
     assert_eq!(status["why"]["late"], false);
     assert_eq!((&status["failure"], &status["next_try"]), (&Value::Null, &Value::Null));
-    // Nobody sees what is newer than what the sink has committed; the first checkpoint is all there is in the store.
+    // Readers see output only once the sink has committed it; the first checkpoint is all there is
+    // in the store.
     assert_eq!(status["output_delay"], status["tasks"][2]["committed_age"]);
     let delay = |status: &Value| status["output_delay"].as_f64().expect("a time");
     let old = rig.until("old", |status| delay(status) > 500.0);
@@ -165,14 +166,14 @@ fn the_page_shows_checkpoints_operators_and_their_figures() {
     rig.end();
 }
 
-/// The number of seconds that a text ends in.
+/// The number of seconds at the end of a text.
 fn seconds_of(text: &str) -> f64 {
     let number = text.strip_suffix(" s").unwrap_or_else(|| panic!("{text} is in seconds"));
     number.rsplit(' ').next().expect("a word").parse().expect("a number")
 }
 
 #[test]
-fn the_next_try_is_told_and_a_failed_end_is_no_good_end() {
+fn the_next_try_is_shown_and_a_failed_end_is_no_good_end() {
     let rig = rig_restarted_after(Duration::from_secs(100));
     rig.failing.store(true, Ordering::Relaxed);
     let status = rig.until("failed", |status| !status["next_try"].is_null());
@@ -225,11 +226,11 @@ fn long(end: &str) -> String {
     format!("an-operator-whose-name-is-much-longer-than-any-box-has-room-for-and-ends-in-{end}")
 }
 
-/// Fourteen operators with long names, one of which takes its time.
+/// Fourteen operators with long names, one of which is slow.
 fn many() -> JobHandle {
     let flow = Dataflow::new(&long("job"));
     let pairs = || Generator::new(None, |number| (number % 7, number));
-    // Its second subtask has another worker than what is slow, and could go on.
+    // Its second subtask has another worker than the slow operator, and could go on.
     let (left, right) = flow.source(&long("orders"), pairs()).parallelism(2).fork();
     let each = Emit::EachChange;
     left.keyed()
@@ -325,7 +326,7 @@ fn a_browser_shows_many_operators_as_a_graph_and_nothing_overflows() {
             long(end)
         )
     };
-    // Both ends of a long name are read, and figures are those of the job.
+    // Both ends of a long name are shown, and figures are those of the job.
     let slow = browser.eval(&format!("{}.innerText", node("slow")));
     let slow = slow.as_str().expect("a text");
     assert!(slow.starts_with("an-") && slow.contains("…") && slow.contains("slow\n"), "{slow}");
@@ -342,7 +343,7 @@ fn a_browser_shows_many_operators_as_a_graph_and_nothing_overflows() {
     assert!(tile(&mut browser, "state in the last").ends_with("B"));
     assert_eq!(tile(&mut browser, "checkpoints given up"), "0");
 
-    // No box lies on another, each operator is after those that feed it, and the page is no wider than its window.
+    // Boxes never overlap, each operator comes after its inputs, and the page fits its window.
     for (width, height) in
         [(1600, 1200), (1280, 800), (768, 1024), (412, 915), (390, 844), (375, 667)]
     {
@@ -350,7 +351,7 @@ fn a_browser_shows_many_operators_as_a_graph_and_nothing_overflows() {
         until(&mut browser, "document.querySelectorAll('.node').length === 14");
         for open in [false, true] {
             if open {
-                // The tables are made anew by each click.
+                // Each click renders the tables anew.
                 browser.eval("for (let shut; shut = document.querySelector('button[aria-expanded=false]');) shut.click()");
             }
             let fits = "document.documentElement.scrollWidth <= innerWidth && document.body.scrollWidth <= innerWidth";
@@ -393,14 +394,14 @@ fn who_blocks_a_checkpoint_is_named() {
         assert!(status["tasks"][1]["in_one_step"].as_f64() > Some(1000.0));
         assert!(status["under_way"][0]["running"].as_f64() > Some(0.0));
         drop(shut);
-        asking.join().expect("no panic").expect("the checkpoint completes behind the gate");
+        asking.join().expect("no panic").expect("the checkpoint completes after the gate");
     });
     rig.until("calm", |status| status["why"]["late"] == false);
     rig.end();
 }
 
 #[test]
-fn restarts_are_told_with_their_causes() {
+fn restarts_are_shown_with_their_causes() {
     let rig = rig();
     rig.failing.store(true, Ordering::Relaxed);
     let status =
@@ -417,7 +418,7 @@ fn restarts_are_told_with_their_causes() {
 
 #[cfg(feature = "prometheus")]
 #[test]
-fn figures_are_served_behind_the_token_or_to_all_who_can_connect_if_so_wished() {
+fn figures_are_served_with_the_token_or_to_all_who_can_connect_if_so_configured() {
     let rig = rig();
     rig.handle.checkpoint().expect("it completes");
     let (address, _) = parts(&rig.dashboard.url());
@@ -438,14 +439,14 @@ fn figures_are_served_behind_the_token_or_to_all_who_can_connect_if_so_wished() 
     rig.end();
 }
 
-/// What was refused says nothing of the job.
+/// A refusal reveals nothing of the job.
 #[track_caller]
 fn refused(address: SocketAddr, request: &str, status: u16) {
     let answer = send(address, request.as_bytes());
     let short: String = request.chars().take(120).collect();
     let answer = answer.unwrap_or_else(|| panic!("no answer to {short:?}"));
     assert_eq!(answer.status, status, "{short:?}: {answer:?}");
-    assert!(!answer.body.contains("watched"), "{short:?} was told of the job");
+    assert!(!answer.body.contains("watched"), "{short:?} reveals the job");
     assert!(!answer.head.contains("\r\nlocation:"), "{short:?} is led nowhere");
 }
 
@@ -457,7 +458,7 @@ fn others_are_refused() {
     let ask = |line: &str, headers: &str| format!("{line} HTTP/1.1\r\n{headers}\r\n");
     refused(address, &ask(&format!("GET /{token}/nothing"), &host), 404);
 
-    // Other hosts: a page elsewhere whose name was made to point here.
+    // Other hosts: a foreign page whose name was made to resolve here.
     for other in ["evil.example", "evil.example:80", "127.0.0.1", "localhost:1", "[::1]"] {
         refused(address, &ask(&format!("GET /{token}/status"), &format!("Host: {other}\r\n")), 403);
     }
@@ -525,7 +526,7 @@ fn others_are_refused() {
     let body = format!("{host}Content-Length: 10000000\r\n");
     refused(address, &ask(&format!("POST /{token}/status"), &body), 405);
 
-    // What is not HTTP at all.
+    // Input that is not HTTP at all.
     for bytes in
         [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n"]
     {
@@ -541,7 +542,8 @@ fn only_this_machine_can_connect() {
     let rig = rig();
     assert!(rig.dashboard.address().ip().is_loopback());
     let port = rig.dashboard.address().port();
-    // Another address of the same machine: that of the network, as far as there is one, and another of loopback.
+    // Other addresses of the same machine: that of the network, if there is one, and another of
+    // loopback.
     let elsewhere = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;
         socket.local_addr()
@@ -560,7 +562,7 @@ fn only_this_machine_can_connect() {
 fn a_hundred_clients_and_a_hundred_that_say_nothing_do_no_harm() {
     let rig = rig();
     let (address, _) = parts(&rig.dashboard.url());
-    // Those who open a connection and then take their time.
+    // Clients that open a connection and then stall.
     let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
     for (number, stream) in slow.iter_mut().enumerate() {
         let said: &[u8] = if number % 2 == 0 { b"" } else { b"GET / HTTP/1.1\r\nHost: " };
@@ -579,7 +581,7 @@ fn a_hundred_clients_and_a_hundred_that_say_nothing_do_no_harm() {
     });
     assert_eq!(answered.load(Ordering::Relaxed), 500);
     assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
-    // Who says nothing is sent away in bounded time.
+    // A silent client is disconnected in bounded time.
     for mut stream in slow {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
@@ -611,7 +613,7 @@ fn who_drips_a_request_is_cut_off() {
 fn it_ends_when_it_is_dropped_and_the_job_goes_on() {
     let rig = rig();
     let (address, _) = parts(&rig.dashboard.url());
-    // One that is in the middle of a request.
+    // A client in the middle of a request.
     let mut open = connect(address);
     open.write_all(b"GET / HTTP/1.1\r\n").expect("it is open");
     let Rig { handle, dashboard, .. } = rig;
@@ -625,7 +627,7 @@ fn it_ends_when_it_is_dropped_and_the_job_goes_on() {
     let mut rest = Vec::new();
     let _ = open.read_to_end(&mut rest);
     handle.checkpoint().expect("the job goes on");
-    // And can be looked at again, also when it is over.
+    // The page can be opened again, also when the job is over.
     let again =
         handle.dashboard(Dashboard::new().port(address.port())).expect("the port is free again");
     handle.cancel();
@@ -643,7 +645,7 @@ fn a_port_that_is_taken_is_an_error_and_no_end() {
     rig.end();
 }
 
-/// An empty host, or one that is none, would be served to pages elsewhere or to no one.
+/// An empty or malformed host would let foreign pages in, or serve no page at all.
 #[test]
 fn a_name_that_is_none_is_refused() {
     let rig = rig();
@@ -699,7 +701,7 @@ fn a_browser_shows_who_is_late() {
     assert_eq!(browser.text("job"), "watched <job>", "a name is text");
     assert_eq!(browser.text("phase"), "running");
     assert!(browser.text("warnings").contains("`allow_older`: there will be no older checkpoint"));
-    // What belongs to a checkpoint is opened by its name, and stays open when the page is brought up to date.
+    // The details of a checkpoint open by its name, and stay open when the page is updated.
     browser.eval("document.querySelector('#history button').click()");
     until(&mut browser, "document.querySelectorAll('#history tr.of').length === 3");
     rig.handle.checkpoint().expect("it completes");
@@ -739,12 +741,12 @@ fn a_browser_shows_who_is_late() {
     assert_eq!(elsewhere, None, "no request leaves the page's own server");
     assert_eq!(browser.errors, Vec::<String>::new());
 
-    // Who serves it may end; the page says so.
+    // The server may end; the page reports it.
     let Rig { handle, dashboard, .. } = rig;
     drop(dashboard);
     until(&mut browser, "document.getElementById('why').className === 'gone'");
     handle.cancel();
-    // It had failed, and perhaps no checkpoint was complete since.
+    // It had failed, and perhaps no checkpoint has completed since.
     let ended = handle.wait();
     assert!(matches!(ended, Ok(_) | Err(JobError::Interrupted { .. })), "{ended:?}");
 }

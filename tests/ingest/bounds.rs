@@ -1,4 +1,5 @@
-//! What a server takes no more of: long bodies whose length is not said, connections, a log that was long before, a disk that is full.
+//! The bounds of a server: long bodies of unknown length, connections, a log that was long before,
+//! a full disk.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,10 +11,10 @@ use snapline::connect::{HttpIngest, IngestConfig};
 use crate::client::{Client, Reply, post};
 use crate::{all, lines, logs, ms};
 
-/// What is answered to these bytes, up to where the other side ends it.
+/// The answer to these bytes, up to the end of the connection.
 fn raw(ingest: &HttpIngest<String>, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(ingest.address()).unwrap();
-    // It may be answered, and ended, before all was sent.
+    // The server may answer and close before all was sent.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -68,7 +69,7 @@ fn so_many_connections_are_served_at_once_and_a_newcomer_gets_the_place_of_an_id
 }
 
 #[test]
-fn how_long_the_log_is_is_known_behind_a_restart() {
+fn the_length_of_the_log_is_known_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = || IngestConfig::new().most_bytes(5_000);
     let body = "x".repeat(3_000);
@@ -123,7 +124,7 @@ fn who_does_not_say_what_it_wants_is_cut_off() {
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
 }
 
-/// In the environment of the process below: its directory.
+/// Environment variable of the process below: its directory.
 const LIMITED: &str = "SNAPLINE_INGEST_LIMITED";
 
 #[test]
@@ -135,7 +136,7 @@ fn accepts_where_files_may_not_grow() {
     let key = [("Idempotency-Key", "large")];
     let large = vec!["x".repeat(1_000); 300].join("\n");
     for _ in 0..2 {
-        // Some of it is written, and it is no acceptance.
+        // Some of it is written, which does not make it accepted.
         let refused = Client::new(ingest.address()).send("POST", "/", &key, &large);
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(refused.head.to_lowercase().contains("retry-after: 1"), "{refused:?}");
@@ -145,12 +146,13 @@ fn accepts_where_files_may_not_grow() {
     assert_eq!(all(&ingest), ["a", "b", "c"]);
 }
 
-/// What was not written whole is refused with the wish to send it later, and is accepted then, once.
+/// A request that was not written in full is refused with `Retry-After`, and is accepted later,
+/// once.
 #[cfg(unix)]
 #[test]
 fn what_the_disk_has_no_room_for_is_not_accepted() {
     let dir = tempfile::tempdir().unwrap();
-    // 200 KiB; whoever writes more is told so, and not killed.
+    // 200 KiB; larger writes fail with an error, and the process is not killed.
     let limited = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
     let child = std::process::Command::new("sh")
         .args(["-c", limited])
@@ -161,7 +163,7 @@ fn what_the_disk_has_no_room_for_is_not_accepted() {
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
-    assert!(logs(dir.path()).len() > 1, "nothing is written behind what is torn");
+    assert!(logs(dir.path()).len() > 1, "nothing is written after a torn frame");
     let ingest = lines(dir.path());
     assert_eq!(all(&ingest), ["a", "b", "c"]);
     let large = vec!["x".repeat(1_000); 300].join("\n");

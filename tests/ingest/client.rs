@@ -1,4 +1,4 @@
-//! As much of a client as the tests need.
+//! The small part of a client that the tests need.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
-/// What is said of records that were accepted.
+/// The answer for accepted records.
 impl Reply {
     pub(crate) fn ok(first: u64, records: u64) -> Self {
         let body = format!("{{\"first\":{first},\"records\":{records}}}\n");

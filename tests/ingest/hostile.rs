@@ -1,4 +1,4 @@
-//! Clients that want to do harm, and requests that are nearly right.
+//! Malicious clients, and requests that are nearly right.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +18,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// What is answered to these bytes, up to where the other side ends it.
+/// The answer to these bytes, up to the end of the connection.
 fn raw(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = connect(address);
     let _ = stream.write_all(request);
@@ -36,7 +36,7 @@ fn request(head: &str, body: &[u8]) -> Vec<u8> {
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: x";
 
-/// A newcomer is served.
+/// A new client is served.
 fn newcomer(address: SocketAddr, token: &str) {
     let begun = Instant::now();
     let head = format!("{POST}\r\nAuthorization: Bearer {token}");
@@ -44,9 +44,9 @@ fn newcomer(address: SocketAddr, token: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?} after {:?}", begun.elapsed());
 }
 
-/// They send requests without a token, again and again, and never read what is answered.
+/// They send requests without a token, again and again, and never read the answers.
 #[test]
-fn who_never_reads_keeps_nobody_out() {
+fn who_never_reads_keeps_no_client_out() {
     let dir = tempfile::tempdir().unwrap();
     let config = IngestConfig::new().bearer("s3cret").most_connections(4);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
@@ -65,9 +65,10 @@ fn who_never_reads_keeps_nobody_out() {
     drop(never_read);
 }
 
-/// As many as are served at once, all at their first word: they lose their places before their time is over.
+/// As many as are served at once, each silent or in its first line: they lose their places before
+/// their time is over.
 #[test]
-fn who_says_nothing_keeps_nobody_out() {
+fn who_says_nothing_keeps_no_client_out() {
     for places in [8, 256] {
         let dir = tempfile::tempdir().unwrap();
         let config = IngestConfig::new().bearer("s3cret").most_connections(places);
@@ -88,9 +89,9 @@ fn who_says_nothing_keeps_nobody_out() {
     }
 }
 
-/// They say that a body comes, and it does not.
+/// They announce a body and do not send it.
 #[test]
-fn who_never_sends_its_body_keeps_nobody_out() {
+fn who_never_sends_its_body_keeps_no_client_out() {
     let dir = tempfile::tempdir().unwrap();
     let time = Duration::from_secs(600);
     let config = IngestConfig::new().most_connections(4).body_timeout(time);
@@ -108,7 +109,8 @@ fn who_never_sends_its_body_keeps_nobody_out() {
     assert_eq!(ingest.accepted(), 1);
 }
 
-/// It asks for records in vain, and no body of it is read: not even the wish to send one is granted.
+/// The client is refused, and no body of it is read: not even `Expect: 100-continue` is answered
+/// with permission.
 #[test]
 fn without_the_token_no_body_is_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -285,7 +287,7 @@ fn a_request_is_one_of_http() {
         let allows = answer.to_lowercase().contains("\r\nallow: post\r\n");
         assert!(answer.starts_with("HTTP/1.1 405") && allows, "{method}: {answer}");
     }
-    // A path is what it is, byte for byte.
+    // A path is compared byte for byte.
     for path in ["/in/", "/IN", "/%69n", "//in", "/./in", "/in;x", "/", "/in%00"] {
         assert_eq!(
             status(&request(&format!("POST {path} HTTP/1.1\r\nHost: x"), b"a")),
@@ -294,13 +296,13 @@ fn a_request_is_one_of_http() {
         );
     }
     assert_eq!(status(&request("POST /in?query HTTP/1.1\r\nHost: x", b"a")), 200);
-    // What is expected of a server.
+    // The expectations of a client.
     let expects = |what: &str| {
         let head = format!("POST /in HTTP/1.1\r\nHost: x\r\nExpect: {what}");
         status(&request(&head, b"a"))
     };
     assert_eq!(expects("a-miracle"), 417);
-    // How long a body is.
+    // The length of a body.
     let head = "POST /in HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     for lengths in [
         "Content-Length: 1\r\nContent-Length: 2",
@@ -330,10 +332,10 @@ fn a_request_is_one_of_http() {
     }
 }
 
-/// In the environment of the process below: its directory.
+/// Environment variable of the process below: its directory.
 const COUNTED: &str = "SNAPLINE_INGEST_COUNTED";
 
-/// The most memory that this process has had, in KiB.
+/// The peak memory of this process, in KiB.
 #[cfg(target_os = "linux")]
 fn most_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -346,7 +348,7 @@ fn most_memory() -> u64 {
 #[ignore = "run by the other test, as a process whose memory is looked at"]
 fn takes_many_long_bodies_of_short_lines() {
     let Ok(dir) = std::env::var(COUNTED) else { return };
-    // It may take as long as it takes.
+    // The time is not bounded here.
     let config = IngestConfig::new().body_timeout(Duration::from_secs(600));
     let ingest = HttpIngest::lines(Path::new(&dir), config).unwrap();
     let body = "a\n".repeat(1 << 19);
@@ -358,11 +360,11 @@ fn takes_many_long_bodies_of_short_lines() {
     });
     assert_eq!(ingest.accepted(), 32 << 19);
     let taken = (most_memory() - before) >> 10;
-    // The clients share a body; each has a copy, which is 32 MiB.
+    // The clients share a body; each has a copy, which is 32 MiB in all.
     assert!(taken < 400, "{taken} MiB for 32 MiB of bodies");
 }
 
-/// However many send long bodies at once, few of them are records at a time.
+/// However many clients send long bodies at once, few bodies are decoded at a time.
 #[cfg(target_os = "linux")]
 #[test]
 fn long_bodies_of_short_lines_take_little_memory() {
@@ -376,7 +378,8 @@ fn long_bodies_of_short_lines_take_little_memory() {
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Bodies beyond what may be in memory wait; who holds its place without sending is sent away for them.
+/// Bodies beyond the memory bound wait; a client that holds its place without sending is
+/// disconnected for them.
 #[test]
 fn bodies_in_memory_are_bounded_together() {
     let dir = tempfile::tempdir().unwrap();

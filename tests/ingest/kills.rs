@@ -1,5 +1,5 @@
-//! A process that accepts records and runs a job over them is killed again and again while a client sends: what was acknowledged is in the
-//! output once, and what was not, once or not at all.
+//! A process that accepts records and runs a job over them is killed repeatedly while a client
+//! sends. Acknowledged records are in the output once; others are there at most once.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -14,12 +14,12 @@ use snapline::{Dataflow, Ended, JobConfig, Level};
 
 use crate::client::Client;
 
-/// In the environment of a child: where it works.
+/// Environment variable of a child: its directory.
 const CHILD: &str = "SNAPLINE_INGEST_CHILD";
 
 const KILLS: u64 = 12;
 
-/// The child, when this binary is run as one. Otherwise it has nothing to do.
+/// The child, when this binary runs as one. Otherwise it does nothing.
 #[test]
 #[ignore = "run by the other test, as the process that is killed"]
 fn child() {
@@ -42,7 +42,7 @@ fn child() {
         .require(Level::ExactlyOnce);
     let handle = flow.build(config).unwrap().spawn().unwrap();
     eprintln!("listening on {}", ingest.address());
-    // The parent closes this when no more is to come.
+    // The parent closes this at the end of its input.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     ingest.finish().unwrap();
     assert_eq!(handle.wait().unwrap().ended, Ended::Finished);
@@ -70,7 +70,7 @@ fn start(dir: &Path) -> (Child, SocketAddr) {
 }
 
 #[test]
-fn what_was_acknowledged_is_in_the_output_once_whoever_is_killed() {
+fn what_was_acknowledged_is_in_the_output_once_whatever_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
     let mut number = 0_u64;
@@ -84,7 +84,8 @@ fn what_was_acknowledged_is_in_the_output_once_whoever_is_killed() {
                 child.kill().unwrap();
                 killed = true;
             }
-            // One without a key: it is not sent again. One with a key: it is, to the next process.
+            // A request without a key is not sent again. A request with a key is sent again, to the
+            // next process.
             let body = format!("line-{number}\nagain-{number}");
             number += 1;
             match client.try_send("POST", "/", &[], body.as_bytes()) {
@@ -130,7 +131,7 @@ fn what_was_acknowledged_is_in_the_output_once_whoever_is_killed() {
         let times: Vec<Option<usize>> = body.lines().map(|line| found.remove(line)).collect();
         assert!(times == [None, None] || times == [Some(1), Some(1)], "{body}: {times:?}");
     }
-    assert!(found.is_empty(), "nobody sent {found:?}");
+    assert!(found.is_empty(), "the client never sent {found:?}");
     assert!(acknowledged.len() > 50, "only {} requests got an answer", acknowledged.len());
     eprintln!(
         "{} requests acknowledged, {} not, {} kills",

@@ -1,4 +1,5 @@
-//! What a later life, a later checkpoint and another reader find: the end, the keys, and the files that are still needed.
+//! The end, the keys and the retained files, as a later life, a later checkpoint and another reader
+//! find them.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,7 @@ fn context(index: usize, of: usize) -> OpenContext {
     OpenContext::new("job", "in", index, of, Attempt::first(Term::new(1)))
 }
 
-/// Files of some records each.
+/// An ingest whose files hold few records each.
 fn short(dir: &Path) -> HttpIngest<String> {
     HttpIngest::lines(dir, IngestConfig::new().segment_bytes(100)).unwrap()
 }
@@ -56,7 +57,8 @@ fn what_was_finished_stays_so() {
     }
 }
 
-/// A key is remembered though the file with its records is gone, and its records are not accepted again.
+/// A key is remembered after the file with its records is gone, and its records are not accepted
+/// again.
 #[test]
 fn keys_outlive_the_files_that_they_came_in() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +88,8 @@ fn keys_outlive_the_files_that_they_came_in() {
     }
 }
 
-/// Files are needed from the oldest checkpoint that any subtask may be restored from, however far readers have come.
+/// Files are needed from the oldest checkpoint that any subtask may be restored from, however far
+/// readers have come.
 #[test]
 fn a_file_stays_until_no_kept_checkpoint_of_any_subtask_needs_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -117,26 +120,26 @@ fn a_file_stays_until_no_kept_checkpoint_of_any_subtask_needs_it() {
     let kept = first();
     assert!((11..=20).contains(&kept), "{kept}: needed from 20");
     drop((one, two, ingest));
-    // Whoever is restored does not say that the checkpoint it was restored from is the oldest.
+    // A restored reader does not imply that its checkpoint is the oldest.
     let ingest = short(dir.path());
     let (mut one, mut two) = (open(&ingest, 0, Some(late.clone())), open(&ingest, 1, Some(later)));
     one.kept_from(&late);
     assert_eq!(first(), kept, "an older checkpoint may be kept");
     two.kept_from(&two.position());
     assert!((21..=38).contains(&first()), "{}: needed from 38", first());
-    // What is gone is not read over.
+    // Removed records are not skipped silently.
     let gone = ingest.source().open(&context(0, 2), Some(ten)).unwrap_err().to_string();
     assert!(gone.contains("record 10 is wanted and the log begins with"), "{gone}");
-    // What is there is read by whoever begins now.
+    // A new reader reads the records that are there.
     let mut found = Vec::new();
     let mut begins = ingest.source().open(&context(0, 1), None).unwrap();
     while begins.read(9, &mut found).unwrap() == Progress::More {}
     assert_eq!(found.len(), 40 - first());
 }
 
-/// Files that were exchanged, or have another name, are told, and not read as what they are not.
+/// Files that were exchanged or renamed are reported, and not read as other files.
 #[test]
-fn files_that_do_not_follow_each_other_are_told() {
+fn files_that_do_not_follow_each_other_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let error = || HttpIngest::lines(dir.path(), IngestConfig::new()).unwrap_err().to_string();
     assert_eq!(post(&lines(dir.path()), "a\nb"), Reply::ok(0, 2));
@@ -145,9 +148,10 @@ fn files_that_do_not_follow_each_other_are_told() {
     let (first, second) = (fs::read(zero).unwrap(), fs::read(two).unwrap());
     fs::write(two, &first).unwrap();
     assert!(error().contains("record 0 is where record 2 was written"), "{}", error());
-    // As the last is there twice.
+    // As if the last were there twice.
     fs::write(two, &second).unwrap();
-    // One life's file with both: the frames of another file, which has another mark, would not be read.
+    // A file of one life with both: the frames of another file, which has another mark, would not
+    // be read.
     let one_life = tempfile::tempdir().unwrap();
     {
         let ingest = lines(one_life.path());
@@ -156,7 +160,7 @@ fn files_that_do_not_follow_each_other_are_told() {
     }
     let both = fs::read(logs(one_life.path()).pop().unwrap()).unwrap();
     fs::write(zero, &both).unwrap();
-    assert_eq!(all(&lines(dir.path())), ["a", "b", "c", "d"], "behind the end it is not read");
+    assert_eq!(all(&lines(dir.path())), ["a", "b", "c", "d"], "after the end it is not read");
     for path in logs(dir.path()) {
         fs::remove_file(path).unwrap();
     }
@@ -165,9 +169,9 @@ fn files_that_do_not_follow_each_other_are_told() {
     assert!(error().contains("record 3 is in the file before it too"), "{}", error());
 }
 
-/// Requests that come together are made durable together; each is told of its own records.
+/// Concurrent requests are made durable together; the answer to each is about its own records.
 #[test]
-fn clients_at_once_are_told_of_their_own() {
+fn clients_at_once_get_the_numbers_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let ingest = lines(dir.path());
     let (clients, requests) = (8, 40);
@@ -201,7 +205,7 @@ fn clients_at_once_are_told_of_their_own() {
     }
 }
 
-/// One key, sent by many at once: one of them is accepted, and all are told of it.
+/// One key, sent by many clients at once: one request is accepted, and all get its answer.
 #[test]
 fn a_key_that_comes_several_times_together_is_accepted_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,9 +245,9 @@ fn records_that_are_read_as_another_type_fail_by_their_number() {
     assert_eq!(found, [Order { id: 1, item: "a".into() }]);
 }
 
-/// What does not begin as a log does is none, unless nothing was ever in it.
+/// A file with another header is refused, unless nothing was ever in it.
 #[test]
-fn a_file_of_another_version_is_told() {
+fn a_file_of_another_version_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(post(&lines(dir.path()), "a"), Reply::ok(0, 1));
     let path = logs(dir.path()).pop().unwrap();
@@ -259,7 +263,7 @@ fn a_file_of_another_version_is_told() {
     }
 }
 
-/// However many begin at once: one of them has the directory, and it keeps it.
+/// However many begin at once, exactly one has the directory and keeps it.
 #[test]
 fn of_those_who_begin_together_one_has_the_directory() {
     let dir = tempfile::tempdir().unwrap();

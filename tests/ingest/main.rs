@@ -1,4 +1,4 @@
-//! Records that come by HTTP: what is accepted, what is refused, and what is left when a process dies.
+//! Records that come by HTTP: accepted ones, refused ones, and the log after a process has died.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -33,7 +33,7 @@ fn lines(dir: &Path) -> HttpIngest<String> {
     HttpIngest::lines(dir, IngestConfig::new()).unwrap()
 }
 
-/// Everything that is in the log, read by one subtask.
+/// All records of the log, read by one subtask.
 fn all(ingest: &HttpIngest<String>) -> Vec<String> {
     let context = OpenContext::new("job", "in", 0, 1, Attempt::first(Term::new(1)));
     let mut reader = ingest.source().open(&context, None).unwrap();
@@ -131,7 +131,7 @@ fn a_repeated_request_is_accepted_once_in_this_life_and_the_next() {
 }
 
 #[test]
-fn only_so_many_keys_are_remembered_also_behind_a_restart() {
+fn only_so_many_keys_are_remembered_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = || IngestConfig::new().most_keys(2);
     let send = |ingest: &HttpIngest<String>, key: &str| {
@@ -169,7 +169,7 @@ fn json_that_is_no_record_is_refused_before_it_is_in_the_log() {
 }
 
 #[test]
-fn what_nobody_may_send_is_refused() {
+fn what_no_client_may_send_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = IngestConfig::new().path("/orders").bearer("s3cret").max_body_bytes(100);
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
@@ -201,7 +201,7 @@ fn what_nobody_may_send_is_refused() {
 }
 
 #[test]
-fn a_slow_client_keeps_nobody_out() {
+fn a_slow_client_keeps_no_other_out() {
     let dir = tempfile::tempdir().unwrap();
     let config = IngestConfig::new().body_timeout(ms(2_000));
     let ingest = HttpIngest::lines(dir.path(), config).unwrap();
@@ -214,7 +214,7 @@ fn a_slow_client_keeps_nobody_out() {
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(begun.elapsed() < ms(30_000), "{:?} is no 2 s", begun.elapsed());
-    // And one that goes away in the middle.
+    // And a client that disconnects in the middle.
     let mut gone = TcpStream::connect(ingest.address()).unwrap();
     gone.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").unwrap();
     gone.shutdown(Shutdown::Both).unwrap();
@@ -279,7 +279,7 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
     }
     let path = logs(dir.path()).pop().unwrap();
     let whole = fs::read(&path).unwrap();
-    // The file with one request, and what the second is longer by.
+    // The file with one request, and the bytes that the second adds.
     for length in 0..=whole.len() {
         let torn = tempfile::tempdir().unwrap();
         fs::write(torn.path().join(path.file_name().unwrap()), &whole[..length]).unwrap();
@@ -293,9 +293,10 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
         assert_eq!(again[..found.len()], found);
         assert_eq!(again[found.len()..], ["e"]);
     }
-    // A bit that has turned is no record either; and where a later request shows that it was one, that is told.
+    // A flipped bit invalidates a record too. If a later request shows that the record was durable,
+    // it is reported.
     let (mut told, mut cut) = (0, 0);
-    // The words that a file begins with, its mark and their checksum.
+    // The header of a file, its mark and their checksum.
     let begin = 30;
     for place in 18..whole.len() {
         let turned = tempfile::tempdir().unwrap();
@@ -321,7 +322,7 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
 }
 
 #[test]
-fn what_is_missing_in_the_middle_is_told() {
+fn what_is_missing_in_the_middle_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     for life in 0..3 {
         assert_eq!(post(&lines(dir.path()), "a"), Reply::ok(life, 1));
@@ -351,7 +352,7 @@ fn a_position_of_another_log_is_refused() {
     let error = other.source().open(&context(0, 2), Some(position.clone())).unwrap_err();
     let typed = error.downcast_ref::<IngestError>().unwrap();
     assert!(matches!(typed, IngestError::OtherLog { .. }), "{error}");
-    // As the first version wrote it, without the log's name: then the number alone can tell.
+    // As the first version wrote it, without the log's name: then only the number can show it.
     let mut old = serde_json::to_value(&position).unwrap();
     old.as_object_mut().unwrap().remove("log").unwrap();
     let old: IngestPosition = serde_json::from_value(old).unwrap();
@@ -362,7 +363,7 @@ fn a_position_of_another_log_is_refused() {
     assert!(error.to_string().contains("subtask 0 of 2, not of 1 of 2"), "{error}");
 }
 
-/// It holds more records than the position counts, so that numbers alone tell nothing.
+/// It holds more records than the position counts, so numbers alone show nothing.
 #[test]
 fn another_log_put_in_the_place_of_the_checkpoints_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -388,7 +389,8 @@ fn another_log_put_in_the_place_of_the_checkpoints_is_refused() {
     let named = matches!(typed, IngestError::OtherLog { was, now, .. } if was != now);
     assert!(named && error.to_string().contains("identity"), "{error}");
     drop(ingest);
-    // The log itself, wherever it is; also when a copy of it lost its name, which can be given back.
+    // The log itself, wherever it is; also a copy of it that lost its name, once the name is
+    // restored.
     let (records, _) = read(&lines(&kept), Some(position.clone())).unwrap();
     assert_eq!(records, ["c"]);
     let name = fs::read_to_string(kept.join("identity")).unwrap();

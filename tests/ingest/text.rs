@@ -1,4 +1,4 @@
-//! Marks of byte order, and values that a record cannot keep.
+//! Byte order marks, and values that a record cannot keep.
 
 use serde_json::Value;
 use snapline::connect::{HttpIngest, IngestConfig, OpenContext, Progress, Source, SourceReader};

@@ -1,4 +1,4 @@
-//! What is told to `tracing`: the events and spans of SPEC 15.7, with their fields, and no others.
+//! Output to `tracing`: exactly the events and spans of SPEC 15.7, with their fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
-/// What was told, by the name of the field.
+/// The recorded values, by the name of the field.
 #[derive(Clone, Default, Debug)]
 struct Fields(BTreeMap<String, String>);
 
@@ -33,9 +33,9 @@ struct Told {
     /// The event's message, or the span's name.
     what: String,
     fields: Fields,
-    /// The name of the span it was told in; of a span, of its parent.
+    /// The name of the span around an event; for a span, its parent's name.
     within: Option<String>,
-    /// Which spans it follows from.
+    /// The spans that it follows from.
     follows: Vec<String>,
 }
 
@@ -77,14 +77,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let span = context.span(&id).expect("it is just closed");
         let told = span.extensions().get::<Told>().expect("it was put there").clone();
-        self.spans.lock().expect("nobody panics").push(told);
+        self.spans.lock().expect("no thread panics").push(told);
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let what = fields.0.remove("message").unwrap_or_default();
-        self.events.lock().expect("nobody panics").push(Told {
+        self.events.lock().expect("no thread panics").push(Told {
             target: event.metadata().target().to_owned(),
             level: event.metadata().level().to_string().to_lowercase(),
             what,
@@ -106,12 +106,12 @@ fn rows() -> Vec<Vec<String>> {
     spec[start..end].lines().filter(|line| line.starts_with("| `snapline")).map(row).collect()
 }
 
-/// What a cell has in backquotes.
+/// The texts in backquotes of a cell.
 fn quoted(cell: &str) -> BTreeSet<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-/// The row of the tables that is about it.
+/// The row of the tables for this event or span.
 #[track_caller]
 fn row_of<'a>(rows: &'a [Vec<String>], target: &str, what: &str) -> &'a Vec<String> {
     let is = |row: &&Vec<String>| {
@@ -121,7 +121,7 @@ fn row_of<'a>(rows: &'a [Vec<String>], target: &str, what: &str) -> &'a Vec<Stri
     rows.iter().find(is).unwrap_or_else(|| panic!("SPEC 15.7 has no `{what}` of {target}"))
 }
 
-/// Runs a job that fails once and takes a checkpoint before and behind that.
+/// Runs a job that fails once and takes a checkpoint before and after that.
 fn run() -> Ear {
     let ear = Ear::default();
     let layer = ear.clone();
@@ -152,10 +152,10 @@ fn run() -> Ear {
 
 /// SPEC 15.7. One test, since a process has one subscriber.
 #[test]
-fn a_run_is_told_in_the_events_and_spans_of_the_clause() {
+fn a_run_is_traced_in_the_events_and_spans_of_the_clause() {
     let ear = run();
-    let events = ear.events.lock().expect("nobody panics").clone();
-    let spans = ear.spans.lock().expect("nobody panics").clone();
+    let events = ear.events.lock().expect("no thread panics").clone();
+    let spans = ear.spans.lock().expect("no thread panics").clone();
     let rows = rows();
     let ours = |told: &&Told| told.target.starts_with("snapline::");
     for told in events.iter().filter(ours) {
@@ -174,7 +174,7 @@ fn a_run_is_told_in_the_events_and_spans_of_the_clause() {
     }
     let all = |what: &str| events.iter().filter(|told| told.what == what).collect::<Vec<_>>();
     let field = |told: &Told, name: &str| told.fields.0.get(name).cloned().unwrap_or_default();
-    // Events of a checkpoint and of an attempt are in its span, and say whose they are.
+    // Events of a checkpoint and of an attempt are in its span and name its job.
     let complete = all("complete");
     assert!(complete.len() >= 2, "{complete:?}");
     for told in &complete {
@@ -219,7 +219,7 @@ fn a_run_is_told_in_the_events_and_spans_of_the_clause() {
     assert_eq!(field(named("recovery")[1], "pause_ms"), "20.0");
 }
 
-/// SPEC 15.7: what the sources tell, whether or not a run comes there.
+/// SPEC 15.7: all events in the sources, whether or not a run reaches them.
 #[test]
 fn every_event_of_the_sources_is_in_the_clause() {
     let rows = rows();
@@ -230,7 +230,7 @@ fn every_event_of_the_sources_is_in_the_clause() {
             open.extend(path.read_dir().expect("readable").map(|entry| entry.expect("one").path()));
             continue;
         }
-        // The simulation tells its own; connectors speak under their modules' paths.
+        // The simulation emits its own; connectors emit under their modules' paths.
         let apart = ["/src/sim", "/src/connect"];
         let apart = apart.iter().any(|room| path.to_string_lossy().contains(room));
         if apart || path.extension().is_none_or(|end| end != "rs") {

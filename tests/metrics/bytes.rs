@@ -1,4 +1,4 @@
-//! Bytes that are read from outside and written there.
+//! Bytes read from outside and written to outside.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -39,7 +39,7 @@ fn bytes_are_counted_where_there_are_bytes_and_the_store_has_a_size() {
     assert_eq!(value(&figures, "snapline_store_bytes", &[]), stored as f64);
 }
 
-/// What a job from there to there has read and written.
+/// Bytes that a job from one place to the other has read and written.
 fn bytes<S, K>(source: S, sink: K) -> (f64, f64)
 where
     S: Source,
@@ -58,7 +58,7 @@ where
     )
 }
 
-/// In the environment of the process below: how many bytes it is to have read.
+/// In the environment of the process below: how many bytes it reads.
 const STDIN: &str = "SNAPLINE_METRICS_STDIN";
 
 #[test]
@@ -91,7 +91,7 @@ fn bytes_are_counted_of_standard_input() {
 fn bytes_are_counted_of_files_that_come_and_of_lines() {
     let directory = tempfile::tempdir().expect("a directory");
     let lines: String = (0..9).map(|number| format!("\"line {number}\"\r\n")).collect();
-    // A mark of byte order, and a last line without an end.
+    // A byte order mark, and a last line without a line end.
     let plain = format!("\u{feff}{lines}\"the last\"");
     std::fs::write(directory.path().join("a.jsonl"), &plain).expect("it can be written");
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -124,7 +124,7 @@ fn bytes_are_counted_of_requests() {
         HttpIngest::<String>::json(directory.path().join(name), config).expect("it opens")
     };
     let (from, to) = (open("from"), open("to"));
-    // Sent there as they are sent on from there.
+    // The requests to the source equal those that the sink sends.
     let words = ["one", "\"two\"", "drei\u{fc}"];
     let sink = |ingest: &HttpIngest<String>| {
         WebhookSink::new(&format!("http://{}/", ingest.address())).expect("an address")

@@ -1,4 +1,4 @@
-//! Figures: what is published and rendered of a job that runs, restarts, and is held up.
+//! Metrics published and rendered for a job that runs, restarts and is blocked.
 
 mod bytes;
 
@@ -13,10 +13,10 @@ use snapline::connect::{FileSink, FileSource, ForEach, Generator, MemorySink};
 use snapline::metrics::{Prometheus, reference};
 use snapline::{BoxError, Dataflow, Emit, JobConfig, JobHandle, Restart, Timestamp, Watermarks};
 
-/// A line of the text: its name, its labels, its value.
+/// One line of the text: its name, labels and value.
 type Line = (String, BTreeMap<String, String>, f64);
 
-/// Reads the text as Prometheus does: strictly.
+/// Parses the text strictly, as Prometheus does.
 fn parse(text: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut types = BTreeSet::new();
@@ -62,7 +62,7 @@ fn parse(text: &str) -> Vec<Line> {
     lines
 }
 
-/// The one value of a figure with these labels.
+/// The one value of a metric with these labels.
 #[track_caller]
 fn value(lines: &[Line], name: &str, labels: &[(&str, &str)]) -> f64 {
     let has = |line: &&Line| {
@@ -140,7 +140,7 @@ fn records_and_checkpoints_are_counted_exactly() {
             assert!(value(&lines, "snapline_checkpoint_phase_seconds", &labels) < 60.0);
         }
     }
-    // Again: counters do not count twice.
+    // Rendered again: counters do not count twice.
     let again = parse(&metrics.render());
     assert_eq!(sum(&again, "snapline_records_out_total", "numbers"), 10_000.0);
     assert_eq!(value(&again, "snapline_checkpoints_completed_total", &job), completed);
@@ -184,27 +184,27 @@ fn restarts_count_and_what_is_read_again_counts_again() {
     assert_eq!(last.records_in, 50_000, "there was no checkpoint: it began anew");
     let all = value(&lines, "snapline_records_in_total", &[("operator", "count")]);
     let seen = seen.load(Ordering::Relaxed);
-    // The batch in which it failed does not count.
+    // The batch in which the job failed does not count.
     assert!(all > 65_000.0 && all <= seen as f64, "{all} of {seen}");
 }
 
-/// Holds whoever passes while it is shut.
+/// Blocks every thread that passes while it is shut.
 #[derive(Default)]
 struct Gate(Mutex<bool>, Condvar);
 
 impl Gate {
     fn set(&self, shut: bool) {
-        *self.0.lock().expect("nobody panics") = shut;
+        *self.0.lock().expect("no thread panics") = shut;
         self.1.notify_all();
     }
 
     fn pass(&self) {
-        let shut = self.0.lock().expect("nobody panics");
-        drop(self.1.wait_while(shut, |shut| *shut).expect("nobody panics"));
+        let shut = self.0.lock().expect("no thread panics");
+        drop(self.1.wait_while(shut, |shut| *shut).expect("no thread panics"));
     }
 }
 
-/// numbers, all with one key -> count -> out, which may be held up.
+/// numbers, all with one key -> count -> out, which can be blocked.
 fn held(gate: &Arc<Gate>) -> JobHandle {
     let held = Arc::clone(gate);
     let flow = Dataflow::new("held");
@@ -222,7 +222,8 @@ fn held(gate: &Arc<Gate>) -> JobHandle {
 fn a_sink_that_is_held_up_is_busy_and_back_pressure_upstream() {
     let gate = Arc::new(Gate::default());
     let mut metrics = Prometheus::new();
-    // Which subtask has the key is drawn with each job: until it is the second, on another worker than the source.
+    // Each job draws the subtask that owns the key. Repeats until it is the second, on another
+    // worker than the source.
     let handle = (0..100).find_map(|_| {
         let handle = held(&gate);
         metrics = Prometheus::new();
@@ -271,16 +272,16 @@ fn a_sink_that_is_held_up_is_busy_and_back_pressure_upstream() {
     wait(handle);
 }
 
-/// Keeps what it is told; a gauge's last value, a counter's sum.
+/// Keeps what it records: a gauge's last value, a counter's sum.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<BTreeMap<Key, f64>>>);
 
-/// One figure of [`Kept`].
+/// One metric of [`Kept`].
 struct Cell(Kept, Key);
 
 impl Cell {
     fn change(&self, change: impl FnOnce(&mut f64)) {
-        change(self.0.0.lock().expect("nobody panics").entry(self.1.clone()).or_default());
+        change(self.0.0.lock().expect("no thread panics").entry(self.1.clone()).or_default());
     }
 }
 
@@ -326,7 +327,8 @@ impl Recorder for Kept {
     }
 }
 
-/// The only test that installs a recorder for the process; the others' jobs publish to it too, under other names.
+/// The only test that installs a recorder for the process. The other tests' jobs publish to it too,
+/// under other names.
 #[test]
 fn the_facade_hears_of_every_job_without_being_asked() {
     let kept = Kept::default();
@@ -345,7 +347,7 @@ fn the_facade_hears_of_every_job_without_being_asked() {
         job.run().expect("it does not fail");
     };
     let records = || {
-        let kept = kept.0.lock().expect("nobody panics");
+        let kept = kept.0.lock().expect("no thread panics");
         let of = |key: &Key, name, value| {
             key.labels().any(|label| label.key() == name && label.value() == value)
         };
@@ -359,7 +361,8 @@ fn the_facade_hears_of_every_job_without_being_asked() {
         sum
     };
     run();
-    // When a job is over its last figures are there, though the hour is not.
+    // When a job ends, its last figures are published although the interval of an hour has not
+    // passed.
     assert_eq!(records(), 1_000.0);
     run();
     assert_eq!(records(), 2_000.0);
@@ -387,7 +390,7 @@ fn every_figure_of_the_reference_is_published_and_no_other() {
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .filter_map(|line| line.split(' ').next())
         .collect();
-    // The data is of 1970.
+    // The data dates from 1970.
     assert!(value(&parse(&text), "snapline_watermark_lag_seconds", &[("operator", "in")]) > 1e9);
     let reference = reference();
     let known: BTreeSet<&str> =
@@ -401,7 +404,7 @@ fn every_figure_of_the_reference_is_published_and_no_other() {
     }
 }
 
-/// `UPDATE=1 cargo test --all-features --test metrics` writes it anew.
+/// `UPDATE=1 cargo test --all-features --test metrics` rewrites it.
 #[test]
 fn the_reference_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/metrics/reference.md");

@@ -1,5 +1,5 @@
-//! Nexmark: queries over an auction house's events, held against what they come to when all events are looked at one after the other. Each
-//! is killed once, behind a checkpoint.
+//! Nexmark: queries over an auction house's events, compared with results computed over all events
+//! one after the other. Each query fails once after a checkpoint.
 
 mod queries;
 mod reference;
@@ -18,7 +18,7 @@ use snapline::{BoxError, Dataflow, JobConfig, JobHandle, Level, Restart, Timesta
 /// Forty seconds of the auction house.
 const EVENTS: u64 = 20_000;
 
-/// How far the events of a group are out of order at most: 50 of them, 2 ms apart.
+/// The largest disorder in a group of events: 50 of them, 2 ms apart.
 const DISORDER: Duration = Duration::from_millis(100);
 
 /// The same events in every run: the generator draws them from their numbers.
@@ -28,7 +28,7 @@ fn config() -> NexmarkConfig {
         first_rate: 500,
         next_rate: 500,
         out_of_order_group_size: 50,
-        // So that some sell who have just come.
+        // So that some new persons sell.
         active_people: 50,
         ..NexmarkConfig::default()
     }
@@ -44,7 +44,8 @@ fn all() -> Vec<Event> {
     (0..EVENTS).map(|number| event(number, &config)).collect()
 }
 
-/// Runs a query, which fails once behind a checkpoint; what its sink has in the end, in order.
+/// Runs a query, which fails once after a checkpoint. Returns the final content of its sink, in
+/// order.
 macro_rules! run {
     ($query:path) => {{
         let (out, config) = (MemorySink::new(), config());
@@ -65,7 +66,7 @@ macro_rules! run {
             .restart(Restart::Fixed { attempts: 1, pause: Duration::from_millis(1) })
             .require(Level::ExactlyOnce);
         let handle = flow.build(job).expect("it builds").spawn().expect("it starts");
-        // In the middle, within windows, when there is something to lose.
+        // In the middle, within windows, when there is state to lose.
         while read(&handle) < EVENTS * 9 / 20 {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -74,14 +75,14 @@ macro_rules! run {
         let outcome = handle.wait().expect("it is restarted");
         assert!(failed.load(Ordering::Acquire), "it was over before it was killed");
         assert_eq!(outcome.status.restarts, 1);
-        assert!(outcome.status.restored_from.is_some(), "it went on behind a checkpoint");
+        assert!(outcome.status.restored_from.is_some(), "it resumed from a checkpoint");
         let late: u64 = outcome.status.tasks.iter().map(|task| task.records_late).sum();
         assert_eq!(late, 0);
         out.committed()
     }};
 }
 
-/// How many events have come in.
+/// The number of events read so far.
 fn read(handle: &JobHandle) -> u64 {
     let sources = handle.status().tasks.into_iter().filter(|task| task.operator == "events");
     sources.map(|task| task.records_in).sum()
@@ -159,7 +160,8 @@ fn query_8_watches_new_users() {
     same(run!(queries::new_users), reference::new_users(&all()));
 }
 
-/// The events are out of order, as the watermarks allow; otherwise the above would say nothing of that.
+/// The events are out of order, within the bound of the watermarks; otherwise the tests above would
+/// show nothing about that.
 #[test]
 fn events_are_out_of_order() {
     let times: Vec<u64> = all().iter().map(Event::timestamp).collect();

@@ -1,4 +1,5 @@
-//! The queries, as a user would write them. Each takes the stream of events, whose times are assigned, and ends in a sink.
+//! The queries, as a user would write them. Each takes the stream of events, whose times are
+//! assigned, and ends in a sink.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ pub(crate) fn selection<P: Pipe<Out = Timed<Event>>>(
         .sink("out", out);
 }
 
-/// Query 3: who sells things of category 10 in three states: name, city, state, auction.
+/// Query 3: persons in three states who sell things of category 10: name, city, state, auction.
 pub(crate) fn local_items<P: Pipe<Out = Timed<Event>>>(
     events: TimedStream<P>,
     out: MemorySink<(String, String, String, usize)>,
@@ -70,7 +71,7 @@ pub(crate) fn local_items<P: Pipe<Out = Timed<Event>>>(
         .sink("out", out);
 }
 
-/// What an auction brings: the highest of the bids between its begin and its end.
+/// The result of an auction: the highest of the bids between its begin and its end.
 #[derive(Clone)]
 struct Close;
 
@@ -114,7 +115,7 @@ impl CoProcess<usize, (u64, u64, usize), (u64, usize)> for Close {
     }
 }
 
-/// Query 4: what the auctions of each category bring on average.
+/// Query 4: the average result of the auctions of each category.
 pub(crate) fn average_price<P: Pipe<Out = Timed<Event>>>(
     events: TimedStream<P>,
     out: MemorySink<(usize, usize)>,
@@ -138,7 +139,8 @@ pub(crate) fn average_price<P: Pipe<Out = Timed<Event>>>(
         .sink("out", out);
 }
 
-/// Query 5: the auctions with the most bids in the last ten seconds, every two: end of the window, auction, bids.
+/// Query 5: the auctions with the most bids in the last ten seconds, every two: end of the window,
+/// auction, bids.
 pub(crate) fn hot_items<P: Pipe<Out = Timed<Event>>>(
     events: TimedStream<P>,
     out: MemorySink<(i64, usize, u64)>,
@@ -176,7 +178,8 @@ pub(crate) fn highest_bid<P: Pipe<Out = Timed<Event>>>(
         .sink("out", out);
 }
 
-/// Query 8: who came and opened an auction in the same ten seconds: person, name, end of the window.
+/// Query 8: persons who came and opened an auction in the same ten seconds: person, name, end of
+/// the window.
 pub(crate) fn new_users<P: Pipe<Out = Timed<Event>>>(
     events: TimedStream<P>,
     out: MemorySink<(usize, String, i64)>,

@@ -1,4 +1,4 @@
-//! The same, over all events at once: no streams, no time but what is in the records.
+//! The same over all events at once: no streams, and no time except that of the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 

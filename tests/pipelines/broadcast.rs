@@ -1,7 +1,9 @@
-//! Random pipelines with broadcast state (SPEC 16.13) whose results come out while it grows.
+//! Random pipelines with broadcast state (SPEC 16.13) whose results are emitted while the state
+//! grows.
 //!
-//! When a record and a rule meet is open. So a record waits for its rule in the state of its key, and goes on with a later record of the key, or
-//! at the end: each comes out once, with its own rule, whenever that is.
+//! The time at which a record and its rule meet is not determined. A record waits for its rule in
+//! the state of its key. A later record of the key emits it, or the end of the input. Each record
+//! is emitted once, with its own rule, whenever that is.
 
 use std::time::Duration;
 
@@ -14,14 +16,14 @@ use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 use crate::shape::{Input, Leg, Record, Tree};
 use crate::{Mode, World, case, config, counted, plain};
 
-/// Its number, and what it says.
+/// The rule's number and content.
 type Rule = (i64, i64);
 
-/// Lets each record through with what the rule of its number says.
+/// Emits each record together with the content of the rule of its number.
 #[derive(Clone)]
 struct Ruled {
     faults: Faults,
-    /// The number of a record's rule is the rest of its value.
+    /// A record's rule has the number that is the remainder of the record's value.
     rules: i64,
 }
 
@@ -113,7 +115,7 @@ proptest! {
         says in proptest::collection::vec(-50i64..50, 0..30),
         pause in 0u64..1_500,
     ) {
-        // Of one number in so many there is no rule.
+        // One remainder has no rule.
         let rules: Vec<Rule> = (0..).zip(says).collect();
         let rule = |value: i64| rules.get(value.rem_euclid(rules.len() as i64 + 1) as usize);
         let records = chance.inputs.iter().flat_map(|input| &input.records);

@@ -1,8 +1,10 @@
-//! Random pipelines that go by the clock on the wall, each with a judge behind it.
+//! Random pipelines that depend on processing time, each with a judge downstream of it.
 //!
-//! What they compute depends on when records come, which nobody knows beforehand. So each says with its results what the clock showed, and a
-//! judge behind it, in order and with state of its own, computes from that alone what the results have to be. A result that is right becomes
-//! the records that it is of, one that is wrong becomes something that is no record. What comes out is then the input, whatever the time was.
+//! The results depend on when records arrive, which is not known beforehand. So each result
+//! includes the clock's reading. A judge downstream, which preserves order and has its own state,
+//! computes the expected results from these readings alone. A correct result is turned back into
+//! its records, a wrong one into a value that no record has. The output then equals the input,
+//! whatever the time was.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,20 +22,21 @@ use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 use crate::shape::{Leg, Record, Tree};
 use crate::{Mode, World, case, config, counted, plain};
 
-/// What goes by the clock.
+/// Operators that depend on the clock.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// A key's records are counted; the count is forgotten when none has come for so many milliseconds.
+    /// Counts a key's records; the count is forgotten after this many milliseconds without a
+    /// record.
     Expire(u64),
     Windows(Kind),
-    /// Each record waits for up to so many milliseconds.
+    /// Each record waits for up to this many milliseconds.
     Wait(u64),
 }
 
 fn work() -> impl Strategy<Value = Work> {
     prop_oneof![
         6 => (1u64..6).prop_map(Work::Expire),
-        // Longer than any of these jobs takes: nothing is forgotten.
+        // Longer than any of these jobs runs: nothing is forgotten.
         1 => Just(Work::Expire(3_600_000)),
         2 => (1u64..20).prop_map(|length| Work::Windows(Kind::Tumbling(length))),
         2 => (2u64..5, 1u64..8).prop_map(|(times, every)| Work::Windows(Kind::Sliding(times, every))),
@@ -46,16 +49,16 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// No record has this value.
+/// A value that no record has.
 const WRONG: i64 = 1_000_000;
 
-// What happened in all cases together: else a check of what never happens would look like one of what does.
+// Totals over all cases: they show that the checked events happened at all.
 
 /// Records of keys whose counts had been forgotten.
 static FORGOTTEN: AtomicU64 = AtomicU64::new(0);
-/// Windows of a key behind the first.
+/// Windows of a key after its first.
 static WINDOWS: AtomicU64 = AtomicU64::new(0);
-/// Timers whose time had come when they fired.
+/// Timers whose time had passed when they fired.
 static TIMERS: AtomicU64 = AtomicU64::new(0);
 
 type Source = TimedStream<FromInputs<Identity<Timed<Record>>>>;
@@ -88,10 +91,10 @@ fn key(record: &Record) -> u64 {
     record.0
 }
 
-/// After so many records of a key it is forgotten in any case.
+/// A key is forgotten after this many records in any case.
 const FULL: u64 = 40;
 
-/// Counts a key's records, and says what the clock showed.
+/// Counts a key's records and reports the clock's reading.
 #[derive(Clone)]
 struct Counted(Faults);
 
@@ -116,7 +119,8 @@ impl TimedProcess<u64, Record> for Counted {
     }
 }
 
-/// A record is right that was counted on from the one before, if that is not too long ago by what the clock showed at both.
+/// A record is right if it was counted on from the one before, and the clock's readings at both are
+/// not too far apart.
 fn expire(flow: &Dataflow, world: &World, after: Duration) {
     let faults = world.faults.clone();
     sources(flow, world)
@@ -144,7 +148,7 @@ fn expire(flow: &Dataflow, world: &World, after: Duration) {
         .sink("out", out(world));
 }
 
-/// Windows that are right become the records that they hold.
+/// Turns correct windows into the records that they hold.
 fn windowed<W: WindowAssigner<Trigger: Trigger>>(
     flow: &Dataflow,
     world: &World,
@@ -173,10 +177,12 @@ fn windowed<W: WindowAssigner<Trigger: Trigger>>(
         .sink("out", out(world));
 }
 
-/// Records that wait, by the time at which they go on; the last time that came; whether a time came before it was there.
+/// Waiting records by the time at which they go on; the last time that came; whether a time came
+/// before it was due.
 type Waiting = (Vec<(Timestamp, i64)>, Option<Timestamp>, bool);
 
-/// A record is right that goes on at the time that it was given. Only at the end of the input one comes too early, and no record behind that.
+/// A record is right if it goes on at the time that it was given. Only at the end of the input one
+/// comes too early, and no record comes after that one.
 fn wait(flow: &Dataflow, world: &World, most: u64) {
     let (faults, process) = (world.faults.clone(), world.faults.clone());
     sources(flow, world)
@@ -195,7 +201,7 @@ fn wait(flow: &Dataflow, world: &World, most: u64) {
                         let value = if waiting.2 { WRONG } else { value };
                         waiting.0.push((at, value));
                         waiting.set_processing_timer(at);
-                        // One that is taken back does nothing.
+                        // A deleted timer does nothing.
                         let other = at + ms(1);
                         if waiting.0.iter().all(|(at, _)| *at != other) {
                             waiting.set_processing_timer(other);

@@ -1,5 +1,5 @@
-//! Random pipelines that bring two streams together by a function of both, look up records that have times, go by strategies that are drawn, and
-//! wait for no source that is idle.
+//! Random pipelines that connect two streams by a function of both, look up records with
+//! timestamps, use randomly drawn watermark strategies, and do not wait for idle sources.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,23 +18,25 @@ use crate::shape::{Asking, Record};
 use crate::timed::{Reading, SLACK, halves, ms, often_struck, readings, wild};
 use crate::{Mode, World, config, counted};
 
-/// Where watermarks come from.
+/// The origin of watermarks.
 #[derive(Clone, Copy, Debug)]
 enum Marks {
     Bounded,
-    /// Of sources that are in order.
+    /// For sources that are in order.
     Monotonous,
     EveryRecord,
     InSteps(i64),
     Punctuated,
 }
 
-/// What is computed.
+/// The computation.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// How many readings of the second stream are near each of the first; those that are alone go elsewhere.
+    /// Counts the readings of the second stream near each of the first. Readings without neighbours
+    /// go to another output.
     Connect(i64),
-    /// The sums of what is found of a window's readings, so many asked about at a time, in order or not.
+    /// Sums of the values looked up for a window's readings, with this many in flight, in order or
+    /// not.
     LookUp(i64, usize, bool),
     /// The last values of windows.
     Reduce(i64),
@@ -90,7 +92,7 @@ fn sources<S: WatermarkStrategy<Reading>>(
     all.expect("there is an input")
 }
 
-/// A reading of the first stream, with how many of the second are near it; or none.
+/// A reading of the first stream with the number of nearby readings of the second; or none.
 #[derive(Clone)]
 struct Near {
     by: i64,
@@ -169,7 +171,7 @@ fn summed(key: u64, start: i64, sum: i64) -> Record {
     (key, start * 1_000_003 + sum)
 }
 
-/// The sequential reference: what each sink gets.
+/// The sequential reference: the expected content of each sink.
 fn computed(work: Work, all: &[Reading]) -> [Vec<Record>; 2] {
     let mut windows: BTreeMap<(u64, i64), Vec<Reading>> = BTreeMap::new();
     match work {
@@ -216,7 +218,7 @@ fn pipeline(flow: &Dataflow, world: &World, (marks, work): (Marks, Work), inputs
         Marks::InSteps(step) => {
             sources(flow, world, inputs, Watermarks::bounded(ms(SLACK)).in_steps_of(ms(step)))
         }
-        // No reading is more than the slack behind one before it.
+        // A reading is at most the slack earlier than any one before it.
         Marks::Punctuated => {
             let rule = |reading: &Reading, at| (reading.2 % 3 == 0).then(|| at - ms(SLACK + 1));
             sources(flow, world, inputs, Watermarks::punctuated(rule))
@@ -281,13 +283,14 @@ proptest! {
     }
 }
 
-// What happened in all cases together: else a check of what never happens would look like one of what does.
+// Totals over all cases: they show that the checked events happened at all.
 
-/// Readings that were late, which none would be if their source were waited for.
+/// Late readings, of which there would be none if their source were waited for.
 static LATE: AtomicU64 = AtomicU64::new(0);
 static IN_TIME: AtomicU64 = AtomicU64::new(0);
 
-/// Which readings are late depends on when sources were idle; each of them is so, or in a window.
+/// Which readings are late depends on when sources were idle. Each reading is either late or in a
+/// window.
 fn idle(flow: &Dataflow, world: &World, (after, length): (u64, i64), inputs: &[Vec<Reading>]) {
     let strategy = Watermarks::bounded(ms(SLACK)).idle(Duration::from_millis(after));
     let plain = |(key, at, value): Reading| (key, at * 1_009 + value);
@@ -316,7 +319,7 @@ fn whatever_happens_a_reading_of_an_idle_source_is_in_its_window_or_late() {
     let inputs = proptest::collection::vec(readings(), 2..4);
     let drawn = (often_struck(), (1u64..4, 5i64..60), inputs, 2u64..8);
     let ran = runner.run(&drawn, |(mut chance, work, inputs, pause)| {
-        // The first is idle between any two of its reads.
+        // The first source is idle between any two of its reads.
         let mut first = chance.inputs[0].clone();
         first.pause = Duration::from_millis(pause);
         first.chunk = first.chunk.max(60);

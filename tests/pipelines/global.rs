@@ -1,7 +1,8 @@
-//! Windows without end, and triggers that fire again and again, under random failures (SPEC 16.15).
+//! Global windows, and triggers that fire repeatedly, under random failures (SPEC 16.15).
 //!
-//! A trigger by count fires with the same records whatever happens, if these come from one producer. Where there are several, or time decides, the
-//! windows are purged and what each held is emitted record by record: then every record is in exactly one result.
+//! A count trigger fires with the same records whatever happens, if the records come from one
+//! producer. With several producers, or triggers by time, the windows are purged and their content
+//! is emitted record by record. Then every record is in exactly one result.
 
 use std::collections::BTreeMap;
 
@@ -17,24 +18,27 @@ use crate::shape::Record;
 use crate::timed::{Reading, SLACK, ms, often_struck, readings, sources, wild};
 use crate::{Mode, World, config, counted};
 
-/// What is computed.
+/// The computation.
 #[derive(Clone, Debug)]
 enum Work {
-    /// So many readings of one producer, in their order; or with those before them.
+    /// Fires at this many readings of one producer, in order; with or without the readings before
+    /// them.
     Batches {
         count: u64,
         purging: bool,
     },
-    /// What one producer's readings come to whenever so much time has passed, which it says in such steps: in a window without end, which is
-    /// purged then, or in windows of such a length.
+    /// Aggregates of one producer's readings, fired after each interval of time, in steps that the
+    /// readings state. The window is global and purged on firing, or tumbling with that length.
     Rounds {
         interval: i64,
         step: i64,
         length: Option<i64>,
     },
-    /// A trigger of our own: one producer's readings up to each of a value that this divides, and no more than so many.
+    /// A custom trigger: fires at each value of one producer that this divides, and at this many
+    /// readings at most.
     Own(i64, u64),
-    /// Of any producers; the trigger is none of those that are left with readings at the end.
+    /// Readings of any producers. At the end of the input the trigger leaves no reading in a
+    /// window.
     EventTime(i64),
     Clock(i64),
 }
@@ -50,12 +54,12 @@ fn work() -> impl Strategy<Value = Work> {
     ]
 }
 
-/// Fires, and purges, when a reading says so, or with so many.
+/// Fires and purges at a reading that asks for it, or at this many readings.
 #[derive(Clone)]
 struct Own(i64, u64);
 
 impl Trigger for Own {
-    /// Readings since it fired.
+    /// Readings since it last fired.
     type State = u64;
 
     fn record(&mut self, at: Timestamp, _: Window, _: Now, since: &mut u64) -> Firing {
@@ -87,7 +91,7 @@ fn single(reading: &Reading) -> Record {
     (reading.0, reading.1 * 1_009 + reading.2)
 }
 
-/// The results of a key's readings in batches, of which each ends where it is said.
+/// The results of a key's readings in batches, each of which ends where `is_last` holds.
 fn batches(all: &[Reading], is_last: impl Fn(&Reading, usize) -> bool) -> Vec<i64> {
     let (mut results, mut first) = (Vec::new(), 0);
     for (place, reading) in all.iter().enumerate() {
@@ -103,8 +107,8 @@ fn next_multiple(behind: i64, of: i64) -> i64 {
     behind - behind.rem_euclid(of) + of
 }
 
-/// What one producer's readings come to as its watermark goes on: a key's windows as a list, by their ends, with what they hold and when they fire
-/// next.
+/// Results of one producer's readings as its watermark advances: a key's windows as a list, by
+/// their ends, with their content and next firing time.
 fn rounds(
     all: &[Reading],
     key: u64,

@@ -1,4 +1,5 @@
-//! Random pipelines under random failures and interruptions, against a sequential reference.
+//! Random pipelines under random failures and interruptions, checked against a sequential
+//! reference.
 
 mod broadcast;
 mod clock;
@@ -23,7 +24,7 @@ use snapline::{
 use planned_failures::{Faults, How, Place, Planned, quiet};
 use shape::{Input, Leg, Record, Segment, Tree, build, compute, leg, stateless_leg};
 
-/// Longer than any of these jobs takes, on any machine.
+/// Longer than any of these jobs runs, on any machine.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// An end that comes before the job's own.
@@ -35,7 +36,7 @@ enum Stop {
     CancelTwice,
 }
 
-/// A pipeline, how it runs, and what happens to it.
+/// A pipeline, its configuration, and the planned events.
 #[derive(Clone, Debug)]
 struct Case {
     inputs: Vec<Input>,
@@ -123,7 +124,7 @@ fn case(leg: impl Strategy<Value = Leg>) -> impl Strategy<Value = Case> {
     })
 }
 
-/// Waits, but not for ever.
+/// Waits, with a timeout.
 fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
     let begin = Instant::now();
     while !handle.is_over() {
@@ -155,7 +156,7 @@ impl World {
         })
     }
 
-    /// The same with a pipeline that is not the case's.
+    /// The same with a pipeline other than the case's.
     fn of(
         case: Case,
         sinks: usize,
@@ -189,7 +190,7 @@ impl World {
             .mode(self.mode)
             .record(self.recorded.clone())
             .restart(Restart::Fixed { attempts: 20, pause: Duration::from_millis(1) })
-            // What is planned may strike twice at one record.
+            // A planned failure may strike twice at one record.
             .retry_anyway(true);
         let config = match self.case.on_disk {
             true => config.directory(self.directory.path()),
@@ -216,7 +217,8 @@ impl World {
                 }
             }
             let outcome = match wait(handle) {
-                // It was ended while a planned failure was not mended yet, or while it was stopping, and says so.
+                // It ended before a planned failure was recovered, or while it was stopping, and
+                // reports that.
                 Err(JobError::Interrupted { .. }) => continue,
                 Err(JobError::Uncommitted { .. }) if matches!(stop, Stop::CancelTwice) => continue,
                 outcome => outcome.expect("an interruption is no failure"),
@@ -231,7 +233,7 @@ impl World {
         assert_eq!(outcome.ended, Ended::Finished);
         let committed: Vec<Vec<Record>> = self.sinks.iter().map(MemorySink::committed).collect();
         let prepared: usize = self.sinks.iter().map(|sink| sink.prepared_txns().len()).sum();
-        assert_eq!(prepared, 0, "nothing stays prepared behind the end");
+        assert_eq!(prepared, 0, "nothing stays prepared after the end");
         let outcome = wait(self.spawn()).expect("a job that is over is over");
         assert_eq!(outcome.ended, Ended::Finished);
         let again: Vec<Vec<Record>> = self.sinks.iter().map(MemorySink::committed).collect();
@@ -239,7 +241,7 @@ impl World {
         self.replay();
     }
 
-    /// All that ran is as the protocol has it (SPEC 11.9).
+    /// All recorded runs conform to the protocol (SPEC 11.9).
     fn replay(&self) {
         let files = self.recorded.files();
         let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
@@ -266,7 +268,8 @@ fn counted(records: &[Record]) -> BTreeMap<Record, usize> {
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    // Which thread is where when a failure strikes is drawn anew each time, so that a long search for a smaller case leads nowhere.
+    // The position of each thread when a failure strikes varies from run to run, so a long search
+    // for a smaller case is futile.
     ProptestConfig {
         cases,
         failure_persistence: None,
@@ -307,7 +310,8 @@ proptest! {
         }
     }
 
-    /// One producer's records of one key stay in order through an exchange, and a key's output through transactions.
+    /// One producer's records of one key stay in order through an exchange, and so does a key's
+    /// output through transactions.
     #[test]
     fn the_records_of_a_key_keep_their_order(
         mut case in case(Just(Leg { segment: plain(), then: Box::new(Tree::Sink) })),
@@ -321,7 +325,8 @@ proptest! {
         case.leg.segment.parallelism = Some(1);
         let world = World::new(case, 1, Mode::ExactlyOnce);
         let sink = world.sinks[0].clone();
-        // The same case as `World` runs, with an operator whose output shows the order in which it got its input.
+        // The same case as `World` runs, with an operator whose output shows the order of its
+        // input.
         let run = |end: Option<(Stop, u64)>| {
             let flow = Dataflow::new("ordered");
             let input = &world.case.inputs[0];
@@ -346,7 +351,7 @@ proptest! {
                 .max_concurrent_checkpoints(world.case.max_concurrent)
                 .storage(Storage::Memory(world.store.clone()))
                 .restart(Restart::Fixed { attempts: 20, pause: Duration::from_millis(1) })
-                // What is planned may strike twice at one record.
+                // A planned failure may strike twice at one record.
                 .retry_anyway(true);
             let handle = flow.build(config).expect("builds").spawn().expect("starts");
             if let Some((stop, after)) = end {

@@ -1,7 +1,9 @@
-//! Windows by the clock that say of each record what the clock showed when it was put into them, so that they can be judged exactly.
+//! Windows by processing time that record the clock's reading for each record on assignment, so
+//! that they can be judged exactly.
 //!
-//! A window's assigner is told the time, and its function gets the record, one right behind the other on one thread: the first leaves the time
-//! for the second. Both are the public interface; the windows, their state and their triggers are the crate's.
+//! A window's assigner is given the time, then its function gets the record, directly after it on
+//! the same thread. The assigner leaves the time for the function. Both are public interface; the
+//! windows, their state and their triggers are the crate's.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,11 +18,11 @@ use snapline::{
 };
 
 thread_local! {
-    /// What the clock showed at the record that is being put into its windows.
+    /// The clock's reading for the record that is being assigned to its windows.
     static SHOWED: Cell<Timestamp> = const { Cell::new(Timestamp::MIN) };
 }
 
-/// Windows that leave the time for what is computed in them.
+/// Windows that leave the time for the computation in them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noted<W>(pub(crate) W);
 
@@ -51,11 +53,11 @@ impl<W: WindowAssigner> WindowAssigner for Noted<W> {
 
 impl<W: Unmerged> Unmerged for Noted<W> {}
 
-/// The records of a window, each with what the clock showed at it.
+/// The records of a window, each with its clock reading.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times;
 
-/// A window, and what was in it.
+/// A window and its content.
 pub(crate) type Told<V> = (Window, Vec<(Timestamp, V)>);
 
 impl<K, V> WindowFunction<K, V> for Times
@@ -88,18 +90,19 @@ where
 /// Windows by the clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// Of so many milliseconds.
+    /// Tumbling, of this many milliseconds.
     Tumbling(u64),
-    /// Each record is in so many windows, of which one begins every so many milliseconds.
+    /// Sliding: each record is in this many windows, and one begins every this many milliseconds.
     Sliding(u64, u64),
-    /// With a gap of so many milliseconds.
+    /// Sessions with a gap of this many milliseconds.
     Session(u64),
 }
 
-/// A window that was judged: whether it came before its end, and what was in it, if that may be in the next one too.
+/// A judged window: whether it came before its end, and its content, if that may recur in the next
+/// window.
 pub(crate) type Judged<V> = (Window, bool, Vec<(Timestamp, V)>);
 
-/// What a judge remembers of a key: its last window.
+/// A judge's state of a key: its last window.
 pub(crate) type Before<V> = Option<Judged<V>>;
 
 const fn ms(millis: u64) -> Duration {
@@ -107,7 +110,7 @@ const fn ms(millis: u64) -> Duration {
 }
 
 impl Kind {
-    /// In how many windows each record is.
+    /// The number of windows of each record.
     pub(crate) const fn times(self) -> u64 {
         match self {
             Self::Sliding(times, _) => times,
@@ -129,7 +132,8 @@ impl Kind {
             && match self {
                 Self::Tumbling(length) => is(length, length),
                 Self::Sliding(times, every) => is(every, times * every),
-                // From its first record to a gap behind its last, and no record a longer gap behind the one before.
+                // It reaches from its first record to a gap after its last, and neighbouring
+                // records are at most a gap apart.
                 Self::Session(gap) => {
                     window.start == times[0]
                         && times.last().is_some_and(|last| window.end == *last + ms(gap))
@@ -138,8 +142,8 @@ impl Kind {
             }
     }
 
-    /// Whether a key's window may come behind the one before. What fired before its end fired because the input had ended, so that no window can
-    /// come behind it that does not overlap it.
+    /// Whether a key's window may follow the one before. A window fires before its end only because
+    /// the input has ended, so only an overlapping window may follow it.
     fn follows<V: Ord>(
         self,
         (window, held): (Window, &[(Timestamp, V)]),
@@ -148,7 +152,8 @@ impl Kind {
         let Self::Sliding(_, every) = self else {
             return before.is_none_or(|(before, early, _)| !early && before.end <= window.start);
         };
-        // What is in the next window too, and what was in the one before: both are the same records, unless that is not the very next.
+        // The content shared with the next window, and that shared with the one before. Both are
+        // the same records, unless the window is not the very next.
         let (shared, new): (Vec<_>, Vec<_>) =
             held.iter().partition(|(at, _)| *at + ms(every) < window.end);
         let Some((before, _, held)) = before else { return shared.is_empty() && !new.is_empty() };
@@ -162,8 +167,9 @@ impl Kind {
             && (goes_on.is_empty() || before.start + ms(every) == window.start)
     }
 
-    /// Judges a key's next window: its values, and whether it is right. If all are, and each value has come out as often as it must, then each
-    /// was in the windows that hold its time, and in no other.
+    /// Judges a key's next window: its values, and whether it is right. If all are right and each
+    /// value was emitted as often as it must be, each was in exactly the windows that hold its
+    /// time.
     pub(crate) fn judge<V: Ord + Clone>(
         self,
         (window, held): Told<V>,

@@ -1,4 +1,5 @@
-//! Users' code that fails as planned: a source and a sink around those in memory, and a plan of what fails when.
+//! User code that fails as planned: a source and a sink around those in memory, and a plan of
+//! failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +13,7 @@ use snapline::connect::{
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
 
-/// Where something fails.
+/// The place of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     OpenSource,
@@ -28,16 +29,16 @@ pub(crate) enum Place {
     RollBack,
 }
 
-/// How it fails.
+/// The kind of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum How {
     Panic,
     Error,
-    /// Of a commit: not now.
+    /// Of a commit: a transient failure.
     Retry,
-    /// Of a commit: nobody knows, and it was done.
+    /// Of a commit: the outcome is unknown, and it was done.
     UnknownDone,
-    /// Of a commit: nobody knows, and it was not done.
+    /// Of a commit: the outcome is unknown, and it was not done.
     UnknownUndone,
 }
 
@@ -58,7 +59,7 @@ impl Faults {
         Self(Arc::new(planned.iter().map(|&it| (it, AtomicI64::new(it.after.into()))).collect()))
     }
 
-    /// What is due at this call.
+    /// The failure due at this call.
     fn due(&self, place: Place) -> Option<How> {
         let mut due = None;
         for (planned, left) in self.0.iter().filter(|(planned, _)| planned.place == place) {
@@ -79,7 +80,7 @@ impl Faults {
     }
 }
 
-/// Keeps the panics that were planned out of the tests' output.
+/// Keeps planned panics out of the tests' output.
 pub(crate) fn quiet() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -93,7 +94,7 @@ pub(crate) fn quiet() {
     });
 }
 
-/// Reads a vector, little at a time and not always at once.
+/// Reads a vector, a few records at a time and with pauses.
 #[derive(Clone, Debug)]
 pub(crate) struct WildSource<T> {
     pub(crate) records: MemorySource<T>,
@@ -129,7 +130,7 @@ impl<T: Clone + Send + Sync + 'static> SourceReader for WildReader<T> {
             return Ok(Progress::Wait(self.of.pause));
         }
         let progress = self.reader.read(limit.min(self.of.chunk), out)?;
-        // Behind the push, so that a failure comes when something is half done.
+        // After the push, so that a failure comes when the work is half done.
         self.of.faults.strike(Place::Read)?;
         Ok(progress)
     }
@@ -139,7 +140,7 @@ impl<T: Clone + Send + Sync + 'static> SourceReader for WildReader<T> {
     }
 }
 
-/// Writes into memory, when it is in the mood.
+/// Writes into memory, unless a planned failure is due.
 #[derive(Clone, Debug)]
 pub(crate) struct WildSink<T> {
     pub(crate) sink: MemorySink<T>,

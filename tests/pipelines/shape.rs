@@ -1,4 +1,5 @@
-//! Random pipelines: how they are drawn, built through the public interface, and computed by hand.
+//! Random pipelines: drawn, built through the public interface, and computed by a sequential
+//! reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,18 +15,18 @@ use snapline::{
 
 use crate::planned_failures::{Faults, Place, WildSink, WildSource};
 
-/// What flows: a key and a value.
+/// A record: a key and a value.
 pub(crate) type Record = (u64, i64);
 
-/// A chain of stateless operators, each of which may leave its records alone.
+/// A chain of stateless operators, each of which is optional.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) add: i64,
-    /// Keys become their rest by this.
+    /// Keys become their remainder by this.
     pub(crate) keys: Option<u64>,
     /// Values divisible by this are dropped.
     pub(crate) without: Option<i64>,
-    /// How many records one becomes.
+    /// The number of records that one becomes.
     pub(crate) copies: u8,
     pub(crate) parallelism: Option<usize>,
 }
@@ -49,21 +50,21 @@ impl Segment {
     }
 }
 
-/// A keyed operator. What each emits does not depend on the order in which a key's records come.
+/// A keyed operator. Its results do not depend on the order in which a key's records come.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Count(Emit),
     Sum,
     Max,
-    /// Says when this many records of a key have come, and forgets it.
+    /// Emits at this many records of a key, and then forgets the key.
     Batches(u32),
     /// Keeps all values in a list, to the end.
     Collect,
-    /// Lets a value through once, by a map of those that came.
+    /// Lets a value through once, by a map of the values seen.
     Distinct,
 }
 
-/// What is done with a stream.
+/// One step of a pipeline.
 #[derive(Clone, Debug)]
 pub(crate) enum Tree {
     Sink,
@@ -71,11 +72,11 @@ pub(crate) enum Tree {
     Fork(Leg, Leg),
     /// Forks, counts on one side, and joins again.
     Diamond(Emit, Leg),
-    /// Looks each record up, so many at a time, in their order or not.
+    /// Looks each record up, this many at a time, in order or not.
     LookUp(usize, bool, Leg),
 }
 
-/// A segment, and what is behind it.
+/// A segment, and its downstream part.
 #[derive(Clone, Debug)]
 pub(crate) struct Leg {
     pub(crate) segment: Segment,
@@ -115,7 +116,7 @@ fn kind() -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// Anything.
+/// Any pipeline.
 pub(crate) fn leg() -> impl Strategy<Value = Leg> {
     grown(|leg| {
         prop_oneof![
@@ -129,7 +130,8 @@ pub(crate) fn leg() -> impl Strategy<Value = Leg> {
     })
 }
 
-/// Nothing that a record processed twice would change but by its own copies.
+/// Only pipelines in which a record processed twice would add its own copies and change nothing
+/// else.
 pub(crate) fn stateless_leg() -> impl Strategy<Value = Leg> {
     grown(|leg| (leg.clone(), leg).prop_map(|(left, right)| Tree::Fork(left, right)).boxed())
 }
@@ -147,7 +149,8 @@ fn grown(more: impl Fn(BoxedStrategy<Leg>) -> BoxedStrategy<Tree>) -> impl Strat
     leg
 }
 
-/// The sequential reference: what each sink gets, in the order in which the sinks are met.
+/// The sequential reference: the expected content of each sink, in the order in which the sinks are
+/// met.
 pub(crate) fn compute(records: &[Record], leg: &Leg, sinks: &mut Vec<Vec<Record>>) {
     let records = leg.segment.compute(records);
     match &*leg.then {
@@ -198,14 +201,14 @@ fn grouped(kind: &Kind, records: &[Record]) -> Vec<Record> {
     out
 }
 
-/// What a pipeline is built into.
+/// The target that a pipeline is built into.
 pub(crate) struct Build<'a> {
     pub(crate) faults: &'a Faults,
     pub(crate) sinks: &'a [MemorySink<Record>],
     next: usize,
 }
 
-/// Where a pipeline's records come from.
+/// The sources of a pipeline's records.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub(crate) records: Vec<Record>,
@@ -221,7 +224,7 @@ impl Input {
     }
 }
 
-/// Builds it all: several inputs are joined first.
+/// Builds the whole pipeline: several inputs are joined first.
 pub(crate) fn build(
     flow: &Dataflow,
     inputs: &[Input],
@@ -257,7 +260,7 @@ fn through<P: Pipe<Out = Record>>(
     let [to_map, to_try] = [(); 2].map(|()| faults.clone());
     let stream = stream
         .map(move |record| {
-            // A rule cannot return an error; whatever was planned, it panics.
+            // A rule cannot return an error: every planned failure in it is a panic.
             to_map.strike(Place::Rule).unwrap_or_else(|error| panic!("{error}"));
             mapping.map(record)
         })
@@ -306,7 +309,7 @@ fn signed((key, count): (u64, u64)) -> Record {
     (key, count as i64)
 }
 
-// Named functions: a closure in here would have another type for each pipeline, without end.
+// Named functions: a closure here would have another type for each pipeline, without end.
 fn behind_key<P: Pipe<Out = Record>>(
     stream: Stream<P>,
     kind: &Kind,
@@ -333,7 +336,8 @@ fn behind_key<P: Pipe<Out = Record>>(
         }
         Kind::Distinct => {
             let distinct = distinct(build.faults.clone());
-            // The number of distinct values is known at the end only, which closures do not see: counted behind it.
+            // The number of distinct values is known at the end only, which closures do not see: it
+            // is counted downstream.
             let (through, counted) = stream.keyed().process(distinct).fork();
             let counted = counted.keyed().count(Emit::AtEnd).map(signed as fn(_) -> _);
             grow(through.union(counted), leg, build);
@@ -341,7 +345,7 @@ fn behind_key<P: Pipe<Out = Record>>(
     }
 }
 
-/// What is found of a record, outside.
+/// The external result for a record.
 pub(crate) fn entry((key, value): &Record) -> i64 {
     (*key as i64 * 31 + value).rem_euclid(7)
 }

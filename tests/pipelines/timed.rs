@@ -1,8 +1,9 @@
-//! Random pipelines with event time, against a sequential reference.
+//! Random pipelines with event time, checked against a sequential reference.
 //!
-//! Two ways make results exact though threads race. Where no record is late, what is computed of a window or at a time does not depend on the
-//! order in which producers' records meet. Where records are late, watermarks are punctuated and there is one producer: then what each consumer
-//! gets, and which records are late, follows from the input alone.
+//! Two conditions make results exact although threads race. Where no record is late, the results of
+//! a window or a timer do not depend on the order in which producers' records meet. Where records
+//! are late, watermarks are punctuated and there is one producer. Then each consumer's input, and
+//! which records are late, follow from the input alone.
 //!
 //! Longer than 500 lines: each pipeline stands beside its reference.
 
@@ -25,14 +26,14 @@ use crate::{Case, Mode, World, case, config, counted, plain};
 /// A key, a time and a value.
 pub(crate) type Reading = (u64, i64, i64);
 
-/// How late a reading may be behind those before it.
+/// How late a reading may be relative to those before it.
 pub(crate) const SLACK: i64 = 40;
 
 pub(crate) fn ms(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).expect("a length is positive"))
 }
 
-/// Readings whose times go on, none more than the slack behind an earlier one.
+/// Readings whose times advance, each at most the slack earlier than any one before it.
 pub(crate) fn readings() -> impl Strategy<Value = Vec<Reading>> {
     let reading = (0u64..12, 0i64..8, 0..=SLACK, -50i64..50);
     proptest::collection::vec(reading, 0..600).prop_map(|all| {
@@ -45,13 +46,13 @@ pub(crate) fn readings() -> impl Strategy<Value = Vec<Reading>> {
     })
 }
 
-/// What is computed of readings that are never late.
+/// Computations of readings that are never late.
 #[derive(Clone, Debug)]
 enum Work {
     Tumbling(i64, i64),
     Sliding(i64, i64),
     Session(i64),
-    /// Every so many readings of a window, which are then forgotten; the rest at no time.
+    /// Fires at every n readings of a window, which are then forgotten; the rest never fires.
     Batches(u64, i64),
     /// Readings in the order of their times, numbered.
     Sorted,
@@ -89,7 +90,7 @@ fn window(start: i64, end: i64) -> Window {
     Window { start: Timestamp::from_millis(start), end: Timestamp::from_millis(end) }
 }
 
-/// The sequential reference, of readings in any order.
+/// The sequential reference, for readings in any order.
 fn computed(work: &Work, readings: &[Reading]) -> Vec<Record> {
     let mut sums: BTreeMap<(u64, Window), i64> = BTreeMap::new();
     match *work {
@@ -188,7 +189,7 @@ fn pair(key: &u64, left: &Reading, right: &Reading) -> Record {
     (*key, (left.1 * 1_009 + left.2) * 1_000_003 + right.1 * 1_009 + right.2)
 }
 
-/// Emits readings when the watermark has come to them.
+/// Emits readings when the watermark has reached them.
 #[derive(Clone)]
 struct Sort(Faults);
 
@@ -209,7 +210,7 @@ impl TimedProcess<u64, Reading> for Sort {
         assert!(context.watermark() < at, "it is not late");
         context.1.entry(at).or_default().push(reading);
         context.set_timer(at);
-        // One that is taken back does nothing.
+        // A deleted timer does nothing.
         context.set_timer(at + ms(1));
         if !context.1.contains_key(&(at + ms(1))) {
             context.delete_timer(at + ms(1));
@@ -370,7 +371,7 @@ fn punctuated() -> impl Strategy<Value = Vec<Punctuated>> {
     })
 }
 
-/// What is computed of readings some of which are late.
+/// Computations of readings some of which are late.
 #[derive(Clone, Debug)]
 enum LateWork {
     Tumbling {
@@ -386,7 +387,7 @@ enum LateWork {
         gap: i64,
         lateness: i64,
     },
-    /// The first of a key, and the next when that is so long ago.
+    /// The first reading of a key, and the next after this much time.
     Distinct {
         memory: i64,
     },
@@ -405,7 +406,7 @@ fn late_work() -> impl Strategy<Value = LateWork> {
     ]
 }
 
-/// A window of the reference: what it holds, and whether it has fired at its end.
+/// A window of the reference: its content, and whether it has fired at its end.
 #[derive(Clone, Debug)]
 struct Held {
     window: Window,
@@ -413,7 +414,8 @@ struct Held {
     fired: bool,
 }
 
-/// What of one key is let through: it is remembered until the watermark comes to the end of what it is remembered for.
+/// The readings of one key that pass: a reading is remembered until the watermark reaches the end
+/// of its retention.
 fn distinct_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> Vec<Record> {
     let LateWork::Distinct { memory } = *work else { unreachable!("asked for that only") };
     let (mut through, mut until, mut watermark) = (Vec::new(), None, i64::MIN);
@@ -429,7 +431,8 @@ fn distinct_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> Vec<Record>
     through
 }
 
-/// Results and late readings of one key, as SPEC section 16 has them, with no thought of speed: windows as a list, looked at one and all.
+/// Results and late readings of one key as SPEC section 16 defines them, with no regard to speed:
+/// windows as a list, scanned in full.
 fn late_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> (Vec<Record>, Vec<Record>) {
     let (mut results, mut late) = (Vec::new(), Vec::new());
     let (mut held, mut watermark) = (Vec::<Held>::new(), i64::MIN);
@@ -483,7 +486,7 @@ fn late_of_key(work: &LateWork, key: u64, all: &[Punctuated]) -> (Vec<Record>, V
                     one.sum += it.sum;
                 }
                 one.window = window;
-                // One that reaches into another, and makes it no longer, is part of that.
+                // A window that overlaps another and does not extend it is part of it.
                 one.fired = meeting.iter().any(|it| it.window == window && it.fired);
             } else if let Some(place) = held.iter().position(|it| it.window == window) {
                 one = held.remove(place);
@@ -613,8 +616,8 @@ pub(crate) fn chance() -> impl Strategy<Value = Case> {
     case(Just(Leg { segment: plain(), then: Box::new(Tree::Sink) }))
 }
 
-/// The same, where most of what is kept of a checkpoint is asked for: checkpoints come often, little is read at a time, and several failures
-/// strike in the middle.
+/// The same in conditions that stress checkpoints: they come often, little is read at a time, and
+/// several failures strike in the middle.
 pub(crate) fn often_struck() -> impl Strategy<Value = Case> {
     let how = || prop_oneof![Just(How::Panic), Just(How::Error)];
     let strike =
@@ -672,7 +675,7 @@ proptest! {
 
     /// SPEC 16.13
     #[test]
-    fn whatever_happens_every_subtask_knows_all_that_was_told(
+    fn whatever_happens_every_subtask_knows_all_broadcasts(
         chance in chance(),
         readings in readings(),
         rules in proptest::collection::vec(-50i64..50, 0..60),

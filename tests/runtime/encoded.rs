@@ -41,7 +41,8 @@ impl Default for Untagged {
     }
 }
 
-/// A job that puts `value` into its state with its first record of each key, is suspended, and is run again to say what it has.
+/// A job that puts `value` into its state at the first record of each key, is suspended, and runs
+/// again to emit that state.
 fn restored<K, V>(key: fn(u64) -> K, value: V) -> Vec<(K, V)>
 where
     K: Key + Debug + Sync,
@@ -57,7 +58,7 @@ where
         )
         .keyed()
         .process(move |number, state: &mut KeyState<'_, K, Kept<V>>, out| {
-            // What it has is from before, but for the first two records.
+            // Records 0 and 1 set the state; the others find it as restored.
             match number {
                 0 | 1 => state.value = value.clone(),
                 2 | 3 => {}
@@ -129,7 +130,7 @@ struct Chain {
     next: Option<Box<Chain>>,
 }
 
-/// Runs a job with such a state, which must fail at its first checkpoint, and leave none.
+/// Runs a job with such a state, which must fail at its first checkpoint and leave none.
 fn refused<V: StateValue + Default>(value: V, config: impl Fn(JobConfig) -> JobConfig) -> String {
     let (store, sink) = (MemoryStore::new(), MemorySink::<u64>::new());
     let flow = Dataflow::new("refused");

@@ -1,4 +1,4 @@
-//! What fails, what is said of it, and what becomes of the job.
+//! Failures, the errors that report them, and their effect on the job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use snapline::{
 use crate::kit::{assert_ended, config, ms, patient, wait};
 use crate::planned_failures::{Faults, How, Place, Planned, WildSink, WildSource, quiet};
 
-/// A job that meets every place where users' code can fail, with operators named by what they are.
+/// A job that reaches every place where user code can fail, with operators named after their role.
 fn run(
     faults: &Faults,
     sink: &MemorySink<(u64, u64)>,
@@ -120,7 +120,7 @@ fn restarts_end_when_they_are_used_up() {
     }
 }
 
-/// How often it was tried, and the failure.
+/// The number of attempts, and the failure.
 fn tried(error: impl Fn() -> BoxError + Clone + Send + 'static) -> (u32, Box<TaskFailure>) {
     let (flow, tries) = (Dataflow::new("hopeless"), Arc::new(AtomicU32::new(0)));
     let counting = Arc::clone(&tries);
@@ -140,7 +140,7 @@ fn what_is_permanent_is_not_tried_again() {
     let (tries, failure) = tried(|| Permanent::new("never").into());
     assert_eq!((tries, failure.is_permanent()), (1, true));
     assert_eq!(failure.cause.to_string(), "never");
-    // Also where it is the cause of another error.
+    // Also as the cause of another error.
     #[derive(Debug)]
     struct Wrapped(Permanent);
     impl std::fmt::Display for Wrapped {
@@ -159,7 +159,7 @@ fn what_is_permanent_is_not_tried_again() {
 }
 
 #[test]
-fn a_wrong_path_is_told_at_once() {
+fn a_wrong_path_is_reported_at_once() {
     let flow = Dataflow::new("nowhere");
     let place = tempfile::tempdir().expect("a scratch directory");
     let path = place.path().join("no-such-file");
@@ -168,14 +168,15 @@ fn a_wrong_path_is_told_at_once() {
     let failure = failure(wait(flow.build(config).expect("builds").spawn().expect("starts")));
     assert!(failure.to_string().contains("no-such-file: no such file"), "{failure}");
     assert_eq!((failure.attempt.number, failure.is_permanent()), (1, true));
-    // For a later attempt it may come back.
+    // In a later attempt the file may come back.
     let later = TaskFailure { attempt: Attempt { number: 2, ..failure.attempt }, ..*failure };
     assert!(!later.is_permanent());
 }
 
 #[test]
 fn restarts_with_growing_pauses() {
-    // One source, and the failures further apart than a batch of its is long: each is one of its own.
+    // One source. The failures are further apart than one of its batches, so that each is a failure
+    // of its own.
     let planned = |count: u32| -> Vec<Planned> {
         let at = (0..count).map(|number| number * 100);
         at.map(|after| Planned { place: Place::Rule, how: How::Error, after }).collect()
@@ -201,7 +202,7 @@ fn a_lost_transaction_is_not_passed_over() {
     use snapline::protocol::committer::CommitOutcome;
     use snapline::protocol::ids::{Attempt, TxnId};
 
-    /// An external system that forgets what it was to keep.
+    /// An external system that forgets the transactions it was to keep.
     #[derive(Clone)]
     struct Forgetful(MemorySink<u64>);
     struct Committer<C>(C);
@@ -240,13 +241,14 @@ fn a_lost_transaction_is_not_passed_over() {
     }
 }
 
-/// SPEC 6.4: it fences first, and if it could not, whatever it was to do behind that is not done. (Looked for by the replay of what was
-/// recorded, in `wait`: a commit call before the sink has fenced is refused there.)
+/// SPEC 6.4: a sink fences first, and if that fails, no later call is made. (The replay of the
+/// record, in `wait`, checks this: it refuses a commit call before the sink has fenced.)
 #[test]
 fn a_sink_that_could_not_fence_commits_nothing() {
     let planned = [
         Planned { place: Place::Rule, how: How::Error, after: 1_500 },
-        // The first attempt's two sinks have fenced; of the second's, restored with transactions to commit again, each fails once.
+        // The first attempt's two sinks have fenced. In the second attempt, which restores
+        // transactions to commit, each fails once.
         Planned { place: Place::Fence, how: How::Error, after: 2 },
         Planned { place: Place::Fence, how: How::Panic, after: 3 },
     ];

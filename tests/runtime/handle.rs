@@ -1,4 +1,4 @@
-//! What can be seen of a running job, and done to it.
+//! The handle of a running job: its status and its commands.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,9 +96,9 @@ fn a_drained_job_is_over() {
     assert_eq!(sink.committed(), before, "nothing is done twice");
 }
 
-/// SPEC 7.4: a drain has ended the input, and there is nothing to go on with.
+/// SPEC 7.4: a drain has ended the input, and nothing is left to resume.
 #[test]
-fn a_drained_job_stays_over_even_if_told_to_go_on() {
+fn a_drained_job_stays_over_even_if_it_is_resumed() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());
     let handle = numbers(10_000, sink.clone(), in_memory(&store));
     until("something was committed", || sink.committed_count() > 0);
@@ -112,7 +112,7 @@ fn a_drained_job_stays_over_even_if_told_to_go_on() {
 }
 
 #[test]
-fn a_suspended_job_goes_on_behind_the_checkpoint_named_and_no_other() {
+fn a_suspended_job_resumes_from_the_checkpoint_named_and_no_other() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());
     let handle = numbers(10_000, sink.clone(), in_memory(&store));
     until("something was committed", || sink.committed_count() > 0);
@@ -142,7 +142,7 @@ fn a_drain_brings_the_results_of_a_bounded_input() {
 }
 
 #[test]
-fn a_cancelled_job_begins_behind_its_newest_checkpoint() {
+fn a_cancelled_job_resumes_from_its_newest_checkpoint() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());
     let handle = numbers(10_000, sink.clone(), in_memory(&store));
     until("a checkpoint is complete", || handle.status().completed > 1);
@@ -163,12 +163,13 @@ fn a_finished_job_is_finished_at_once() {
     assert_eq!(store.manifests().expect("memory is readable"), newest);
 }
 
-/// Suspended behind the end of its input, a job is over: nobody who runs it until it has finished would see that otherwise.
+/// Suspended after the end of its input, a job is over: otherwise a caller that runs it until it
+/// has finished would never see that.
 #[test]
 fn a_job_suspended_at_its_end_has_finished() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());
     let store = Moody { store, ..Default::default() };
-    // The checkpoint that would finish it fails until the stop has been heard of.
+    // The checkpoint that would finish it fails until the stop has arrived.
     store.moods.refused_blobs.store(u32::MAX, Ordering::Relaxed);
     let config = || config().storage(store.storage()).tolerable_failures(u32::MAX);
     let handle = numbers(100, sink.clone(), config());
@@ -227,7 +228,7 @@ fn more_subtasks_than_records() {
     assert_eq!(found, [(1, 3), (2, 3)]);
 }
 
-/// A channel holds 16 batches of at most 1024 records; a sink that is slow stops the source soon after.
+/// A channel holds 16 batches of at most 1024 records; a slow sink stops the source soon after.
 #[test]
 fn a_slow_sink_holds_the_source_back() {
     const CHANNEL: u64 = 16 * 1024;
@@ -243,17 +244,18 @@ fn a_slow_sink_holds_the_source_back() {
         making.fetch_add(1, Ordering::SeqCst);
         number
     });
-    // One source and two sinks: the second is on another thread, and gets every other batch.
+    // One source and two sinks: the second is on another thread and gets every other batch.
     flow.source("in", source).parallelism(1).sink("out", sink);
     let config = JobConfig::new().parallelism(2).workers(2).checkpoint_interval(ms(10));
     let handle = flow.build(config).expect("builds").spawn().expect("starts");
     let begin = Instant::now();
     while begin.elapsed() < ms(400) {
-        // In this order: what is taken in between only makes the difference smaller.
+        // In this order: records taken in between only make the difference smaller.
         let taken = taken.load(Ordering::SeqCst);
         let now = made.load(Ordering::SeqCst);
         let under_way = now - taken;
-        // Two channels, and for each a batch being filled, one waiting for room, one being read; twice that for what moves in between.
+        // Two channels, and for each a batch being filled, one waiting for room and one being read;
+        // twice that for records that move in between.
         assert!(under_way <= 4 * CHANNEL + 12 * 1024, "{under_way} records under way");
         std::thread::sleep(ms(1));
     }
@@ -269,14 +271,14 @@ fn checkpoints_keep_their_distance() {
         numbers(None, MemorySink::new(), config().checkpoint_interval(ms(1)).min_pause(pause));
     let begin = Instant::now();
     until("a few are complete", || handle.status().completed >= 3);
-    // Between three there are two pauses. How much longer it takes depends on the machine.
+    // Between three checkpoints are two pauses. The additional time depends on the machine.
     assert!(begin.elapsed() >= 2 * pause, "three within {:?}", begin.elapsed());
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
 }
 
-/// With two checkpoints under way at once and an interval shorter than one of them takes, a newer one is always under way when one completes,
-/// and none would be the last (SPEC 4.9).
+/// With two concurrent checkpoints and an interval shorter than a checkpoint, a newer one is always
+/// in flight when one completes. None would then be the last (SPEC 4.9).
 #[test]
 fn checkpoints_that_overlap_come_to_an_end_with_the_input() {
     let (store, sink) = (Moody::default(), MemorySink::new());

@@ -1,4 +1,5 @@
-//! Stores, sinks and sources whose n-th call panics or never returns: the job goes on, or ends with an error that says so (SPEC 15.13).
+//! Stores, sinks and sources whose n-th call panics or never returns: the job goes on, or ends with
+//! an error that reports it (SPEC 15.13).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,7 +16,7 @@ use snapline::{BoxError, Dataflow, Ended, JobConfig, JobError, Outcome, Restart,
 
 use crate::kit::{FOR_EVER, ms, until};
 
-/// How long anything may hang in these tests.
+/// The longest time that a call may hang in these tests.
 const LIMIT: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +29,7 @@ enum Harm {
 #[derive(Clone, Debug)]
 struct Trap {
     method: &'static str,
-    /// How many calls go well before.
+    /// The number of calls that succeed before it.
     left: Arc<AtomicU32>,
     harm: Harm,
     sprung: Arc<AtomicBool>,
@@ -222,7 +223,7 @@ fn config(storage: Storage) -> JobConfig {
     config.restart(Restart::Fixed { attempts: 3, pause: ms(1) })
 }
 
-/// Runs it until the trap has sprung, asks it to stop, and waits for its end, which comes.
+/// Runs the job until the trap has sprung, asks it to stop, and waits for its end, which must come.
 fn stopped(
     sink: impl TwoPhaseSink<Record = u64>,
     config: JobConfig,
@@ -246,7 +247,7 @@ fn stopped(
     handle.wait()
 }
 
-/// A job that was suspended, so that there is something to read.
+/// Runs a job and suspends it, so that there is a checkpoint to read.
 fn suspended(sink: &MemorySink<u64>) -> MemoryStore {
     let store = MemoryStore::new();
     let nowhere = Trap::new("nowhere", 1, Harm::Panic);
@@ -275,7 +276,7 @@ const OF_STORES: [&str; 14] = [
 const OF_SINKS: [&str; 8] =
     ["open", "write", "close", "bytes_written", "fence", "prepare", "commit", "roll_back"];
 
-/// What comes of a trap at the first and at the second call of each method.
+/// Checks a trap at the first and at the second call of each method.
 fn each(
     methods: &[&'static str],
     harm: Harm,
@@ -311,7 +312,7 @@ fn in_a_sink(trap: &Trap) -> Result<Outcome, JobError> {
     stopped(TrappedSink(MemorySink::new(), trap.clone()), config(storage), trap)
 }
 
-/// It is waited for in vain, and that is said.
+/// The wait is in vain, and the error reports it.
 fn hangs(trap: &Trap, outcome: &Result<Outcome, JobError>) {
     match outcome {
         Err(error @ JobError::Hung { waiting_for, time }) => {
@@ -328,7 +329,8 @@ fn a_store_that_panics_ends_no_thread() {
     each(&OF_STORES, Harm::Panic, in_a_store, |trap, outcome| match outcome {
         Ok(outcome) => {
             assert_eq!(outcome.ended, Ended::Suspended, "{trap:?}");
-            // Where a task writes, its checkpoint is given up at once and says why; its time need not run out.
+            // Where a task writes, its checkpoint is aborted at once with the cause; its timeout
+            // need not pass.
             if ["create_blob", "append", "finish"].contains(&trap.method) {
                 let words = format!("the trap at `{}`", trap.method);
                 let mut causes = outcome.status.history.iter().filter_map(|it| it.cause.as_ref());

@@ -1,5 +1,5 @@
-//! What is in an operator that looks records up when a checkpoint comes, in whatever state, is there again behind a failure; and so is what
-//! came to it of event time.
+//! A failure restores every record in flight in a lookup operator at the checkpoint, whatever its
+//! state, and the event time that had reached the operator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ impl Flag {
     }
 }
 
-/// Numbers: so many at once, and the rest, and the end, when it may.
+/// Numbers: this many at once, then the rest and the end when the flag is raised.
 #[derive(Clone)]
 struct Held(Vec<u64>, usize, Flag);
 
@@ -64,7 +64,7 @@ impl SourceReader for HeldReader {
     }
 }
 
-/// Fails once, half a second after the job began, with checkpoints enough before; then raises the flag.
+/// Fails once, half a second after the start and after several checkpoints; then raises the flag.
 fn fails_once(flow: &Dataflow, failed: &Flag) {
     let fails = failed.clone();
     flow.source("beside", Generator::new(200, |number| number).rate(200))
@@ -76,7 +76,7 @@ fn fails_once(flow: &Dataflow, failed: &Flag) {
         .sink("nowhere", Discard::new());
 }
 
-/// Two are to be asked again later, one is answered and waits for these, and two are being asked.
+/// Two wait for a retry, one is answered and waits for these two, and two are being looked up.
 #[test]
 fn records_in_every_state_are_there_again() {
     let (failed, end) = (Flag::default(), Flag::default());
@@ -110,7 +110,8 @@ fn at(number: &u64) -> Timestamp {
     Timestamp::from_millis(*number as i64)
 }
 
-/// A record that is late behind a watermark is late, however early it is answered, and whatever failed meanwhile.
+/// A record that is late relative to a watermark stays late, however early it is answered, and
+/// whatever failed meanwhile.
 #[test]
 fn no_record_passes_a_watermark_and_no_failure_takes_it_away() {
     for fails in [false, true] {
@@ -132,7 +133,7 @@ fn no_record_passes_a_watermark_and_no_failure_takes_it_away() {
             Ok(*number)
         };
         let (flow, out) = (Dataflow::new("late"), MemorySink::new());
-        // The second comes behind the failure.
+        // The second comes after the failure.
         let source = Held(vec![1_000, 5, 1_001], 1, failed.clone());
         let (counts, late) = flow
             .source("in", source)
@@ -157,7 +158,8 @@ fn no_record_passes_a_watermark_and_no_failure_takes_it_away() {
     }
 }
 
-/// One of two inputs of a window has nothing to say, and had said so to an operator that was looking up what came before.
+/// One of a window's two inputs is idle. It had reported that to an operator that was still looking
+/// up its earlier records.
 #[test]
 fn that_a_source_is_idle_is_not_forgotten() {
     let (failed, end) = (Flag::default(), Flag::default());
@@ -190,7 +192,7 @@ fn that_a_source_is_idle_is_not_forgotten() {
     assert_eq!((outcome.status.restarts, out.committed_count()), (1, 20));
 }
 
-/// Only who is asked begins to be too late.
+/// The timeout of a record begins with its call.
 #[test]
 fn who_waits_to_be_asked_is_not_too_late() {
     let slow = |number: &u64| -> Result<u64, BoxError> {

@@ -1,4 +1,4 @@
-//! What the tests here have in common.
+//! Helpers that the tests here share.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,14 +13,14 @@ use snapline::store::{BlobRef, BlobWriter, Manifest, MemoryStore, Section, Store
 use snapline::trace::{MemoryTrace, RunTrace, replay};
 use snapline::{Dataflow, Ended, JobConfig, JobError, JobHandle, Outcome, Restart, Storage};
 
-/// Longer than any of these jobs takes, on any machine.
+/// Longer than any of these jobs runs, on any machine.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(60);
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Waits until something holds, but not for ever.
+/// Waits until something holds, with a timeout.
 pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
@@ -29,7 +29,7 @@ pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Waits for a job's end, but not for ever.
+/// Waits for a job's end, with a timeout.
 pub(crate) fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
     let begin = Instant::now();
     while !handle.is_over() {
@@ -41,7 +41,7 @@ pub(crate) fn wait(handle: JobHandle) -> Result<Outcome, JobError> {
     outcome
 }
 
-/// The numbers, a little at a time so that there is time to interrupt them, into a sink.
+/// A job that writes numbers into a sink, a few at a time so that there is time to interrupt it.
 pub(crate) fn numbers<S>(count: impl Into<Option<u64>>, sink: S, config: JobConfig) -> JobHandle
 where
     S: TwoPhaseSink<Record = u64>,
@@ -60,11 +60,11 @@ pub(crate) fn config() -> JobConfig {
 }
 
 thread_local! {
-    /// The runs of this thread's test; those of one configuration are of one store.
+    /// The recorded runs of this thread's test; those of one configuration belong to one store.
     static RECORDED: RefCell<Vec<MemoryTrace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// All that was recorded so far is as the protocol has it (SPEC 11.9).
+/// All runs recorded so far conform to the protocol (SPEC 11.9).
 fn replay_recorded() {
     for recorded in RECORDED.with_borrow(Clone::clone) {
         let files = recorded.files();
@@ -82,7 +82,7 @@ pub(crate) fn in_memory(store: &MemoryStore) -> JobConfig {
     config().storage(Storage::Memory(store.clone()))
 }
 
-/// Everything in the sink, which must be the numbers below, each once.
+/// Asserts that the sink holds each number below `count` exactly once.
 pub(crate) fn assert_numbers(sink: &MemorySink<u64>, count: u64) {
     let mut found = sink.committed();
     found.sort_unstable();
@@ -95,7 +95,7 @@ pub(crate) fn assert_ended(outcome: Result<Outcome, JobError>, ended: Ended) -> 
     outcome
 }
 
-/// A store in memory that does badly what it is told to do badly.
+/// A store in memory with faults that tests switch on.
 #[derive(Clone, Default)]
 pub(crate) struct Moody {
     pub(crate) store: MemoryStore,
@@ -104,21 +104,21 @@ pub(crate) struct Moody {
 
 #[derive(Default)]
 pub(crate) struct Moods {
-    /// How many blobs more cannot be written.
+    /// The number of further blobs that cannot be written.
     pub(crate) refused_blobs: AtomicU32,
-    /// How many blobs more cannot be written, nor ever will be.
+    /// The number of further blobs whose writes fail permanently.
     pub(crate) read_only_blobs: AtomicU32,
     /// Milliseconds that the blobs of the last subtask take.
     pub(crate) slow_blobs: AtomicU64,
-    /// How many of those are being waited for.
+    /// The number of those in progress.
     pub(crate) being_slow: AtomicU32,
-    /// How many claims, and manifests, more cannot be written.
+    /// The number of further claims, and of manifests, that cannot be written.
     pub(crate) refused_claims: AtomicU32,
     pub(crate) refused_manifests: AtomicU32,
-    /// How many listings of manifests, and manifests, more cannot be read.
+    /// The number of further listings of manifests, and of manifests, that cannot be read.
     pub(crate) refused_lists: AtomicU32,
     pub(crate) refused_reads: AtomicU32,
-    /// How many manifests more are written, and then said to be of unknown outcome.
+    /// The number of further manifests that are written and then reported with an unknown outcome.
     pub(crate) unknown_manifests: AtomicU32,
 }
 

@@ -1,4 +1,5 @@
-//! Records that are looked up outside: what is in flight, in which order they go on, and what is done when nobody answers.
+//! Records that are looked up externally: those in flight, the order of their results, and calls
+//! without an answer.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use snapline::{
 
 use crate::kit::{Moody, assert_ended, config, ms, patient, until, wait};
 
-/// Looks up the numbers below, in one subtask.
+/// Looks up the numbers below `numbers`, in one subtask.
 fn run<S: LookupSource<u64, Found = u64>>(
     numbers: u64,
     lookup: Lookup<u64, S>,
@@ -128,7 +129,7 @@ fn who_does_not_answer_in_time_is_given_up() {
     assert_ended(outcome, Ended::Finished);
     let instead = |number: u64| if number.is_multiple_of(4) { number + 1000 } else { number * 10 };
     assert!(found.into_iter().eq((0..10).map(|number| (number, instead(number)))));
-    assert!(begun.elapsed() < ms(7_000), "nobody waited for the calls");
+    assert!(begun.elapsed() < ms(7_000), "no thread waited for the calls");
 
     let (_, outcome) = run(10, lookup(), config());
     let told = outcome.expect_err("fails").to_string();
@@ -163,20 +164,21 @@ fn watermarks_are_passed_by_no_record() {
     }
 }
 
-/// Records that no answer had come for when the newest checkpoint was taken are asked about again, and go on once and in their order.
+/// Records without an answer at the newest checkpoint are looked up again, and go on once and in
+/// order.
 #[test]
-fn what_is_in_flight_at_a_barrier_is_asked_again_behind_a_failure() {
+fn what_is_in_flight_at_a_barrier_is_looked_up_again_after_a_failure() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let sees = Arc::clone(&asked);
     let look_up = move |number: &u64| -> Result<u64, BoxError> {
         let times = {
-            let mut asked = sees.lock().expect("nobody panics");
+            let mut asked = sees.lock().expect("no thread panics");
             asked.push(*number);
             asked.iter().filter(|it| *it == number).count()
         };
         std::thread::sleep(ms(1));
         if matches!((number, times), (400 | 900, 1)) {
-            // Long enough for checkpoints with all that is behind it in flight.
+            // Long enough for checkpoints with all later records in flight.
             std::thread::sleep(ms(60));
             return Err("gone".into());
         }
@@ -192,15 +194,15 @@ fn what_is_in_flight_at_a_barrier_is_asked_again_behind_a_failure() {
     let outcome = assert_ended(outcome, Ended::Finished);
     assert_eq!(found, tenfold(1200));
     assert_eq!(outcome.status.restarts, 2);
-    let asked = asked.lock().expect("nobody panics").len();
+    let asked = asked.lock().expect("no thread panics").len();
     assert!(
         (1202..2400).contains(&asked),
         "{asked}: from the checkpoint on, and not from the beginning"
     );
 }
 
-/// Nobody waits for the thread that hangs, and it keeps nothing of the job alive: when the job is over nobody writes to its store, and
-/// another can have it.
+/// The end of the job does not wait for the hanging thread, which keeps nothing of the job alive.
+/// After the end no thread writes to the job's store, and another job can have it.
 #[test]
 fn a_call_that_hangs_keeps_no_job_from_its_end() {
     let hanging = Arc::new(AtomicUsize::new(0));
@@ -241,7 +243,7 @@ impl Flag {
     }
 }
 
-/// The first call is given up, and answers while the second is under way: what it says does not count.
+/// The first call times out, and answers while the second is in flight: its answer is ignored.
 #[test]
 fn an_answer_that_comes_while_it_is_asked_again_is_passed_over() {
     let (calls, second, first_is_back) =
@@ -269,16 +271,17 @@ fn an_answer_that_comes_while_it_is_asked_again_is_passed_over() {
     assert_eq!(found, [(0, 2)]);
 }
 
-/// What stands for an answer stands, though an answer comes while the record waits for the one before it.
+/// A substituted answer stays, even if the answer arrives while the record waits for the one before
+/// it.
 #[test]
-fn an_answer_that_comes_behind_what_stands_for_it_is_passed_over() {
+fn an_answer_that_comes_after_its_substitute_is_passed_over() {
     let calls = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
     let (given_up, answered) = (Flag::default(), Flag::default());
     let up = given_up.clone();
     let late = move |number: &u64| -> Result<u64, BoxError> {
         if *number == 0 {
             if calls.0.fetch_add(1, Ordering::SeqCst) == 0 {
-                // So that its second call begins, and would be given up, later than that of the other.
+                // So that its second call begins, and would time out, later than that of the other.
                 std::thread::sleep(ms(1_200));
                 return Err("not now".into());
             }
@@ -307,13 +310,14 @@ fn an_answer_that_comes_behind_what_stands_for_it_is_passed_over() {
     assert_eq!(found, [(0, 0), (1, 1001)]);
 }
 
-/// One hangs; those behind it are given up before there is a thread for them, and are not asked about for nothing.
+/// One call hangs. The records after it time out before a thread is free for them, and are not
+/// looked up in vain.
 #[test]
 fn who_is_given_up_makes_room_and_is_not_asked_about_any_more() {
     let (called, given_up) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let (calls, ups) = (Arc::clone(&called), Arc::clone(&given_up));
     let hangs = move |number: &u64| -> Result<u64, BoxError> {
-        calls.lock().expect("nobody panics").push(*number);
+        calls.lock().expect("no thread panics").push(*number);
         if *number == 0 {
             std::thread::sleep(ms(1_000));
         }
@@ -321,7 +325,7 @@ fn who_is_given_up_makes_room_and_is_not_asked_about_any_more() {
     };
     let lookup = Lookup::ordered(hangs).in_flight(1).timeout(ms(100));
     let lookup = lookup.otherwise(move |number, _| {
-        ups.lock().expect("nobody panics").push(*number);
+        ups.lock().expect("no thread panics").push(*number);
         Ok(number + 1000)
     });
     let (found, outcome) = run(40, lookup, config());
@@ -331,8 +335,8 @@ fn who_is_given_up_makes_room_and_is_not_asked_about_any_more() {
     assert!(found.into_iter().eq(expected));
     assert!(given_up.len() >= 3, "{given_up:?}");
     let both: Vec<&u64> = given_up.iter().filter(|it| called.contains(it)).collect();
-    // The one that hung, and perhaps one that was begun as it was given up.
-    assert!(both.len() <= 2, "asked about {both:?}, of whom nobody wanted to know any more");
+    // The one that hung, and perhaps one whose call began as it timed out.
+    assert!(both.len() <= 2, "asked about {both:?}, which had already timed out");
 }
 
 #[test]
@@ -341,11 +345,11 @@ fn between_two_tries_is_a_pause_and_each_has_its_own_time() {
     let sees = Arc::clone(&calls);
     let slow = move |number: &u64| -> Result<u64, BoxError> {
         let calls = {
-            let mut calls = sees.lock().expect("nobody panics");
+            let mut calls = sees.lock().expect("no thread panics");
             calls.push(Instant::now());
             calls.len()
         };
-        // Each within its time, both together beyond it.
+        // Each is within its timeout, both together exceed it.
         std::thread::sleep(ms(1_200));
         if calls == 1 { Err("not now".into()) } else { Ok(number * 10) }
     };
@@ -358,7 +362,7 @@ fn between_two_tries_is_a_pause_and_each_has_its_own_time() {
     assert_eq!(calls.len(), 2);
 }
 
-/// While nobody answers, an endless input is not taken in.
+/// While no answer comes, the operator stops an endless input.
 #[test]
 fn a_full_operator_takes_no_input() {
     let come = Arc::new(AtomicUsize::new(0));
@@ -392,7 +396,7 @@ fn a_full_operator_takes_no_input() {
     assert_ended(wait(handle), Ended::Cancelled);
 }
 
-/// Looks up as long as nobody has panicked with it.
+/// Looks up until one of its calls has panicked.
 #[derive(Clone)]
 struct Fragile(Arc<AtomicUsize>);
 
@@ -433,9 +437,10 @@ fn who_has_panicked_is_not_asked_again_and_who_could_not_be_opened_is() {
     assert_eq!((found, opened.load(Ordering::SeqCst)), (tenfold(9), 3));
 }
 
-/// SPEC 15.10: the second try waits for the thread that hangs in the first, and nobody wants it when the job is over.
+/// SPEC 15.10: the second try waits for the thread that hangs in the first, and is obsolete when
+/// the job has ended.
 #[test]
-fn a_call_that_waits_for_a_thread_is_not_made_behind_the_end_of_the_job() {
+fn a_call_that_waits_for_a_thread_is_not_made_after_the_end_of_the_job() {
     let (calls, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (called, release) = (Arc::clone(&calls), Arc::clone(&released));
     let hangs = move |number: &u64| -> Result<u64, BoxError> {
@@ -450,11 +455,12 @@ fn a_call_that_waits_for_a_thread_is_not_made_behind_the_end_of_the_job() {
     let config = config().parallelism(1).restart(Restart::Never);
     let handle = flow.build(config).expect("builds").spawn().expect("starts");
     until("it hangs", || calls.load(Ordering::SeqCst) == 1);
-    // Time for a second try; where the machine is too slow for that this test sees less, and fails no more.
+    // Time for a second try. On a slow machine there may be none; the test then checks less and
+    // still passes.
     std::thread::sleep(ms(250));
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
     released.store(1, Ordering::SeqCst);
     std::thread::sleep(ms(100));
-    assert_eq!(calls.load(Ordering::SeqCst), 1, "a call behind the end");
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "a call after the end");
 }

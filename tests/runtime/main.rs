@@ -1,4 +1,4 @@
-//! Whole jobs through the public interface: how they are watched, stopped, resumed, refused, and how they fail.
+//! Whole jobs through the public interface: observed, stopped, resumed, refused and failing.
 
 mod encoded;
 mod failures;

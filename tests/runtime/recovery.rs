@@ -19,7 +19,7 @@ fn suspended(store: &MemoryStore, sink: &Counts) {
     assert_ended(wait(handle), Ended::Suspended);
 }
 
-/// Its committed transactions are the checkpoint's: it must be the same in every run.
+/// Its committed transactions belong to the checkpoint: every run needs the same sink.
 type Counts = MemorySink<(u64, u64)>;
 
 fn counting(config: JobConfig, name: &str, sink: &Counts) -> JobHandle {
@@ -53,14 +53,14 @@ fn a_checkpoint_of_another_shape_is_refused() {
     assert!(text.contains("name operators as they were"), "{text}");
     let text = mismatch(wait(numbers(None, MemorySink::new(), same())));
     assert!(text.contains("`counting`") && text.contains("`numbers`"), "{text}");
-    // Nothing of this has changed what is there.
+    // None of these attempts has changed the store.
     let handle = counting(same(), "counts", &sink);
     until("it runs", || handle.status().restored_from.is_some());
     handle.cancel();
     assert_ended(wait(handle), Ended::Cancelled);
 }
 
-/// Whatever it failed by: here before any task has begun.
+/// Whatever the cause of the failure: here it comes before any task has begun.
 #[test]
 fn a_failed_end_is_in_the_status() {
     let (store, sink) = (MemoryStore::new(), Counts::new());
@@ -86,7 +86,7 @@ fn a_failed_end_is_in_the_status() {
     assert_eq!((status.failure, status.last_failure), (None, None));
 }
 
-/// A number of subtasks that is not said is that of the checkpoint, however many cores there are.
+/// An unset parallelism is that of the checkpoint, however many cores there are.
 #[test]
 fn subtasks_that_are_not_said_are_as_the_checkpoint_has_them() {
     let (store, sink) = (MemoryStore::new(), Counts::new());
@@ -102,7 +102,7 @@ fn subtasks_that_are_not_said_are_as_the_checkpoint_has_them() {
         let newest = store.manifests().expect("readable").pop().expect("there is one");
         (subtasks, newest)
     };
-    // As many as no machine has cores.
+    // More than any machine has cores.
     let (subtasks, _) = suspend(counting(config().parallelism(13), "counts", &sink));
     let (again, newest) = suspend(counting(config(), "counts", &sink));
     assert_eq!(again, subtasks);
@@ -110,15 +110,16 @@ fn subtasks_that_are_not_said_are_as_the_checkpoint_has_them() {
     assert_eq!(named, subtasks);
     let text = mismatch(wait(counting(config().parallelism(3), "counts", &sink)));
     assert!(text.contains("`counts` x13") && text.contains("`counts` x3"), "{text}");
-    // An operator of another name takes nothing over, and is refused as it was.
+    // An operator of another name takes nothing over, and is refused as before.
     let text = mismatch(wait(counting(config(), "sums", &sink)));
     assert!(text.contains("`counts` x13") && text.contains("`sums`"), "{text}");
 }
 
-/// Suspends a job in a directory that keeps two checkpoints, damages the newest, and names it and the one before.
+/// Suspends a job in a directory that keeps two checkpoints and damages the newest. Returns the one
+/// before and the newest.
 fn damaged(directory: &std::path::Path, sink: &MemorySink<u64>) -> (CheckpointId, CheckpointId) {
     let config = config().directory(directory).retained_checkpoints(2);
-    // Without an end, so that it is suspended before it comes to one however late that is.
+    // Endless, so that it is suspended before its end, however late that happens.
     let handle = numbers(None, sink.clone(), config);
     until("some checkpoints are complete", || handle.status().completed >= 3);
     handle.suspend();
@@ -162,14 +163,16 @@ fn an_older_checkpoint_is_restored_if_that_is_allowed() {
     let count = sink.committed_count() as u64 + 5_000;
     let outcome = assert_ended(wait(numbers(count, sink.clone(), again)), Ended::Finished);
     assert_eq!(outcome.status.restored_from, Some(older));
-    // What was committed behind the older one is there again: that is what had to be allowed.
+    // The output committed after the older checkpoint is duplicated: the setting allows exactly
+    // that.
     let mut found = sink.committed();
     found.sort_unstable();
     found.dedup();
     assert!(found.into_iter().eq(0..count));
 }
 
-/// Runs a job that writes to files until it has taken some checkpoints, suspends it, and gives those that its store keeps.
+/// Runs a job that writes to files until it has taken some checkpoints, suspends it, and returns
+/// those that its store keeps.
 fn filed(directory: &std::path::Path) -> Vec<CheckpointId> {
     let handle = numbers(None, FileSink::new(directory.join("out")), kept(directory));
     until("some checkpoints are complete", || handle.status().completed >= 4);
@@ -228,7 +231,8 @@ fn a_job_whose_newest_manifests_are_gone_does_not_begin_from_an_older_one_or_fro
     }
 }
 
-/// SPEC 7.7: where the store cannot tell, as one that an earlier build wrote, or another one, the sink's own record does.
+/// SPEC 7.7: a store written by an earlier build, or another store, cannot detect this; the sink's
+/// own record can.
 #[test]
 fn a_sink_that_has_committed_more_than_the_store_knows_is_not_written_to() {
     for all in [false, true] {
@@ -311,7 +315,8 @@ fn old_checkpoints_go_and_those_kept_stay() {
     assert_eq!(store.manifests().expect("readable").len(), 3);
 }
 
-/// SPEC 14.1: drawn once, and handed on from checkpoint to checkpoint, also to another process and another place.
+/// SPEC 14.1: the seed is drawn once and passed from checkpoint to checkpoint, also to another
+/// process and another place.
 #[test]
 fn what_the_hashes_of_keys_begin_with_is_the_lineage_s() {
     let seeds = |store: &MemoryStore| {

@@ -1,4 +1,4 @@
-//! Dataflows and settings that are no job, and what a job that is one can promise.
+//! Dataflows and settings that are refused, and the guarantees of a job that is accepted.
 
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ fn operators_without_a_name_get_different_ones() {
         let right = flow.source("in-2", pairs()).keyed().count(Emit::AtEnd);
         left.union(right).sink("out", MemorySink::new());
     });
-    let job = job.expect("nobody has chosen a name that is taken");
+    let job = job.expect("no chosen name is taken");
     let names: Vec<&str> = job.topology().operators().iter().map(|op| op.name.as_str()).collect();
     assert_eq!(names, ["in-1", "in-2", "count", "count-2", "union", "out"]);
 }
@@ -269,11 +269,11 @@ fn windows_joins_and_triggers_that_are_absurd_are_refused_with_the_figure() {
     }
 }
 
-/// Every length of time, from nothing to the longest: nothing panics, and the job ends.
+/// Every duration, from zero to the longest: nothing panics, and the job ends.
 #[test]
 fn any_length_of_time_is_one_or_is_refused() {
     for time in [ms(0), ms(1), Duration::from_secs(1 << 62), Duration::MAX] {
-        // Long enough for a machine with much to do; or nothing.
+        // Long enough for a busy machine; or zero.
         let roomy = |time: Duration| if time.is_zero() { time } else { time.max(ms(20_000)) };
         let configs = [
             JobConfig::new().min_pause(time),
@@ -292,7 +292,7 @@ fn any_length_of_time_is_one_or_is_refused() {
         for config in configs {
             let described = format!("{config:?}");
             let flow = Dataflow::new("times");
-            // It runs over some checkpoints.
+            // It runs long enough for some checkpoints.
             flow.source("in", Generator::new(200, |n| (n % 3, n)).rate(10_000))
                 .parallelism(1)
                 .lookup(Lookup::ordered(look_up).timeout(time.max(ms(20_000))).tries(2, time))
@@ -329,7 +329,7 @@ fn look_up(pair: &Pair) -> Result<u64, BoxError> {
     Ok(pair.1)
 }
 
-/// Sets timers of both clocks, so far away.
+/// Sets timers of both clocks, this far in the future.
 fn timers(
     time: Duration,
 ) -> impl FnMut(Input<u64>, &mut TimeContext<'_, u64, u64>, &mut Emitter<u64>) + Clone + Send {
@@ -360,7 +360,7 @@ fn more_subtasks_than_key_groups_are_refused() {
     assert!(error.to_string().contains("`counts`"), "{error}");
 }
 
-/// However many cores there are: a number that is not said is one that can be, with keys or without.
+/// However many cores there are, a default parallelism is always valid, with keys or without.
 #[test]
 fn subtasks_that_are_not_said_are_no_more_than_key_groups() {
     let config = || JobConfig::new().key_groups(1);
@@ -376,7 +376,7 @@ fn subtasks_that_are_not_said_are_no_more_than_key_groups() {
     }
 }
 
-/// A source that forgets what it has read.
+/// A source that forgets its position.
 #[derive(Clone)]
 struct Once;
 

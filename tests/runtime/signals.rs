@@ -1,4 +1,4 @@
-//! SIGTERM, to a process of its own: this executable again, told by its environment to play the child.
+//! SIGTERM to a separate process: this executable again, whose environment makes it play the child.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ fn run(directory: &Path, config: JobConfig) -> Ended {
     job.run().expect("no failure").ended
 }
 
-/// No test, but for the child.
+/// Only acts in the child.
 #[test]
 fn child() {
     let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };

@@ -1,4 +1,4 @@
-//! Small operators: what each makes of a few records.
+//! Small operators: their output for a few records.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use snapline::{
 
 use crate::kit::{assert_ended, in_memory, ms, until, wait};
 
-/// What becomes of numbers of one key.
+/// The output for numbers of one key.
 fn made<T, O, P>(
     numbers: Vec<T>,
     operator: impl FnOnce(
@@ -96,7 +96,7 @@ fn streams_are_split_into_as_many_as_are_asked_for() {
     assert!(failure.to_string().contains("into stream 2, and there are 2"), "{failure}");
 }
 
-/// Without timestamps, over a restore: the state and the timer are there again.
+/// Without timestamps, across a restore: the state and the timer are restored.
 #[test]
 fn timers_by_the_clock_need_no_timestamps() {
     let (store, sink) = (MemoryStore::new(), MemorySink::new());

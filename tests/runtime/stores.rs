@@ -1,4 +1,4 @@
-//! Stores that are slow, broken, or somebody else's.
+//! Stores that are slow, broken, or owned by another job.
 
 use std::sync::atomic::Ordering;
 
@@ -135,7 +135,7 @@ fn a_deposed_job_changes_nothing_any_more() {
     assert_numbers(&sink, 20_000);
 }
 
-/// With as many subtasks as the machine has cores it would not be the job that the checkpoint is of.
+/// With one subtask per core it would not be the job of the checkpoint.
 #[test]
 fn a_store_that_cannot_be_read_at_the_start_fails_the_job_and_changes_no_parallelism() {
     let (store, sink) = (Moody::default(), MemorySink::new());

@@ -1,4 +1,5 @@
-//! What no restart mends costs no restarts; what is stopped while it fails ends, and says why; what is waited for is named.
+//! A permanent failure costs no restarts. A job stopped while it fails ends with the cause. Waits
+//! are named.
 //!
 //! Longer than 500 lines: one subject, whose tests share their jobs.
 
@@ -31,7 +32,8 @@ fn soon(attempts: u32) -> Restart {
     Restart::Fixed { attempts, pause: ms(1) }
 }
 
-/// A job that panics at this number, in a map of the source's task or behind an exchange; how often it came there.
+/// A job that panics at this number, in a map of the source's task or after an exchange. Also
+/// returns how often it got there.
 fn panicking(exchange: bool, config: JobConfig) -> (JobHandle, Arc<AtomicU32>) {
     quiet();
     let (flow, times) = (Dataflow::new("poisoned"), Arc::new(AtomicU32::new(0)));
@@ -91,7 +93,7 @@ fn a_sink_that_is_fenced_off_for_good_costs_no_restarts() {
         let config = config().parallelism(1).directory(place.path().join(checkpoints));
         wait(flow.build(config.restart(HOURS)).expect("builds").spawn().expect("starts"))
     };
-    // Three lives, so that the fence is far ahead of the first of another lineage.
+    // Three runs, so that the fence is far ahead of the first fence of another lineage.
     for _ in 0..3 {
         assert_ended(run("kept"), Ended::Finished);
     }
@@ -154,7 +156,7 @@ fn a_stop_during_the_pause_ends_the_job_at_once() {
             Err(error @ JobError::Interrupted { .. }) => {
                 assert!(error.to_string().contains("the service is down"), "{error}");
             }
-            // Nothing had come to the map before the stop's checkpoint.
+            // No record had reached the map before the stop's checkpoint.
             Ok(outcome) => {
                 let status = outcome.status;
                 assert!(status.last_failure.is_some_and(|text| text.contains("is down")));
@@ -177,7 +179,7 @@ fn a_pause_without_end_can_be_cancelled() {
     }
 }
 
-/// What was the matter with it is forgotten with the next checkpoint that is complete.
+/// The next complete checkpoint clears the failure.
 #[test]
 fn a_job_that_is_mended_is_cancelled_without_an_error() {
     let (flow, once) = (Dataflow::new("mended"), AtomicBool::new(true));
@@ -217,7 +219,7 @@ impl TwoPhaseSink for Shut {
     }
 }
 
-/// One try at once, and if that fails too the job ends: its next pause is not waited for.
+/// One try at once, and if that fails too the job ends: it does not wait for the next pause.
 #[test]
 fn a_job_that_is_stopped_and_fails_again_is_not_restarted() {
     let flow = Dataflow::new("shut");
@@ -236,7 +238,7 @@ fn a_job_that_is_stopped_and_fails_again_is_not_restarted() {
     }
 }
 
-/// What is mended by then is stopped as it always is.
+/// A job that has recovered by then stops as usual.
 #[test]
 fn a_stop_during_the_pause_is_granted_if_the_job_can_be_restored() {
     let (sink, store, fails) =
@@ -264,7 +266,7 @@ fn a_stop_during_the_pause_is_granted_if_the_job_can_be_restored() {
     assert!(found.into_iter().eq(0..2_000));
 }
 
-/// A sink whose receiver is down for as long as it is told.
+/// A sink whose receiver is down while the flag is set.
 #[derive(Clone)]
 struct Down(MemorySink<u64>, Arc<AtomicBool>);
 
@@ -329,14 +331,14 @@ fn a_stop_waits_for_its_sinks_only_so_long_and_names_them() {
     });
     handle.suspend();
     uncommitted(wait(handle));
-    // Nor is a cancellation meanwhile without a word.
+    // A cancellation meanwhile reports the same.
     let patient = in_memory(&store).parallelism(1).stop_timeout(None).resume(Resume::Never);
     let handle = numbers(None, sink.clone(), patient);
     until("it commits", || handle.status().tasks.iter().any(|task| task.commit_failure.is_some()));
     handle.suspend();
     handle.cancel();
     uncommitted(wait(handle));
-    // The next run commits what is left.
+    // The next run commits the remaining transactions.
     down.store(false, Ordering::Relaxed);
     let again = in_memory(&store).parallelism(1).resume(Resume::Never);
     let outcome = assert_ended(wait(numbers(None, sink.clone(), again)), Ended::Suspended);
@@ -345,7 +347,7 @@ fn a_stop_waits_for_its_sinks_only_so_long_and_names_them() {
     assert!(found.iter().copied().eq(0..found.len() as u64) && !found.is_empty());
 }
 
-/// State that serde refuses, once it is there.
+/// State that serde refuses unless it is empty.
 #[derive(Clone, Default, serde::Deserialize)]
 struct Refusing(BTreeMap<u64, u64>);
 
@@ -359,7 +361,7 @@ impl serde::Serialize for Refusing {
 }
 
 #[test]
-fn why_checkpoints_fail_is_said_wherever_it_is_told() {
+fn why_checkpoints_fail_is_said_wherever_failures_are_reported() {
     let flow = Dataflow::new("refusing");
     flow.source("in", Generator::new(None, |number| (number % 7, number)).rate(5_000))
         .keyed()
@@ -383,7 +385,7 @@ fn why_checkpoints_fail_is_said_wherever_it_is_told() {
     let given_up = status.history.iter().find(|stats| stats.cause.is_some()).expect("one");
     assert!(given_up.cause.as_deref().is_some_and(|cause| cause.contains(words)), "{given_up:?}");
     assert!(status.last_failure.as_deref().is_some_and(|text| text.contains(words)), "{status:?}");
-    // It is known that no restart mends it.
+    // The failure is known to be permanent.
     match wait(handle) {
         Err(error @ (JobError::Checkpoints { .. } | JobError::Failed(_))) => {
             let text = error.to_string();
@@ -441,7 +443,7 @@ fn a_stream_that_goes_nowhere_is_named() {
 
 const PLACE: &str = "SNAPLINE_TEST_UNMENDABLE";
 
-/// No test, but for the child: runs a job that fails once, then for good.
+/// Only acts in the child: runs a job that fails once, then permanently.
 #[test]
 fn child() {
     let Some(place) = std::env::var_os(PLACE).map(PathBuf::from) else { return };
@@ -461,7 +463,8 @@ fn child() {
     std::fs::write(place, format!("{failed:?}")).expect("writable");
 }
 
-/// What a process without a subscriber says on standard error, and what the `main` of one prints that returns the error.
+/// The standard error of a process without a subscriber, and the output of a `main` that returns
+/// the error.
 fn said(place: &Path) -> (String, String) {
     let me = std::env::current_exe().expect("this test runs");
     let mut child = Command::new(me)
@@ -492,7 +495,7 @@ fn a_process_without_a_subscriber_says_its_restarts_on_standard_error() {
         ),
         "{stderr}"
     );
-    // On one line, and nothing that the terminal obeys.
+    // On one line, without control characters for the terminal.
     assert!(line.ends_with("the service is down\\n\\u{1b}[2J"), "{line}");
     assert!(!stderr.contains('\u{1b}'), "{stderr}");
     assert_eq!(

@@ -1,4 +1,5 @@
-//! Checkpoints restored into jobs of the same operators that are wired in another way (SPEC 15.6): state goes by the operator's name.
+//! Checkpoints restored into jobs of the same operators that are wired in another way (SPEC 15.6):
+//! state belongs to the operator's name.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +13,11 @@ use snapline::{
 
 use crate::kit::{assert_ended, in_memory, ms, until, wait};
 
-/// A key, and a number that no other record has.
+/// A key, and a number unique to the record.
 type Record = (u64, u64);
 type Branch = Stream<FromInputs<Identity<Record>>>;
 
-/// How many each source has: `a` the numbers from 0, `b` those behind.
+/// Records of each source: `a` has the numbers from 0, `b` the numbers after those.
 const COUNT: u64 = 4_000;
 
 /// All records of both sources, in two branches each.
@@ -25,14 +26,15 @@ struct Inputs {
     b: (Branch, Branch),
 }
 
-/// The first life of a job gets a quarter of the input, and then waits for more until it is suspended.
+/// The first run of a job gets a quarter of the input and then waits for more until it is
+/// suspended.
 #[derive(Clone, Copy, PartialEq)]
 enum Life {
     First,
     Second,
 }
 
-/// So many records from one number on, divided among the subtasks.
+/// This many records from a number on, divided among the subtasks.
 #[derive(Clone)]
 struct Numbers {
     from: u64,
@@ -95,7 +97,7 @@ fn inputs(flow: &Dataflow, life: Life) -> Inputs {
     Inputs { a: source("a", 0), b: source("b", COUNT) }
 }
 
-/// The branches that do not go into state, all into one sink.
+/// The branches without state, all into one sink.
 fn rest(two: Branch, three: Branch, four: Branch, sink: &MemorySink<u64>) {
     two.named("two")
         .union(three.named("three"))
@@ -117,7 +119,7 @@ fn lists<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Lists) {
         .sink("out", sink.clone());
 }
 
-/// Runs a job until an operator has got records, and suspends it.
+/// Runs a job until an operator has received records, and suspends it.
 fn suspend(handle: JobHandle, operator: &str) {
     let got = || {
         let tasks = handle.status().tasks;
@@ -132,7 +134,7 @@ fn spawn(flow: Dataflow, store: &MemoryStore) -> JobHandle {
     flow.build(in_memory(store).key_groups(16)).expect("builds").spawn().expect("starts")
 }
 
-/// Each of the numbers of both sources is there twice, once for each branch.
+/// Each number of both sources is there twice, once for each branch.
 fn assert_twice(mut found: Vec<u64>) {
     found.sort_unstable();
     assert!(found.iter().copied().eq((0..4 * COUNT).map(|twice| twice / 2)), "{}", found.len());
@@ -148,7 +150,7 @@ fn state_is_found_by_operators_whose_inputs_come_from_elsewhere() {
     rest(b.0, a.1, b.1, &others);
     suspend(spawn(flow, &store), "lists");
 
-    // `b` where `a` was and the other way round, and operators without state in between.
+    // `b` where `a` was and vice versa, and operators without state in between.
     let flow = Dataflow::new("wired");
     let Inputs { a, b } = inputs(&flow, Life::Second);
     lists(b.0.filter(|_| true).map(|(key, number)| (key, number)), &sink);
@@ -168,7 +170,7 @@ fn state_is_found_by_operators_whose_inputs_come_from_elsewhere() {
     assert_twice([listed, others.committed()].concat());
 }
 
-/// SPEC 15.6: what was a key is none of another type.
+/// SPEC 15.6: a key cannot be restored as another type.
 #[test]
 fn state_whose_keys_are_of_another_type_is_refused() {
     let (store, sink, others) = (MemoryStore::new(), Lists::new(), MemorySink::new());
@@ -203,7 +205,8 @@ fn state_whose_keys_are_of_another_type_is_refused() {
 /// A key, the start of a window, and the numbers in it.
 type Windows = MemorySink<(u64, i64, List<u64>)>;
 
-/// Lists of the numbers of each key and window, and those that come too late. The numbers of `a` are further apart in time.
+/// Lists of the numbers of each key and window, and those that come too late. The numbers of `a`
+/// are further apart in time.
 fn windows<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Windows, late: &MemorySink<u64>) {
     let at = |&(_, number): &Record| {
         let time = if number < COUNT { 10 * number } else { number - COUNT };
@@ -225,7 +228,7 @@ fn windows<P: Pipe<Out = Record>>(one: Stream<P>, sink: &Windows, late: &MemoryS
     too_late.map(|(_, number)| number).named("too-late").sink("late", late.clone());
 }
 
-/// SPEC 15.6, 16.4: an operator's event time does not go back, whoever tells it the time.
+/// SPEC 15.6, 16.4: an operator's event time never goes back, whatever input it comes from.
 #[test]
 fn a_window_that_has_fired_does_not_fire_again_for_another_input() {
     let (store, sink, late) = (MemoryStore::new(), Windows::new(), MemorySink::new());
@@ -245,7 +248,7 @@ fn a_window_that_has_fired_does_not_fire_again_for_another_input() {
     rest(a.0, a.1, b.1, &others);
     assert_ended(wait(spawn(flow, &store)), Ended::Finished);
 
-    assert!(late.committed_count() > 0, "`b` is behind");
+    assert!(late.committed_count() > 0, "`b` is late");
     let fired = sink.committed();
     let places: BTreeSet<(u64, i64)> = fired.iter().map(|it| (it.0, it.1)).collect();
     assert_eq!(places.len(), fired.len(), "each window has fired once");

@@ -1,4 +1,4 @@
-//! Settings: what is read, and what every kind of mistake gets.
+//! Settings: the accepted input, and the result of every kind of mistake.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -68,7 +68,7 @@ fn every_setting_does_what_its_method_does() {
 }
 
 #[test]
-fn every_mistake_is_told_where_it_is() {
+fn every_mistake_is_reported_where_it_is() {
     for (text, error) in [
         (
             "paralelism = 3",
@@ -169,7 +169,7 @@ fn variables_go_before_the_file() {
     }
 }
 
-/// What Kubernetes sets in a pod beside a service named `orders`.
+/// The variables that Kubernetes sets in a pod beside a service named `orders`.
 const BESIDE_A_SERVICE: [(&str, &str); 7] = [
     ("ORDERS_SERVICE_HOST", "10.0.0.7"),
     ("ORDERS_SERVICE_PORT", "8080"),
@@ -213,7 +213,7 @@ fn variables_of_others_are_ignored_and_listed() {
     assert!(!error.contains("hunter2"), "{error}");
     let error = given("DB_PASSWORD", &[("DB_PASSWORD__MODE", "hunter2")]).unwrap_err().to_string();
     assert!(!error.contains("hunter2"), "{error}");
-    // Services, not secrets: what is wrong is shown.
+    // Services, not secrets: the wrong value is shown.
     for prefix in ["AUTH", "PASSENGER", "TOKENIZER", "COMPASS"] {
         let name = format!("{prefix}__MODE");
         let error = given(prefix, &[(&name, "exact")]).unwrap_err().to_string();
@@ -258,7 +258,7 @@ fn lengths_of_time_have_bounds_and_months_are_said() {
     assert_eq!(warnings("directory = '1M'"), [] as [String; 0]);
 }
 
-/// `UPDATE=1 cargo test --all-features --test settings` writes it anew.
+/// `UPDATE=1 cargo test --all-features --test settings` rewrites it.
 #[test]
 fn the_reference_is_what_the_code_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/settings/reference.md");

@@ -1,4 +1,4 @@
-//! What is possible and unwise: each warning, with its numbers, and where it ends.
+//! Settings that are possible and unwise: each warning, with its numbers and its bound.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use snapline::connect::{
 use snapline::settings::Settings;
 use snapline::{BoxError, Dataflow, Job, JobConfig, Level, Restart, SettingWarning};
 
-/// As Kafka: transactions are dropped after a time.
+/// Like Kafka, which drops transactions after a timeout.
 #[derive(Clone)]
 struct Forgetful(MemorySink<u64>, Option<Duration>);
 
@@ -44,7 +44,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn the_defaults_are_no_reason_to_warn() {
     assert_eq!(JobConfig::new().warnings(), []);
     assert_eq!(job(JobConfig::new(), None).warnings(), []);
-    // Kafka's, of a quarter of an hour.
+    // Kafka's timeout, a quarter of an hour.
     assert_eq!(job(JobConfig::new(), Some(900 * SECOND)).warnings(), []);
 }
 
@@ -92,13 +92,13 @@ fn a_checkpoint_that_is_kept_longer_than_its_transactions_are_known() {
             |it: &SettingWarning| matches!(it, SettingWarning::OldestOutlivesTransactions { .. });
         warnings.into_iter().find(outlives)
     };
-    // 15 intervals are just the time.
+    // 15 intervals are exactly the timeout.
     assert_eq!(has(16), None);
     let warning = has(17).expect("16 minutes are more than 15");
     assert_eq!(warning.setting(), "retained_checkpoints");
     assert!(warning.to_string().contains("is 960s old or more"), "{warning}");
     assert!(warning.to_string().contains("`topic` knows its transactions for 900s"), "{warning}");
-    // Nobody restores an older one who has not allowed it.
+    // Without permission, no older checkpoint is restored.
     assert_eq!(job(config(17).allow_older(false), Some(900 * SECOND)).warnings(), []);
 }
 

@@ -1,4 +1,5 @@
-//! Windows without end whose triggers go by the simulated clock: each record is in exactly one result, whatever fails (SPEC 16.15).
+//! Global windows whose triggers depend on the simulated clock: each record is in exactly one
+//! result, whatever fails (SPEC 16.15).
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use snapline::{
 
 type Build = fn(&Env) -> Result<Job, BuildError>;
 
-/// Records since the last result, whose time the clock says; emitted one by one, as which of them are together it says too.
+/// Records since the last result, whose time depends on the clock. They are emitted one by one,
+/// because their grouping depends on it too.
 fn by_the_clock(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("by-the-clock");
     flow.source("numbers", Generator::new(env.records(60) as u64, |n| n).rate(20_000))
@@ -43,12 +45,12 @@ fn by_count(env: &Env) -> Result<Job, BuildError> {
     flow.build(JobConfig::new().parallelism(2).key_groups(8))
 }
 
-/// Fires, and purges, with each number that a window is full with, and with the third behind that.
+/// Fires and purges at each number that fills a window, and at the third number after that.
 #[derive(Clone)]
 struct WhenFull;
 
 impl Trigger for WhenFull {
-    /// Numbers since it fired.
+    /// Numbers since it last fired.
     type State = u64;
 
     fn record(&mut self, at: Timestamp, _: Window, _: Now, since: &mut u64) -> Firing {
@@ -90,7 +92,7 @@ where
     }
 }
 
-/// By a trigger and a function of our own, of one producer.
+/// With a custom trigger and a custom function, of one producer.
 fn by_our_own(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("by-our-own");
     flow.source("numbers", MemorySource::new((0..env.records(60) as u64).collect()))
@@ -117,7 +119,8 @@ fn windows_without_end_are_exactly_once_whatever_fails() {
     }
 }
 
-/// SPEC 16.7, 16.9: what is not restored is missed. (A tick of the clock that is forgotten is made up for by the next record, or the end.)
+/// SPEC 16.7, 16.9: timers that are not restored are missed. (The next record, or the end, makes up
+/// for a forgotten tick of the clock.)
 #[test]
 fn what_windows_without_end_may_forget_is_found() {
     let hunt = |pipeline: Build, mutant| {

@@ -1,4 +1,5 @@
-//! The pipelines of the examples, as they stand there, in a world that crashes: what they commit is what they commit without a failure.
+//! The pipelines of the examples, unchanged, in a world that crashes: they commit the same output
+//! as without a failure.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use snapline::connect::MemorySource;
 use snapline::sim::{Env, Simulation, Sink};
 use snapline::{BuildError, Dataflow, Job, JobConfig};
 
-/// Of an example all but its pipeline, its input and its output is left alone here.
+/// Only the pipeline, the input and the output of an example are used here.
 macro_rules! example {
     ($name:ident, $path:literal) => {
         #[path = $path]
@@ -24,7 +25,7 @@ example!(order_payments, "../../examples/order_payments.rs");
 example!(sensor_alarms, "../../examples/sensor_alarms.rs");
 example!(taxi, "../../examples/taxi/main.rs");
 
-/// How many seeds each is run with.
+/// The number of seeds for each.
 const SEEDS: u64 = 40;
 
 fn killed(name: &str, pipeline: impl Fn(&Env) -> Dataflow) {
@@ -129,7 +130,7 @@ fn long_rides() {
 
 #[test]
 fn alerts_by_rules_that_change() {
-    // Of some cards around the time at which rules change.
+    // Some cards around the time at which rules change.
     let some = (2_000..fraud_rules::PAYMENTS).map(fraud_rules::payment);
     let some = some.filter(|(card, second, _)| card % 50 == 7 && (160..240).contains(second));
     let some: Vec<fraud_rules::Payment> = some.collect();

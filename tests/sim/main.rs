@@ -1,4 +1,5 @@
-//! The simulator: on its own pipelines, twice the same, and on a pipeline that is wrong.
+//! The simulator: on its own pipelines, twice with the same result, and on a pipeline that is
+//! wrong.
 #![allow(clippy::print_stdout, reason = "a test says what it found")]
 
 mod continuous;
@@ -41,7 +42,7 @@ fn a_seed_without_faults_has_none() {
     }
 }
 
-/// A pipeline that remembers outside of its state what it has seen.
+/// A pipeline that remembers its input outside of its state.
 fn forgetful(env: &Env) -> Result<Job, BuildError> {
     let mut seen = 0_u64;
     let flow = Dataflow::new("forgetful");
@@ -63,7 +64,7 @@ fn a_pipeline_that_keeps_state_of_its_own_is_found_and_made_small() {
     assert!(failure.count <= 2 && !failure.trace.is_empty(), "{failure}");
 }
 
-/// What is wrong is the pipeline: its processes did as the protocol has it, and their traces say so.
+/// The pipeline is wrong, not the protocol: its processes conform, and their traces show it.
 #[test]
 fn a_failure_tells_how_to_see_it_again_and_leaves_traces() {
     let checked = std::panic::catch_unwind(|| sim::check(forgetful, 0..200));
@@ -76,7 +77,7 @@ fn a_failure_tells_how_to_see_it_again_and_leaves_traces() {
     assert!(replayed.tally.lines > 100, "{replayed}");
 }
 
-/// A pipeline that says it keeps an order, and does not.
+/// A pipeline that promises an order and breaks it.
 fn backwards(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("backwards");
     flow.source("numbers", MemorySource::new((0..env.records(50) as u64).collect()))
@@ -91,7 +92,7 @@ fn records_out_of_order_are_found() {
     assert!(error.contains("sink `falling` shows 1 out of order"), "{error}");
 }
 
-/// Not all that is recorded need be replayed; what a run does is the same.
+/// Replay may be partial; the run itself is the same.
 #[test]
 fn runs_do_the_same_whether_they_are_replayed_or_not() {
     let run = |every| {
@@ -104,7 +105,8 @@ fn runs_do_the_same_whether_they_are_replayed_or_not() {
     assert!(lines(&all) > lines(&some) && lines(&some) > Some(0) && lines(&none).is_none());
 }
 
-/// SPEC 16.3, 16.4, 16.6 to 16.10, 16.12, 16.13: each planted fault breaks what the clause says, and a seed of the pipeline finds it.
+/// SPEC 16.3, 16.4, 16.6 to 16.10, 16.12, 16.13: each planted fault breaks the rule of the clause,
+/// and a seed of the pipeline finds it.
 #[test]
 fn what_operators_may_forget_is_found() {
     let faults = [
@@ -131,7 +133,7 @@ fn what_operators_may_forget_is_found() {
     found(&faults);
 }
 
-/// SPEC 15.10: what an operator that looks records up may forget, and pass.
+/// SPEC 15.10: planted faults in which a lookup operator forgets records or lets them pass.
 #[test]
 fn what_is_being_looked_up_and_is_forgotten_is_missed() {
     found(&[
@@ -142,7 +144,7 @@ fn what_is_being_looked_up_and_is_forgotten_is_missed() {
     ]);
 }
 
-/// Each fault is found by the pipeline.
+/// The pipeline finds each fault.
 fn found(faults: &[(Mutation, &str)]) {
     for &(mutant, name) in faults {
         let pipeline = PIPELINES.iter().find(|it| it.name == name).expect("there is such a one");
@@ -153,7 +155,8 @@ fn found(faults: &[(Mutation, &str)]) {
     }
 }
 
-/// SPEC 3.2, 8.1: while a process was slow to restore a checkpoint, two others took the job over and deleted it. That is no damage of the store.
+/// SPEC 3.2, 8.1: while a process was slow to restore a checkpoint, two others took the job over
+/// and deleted it. That is not damage of the store.
 #[test]
 fn who_comes_too_late_to_a_checkpoint_is_deposed() {
     let pipeline = PIPELINES.iter().find(|it| it.name == "clock-timers").expect("it is there");

@@ -1,4 +1,5 @@
-//! Section 5: alignment, snapshot, decline, abort, end of input; and a source's part in a stop (SPEC 4.8).
+//! Section 5: alignment, snapshot, decline, abort, end of input; and a source's part in a stop
+//! (SPEC 4.8).
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::Why;
@@ -77,7 +78,7 @@ fn spec_5_2_at_least_once_holds_nothing_and_aligns_two_at_once() {
 
 /// SPEC 5.2
 #[test]
-fn spec_5_2_exactly_once_aligns_the_second_behind_the_first() {
+fn spec_5_2_exactly_once_aligns_the_second_after_the_first() {
     let mut task = Subtask::new(2);
     let _aligning = task.barrier(0, 1);
     assert_eq!(task.held(), [true, false], "the second barrier of input 0 cannot be read yet");
@@ -345,7 +346,7 @@ fn spec_5_6_the_barrier_of_an_aborted_checkpoint_still_jumps_over_older_ones() {
 
 /// SPEC 5.7
 #[test]
-fn spec_5_7_the_end_is_passed_on_once_behind_the_last_input() {
+fn spec_5_7_the_end_is_passed_on_once_after_the_last_input() {
     let mut task = Subtask::new(2);
 
     let (out, verdict) = task.on(Event::EndOfInput { channel: 1 });
@@ -391,7 +392,7 @@ fn spec_5_7_an_ended_subtask_takes_part_in_every_checkpoint_in_full() {
 
 /// SPEC 5.7, 4.4
 #[test]
-fn spec_5_7_an_end_behind_the_barrier_does_not_count_for_it() {
+fn spec_5_7_an_end_after_the_barrier_does_not_count_for_it() {
     let mut source = Subtask::new(0);
     let _taken = source.order(Order::Trigger(barrier(1)));
 
@@ -430,7 +431,7 @@ fn spec_4_8_a_drained_source_ends_its_input_before_the_barrier() {
 
 /// SPEC 4.8
 #[test]
-fn spec_4_8_a_suspended_source_emits_nothing_behind_the_barrier() {
+fn spec_4_8_a_suspended_source_emits_nothing_after_the_barrier() {
     let suspend = barrier_of(1, CheckpointKind::Suspend);
     let mut source = Subtask::new(0);
 

@@ -172,7 +172,8 @@ enum Citation {
     Section(u32),
 }
 
-/// Every citation in a text: the word, then clauses separated by commas, "and", or a hyphen for a range.
+/// Every citation in a text: the word, then clauses separated by commas, "and", or a hyphen for a
+/// range.
 fn citations(text: &str) -> Vec<Citation> {
     let mut found = Vec::new();
     for mut rest in text.split(concat!("SP", "EC ")).skip(1) {
@@ -192,7 +193,7 @@ fn citations(text: &str) -> Vec<Citation> {
             else {
                 break;
             };
-            // A whole number behind a comma is prose, not a section.
+            // A whole number after a comma is prose, not a section.
             if !matches!(number(behind), Some((Citation::Clause(_), _))) {
                 break;
             }
@@ -205,7 +206,7 @@ fn citations(text: &str) -> Vec<Citation> {
     found
 }
 
-/// A clause or section number at the start of a text, and what is behind it.
+/// A clause or section number at the start of a text, and the rest of the text.
 fn number(text: &str) -> Option<(Citation, &str)> {
     let (section, rest) = digits(text)?;
     match rest.strip_prefix('.').and_then(digits) {

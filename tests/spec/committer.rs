@@ -1,4 +1,4 @@
-//! Section 6: transactions, permits, commits, and what a restored sink does first.
+//! Section 6: transactions, permits, commits, and a restored sink's first actions.
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::committer::{CommitOutcome, Committer, Config, Effect, Event, Phase};
@@ -182,7 +182,7 @@ fn spec_6_5_a_loss_is_reported_and_reported_again() {
     }
     let (out, verdict) = sink.outcome(1, CommitOutcome::Committed);
     assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Duplicate)));
-    assert_eq!(sink.machine.pending(), [txn(1), txn(2)], "2 is not committed behind a hole");
+    assert_eq!(sink.machine.pending(), [txn(1), txn(2)], "2 is not committed after a hole");
 }
 
 /// SPEC 6.5, 6.4
@@ -335,7 +335,7 @@ fn by(attempt: Attempt, number: u64) -> TxnId {
     TxnId { checkpoint: cp(number), attempt, subtask: sub(2) }
 }
 
-/// What a sink in attempt 1.1 reports.
+/// A report of a sink in attempt 1.1.
 fn resolved(number: u64, lost: bool) -> Effect {
     let report = Report::Resolved { subtask: sub(2), checkpoint: cp(number), lost };
     Effect::Send(ToCoordinator { attempt: now(), report })

@@ -1,4 +1,4 @@
-//! Sections 1 and 3: topologies, and what every machine keeps.
+//! Sections 1 and 3: topologies, and the rules that every machine keeps.
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::coordinator::{Config, Event, StoreResult, Timer};
@@ -107,7 +107,7 @@ fn spec_3_1_the_order_of_acknowledgements_leaves_no_trace() {
 
 /// SPEC 3.1
 #[test]
-fn spec_3_1_effects_are_put_behind_what_the_caller_left_in_the_buffer() {
+fn spec_3_1_effects_are_appended_to_the_caller_s_buffer() {
     let mut job = Job::running(config());
     let mut out = Out::new();
     let Job { config, machine } = &mut job;
@@ -134,7 +134,7 @@ fn spec_3_2_attempts_of_a_later_term_are_later() {
 
 /// SPEC 3.2
 #[test]
-fn spec_3_2_a_host_starts_no_attempt_as_late_as_one_it_was_told_of() {
+fn spec_3_2_a_host_starts_no_attempt_as_late_as_one_it_was_notified_of() {
     let mut host = Host::default();
 
     assert_eq!(host.admit(life(1, 1)), Applied);

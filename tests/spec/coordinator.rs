@@ -87,7 +87,7 @@ fn spec_4_1_of_two_coordinators_that_chose_one_term_the_first_to_claim_has_it() 
     let theirs = StoreOp::Claim { term: Term::new(1), claimant: other, block: 100 };
     assert_eq!(out.as_slice(), [Effect::Store(theirs)]);
 
-    let ids = fence.claim(Term::new(1), ME, 100).expect("nobody else has claimed");
+    let ids = fence.claim(Term::new(1), ME, 100).expect("no other claim exists");
     let refused = fence.claim(Term::new(1), other, 100);
     assert_eq!(refused, Err(Fenced { by: Term::new(1) }));
 

@@ -1,4 +1,5 @@
-//! How a job ends: stop, the final checkpoint, the last commits (SPEC 4.8, 4.9), and what comes of lost output.
+//! The end of a job: stop, the final checkpoint, the last commits (SPEC 4.8, 4.9), and the effects
+//! of lost output.
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::Why;
@@ -30,7 +31,7 @@ fn spec_4_8_the_next_checkpoint_after_a_stop_carries_its_kind() {
 
 /// SPEC 4.8
 #[test]
-fn spec_4_8_behind_a_stops_checkpoint_nothing_is_triggered_while_it_is_under_way() {
+fn spec_4_8_after_a_stops_checkpoint_nothing_is_triggered_while_it_is_under_way() {
     let mut job = Job::running(Config { max_concurrent: 2, ..config() });
     let _remembered = job.on(Event::Stop(Stop::Suspend));
     job.trigger();
@@ -159,11 +160,7 @@ fn spec_4_9_a_newer_one_that_was_aborted_before_keeps_an_older_one_from_being_fi
     assert_eq!(verdict, Applied);
 
     let out = job.completed(1, true);
-    assert_eq!(
-        out.as_slice(),
-        [complete(2, 1), ARM_RESEND],
-        "2 has closed transactions behind 1's"
-    );
+    assert_eq!(out.as_slice(), [complete(2, 1), ARM_RESEND], "2 has closed transactions after 1's");
     let (out, verdict) = job.resolved(2, 1);
     assert_eq!((out.as_slice(), verdict), (&[DISARM_RESEND][..], Applied));
     assert!(!job.machine.is_over());
@@ -193,7 +190,7 @@ fn spec_4_9_it_is_the_same_if_the_newer_ones_manifest_was_not_applied() {
 
 /// SPEC 4.8, 4.9
 #[test]
-fn spec_4_8_a_stop_asked_for_behind_the_final_trigger_changes_nothing() {
+fn spec_4_8_a_stop_asked_for_after_the_final_trigger_changes_nothing() {
     let mut job = Job::running(config());
     job.trigger();
     let (_, verdict) = job.on(Event::Stop(Stop::Suspend));
@@ -250,7 +247,7 @@ fn spec_8_6_the_job_is_not_finished_by_a_sweep_that_was_not_carried_out() {
 
 /// SPEC 8.6
 #[test]
-fn spec_8_6_the_last_sweep_comes_behind_the_end_of_the_tasks() {
+fn spec_8_6_the_last_sweep_comes_after_the_end_of_the_tasks() {
     let mut job = Job::running(Config { retained: Some(1), ..config() });
     let collect = Effect::Store(collect_op());
     job.trigger();
@@ -327,7 +324,7 @@ fn spec_8_6_a_sweep_that_began_before_the_end_of_the_tasks_is_followed_by_anothe
 
 /// SPEC 8.6, 3.2
 #[test]
-fn spec_8_6_an_end_that_nobody_asked_for_or_of_another_attempt_is_ignored() {
+fn spec_8_6_an_end_that_was_not_asked_for_or_of_another_attempt_is_ignored() {
     let mut job = Job::running(config());
     let (out, verdict) = job.concluded();
     assert_eq!((out.as_slice(), verdict), (&[][..], Ignored(Why::Closed)));
@@ -361,7 +358,7 @@ fn spec_6_5_a_coordinator_that_hears_of_a_loss_fails_the_job() {
 
 /// SPEC 6.5, 4.5
 #[test]
-fn spec_6_5_a_manifest_that_lands_behind_the_loss_completes_nothing() {
+fn spec_6_5_a_manifest_that_lands_after_the_loss_completes_nothing() {
     let mut job = Job::running(Config { max_concurrent: 2, ..config() });
     job.trigger();
     job.trigger();
@@ -381,7 +378,7 @@ fn spec_6_5_a_manifest_that_lands_behind_the_loss_completes_nothing() {
 
 /// SPEC 6.6
 #[test]
-fn spec_6_6_only_sinks_that_have_not_reported_are_told_again() {
+fn spec_6_6_only_sinks_that_have_not_reported_are_notified_again() {
     let sinks = [1, 2].into_iter().collect();
     let sources = [0].into_iter().collect();
     let mut job = Job::running(Config { sources, sinks, ..config() });

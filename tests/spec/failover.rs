@@ -1,4 +1,4 @@
-//! Restarts of a running coordinator (SPEC 4.10), and what it makes of recovery's decision (SPEC 7).
+//! Restarts of a running coordinator (SPEC 4.10), and its reaction to recovery's decision (SPEC 7).
 
 use snapline::protocol::Verdict::{Applied, Ignored};
 use snapline::protocol::Why;

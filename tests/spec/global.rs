@@ -1,4 +1,4 @@
-//! SPEC 16.9 and 16.15: windows without end, and triggers that fire again and again, as jobs show them.
+//! SPEC 16.9 and 16.15 in running jobs: global windows, and triggers that fire repeatedly.
 
 use snapline::connect::{Generator, MemorySink};
 use snapline::{
@@ -9,7 +9,7 @@ use snapline::{
 use crate::time::Step::{At, Mark};
 use crate::time::{Step, at, bounds, made, ms, run};
 
-/// What global windows of one key come to, and the outcome.
+/// The results of global windows of one key, and the outcome.
 fn global<G: Trigger>(steps: &[Step], trigger: G) -> (Vec<u64>, Outcome) {
     made(steps, |stream, sink| {
         let windows = stream.key_by(|_| ()).window(GlobalWindows).trigger(trigger);
@@ -20,7 +20,7 @@ fn global<G: Trigger>(steps: &[Step], trigger: G) -> (Vec<u64>, Outcome) {
 /// SPEC 16.15
 #[test]
 fn a_window_without_end_fires_when_its_trigger_says_and_else_never() {
-    // 3 comes behind the watermark, and is as good as any.
+    // 3 comes after the watermark and counts like any other record.
     let steps = [At(1), At(2), Mark(100), At(3), At(200), At(201)];
     let (by_count, outcome) = global(&steps, EveryRecords::new(2));
     assert_eq!(by_count, [2, 4], "and not at the end");
@@ -47,7 +47,7 @@ fn a_window_without_end_fires_when_its_trigger_says_and_else_never() {
 /// SPEC 16.9, 16.15
 #[test]
 fn a_continuous_trigger_fires_once_however_many_multiples_have_passed() {
-    // 3 comes behind the watermark: it does not make up for multiples that have passed.
+    // 3 comes after the watermark: it does not make up for multiples that have passed.
     let steps = [At(1), Mark(4), At(5), Mark(95), At(3), Mark(99), Mark(101), At(102)];
     let (so_far, _) = global(&steps, EveryEventTime::new(ms(10)));
     assert_eq!(so_far, [2, 3, 4], "with 95, with 101, and at the end");
@@ -86,7 +86,7 @@ fn a_continuous_trigger_by_the_clock_fires_between_and_at_the_end() {
     assert!(so_far.len() > 1 && so_far.is_sorted() && so_far.last() == Some(&40), "{so_far:?}");
 }
 
-/// Asks for a time by the clock again and again, whatever it is told.
+/// Asks for a processing time again after each call.
 #[derive(Clone)]
 struct Insistent;
 
@@ -100,7 +100,7 @@ impl Trigger for Insistent {
     }
 
     fn processing_due(&self, _: Window, calls: &i64) -> Option<Timestamp> {
-        // Long behind the end of this test.
+        // Long after the end of this test.
         Some(at(i64::MAX / 2 + calls))
     }
 

@@ -1,4 +1,5 @@
-//! What the modules share: names, permits and acknowledgements as the protocol itself makes them, and a job to drive.
+//! Shared helpers: names, permits and acknowledgements as the protocol itself makes them, and a job
+//! to drive.
 
 use snapline::protocol::coordinator::{
     Config, Coordinator, Effect, Event, StoreOp, StoreResult, Timer,
@@ -34,7 +35,7 @@ pub(crate) fn life(term: u32, number: u32) -> Attempt {
     Attempt { term: Term::new(term), number }
 }
 
-/// The attempt most tests run in.
+/// The attempt that most tests run in.
 pub(crate) fn now() -> Attempt {
     life(1, 1)
 }
@@ -53,7 +54,7 @@ pub(crate) fn found(number: u64) -> Found {
     Found { checkpoint: cp(number), kind, ended: false, health }
 }
 
-/// What recovery decides when it finds these manifests.
+/// Recovery's decision for these manifests.
 pub(crate) fn decided(manifests: &[Found]) -> Decision {
     let term = Term::new(1);
     let policy = Policy::default();
@@ -61,7 +62,7 @@ pub(crate) fn decided(manifests: &[Found]) -> Decision {
     recovery::decide(&facts).expect("the newest is whole")
 }
 
-/// Leave to commit, as recovery gives it when it finds the checkpoint.
+/// Permission to commit, as recovery gives it when it finds the checkpoint.
 pub(crate) fn permit(number: u64) -> CommitPermit {
     match decided(&[found(number)]) {
         Decision::Restore { permit, .. } => permit,
@@ -88,7 +89,7 @@ pub(crate) fn ack(subtask: u16, number: u64, ended: bool) -> Ack {
     }
 }
 
-/// Who every coordinator here is, unless a test says otherwise.
+/// The claimant of every coordinator here, unless a test names another.
 pub(crate) const ME: Claimant = Claimant(7);
 
 /// A coordinator with its configuration: subtasks #0 and #1 are sources, #2 is the sink.
@@ -110,7 +111,7 @@ pub(crate) fn config() -> Config {
 }
 
 impl Job {
-    /// A coordinator of term 1 that has just claimed nothing yet.
+    /// A coordinator of term 1 whose claim is not answered yet.
     pub(crate) fn claiming(config: Config) -> Self {
         let machine = Coordinator::start(&config, Term::new(1), ME, &mut Out::new());
         Self { config, machine }
@@ -161,7 +162,7 @@ impl Job {
         assert!(verdict.is_applied());
     }
 
-    /// All subtasks acknowledge; returns what the last acknowledgement brings about.
+    /// All subtasks acknowledge; returns the effects of the last acknowledgement.
     pub(crate) fn acked(&mut self, number: u64, ended: bool) -> Out<Effect> {
         let mut last = Out::new();
         for subtask in 0..self.config.subtasks as u16 {
@@ -193,7 +194,7 @@ impl Job {
         self.on(Event::Concluded { attempt })
     }
 
-    /// A deletion that is under way ends.
+    /// A deletion in flight ends.
     pub(crate) fn swept(&mut self) {
         let _ended_or_none = self.stored(collect_op(), StoreResult::Applied);
     }
@@ -203,7 +204,7 @@ pub(crate) fn collect_op() -> StoreOp {
     StoreOp::Collect { term: Term::new(1) }
 }
 
-/// The order to one task of the attempt most tests run in.
+/// The order to one task of the attempt that most tests run in.
 pub(crate) fn tell(subtask: u16, order: Order) -> Effect {
     Effect::Send(sub(subtask), ToTask { attempt: now(), order })
 }
@@ -220,7 +221,7 @@ pub(crate) fn disarm_timeout(number: u64) -> Effect {
     Effect::Disarm(Timer::Timeout(cp(number)))
 }
 
-/// What the last report brings about in a job that is over.
+/// The effects of the last report in a job that is over.
 pub(crate) fn concluding(attempt: Attempt) -> [Effect; 4] {
     [DISARM_RESEND, DISARM_INTERVAL, DISARM_RESEND, Effect::Conclude { attempt }]
 }

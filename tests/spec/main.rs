@@ -1,7 +1,8 @@
 //! `SPEC.md`, clause by clause, on the machines themselves.
 //!
-//! Each test names the clause it shows and has three parts: init, act, check. It asserts the exact effects and the verdict. Nothing is
-//! forged: permits, acknowledgements and decisions come from where the protocol makes them.
+//! Each test names the clause that it shows and has three parts: init, act, check. It asserts the
+//! exact effects and the verdict. Nothing is forged: permits, acknowledgements and decisions come
+//! from the protocol itself.
 
 mod aligner;
 mod clauses;

@@ -1,4 +1,4 @@
-//! Section 7, and the fence it stands on: from facts to a decision.
+//! Section 7, and the fence that it relies on: from facts to a decision.
 
 use snapline::protocol::fence::{Claimant, Fence, Fenced};
 use snapline::protocol::ids::Term;
@@ -111,7 +111,7 @@ fn spec_7_3_an_older_one_is_restored_only_if_that_is_allowed() {
 #[test]
 fn spec_7_4_what_ended_the_job_is_terminal() {
     use CheckpointKind::{Drain, Periodic, Suspend};
-    // Kind, ended, whether the user names it, what it is then.
+    // Kind, ended, whether the user names it, its terminal kind.
     let table = [
         (Periodic, false, false, None),
         (Periodic, false, true, None),
@@ -199,7 +199,7 @@ fn spec_7_6_a_fence_remembers_the_newest_that_is_complete() {
     }
     fence.claim(Term::new(2), ME, 10).expect("later");
     fence.reserve(Term::new(2), cp(99)).expect("its own");
-    assert_eq!(fence.completed, Some(cp(5)), "whoever owns the store");
+    assert_eq!(fence.completed, Some(cp(5)), "whatever the owner of the store");
 }
 
 /// SPEC 7.7

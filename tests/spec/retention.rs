@@ -1,4 +1,4 @@
-//! Section 8: what may be deleted.
+//! Section 8: the checkpoints and blobs that may be deleted.
 
 use snapline::protocol::coordinator::{Config, Event, StoreResult};
 use snapline::protocol::ids::{Attempt, BlobId, CheckpointId};
@@ -157,7 +157,7 @@ fn spec_8_5_deletion_goes_oldest_first() {
     assert_eq!(plan.blobs, oldest_first);
 }
 
-/// A coordinator in attempt 1.1 that gave out ids 1 to 8 and keeps the newest checkpoint.
+/// A coordinator in attempt 1.1 that has issued ids 1 to 8 and keeps the newest checkpoint.
 fn roots() -> Roots {
     let (unresolved, under_way) = (vec![], vec![]);
     Roots { attempt: now(), next: cp(9), retained: 1, unresolved, under_way }

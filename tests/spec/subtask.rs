@@ -1,4 +1,4 @@
-//! A subtask's aligner to drive, and what it is expected to answer.
+//! A subtask's aligner to drive, and its expected answers.
 
 use snapline::protocol::aligner::{Aligner, Config, Effect, Event, Mode};
 use snapline::protocol::ids::Attempt;
@@ -51,7 +51,7 @@ impl Subtask {
         self.machine.aligning().map(|barrier| barrier.checkpoint.get()).collect()
     }
 
-    /// Which inputs are held.
+    /// The inputs that are held.
     pub(crate) fn held(&self) -> Vec<bool> {
         (0..self.config.inputs).map(|input| self.machine.held(&self.config, input)).collect()
     }

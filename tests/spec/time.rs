@@ -1,4 +1,4 @@
-//! SPEC section 16, as jobs show it: one subtask, one key, and records that say themselves what time it is.
+//! SPEC section 16 in running jobs: one subtask, one key, and records that carry their own time.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) fn at(millis: i64) -> Timestamp {
 
 pub(crate) type Stream = TimedStream<FromInputs<Identity<Timed<i64>>>>;
 
-/// A stream of records, each of which is its time, with watermarks where the steps have them.
+/// A stream of records, each of which is its own time, with watermarks where the steps have them.
 pub(crate) fn stream(flow: &Dataflow, name: &str, steps: &[Step]) -> Stream {
     let strategy = Watermarks::punctuated(|step: &Step, at| matches!(step, Mark(_)).then_some(at));
     let (stream, nothing) = flow
@@ -49,7 +49,7 @@ pub(crate) fn run(flow: Dataflow) -> Outcome {
     flow.build(config).expect("it is well formed").run().expect("it runs")
 }
 
-/// What a pipeline makes of steps.
+/// The output of a pipeline for these steps.
 pub(crate) fn made<T: Clone + Send + 'static>(
     steps: &[Step],
     pipeline: impl FnOnce(Stream, MemorySink<T>),
@@ -111,12 +111,12 @@ fn timers_fire_once_in_order_and_all_of_them_at_the_end() {
             .process(|input, context: &mut TimeContext<'_, (), ()>, out: &mut Emitter<_>| {
                 match input {
                     Input::Record(50) => context.delete_timer(at(10)),
-                    // 10 is asked for twice; 12 has passed when it is.
+                    // 10 is set twice; 12 has already passed when it is set.
                     Input::Record(time) => context.set_timer(at(time)),
                     _ => push(out, (context.timestamp(), context.watermark())),
                 }
                 if context.timestamp() == at(90) {
-                    // For a time that has come when it is asked for, at the end.
+                    // At the end of the input, sets a timer for a time that has already passed.
                     context.set_timer(at(91));
                 }
             })
@@ -236,7 +236,7 @@ fn late_records_fire_their_window_again_or_are_counted_or_kept() {
     });
     assert_eq!(fired, [(0, 10, 1), (0, 10, 2), (0, 10, 3), (10, 20, 1)]);
     let late: u64 = outcome.status.tasks.iter().map(|task| task.records_late).sum();
-    assert_eq!(late, 1, "4 came behind 9 + 5");
+    assert_eq!(late, 1, "4 came after 9 + 5");
 
     let (flow, results, side) = (Dataflow::new("late"), MemorySink::new(), MemorySink::new());
     let (kept, late) = stream(&flow, "in", &steps)
@@ -270,14 +270,15 @@ fn sessions_that_meet_become_one_and_fire_again() {
         });
         fired
     };
-    // 11 is a gap behind 1, which touches; 33 is more than that behind 22.
+    // 11 is a gap after 1, which touches; 33 is more than a gap after 22.
     let fired = list(&[At(1), At(22), At(33), At(11), At(12), Mark(100)], 0);
     assert_eq!(fired, [(1, 32, vec![1, 11, 22, 12]), (33, 43, vec![33])]);
-    // The first has fired when it becomes part of a longer one; 2 is in it and makes it no longer.
+    // The first has fired when it is merged into a longer one; 2 falls into it and does not extend
+    // it.
     let fired = list(&[At(1), At(5), Mark(14), At(12), Mark(21), At(2), Mark(100)], 30);
     let all = vec![1, 5, 12, 2];
     assert_eq!(fired, [(1, 15, vec![1, 5]), (1, 22, vec![1, 5, 12]), (1, 22, all)]);
-    // What is late by itself is not if it meets a session that is kept.
+    // A record that is late by itself is not late if it meets a session that is kept.
     let fired = list(&[At(20), At(16), Mark(18), At(7), Mark(100)], 0);
     assert_eq!(fired, [(7, 30, vec![20, 16, 7])], "its own window ended at 17");
 }
@@ -299,9 +300,10 @@ fn records_within_bounds_of_each_other_are_joined() {
     assert_eq!(joined, [of(10, (10, 8)), of(12, (10, 12)), of(21, (20, 21))]);
 }
 
-/// SPEC 16.2: with a watermark behind every record, all is as exact as if the records came one at a time.
+/// SPEC 16.2: with a watermark after every record, results are as exact as if the records came one
+/// at a time.
 #[test]
-fn watermarks_behind_every_record_are_exact_within_a_batch() {
+fn watermarks_after_every_record_are_exact_within_a_batch() {
     let seconds = |seconds: i64| at(seconds * 1_000);
     let run_with = |records: Vec<i64>| {
         let (flow, sink) = (Dataflow::new("exact"), MemorySink::new());
@@ -353,7 +355,7 @@ fn watermarks_behind_every_record_are_exact_within_a_batch() {
 
 /// SPEC 16.13
 #[test]
-fn state_that_nobody_wants_is_forgotten() {
+fn state_that_has_expired_is_forgotten() {
     let steps = [At(1), At(2), Mark(30), At(31), Mark(101), At(102)];
     let (once, _) = made(&steps, |stream, sink| {
         stream.key_by(|_| ()).distinct(ms(100)).sink("out", sink);
@@ -382,6 +384,6 @@ fn state_that_nobody_wants_is_forgotten() {
         sink.committed()
     };
     assert_eq!(counts(ms(100_000)), [1, 2, 3, 4]);
-    // The first two may come at once, by the rate.
+    // The rate may emit the first two at once.
     assert_eq!(counts(ms(1))[2..], [1, 1]);
 }

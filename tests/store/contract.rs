@@ -1,4 +1,4 @@
-//! What every kind of store must do.
+//! The contract of every kind of store.
 
 use std::sync::Arc;
 use std::thread;
@@ -45,7 +45,7 @@ every_store!(
     a_section_that_is_not_one_is_refused,
     what_is_missing_is_said_to_be,
     listings_ascend,
-    deletion_takes_what_it_is_told,
+    deletion_takes_what_it_is_given,
     numbers_of_any_size_are_names,
     many_threads_write_at_once,
     of_many_claims_of_a_term_one_succeeds,
@@ -218,7 +218,7 @@ fn listings_ascend(store: Arc<dyn Store>) {
 }
 
 /// SPEC 8.5
-fn deletion_takes_what_it_is_told(store: Arc<dyn Store>) {
+fn deletion_takes_what_it_is_given(store: Arc<dyn Store>) {
     claim(&*store, 1);
     let first = checkpoint(&*store, 1, None);
     let second = checkpoint(&*store, 2, Some(&first));
@@ -233,7 +233,7 @@ fn deletion_takes_what_it_is_told(store: Arc<dyn Store>) {
 }
 
 fn numbers_of_any_size_are_names(store: Arc<dyn Store>) {
-    // SPEC 13.10: what is counted on from them does not overflow.
+    // SPEC 13.10: counting on from them does not overflow.
     let largest = (1 << 62) - 1;
     let latest = term(u32::MAX - 1);
     store.claim(latest, Claimant(u64::MAX), largest - 1).expect("free");
@@ -264,7 +264,7 @@ fn many_threads_write_at_once(store: Arc<dyn Store>) {
                         blob(&*store, name, &[bytes.as_bytes()]).expect("written");
                     store.verify_blob(&whole).expect("whole");
                     assert_eq!(store.read(&written[0]).expect("there"), bytes.as_bytes());
-                    // All put the same, and all are told that it is put.
+                    // All put the same manifest, and each is informed that it is there.
                     let manifest = manifest(number, Vec::new());
                     store.put_manifest(term(1), &manifest).expect("put by one of us");
                     store.reserve(term(1), id(1000 + number)).expect("reserved");

@@ -1,4 +1,5 @@
-//! Damage of every class at every place: each is a typed error that names the file, what was expected and what was found.
+//! Damage of every class at every place: each gives a typed error that names the file, the
+//! expectation and the finding.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,11 @@ fn store(place: &Path) -> LocalStore {
     store
 }
 
-/// A way to damage a file: all the contents it is given instead of this one.
+/// A way to damage a file: all replacements of its contents.
 type Damage = fn(&[u8]) -> Vec<Vec<u8>>;
 
-/// Damages each file of the second checkpoint, one at a time and in each of these ways, and gives the error to `check`.
+/// Damages each file of the second checkpoint, one at a time and in each of these ways, and passes
+/// the error to `check`.
 fn each_file(damage: &[Damage], mut check: impl FnMut(&Path, &[u8], StoreError)) -> usize {
     let place = tempfile::tempdir().expect("a directory for the test");
     let store = store(place.path());
@@ -133,7 +135,7 @@ fn a_file_in_the_place_of_another() {
         swaps += 1;
     }
     assert_eq!(swaps, 15);
-    // Another checkpoint's manifest is whole, and is not this one's.
+    // Another checkpoint's manifest is whole, but in the wrong place.
     let store = LocalStore::inspect(place.path()).expect("it is whole");
     fs::copy(store.manifest_path(id(1)), store.manifest_path(id(2))).expect("it can be copied");
     let error = store.manifest(id(2)).expect_err("it is another's");
@@ -196,7 +198,8 @@ fn later_marker() -> String {
     format!("{claim} {:08x}\n", crc(claim.as_bytes()))
 }
 
-/// CRC-32 (IEEE), by the book: what SPEC 13 says can be written without the code it describes.
+/// CRC-32 (IEEE), from the textbook: the format of SPEC 13 can be written without the code that it
+/// describes.
 fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {

@@ -1,4 +1,5 @@
-//! What a store in a directory adds to the contract: it outlives the process, and it knows its own.
+//! The additions of a directory store to the contract: it outlives the process, and it recognises
+//! its own files.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ fn open(dir: &Path) -> LocalStore {
     LocalStore::open(dir, Takeover::Refuse).expect("it is free")
 }
 
-/// Every file below a directory with its content, but for owners and the lock, which are nobody's memory.
+/// Every file below a directory with its content, except owners and the lock, which hold no data.
 fn content(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
@@ -58,11 +59,11 @@ fn what_it_makes_is_its_owners_alone() {
     assert_eq!(seen, 12);
 }
 
-/// Where a test of another user's directories runs, for the child.
+/// Environment variable of the child: the place of a test of another user's directories.
 #[cfg(unix)]
 const PLACE: &str = "SNAPLINE_TEST_OWNERS";
 
-/// No test, but for the child: what comes of using directories that are another user's.
+/// Only acts in the child: uses directories of another user.
 #[cfg(unix)]
 #[test]
 fn child_of_another_user() {
@@ -87,7 +88,8 @@ fn child_of_another_user() {
     fs::write(place.join("said"), said.join("\n")).expect("writable");
 }
 
-/// Only `root` can give a directory to another user and be a third: without it nothing is tested here.
+/// Only `root` can give a directory to another user and act as a third: without it this tests
+/// nothing.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_directory_of_another_user_is_not_used() {
@@ -107,7 +109,7 @@ fn a_directory_of_another_user_is_not_used() {
         open(&dir);
         chown(&dir, Some(4_001), Some(4_001)).expect("root may");
     }
-    // Where this executable is, another user may not look.
+    // Another user may not be able to read this executable's folder.
     let me = place.path().join("me");
     fs::copy(std::env::current_exe().expect("this test runs"), &me).expect("writable");
     let mut child = std::process::Command::new(&me);
@@ -162,10 +164,10 @@ fn opened_again_it_has_everything() {
 fn what_is_no_store_is_left_as_it_is() {
     let place = tempfile::tempdir().expect("a directory for the test");
     let file = place.path().join("file");
-    fs::write(&file, "of somebody").expect("it can be written");
+    fs::write(&file, "of another user").expect("it can be written");
     let foreign = place.path().join("foreign");
     fs::create_dir(&foreign).expect("it can be made");
-    fs::write(foreign.join("thesis.txt"), "of somebody").expect("it can be written");
+    fs::write(foreign.join("thesis.txt"), "of another user").expect("it can be written");
     let before = content(place.path());
     for path in [&file, &foreign, &file.join("below")] {
         for opened in [LocalStore::open(path, Takeover::Depose), LocalStore::inspect(path)] {

@@ -1,4 +1,4 @@
-//! What the protocol's pure functions are told of a store.
+//! The facts that a store gives to the protocol's pure functions.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn an_inventory_has_all_that_is_there() {
 
 /// SPEC 8.4
 #[test]
-fn an_unreadable_manifest_is_told_from_one_that_is_gone() {
+fn an_unreadable_manifest_is_distinguished_from_one_that_is_gone() {
     let place = tempfile::tempdir().expect("a directory for the test");
     let store = LocalStore::open(place.path(), Takeover::Refuse).expect("it is empty");
     claim(&store, 1);
@@ -80,7 +80,7 @@ fn a_missing_or_damaged_blob_damages_the_checkpoints_that_need_it() {
 
 /// SPEC 7.1
 #[test]
-fn a_reader_of_another_term_is_told_the_fence_and_no_manifest() {
+fn a_reader_of_another_term_is_given_the_fence_and_no_manifest() {
     let store = MemoryStore::new();
     claim(&store, 1);
     checkpoint(&store, 1, None);
@@ -102,7 +102,7 @@ fn a_manifest_that_must_be_there_and_is_not_is_a_fact() {
     let memory = MemoryStore::new();
     let delete = |number: u64| {
         fs::remove_file(local.manifest_path(id(number))).expect("it is there");
-        memory.delete(term(1), &[id(number)], &[]).expect("nothing stops whoever asks for it");
+        memory.delete(term(1), &[id(number)], &[]).expect("no check prevents it");
     };
     let stores: [&dyn Store; 2] = [&local, &memory];
     let facts = |allow_older: bool| {
@@ -114,7 +114,7 @@ fn a_manifest_that_must_be_there_and_is_not_is_a_fact() {
         (1..=3).for_each(|number| drop(checkpoint(store, number, None)));
         assert!(lost(store).expect("it can be read").is_none());
     }
-    // An older one is none that must be there.
+    // An older checkpoint need not be there.
     delete(1);
     assert!(stores.iter().all(|store| lost(*store).expect("it can be read").is_none()));
 

@@ -1,4 +1,4 @@
-//! Random damage to a checkpoint on disk, one bit at a time: is each flip seen?
+//! Random damage to a checkpoint on disk, one bit at a time: every flip must be detected.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,17 +11,17 @@ use snapline::store::{LocalStore, Store, StoreError, Takeover, health};
 
 use crate::kit::{checkpoint, claim, id};
 
-/// What became of the flips.
+/// The results of the flips.
 #[derive(Default)]
 pub(crate) struct Flips {
-    /// How many were detected as what, by the kind of file.
+    /// Detected flips by kind of file and error.
     pub(crate) detected: BTreeMap<(String, &'static str), u32>,
-    /// Those that were not: the file and the bit.
+    /// Undetected flips: the file and the bit.
     pub(crate) unseen: Vec<(PathBuf, u64)>,
 }
 
 impl Flips {
-    /// How many were detected.
+    /// The number of detected flips.
     pub(crate) fn detected(&self) -> u32 {
         self.detected.values().sum()
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Flips {
     }
 }
 
-/// The first thing that is wrong with a store and a checkpoint in it, verified in full and from outside.
+/// The first error of a store and a checkpoint in it, verified in full and from outside.
 pub(crate) fn verify(dir: &Path, checkpoint: CheckpointId) -> Result<(), StoreError> {
     let store = LocalStore::inspect(dir)?;
     store.fence()?;
@@ -60,8 +60,8 @@ pub(crate) fn files_of(dir: &Path, checkpoint: CheckpointId) -> Vec<PathBuf> {
     files
 }
 
-/// Flips `count` bits of the checkpoint's files, one at a time, each file as often as any other; verifies, and flips it back. A function
-/// of the seed.
+/// Flips `count` bits of the checkpoint's files, one at a time, each file equally often. Verifies,
+/// and flips the bit back. A function of the seed.
 pub(crate) fn flip_bits(dir: &Path, checkpoint: CheckpointId, seed: u64, count: u32) -> Flips {
     let files = files_of(dir, checkpoint);
     let mut random = seed;

@@ -1,4 +1,4 @@
-//! What the tests of stores have in common.
+//! Helpers that the tests of stores share.
 
 use snapline::protocol::fence::Claimant;
 use snapline::protocol::ids::{Attempt, BlobId, CheckpointId, SubtaskId, Term};
@@ -30,7 +30,7 @@ pub(crate) fn blob(
 }
 
 pub(crate) fn claim(store: &dyn Store, number: u32) {
-    store.claim(term(number), Claimant(u64::from(number)), 100).expect("nobody else has it");
+    store.claim(term(number), Claimant(u64::from(number)), 100).expect("no other claim exists");
 }
 
 pub(crate) fn manifest(number: u64, snapshots: Vec<SnapshotRef>) -> Manifest {
@@ -48,7 +48,8 @@ pub(crate) fn manifest(number: u64, snapshots: Vec<SnapshotRef>) -> Manifest {
     }
 }
 
-/// Takes a checkpoint of two subtasks. The second shares the blob that it wrote for the checkpoint's base, if there is one.
+/// Takes a checkpoint of two subtasks. The second shares the blob that it wrote for the
+/// checkpoint's base, if there is one.
 pub(crate) fn checkpoint(store: &dyn Store, number: u64, base: Option<&Manifest>) -> Manifest {
     let snapshots = (0..2).map(|subtask| {
         let state = vec![subtask as u8 + 1; 300];

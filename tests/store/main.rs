@@ -1,4 +1,4 @@
-//! Stores: one contract for every kind, and what a directory adds to it.
+//! Stores: one contract for every kind, and the additions of a directory store.
 
 mod contract;
 mod damage;

@@ -1,4 +1,4 @@
-//! Who may use a store in a directory, and how one process takes it from another (SPEC 13.6).
+//! The owner of a store in a directory, and takeover by another process (SPEC 13.6).
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,7 @@ fn a_second_opening_is_refused_before_and_after_the_claim() {
 }
 
 #[test]
-fn whoever_is_deposed_can_do_nothing() {
+fn a_deposed_owner_can_do_nothing() {
     let place = tempfile::tempdir().expect("a directory for the test");
     let old = LocalStore::open(place.path(), Takeover::Refuse).expect("it is free");
     claim(&old, 1);
@@ -57,11 +57,11 @@ fn whoever_is_deposed_can_do_nothing() {
     }
     assert_eq!((new.fence().expect("there"), new.manifests().expect("there")), before);
 
-    // It had no leave to depose, and a later term does not give it that.
+    // It had no permission to depose, and a later term does not give it that.
     let error = old.claim(term(3), Claimant(1), 5).expect_err("its owner lives");
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     assert_eq!(new.fence().expect("there"), before.0);
-    // It is no obstacle either: the store is its new owner's, and free behind that one.
+    // It is no obstacle either: the store belongs to its new owner, and is free after that one.
     drop(new);
     let third = LocalStore::open(place.path(), Takeover::Refuse).expect("its owner is gone");
     claim(&third, 3);
@@ -109,7 +109,8 @@ fn of_many_that_open_an_empty_directory_one_has_it() {
     }
 }
 
-/// SPEC 2.6: two openings stand for two processes. Were comparing and writing two steps, some id would be given out by both.
+/// SPEC 2.6: two openings stand for two processes. If comparing and writing were two steps, both
+/// would issue some id.
 #[test]
 fn claims_through_two_openings_are_one_after_the_other() {
     let place = tempfile::tempdir().expect("a directory for the test");
@@ -128,10 +129,10 @@ fn claims_through_two_openings_are_one_after_the_other() {
     assert_eq!(ids, (1..=200).map(id).collect::<Vec<_>>());
 }
 
-/// Says to the child of a test which store to hold.
+/// Names the store that the child of a test holds.
 const HOLD: &str = "SNAPLINE_TEST_HOLDS_STORE";
 
-/// No test of its own: what [`another_process`] starts.
+/// Not a test of its own: the process that [`another_process`] starts.
 #[test]
 fn held_by_another_process() {
     let Ok(dir) = std::env::var(HOLD) else { return };
@@ -143,7 +144,7 @@ fn held_by_another_process() {
     thread::sleep(Duration::from_secs(60));
 }
 
-/// A process that holds the store, with a blob under way.
+/// A process that holds the store, with a blob in flight.
 fn another_process(dir: &Path) -> Child {
     let mut child = Command::new(std::env::current_exe().expect("this one has a path"))
         .args(["--exact", "owners::held_by_another_process", "--nocapture"])

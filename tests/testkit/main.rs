@@ -1,4 +1,5 @@
-//! The kit for sources and sinks: those of the crate pass, and wrong ones are caught, each by the law it breaks.
+//! The kit for sources and sinks: the crate's own pass, and wrong ones are detected, each by the
+//! law that it breaks.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

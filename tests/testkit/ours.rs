@@ -68,7 +68,7 @@ fn file_sink() {
     eprintln!("file sink: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
-/// Every batch is a file of its own: two and more of them are a transaction.
+/// Every batch is a file of its own: two or more of them form a transaction.
 struct Rolled(tempfile::TempDir);
 
 impl SinkUnderTest for Rolled {
@@ -106,7 +106,7 @@ struct Row {
     number: i64,
 }
 
-/// Two records are a row group, and what is left of one ends with its transaction.
+/// Two records form a row group, and an incomplete group ends with its transaction.
 #[cfg(feature = "parquet")]
 struct Columns(tempfile::TempDir);
 
@@ -149,7 +149,7 @@ fn parquet_sink() {
     eprintln!("parquet: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
 }
 
-/// What the sink does with a record.
+/// The sink's function for a record.
 type Apply = fn(&rusqlite::Transaction<'_>, &u64) -> rusqlite::Result<()>;
 
 struct Database(tempfile::TempDir);
@@ -370,7 +370,7 @@ fn records_of_files() {
     eprintln!("CSV files: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
     let report = testkit::source(there().skip_malformed()).check();
     eprintln!("CSV files, skipping: {}", report.unwrap_or_else(|violation| panic!("{violation}")));
-    // The last lines of each file are one record that is too long.
+    // The last lines of each file form one record that is too long.
     let short = there().max_record_bytes(25).keep_malformed();
     let report = testkit::source(short).check();
     eprintln!("CSV files, short: {}", report.unwrap_or_else(|violation| panic!("{violation}")));

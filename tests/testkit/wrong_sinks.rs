@@ -1,4 +1,4 @@
-//! Sinks with one thing wrong.
+//! Sinks with one fault each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
 use snapline::testkit::{self, Law, SinkUnderTest, Violation};
 
-/// What is wrong.
+/// The fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Wrong {
     Nothing,
@@ -27,7 +27,7 @@ enum Wrong {
     CommittableIsAHandle,
 }
 
-/// What outlives every process.
+/// The state that outlives every process.
 #[derive(Default)]
 struct External {
     fence: BTreeMap<usize, Attempt>,
@@ -41,7 +41,7 @@ struct External {
 struct Wronged {
     wrong: Wrong,
     external: Arc<Mutex<External>>,
-    /// Gone with the process.
+    /// The state that is lost with the process.
     memory: Arc<Mutex<BTreeMap<u64, Vec<u64>>>>,
 }
 
@@ -52,7 +52,7 @@ struct Part {
     open: Vec<u64>,
 }
 
-/// The records, or where they are.
+/// The records, or their place.
 type Committable = (Vec<u64>, u64);
 
 impl TwoPhaseSink for Wronged {
@@ -202,7 +202,8 @@ impl SinkUnderTest for Under {
     }
 
     fn prepared(&self) -> Result<Option<usize>, BoxError> {
-        // Whoever can count what is left sees it at the end; the others when it is found once more.
+        // With a count, the kit detects remains at the end; without one, when a later attempt finds
+        // them again.
         match self.wrong {
             Wrong::RollsBackNothing => Ok(None),
             _ => Ok(Some(self.external.lock().unwrap().prepared.len())),
@@ -240,6 +241,6 @@ fn each_wrong_one_is_caught_by_its_law() {
         assert_eq!(violation.law, law, "{wrong:?}: {violation}");
         let text = violation.to_string();
         assert!(text.contains(law.text()) && text.contains("attempt 1: open subtask 0"), "{text}");
-        eprintln!("{wrong:?}, caught behind {} steps: {}", violation.steps.len(), violation.seen);
+        eprintln!("{wrong:?}, caught after {} steps: {}", violation.steps.len(), violation.seen);
     }
 }

@@ -1,4 +1,4 @@
-//! Sources with one thing wrong.
+//! Sources with one fault each.
 
 use snapline::BoxError;
 use snapline::connect::{Collect, OpenContext, Progress, Source, SourceReader};
@@ -30,7 +30,7 @@ struct Reader {
     over: bool,
 }
 
-/// Written as a number; read only if it is even, where that is wrong.
+/// A position that can be written; in the faulty case, those above 5 cannot be read back.
 #[derive(Clone, Copy)]
 struct Position(u64, Wrong);
 

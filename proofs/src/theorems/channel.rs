@@ -26,8 +26,8 @@ fn receive<T: Send>(receiver: &mut Receiver<T>, there: &Parker) -> Message<T> {
     }
 }
 
-/// With room for one message both sides sleep again and again, and both are woken; barriers and the end of input stay where they were put
-/// among the batches (SPEC 2.2).
+/// With room for one message both sides sleep repeatedly, and both are woken. Barriers and the end
+/// of input keep their places among the batches (SPEC 2.2).
 pub(super) fn order(rounds: usize) {
     let (here, there) = (Parker::new(), Parker::new());
     let (mut sender, mut receiver) =
@@ -52,7 +52,8 @@ pub(super) fn order(rounds: usize) {
     producer.join().expect("the producer does not panic");
 }
 
-/// A buffer that comes back is empty, is used by one side at a time, and what is in it is dropped once, whichever end goes first.
+/// A returned buffer is empty, is used by one side at a time, and its content is dropped once,
+/// whichever end goes first.
 pub(super) fn buffers(count: usize) {
     let value = Arc::new(());
     let (here, there) = (Parker::new(), Parker::new());
@@ -64,7 +65,7 @@ pub(super) fn buffers(count: usize) {
                 let mut batch = sender.buffer(1);
                 assert!(batch.is_empty(), "a buffer is empty");
                 batch.push(Arc::clone(&value));
-                // If it is full the batch is lost with what is in it; that is the sender's doing.
+                // A full channel returns the batch, and the sender drops it with its content.
                 let _ = sender.send(Message::Batch(batch));
             }
         })

@@ -1,13 +1,15 @@
-//! Lanes: src/engine/lanes.rs.
+//! The I/O pool: src/executor/io_pool.rs.
 
 use crate::base::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 use crate::executor::io_pool::{IoKind, IoPool, IoRequest};
 use crate::rig::Tracked;
 
-/// What was handed over for one subtask is done in that order, and all of it when the lanes have settled (SPEC 6.2, 8.6).
+/// One subtask's requests are done in the order in which they were submitted, and all of them when
+/// the pool has settled (SPEC 6.2, 8.6).
 pub(super) fn settle(count: usize) {
     let lanes = Arc::new(IoPool::start(2).expect("the checker gives threads"));
-    // Nothing orders these but the lanes: one that is written out of order, or read before the lane has settled, is found out.
+    // Only the pool orders these accesses: a write out of order, or a read before the pool has
+    // settled, is detected.
     let seen = Arc::new([Tracked::new(0), Tracked::new(0)]);
     for number in 1..=count as u32 {
         for subtask in 0..if number == 1 { 2 } else { 1 } {
@@ -23,7 +25,8 @@ pub(super) fn settle(count: usize) {
     assert_eq!([seen[0].get(), seen[1].get()], [count as u32, 1]);
 }
 
-/// The lanes end with jobs in flight: each was done or dropped, once, and nothing is done any more when they are gone.
+/// The pool ends with requests in flight: each was done or dropped, once, and none is done after
+/// the end.
 pub(super) fn end(count: usize) {
     let lanes = IoPool::start(1).expect("the checker gives threads");
     let done = Arc::new(AtomicUsize::new(0));

@@ -1,12 +1,12 @@
-//! Mailboxes: src/sync/mailbox.rs.
+//! Mailboxes: src/base/sync/mailbox.rs.
 
 use crate::base::sync::{Arc, Mailbox, MailboxSender, thread};
 
-/// Two senders; a reader that polls and sleeps, as a worker does. Everything arrives, and what one sender left in the order in which it
-/// left it.
+/// Two senders; a reader that polls and sleeps, as a worker does. Everything arrives, and each
+/// sender's messages in the order in which they were sent.
 pub(super) fn order(count: usize) {
     let mailbox = Mailbox::new();
-    // The second sender leaves one message, which may come between any two of the first.
+    // The second sender sends one message, which may come between any two of the first.
     let senders = [count + 1, 1].map(|count| (mailbox.post(), count));
     let mut sender = 0;
     let senders = senders.map(|(post, count)| {
@@ -32,7 +32,7 @@ pub(super) fn order(count: usize) {
     }
 }
 
-/// A message that holds what sends to the very mailbox.
+/// A message that holds a sender of the very mailbox.
 struct Parting {
     post: MailboxSender<Parting>,
     _value: Arc<()>,
@@ -40,12 +40,13 @@ struct Parting {
 
 impl Drop for Parting {
     fn drop(&mut self) {
-        // Whatever becomes of it, nobody waits: not for the lock either.
+        // In any case, no thread waits: not for the lock either.
         self.post.close();
     }
 }
 
-/// The reader goes while a sender sends: each message is given back, read, or dropped with the mailbox, once.
+/// The reader goes while a sender sends: each message is returned, read, or dropped with the
+/// mailbox, once.
 pub(super) fn dropped(count: usize) {
     let value = Arc::new(());
     let mailbox = Mailbox::new();
@@ -61,7 +62,7 @@ pub(super) fn dropped(count: usize) {
     drop(mailbox.take());
     drop(mailbox);
     sender.join().expect("the sender does not panic");
-    // A sender's end is still there; no message is.
+    // A sender's end still exists; no message does.
     assert_eq!(Arc::strong_count(&value), 1);
     drop(post);
 }

@@ -1,4 +1,5 @@
-//! What holds in every schedule. Each is run by loom, and larger by shuttle; on the runtime's files as they are, and on the broken twins.
+//! Statements that hold in every schedule. Loom runs each, and shuttle larger cases; on the
+//! runtime's files as they are, and on the broken twins.
 
 mod channel;
 mod lanes;
@@ -10,7 +11,7 @@ mod turn;
 
 use crate::rig::Theorem;
 
-/// All of them. Bounds and sizes are what fits: see proofs/README.md for what each takes.
+/// All theorems. Bounds and sizes are chosen by running time: proofs/README.md lists them.
 pub(crate) const ALL: &[Theorem] = &[
     Theorem { name: "ring-order", preemptions: [None, None], sizes: [3, 4, 20], run: ring::order },
     Theorem { name: "ring-edges", preemptions: [None, None], sizes: [3, 5, 20], run: ring::edges },

@@ -1,19 +1,20 @@
-//! The parker: src/sync/parking.rs.
+//! The parker: src/base/sync/parking.rs.
 
 use std::time::Instant;
 
 use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 
-/// Several threads do something and then leave a token. Who parks until it has seen all of it, by loads that wait for nothing, comes to
-/// an end: no token is lost, and with a token comes what was done before it and before those that it fell together with.
+/// Several threads do some work and then leave a token. A thread that parks until it has seen all
+/// of it, by loads that wait for nothing, comes to an end. No token is lost. A token makes visible
+/// the work before it, and the work before the tokens that it was merged with.
 pub(super) fn tokens(wakers: usize) {
     all_is_seen(wakers, |_| {});
 }
 
-/// The same if the thread has slept with a deadline before, which passes at the very moment at which tokens come: one that is taken then
-/// is as good as any.
+/// The same if the thread has slept with a deadline before, which passes at the very moment at
+/// which tokens come. A token taken then is as good as any.
 pub(super) fn deadline(wakers: usize) {
-    // Loom knows no time. One that is over makes the sleep one that times out as soon as it has begun.
+    // Loom models no time. A past deadline makes the sleep time out as soon as it has begun.
     let past = Instant::now();
     all_is_seen(wakers, |parker| parker.park_deadline(past));
 }

@@ -4,7 +4,8 @@ use crate::base::sync::{Arc, thread};
 use crate::rig::{panic_here, that_panics};
 use crate::ring::{Producer, ring};
 
-/// What is put is taken, in order, once; and no slot is used by both sides at a time (which loom sees).
+/// Pushed values are popped, in order, once; and no slot is used by both sides at a time (which
+/// loom tracks).
 pub(super) fn order(count: usize) {
     let (mut producer, mut consumer) = ring(2);
     let sender = thread::spawn(move || {
@@ -28,7 +29,8 @@ pub(super) fn order(count: usize) {
     assert_eq!(consumer.pop(), None);
 }
 
-/// With one slot it is always full or empty: what is given back was not put, and no more is put than fits.
+/// With one slot it is always full or empty: a returned value was not pushed, and the ring accepts
+/// only as many as fit.
 pub(super) fn edges(count: usize) {
     let (mut producer, mut consumer) = ring(1);
     let sender = thread::spawn(move || {
@@ -51,12 +53,12 @@ pub(super) fn edges(count: usize) {
 
 fn fill(producer: &mut Producer<Arc<()>>, value: &Arc<()>, count: usize) {
     for _ in 0..count {
-        // What does not fit is dropped here.
+        // A value that does not fit is dropped here.
         let _ = producer.push(Arc::clone(value));
     }
 }
 
-/// Whoever goes last drops what is left, once.
+/// The last end drops the remaining values, once.
 pub(super) fn dropped(count: usize) {
     let value = Arc::new(());
     let (mut producer, mut consumer) = ring(2);

@@ -1,7 +1,8 @@
-//! State that is shared until it is written to: src/state/cow.rs, and what is built on it.
+//! State that is shared until it is written to: src/state/cow.rs, and the types built on it.
 //!
-//! The owner freezes and goes on writing; an uploader per image reads it, on a thread of its own, and lets it go. That no image changes is
-//! asserted; that no write meets a read is seen by loom, which tracks each access to a [`Tracked`].
+//! The owner freezes and goes on writing; an uploader per image reads it, on a thread of its own,
+//! and drops it. Assertions show that no image changes. Loom tracks each access to a [`Tracked`],
+//! and so shows that no write meets a read.
 
 use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, thread};
 use crate::cow::{Fork, Node, VersionCounter};
@@ -41,7 +42,7 @@ pub(super) fn node(rounds: usize) {
     // Another content has another version.
     versions.push(node.version());
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
-    // Nobody shares it: what is in it is moved out.
+    // The node is not shared: its content is moved out.
     assert_eq!(node.take(&clock).0.get(), 10 * rounds as u32 + 1);
 }
 
@@ -72,10 +73,11 @@ pub(super) fn nested(rounds: usize) {
     }
 }
 
-/// What an image says, as an upload would write it.
+/// The bytes of an image, as an upload would write them.
 fn upload(image: &dyn Image) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // What it is about is who reads and writes what is shared, and a value that is read back is not shared.
+    // The theorem is about reads and writes of shared state, and a value that is read back is not
+    // shared.
     let mut checks = Checks::new(VerifyState::Off);
     let read = image.segments(&mut |segment| {
         (segment.encode)(&mut bytes, &mut checks.of("", "")).map_err(|refused| refused.of("", ""))
@@ -88,13 +90,14 @@ fn entries(pairs: &[(u8, u32)]) -> Vec<u8> {
     rmp_serde::to_vec(pairs).expect("numbers can be encoded")
 }
 
-/// A table with one key that is written to by all ways there are, and one that is not; each freeze is uploaded while the next writes come.
+/// A table with one key that is written in every way, and one that is not; each freeze is uploaded
+/// during the next writes.
 pub(super) fn table(rounds: usize) {
     let mut table = Table::<u8, Tracked>::new(0..1, 1);
     table.insert(hash(&7u8), 7, Tracked::new(0));
     let mut uploaders = Vec::new();
     for round in 1..=rounds as u32 {
-        // Past the group, by the way that the write before has left, if it is good.
+        // Past the group, by the pointer of the write before, if it is valid.
         table.entry(hash(&7u8), 7, || Tracked::new(0)).set(round);
         let image = table.freeze();
         let expected = entries(&[(7, round)]);
@@ -112,7 +115,7 @@ pub(super) fn table(rounds: usize) {
     assert_eq!(left, [(7, 10 * rounds as u32 + 1)]);
 }
 
-/// A list within a table: the copy of its segment shares it, until it is written to.
+/// A list within a table: the copy of its segment shares it until it is written to.
 pub(super) fn list(rounds: usize) {
     let mut table = Table::<u8, List<Tracked>>::new(0..1, 1);
     table.insert(hash(&7u8), 7, List::default());
@@ -135,7 +138,8 @@ pub(super) fn list(rounds: usize) {
     assert_eq!(table.get(hash(&7u8), &7).map(|list| list.len()), Some(rounds));
 }
 
-/// An uploader that keeps its image until the owner has written: if the owner waited for it, both would wait.
+/// An uploader that keeps its image until the owner has written: if the owner waited for it, both
+/// would wait.
 pub(super) fn never_waits(rounds: usize) {
     let mut table = Table::<u8, Tracked>::new(0..1, 1);
     table.insert(hash(&7u8), 7, Tracked::new(0));

@@ -1,4 +1,4 @@
-//! A worker's turns, and its end: src/engine/turn.rs.
+//! A worker's run loop and its end: src/executor/run_loop.rs.
 
 use crate::base::sync::{
     Arc, AtomicBool, AtomicUsize, Mailbox, Ordering, Parker, Unparker, thread,
@@ -6,7 +6,7 @@ use crate::base::sync::{
 use crate::channel::{Message, Receiver, Sender, channel};
 use crate::executor::run_loop::{HostedTask, Step, end, turn};
 
-/// What came to a task.
+/// The input that a task has seen.
 #[derive(Clone)]
 struct Seen {
     news: Arc<AtomicUsize>,
@@ -14,7 +14,7 @@ struct Seen {
     looker: Unparker,
 }
 
-/// As a task is: news from the mailbox, batches from a channel.
+/// A task: events from the mailbox, batches from a channel.
 struct Guest {
     input: Receiver<Arc<()>>,
     seen: Seen,
@@ -53,7 +53,8 @@ impl HostedTask for Guest {
     }
 }
 
-/// A worker that hosts one task is given a batch and news; `all_of_it` says whether to wait until it has seen them.
+/// Gives a worker with one task batches and an event; `all_of_it` says whether to wait until the
+/// task has seen them.
 fn host(count: usize, all_of_it: bool) {
     let value = Arc::new(());
     let (me, mailbox) = (Parker::new(), Mailbox::new());
@@ -88,18 +89,18 @@ fn host(count: usize, all_of_it: bool) {
     }
     end(&over, &[worker]);
     thread.join().expect("the worker does not panic");
-    // Both ends that are here still are: what was in flight must not be in them.
+    // The ends held here still exist: messages in flight must not be in them.
     assert!(post.send((0, Arc::clone(&value))).is_err());
     drop(sender);
     assert_eq!(Arc::strong_count(&value), 1);
 }
 
-/// Whatever comes for a worker is seen, though it sleeps whenever it finds nothing to do.
+/// A worker sees all its input, although it sleeps whenever it finds nothing to do.
 pub(super) fn wakes(count: usize) {
     host(count, true);
 }
 
-/// A worker ends when it is told to, at whatever it is and whatever is in flight; and that is dropped, once.
+/// A worker ends when it is asked to, whatever it does; messages in flight are dropped, once.
 pub(super) fn ends(count: usize) {
     host(count, false);
 }
@@ -171,13 +172,13 @@ fn pair(count: usize, all_of_it: bool) {
     assert_eq!(Arc::strong_count(&value), 1);
 }
 
-/// Two workers with a channel for one message between them: a full one and an empty one each put a worker to sleep, and nothing is left
-/// lying.
+/// Two workers with a channel for one message between them: a full one and an empty one each put a
+/// worker to sleep, and every message arrives.
 pub(super) fn pair_wakes(count: usize) {
     pair(count, true);
 }
 
-/// The two end whatever is on its way between them; it is dropped, once.
+/// The two end whatever is in flight between them; it is dropped, once.
 pub(super) fn pair_ends(count: usize) {
     pair(count, false);
 }

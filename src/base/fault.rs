@@ -47,7 +47,7 @@ mod carrier {
 
     /// No fault is planted.
     #[derive(Clone, Copy, Default, Debug)]
-    pub(crate) struct Faults;
+    pub(crate) struct Faults(());
 
     impl Faults {
         /// Never.

@@ -60,7 +60,12 @@ impl Compression {
             Self::Gzip | Self::Zstd => {
                 let bytes: Box<dyn Input> = Box::new(bytes);
                 let bytes = BufReader::with_capacity(BUFFER, bytes);
-                Box::new(Members { kind: self, window, first: true, at: Place::Between(bytes) })
+                Box::new(Members {
+                    kind: self,
+                    window,
+                    first: true,
+                    at: StreamPosition::Between(bytes),
+                })
             }
             #[cfg(not(feature = "formats"))]
             Self::Gzip | Self::Zstd => return Err(not_built_in()),
@@ -132,11 +137,11 @@ struct Members {
     window: u32,
     /// True if no member has ended yet.
     first: bool,
-    at: Place,
+    at: StreamPosition,
 }
 
 #[cfg(feature = "formats")]
-enum Place {
+enum StreamPosition {
     Between(Packed),
     Gzip(GzDecoder<Packed>),
     Zstd(ZstdDecoder<'static, Packed>),
@@ -147,7 +152,7 @@ enum Place {
 impl Members {
     /// Begins the next member, if there is one here.
     fn begin(&mut self) -> io::Result<()> {
-        let Place::Between(bytes) = &mut self.at else { return Ok(()) };
+        let StreamPosition::Between(bytes) = &mut self.at else { return Ok(()) };
         let mut next = bytes.fill_buf()?.first().copied();
         if !self.first && next == Some(0) {
             // Zeros fill the file up to its end, like the rest of a tape block.
@@ -163,7 +168,7 @@ impl Members {
         }
         let begins = match (self.kind, next) {
             (_, None) => {
-                self.at = Place::Over;
+                self.at = StreamPosition::Over;
                 return Ok(());
             }
             (Compression::Gzip, Some(byte)) => byte == 0x1f,
@@ -173,16 +178,17 @@ impl Members {
         if !self.first && !begins {
             return Err(io::Error::new(io::ErrorKind::InvalidData, Refused::Trailing));
         }
-        let Place::Between(bytes) = std::mem::replace(&mut self.at, Place::Over) else {
+        let StreamPosition::Between(bytes) = std::mem::replace(&mut self.at, StreamPosition::Over)
+        else {
             return Ok(());
         };
         self.at = match self.kind {
             Compression::Zstd => {
                 let mut decoder = ZstdDecoder::with_buffer(bytes)?;
                 decoder.window_log_max(self.window)?;
-                Place::Zstd(decoder.single_frame())
+                StreamPosition::Zstd(decoder.single_frame())
             }
-            _ => Place::Gzip(GzDecoder::new(bytes)),
+            _ => StreamPosition::Gzip(GzDecoder::new(bytes)),
         };
         Ok(())
     }
@@ -196,13 +202,13 @@ impl Read for Members {
         }
         loop {
             let read = match &mut self.at {
-                Place::Over => return Ok(0),
-                Place::Between(_) => {
+                StreamPosition::Over => return Ok(0),
+                StreamPosition::Between(_) => {
                     self.begin()?;
                     continue;
                 }
-                Place::Gzip(decoder) => decoder.read(to)?,
-                Place::Zstd(decoder) => decoder.read(to).map_err(|error| {
+                StreamPosition::Gzip(decoder) => decoder.read(to)?,
+                StreamPosition::Zstd(decoder) => decoder.read(to).map_err(|error| {
                     // The library has no other sign of this error.
                     match error.to_string().contains("too much memory") {
                         true => io::Error::new(io::ErrorKind::InvalidData, Refused::Window),
@@ -214,9 +220,9 @@ impl Read for Members {
                 return Ok(read);
             }
             self.first = false;
-            self.at = match std::mem::replace(&mut self.at, Place::Over) {
-                Place::Gzip(decoder) => Place::Between(decoder.into_inner()),
-                Place::Zstd(decoder) => Place::Between(decoder.finish()),
+            self.at = match std::mem::replace(&mut self.at, StreamPosition::Over) {
+                StreamPosition::Gzip(decoder) => StreamPosition::Between(decoder.into_inner()),
+                StreamPosition::Zstd(decoder) => StreamPosition::Between(decoder.finish()),
                 other => other,
             };
         }

@@ -325,12 +325,12 @@ impl fmt::Display for ConnectError {
                 f,
                 "{place}: transaction {} was committed before by an earlier life of the job; its checkpoint store was emptied, so \
                  give it a new output place too",
-                Name(txn)
+                TxnName(txn)
             ),
             Self::NotClosed { txn, place } => write!(
                 f,
                 "{place}: transaction {} is not there to be prepared; somebody removed it, or it was never closed",
-                Name(txn)
+                TxnName(txn)
             ),
             Self::OtherPlace { place } => write!(
                 f,
@@ -342,7 +342,7 @@ impl fmt::Display for ConnectError {
                 f,
                 "{place}: transaction {} was committed here, and is not recorded: an older copy was put back; put the newest one back, or go \
                  on without what it held: `.accept_other_directory()`, of a database `.accept_other_database()`",
-                Name(txn)
+                TxnName(txn)
             ),
             Self::BadName { what, name, why } => {
                 write!(f, "{what} `{name}` cannot be part of a file's name: {why}")
@@ -473,9 +473,9 @@ impl fmt::Display for ConnectError {
 snapline_protocol::error_in_words!(ConnectError);
 
 /// A transaction's name in words.
-struct Name<'a>(&'a TxnId);
+struct TxnName<'a>(&'a TxnId);
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for TxnName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TxnId { checkpoint, attempt, subtask } = self.0;
         write!(f, "of checkpoint {checkpoint}, attempt {attempt}, subtask {}", subtask.index())

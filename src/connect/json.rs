@@ -29,8 +29,8 @@ pub(super) fn write<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), N
     let mut path = Vec::new();
     match record.serialize(Look { path: &mut path, key: None }) {
         Ok(()) => Ok(()),
-        Err(Found(why)) => {
-            let way: String = path.iter().map(Step::to_string).collect();
+        Err(Unrepresentable(why)) => {
+            let way: String = path.iter().map(PathStep::to_string).collect();
             let field = way.strip_prefix('.').unwrap_or(&way).to_owned();
             Err(NotJson { field: (!field.is_empty()).then_some(field), why })
         }
@@ -142,13 +142,13 @@ fn long_integers(raw: &[u8]) -> Vec<(usize, usize)> {
 }
 
 /// A step on the path to a value.
-enum Step {
+enum PathStep {
     Field(&'static str),
     Key(String),
     Item(usize),
 }
 
-impl Display for Step {
+impl Display for PathStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Field(name) => write!(f, ".{name}"),
@@ -159,17 +159,17 @@ impl Display for Step {
 }
 
 /// A value that JSON lacks.
-struct Found(String);
+struct Unrepresentable(String);
 
-impl Display for Found {
+impl Display for Unrepresentable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-snapline_protocol::error_in_words!(Found);
+snapline_protocol::error_in_words!(Unrepresentable);
 
-impl ser::Error for Found {
+impl ser::Error for Unrepresentable {
     fn custom<T: Display>(why: T) -> Self {
         Self(why.to_string())
     }
@@ -177,29 +177,33 @@ impl ser::Error for Found {
 
 /// Looks for a value that JSON lacks, and stops there.
 struct Look<'a> {
-    path: &'a mut Vec<Step>,
+    path: &'a mut Vec<PathStep>,
     /// The place for a text that is visited as a key.
     key: Option<&'a mut String>,
 }
 
 impl Look<'_> {
-    fn step<T: Serialize + ?Sized>(&mut self, step: Step, value: &T) -> Result<(), Found> {
+    fn step<T: Serialize + ?Sized>(
+        &mut self,
+        step: PathStep,
+        value: &T,
+    ) -> Result<(), Unrepresentable> {
         self.path.push(step);
         value.serialize(Look { path: self.path, key: None })?;
         self.path.pop();
         Ok(())
     }
 
-    fn float(self, value: f64) -> Result<(), Found> {
+    fn float(self, value: f64) -> Result<(), Unrepresentable> {
         match value.is_finite() {
             true => self.text(value),
-            false => Err(Found(format!(
+            false => Err(Unrepresentable(format!(
                 "it is {value}, which JSON has no number for; filter such records out, make it an `Option`, or write it as text"
             ))),
         }
     }
 
-    fn text(self, text: impl Display) -> Result<(), Found> {
+    fn text(self, text: impl Display) -> Result<(), Unrepresentable> {
         if let Some(key) = self.key {
             *key = text.to_string();
         }
@@ -215,16 +219,16 @@ struct Within<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn within(self, variant: Option<&'static str>) -> Result<Within<'a>, Found> {
-        self.path.extend(variant.map(Step::Field));
+    fn within(self, variant: Option<&'static str>) -> Result<Within<'a>, Unrepresentable> {
+        self.path.extend(variant.map(PathStep::Field));
         Ok(Within { look: self, items: 0, key: String::new() })
     }
 }
 
 impl Within<'_> {
-    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unrepresentable> {
         self.items += 1;
-        self.look.step(Step::Item(self.items - 1), value)
+        self.look.step(PathStep::Item(self.items - 1), value)
     }
 }
 
@@ -232,7 +236,7 @@ impl Within<'_> {
 struct Inside<'a>(Within<'a>);
 
 impl Inside<'_> {
-    fn leave(self) -> Result<(), Found> {
+    fn leave(self) -> Result<(), Unrepresentable> {
         self.0.look.path.pop();
         Ok(())
     }
@@ -240,7 +244,7 @@ impl Inside<'_> {
 
 macro_rules! texts {
     ($($name:ident: $type:ty,)*) => {
-        $(fn $name(self, value: $type) -> Result<(), Found> {
+        $(fn $name(self, value: $type) -> Result<(), Unrepresentable> {
             self.text(value)
         })*
     };
@@ -248,7 +252,7 @@ macro_rules! texts {
 
 impl<'a> Serializer for Look<'a> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
     type SerializeSeq = Within<'a>;
     type SerializeTuple = Within<'a>;
     type SerializeTupleStruct = Within<'a>;
@@ -273,31 +277,31 @@ impl<'a> Serializer for Look<'a> {
         serialize_str: &str,
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Found> {
+    fn serialize_f32(self, value: f32) -> Result<(), Unrepresentable> {
         self.float(value.into())
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Found> {
+    fn serialize_f64(self, value: f64) -> Result<(), Unrepresentable> {
         self.float(value)
     }
 
-    fn serialize_bytes(self, _: &[u8]) -> Result<(), Found> {
+    fn serialize_bytes(self, _: &[u8]) -> Result<(), Unrepresentable> {
         Ok(())
     }
 
-    fn serialize_none(self) -> Result<(), Found> {
+    fn serialize_none(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Found> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unrepresentable> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<(), Found> {
+    fn serialize_unit(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 
-    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Found> {
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unrepresentable> {
         Ok(())
     }
 
@@ -306,7 +310,7 @@ impl<'a> Serializer for Look<'a> {
         _: &'static str,
         _: u32,
         variant: &'static str,
-    ) -> Result<(), Found> {
+    ) -> Result<(), Unrepresentable> {
         self.text(variant)
     }
 
@@ -314,7 +318,7 @@ impl<'a> Serializer for Look<'a> {
         self,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Found> {
+    ) -> Result<(), Unrepresentable> {
         value.serialize(self)
     }
 
@@ -324,19 +328,23 @@ impl<'a> Serializer for Look<'a> {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Found> {
-        self.step(Step::Field(variant), value)
+    ) -> Result<(), Unrepresentable> {
+        self.step(PathStep::Field(variant), value)
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Within<'a>, Found> {
+    fn serialize_seq(self, _: Option<usize>) -> Result<Within<'a>, Unrepresentable> {
         self.within(None)
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Within<'a>, Found> {
+    fn serialize_tuple(self, _: usize) -> Result<Within<'a>, Unrepresentable> {
         self.within(None)
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Found> {
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Within<'a>, Unrepresentable> {
         self.within(None)
     }
 
@@ -346,15 +354,15 @@ impl<'a> Serializer for Look<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Inside<'a>, Found> {
+    ) -> Result<Inside<'a>, Unrepresentable> {
         self.within(Some(variant)).map(Inside)
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Within<'a>, Found> {
+    fn serialize_map(self, _: Option<usize>) -> Result<Within<'a>, Unrepresentable> {
         self.within(None)
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Found> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Within<'a>, Unrepresentable> {
         self.within(None)
     }
 
@@ -364,111 +372,117 @@ impl<'a> Serializer for Look<'a> {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Inside<'a>, Found> {
+    ) -> Result<Inside<'a>, Unrepresentable> {
         self.within(Some(variant)).map(Inside)
     }
 }
 
 impl ser::SerializeSeq for Within<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_element<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), Unrepresentable> {
         self.item(value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 }
 
 impl ser::SerializeTuple for Within<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_element<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+    ) -> Result<(), Unrepresentable> {
         self.item(value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 }
 
 impl ser::SerializeTupleStruct for Within<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unrepresentable> {
         self.item(value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 }
 
 impl ser::SerializeTupleVariant for Inside<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unrepresentable> {
         self.0.item(value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         self.leave()
     }
 }
 
 impl ser::SerializeMap for Within<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Found> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unrepresentable> {
         key.serialize(Look { path: self.look.path, key: Some(&mut self.key) })
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unrepresentable> {
         let key = std::mem::take(&mut self.key);
-        self.look.step(Step::Key(key), value)
+        self.look.step(PathStep::Key(key), value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 }
 
 impl ser::SerializeStruct for Within<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Found> {
-        self.look.step(Step::Field(name), value)
+    ) -> Result<(), Unrepresentable> {
+        self.look.step(PathStep::Field(name), value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         Ok(())
     }
 }
 
 impl ser::SerializeStructVariant for Inside<'_> {
     type Ok = ();
-    type Error = Found;
+    type Error = Unrepresentable;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Found> {
-        self.0.look.step(Step::Field(name), value)
+    ) -> Result<(), Unrepresentable> {
+        self.0.look.step(PathStep::Field(name), value)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), Unrepresentable> {
         self.leave()
     }
 }

@@ -134,7 +134,7 @@ impl<T: Send + 'static> TwoPhaseSink for MemorySink<T> {
 #[derive(Debug)]
 pub struct MemoryWriter<T> {
     external: Arc<Mutex<External<T>>>,
-    owner: Owner,
+    owner: TransactionOwner,
     records: Vec<T>,
 }
 
@@ -163,7 +163,7 @@ impl<T: Send + 'static> SinkWriter for MemoryWriter<T> {
 #[derive(Debug)]
 pub struct MemoryCommitter<T> {
     external: Arc<Mutex<External<T>>>,
-    owner: Owner,
+    owner: TransactionOwner,
     attempt: Attempt,
 }
 
@@ -228,7 +228,7 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
 const PLACE: &str = "memory sink";
 
 /// The writer of a transaction: the operator, and the index of its subtask.
-type Owner = (String, usize);
+type TransactionOwner = (String, usize);
 
 /// The state that outlives the job.
 #[derive(Debug)]
@@ -246,7 +246,7 @@ struct External<T> {
 
 #[derive(Debug)]
 struct Pending<T> {
-    owner: Owner,
+    owner: TransactionOwner,
     records: Vec<T>,
     prepared: bool,
 }
@@ -268,7 +268,7 @@ impl<T> External<T> {
         ConnectError::NameTaken { txn, place: PLACE.into() }
     }
 
-    fn check_fence(&self, owner: &Owner, attempt: Attempt) -> Result<(), ConnectError> {
+    fn check_fence(&self, owner: &TransactionOwner, attempt: Attempt) -> Result<(), ConnectError> {
         match self.fences.get(&owner.0) {
             Some(&fence) if fence > attempt => Err(ConnectError::Fenced {
                 operator: owner.0.clone(),

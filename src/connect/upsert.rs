@@ -95,7 +95,7 @@ impl<U: Upsert> TwoPhaseSink for Idempotent<U> {
     type Committer = IdempotentCommitter<U::Writer>;
 
     fn open(&self, context: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedWriter {
             operator: context.operator.clone(),
             handed: Mutex::new(Vec::new()),
             target: Mutex::new(Target { writer: self.target.open(context)?, failed: None }),
@@ -109,7 +109,7 @@ impl<U: Upsert> TwoPhaseSink for Idempotent<U> {
 }
 
 /// Hands one subtask's entries to its target.
-pub struct IdempotentWriter<W: UpsertWriter>(Arc<Shared<W>>);
+pub struct IdempotentWriter<W: UpsertWriter>(Arc<SharedWriter<W>>);
 
 impl<W: UpsertWriter<Key: Send, Value: Send>> SinkWriter for IdempotentWriter<W> {
     type Record = (W::Key, W::Value);
@@ -138,7 +138,7 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkWriter for IdempotentWriter<W>
 }
 
 /// Flushes one subtask's target.
-pub struct IdempotentCommitter<W: UpsertWriter>(Arc<Shared<W>>);
+pub struct IdempotentCommitter<W: UpsertWriter>(Arc<SharedWriter<W>>);
 
 impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommitter<W> {
     type Committable = ();
@@ -167,7 +167,7 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommit
 }
 
 /// State that writer and committer share.
-struct Shared<W: UpsertWriter> {
+struct SharedWriter<W: UpsertWriter> {
     operator: String,
     /// Written and not yet applied, in order. Locked only briefly, and never while waiting for the
     /// target.
@@ -190,7 +190,7 @@ impl<W> Target<W> {
     }
 }
 
-impl<W: UpsertWriter> Shared<W> {
+impl<W: UpsertWriter> SharedWriter<W> {
     /// Waits for the target.
     fn hold(&self) -> Result<MutexGuard<'_, Target<W>>, ConnectError> {
         // Unlike elsewhere, a poisoned lock is refused: the target's code panicked, perhaps while

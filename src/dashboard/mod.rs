@@ -18,7 +18,7 @@ use crate::plan::guarantee::Guarantee;
 use crate::plan::warnings::SettingWarning;
 use crate::runtime::handle::JobHandle;
 use crate::runtime::status::StatusBoard;
-use watch::Watch;
+use watch::TaskHistory;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -101,7 +101,7 @@ impl Dashboard {
             guarantee: guarantee.to_string(),
             warnings: warnings.iter().map(ToString::to_string).collect(),
         };
-        let watch = Watch::default();
+        let watch = TaskHistory::default();
         let pages = Pages {
             promise,
             board,
@@ -143,7 +143,7 @@ struct Promise {
 struct Pages {
     promise: Promise,
     board: StatusBoard,
-    watch: Watch,
+    watch: TaskHistory,
     #[cfg(feature = "prometheus")]
     metrics: crate::metrics::Prometheus,
 }

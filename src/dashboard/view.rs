@@ -23,14 +23,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::Promise;
-use super::watch::{Pace, Watch};
+use super::watch::{Pace, TaskHistory};
 use super::why::{of_task, why};
 use crate::runtime::status::{
     CheckpointStats, JobPhase, JobStatus, NextTry, SubtaskStage, SubtaskStats, UnderWayStatus,
 };
 
 /// The whole object.
-pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &Watch) -> String {
+pub(super) fn view(promise: &Promise, status: &JobStatus, watch: &TaskHistory) -> String {
     let in_one_step = |task: usize| watch.in_one_step(task);
     let why = why(status, &in_one_step);
     let ways = status.under_way.iter().map(|way| under_way(status, way, watch));
@@ -104,7 +104,7 @@ fn output_delay(status: &JobStatus) -> Option<Duration> {
     sinks.map(|sink| sink.committed.map_or(since_start, |(_, age)| age)).max()
 }
 
-fn under_way(status: &JobStatus, way: &UnderWayStatus, watch: &Watch) -> Value {
+fn under_way(status: &JobStatus, way: &UnderWayStatus, watch: &TaskHistory) -> Value {
     let in_one_step = |task: usize| watch.in_one_step(task);
     let subtasks = status.tasks.iter().zip(&way.stages).enumerate();
     let subtasks = subtasks.map(|(place, (task, stage))| {
@@ -169,7 +169,7 @@ fn ended(stats: &CheckpointStats) -> Value {
 }
 
 /// Operators in the order of their first subtasks.
-fn operators(status: &JobStatus, watch: &Watch) -> Vec<Value> {
+fn operators(status: &JobStatus, watch: &TaskHistory) -> Vec<Value> {
     let mut order: Vec<&str> = Vec::new();
     let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, task) in status.tasks.iter().enumerate() {
@@ -209,7 +209,7 @@ fn operators(status: &JobStatus, watch: &Watch) -> Vec<Value> {
     order.into_iter().map(operator).collect()
 }
 
-fn tasks(status: &JobStatus, watch: &Watch) -> Vec<Value> {
+fn tasks(status: &JobStatus, watch: &TaskHistory) -> Vec<Value> {
     let tasks = status.tasks.iter().enumerate().map(|(place, task)| {
         let pace = watch.pace(place);
         json!({

@@ -13,7 +13,7 @@ const LOOKS: usize = 11;
 
 /// A sample of a task.
 #[derive(Clone, Copy, Default, Debug)]
-struct Seen {
+struct TaskSample {
     records_in: u64,
     records_out: u64,
     busy: Duration,
@@ -35,14 +35,14 @@ pub(super) struct Pace {
 
 /// The last few samples of a job's tasks.
 #[derive(Default, Debug)]
-pub(super) struct Watch {
+pub(super) struct TaskHistory {
     attempt: Option<Attempt>,
-    looks: VecDeque<(Instant, Vec<Seen>)>,
+    looks: VecDeque<(Instant, Vec<TaskSample>)>,
     /// By task: the number of its step, and when it was first seen there.
     steps: Vec<(u64, Instant)>,
 }
 
-impl Watch {
+impl TaskHistory {
     /// Samples.
     pub(super) fn look(&mut self, now: Instant, attempt: Option<Attempt>, tasks: &[TaskStatus]) {
         if self.attempt != attempt || self.steps.len() != tasks.len() {
@@ -58,7 +58,7 @@ impl Watch {
         if self.looks.len() >= LOOKS {
             self.looks.pop_front();
         }
-        let seen = |task: &TaskStatus| Seen {
+        let seen = |task: &TaskStatus| TaskSample {
             records_in: task.records_in,
             records_out: task.records_out,
             busy: task.busy,
@@ -122,9 +122,9 @@ mod tests {
 
     #[test]
     fn pace_and_long_steps_are_seen_by_looking_twice() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
+        let (mut watch, start) = (TaskHistory::default(), Instant::now());
         let attempt = Some(Attempt::first(Term::new(1)));
-        let look = |watch: &mut Watch, after: u64, steps, records| {
+        let look = |watch: &mut TaskHistory, after: u64, steps, records| {
             let now = start + Duration::from_secs(after);
             watch.look(now, attempt, &[task(steps, records)]);
         };

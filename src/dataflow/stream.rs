@@ -35,7 +35,7 @@ use crate::operator::route::SplitRecord;
 use crate::operator::time::{Timed, Timestamp};
 use crate::plan::graph::{
     Edge, EdgeSpec, Graph, MakeBroadcast, MakeExchange, MakeFork, MakeOperator, MakeRoundRobin,
-    MakeRoute, MakeSink, MakeSource, MakeSplit, Node, OperatorFactory,
+    MakeRoute, MakeSink, MakeSource, MakeSplit, OperatorFactory, OperatorNode,
 };
 use crate::plan::spec::BuildError;
 use crate::state::{Key, StateValue};
@@ -567,7 +567,7 @@ impl<P: Pipe> Stream<P> {
         let (edge, loose) = self.close_plain();
         let (delivery, transaction_timeout) = (Some(sink.delivery()), sink.transaction_timeout());
         let make = Arc::new(MakeSink { inputs: vec![edge], sink: Mutex::new(sink) });
-        let node = Node {
+        let node = OperatorNode {
             name: name.into(),
             role: Role::Sink,
             parallelism,
@@ -606,7 +606,7 @@ impl<P: Pipe> Stream<P> {
         let Self { graph, pipe, name, named, role, parallelism, replayable, inputs } = self;
         let make = pipe.make(route);
         let name = if named { name } else { graph.borrow().unused_name(&name) };
-        let node = Node {
+        let node = OperatorNode {
             name,
             role,
             parallelism,
@@ -636,7 +636,7 @@ fn branch<T: Send + 'static>(
     Stream::behind(Rc::clone(graph), name, vec![edge], vec![loose], Identity::new())
 }
 
-fn add(graph: &Rc<RefCell<Graph>>, node: Node, inputs: Vec<OpenEdge>) -> usize {
+fn add(graph: &Rc<RefCell<Graph>>, node: OperatorNode, inputs: Vec<OpenEdge>) -> usize {
     let mut graph = graph.borrow_mut();
     let to = graph.nodes.len();
     graph.nodes.push(node);

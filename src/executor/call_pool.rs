@@ -51,14 +51,14 @@ struct CallRequest<Q> {
 }
 
 /// The outcome of a request: its number, and the answer.
-pub(crate) type Answer<A> = ((u64, u32), Result<A, BoxError>);
+pub(crate) type CallResult<A> = ((u64, u32), Result<A, BoxError>);
 
 /// Makes calls with clients of type `C`, each of which belongs to one thread.
 pub(crate) struct CallPool<Q, A, C> {
     host: CallHost,
     open: OpenClient<C>,
     call: fn(&mut C, &Q) -> Result<A, BoxError>,
-    answers: Arc<Mutex<Vec<Answer<A>>>>,
+    answers: Arc<Mutex<Vec<CallResult<A>>>>,
     /// Calls wait here for a thread. Threads end when the sender is gone.
     questions:
         (crossbeam_channel::Sender<CallRequest<Q>>, crossbeam_channel::Receiver<CallRequest<Q>>),
@@ -127,7 +127,7 @@ where
     }
 
     /// The answers that have arrived.
-    pub(crate) fn answers(&self) -> Vec<Answer<A>> {
+    pub(crate) fn answers(&self) -> Vec<CallResult<A>> {
         std::mem::take(&mut *lock(&self.answers))
     }
 }
@@ -139,7 +139,7 @@ struct Caller<Q, A, C> {
     over: Arc<AtomicBool>,
     open: OpenClient<C>,
     call: fn(&mut C, &Q) -> Result<A, BoxError>,
-    answers: Arc<Mutex<Vec<Answer<A>>>>,
+    answers: Arc<Mutex<Vec<CallResult<A>>>>,
 }
 
 impl<Q, A, C> Caller<Q, A, C> {

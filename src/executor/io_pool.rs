@@ -97,7 +97,7 @@ impl IoRequest {
 }
 
 /// A lane: one of the threads, and its queue.
-struct Lane {
+struct PoolThread {
     post: MailboxSender<(usize, IoRequest)>,
     handle: Option<thread::JoinHandle<()>>,
     watch: Watch,
@@ -113,7 +113,7 @@ pub(crate) trait JobQueue: Send + Sync {
 /// transaction is prepared before the snapshot that holds it is acknowledged, and commits go one by
 /// one (SPEC 6.2, 6.6).
 pub(crate) struct IoPool {
-    lanes: Vec<Lane>,
+    lanes: Vec<PoolThread>,
     closing: Arc<AtomicBool>,
     /// How long one request may take on a lane before the lane hangs (SPEC 15.13).
     limit: Duration,
@@ -142,7 +142,7 @@ impl IoPool {
             };
             let name = format!("snapline-io-{number}");
             let handle = Some(thread::Builder::new().name(name).spawn(run)?);
-            started.lanes.push(Lane { post, handle, watch });
+            started.lanes.push(PoolThread { post, handle, watch });
         }
         Ok(started)
     }
@@ -207,7 +207,7 @@ impl IoPool {
         let parker = Parker::new();
         let left = Arc::new(AtomicUsize::new(self.lanes.len()));
         for lane in 0..self.lanes.len() {
-            let marker = Marker { left: Arc::clone(&left), waiter: parker.unparker().clone() };
+            let marker = DoneMarker { left: Arc::clone(&left), waiter: parker.unparker().clone() };
             self.submit(lane, IoRequest::new(IoKind::Mark, move || drop(marker)));
         }
         while left.load(Ordering::Acquire) > 0 {
@@ -218,12 +218,12 @@ impl IoPool {
 
 /// Notifies the waiting thread that a lane has come this far. On drop, since a lane that is closing
 /// drops its requests.
-struct Marker {
+struct DoneMarker {
     left: Arc<AtomicUsize>,
     waiter: Unparker,
 }
 
-impl Drop for Marker {
+impl Drop for DoneMarker {
     fn drop(&mut self) {
         // A release is enough: the waiter's load reads from the last of a row of these, and so sees
         // what happened before each of them.
@@ -252,7 +252,7 @@ fn carry_out(subtask: usize, job: IoRequest, closing: &AtomicBool) {
 impl Drop for IoPool {
     fn drop(&mut self) {
         self.closing.store(true, Ordering::Release);
-        for Lane { post, handle, watch } in self.lanes.drain(..) {
+        for PoolThread { post, handle, watch } in self.lanes.drain(..) {
             post.close();
             // One that hangs is left.
             let handle = handle.filter(|_| watch.gone(self.limit).is_ok());

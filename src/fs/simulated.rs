@@ -158,13 +158,13 @@ fn dead() -> io::Error {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Node {
+enum DiskNode {
     Directory,
     File(usize),
 }
 
 #[derive(Clone, Debug, Default)]
-struct Content {
+struct FileContent {
     seen: Vec<u8>,
     durable: Vec<u8>,
     /// A sync failed, or the file was closed before one: later syncs succeed, but do not make
@@ -175,16 +175,16 @@ struct Content {
 /// A change of names that is not durable.
 #[derive(Clone, Debug)]
 enum Change {
-    Add(PathBuf, Node),
+    Add(PathBuf, DiskNode),
     Remove(PathBuf),
-    Rename { from: PathBuf, to: PathBuf, node: Node },
+    Rename { from: PathBuf, to: PathBuf, node: DiskNode },
 }
 
 #[derive(Clone, Debug, Default)]
-struct Image {
-    files: Vec<Content>,
-    seen: BTreeMap<PathBuf, Node>,
-    durable: BTreeMap<PathBuf, Node>,
+struct DiskImage {
+    files: Vec<FileContent>,
+    seen: BTreeMap<PathBuf, DiskNode>,
+    durable: BTreeMap<PathBuf, DiskNode>,
     /// In the order in which they were made.
     pending: Vec<Change>,
     /// Files registered by a living process.
@@ -199,8 +199,8 @@ struct Image {
     dropped: BTreeSet<PathBuf>,
 }
 
-impl Image {
-    fn put(names: &mut BTreeMap<PathBuf, Node>, change: &Change) {
+impl DiskImage {
+    fn put(names: &mut BTreeMap<PathBuf, DiskNode>, change: &Change) {
         match change {
             Change::Add(path, node) => _ = names.insert(path.clone(), *node),
             Change::Remove(path) => _ = names.remove(path),
@@ -223,23 +223,23 @@ impl Image {
         self.pending.push(change);
     }
 
-    fn find(&self, path: &Path) -> io::Result<Node> {
+    fn find(&self, path: &Path) -> io::Result<DiskNode> {
         self.seen.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn find_file(&self, path: &Path) -> io::Result<usize> {
         match self.find(path)? {
-            Node::File(number) => Ok(number),
-            Node::Directory => Err(ErrorKind::IsADirectory.into()),
+            DiskNode::File(number) => Ok(number),
+            DiskNode::Directory => Err(ErrorKind::IsADirectory.into()),
         }
     }
 
-    fn add(&mut self, path: &Path, node: Node) -> io::Result<()> {
+    fn add(&mut self, path: &Path, node: DiskNode) -> io::Result<()> {
         if self.seen.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let parent = path.parent().ok_or(ErrorKind::NotFound)?;
-        if self.find(parent)? != Node::Directory {
+        if self.find(parent)? != DiskNode::Directory {
             return Err(ErrorKind::NotADirectory.into());
         }
         self.make(Change::Add(path.to_owned(), node));
@@ -248,8 +248,8 @@ impl Image {
 
     fn add_file(&mut self, path: &Path) -> io::Result<usize> {
         let number = self.files.len();
-        self.add(path, Node::File(number))?;
-        self.files.push(Content::default());
+        self.add(path, DiskNode::File(number))?;
+        self.files.push(FileContent::default());
         Ok(number)
     }
 
@@ -300,7 +300,7 @@ impl Image {
                 Some(random) if file.seen != file.durable => partly(file, random),
                 _ => file.durable.clone(),
             };
-            *file = Content { seen: kept.clone(), durable: kept, dropped: false };
+            *file = FileContent { seen: kept.clone(), durable: kept, dropped: false };
         }
         // A lost directory loses its content. Names sort after the directory they are in.
         let mut whole = BTreeMap::new();
@@ -317,8 +317,8 @@ impl Image {
 }
 
 /// What remains of a file that was not synced since it was written to.
-fn partly(file: &Content, random: &mut Random) -> Vec<u8> {
-    let Content { seen, durable, .. } = file;
+fn partly(file: &FileContent, random: &mut Random) -> Vec<u8> {
+    let FileContent { seen, durable, .. } = file;
     let common = seen.iter().zip(durable).take_while(|(seen, durable)| seen == durable).count();
     match random.below(4) {
         0 => durable.clone(),
@@ -337,15 +337,15 @@ fn partly(file: &Content, random: &mut Random) -> Vec<u8> {
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone, Debug)]
-pub(crate) struct SimDisk(Arc<Mutex<Image>>);
+pub(crate) struct SimDisk(Arc<Mutex<DiskImage>>);
 
 impl SimDisk {
     /// An empty disk.
     pub(crate) fn new() -> Self {
-        let mut image = Image::default();
+        let mut image = DiskImage::default();
         let root = PathBuf::from("/");
-        image.seen.insert(root.clone(), Node::Directory);
-        image.durable.insert(root, Node::Directory);
+        image.seen.insert(root.clone(), DiskNode::Directory);
+        image.durable.insert(root, DiskNode::Directory);
         Self(Arc::new(Mutex::new(image)))
     }
 
@@ -382,11 +382,11 @@ pub(crate) struct SimFiles {
 }
 
 impl SimFiles {
-    fn change<T>(&self, change: impl FnOnce(&mut Image) -> io::Result<T>) -> io::Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut DiskImage) -> io::Result<T>) -> io::Result<T> {
         self.host.around(|| change(&mut lock(&self.disk.0)))
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Image) -> io::Result<T>) -> io::Result<T> {
+    fn look<T>(&self, look: impl FnOnce(&DiskImage) -> io::Result<T>) -> io::Result<T> {
         self.host.alive()?;
         look(&lock(&self.disk.0))
     }
@@ -577,15 +577,15 @@ impl Files for SimFiles {
         self.look(|disk| {
             Ok(match disk.seen.get(path) {
                 None => Kind::Nothing,
-                Some(Node::Directory) => Kind::Directory,
-                Some(Node::File(number)) => Kind::File(disk.files[*number].seen.len() as u64),
+                Some(DiskNode::Directory) => Kind::Directory,
+                Some(DiskNode::File(number)) => Kind::File(disk.files[*number].seen.len() as u64),
             })
         })
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         self.look(|disk| {
-            if disk.find(directory)? != Node::Directory {
+            if disk.find(directory)? != DiskNode::Directory {
                 return Err(ErrorKind::NotADirectory.into());
             }
             let mut names = Vec::new();
@@ -616,7 +616,7 @@ impl Files for SimFiles {
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        self.change(|disk| disk.add(path, Node::Directory))
+        self.change(|disk| disk.add(path, DiskNode::Directory))
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -687,7 +687,7 @@ impl SimDisk {
         let image = lock(&self.0);
         let mut found = BTreeMap::new();
         for (path, node) in &image.seen {
-            if let (Node::File(number), true) = (node, path.starts_with(directory)) {
+            if let (DiskNode::File(number), true) = (node, path.starts_with(directory)) {
                 found.insert(path.clone(), image.files[*number].seen.clone());
             }
         }
@@ -705,8 +705,8 @@ impl SimDisk {
     /// such file.
     pub(crate) fn is_durable(&self, path: &Path) -> Option<bool> {
         let image = lock(&self.0);
-        let Some(node @ Node::File(number)) = image.seen.get(path) else { return None };
-        let Content { seen, durable, .. } = &image.files[*number];
+        let Some(node @ DiskNode::File(number)) = image.seen.get(path) else { return None };
+        let FileContent { seen, durable, .. } = &image.files[*number];
         Some(image.durable.get(path) == Some(node) && seen == durable)
     }
 

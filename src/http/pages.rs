@@ -141,7 +141,7 @@ impl Server {
         let bound = Bound::new(listen.address)?;
         let (address, token) = (bound.address, token()?);
         let (hosts, open) = (hosts(address, &listen.hosts), listen.open.clone());
-        let guard = Guard { hosts, token: token.clone(), open };
+        let guard = PageGuard { hosts, token: token.clone(), open };
         let desk = Arc::new(RequestHandler { guard, site: Mutex::new(site) });
         let ticks = tick(Arc::clone(&desk));
         let ended = |what| {
@@ -170,7 +170,7 @@ impl Server {
 #[must_use]
 pub fn answers_to(bytes: &[u8], piece: usize, token: &str, site: impl Site) -> Option<Vec<u8>> {
     let hosts = hosts(SocketAddr::from(([127, 0, 0, 1], 80)), &[]);
-    let guard = Guard { hosts, token: token.to_owned(), open: vec!["open"] };
+    let guard = PageGuard { hosts, token: token.to_owned(), open: vec!["open"] };
     let desk = Arc::new(RequestHandler { guard, site: Mutex::new(site) });
     crate::http::listener::said::answers_to(bytes, piece, LIMITS, desk)
 }
@@ -199,7 +199,7 @@ fn hosts(address: SocketAddr, further: &[String]) -> Vec<String> {
 }
 
 /// Who may ask, and for what.
-struct Guard {
+struct PageGuard {
     hosts: Vec<String>,
     token: String,
     /// Pages for clients without the token.
@@ -210,7 +210,7 @@ fn refuse<T>(status: StatusCode, why: &'static str) -> Result<T, Refusal> {
     Err(Refusal::new(status, why))
 }
 
-impl Guard {
+impl PageGuard {
     /// The page that a request is for, once its permission is checked.
     fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
         if uri.authority().is_some() || uri.scheme().is_some() {
@@ -266,7 +266,7 @@ impl Guard {
 
 /// What all connections share.
 struct RequestHandler<S> {
-    guard: Guard,
+    guard: PageGuard,
     site: Mutex<S>,
 }
 
@@ -347,10 +347,10 @@ async fn tick<S: Site>(desk: Arc<RequestHandler<S>>) {
 mod tests {
     use super::*;
 
-    fn guard() -> Guard {
+    fn guard() -> PageGuard {
         let address = SocketAddr::from(([127, 0, 0, 1], 4711));
         let hosts = hosts(address, &["Status.example.org".into()]);
-        Guard { hosts, token: "c0ffee".into(), open: vec!["metrics"] }
+        PageGuard { hosts, token: "c0ffee".into(), open: vec!["metrics"] }
     }
 
     fn headers(hosts: &[&'static str]) -> HeaderMap {

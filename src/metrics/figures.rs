@@ -2,7 +2,7 @@
 
 /// How a figure changes over time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum MetricKind {
     /// It grows, from 0 at the start of the run.
     Counter,
     /// It goes up and down.
@@ -48,7 +48,7 @@ impl Of {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     pub(super) unit: metrics::Unit,
     pub(super) of: Of,
     pub(super) what: &'static str,
@@ -60,7 +60,7 @@ macro_rules! figures {
     ($($constant:ident = $name:literal, $kind:ident, $unit:ident, $of:ident, $what:literal, $alert:literal;)*) => {
         $(pub(super) const $constant: Figure = Figure {
             name: $name,
-            kind: Kind::$kind,
+            kind: MetricKind::$kind,
             unit: metrics::Unit::$unit,
             of: Of::$of,
             what: $what,

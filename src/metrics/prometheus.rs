@@ -80,7 +80,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), count);
         for figure in figures::FIGURES {
-            let counter = figure.kind == figures::Kind::Counter;
+            let counter = figure.kind == figures::MetricKind::Counter;
             assert_eq!(figure.name.ends_with("_total"), counter, "{}", figure.name);
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder};
 
-use super::figures::{self, FIGURES, Figure, Kind};
+use super::figures::{self, FIGURES, Figure, MetricKind};
 use crate::base::clock;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, Ordering, Parker, Unparker, nap, thread};
@@ -187,9 +187,9 @@ fn describe(recorder: &dyn Recorder) {
     for Figure { name, kind, unit, what, .. } in FIGURES {
         let (name, unit, what) = (KeyName::from_const_str(name), Some(*unit), (*what).into());
         match kind {
-            Kind::Counter => recorder.describe_counter(name, unit, what),
-            Kind::Gauge => recorder.describe_gauge(name, unit, what),
-            Kind::Histogram => recorder.describe_histogram(name, unit, what),
+            MetricKind::Counter => recorder.describe_counter(name, unit, what),
+            MetricKind::Gauge => recorder.describe_gauge(name, unit, what),
+            MetricKind::Histogram => recorder.describe_histogram(name, unit, what),
         }
     }
 }

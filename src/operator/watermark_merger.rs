@@ -43,7 +43,7 @@ impl WatermarkStatus {
 
 /// One input.
 #[derive(Clone, Copy, Debug)]
-struct Input {
+struct InputState {
     standing: WatermarkStatus,
     /// It has caught up with the task, so that its watermark counts. One that was idle may lag when
     /// it comes back.
@@ -54,7 +54,7 @@ struct Input {
 /// The watermark of a task: the minimum of its inputs', never less than it was.
 #[derive(Clone, Debug)]
 pub(crate) struct WatermarkMerger {
-    inputs: Vec<Input>,
+    inputs: Vec<InputState>,
     /// `None` before the first mark.
     standing: Option<WatermarkStatus>,
     faults: Faults,
@@ -62,7 +62,7 @@ pub(crate) struct WatermarkMerger {
 
 impl WatermarkMerger {
     pub(crate) fn new(inputs: usize, faults: Faults) -> Self {
-        let input = Input { standing: WatermarkStatus::default(), counts: true, ended: false };
+        let input = InputState { standing: WatermarkStatus::default(), counts: true, ended: false };
         Self { inputs: vec![input; inputs], standing: None, faults }
     }
 
@@ -138,7 +138,7 @@ impl WatermarkMerger {
 
     /// An input that may have held the others back no longer counts.
     fn without(&mut self, held: bool) {
-        let live = |input: &&Input| !input.ended;
+        let live = |input: &&InputState| !input.ended;
         if self.inputs.iter().filter(live).any(|input| !input.standing.idle) {
             if held {
                 self.least();

@@ -139,24 +139,25 @@ pub(crate) struct EdgeSpec {
 }
 
 /// A task operator ready to step.
-pub struct Opened {
+pub struct OpenedOperator {
     pub(crate) body: Box<dyn TaskOperator>,
     /// A sink's committables in the checkpoint it is restored from, ascending.
     pub(crate) pending: Vec<TxnId>,
 }
 
 /// Opens a task operator, on the thread of its worker; takes as long as reading its state takes.
-pub(crate) type Open =
-    Box<dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<Opened, BoxError> + Send>;
+pub(crate) type OpenOperator = Box<
+    dyn FnOnce(&TaskContext, Option<&mut Restored<'_>>) -> Result<OpenedOperator, BoxError> + Send,
+>;
 
 /// Makes the operators of a node's subtasks.
 pub trait OperatorFactory: Send + Sync {
     /// Takes the ends of a subtask's channels.
-    fn make(&self, index: usize, keys: Keys) -> Open;
+    fn make(&self, index: usize, keys: Keys) -> OpenOperator;
 }
 
 /// A node of a dataflow.
-pub(crate) struct Node {
+pub(crate) struct OperatorNode {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) parallelism: Option<usize>,
@@ -174,7 +175,7 @@ pub(crate) struct Node {
 /// Nodes and edges, as far as they have been described.
 #[derive(Default)]
 pub(crate) struct Graph {
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<OperatorNode>,
     pub(crate) edges: Vec<EdgeSpec>,
     /// The sources' names, in the order in which they were described, and whether their streams are
     /// consumed.
@@ -314,7 +315,7 @@ where
     L: OperatorChain<In = S::Record>,
     M: MakeRoute<L::Out>,
 {
-    fn make(&self, index: usize, keys: Keys) -> Open {
+    fn make(&self, index: usize, keys: Keys) -> OpenOperator {
         let source = lock(&self.source).clone();
         let mut logic = lock(&self.logic).clone();
         let mut output = Output::new(self.route.make(index, keys));
@@ -339,7 +340,7 @@ where
                 read: 0,
                 in_hand: 0,
             });
-            Ok(Opened { body, pending: Vec::new() })
+            Ok(OpenedOperator { body, pending: Vec::new() })
         })
     }
 }
@@ -352,7 +353,7 @@ pub(crate) struct MakeOperator<L: OperatorChain, M> {
 }
 
 impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L, M> {
-    fn make(&self, index: usize, keys: Keys) -> Open {
+    fn make(&self, index: usize, keys: Keys) -> OpenOperator {
         let mut logic = lock(&self.logic).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
         let mut output = Output::new(self.route.make(index, keys));
@@ -374,7 +375,7 @@ impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L,
             let (marks, firing, in_hand) = (VecDeque::new(), false, 0);
             let body =
                 ChainOperator { operator, inputs, valve, marks, firing, logic, output, in_hand };
-            Ok(Opened { body: Box::new(body), pending: Vec::new() })
+            Ok(OpenedOperator { body: Box::new(body), pending: Vec::new() })
         })
     }
 }
@@ -386,7 +387,7 @@ pub(crate) struct MakeSink<S: TwoPhaseSink> {
 }
 
 impl<S: TwoPhaseSink> OperatorFactory for MakeSink<S> {
-    fn make(&self, index: usize, _keys: Keys) -> Open {
+    fn make(&self, index: usize, _keys: Keys) -> OpenOperator {
         let sink = lock(&self.sink).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
         Box::new(move |context, restored| {
@@ -410,7 +411,7 @@ impl<S: TwoPhaseSink> OperatorFactory for MakeSink<S> {
                 in_hand: 0,
                 trouble: Arc::default(),
             };
-            Ok(Opened { body: Box::new(body), pending })
+            Ok(OpenedOperator { body: Box::new(body), pending })
         })
     }
 }

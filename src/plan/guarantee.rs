@@ -53,7 +53,7 @@ impl fmt::Display for Guarantee {
 }
 
 /// What the guarantee is computed from.
-pub(crate) struct Facts<'a> {
+pub(crate) struct GuaranteeFacts<'a> {
     pub(crate) mode: Mode,
     pub(crate) in_memory: bool,
     /// Each source's name and whether it is replayable.
@@ -62,7 +62,7 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Guarantee {
-    pub(crate) fn compute(facts: &Facts<'_>) -> Self {
+    pub(crate) fn compute(facts: &GuaranteeFacts<'_>) -> Self {
         let mut bounds = Vec::new();
         if facts.mode == Mode::AtLeastOnce {
             bounds.push((
@@ -107,7 +107,7 @@ mod tests {
 
     fn facts(mode: Mode, replayable: bool, delivery: Delivery) -> Guarantee {
         let (sources, sinks) = (vec![("in", replayable)], vec![("out", delivery)]);
-        Guarantee::compute(&Facts { mode, in_memory: false, sources, sinks })
+        Guarantee::compute(&GuaranteeFacts { mode, in_memory: false, sources, sinks })
     }
 
     #[test]

@@ -13,8 +13,8 @@ use snapline_protocol::topology::{
 
 use crate::connect::Delivery;
 use crate::plan::config::{JobConfig, Restart, Resume, Storage, cores};
-use crate::plan::graph::{BufferSizes, EdgeSpec, Graph, Node};
-use crate::plan::guarantee::{Facts, Guarantee, Level};
+use crate::plan::graph::{BufferSizes, EdgeSpec, Graph, OperatorNode};
+use crate::plan::guarantee::{Guarantee, GuaranteeFacts, Level};
 use crate::plan::warnings::SettingWarning;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::{Manifest, Store, StoreError};
@@ -23,7 +23,7 @@ use crate::trace::format::{self as trace, Header};
 /// Everything that stays the same while a job runs.
 pub(crate) struct JobSpec {
     pub(crate) name: String,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<OperatorNode>,
     pub(crate) edges: Vec<EdgeSpec>,
     pub(crate) topology: Topology,
     pub(crate) config: JobConfig,
@@ -58,7 +58,7 @@ impl JobSpec {
         }
         let topology = topology(&nodes, &edges, &config, &BTreeMap::new())?;
         let workers = workers(&topology, &config);
-        let guarantee = Guarantee::compute(&Facts {
+        let guarantee = Guarantee::compute(&GuaranteeFacts {
             mode: config.mode,
             in_memory: matches!(config.storage, Storage::Memory(_)),
             sources: nodes.iter().filter_map(|n| Some((n.name.as_str(), n.replayable?))).collect(),
@@ -82,7 +82,7 @@ impl JobSpec {
         claimant: Claimant,
         policy: Policy,
     ) -> Header {
-        let two_phase = |node: &&Node| node.delivery == Some(Delivery::TwoPhase);
+        let two_phase = |node: &&OperatorNode| node.delivery == Some(Delivery::TwoPhase);
         Header {
             format: trace::FORMAT.to_owned(),
             version: trace::VERSION,
@@ -327,7 +327,7 @@ impl JobConfig {
 /// of `found`, or the configuration's. Otherwise it has as many as there are cores, if the job can
 /// have so many.
 fn topology(
-    nodes: &[Node],
+    nodes: &[OperatorNode],
     edges: &[EdgeSpec],
     config: &JobConfig,
     found: &BTreeMap<String, usize>,
@@ -336,7 +336,7 @@ fn topology(
     let others = nodes.iter().filter(|node| node.parallelism.is_none()).count().max(1);
     let fits = usize::from(config.key_groups).min(MAX_SUBTASKS.saturating_sub(given) / others);
     let default = config.parallelism.unwrap_or_else(|| cores().min(fits).max(1));
-    let parallelism = |node: &Node| {
+    let parallelism = |node: &OperatorNode| {
         node.parallelism.unwrap_or_else(|| found.get(&node.name).copied().unwrap_or(default))
     };
     let mut plan = Plan::new();

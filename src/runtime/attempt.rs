@@ -22,11 +22,11 @@ use crate::executor::io_pool::IoPool;
 use crate::executor::platform::Platform;
 use crate::executor::run_loop;
 use crate::operator::chain::TaskContext;
-use crate::plan::graph::Open;
+use crate::plan::graph::OpenOperator;
 use crate::plan::spec::JobSpec;
 use crate::runtime::events::DriverEvent;
 use crate::runtime::failure::{OPENING, TaskFailure};
-use crate::runtime::task::{Identity, Links, Start, TASK_STATE, Task, TaskEvent};
+use crate::runtime::task::{Links, Start, TASK_STATE, Task, TaskEvent, TaskIdentity};
 use crate::runtime::task_metrics::Gauges;
 use crate::runtime::worker::{Address, OpenTask, Worker, WorkerBuilder};
 use crate::state::{Checks, HashSeed, Keys, Restored, SegmentLocations};
@@ -60,12 +60,12 @@ pub(crate) struct AttemptContext {
     pub(crate) lanes: Arc<IoPool>,
     pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
     pub(crate) platform: Platform,
-    pub(crate) stage: Option<Arc<dyn Stage>>,
+    pub(crate) stage: Option<Arc<dyn SimStage>>,
     pub(crate) recorder: Recorder,
 }
 
 /// A simulator, which replaces the workers' threads and the delivery of messages to a task.
-pub(crate) trait Stage: Send + Sync {
+pub(crate) trait SimStage: Send + Sync {
     /// Takes the workers of an attempt and lets them step itself until this is raised.
     fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>);
 
@@ -178,7 +178,7 @@ fn build_workers(
         let gauges = Arc::new(gauges);
         running.gauges.push(Arc::clone(&gauges));
         let opening = TaskOpening {
-            identity: Identity {
+            identity: TaskIdentity {
                 job: spec.name.clone(),
                 subtask: id,
                 attempt,
@@ -268,20 +268,20 @@ fn connect(spec: &JobSpec, wakers: &[Unparker], platform: &Platform) {
 
 /// What opens a task on its worker's thread.
 struct TaskOpening {
-    identity: Identity,
+    identity: TaskIdentity,
     context: TaskContext,
     aligner: aligner::Config,
     is_sink: bool,
     from: RestoreSpec,
     snapshot: Option<SnapshotRef>,
-    open: Open,
+    open: OpenOperator,
     links: Links,
     gauges: Arc<Gauges>,
 }
 
 impl TaskOpening {
     fn start(self) -> Result<Task, TaskFailure> {
-        let Identity { operator, index, attempt, .. } = self.identity.clone();
+        let TaskIdentity { operator, index, attempt, .. } = self.identity.clone();
         let failure = |doing, cause| TaskFailure {
             operator,
             subtask: index,

@@ -12,7 +12,7 @@ use crate::runtime::handle::{JobError, Outcome};
 use crate::runtime::status::StatusBoard;
 
 /// The state of a coordinator's thread.
-enum Said {
+enum CoordinatorReport {
     /// It runs.
     Started,
     /// It has ended.
@@ -33,22 +33,22 @@ pub(crate) fn start(
     let (watch, telling) = (Watch::default(), say.clone());
     let watched = watch.clone();
     let coordinate = move || {
-        let started = || _ = telling.send(Said::Started);
+        let started = || _ = telling.send(CoordinatorReport::Started);
         let ended = watched.over(|| guarded(|| Ok(run(&started))));
         let ended = ended.unwrap_or_else(|what| Err(JobError::Panicked(what.to_string())));
         // The watching thread has given up, or waits for this.
-        let _ = say.send(Said::Ended(Box::new(ended)));
+        let _ = say.send(CoordinatorReport::Ended(Box::new(ended)));
     };
     let watching = move || {
         let mut starting = Some(started);
         loop {
             let looked = Instant::now();
             let ended = match said.recv_timeout(every(limit)) {
-                Ok(Said::Started) => {
+                Ok(CoordinatorReport::Started) => {
                     tell(starting.take(), Ok(()));
                     continue;
                 }
-                Ok(Said::Ended(ended)) => *ended,
+                Ok(CoordinatorReport::Ended(ended)) => *ended,
                 Err(RecvTimeoutError::Disconnected) => {
                     Err(JobError::Panicked("ended without a word".to_owned()))
                 }

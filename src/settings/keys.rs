@@ -12,7 +12,7 @@ use crate::state::VerifyState;
 use crate::store::Takeover;
 
 /// A setting.
-pub(super) struct Key {
+pub(super) struct SettingKey {
     /// The name of the method of [`JobConfig`], except for parts of a method's argument.
     pub(super) name: &'static str,
     pub(super) takes: &'static str,
@@ -44,7 +44,7 @@ enum Strategy {
 
 macro_rules! key {
     ($name:literal, $takes:literal, $default:literal, $what:literal, |$draft:ident, $given:ident| $apply:expr) => {
-        Key {
+        SettingKey {
             name: $name,
             takes: $takes,
             default: $default,
@@ -58,7 +58,7 @@ macro_rules! key {
 }
 
 /// All settings, in the order of the reference.
-pub(super) const KEYS: &[Key] = &[
+pub(super) const KEYS: &[SettingKey] = &[
     key!(
         "parallelism",
         "number",

@@ -41,7 +41,7 @@ use std::path::Path;
 use crate::plan::config::JobConfig;
 use crate::plan::spec::BuildError;
 use crate::plan::warnings::SettingWarning;
-use keys::{Draft, KEYS, Key};
+use keys::{Draft, KEYS, SettingKey};
 use value::Given;
 
 /// Settings of a job from several sources, read one after the other: if two give the same key, the
@@ -49,7 +49,7 @@ use value::Given;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Settings {
-    given: BTreeMap<&'static str, (Place, Given)>,
+    given: BTreeMap<&'static str, (SettingOrigin, Given)>,
     /// Ignored variables, each with the setting that it may be meant for; by prefix.
     ignored: BTreeMap<String, BTreeMap<String, Option<&'static str>>>,
 }
@@ -69,7 +69,7 @@ impl Settings {
         match std::fs::read_to_string(path) {
             Ok(text) => self.toml(&name, &text),
             Err(error) => Err(SettingsError {
-                place: Place::Whole(name),
+                place: SettingOrigin::Whole(name),
                 key: None,
                 what: format!("it cannot be read: {error}"),
             }),
@@ -85,7 +85,7 @@ impl Settings {
             let before = text.get(..offset).unwrap_or(text);
             let line = before.matches('\n').count() + 1;
             let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-            Place::Line { file: name.to_owned(), line, column }
+            SettingOrigin::Line { file: name.to_owned(), line, column }
         };
         let not_toml = |error: toml::de::Error| SettingsError {
             place: at(error.span().map_or(0, |span| span.start)),
@@ -120,7 +120,7 @@ impl Settings {
                 Ok(value) => value,
                 Err(_) if sure || is_key(&key) => {
                     return Err(SettingsError {
-                        place: Place::Variable(name.to_owned()),
+                        place: SettingOrigin::Variable(name.to_owned()),
                         key: None,
                         what: "its value is not Unicode".to_owned(),
                     });
@@ -147,7 +147,7 @@ impl Settings {
             match key_of(prefix, &name) {
                 Some((key, true)) => sure.push((name, key, value)),
                 Some((key, false)) if is_key(&key) => {
-                    self.put(Place::Variable(name), &key, Given::Text(value))?;
+                    self.put(SettingOrigin::Variable(name), &key, Given::Text(value))?;
                 }
                 Some((key, false)) if !key.is_empty() => {
                     let near = nearest(&key);
@@ -157,12 +157,12 @@ impl Settings {
             }
         }
         for (name, key, value) in sure {
-            self.put(Place::Variable(name), &key, Given::Text(value))?;
+            self.put(SettingOrigin::Variable(name), &key, Given::Text(value))?;
         }
         Ok(self)
     }
 
-    fn put(&mut self, place: Place, name: &str, given: Given) -> Result<(), SettingsError> {
+    fn put(&mut self, place: SettingOrigin, name: &str, given: Given) -> Result<(), SettingsError> {
         match KEYS.iter().find(|key| key.name == name) {
             Some(key) => {
                 self.given.insert(key.name, (place, given));
@@ -198,7 +198,7 @@ impl Settings {
     /// Doubtful settings among those read.
     fn doubts(&self) -> Vec<SettingWarning> {
         let mut doubts = Vec::new();
-        for &Key { name: setting, takes, .. } in KEYS {
+        for &SettingKey { name: setting, takes, .. } in KEYS {
             let given = self.given.get(setting).filter(|_| takes.starts_with("time"));
             if let Some((unit, is)) = given.and_then(|(_, given)| given.doubtful()) {
                 doubts.push(SettingWarning::Unit { setting, unit, is });
@@ -213,19 +213,23 @@ impl Settings {
 
     fn wrong(&self, key: &str, mut what: String) -> SettingsError {
         let place = self.given.get(key).map(|(place, _)| place.clone());
-        if let Some(Place::Variable(name)) = &place
+        if let Some(SettingOrigin::Variable(name)) = &place
             && looks_secret(name)
         {
             "it cannot have this value, which is not shown: the variable's name looks like a secret's".clone_into(&mut what);
         }
-        SettingsError { place: place.unwrap_or(Place::Nowhere), key: Some(key.to_owned()), what }
+        SettingsError {
+            place: place.unwrap_or(SettingOrigin::Nowhere),
+            key: Some(key.to_owned()),
+            what,
+        }
     }
 
     /// All settings, as a table in Markdown.
     #[must_use]
     pub fn reference() -> String {
         let mut text = "| key | value | default | |\n|---|---|---|---|\n".to_owned();
-        for Key { name, takes, default, what, .. } in KEYS {
+        for SettingKey { name, takes, default, what, .. } in KEYS {
             text.push_str(&format!("| `{name}` | {takes} | {default} | {what} |\n"));
         }
         text
@@ -279,7 +283,7 @@ fn distance(one: &str, other: &str) -> usize {
 
 /// Where a setting was given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Place {
+enum SettingOrigin {
     Line {
         file: String,
         line: usize,
@@ -291,7 +295,7 @@ enum Place {
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line, column } => write!(f, "{file}:{line}:{column}"),
@@ -305,7 +309,7 @@ impl fmt::Display for Place {
 /// An invalid setting: where it was given, and what is wrong with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    place: Place,
+    place: SettingOrigin,
     key: Option<String>,
     what: String,
 }

@@ -10,7 +10,7 @@ use crate::fs::simulated::Trouble;
 /// The I/O lanes of a process: its coordinator's, or its tasks'. A lane does one request after the
 /// other, as a thread of the I/O pool does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) enum Lane {
+pub(crate) enum LaneOwner {
     /// The coordinator's use of the store.
     Store,
     /// The requests of tasks.
@@ -32,9 +32,9 @@ pub(crate) enum Choice {
     /// A worker that sleeps, and was called or whose time has come, wakes.
     Wake { process: usize, worker: usize },
     /// A lane begins its next request, which takes at least this pause.
-    Begin { process: usize, lane: Lane, pause: Duration },
+    Begin { process: usize, lane: LaneOwner, pause: Duration },
     /// A lane does its next request; with trouble, the change after this many others fails.
-    Finish { process: usize, lane: Lane, trouble: Option<(u64, Trouble)> },
+    Finish { process: usize, lane: LaneOwner, trouble: Option<(u64, Trouble)> },
     /// The coordinator takes in an event of its own process: a write that came back, a failure, the
     /// end of a source.
     Notice { process: usize },
@@ -58,7 +58,7 @@ pub(crate) enum Choice {
     /// A process will die before the change after this many others, perhaps in the next request of
     /// a lane, which is done now. With `power`, all processes die, and unsynced data is lost in
     /// part.
-    Kill { process: usize, lane: Option<Lane>, after: u64, power: Option<u64> },
+    Kill { process: usize, lane: Option<LaneOwner>, after: u64, power: Option<u64> },
     /// A process begins beside the one that runs the job.
     Beside,
     /// The user stops the job.

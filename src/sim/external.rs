@@ -88,7 +88,7 @@ impl Systems {
 }
 
 /// The row of a record, and its place there.
-pub(super) type Place<T> = fn(&T) -> (u64, u64);
+pub(super) type RecordOrder<T> = fn(&T) -> (u64, u64);
 
 /// A sink of a simulated external system, for simulated pipelines: exactly once, by two-phase
 /// commit. Prepared transactions outlive the process; a call may be refused, or its outcome stay
@@ -99,7 +99,7 @@ pub struct Sink<T> {
     pub(super) name: String,
     pub(super) systems: Systems,
     pub(super) host: Host,
-    pub(super) place: Option<Place<T>>,
+    pub(super) place: Option<RecordOrder<T>>,
 }
 
 impl<T> Sink<T> {
@@ -129,14 +129,14 @@ impl<T> fmt::Debug for Sink<T> {
 }
 
 /// Closed and not prepared: in the memory of the process.
-type Closed = Arc<Mutex<BTreeMap<TxnId, Batch>>>;
+type ClosedBatches = Arc<Mutex<BTreeMap<TxnId, Batch>>>;
 
 /// Writes one subtask's records for a [`Sink`].
 #[derive(Debug)]
 pub struct Writer<T> {
     open: Batch,
-    closed: Closed,
-    place: Option<Place<T>>,
+    closed: ClosedBatches,
+    place: Option<RecordOrder<T>>,
 }
 
 /// Prepares and commits one subtask's transactions for a [`Sink`].
@@ -145,7 +145,7 @@ pub struct Committer {
     name: String,
     systems: Systems,
     host: Host,
-    closed: Closed,
+    closed: ClosedBatches,
     index: usize,
     attempt: Attempt,
 }
@@ -157,7 +157,7 @@ impl<T: fmt::Debug + Send + 'static> TwoPhaseSink for Sink<T> {
     type Committer = Committer;
 
     fn open(&self, context: &OpenContext) -> Result<(Writer<T>, Committer), BoxError> {
-        let closed = Closed::default();
+        let closed = ClosedBatches::default();
         let writer =
             Writer { open: Batch::default(), closed: Arc::clone(&closed), place: self.place };
         let Self { name, systems, host, .. } = self.clone();

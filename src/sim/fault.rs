@@ -62,7 +62,7 @@ faults! {
 
 /// The faults of one run. A value of the seed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct FaultPlan {
     /// The kinds of fault that are on.
     pub(crate) on: Vec<Fault>,
     /// The most faults of the run.
@@ -71,7 +71,7 @@ pub(crate) struct Plan {
     pub(crate) every: usize,
 }
 
-impl Plan {
+impl FaultPlan {
     /// A run without faults.
     pub(crate) const fn calm() -> Self {
         Self { on: Vec::new(), most: 0, every: usize::MAX }

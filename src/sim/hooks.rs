@@ -13,7 +13,7 @@ use crate::base::sync::{Arc, AtomicBool, Mutex, lock};
 use crate::executor::io_pool::{IoKind, IoRequest};
 use crate::executor::io_pool::{IoPool, JobQueue};
 use crate::executor::platform::SimHooks;
-use crate::runtime::attempt::Stage;
+use crate::runtime::attempt::SimStage;
 use crate::runtime::worker::{Address, Worker};
 
 /// One process's part of the hooks.
@@ -88,7 +88,7 @@ impl SimHooks for Hooks {
     }
 }
 
-impl Stage for Hooks {
+impl SimStage for Hooks {
     fn seated(&self, attempt: Attempt, over: Arc<AtomicBool>, workers: Vec<Worker>) {
         lock(&self.inner).seated.push(Seated { attempt, over, workers });
     }

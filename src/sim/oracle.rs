@@ -18,12 +18,12 @@ use crate::store::{LocalStore, Store, health, manifest_checkpoint};
 use crate::trace::format::{Line, What};
 
 /// The count of each record in each sink.
-type Output = BTreeMap<String, BTreeMap<String, u64>>;
+type SinkContents = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// The output of a run without failures.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Reference {
-    output: Output,
+    output: SinkContents,
 }
 
 impl Reference {
@@ -40,7 +40,7 @@ pub(crate) struct Oracle<'a> {
     /// `None`: this run makes it.
     reference: Option<&'a Reference>,
     level: Level,
-    output: Output,
+    output: SinkContents,
     /// Transactions seen, by system.
     seen: BTreeMap<String, usize>,
     /// The newest checkpoint committed, by system and subtask.
@@ -69,7 +69,7 @@ impl<'a> Oracle<'a> {
         Self {
             reference,
             level: Level::ExactlyOnce,
-            output: Output::new(),
+            output: SinkContents::new(),
             seen: BTreeMap::new(),
             newest: BTreeMap::new(),
             directories: Directories::default(),

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Build;
-use super::fault::{Fault, Plan};
+use super::fault::{Fault, FaultPlan};
 use super::oracle::Reference;
 use super::world::{Marks, Setup, Violation, World};
 use crate::base::fault::Mutation;
@@ -124,7 +124,7 @@ pub(crate) fn run(build: Build<'_>, setup: &Setup, reference: &Reference) -> Ran
 /// The setup of a seed.
 pub(crate) fn setup(seed: u64, allowed: &[Fault], mutant: Option<Mutation>) -> Setup {
     let mut random = Random::new(seed ^ 0x5eed);
-    let plan = Plan::draw(&mut random, allowed);
+    let plan = FaultPlan::draw(&mut random, allowed);
     Setup { plan, mutant, ..Setup::calm(seed) }
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn shrink(build: Build<'_>, failing: &Setup) -> (Setup, Ran) {
                 break 'alone;
             }
             let mut candidate = best.clone();
-            candidate.plan = Plan { on: vec![fault], most: 2, every };
+            candidate.plan = FaultPlan { on: vec![fault], most: 2, every };
             keep(candidate, &mut best);
         }
     }

@@ -184,7 +184,7 @@ impl serde::de::Error for Error {
 }
 
 /// Limits the depth of a value to that of the reader and of the stack.
-struct Guard {
+struct DepthGuard {
     /// The stack's place at the beginning.
     base: usize,
     stack: usize,
@@ -194,7 +194,7 @@ struct Guard {
     deepest: u16,
 }
 
-impl Guard {
+impl DepthGuard {
     #[inline(always)]
     fn new(limit: u16, stack: usize) -> Self {
         Self { base: Self::here(), stack, depth: 0, limit, deepest: 0 }

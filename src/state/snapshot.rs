@@ -294,8 +294,8 @@ pub fn write(
     mut writer: Box<dyn BlobWriter>,
 ) -> Result<Written, StateError> {
     let shared = match base {
-        Some(base) => Shared::plan(&images, base)?,
-        None => Shared::default(),
+        Some(base) => SharedBlobs::plan(&images, base)?,
+        None => SharedBlobs::default(),
     };
     let mut root = Root::default();
     let mut locations = SegmentLocations::default();
@@ -350,11 +350,11 @@ pub fn write(
 
 /// The blobs of the base that a snapshot shares (SPEC 14.7).
 #[derive(Default)]
-struct Shared {
+struct SharedBlobs {
     blobs: Vec<BlobRef>,
 }
 
-impl Shared {
+impl SharedBlobs {
     /// Leaves out blobs of which little is still needed, and if too many are left, those of which
     /// the least is. Their live segments are written again, so that neither the space that a
     /// checkpoint takes nor the number of its blobs grows with the age of the job.

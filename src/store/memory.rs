@@ -19,11 +19,11 @@ use crate::base::sync::{Arc, Mutex, lock};
 /// the same.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    content: Arc<Mutex<Content>>,
+    content: Arc<Mutex<BlobContent>>,
 }
 
 #[derive(Default)]
-struct Content {
+struct BlobContent {
     fence: Fence,
     blobs: BTreeMap<BlobId, Arc<Vec<u8>>>,
     manifests: BTreeMap<CheckpointId, Manifest>,
@@ -81,7 +81,7 @@ impl Store for MemoryStore {
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
         let (encoder, header) = blob::Encoder::new(id);
         let content = Arc::clone(&self.content);
-        Ok(Box::new(Writer { content, id, encoder, bytes: header.to_vec() }))
+        Ok(Box::new(MemoryBlobWriter { content, id, encoder, bytes: header.to_vec() }))
     }
 
     fn read(&self, section: &Section) -> Result<Vec<u8>, StoreError> {
@@ -143,14 +143,14 @@ impl Store for MemoryStore {
     }
 }
 
-struct Writer {
-    content: Arc<Mutex<Content>>,
+struct MemoryBlobWriter {
+    content: Arc<Mutex<BlobContent>>,
     id: BlobId,
     encoder: blob::Encoder,
     bytes: Vec<u8>,
 }
 
-impl BlobWriter for Writer {
+impl BlobWriter for MemoryBlobWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError> {
         self.bytes.extend_from_slice(bytes);
         Ok(self.encoder.section(bytes))

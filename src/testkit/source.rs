@@ -67,7 +67,7 @@ where
             let mut all = Vec::new();
             let mut whole = true;
             for index in 0..parallelism {
-                let place = Place { index, parallelism };
+                let place = SubtaskPlace { index, parallelism };
                 let (records, ended) = self.subtask(place, &mut report)?;
                 all.extend(records);
                 whole &= ended;
@@ -86,7 +86,7 @@ where
     /// Reads one subtask's records, then those after each position again.
     fn subtask(
         &self,
-        place: Place,
+        place: SubtaskPlace,
         report: &mut Report,
     ) -> Result<(Vec<S::Record>, bool), Box<Violation>> {
         let mut first = self.guarded(place, None, report)?;
@@ -117,11 +117,11 @@ where
 
     fn guarded(
         &self,
-        place: Place,
+        place: SubtaskPlace,
         from: Option<(usize, Vec<u8>)>,
         report: &mut Report,
-    ) -> Result<Reading<S::Record>, Box<Violation>> {
-        let mut reading = Reading::new();
+    ) -> Result<ReadBatch<S::Record>, Box<Violation>> {
+        let mut reading = ReadBatch::new();
         report.runs += 1;
         let read = catch_unwind(AssertUnwindSafe(|| self.read(place, from, &mut reading)));
         let read =
@@ -136,11 +136,11 @@ where
 
     fn read(
         &self,
-        place: Place,
+        place: SubtaskPlace,
         from: Option<(usize, Vec<u8>)>,
-        reading: &mut Reading<S::Record>,
+        reading: &mut ReadBatch<S::Record>,
     ) -> Result<(), (Law, String)> {
-        let Place { index, parallelism } = place;
+        let SubtaskPlace { index, parallelism } = place;
         let attempt = Attempt::first(Term::new(1));
         let context = OpenContext::new("testkit", "source", index, parallelism, attempt);
         let at = from.as_ref().map_or(0, |(at, _)| *at);
@@ -202,13 +202,13 @@ where
 
 /// Which subtask.
 #[derive(Clone, Copy)]
-struct Place {
+struct SubtaskPlace {
     index: usize,
     parallelism: usize,
 }
 
 /// The result of one read through.
-struct Reading<T> {
+struct ReadBatch<T> {
     records: Vec<T>,
     /// For each position: the number of records before it, and its bytes in a checkpoint.
     positions: Vec<(usize, Vec<u8>)>,
@@ -217,7 +217,7 @@ struct Reading<T> {
     steps: Vec<String>,
 }
 
-impl<T> Reading<T> {
+impl<T> ReadBatch<T> {
     const fn new() -> Self {
         Self { records: Vec::new(), positions: Vec::new(), ended: false, steps: Vec::new() }
     }

@@ -81,12 +81,12 @@ impl fmt::Debug for MemoryTrace {
 }
 
 /// Where lines go.
-enum Place {
+enum TraceTarget {
     File(File),
     Memory(MemoryTrace, String),
 }
 
-impl Place {
+impl TraceTarget {
     fn open(recording: &Recording, name: String) -> io::Result<Self> {
         match recording {
             Recording::Directory(directory) => {
@@ -124,16 +124,16 @@ impl Place {
     }
 }
 
-struct Out {
+struct TraceWriter {
     /// The last line's clock.
     at: u64,
-    place: Place,
+    place: TraceTarget,
     buffer: Vec<u8>,
     /// Why nothing is written any more.
     failed: Option<String>,
 }
 
-impl Out {
+impl TraceWriter {
     fn write(&mut self, line: &impl Serialize) {
         if self.failed.is_some() {
             return;
@@ -160,7 +160,7 @@ fn complain(error: &io::Error) -> String {
 /// Off, a call is a branch. On, it is a lock and one write; it is called for events of machines and
 /// for what follows from them, never for records.
 #[derive(Clone, Default)]
-pub(crate) struct Recorder(Option<Arc<Mutex<Out>>>);
+pub(crate) struct Recorder(Option<Arc<Mutex<TraceWriter>>>);
 
 impl Recorder {
     /// Begins a trace with its first line. If that fails it is logged, and the job runs without.
@@ -168,14 +168,14 @@ impl Recorder {
         let Some(recording) = recording else { return Self(None) };
         let header = header();
         let name = format!("{:010}-{:016x}.ndjson", header.term.get(), header.claimant.0);
-        let (place, failed) = match Place::open(recording, name) {
+        let (place, failed) = match TraceTarget::open(recording, name) {
             Ok(place) => (place, None),
             Err(error) => {
                 let failed = Some(complain(&error));
-                (Place::Memory(MemoryTrace::default(), String::new()), failed)
+                (TraceTarget::Memory(MemoryTrace::default(), String::new()), failed)
             }
         };
-        let mut out = Out { at: 0, place, buffer: Vec::new(), failed };
+        let mut out = TraceWriter { at: 0, place, buffer: Vec::new(), failed };
         out.write(&header);
         Self(Some(Arc::new(Mutex::new(out))))
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use snapline::sim::Mutation as Planted;
-use snapline::sim::stage::{Fate, Message, Place, Refusal, Script, SimIo, Stage, Told};
+use snapline::sim::stage::{Fate, LanePlace, Message, Refusal, Script, SimIo, Stage, Told};
 use snapline_models::explore::MarkSet;
 use snapline_models::laws::Law;
 use snapline_models::scenario::Setup;
@@ -230,7 +230,7 @@ impl<'a> LockstepReplay<'a> {
         loop {
             let front = self.writing.entry(index).or_default().front().copied();
             let last = front == Some(checkpoint);
-            let errand = self.stage.errand(Place::Task(subtask(task)));
+            let errand = self.stage.errand(LanePlace::Task(subtask(task)));
             let fate = if last && errand == Some(SimIo::Snapshot) { fate } else { Fate::Done };
             match errand {
                 Some(SimIo::Prepare | SimIo::RollBack) => {}
@@ -249,7 +249,7 @@ impl<'a> LockstepReplay<'a> {
                     )));
                 }
             }
-            self.stage.run(Place::Task(subtask(task)), fate)?;
+            self.stage.run(LanePlace::Task(subtask(task)), fate)?;
             if last && errand == Some(SimIo::Snapshot) {
                 return Ok(());
             }
@@ -258,7 +258,7 @@ impl<'a> LockstepReplay<'a> {
 
     /// A sink's lane works until it has made its commit call.
     fn commit(&mut self, task: u8, fate: Fate) -> Result<(), StepFailure> {
-        let (place, index) = (Place::Task(subtask(task)), usize::from(task));
+        let (place, index) = (LanePlace::Task(subtask(task)), usize::from(task));
         if let (Some(called), Fate::Done) = (self.called.get_mut(&index), fate)
             && *called > 0
         {
@@ -300,13 +300,13 @@ impl<'a> LockstepReplay<'a> {
     /// The coordinator's lane works until it has done this; deletions in front are done first.
     fn on_store(&mut self, wanted: SimIo, fate: Fate) -> Result<(), StepFailure> {
         loop {
-            match self.stage.errand(Place::Store) {
+            match self.stage.errand(LanePlace::Store) {
                 Some(errand) if errand == wanted => {
-                    self.stage.run(Place::Store, fate)?;
+                    self.stage.run(LanePlace::Store, fate)?;
                     break;
                 }
                 Some(SimIo::Collect) => {
-                    self.stage.run(Place::Store, Fate::Done)?;
+                    self.stage.run(LanePlace::Store, Fate::Done)?;
                     self.hear_answers()?;
                 }
                 // One that was in front was done before the model came to it.
@@ -374,7 +374,7 @@ impl<'a> LockstepReplay<'a> {
         let subtasks =
             (0..self.setup.topology.subtasks().len()).map(|task| SubtaskId::new(task as u16));
         for task in subtasks {
-            let place = Place::Task(task);
+            let place = LanePlace::Task(task);
             let errand = self.stage.errand(place);
             let at_once = matches!(errand, Some(SimIo::Prepare | SimIo::RollBack));
             if at_once || self.stage.is_stale(place) {
@@ -392,9 +392,9 @@ impl<'a> LockstepReplay<'a> {
         }
         // The model of a job that keeps all deletes nothing.
         if self.setup.scenario.retained.is_none()
-            && self.stage.errand(Place::Store) == Some(SimIo::Collect)
+            && self.stage.errand(LanePlace::Store) == Some(SimIo::Collect)
         {
-            self.stage.run(Place::Store, Fate::Done)?;
+            self.stage.run(LanePlace::Store, Fate::Done)?;
             return Ok(true);
         }
         let waits: Vec<Message> =

@@ -12,7 +12,7 @@ struct Queue<M> {
     open: bool,
 }
 
-struct Shared<M> {
+struct MailboxShared<M> {
     queue: Mutex<Queue<M>>,
     /// Whether there are messages; written under the lock. A polling reader looks here first. A
     /// reader that a message has woken sees the flag: it is stored before the token is left.
@@ -21,13 +21,13 @@ struct Shared<M> {
 
 /// The reader's end, and the parker of its thread.
 pub(crate) struct Mailbox<M> {
-    shared: Arc<Shared<M>>,
+    shared: Arc<MailboxShared<M>>,
     parker: Parker,
 }
 
 /// A sender's end.
 pub(crate) struct MailboxSender<M> {
-    shared: Arc<Shared<M>>,
+    shared: Arc<MailboxShared<M>>,
     reader: Unparker,
 }
 
@@ -72,7 +72,7 @@ impl<M> MailboxSender<M> {
 impl<M> Mailbox<M> {
     pub(crate) fn new() -> Self {
         let queue = Mutex::new(Queue { messages: VecDeque::new(), open: true });
-        let shared = Arc::new(Shared { queue, any: AtomicBool::new(false) });
+        let shared = Arc::new(MailboxShared { queue, any: AtomicBool::new(false) });
         Self { shared, parker: Parker::new() }
     }
 

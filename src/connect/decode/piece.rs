@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Inputs;
 use super::frames::Frames;
 use crate::connect::compress::{Compression, Refused};
-use crate::connect::file_source::{Input, Split};
+use crate::connect::file_source::{Split, SplitFile};
 use crate::connect::text::MARK;
 use crate::connect::{ConnectError, plain_file};
 
@@ -34,8 +34,8 @@ pub(super) struct Piece {
 impl Piece {
     /// The pieces of a file, of this many bytes each. A compressed file, and any file if `bytes` is
     /// `None`, is one piece.
-    pub(super) fn of(input: &Input, bytes: Option<u64>) -> Vec<Self> {
-        let Input { file, size, mark } = input;
+    pub(super) fn of(input: &SplitFile, bytes: Option<u64>) -> Vec<Self> {
+        let SplitFile { file, size, mark } = input;
         let bytes = bytes.filter(|_| Compression::of(file) == Compression::None);
         // A byte order mark is within the first piece.
         let bytes = bytes.unwrap_or(u64::MAX).max(MARK.len() as u64 + 1);
@@ -217,7 +217,7 @@ mod tests {
         let path = dir.path().join("a");
         fs::write(&path, "1\n").expect("writes");
         let file = path.to_str().expect("UTF-8").to_owned();
-        let mut piece = Piece::of(&Input { file, size: 2, mark: None }, None).remove(0);
+        let mut piece = Piece::of(&SplitFile { file, size: 2, mark: None }, None).remove(0);
         let opens = Opens { inputs: Inputs::There(FileSource::path(&path)), window: 20 };
         piece.pin(&opens).expect("looks at it");
         assert!(piece.split.mark.is_some());

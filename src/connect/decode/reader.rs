@@ -39,11 +39,11 @@ struct Open<D> {
     /// The same file, to check at the end.
     file: File,
     decoder: D,
-    stage: Stage,
+    stage: ReaderStage,
 }
 
 /// The next thing to read in it.
-enum Stage {
+enum ReaderStage {
     /// The header, which is before the position or at it, after this many line ends.
     Header(u64),
     /// The way to the position.
@@ -100,13 +100,15 @@ where
         piece.pin(&self.opens)?;
         let (decoder, offset) = (self.format.decoder(), self.position.offset);
         let (from, stage) = match offset {
-            _ if decoder.has_header() => (0, Stage::Header(0)),
-            0 => (0, Stage::GoTo),
-            _ if !self.format.is_lines() => (offset - 1, Stage::GoTo),
+            _ if decoder.has_header() => (0, ReaderStage::Header(0)),
+            0 => (0, ReaderStage::GoTo),
+            _ if !self.format.is_lines() => (offset - 1, ReaderStage::GoTo),
             // From one byte before: if that is the end of a line, a line begins at the piece's
             // beginning.
-            _ if !piece.is_first() && offset == piece.split.from => (offset - 1, Stage::Align),
-            _ => (offset, Stage::GoTo),
+            _ if !piece.is_first() && offset == piece.split.from => {
+                (offset - 1, ReaderStage::Align)
+            }
+            _ => (offset, ReaderStage::GoTo),
         };
         let opens = &self.opens;
         let (mut frames, file) = piece.open(opens, from)?;
@@ -115,7 +117,7 @@ where
             if !passed.map_err(|error| piece.failed(opens, frames.reached(), error))? {
                 return Err(ConnectError::Utf16 { path: piece.path().to_owned() });
             }
-            if offset == 0 && matches!(stage, Stage::GoTo) {
+            if offset == 0 && matches!(stage, ReaderStage::GoTo) {
                 self.position.offset = frames.offset();
                 self.bytes += frames.offset();
             }
@@ -151,12 +153,12 @@ where
         let mut at = At { piece, lines, skipped, operator: &self.operator };
         let opens = &self.opens;
         match stage {
-            Stage::Header(passed) => {
+            ReaderStage::Header(passed) => {
                 if !header((piece, opens), frames, decoder, self.longest, passed)? {
                     return Ok(Stepped::Long);
                 }
                 let passed = *passed;
-                *stage = Stage::GoTo;
+                *stage = ReaderStage::GoTo;
                 if *offset == 0 {
                     *offset = frames.offset();
                     *at.lines = passed;
@@ -165,7 +167,7 @@ where
                 }
                 decoder.reset();
             }
-            Stage::GoTo => {
+            ReaderStage::GoTo => {
                 // From one byte before: positions of earlier versions may be between the two bytes
                 // of a line end.
                 let in_lines = self.format.is_lines();
@@ -183,17 +185,17 @@ where
                         passed.map_err(|error| piece.failed(opens, frames.reached(), error))?;
                     *offset = frames.offset();
                 }
-                *stage = Stage::Records;
+                *stage = ReaderStage::Records;
             }
-            Stage::Align => {
+            ReaderStage::Align => {
                 let passed = frames.pass_line(0, false);
                 if passed.map_err(|error| piece.failed(opens, frames.reached(), error))?.is_none() {
                     return Ok(Stepped::Long);
                 }
                 *offset = frames.offset();
-                *stage = Stage::Records;
+                *stage = ReaderStage::Records;
             }
-            Stage::Records => {
+            ReaderStage::Records => {
                 if piece.is_part() && *offset >= piece.split.to {
                     return Ok(Stepped::Over);
                 }
@@ -211,13 +213,14 @@ where
                                 return Ok(Stepped::On);
                             }
                             Err(why) => {
-                                *stage = Stage::Pass(why);
+                                *stage = ReaderStage::Pass(why);
                                 return Ok(Stepped::On);
                             }
                         }
                     }
                     Frame::TooLong => {
-                        *stage = Stage::Pass(format!("it has more than {} bytes", self.longest));
+                        *stage =
+                            ReaderStage::Pass(format!("it has more than {} bytes", self.longest));
                         return Ok(Stepped::On);
                     }
                     Frame::End => {
@@ -242,7 +245,7 @@ where
                 *at.lines += frames.pass(bytes);
                 *offset = frames.offset();
             }
-            Stage::Pass(why) => {
+            ReaderStage::Pass(why) => {
                 let passed = frames.pass_line(self.longest, !self.format.is_lines());
                 let passed =
                     passed.map_err(|error| piece.failed(opens, frames.reached(), error))?;
@@ -252,7 +255,7 @@ where
                 *at.lines += passed.lines;
                 *offset = frames.offset();
                 decoder.reset();
-                *stage = Stage::Records;
+                *stage = ReaderStage::Records;
             }
         }
         Ok(Stepped::On)
@@ -378,7 +381,8 @@ where
                 return Ok(progress);
             }
             // The lines skipped for alignment belong to another piece.
-            let aligns = self.open.as_ref().is_some_and(|it| matches!(it.stage, Stage::Align));
+            let aligns =
+                self.open.as_ref().is_some_and(|it| matches!(it.stage, ReaderStage::Align));
             let before = self.position.offset;
             let stepped = self.step(out)?;
             if !aligns {

@@ -15,8 +15,8 @@ use super::super::{ConnectError, OpenContext, SinkCommitter};
 use super::FileCommittable;
 use super::disk::{self, Lock};
 use super::layout::{Hidden, Layout, MOST_FILES, parse_unnamed};
-use super::marker::{Durable, Marker};
-use super::writer::Closed;
+use super::marker::{Durable, SubtaskMarker};
+use super::writer::ClosedFiles;
 use crate::base::error::BoxError;
 use crate::base::fault::Mutation;
 use crate::base::sync::lock;
@@ -33,7 +33,7 @@ pub struct FileCommitter {
     /// disk.
     empty: Option<TxnId>,
     /// Files that the writer has closed and that are not prepared.
-    closed: Closed,
+    closed: ClosedFiles,
     /// The records of committed transactions that are durable.
     durable: Durable,
     /// Makes the names in a directory durable. Tests put a failing function here.
@@ -41,7 +41,7 @@ pub struct FileCommitter {
 }
 
 impl FileCommitter {
-    pub(super) fn new(layout: Layout, closed: Closed) -> Self {
+    pub(super) fn new(layout: Layout, closed: ClosedFiles) -> Self {
         let attempt = layout.context.attempt;
         let (sync_dir, durable) = (disk::sync_dir as fn(&dyn Files, &Path) -> _, Durable::new());
         let trouble = RefCell::default();
@@ -108,7 +108,7 @@ impl FileCommitter {
         let _lock = Lock::shared(&self.layout)?;
         disk::check_fence(&self.layout, self.attempt)?;
         let path = self.layout.marker(committable)?;
-        let marker = Marker::read(&self.layout.files, path, &self.durable)?;
+        let marker = SubtaskMarker::read(&self.layout.files, path, &self.durable)?;
         let committed = self.layout.committed_file(file);
         if marker.holds(txn) || disk::length(self.files(), &committed)?.is_some() {
             let place = committed.display().to_string();
@@ -121,9 +121,9 @@ impl FileCommitter {
 
     /// The record of the subtask's commits. It must hold the transaction that the committable names
     /// as committed before it.
-    fn marker(&self, committable: &FileCommittable) -> Result<Marker, ConnectError> {
+    fn marker(&self, committable: &FileCommittable) -> Result<SubtaskMarker, ConnectError> {
         let path = self.layout.marker(committable)?;
-        let marker = Marker::read(&self.layout.files, path.clone(), &self.durable)?;
+        let marker = SubtaskMarker::read(&self.layout.files, path.clone(), &self.durable)?;
         match committable.behind {
             Some(txn) if marker.lacks(committable.behind) && !self.layout.accept_other => {
                 Err(ConnectError::SetBack { place: path.display().to_string(), txn })
@@ -261,7 +261,7 @@ impl SinkCommitter for FileCommitter {
     fn committed(&mut self) -> Result<Option<TxnId>, BoxError> {
         let _lock = Lock::shared(&self.layout)?;
         let marker = self.layout.own_marker(self.layout.context.index);
-        Ok(Marker::read(&self.layout.files, marker, &self.durable)?.newest())
+        Ok(SubtaskMarker::read(&self.layout.files, marker, &self.durable)?.newest())
     }
 
     fn prepare(&mut self, txn: TxnId, committable: &FileCommittable) -> Result<(), BoxError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::row::{Name, NotARow, Row};
+use super::row::{FieldName, NotARow, Row};
 use super::{EncodeFile, FileEncoder};
 use crate::base::error::BoxError;
 use crate::connect::ConnectError;
@@ -38,16 +38,16 @@ pub struct CsvEncoder {
 /// The columns.
 struct Header {
     /// One name per column; none where records have no names.
-    names: Vec<Name>,
+    names: Vec<FieldName>,
     columns: usize,
     /// The index of each name.
-    places: BTreeMap<Name, usize>,
+    places: BTreeMap<FieldName, usize>,
     /// True if the user names the columns: then values without names are assigned in order.
     is_given: bool,
 }
 
 impl Header {
-    fn of(names: Vec<Name>, columns: usize, is_given: bool) -> Result<Self, NotARow> {
+    fn of(names: Vec<FieldName>, columns: usize, is_given: bool) -> Result<Self, NotARow> {
         let places: BTreeMap<_, _> = names.iter().cloned().zip(0..).collect();
         if !is_given && places.len() < names.len() {
             let mut names: Vec<_> = names.iter().map(|name| &**name).collect();
@@ -143,7 +143,8 @@ impl CsvEncoder {
             Some(header) => header,
             None => match format.written() {
                 Some(names) => {
-                    let names: Vec<Name> = names.iter().cloned().map(Name::Owned).collect();
+                    let names: Vec<FieldName> =
+                        names.iter().cloned().map(FieldName::Owned).collect();
                     let columns = names.len();
                     header.insert(Header::of(names, columns, true)?)
                 }

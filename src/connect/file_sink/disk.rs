@@ -57,8 +57,8 @@ pub(super) fn claim(layout: &Layout) -> Result<String, ConnectError> {
     let lock = Lock::alone(layout)?;
     let path = layout.owner();
     let (job, operator) = (layout.context.job.clone(), layout.context.operator.clone());
-    let mut mine = Owner { format: 1, job, operator, place: None };
-    let found = read_json::<Owner>(files, &path)?;
+    let mut mine = SinkOwner { format: 1, job, operator, place: None };
+    let found = read_json::<SinkOwner>(files, &path)?;
     mine.place = found.as_ref().and_then(|owner| owner.place.clone());
     match found {
         Some(owner) if owner != mine => {
@@ -131,7 +131,7 @@ fn make_directories(files: &dyn Files, dir: &Path, public: bool) -> Result<(), C
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
-struct Owner {
+struct SinkOwner {
     format: u32,
     job: String,
     operator: String,

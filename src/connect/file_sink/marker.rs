@@ -19,7 +19,7 @@ use crate::fs::Files;
 const LONG: u64 = 16 * 1024;
 
 /// One subtask's record, as read.
-pub(super) struct Marker {
+pub(super) struct SubtaskMarker {
     files: Arc<dyn Files>,
     path: PathBuf,
     newest: Option<TxnId>,
@@ -32,7 +32,7 @@ pub(super) struct Marker {
 /// The durable length of each file: a committer's own knowledge.
 pub(super) type Durable = BTreeMap<PathBuf, u64>;
 
-impl Marker {
+impl SubtaskMarker {
     /// Reads the record. A line that cannot be read was cut short while it was appended; its
     /// transaction was not committed after it.
     pub(super) fn read(
@@ -121,9 +121,9 @@ mod tests {
     use super::*;
     use crate::fs::Disk;
 
-    fn read(path: PathBuf) -> Result<Marker, ConnectError> {
+    fn read(path: PathBuf) -> Result<SubtaskMarker, ConnectError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        Marker::read(&files, path, &Durable::new())
+        SubtaskMarker::read(&files, path, &Durable::new())
     }
 
     fn txn(checkpoint: u64) -> TxnId {
@@ -167,7 +167,7 @@ mod tests {
         let path = dir.path().join("committed-00");
         let (mut durable, files) = (Durable::new(), Arc::new(Disk) as Arc<dyn Files>);
         for number in 1..=600 {
-            let marker = Marker::read(&files, path.clone(), &durable);
+            let marker = SubtaskMarker::read(&files, path.clone(), &durable);
             marker.expect("reads").add(txn(number), &mut durable).expect("adds");
             let length = fs::metadata(&path).expect("is there").len();
             assert!(length < LONG + 200, "{length} bytes");
@@ -189,13 +189,13 @@ mod tests {
                 let files: Arc<dyn Files> = Arc::new(disk.files(&host));
                 let mut durable = Durable::new();
                 let read = |durable: &Durable| {
-                    Marker::read(&files, path.to_owned(), durable).expect("it can be read")
+                    SubtaskMarker::read(&files, path.to_owned(), durable).expect("it can be read")
                 };
                 host.fails_after(Some((nth, Trouble { kind: std::io::ErrorKind::Other, late })));
                 for number in 1..=3 {
                     while read(&durable).add(txn(number), &mut durable).is_err() {}
                     let worst: Arc<dyn Files> = Arc::new(disk.worst().files(&Host::default()));
-                    let found = Marker::read(&worst, path.to_owned(), &Durable::new());
+                    let found = SubtaskMarker::read(&worst, path.to_owned(), &Durable::new());
                     let found = found.expect("it can be read");
                     assert!(found.holds(txn(number)), "{number} after {nth}, {late}");
                 }
@@ -209,7 +209,7 @@ mod tests {
                 assert!(marker.holds(txn(4)));
                 marker.add(txn(4), &mut durable).expect("adds");
                 let worst: Arc<dyn Files> = Arc::new(disk.worst().files(&Host::default()));
-                let found = Marker::read(&worst, path.to_owned(), &Durable::new());
+                let found = SubtaskMarker::read(&worst, path.to_owned(), &Durable::new());
                 assert!(found.expect("it can be read").holds(txn(4)), "seen, and not synced");
             }
         }

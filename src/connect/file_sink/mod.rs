@@ -73,11 +73,11 @@ pub use self::csv::CsvEncoder;
 pub use self::encode::JsonEncoder;
 pub use self::encode::{ByLine, Encode, EncodeFile, FileEncoder, LineEncoder, Plain};
 use self::layout::{Layout, Part};
-use self::marker::{Durable, Marker};
+use self::marker::{Durable, SubtaskMarker};
 #[cfg(feature = "parquet")]
 pub use self::parquet::{Parquet, ParquetEncoder};
 pub use self::writer::FileWriter;
-use self::writer::{Closed, Rolling};
+use self::writer::{ClosedFiles, Rolling};
 use super::compress::{Compression, WINDOW};
 #[cfg(feature = "formats")]
 use super::decode::{Csv, JsonLines};
@@ -292,8 +292,8 @@ where
         }
         layout.place = disk::claim(&layout)?;
         let own = layout.own_marker(context.index);
-        let newest = Marker::read(&layout.files, own, &Durable::new())?.newest();
-        let (encoder, closed) = (self.encode.encoder(), Closed::default());
+        let newest = SubtaskMarker::read(&layout.files, own, &Durable::new())?.newest();
+        let (encoder, closed) = (self.encode.encoder(), ClosedFiles::default());
         let (place, unsynced) = (layout.clone(), Arc::clone(&closed));
         let writer = FileWriter::new(place, encoder, compression, self.rolling, newest, unsynced);
         Ok((writer, FileCommitter::new(layout, closed)))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::ser::{self, Impossible, Serializer};
 
 /// A field's name.
-pub(super) type Name = Cow<'static, str>;
+pub(super) type FieldName = Cow<'static, str>;
 
 /// The fields of one record, in serde's order.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(super) struct Row {
     /// The end of each field in the text.
     ends: Vec<usize>,
     /// The fields' names: one per field, or none.
-    pub(super) names: Vec<Name>,
+    pub(super) names: Vec<FieldName>,
     /// The fields that serde skipped. They are empty.
     skipped: Vec<usize>,
     /// True if a map gave names: it gives no name for a skipped field.
@@ -68,7 +68,7 @@ impl Row {
 /// Takes fields: those of the record itself, or, with a name, one of them.
 struct Fields<'a> {
     row: &'a mut Row,
-    name: Option<Name>,
+    name: Option<FieldName>,
 }
 
 impl Fields<'_> {
@@ -89,7 +89,7 @@ impl Fields<'_> {
     }
 
     fn refuse<T>(self, why: impl Display) -> Result<T, NotARow> {
-        Err(NotARow { field: self.name.map(Name::into_owned), why: why.to_string() })
+        Err(NotARow { field: self.name.map(FieldName::into_owned), why: why.to_string() })
     }
 
     /// Reports a nested value, which a field cannot have.
@@ -323,12 +323,12 @@ impl ser::SerializeStruct for Fields<'_> {
         name: &'static str,
         value: &T,
     ) -> Result<(), NotARow> {
-        value.serialize(Fields { row: self.row, name: Some(Name::Borrowed(name)) })
+        value.serialize(Fields { row: self.row, name: Some(FieldName::Borrowed(name)) })
     }
 
     fn skip_field(&mut self, name: &'static str) -> Result<(), NotARow> {
         self.row.skipped.push(self.row.ends.len());
-        Fields { row: self.row, name: Some(Name::Borrowed(name)) }.end()
+        Fields { row: self.row, name: Some(FieldName::Borrowed(name)) }.end()
     }
 
     fn end(self) -> Result<(), NotARow> {
@@ -350,7 +350,7 @@ impl ser::SerializeMap for Entries<'_> {
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), NotARow> {
         // A key is a text that names a field, spelled as a field's value would be.
         let mut row = Row::default();
-        key.serialize(Fields { row: &mut row, name: Some(Name::Borrowed("key")) })?;
+        key.serialize(Fields { row: &mut row, name: Some(FieldName::Borrowed("key")) })?;
         self.name = String::from_utf8(row.text).map_err(|_| {
             ser::Error::custom("a key of the map, which is to name a field, is not UTF-8")
         })?;
@@ -358,7 +358,7 @@ impl ser::SerializeMap for Entries<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotARow> {
-        let name = Name::Owned(std::mem::take(&mut self.name));
+        let name = FieldName::Owned(std::mem::take(&mut self.name));
         value.serialize(Fields { row: self.row, name: Some(name) })
     }
 

@@ -29,7 +29,7 @@ const OPEN: usize = 8;
 pub(super) type Unsynced = Option<Box<dyn Output>>;
 
 /// Closed files that are not prepared yet, by their names.
-pub(super) type Closed = Arc<Mutex<BTreeMap<PathBuf, Unsynced>>>;
+pub(super) type ClosedFiles = Arc<Mutex<BTreeMap<PathBuf, Unsynced>>>;
 
 /// When a file is ended and the next begun, between two checkpoints. A checkpoint always ends it.
 #[derive(Clone, Copy, Default, Debug)]
@@ -64,7 +64,7 @@ pub struct FileWriter<T, E> {
     /// The open transaction's ended files, and their lengths.
     rolled: Vec<(PathBuf, u64, Unsynced)>,
     /// The files that the committer is to sync.
-    closed: Closed,
+    closed: ClosedFiles,
     /// The number of bytes written to all ended files.
     ended: u64,
     /// The number of files opened, which names them while their transaction has no name.
@@ -82,7 +82,7 @@ impl<T, E: FileEncoder<T>> FileWriter<T, E> {
         compression: Compression,
         rolling: Rolling,
         newest: Option<TxnId>,
-        closed: Closed,
+        closed: ClosedFiles,
     ) -> Self {
         Self {
             closed,

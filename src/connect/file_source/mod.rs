@@ -17,12 +17,12 @@ use self::resume::same;
 #[cfg(feature = "formats")]
 pub(super) use self::{
     resume::Resume,
-    split::{Input, Split},
+    split::{Split, SplitFile},
 };
 #[cfg(not(feature = "formats"))]
 use self::{
     resume::Resume,
-    split::{Input, Split},
+    split::{Split, SplitFile},
 };
 use super::text::{MARK, is_utf16};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader, plain_file};
@@ -76,7 +76,7 @@ pub struct FileSource {
     pub(super) resume: Resume,
     /// The files that each operator's subtasks read in its latest attempt. Subtasks that begin at
     /// different moments must agree on them; clones share the value.
-    plans: Arc<Mutex<Vec<Plan>>>,
+    plans: Arc<Mutex<Vec<ReadPlan>>>,
 }
 
 impl FileSource {
@@ -156,16 +156,16 @@ impl FileSource {
     }
 
     /// The files that the subtasks read when there is no checkpoint.
-    pub(super) fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<Input>>, ConnectError> {
+    pub(super) fn plan(&self, context: &OpenContext) -> Result<Arc<Vec<SplitFile>>, ConnectError> {
         let mut plans = lock(&self.plans);
         let OpenContext { job, operator, attempt, .. } = context;
-        let same = |plan: &&Plan| plan.job == *job && plan.operator == *operator;
+        let same = |plan: &&ReadPlan| plan.job == *job && plan.operator == *operator;
         if let Some(plan) = plans.iter().find(|plan| same(plan) && plan.attempt == *attempt) {
             return Ok(Arc::clone(&plan.inputs));
         }
         let inputs = Arc::new(split::inputs(&self.path, self.follow)?);
         plans.retain(|plan| !same(&plan));
-        plans.push(Plan {
+        plans.push(ReadPlan {
             job: job.clone(),
             operator: operator.clone(),
             attempt: *attempt,
@@ -177,11 +177,11 @@ impl FileSource {
 
 /// The files that the subtasks of one operator read.
 #[derive(Debug)]
-struct Plan {
+struct ReadPlan {
     job: String,
     operator: String,
     attempt: Attempt,
-    inputs: Arc<Vec<Input>>,
+    inputs: Arc<Vec<SplitFile>>,
 }
 
 impl Source for FileSource {
@@ -218,7 +218,7 @@ impl Source for FileSource {
 
 /// The position of a reader of a [`FileSource`]: its split, and the byte in the file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[serde(from = "StoredPosition", into = "StoredPosition")]
 pub struct FilePosition {
     /// The subtask's splits.
     splits: Arc<Vec<Split>>,
@@ -269,7 +269,7 @@ fn bad(why: String) -> ConnectError {
 
 /// A position as checkpoints hold it: without the splits that were read.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredPosition {
     splits: Vec<Split>,
     offset: u64,
     /// The path given to the source; the first version did not record it.
@@ -277,7 +277,7 @@ struct Written {
     path: Option<String>,
 }
 
-impl From<FilePosition> for Written {
+impl From<FilePosition> for StoredPosition {
     fn from(position: FilePosition) -> Self {
         let splits = position.splits[position.split..].to_vec();
         let path = position.path.map(|path| path.as_ref().into());
@@ -285,8 +285,8 @@ impl From<FilePosition> for Written {
     }
 }
 
-impl From<Written> for FilePosition {
-    fn from(written: Written) -> Self {
+impl From<StoredPosition> for FilePosition {
+    fn from(written: StoredPosition) -> Self {
         let (splits, path) = (Arc::new(written.splits), written.path.map(Arc::from));
         Self { splits, split: 0, offset: written.offset, path }
     }

@@ -54,7 +54,7 @@ impl Resume {
         splits: impl Iterator<Item = &'a mut Split>,
         offset: Option<u64>,
     ) {
-        let mut seen: BTreeMap<String, Option<Found>> = BTreeMap::new();
+        let mut seen: BTreeMap<String, Option<CurrentFile>> = BTreeMap::new();
         let mut unknown = None;
         for (place, split) in splits.enumerate() {
             if split.mark.is_some() && !self.accept_changed {
@@ -64,13 +64,13 @@ impl Resume {
             let found = match seen.get(&split.file) {
                 Some(found) => *found,
                 None => {
-                    let found = Found::of(split);
+                    let found = CurrentFile::of(split);
                     seen.insert(split.file.clone(), found);
                     found
                 }
             };
             // The code that opens the file reports that it cannot be examined.
-            let Some(Found { size, mark, whole }) = found else { continue };
+            let Some(CurrentFile { size, mark, whole }) = found else { continue };
             let same = split.mark.map_or(size >= split.size, |then| mark == Some(then));
             if split.mark.is_none() {
                 unknown = unknown.or_else(|| Some(split.file.clone()));
@@ -96,7 +96,7 @@ impl Resume {
 
 /// A file as it is now.
 #[derive(Clone, Copy)]
-struct Found {
+struct CurrentFile {
     size: u64,
     /// The fingerprint of as many bytes as it had.
     mark: Option<Fingerprint>,
@@ -104,7 +104,7 @@ struct Found {
     whole: Option<Fingerprint>,
 }
 
-impl Found {
+impl CurrentFile {
     fn of(split: &Split) -> Option<Self> {
         beat();
         let path = Path::new(&split.file);

@@ -19,7 +19,7 @@ const BIGGEST: u64 = 32 * 1024 * 1024;
 
 /// A file to be read, and its length when it was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in super::super) struct Input {
+pub(in super::super) struct SplitFile {
     pub(in super::super) file: String,
     pub(in super::super) size: u64,
     /// The file's identity; `None` if it could not be examined: then it is recorded when the file
@@ -27,7 +27,7 @@ pub(in super::super) struct Input {
     pub(in super::super) mark: Option<Fingerprint>,
 }
 
-impl Input {
+impl SplitFile {
     fn new(file: String, size: u64, follow: bool) -> Self {
         beat();
         let open = plain_file::open(Path::new(&file), follow).ok();
@@ -92,13 +92,13 @@ impl Split {
 }
 
 /// The files that a path stands for, in the order of their names.
-pub(super) fn inputs(path: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
+pub(super) fn inputs(path: &str, follow: bool) -> Result<Vec<SplitFile>, ConnectError> {
     // A file whose name looks like a pattern is a file.
     let mut inputs = match fs::metadata(path) {
         Ok(data) if data.is_dir() => in_directory(Path::new(path), follow)?,
         Ok(data) if data.is_file() => {
             check(Path::new(path), &data, true)?;
-            vec![Input::new(path.into(), data.len(), true)]
+            vec![SplitFile::new(path.into(), data.len(), true)]
         }
         // A pipe or a device cannot be read again from a position.
         Ok(_) => return Err(ConnectError::NotAFile { path: path.into() }),
@@ -112,7 +112,7 @@ pub(super) fn inputs(path: &str, follow: bool) -> Result<Vec<Input>, ConnectErro
     Ok(inputs)
 }
 
-fn in_directory(dir: &Path, follow: bool) -> Result<Vec<Input>, ConnectError> {
+fn in_directory(dir: &Path, follow: bool) -> Result<Vec<SplitFile>, ConnectError> {
     let mut found = Listing::new(follow);
     for entry in fs::read_dir(dir).map_err(ConnectError::io("list", dir))? {
         let entry = entry.map_err(ConnectError::io("list", dir))?;
@@ -123,7 +123,7 @@ fn in_directory(dir: &Path, follow: bool) -> Result<Vec<Input>, ConnectError> {
     found.end(dir)
 }
 
-fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
+fn matching(pattern: &str, follow: bool) -> Result<Vec<SplitFile>, ConnectError> {
     let paths = glob::glob(pattern).map_err(|error| ConnectError::BadPattern {
         pattern: pattern.into(),
         why: error.to_string(),
@@ -158,7 +158,7 @@ fn matching(pattern: &str, follow: bool) -> Result<Vec<Input>, ConnectError> {
 /// Files that were found; also notes skipped links.
 struct Listing {
     follow: bool,
-    inputs: Vec<Input>,
+    inputs: Vec<SplitFile>,
     links: bool,
 }
 
@@ -186,7 +186,7 @@ impl Listing {
         Ok(())
     }
 
-    fn end(self, place: &Path) -> Result<Vec<Input>, ConnectError> {
+    fn end(self, place: &Path) -> Result<Vec<SplitFile>, ConnectError> {
         match self.inputs.is_empty() && self.links {
             true => Err(ConnectError::OnlyLinks { path: place.to_owned() }),
             false => Ok(self.inputs),
@@ -211,21 +211,25 @@ fn check(path: &Path, data: &fs::Metadata, follow: bool) -> Result<(), ConnectEr
     }
 }
 
-fn input(path: PathBuf, size: u64, follow: bool) -> Result<Input, ConnectError> {
+fn input(path: PathBuf, size: u64, follow: bool) -> Result<SplitFile, ConnectError> {
     let file = path.into_os_string().into_string().map_err(|name| ConnectError::BadName {
         what: "the input",
         name: name.to_string_lossy().into_owned(),
         why: "checkpoints hold names of files as text, and it is not UTF-8",
     })?;
-    Ok(Input::new(file, size, follow))
+    Ok(SplitFile::new(file, size, follow))
 }
 
 /// One subtask's share: of all pieces of all files, piece i belongs to subtask `i % parallelism`.
-pub(super) fn splits(inputs: &[Input], bytes: Option<u64>, context: &OpenContext) -> Vec<Split> {
+pub(super) fn splits(
+    inputs: &[SplitFile],
+    bytes: Option<u64>,
+    context: &OpenContext,
+) -> Vec<Split> {
     let parallelism = context.parallelism as u64;
     let total: u64 = inputs.iter().map(|input| input.size).sum();
     let piece = bytes.unwrap_or(total.div_ceil(parallelism).clamp(SMALLEST, BIGGEST));
-    let pieces = inputs.iter().flat_map(|Input { file, size, mark }| {
+    let pieces = inputs.iter().flat_map(|SplitFile { file, size, mark }| {
         (0..size.div_ceil(piece)).map(move |number| Split {
             file: file.clone(),
             size: *size,
@@ -267,7 +271,7 @@ mod tests {
         assert!(!comes_further(&|| ()));
         assert!(comes_further(&|| assert_eq!(inputs(path, false).expect("lists").len(), 1)));
         let input = inputs(path, false).expect("lists").remove(0);
-        let Input { file, size, mark } = input;
+        let SplitFile { file, size, mark } = input;
         let split = Split { file, size, from: 0, to: size, mark };
         assert!(comes_further(&|| split.check().expect("it is there")));
     }

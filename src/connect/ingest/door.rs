@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::log::{Cursor, Log, Reached};
-use super::server::{RequestHandler, Setup, limits, write};
+use super::server::{RequestHandler, ServerSetup, limits, write};
 use super::{IngestConfig, IngestError, checked};
 use crate::base::sync::{Arc, lock, thread};
 use crate::fs::Files;
@@ -74,7 +74,7 @@ impl IngestLog {
     pub fn answers_to(&self, bytes: &[u8], piece: usize) -> Result<Option<Vec<u8>>, IngestError> {
         let config = IngestConfig::new().bearer("token").max_body_bytes(4 << 10);
         let check = |bytes: &[u8]| checked::<serde_json::Value>(bytes).map(drop);
-        let setup = Setup { config, check: Arc::new(check) };
+        let setup = ServerSetup { config, check: Arc::new(check) };
         let (orders, taken) = crossbeam_channel::unbounded();
         let (log, limits) = (self.open()?, limits(&setup.config));
         let desk = Arc::new(RequestHandler::new(setup, &log, orders));

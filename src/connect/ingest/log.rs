@@ -70,7 +70,7 @@ type Mark = Option<[u8; MARK]>;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum What {
+enum FrameKind {
     /// Records.
     Records = 0,
     /// Nothing more will be accepted.
@@ -81,7 +81,7 @@ enum What {
 
 /// One request's records.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Batch {
+pub(super) struct LogBatch {
     /// The key by which a repeated request is recognised.
     pub(super) key: Option<String>,
     pub(super) records: Vec<Vec<u8>>,
@@ -102,7 +102,7 @@ pub(super) enum Accepted {
 
 /// The request accepted under a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-struct Seen {
+struct AcceptedKey {
     first: u64,
     records: u64,
     /// The checksum of the records.
@@ -112,12 +112,12 @@ struct Seen {
 /// The newest keys.
 struct Keys {
     most: usize,
-    known: HashMap<String, Seen>,
+    known: HashMap<String, AcceptedKey>,
     order: VecDeque<String>,
 }
 
 impl Keys {
-    fn add(&mut self, key: String, seen: Seen) {
+    fn add(&mut self, key: String, seen: AcceptedKey) {
         if self.most == 0 || self.known.insert(key.clone(), seen).is_some() {
             return;
         }
@@ -133,7 +133,7 @@ impl Keys {
     fn bodies(&self) -> impl Iterator<Item = Vec<u8>> {
         let mut keys = self.order.iter().filter_map(|key| Some((key, *self.known.get(key)?)));
         std::iter::from_fn(move || {
-            let some: Vec<(&String, Seen)> = keys.by_ref().take(KEYS).collect();
+            let some: Vec<(&String, AcceptedKey)> = keys.by_ref().take(KEYS).collect();
             let body = || rmp_serde::to_vec(&some).expect("texts and numbers can be written");
             (!some.is_empty()).then(body)
         })
@@ -142,7 +142,7 @@ impl Keys {
 
 /// Where a segment is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Segment {
+pub(super) struct LogSegment {
     pub(super) first: u64,
     pub(super) bytes: u64,
 }
@@ -150,7 +150,7 @@ pub(super) struct Segment {
 /// The state of the log that readers see.
 #[derive(Debug)]
 pub(super) struct Extent {
-    pub(super) segments: VecDeque<Segment>,
+    pub(super) segments: VecDeque<LogSegment>,
     /// The number of the next record. All before are durable.
     pub(super) next: u64,
     pub(super) ended: bool,
@@ -209,7 +209,7 @@ impl Shelf {
 
     /// Takes the oldest segment from the readers, if none needs it. This happens before its file is
     /// removed, so that no reader begins in it meanwhile.
-    fn take_unneeded(&self) -> Option<Segment> {
+    fn take_unneeded(&self) -> Option<LogSegment> {
         let mut extent = lock(&self.extent);
         let needed = *extent.needed.values().min()?;
         let following = extent.segments.get(1)?;
@@ -293,7 +293,7 @@ impl Log {
             let why = format!("record {first} is in the file before it too");
             return Err(IngestError::Damaged { path, why });
         }
-        let mut frames = Frames::open(&*self.shelf.files, &path)?;
+        let mut frames = LogFrames::open(&*self.shelf.files, &path)?;
         let (head, mut bytes) = (frames.head() as u64, frames.at);
         let mut last = Group { at: bytes, durable: 0, frames: Vec::new() };
         while let Some(frame) = frames.next(&path)? {
@@ -305,7 +305,7 @@ impl Log {
             }
             bytes += frame.bytes.len() as u64 + head;
             match frame.what {
-                What::Records => {
+                FrameKind::Records => {
                     if frame.first != extent.next {
                         let why = format!(
                             "record {} is where record {} was written",
@@ -317,18 +317,16 @@ impl Log {
                     extent.next += frame.count;
                     if let Some(key) = frame.key() {
                         let sum = crc32fast::hash(frame.body());
-                        let seen = Seen { first: frame.first, records: frame.count, sum };
+                        let seen = AcceptedKey { first: frame.first, records: frame.count, sum };
                         self.keys.add(key.to_owned(), seen);
                     }
                 }
-                What::End => extent.ended = true,
-                What::Keys => {
-                    let keys: Vec<(String, Seen)> =
-                        rmp_serde::from_slice(frame.body()).map_err(|error| {
-                            IngestError::Damaged {
-                                path: path.clone(),
-                                why: format!("its keys cannot be read: {error}"),
-                            }
+                FrameKind::End => extent.ended = true,
+                FrameKind::Keys => {
+                    let keys: Vec<(String, AcceptedKey)> = rmp_serde::from_slice(frame.body())
+                        .map_err(|error| IngestError::Damaged {
+                            path: path.clone(),
+                            why: format!("its keys cannot be read: {error}"),
                         })?;
                     keys.into_iter().for_each(|(key, seen)| self.keys.add(key, seen));
                 }
@@ -352,7 +350,7 @@ impl Log {
             self.shelf.files.sync_directory(dir).map_err(IngestError::io("sync", dir))?;
         }
         if extent.next > first || extent.ended {
-            extent.segments.push_back(Segment { first, bytes });
+            extent.segments.push_back(LogSegment { first, bytes });
         }
         drop(extent);
         let length = self.shelf.files.length(&path).map_err(failed("look at"))?;
@@ -400,7 +398,7 @@ impl Log {
         let mut length = bytes.len() as u64;
         for body in self.keys.bodies() {
             bytes.clear();
-            frame(&mut bytes, self.mark, What::Keys, (first, first), 0, "", &body);
+            frame(&mut bytes, self.mark, FrameKind::Keys, (first, first), 0, "", &body);
             out.write(&bytes).map_err(failed("write to"))?;
             length += bytes.len() as u64;
         }
@@ -411,14 +409,14 @@ impl Log {
         files.sync_directory(&self.shelf.dir).map_err(IngestError::io("sync", &self.shelf.dir))?;
         let mut extent = lock(&self.shelf.extent);
         extent.segments.retain(|segment| segment.first != first);
-        extent.segments.push_back(Segment { first, bytes: length });
+        extent.segments.push_back(LogSegment { first, bytes: length });
         self.out = Some((out, length));
         Ok(())
     }
 
     /// Appends the records of some requests, and makes them durable together. If that fails, none
     /// is accepted, though some may turn up when the log is opened again.
-    pub(super) fn append(&mut self, batches: Vec<Batch>) -> Result<Vec<Accepted>, IngestError> {
+    pub(super) fn append(&mut self, batches: Vec<LogBatch>) -> Result<Vec<Accepted>, IngestError> {
         if lock(&self.shelf.extent).ended {
             return Err(IngestError::Ended { dir: self.shelf.dir.clone() });
         }
@@ -429,7 +427,7 @@ impl Log {
         let mut next = lock(&self.shelf.extent).next;
         let durable = next;
         let (mut bytes, mut answers, mut added) = (Vec::new(), Vec::new(), Vec::new());
-        for Batch { key, records } in batches {
+        for LogBatch { key, records } in batches {
             let mut body = Vec::new();
             for record in &records {
                 body.extend_from_slice(&(record.len() as u32).to_le_bytes());
@@ -445,8 +443,8 @@ impl Log {
             let count = records.len() as u64;
             if let Some(key) = &key {
                 let beside = || added.iter().rev().find(|(it, _)| it == key).map(|(_, seen)| seen);
-                let seen: Option<&Seen> = self.keys.known.get(key).or_else(beside);
-                if let Some(&Seen { first, records, sum: before }) = seen {
+                let seen: Option<&AcceptedKey> = self.keys.known.get(key).or_else(beside);
+                if let Some(&AcceptedKey { first, records, sum: before }) = seen {
                     answers.push(match (records, before) == (count, sum) {
                         true => Accepted::Again { first, records },
                         false => Accepted::OtherBody,
@@ -457,14 +455,14 @@ impl Log {
             frame(
                 &mut bytes,
                 self.mark,
-                What::Records,
+                FrameKind::Records,
                 (next, durable),
                 count,
                 key.as_deref().unwrap_or(""),
                 &body,
             );
             answers.push(Accepted::New { first: next, records: count });
-            added.extend(key.map(|key| (key, Seen { first: next, records: count, sum })));
+            added.extend(key.map(|key| (key, AcceptedKey { first: next, records: count, sum })));
             next += count;
         }
         self.write(&bytes)?;
@@ -483,7 +481,7 @@ impl Log {
         }
         let next = lock(&self.shelf.extent).next;
         let mut bytes = Vec::new();
-        frame(&mut bytes, self.mark, What::End, (next, next), 0, "", &[]);
+        frame(&mut bytes, self.mark, FrameKind::End, (next, next), 0, "", &[]);
         self.write(&bytes)?;
         lock(&self.shelf.extent).ended = true;
         Ok(())
@@ -641,7 +639,7 @@ fn segment_name(first: u64) -> String {
 fn frame(
     out: &mut Vec<u8>,
     mark: [u8; MARK],
-    what: What,
+    what: FrameKind,
     (first, durable): (u64, u64),
     count: u64,
     key: &str,
@@ -664,8 +662,8 @@ fn frame(
 }
 
 /// A frame that was read.
-struct Frame {
-    what: What,
+struct LogFrame {
+    what: FrameKind,
     first: u64,
     durable: u64,
     count: u64,
@@ -676,12 +674,12 @@ struct Frame {
 /// Bytes of a frame before its key.
 const FIXED: usize = 23;
 
-impl Frame {
+impl LogFrame {
     fn parse(bytes: Vec<u8>) -> Option<Self> {
         let what = match bytes.first()? {
-            0 => What::Records,
-            1 => What::End,
-            2 => What::Keys,
+            0 => FrameKind::Records,
+            1 => FrameKind::End,
+            2 => FrameKind::Keys,
             _ => return None,
         };
         let first = u64::from_le_bytes(bytes.get(1..9)?.try_into().ok()?);
@@ -695,7 +693,7 @@ impl Frame {
 
     /// True if its number of records is right and all of it is used.
     fn fits(&self) -> bool {
-        if self.what != What::Records {
+        if self.what != FrameKind::Records {
             return self.count == 0;
         }
         let (mut rest, mut records) = (self.body(), 0);
@@ -759,7 +757,7 @@ impl<'a> Sums<'a> {
 }
 
 /// The frames that are whole anywhere in these bytes, each with its place.
-fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
+fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, LogFrame)> {
     let sums = Sums::new(bytes);
     let whole = |at: usize| {
         let (length, rest) = bytes[at..].split_first_chunk::<4>()?;
@@ -768,9 +766,9 @@ fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
         let frame = rest.get(..length).filter(|frame| frame.len() >= FIXED)?;
         let begin = at + HEAD;
         // The cheapest test first: these bytes may be made to look like very many frames.
-        let likely = frame[0] <= What::Keys as u8;
+        let likely = frame[0] <= FrameKind::Keys as u8;
         let holds = likely && sums.of(begin, begin + length) == u32::from_le_bytes(*sum);
-        holds.then(|| Frame::parse(frame.to_vec()))?.map(|frame| (at, frame))
+        holds.then(|| LogFrame::parse(frame.to_vec()))?.map(|frame| (at, frame))
     };
     let Some(mark) = mark else { return (0..bytes.len()).filter_map(whole).collect() };
     let places = bytes.windows(MARK).enumerate().filter(|(_, window)| **window == mark);
@@ -778,14 +776,14 @@ fn everywhere(bytes: &[u8], mark: Mark) -> Vec<(usize, Frame)> {
 }
 
 /// Reads a segment's frames.
-struct Frames {
+struct LogFrames {
     file: BufReader<Box<dyn Input>>,
     mark: Mark,
     /// The reader's place in the file.
     at: u64,
 }
 
-impl Frames {
+impl LogFrames {
     fn open(files: &dyn Files, path: &Path) -> Result<Self, IngestError> {
         let failed = || IngestError::io("read", path);
         let file = files.open(path).map_err(IngestError::io("open", path))?;
@@ -828,7 +826,7 @@ impl Frames {
     }
 
     /// The frames that are whole anywhere after the current place, each with its distance from it.
-    fn behind(&mut self, path: &Path) -> Result<Vec<(usize, Frame)>, IngestError> {
+    fn behind(&mut self, path: &Path) -> Result<Vec<(usize, LogFrame)>, IngestError> {
         let mut rest = Vec::new();
         let read = self.file.seek(SeekFrom::Start(self.at));
         read.and_then(|_| self.file.read_to_end(&mut rest))
@@ -844,7 +842,7 @@ impl Frames {
     fn claimed(&mut self, path: &Path, next: u64) -> Result<u64, IngestError> {
         // Without a mark it may be a client's data. If it claims more records than there is room
         // for, it certainly is.
-        let could_be = |(at, frame): &(usize, Frame)| {
+        let could_be = |(at, frame): &(usize, LogFrame)| {
             frame.first.checked_sub(next).is_none_or(|records| records <= *at as u64 / 4)
         };
         let frames = self.behind(path)?;
@@ -857,7 +855,7 @@ impl Frames {
     }
 
     /// The next frame; `None` if none is whole.
-    fn next(&mut self, path: &Path) -> Result<Option<Frame>, IngestError> {
+    fn next(&mut self, path: &Path) -> Result<Option<LogFrame>, IngestError> {
         let mut mark = [0; MARK];
         if let Some(expected) = self.mark {
             let there = filled(&mut self.file, &mut mark).map_err(IngestError::io("read", path))?;
@@ -882,7 +880,7 @@ impl Frames {
         if bytes.len() as u64 != limit || crc32fast::hash(&bytes) != sum {
             return Ok(None);
         }
-        let Some(frame) = Frame::parse(bytes) else {
+        let Some(frame) = LogFrame::parse(bytes) else {
             let why = format!("the frame at byte {} is whole, and says what cannot be", self.at);
             return Err(IngestError::Damaged { path: path.to_owned(), why });
         };
@@ -904,9 +902,9 @@ fn filled(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
 pub(super) struct Cursor {
     shelf: Arc<Shelf>,
     /// The segment that is open, by its first record.
-    open: Option<(u64, Frames)>,
+    open: Option<(u64, LogFrames)>,
     /// The current frame, how much of its body was read, and the number of the record there.
-    frame: Option<(Frame, usize, u64)>,
+    frame: Option<(LogFrame, usize, u64)>,
     /// The number of the next record in the frame.
     pub(super) next: u64,
 }
@@ -977,13 +975,13 @@ impl Cursor {
         };
         let path = self.shelf.path(first);
         if self.open.as_ref().is_none_or(|(open, _)| *open != first) {
-            self.open = Some((first, Frames::open(&*self.shelf.files, &path)?));
+            self.open = Some((first, LogFrames::open(&*self.shelf.files, &path)?));
         }
         let (_, frames) = self.open.as_mut().expect("it was opened above");
         loop {
             let at = frames.at;
             match frames.next(&path)? {
-                Some(frame) if frame.what != What::Records => {}
+                Some(frame) if frame.what != FrameKind::Records => {}
                 Some(frame) if frame.first + frame.count <= self.next => {}
                 Some(frame) if following.is_none_or(|following| frame.first < following) => {
                     let number = frame.first;
@@ -998,7 +996,7 @@ impl Cursor {
                     moved.map_err(IngestError::io("read", &path))?;
                     frames.at = at;
                     match frames.next(&path)? {
-                        Some(frame) if frame.what == What::Records => {
+                        Some(frame) if frame.what == FrameKind::Records => {
                             let number = frame.first;
                             self.frame = Some((frame, 0, number));
                             return Ok(());

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::error::IngestError;
 use self::log::{Cursor, Log, Reached, Shelf};
-use self::server::{Server, Setup};
+use self::server::{Server, ServerSetup};
 use super::json;
 use super::{Collect, OpenContext, Progress, Source, SourceReader};
 use crate::base::error::BoxError;
@@ -293,7 +293,7 @@ impl<T: Send + 'static> HttpIngest<T> {
         let log = Log::open(Arc::new(Disk), &dir, config.segment_bytes, config.most_keys)?;
         let shelf = Arc::clone(log.shelf());
         let check = move |bytes: &[u8]| check(bytes).map(drop);
-        let server = Server::start(log, Setup { config, check: Arc::new(check) })?;
+        let server = Server::start(log, ServerSetup { config, check: Arc::new(check) })?;
         Ok(Self { shelf, server, decode })
     }
 

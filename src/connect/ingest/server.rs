@@ -20,7 +20,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use subtle::ConstantTimeEq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::log::{Accepted, Batch, Log, Shelf};
+use super::log::{Accepted, Log, LogBatch, Shelf};
 use super::{IngestConfig, IngestError};
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, thread};
@@ -50,11 +50,11 @@ const SHORT: usize = 64 << 10;
 const PIECE: usize = 1 << 10;
 
 /// Returns what is wrong with a record.
-type Check = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+type RecordCheck = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
-pub(super) struct Setup {
+pub(super) struct ServerSetup {
     pub(super) config: IngestConfig,
-    pub(super) check: Check,
+    pub(super) check: RecordCheck,
 }
 
 /// A request's records, undivided.
@@ -69,7 +69,7 @@ pub(super) struct Came {
 }
 
 /// An order to the writer.
-pub(super) enum Order {
+pub(super) enum WriterCommand {
     Append(Came, oneshot::Sender<Result<Accepted, Arc<IngestError>>>),
     End(oneshot::Sender<Result<(), IngestError>>),
 }
@@ -77,14 +77,14 @@ pub(super) enum Order {
 pub(super) struct Server {
     address: SocketAddr,
     /// When dropped, it ends the writer, once the connections' senders are dropped too.
-    orders: Option<crossbeam_channel::Sender<Order>>,
+    orders: Option<crossbeam_channel::Sender<WriterCommand>>,
     listener: Option<Listener>,
     writer: Option<thread::JoinHandle<()>>,
     dir: std::path::PathBuf,
 }
 
 impl Server {
-    pub(super) fn start(log: Log, setup: Setup) -> Result<Self, IngestError> {
+    pub(super) fn start(log: Log, setup: ServerSetup) -> Result<Self, IngestError> {
         let bind = setup.config.address;
         let failed = |source| IngestError::Bind { address: bind, source };
         let bound = Bound::new(bind).map_err(failed)?;
@@ -121,7 +121,8 @@ impl Server {
 
     pub(super) fn finish(&self) -> Result<(), IngestError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.orders.as_ref().is_some_and(|it| it.send(Order::End(answer)).is_ok());
+        let sent =
+            self.orders.as_ref().is_some_and(|it| it.send(WriterCommand::End(answer)).is_ok());
         let gone = || IngestError::Ended { dir: self.dir.clone() };
         if !sent {
             return Err(gone());
@@ -152,7 +153,7 @@ pub(super) fn limits(config: &IngestConfig) -> Limits {
 }
 
 /// Writes the requested batches, all that are waiting at a time.
-pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
+pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<WriterCommand>) {
     let mut next = orders.recv().ok();
     while let Some(order) = next.take() {
         let (mut batches, mut answers, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
@@ -160,13 +161,13 @@ pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<Order>) {
         let mut order = Some(order);
         while let Some(one) = order.take() {
             match one {
-                Order::Append(came, answer) => {
+                WriterCommand::Append(came, answer) => {
                     bytes += came.body.len() + came.records * RECORD;
                     batches.push(came.batch());
                     rooms.push(came._room);
                     answers.push(answer);
                 }
-                Order::End(answer) => {
+                WriterCommand::End(answer) => {
                     end = Some(answer);
                     break;
                 }
@@ -244,9 +245,9 @@ fn pieces(bytes: usize) -> u32 {
 
 /// State that all connections share.
 pub(super) struct RequestHandler {
-    setup: Setup,
+    setup: ServerSetup,
     shelf: Arc<Shelf>,
-    orders: crossbeam_channel::Sender<Order>,
+    orders: crossbeam_channel::Sender<WriterCommand>,
     memory: Memory,
 }
 
@@ -279,9 +280,9 @@ impl Form {
 }
 
 impl Came {
-    fn batch(&self) -> Batch {
+    fn batch(&self) -> LogBatch {
         let records = self.form.records(&self.body).map(|(_, record)| record.to_vec());
-        Batch { key: self.key.clone(), records: records.collect() }
+        LogBatch { key: self.key.clone(), records: records.collect() }
     }
 }
 
@@ -305,7 +306,11 @@ impl Answers for RequestHandler {
 }
 
 impl RequestHandler {
-    pub(super) fn new(setup: Setup, log: &Log, orders: crossbeam_channel::Sender<Order>) -> Self {
+    pub(super) fn new(
+        setup: ServerSetup,
+        log: &Log,
+        orders: crossbeam_channel::Sender<WriterCommand>,
+    ) -> Self {
         let (shelf, memory) = (Arc::clone(log.shelf()), Memory::new(&setup.config));
         Self { setup, shelf, orders, memory }
     }
@@ -354,7 +359,7 @@ impl RequestHandler {
         let (body, records) = looked?;
         let (answer, answered) = oneshot::channel();
         let came = Came { key, form, body, records, _room: room };
-        let sent = self.orders.send(Order::Append(came, answer));
+        let sent = self.orders.send(WriterCommand::Append(came, answer));
         let ending = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
         sent.map_err(|_| ending())?;
         match answered.await.map_err(|_| ending())? {
@@ -408,7 +413,7 @@ fn look(
     gzip: bool,
     body: Vec<u8>,
     most: usize,
-    check: &Check,
+    check: &RecordCheck,
 ) -> Result<(Vec<u8>, usize), Refusal> {
     let body = if gzip { decoded(&body, most)? } else { body };
     if is_utf16(&body) {

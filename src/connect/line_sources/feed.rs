@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::Said;
+use super::FeedEvent;
 use crate::base::panic::guarded;
 use crate::base::sync::{
     Arc, AtomicBool, Condvar, Mutex, Ordering, PoisonError, lock, nap, thread,
@@ -31,7 +31,7 @@ const ADDRESS: Duration = Duration::from_secs(2);
 
 /// The number of bytes that wait to be read.
 #[derive(Default, Debug)]
-struct Waiting {
+struct UnreadBytes {
     bytes: Mutex<usize>,
     freed: Condvar,
 }
@@ -39,14 +39,14 @@ struct Waiting {
 /// The queue's receiver.
 #[derive(Clone, Debug)]
 pub(super) struct Hearer {
-    said: Receiver<Said>,
-    waiting: Arc<Waiting>,
+    said: Receiver<FeedEvent>,
+    waiting: Arc<UnreadBytes>,
 }
 
 impl Hearer {
-    pub(super) fn hear(&self) -> Result<Said, TryRecvError> {
+    pub(super) fn hear(&self) -> Result<FeedEvent, TryRecvError> {
         let said = self.said.try_recv()?;
-        if let Said::Line(line, _) = &said {
+        if let FeedEvent::Line(line, _) = &said {
             *lock(&self.waiting.bytes) -= line.len();
             self.waiting.freed.notify_all();
         }
@@ -57,8 +57,8 @@ impl Hearer {
 /// The queue's sender.
 #[derive(Clone)]
 pub(super) struct Speaker {
-    to: Sender<Said>,
-    waiting: Arc<Waiting>,
+    to: Sender<FeedEvent>,
+    waiting: Arc<UnreadBytes>,
     /// The connection whose lines they are, where others want its place.
     who: Option<Arc<Talker>>,
 }
@@ -66,12 +66,12 @@ pub(super) struct Speaker {
 impl Speaker {
     fn new() -> (Self, Hearer) {
         let (to, said) = bounded(QUEUE.0);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(UnreadBytes::default());
         (Self { to, waiting: Arc::clone(&waiting), who: None }, Hearer { said, waiting })
     }
 
     /// Sends a message, when there is room; returns true if more is wanted.
-    fn say(&self, said: Said, wanted: &dyn Fn() -> bool) -> bool {
+    fn say(&self, said: FeedEvent, wanted: &dyn Fn() -> bool) -> bool {
         self.who.iter().for_each(|who| who.now(true));
         let went = self.wait(&said, wanted) && self.to.send(said).is_ok();
         self.who.iter().for_each(|who| who.now(false));
@@ -79,8 +79,8 @@ impl Speaker {
     }
 
     /// Waits until there is room for the message, and takes the room.
-    fn wait(&self, said: &Said, wanted: &dyn Fn() -> bool) -> bool {
-        let Said::Line(line, _) = said else { return true };
+    fn wait(&self, said: &FeedEvent, wanted: &dyn Fn() -> bool) -> bool {
+        let FeedEvent::Line(line, _) = said else { return true };
         let mut bytes = lock(&self.waiting.bytes);
         while *bytes > 0 && *bytes + line.len() > QUEUE.1 {
             let waited = self.waiting.freed.wait_timeout(bytes, PATIENCE);
@@ -95,7 +95,7 @@ impl Speaker {
 
     pub(super) fn fail(&self, error: ConnectError) {
         // Without a queue the failure is of no interest.
-        let _ = self.to.send(Said::Failed(error));
+        let _ = self.to.send(FeedEvent::Failed(error));
     }
 }
 
@@ -177,14 +177,18 @@ pub(super) fn feed(
             line.pop_if(|last| *last == b'\r');
             let text = String::from_utf8(std::mem::take(&mut line));
             let said = match text {
-                _ if !is_text => Said::Malformed(number, UTF_16.into(), all),
+                _ if !is_text => FeedEvent::Malformed(number, UTF_16.into(), all),
                 _ if bytes > longest => {
-                    Said::Malformed(number, format!("it has more than {longest} bytes"), all)
+                    FeedEvent::Malformed(number, format!("it has more than {longest} bytes"), all)
                 }
-                Ok(line) => Said::Line(line, all),
+                Ok(line) => FeedEvent::Line(line, all),
                 Err(error) => {
                     let byte = error.utf8_error().valid_up_to() + 1;
-                    Said::Malformed(number, format!("byte {byte} of the line is not UTF-8"), all)
+                    FeedEvent::Malformed(
+                        number,
+                        format!("byte {byte} of the line is not UTF-8"),
+                        all,
+                    )
                 }
             };
             bytes = 0;
@@ -197,14 +201,14 @@ pub(super) fn feed(
 }
 
 /// The operation that failed, and the system's error.
-type Refused = (&'static str, io::Error);
+type ListenFailure = (&'static str, io::Error);
 
 pub(super) fn connect(
     address: &str,
     longest: usize,
     to: &Speaker,
     wanted: &AtomicBool,
-) -> Result<(), Refused> {
+) -> Result<(), ListenFailure> {
     let stream = TcpStream::connect(address).map_err(|error| ("connect to", error))?;
     let wanted = || wanted.load(Ordering::Relaxed);
     converse(stream, longest, to, &wanted).map_err(|error| ("read from", error))
@@ -276,7 +280,7 @@ pub(super) fn listen(
     longest: usize,
     to: &Speaker,
     wanted: &Arc<AtomicBool>,
-) -> Result<(), Refused> {
+) -> Result<(), ListenFailure> {
     let Listening { connections, idle } = listening;
     let begun = Instant::now();
     let listener = loop {
@@ -357,9 +361,9 @@ mod tests {
         feed(&mut input, longest, &to, &|| true).expect("nothing fails");
         drop(to);
         let text = |said| match said {
-            Said::Line(line, _) => line,
-            Said::Malformed(line, why, _) => format!("{line}: {why}"),
-            Said::Failed(error) => panic!("{error}"),
+            FeedEvent::Line(line, _) => line,
+            FeedEvent::Malformed(line, why, _) => format!("{line}: {why}"),
+            FeedEvent::Failed(error) => panic!("{error}"),
         };
         said.said.iter().map(text).collect()
     }
@@ -392,8 +396,8 @@ mod tests {
             .expect("nothing fails");
         drop(to);
         let bytes = said.said.iter().map(|said| match said {
-            Said::Line(_, bytes) | Said::Malformed(_, _, bytes) => bytes,
-            Said::Failed(error) => panic!("{error}"),
+            FeedEvent::Line(_, bytes) | FeedEvent::Malformed(_, _, bytes) => bytes,
+            FeedEvent::Failed(error) => panic!("{error}"),
         });
         assert_eq!(bytes.collect::<Vec<_>>(), [3, 1, 9, 2, 3]);
     }
@@ -427,7 +431,7 @@ mod tests {
             assert!(*lock(&said.waiting.bytes) <= QUEUE.1 * 2, "two at a time");
             assert!(lengths.is_empty() || *lock(&said.waiting.bytes) <= QUEUE.1);
             match said.hear() {
-                Ok(Said::Line(line, _)) => lengths.push(line.len()),
+                Ok(FeedEvent::Line(line, _)) => lengths.push(line.len()),
                 _ => thread::yield_now(),
             }
         }

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const TOLD: u64 = 10;
 
 /// A message of a reading thread.
-enum Said {
+enum FeedEvent {
     /// A line, and its length in bytes, with its end.
     Line(String, u64),
     /// A malformed line: its number, from 1, the reason, and its length in bytes.
@@ -293,12 +293,12 @@ impl SourceReader for LinesReader {
         let Some(said) = &self.said else { return Ok(Progress::End) };
         for taken in 0..limit {
             match said.hear() {
-                Ok(Said::Line(line, bytes)) => {
+                Ok(FeedEvent::Line(line, bytes)) => {
                     self.read += 1;
                     self.bytes += bytes;
                     out.push(line);
                 }
-                Ok(Said::Malformed(line, why, bytes)) if self.skip => {
+                Ok(FeedEvent::Malformed(line, why, bytes)) if self.skip => {
                     self.skipped += 1;
                     self.bytes += bytes;
                     let skipped = self.skipped;
@@ -312,11 +312,11 @@ impl SourceReader for LinesReader {
                         );
                     }
                 }
-                Ok(Said::Malformed(line, why, _)) => {
+                Ok(FeedEvent::Malformed(line, why, _)) => {
                     let (path, line) = (PathBuf::from(&self.from), Some(line));
                     return Err(ConnectError::Malformed { path, line, offset: 0, why }.into());
                 }
-                Ok(Said::Failed(error)) => return Err(error.into()),
+                Ok(FeedEvent::Failed(error)) => return Err(error.into()),
                 Err(TryRecvError::Empty) if taken > 0 => return Ok(Progress::More),
                 Err(TryRecvError::Empty) => return Ok(Progress::Wait(PAUSE)),
                 Err(TryRecvError::Disconnected) => return Ok(Progress::End),

@@ -28,14 +28,14 @@ impl fmt::Display for MalformedRow {
 
 /// A row's key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) enum Key {
+pub(super) enum RowKey {
     Integer(i64),
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
 }
 
-impl ToSql for Key {
+impl ToSql for RowKey {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
             Self::Integer(value) => ValueRef::Integer(*value),
@@ -47,27 +47,27 @@ impl ToSql for Key {
 }
 
 /// A row's key, as it is kept.
-pub(super) fn key(value: ValueRef<'_>, path: &Path) -> Result<Key, SqliteError> {
+pub(super) fn key(value: ValueRef<'_>, path: &Path) -> Result<RowKey, SqliteError> {
     let bad = |why: &str| SqliteError::Key { path: path.to_owned(), why: why.into() };
     match value {
-        ValueRef::Integer(value) => Ok(Key::Integer(value)),
-        ValueRef::Real(value) => Ok(Key::Real(value)),
+        ValueRef::Integer(value) => Ok(RowKey::Integer(value)),
+        ValueRef::Real(value) => Ok(RowKey::Real(value)),
         ValueRef::Text(text) => {
             let text = std::str::from_utf8(text).map_err(|_| bad("a row's key is not UTF-8"))?;
-            Ok(Key::Text(text.to_owned()))
+            Ok(RowKey::Text(text.to_owned()))
         }
-        ValueRef::Blob(bytes) => Ok(Key::Blob(bytes.to_vec())),
+        ValueRef::Blob(bytes) => Ok(RowKey::Blob(bytes.to_vec())),
         ValueRef::Null => Err(bad("a row's key is null")),
     }
 }
 
-impl From<Key> for Value {
-    fn from(key: Key) -> Self {
+impl From<RowKey> for Value {
+    fn from(key: RowKey) -> Self {
         match key {
-            Key::Integer(value) => Self::Integer(value),
-            Key::Real(value) => Self::Real(value),
-            Key::Text(value) => Self::Text(value),
-            Key::Blob(value) => Self::Blob(value),
+            RowKey::Integer(value) => Self::Integer(value),
+            RowKey::Real(value) => Self::Real(value),
+            RowKey::Text(value) => Self::Text(value),
+            RowKey::Blob(value) => Self::Blob(value),
         }
     }
 }

@@ -267,7 +267,7 @@ impl SqliteCommittable {
 }
 
 /// Closed transactions that are not staged yet.
-type Closed = Arc<Mutex<BTreeMap<TxnId, Vec<Piece>>>>;
+type ClosedTransactions = Arc<Mutex<BTreeMap<TxnId, Vec<Piece>>>>;
 
 /// Writes one subtask's records for an [`SqliteSink`].
 pub struct SqliteWriter<T> {
@@ -284,7 +284,7 @@ pub struct SqliteWriter<T> {
     /// The newest transaction with records that this subtask closed, or committed in an earlier
     /// life.
     newest: Option<TxnId>,
-    closed: Closed,
+    closed: ClosedTransactions,
     codec: codec::Writer,
     takes: PhantomData<fn(T)>,
 }
@@ -350,7 +350,7 @@ pub struct SqliteCommitter<T, F> {
     /// The attempt it acts for.
     attempt: Attempt,
     gate: Arc<Mutex<()>>,
-    closed: Closed,
+    closed: ClosedTransactions,
     /// Why the last commit must be retried.
     trouble: Option<String>,
     /// The staged records that are read back.

@@ -18,7 +18,7 @@ use super::super::file_source::same;
 use super::super::{Collect, OpenContext, Progress, Source, SourceReader};
 use super::SqliteError;
 use super::database::{PATIENCE, connect};
-use super::row::{Key, MalformedRow, key, literal};
+use super::row::{MalformedRow, RowKey, key, literal};
 use crate::base::clock::Clock;
 use crate::base::either::Either;
 use crate::base::error::BoxError;
@@ -207,9 +207,9 @@ impl<R: 'static> SqliteSource<R> {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SqlitePosition {
     /// The last row read; `None`: before the first.
-    behind: Option<Key>,
+    behind: Option<RowKey>,
     /// The last row to read; `None`: there is nothing to read.
-    last: Option<Key>,
+    last: Option<RowKey>,
     skipped: u64,
     /// The database, query and key that are read; the first version did not record them.
     #[serde(default)]
@@ -330,7 +330,7 @@ impl Rows {
     }
 
     /// The greatest key in the database.
-    fn last(&self, path: &Path) -> Result<Option<Key>, SqliteError> {
+    fn last(&self, path: &Path) -> Result<Option<RowKey>, SqliteError> {
         let failed = SqliteError::of("look for the last row", path);
         let mut query = self.connection.prepare_cached(&self.last).map_err(&failed)?;
         let last: Option<Value> =
@@ -405,7 +405,7 @@ struct Page<'a, R> {
     operator: &'a str,
     skipped: u64,
     /// The last row's key.
-    behind: Option<Key>,
+    behind: Option<RowKey>,
     /// The number of rows read.
     rows: usize,
 }
@@ -414,7 +414,7 @@ impl<R> Page<'_, R> {
     fn read(
         &mut self,
         rows: &mut Rows,
-        (behind, last): (Option<&Key>, &Key),
+        (behind, last): (Option<&RowKey>, &RowKey),
         limit: usize,
         out: &mut Vec<R>,
     ) -> Result<(), SqliteError> {

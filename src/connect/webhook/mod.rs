@@ -344,15 +344,15 @@ impl SinkCommitter for WebhookCommitter {
         for (number, body) in committable.bodies.iter().enumerate().skip(done) {
             let key = format!("{}/{number}", committable.key);
             match self.send(&key, body) {
-                Ok(Answer { status, .. }) if status.is_success() => {}
-                Ok(Answer { status, said, pause }) if may_pass(status) => {
+                Ok(ReceiverResponse { status, .. }) if status.is_success() => {}
+                Ok(ReceiverResponse { status, said, pause }) if may_pass(status) => {
                     self.not_before = pause.map(|pause| Instant::now() + pause);
                     tracing::warn!(url = %self.receiver.shown, key, %status, said, ?pause, "a request was not taken yet");
                     self.trouble =
                         Some(format!("{} answered {status}: {said}", self.receiver.shown));
                     return Ok(CommitOutcome::Retry);
                 }
-                Ok(Answer { status, said, .. }) => {
+                Ok(ReceiverResponse { status, said, .. }) => {
                     self.give_up(key, body, status.as_u16(), said)?;
                 }
                 Err(error) => {
@@ -386,7 +386,7 @@ fn may_pass(status: StatusCode) -> bool {
 }
 
 /// A receiver's response.
-struct Answer {
+struct ReceiverResponse {
     status: StatusCode,
     /// The beginning of its body.
     said: String,
@@ -420,7 +420,7 @@ impl WebhookCommitter {
     }
 
     /// Sends a request; `Err` if its outcome is unknown.
-    fn send(&mut self, key: &str, body: &str) -> Result<Answer, BoxError> {
+    fn send(&mut self, key: &str, body: &str) -> Result<ReceiverResponse, BoxError> {
         let Self { receiver, timeout, runtime, connection, .. } = self;
         let late = |_| BoxError::from(format!("no answer came within {timeout:?}"));
         runtime.block_on(async {
@@ -441,7 +441,7 @@ impl WebhookCommitter {
                 Ok(Err(error)) => format!("(its body could not be read: {error})"),
                 Err(_) => "(its body did not end)".to_owned(),
             };
-            Ok(Answer { status, said, pause })
+            Ok(ReceiverResponse { status, said, pause })
         })
     }
 }

@@ -194,7 +194,7 @@ enum Saved<T> {
 }
 
 /// The progress of a record.
-enum Stage<A> {
+enum LookupStage<A> {
     /// It waits until there is room for a request.
     New,
     /// Its request is in flight.
@@ -204,20 +204,20 @@ enum Stage<A> {
     Found(A),
 }
 
-enum What<T, A> {
+enum QueueItem<T, A> {
     Mark(Mark),
     Record {
         record: T,
         tries: u32,
         /// When the answer, or the retry, is due.
         due: Option<Instant>,
-        stage: Stage<A>,
+        stage: LookupStage<A>,
     },
 }
 
 struct Entry<T, A> {
     number: u64,
-    what: What<T, A>,
+    what: QueueItem<T, A>,
 }
 
 /// The operator.
@@ -267,7 +267,7 @@ impl<T, S: LookupSource<T>> LookingUp<T, S> {
 
     /// The number of records before the first mark, which none of them passes.
     fn before_mark(&self) -> usize {
-        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, What::Mark(_));
+        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, QueueItem::Mark(_));
         self.queue.iter().position(is_mark).unwrap_or(self.queue.len())
     }
 }
@@ -289,7 +289,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         let number = self.next;
         self.next += 1;
         self.records += 1;
-        let what = What::Record { record, tries: 0, due: None, stage: Stage::New };
+        let what = QueueItem::Record { record, tries: 0, due: None, stage: LookupStage::New };
         self.queue.push_back(Entry { number, what });
         self.to_ask.push_back(number);
     }
@@ -301,10 +301,10 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
             && let Some(number) = self.to_ask.pop_front()
         {
             let Some(entry) = find(&mut self.queue, number) else { continue };
-            let What::Record { record, tries, due, stage } = &mut entry.what else { continue };
+            let QueueItem::Record { record, tries, due, stage } = &mut entry.what else { continue };
             *tries += 1;
             match helpers.ask((number, *tries), record.clone()) {
-                Ok(unwanted) => *stage = Stage::Asked(unwanted),
+                Ok(unwanted) => *stage = LookupStage::Asked(unwanted),
                 Err(error) => {
                     self.failed = Some(error);
                     return;
@@ -324,9 +324,9 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         out: &mut C,
     ) {
         let Some(entry) = find(&mut self.queue, number) else { return };
-        let What::Record { record, tries, due, stage } = &mut entry.what else { return };
+        let QueueItem::Record { record, tries, due, stage } = &mut entry.what else { return };
         if *tries < self.lookup.tries {
-            *stage = Stage::Pausing;
+            *stage = LookupStage::Pausing;
             let at = clock::after(self.clock.now(), self.lookup.pause);
             *due = Some(at);
             self.due.insert((at, number));
@@ -338,7 +338,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
             None => Err(error.into()),
         };
         match instead {
-            Ok(found) => *stage = Stage::Found(found),
+            Ok(found) => *stage = LookupStage::Found(found),
             Err(error) => out.fail(error),
         }
     }
@@ -351,20 +351,20 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         {
             self.due.pop_first();
             let Some(entry) = find(&mut self.queue, number) else { continue };
-            let What::Record { due, stage, .. } = &mut entry.what else { continue };
+            let QueueItem::Record { due, stage, .. } = &mut entry.what else { continue };
             *due = None;
             match stage {
-                Stage::Asked(unwanted) => {
+                LookupStage::Asked(unwanted) => {
                     unwanted.store(true, Ordering::Release);
                     self.asked -= 1;
                     let after = self.lookup.timeout.unwrap_or_default();
                     self.fails(number, |tries| LookupError::TimedOut { after, tries }, out);
                 }
-                Stage::Pausing => {
-                    *stage = Stage::New;
+                LookupStage::Pausing => {
+                    *stage = LookupStage::New;
                     self.to_ask.push_back(number);
                 }
-                Stage::New | Stage::Found(_) => {}
+                LookupStage::New | LookupStage::Found(_) => {}
             }
         }
         self.fill();
@@ -386,14 +386,17 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
                 self.emit_any(out);
             }
             match self.queue.front().map(|entry| &entry.what) {
-                Some(What::Mark(mark)) => {
+                Some(QueueItem::Mark(mark)) => {
                     out.mark(*mark);
                     self.queue.pop_front();
                 }
-                Some(What::Record { stage: Stage::Found(_), .. }) => {
+                Some(QueueItem::Record { stage: LookupStage::Found(_), .. }) => {
                     let entry = self.queue.pop_front();
-                    if let Some(What::Record { record, stage: Stage::Found(found), .. }) =
-                        entry.map(|entry| entry.what)
+                    if let Some(QueueItem::Record {
+                        record,
+                        stage: LookupStage::Found(found),
+                        ..
+                    }) = entry.map(|entry| entry.what)
                     {
                         self.records -= 1;
                         out.push((record, found));
@@ -408,7 +411,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
     fn emit_any<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         let end = self.before_mark();
         let known = |entry: &Entry<T, S::Found>| {
-            matches!(entry.what, What::Record { stage: Stage::Found(_), .. })
+            matches!(entry.what, QueueItem::Record { stage: LookupStage::Found(_), .. })
         };
         if !self.queue.range(..end).any(known) {
             return;
@@ -416,7 +419,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         let behind = self.queue.split_off(end);
         for entry in std::mem::take(&mut self.queue) {
             match entry.what {
-                What::Record { record, stage: Stage::Found(found), .. } => {
+                QueueItem::Record { record, stage: LookupStage::Found(found), .. } => {
                     self.records -= 1;
                     out.push((record, found));
                 }
@@ -447,7 +450,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
         if self.queue.is_empty() || self.faults.is_active(Mutation::MarkOvertakes) {
             out.mark(mark);
         } else {
-            self.queue.push_back(Entry { number: self.next, what: What::Mark(mark) });
+            self.queue.push_back(Entry { number: self.next, what: QueueItem::Mark(mark) });
             self.next += 1;
         }
         Ending::Done
@@ -461,9 +464,9 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
         }
         for ((number, of), answer) in answers {
             let Some(entry) = find(&mut self.queue, number) else { continue };
-            let What::Record { tries, due, stage, .. } = &mut entry.what else { continue };
+            let QueueItem::Record { tries, due, stage, .. } = &mut entry.what else { continue };
             // An answer to a request that was given up.
-            if *tries != of || !matches!(stage, Stage::Asked(_)) {
+            if *tries != of || !matches!(stage, LookupStage::Asked(_)) {
                 continue;
             }
             self.asked -= 1;
@@ -471,7 +474,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
                 self.due.remove(&(due, number));
             }
             match answer {
-                Ok(found) => *stage = Stage::Found(found),
+                Ok(found) => *stage = LookupStage::Found(found),
                 Err(cause) => {
                     self.fails(number, |tries| LookupError::Failed { tries, cause }, out);
                 }
@@ -538,7 +541,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
                 Saved::Idle => Mark::Idle,
                 Saved::Active => Mark::Active,
             };
-            self.queue.push_back(Entry { number: self.next, what: What::Mark(mark) });
+            self.queue.push_back(Entry { number: self.next, what: QueueItem::Mark(mark) });
             self.next += 1;
         }
         self.fill();
@@ -547,19 +550,20 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
 
     fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
         let saved = |entry: &Entry<T, S::Found>| match &entry.what {
-            What::Record { record, .. } => Saved::Record(record.clone()),
-            What::Mark(Mark::Watermark(time)) => Saved::Watermark(*time),
-            What::Mark(Mark::Idle) => Saved::Idle,
-            What::Mark(Mark::Active) => Saved::Active,
+            QueueItem::Record { record, .. } => Saved::Record(record.clone()),
+            QueueItem::Mark(Mark::Watermark(time)) => Saved::Watermark(*time),
+            QueueItem::Mark(Mark::Idle) => Saved::Idle,
+            QueueItem::Mark(Mark::Active) => Saved::Active,
         };
         let queue = self.queue.iter();
-        let forgets = |stage: &Stage<S::Found>| match stage {
-            Stage::Asked(_) => self.faults.is_active(Mutation::InFlightForgotten),
-            Stage::Found(_) => self.faults.is_active(Mutation::AnsweredForgotten),
+        let forgets = |stage: &LookupStage<S::Found>| match stage {
+            LookupStage::Asked(_) => self.faults.is_active(Mutation::InFlightForgotten),
+            LookupStage::Found(_) => self.faults.is_active(Mutation::AnsweredForgotten),
             _ => false,
         };
-        let queue = queue
-            .filter(|entry| !matches!(&entry.what, What::Record { stage, .. } if forgets(stage)));
+        let queue = queue.filter(
+            |entry| !matches!(&entry.what, QueueItem::Record { stage, .. } if forgets(stage)),
+        );
         let waiting: Vec<Saved<T>> = queue.map(saved).collect();
         images.push(NamedImage::single(&self.operator, WAITING, &waiting)?);
         Ok(())

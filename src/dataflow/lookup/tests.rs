@@ -11,9 +11,9 @@ use snapline_protocol::ids::{Attempt, Term};
 
 /// The task's failure.
 #[derive(Default)]
-struct Out(Vec<String>);
+struct Collected(Vec<String>);
 
-impl Collect<(u64, u64)> for Out {
+impl Collect<(u64, u64)> for Collected {
     fn push(&mut self, record: (u64, u64)) {
         panic!("nobody has answered: {record:?}");
     }
@@ -23,7 +23,7 @@ impl Collect<(u64, u64)> for Out {
     }
 }
 
-impl Flow<(u64, u64)> for Out {
+impl Flow<(u64, u64)> for Collected {
     fn mark(&mut self, _: Mark) {}
 }
 
@@ -67,11 +67,11 @@ fn that_no_thread_can_be_had_for_a_restored_record_is_told_at_once() {
     let mut looking = restored();
     let now = Timestamp::from(looking.clock.date());
     assert!(looking.wake().is_some_and(|at| at <= now + Duration::from_secs(1)));
-    let mut out = Out::default();
+    let mut out = Collected::default();
     looking.due(now, &mut out);
     assert_eq!(out.0, ["no thread is left"]);
 
-    let mut out = Out::default();
+    let mut out = Collected::default();
     assert_eq!(restored().end(&mut out), Ending::Waiting);
     assert_eq!(out.0, ["no thread is left"]);
 }

@@ -158,7 +158,7 @@ impl Refusal {
 
 /// What a connection is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum ConnectionStage {
     /// No request has arrived yet, or its answer was sent and the client may be reading it.
     Outside,
     /// Its body is being read.
@@ -169,9 +169,9 @@ enum Stage {
 
 /// A connection's place.
 #[derive(Debug)]
-struct Place {
+struct ConnectionSlot {
     peer: IpAddr,
-    stage: Stage,
+    stage: ConnectionStage,
     /// Since when it is in this stage; of a body, since when nothing has come.
     since: Instant,
     /// Notifies it that it has lost the place.
@@ -180,7 +180,7 @@ struct Place {
 
 /// A connection that waits for a place.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingConnection {
     peer: IpAddr,
     /// Notifies it that it is its turn.
     called: Arc<Notify>,
@@ -190,8 +190,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
-    placed: HashMap<u64, Place>,
-    waiting: BTreeMap<u64, Waiting>,
+    placed: HashMap<u64, ConnectionSlot>,
+    waiting: BTreeMap<u64, WaitingConnection>,
 }
 
 impl Connections {
@@ -201,7 +201,7 @@ impl Connections {
             return self.waiting.keys().next().copied();
         }
         let of = shares(self.placed.values().map(|place| place.peer));
-        let rank = |waiting: &Waiting| of.get(&waiting.peer).copied().unwrap_or(0);
+        let rank = |waiting: &WaitingConnection| of.get(&waiting.peer).copied().unwrap_or(0);
         let ranks = self.waiting.iter().map(|(number, waiting)| (rank(waiting), *number));
         ranks.min().map(|(_, number)| number)
     }
@@ -235,7 +235,7 @@ impl Places {
         let mut connections = lock(&self.connections);
         connections.last += 1;
         let (number, called) = (connections.last, Arc::new(Notify::new()));
-        connections.waiting.insert(number, Waiting { peer, called: Arc::clone(&called) });
+        connections.waiting.insert(number, WaitingConnection { peer, called: Arc::clone(&called) });
         Newcomer { number, peer, places: Arc::clone(self), called }
     }
 }
@@ -271,8 +271,12 @@ impl Newcomer {
         }
         connections.waiting.remove(&self.number);
         let (lost, since) = (Arc::new(Notify::new()), Instant::now());
-        let place =
-            Place { peer: self.peer, stage: Stage::Outside, since, lost: Arc::clone(&lost) };
+        let place = ConnectionSlot {
+            peer: self.peer,
+            stage: ConnectionStage::Outside,
+            since,
+            lost: Arc::clone(&lost),
+        };
         connections.placed.insert(self.number, place);
         Some(Guest { number: self.number, places: Arc::clone(&self.places), lost })
     }
@@ -318,16 +322,20 @@ fn shares(peers: impl Iterator<Item = IpAddr>) -> HashMap<IpAddr, usize> {
 
 /// The connection that loses its place to a newcomer; without a newcomer, one whose body is
 /// stalled.
-fn loser(placed: &HashMap<u64, Place>, newcomer: Option<IpAddr>, now: Instant) -> Option<u64> {
+fn loser(
+    placed: &HashMap<u64, ConnectionSlot>,
+    newcomer: Option<IpAddr>,
+    now: Instant,
+) -> Option<u64> {
     let of = shares(placed.values().map(|place| place.peer));
     let share = newcomer.map(|peer| of.get(&peer).copied().unwrap_or(0) + 1);
-    let rank = |place: &Place| {
+    let rank = |place: &ConnectionSlot| {
         let (many, still) = (of[&place.peer], now.saturating_duration_since(place.since));
         let unfair = share.is_some_and(|share| many > share);
         let (idle, may) = match place.stage {
-            Stage::Inside => return None,
-            Stage::Body => (still >= STALLED, still >= STALLED || unfair),
-            Stage::Outside => (true, newcomer.is_some() && (still >= GRACE || unfair)),
+            ConnectionStage::Inside => return None,
+            ConnectionStage::Body => (still >= STALLED, still >= STALLED || unfair),
+            ConnectionStage::Outside => (true, newcomer.is_some() && (still >= GRACE || unfair)),
         };
         may.then_some((idle, many, still))
     };
@@ -352,7 +360,7 @@ impl Drop for Guest {
 }
 
 impl Guest {
-    fn enters(&self, stage: Stage) {
+    fn enters(&self, stage: ConnectionStage) {
         if let Some(place) = lock(&self.places.connections).placed.get_mut(&self.number) {
             (place.stage, place.since) = (stage, Instant::now());
         }
@@ -363,9 +371,9 @@ impl Guest {
         let connections = lock(&self.places.connections);
         let place = connections.placed.get(&self.number)?;
         let limit = match place.stage {
-            Stage::Outside => ANSWER_TIME,
+            ConnectionStage::Outside => ANSWER_TIME,
             // They have limits of their own.
-            Stage::Body | Stage::Inside => return Some(LOOK.1),
+            ConnectionStage::Body | ConnectionStage::Inside => return Some(LOOK.1),
         };
         limit.checked_sub(place.since.elapsed()).filter(|left| !left.is_zero())
     }
@@ -396,9 +404,9 @@ impl Guest {
         most: usize,
         time: Duration,
     ) -> Result<Vec<u8>, Refusal> {
-        self.enters(Stage::Body);
+        self.enters(ConnectionStage::Body);
         let read = timeout(time, self.collect(body, most)).await;
-        self.enters(Stage::Inside);
+        self.enters(ConnectionStage::Inside);
         let slow = || Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long");
         read.map_err(|_| slow())?
     }
@@ -411,7 +419,7 @@ impl Guest {
         let said = body.size_hint().exact().and_then(|said| usize::try_from(said).ok());
         let (room, mut whole) = (said.unwrap_or(most), Vec::new());
         while let Some(frame) = body.frame().await.transpose().map_err(short)? {
-            self.enters(Stage::Body);
+            self.enters(ConnectionStage::Body);
             let Ok(piece) = frame.into_data() else { continue };
             if piece.len() > most - whole.len() {
                 return Err(too_long(most));
@@ -653,7 +661,7 @@ async fn respond<A: Answers>(
     guest: &Guest,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    guest.enters(Stage::Inside);
+    guest.enters(ConnectionStage::Inside);
     let time = guest.places.limits.request_time;
     let answer = match in_order(&request) {
         Ok(()) => timeout(time, answers.answer(request, guest)).await.unwrap_or_else(|_| {
@@ -664,7 +672,7 @@ async fn respond<A: Answers>(
     };
     let mut response = answer.unwrap_or_else(Refusal::response);
     answers.dress(response.headers_mut());
-    guest.enters(Stage::Outside);
+    guest.enters(ConnectionStage::Outside);
     response
 }
 
@@ -748,18 +756,18 @@ mod tests {
     }
 
     /// Places by their numbers from 0: the peer, its stage, and the milliseconds in it.
-    fn loses(places: &[(u8, Stage, u64)], newcomer: Option<u8>) -> Option<u64> {
+    fn loses(places: &[(u8, ConnectionStage, u64)], newcomer: Option<u8>) -> Option<u64> {
         let now = Instant::now() + Duration::from_secs(3600);
         let taken = places.iter().enumerate().map(|(number, &(peer, stage, still))| {
             let since = now - Duration::from_millis(still);
-            (number as u64, Place { peer: at(peer), stage, since, lost: Arc::default() })
+            (number as u64, ConnectionSlot { peer: at(peer), stage, since, lost: Arc::default() })
         });
         loser(&taken.collect(), newcomer.map(at), now)
     }
 
     #[test]
     fn a_newcomer_gets_the_place_of_who_has_most_and_does_least() {
-        use Stage::{Body, Inside, Outside};
+        use ConnectionStage::{Body, Inside, Outside};
         let idle = [(1, Outside, 600), (2, Outside, 9_000), (1, Outside, 700), (1, Inside, 9_999)];
         assert_eq!(loses(&idle, Some(3)), Some(2), "the first peer has most");
         assert_eq!(loses(&idle, Some(1)), Some(2), "also if it is that peer's own");
@@ -788,7 +796,7 @@ mod tests {
         let places = Places::new(LIMITS);
         let inside = |peer| {
             let guest = places.arrive(at(peer)).place().expect("there is a place");
-            guest.enters(Stage::Inside);
+            guest.enters(ConnectionStage::Inside);
             guest
         };
         let (one, two) = (inside(1), inside(1));
@@ -801,7 +809,7 @@ mod tests {
         assert!(third.place().is_none(), "it came first, and its peer has a place");
         assert!(fourth.place().is_none());
         let guest = other.place().expect("its peer has none");
-        guest.enters(Stage::Inside);
+        guest.enters(ConnectionStage::Inside);
         drop((two, other));
         assert!(fourth.place().is_none(), "it came later");
         drop(third);
@@ -815,7 +823,7 @@ mod tests {
         let taken: Vec<Guest> = (1..=4)
             .map(|peer| {
                 let guest = places.arrive(at(peer)).place().expect("there is a place");
-                guest.enters(Stage::Inside);
+                guest.enters(ConnectionStage::Inside);
                 guest
             })
             .collect();

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOKS: usize = 8;
 
 /// A connection on which these bytes come, `piece` at a time, and then its end.
-struct Said {
+struct ScriptedConnection {
     bytes: Vec<u8>,
     at: usize,
     piece: usize,
@@ -21,13 +21,13 @@ struct Said {
     answer: Arc<Mutex<Vec<u8>>>,
 }
 
-impl AsyncRead for Said {
+impl AsyncRead for ScriptedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let works = |place: &Place| place.stage == Stage::Inside;
+        let works = |place: &ConnectionSlot| place.stage == ConnectionStage::Inside;
         if self.at == self.bytes.len() && self.looks > 0 {
             if lock(&self.places.connections).placed.values().any(works) {
                 // A client that has sent everything waits for its answer. The thread that makes it
@@ -46,7 +46,7 @@ impl AsyncRead for Said {
     }
 }
 
-impl AsyncWrite for Said {
+impl AsyncWrite for ScriptedConnection {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -75,7 +75,7 @@ pub(crate) fn answers_to<A: Answers>(
     let places = Places::new(limits);
     let guest = places.arrive([127, 0, 0, 1].into()).place().expect("all places are free");
     let answer = Arc::new(Mutex::new(Vec::new()));
-    let said = Said {
+    let said = ScriptedConnection {
         bytes: bytes.to_vec(),
         at: 0,
         piece: piece.max(1),

@@ -28,7 +28,7 @@ use crate::base::watch;
 use crate::base::watch::Hung;
 use crate::executor::platform::Platform;
 use crate::plan::spec::JobSpec;
-use crate::runtime::attempt::Stage;
+use crate::runtime::attempt::SimStage;
 use crate::runtime::attempt::{AttemptContext, RunningAttempt, deploy};
 use crate::runtime::coordinator::failing::Failing;
 use crate::runtime::coordinator::reporting::Spans;
@@ -70,7 +70,7 @@ impl Default for PendingCheckpoint {
 }
 
 /// The outcome of a requested checkpoint, and who requested it.
-type Answer = (
+type CheckpointAnswer = (
     crossbeam_channel::Sender<Result<CheckpointId, CheckpointFailed>>,
     Result<CheckpointId, CheckpointFailed>,
 );
@@ -119,7 +119,7 @@ pub(crate) struct Driver {
     stopped: Option<(Instant, Vec<u64>)>,
     waiters: Vec<Waiter>,
     /// Replies to send when the status shows what they report.
-    answers: Vec<Answer>,
+    answers: Vec<CheckpointAnswer>,
     /// When the last checkpoint ended.
     pub(crate) last_end: Option<Instant>,
     /// Failed tries of store operations, in a row.
@@ -146,7 +146,7 @@ impl Driver {
             crossbeam_channel::Receiver<DriverEvent>,
         ),
         platform: Platform,
-        stage: Option<Arc<dyn Stage>>,
+        stage: Option<Arc<dyn SimStage>>,
         aloud: bool,
     ) -> Result<Self, JobError> {
         let settings = &spec.config;

@@ -14,7 +14,7 @@ use crate::base::panic::guarded;
 use crate::base::sync::{Arc, Ordering};
 use crate::executor::io_pool::{IoKind, IoRequest};
 use crate::operator::body::{IoAction, TaskOperator, Transactions};
-use crate::runtime::task::{Identity, Links, Task, TaskEvent};
+use crate::runtime::task::{Links, Task, TaskEvent, TaskIdentity};
 use crate::trace::What;
 
 /// The pause before a commit is retried: doubled from the first to the last.
@@ -160,7 +160,7 @@ impl Task {
         if let Some(cause) = &trouble
             && self.tries.1.is_power_of_two()
         {
-            let (Identity { job, operator, index, attempt, .. }, tries) =
+            let (TaskIdentity { job, operator, index, attempt, .. }, tries) =
                 (&self.identity, self.tries.1);
             tracing::warn!(
                 target: "snapline::checkpoint",

@@ -20,7 +20,7 @@ use snapline_protocol::message::{Order, Persisted, ToTask};
 use snapline_protocol::recovery::Policy;
 use snapline_protocol::{Machine, Out};
 
-use self::reading::Reading;
+use self::reading::ReadPacer;
 use crate::base::error::BoxError;
 use crate::base::fault::Aside;
 use crate::base::fault::Mutation;
@@ -81,7 +81,7 @@ pub(crate) struct Links {
 
 /// The identity of a task.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct TaskIdentity {
     /// The job's name.
     pub(crate) job: String,
     pub(crate) subtask: SubtaskId,
@@ -100,7 +100,7 @@ struct Timing {
 
 /// How a task begins.
 pub(crate) struct Start {
-    pub(crate) identity: Identity,
+    pub(crate) identity: TaskIdentity,
     pub(crate) aligner: (aligner::Config, Aligner),
     pub(crate) committer: Option<(committer::Config, Committer, Out<committer::Effect>)>,
     pub(crate) body: Box<dyn TaskOperator>,
@@ -114,7 +114,7 @@ pub(crate) struct Start {
 }
 
 pub(crate) struct Task {
-    pub(crate) identity: Identity,
+    pub(crate) identity: TaskIdentity,
     aligner_config: aligner::Config,
     aligner: Aligner,
     pub(crate) committer: Option<(committer::Config, Committer)>,
@@ -131,7 +131,7 @@ pub(crate) struct Task {
     flushed: bool,
     /// Nothing to read before this time.
     wait_until: Option<Instant>,
-    pub(crate) reading: Reading,
+    pub(crate) reading: ReadPacer,
     steps: u32,
     /// The segments of past snapshots, for those that build on them (SPEC 8.3).
     past: BTreeMap<CheckpointId, Arc<SegmentLocations>>,
@@ -178,7 +178,7 @@ impl Task {
             finishing: false,
             flushed,
             wait_until: None,
-            reading: Reading::new(links.sizing.read),
+            reading: ReadPacer::new(links.sizing.read),
             steps: 0,
             past,
             arrived: BTreeMap::new(),
@@ -445,7 +445,7 @@ impl Task {
 
     /// Before a reader of the channels can see it.
     fn note_marker(&mut self, marker: Marker) {
-        let (body, Identity { attempt, subtask, .. }) = (&mut self.body, &self.identity);
+        let (body, TaskIdentity { attempt, subtask, .. }) = (&mut self.body, &self.identity);
         self.links
             .recorder
             .task(*attempt, *subtask, || What::Sent { marker, counts: body.by_channel() });
@@ -453,13 +453,13 @@ impl Task {
 
     /// Records an event of this task.
     pub(crate) fn note(&self, what: impl FnOnce(&Self) -> What) {
-        let Identity { attempt, subtask, .. } = self.identity;
+        let TaskIdentity { attempt, subtask, .. } = self.identity;
         self.links.recorder.task(attempt, subtask, || what(self));
     }
 
     /// Records an event elsewhere on this task's behalf.
     pub(crate) fn noting(&self) -> impl Fn(What) + Send + use<> {
-        let Identity { attempt, subtask, .. } = self.identity;
+        let TaskIdentity { attempt, subtask, .. } = self.identity;
         let recorder = self.links.recorder.clone();
         move |what| recorder.task(attempt, subtask, || what)
     }
@@ -483,7 +483,7 @@ impl Task {
         while !self.flushed && self.body.finish()? == Ending::More {}
         self.flushed = true;
         self.pass_end();
-        let Identity { attempt, subtask, .. } = self.identity;
+        let TaskIdentity { attempt, subtask, .. } = self.identity;
         self.notify(DriverEvent::SourceEnded { attempt, subtask });
         Ok(())
     }
@@ -503,7 +503,7 @@ impl Task {
     }
 
     /// Its identity.
-    pub(crate) const fn identity(&self) -> &Identity {
+    pub(crate) const fn identity(&self) -> &TaskIdentity {
         &self.identity
     }
 }

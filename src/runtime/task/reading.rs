@@ -12,7 +12,7 @@ const MOST: usize = 4096;
 /// The number of records a source reads in a step, sized so that a step takes some time, but not
 /// much. The operators after it in its chain may take a nanosecond for a record, or a second.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct ReadPacer {
     limit: usize,
     /// Whether the last read was full. A step that was short for want of records tells nothing.
     filled: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Reading {
     begun: Option<Instant>,
 }
 
-impl Reading {
+impl ReadPacer {
     pub(crate) const fn new(limit: usize) -> Self {
         Self { limit, filled: false, begun: None }
     }
@@ -69,12 +69,12 @@ impl Reading {
 mod tests {
     use super::*;
 
-    fn turn(reading: &mut Reading, took: Duration) -> usize {
+    fn turn(reading: &mut ReadPacer, took: Duration) -> usize {
         turn_of(reading, took, usize::MAX)
     }
 
     /// A turn with this many records.
-    fn turn_of(reading: &mut Reading, took: Duration, records: usize) -> usize {
+    fn turn_of(reading: &mut ReadPacer, took: Duration, records: usize) -> usize {
         let now = Instant::now();
         reading.begins(now);
         let read = reading.read(|limit| Ok::<_, ()>((limit.min(records), ())));
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn little_to_read_is_no_reason_to_read_more() {
-        let mut reading = Reading::new(1024);
+        let mut reading = ReadPacer::new(1024);
         assert_eq!(
             [0, 1, 1023].map(|records| turn_of(&mut reading, SHORT / 2, records)),
             [1024; 3]
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn steps_are_neither_short_nor_long() {
-        let mut reading = Reading::new(1024);
+        let mut reading = ReadPacer::new(1024);
         let (short, right, long) = (SHORT / 2, SHORT * 2, LONG * 2);
         assert_eq!(turn(&mut reading, right), 1024);
         assert_eq!([short; 3].map(|took| turn(&mut reading, took)), [2048, MOST, MOST]);
@@ -110,19 +110,19 @@ mod tests {
 
     #[test]
     fn what_waits_for_room_makes_it_small_as_usual_and_no_smaller() {
-        let mut reading = Reading::new(MOST);
+        let mut reading = ReadPacer::new(MOST);
         for expected in [2048, 1024, 1000, 1000] {
             reading.waits(1000);
             assert_eq!(reading.limit, expected);
         }
-        let mut reading = Reading::new(16);
+        let mut reading = ReadPacer::new(16);
         reading.waits(1000);
         assert_eq!(reading.limit, 16, "it is no reason to read more");
     }
 
     #[test]
     fn more_than_the_most_at_the_beginning_stays() {
-        assert_eq!(turn(&mut Reading::new(10_000), SHORT / 2), 10_000);
-        assert_eq!(turn(&mut Reading::new(3), LONG * 2), 3);
+        assert_eq!(turn(&mut ReadPacer::new(10_000), SHORT / 2), 10_000);
+        assert_eq!(turn(&mut ReadPacer::new(3), LONG * 2), 3);
     }
 }

@@ -6,11 +6,11 @@ use crate::base::error::BoxError;
 use crate::base::fault::Mutation;
 use crate::runtime::events::{AckDetails, Beside, Cause, DriverEvent};
 use crate::runtime::failure::{FailedAt, TaskFailure};
-use crate::runtime::task::{Identity, Task};
+use crate::runtime::task::{Task, TaskIdentity};
 
 impl Task {
     pub(in crate::runtime) fn failure(&self, doing: &'static str, cause: BoxError) -> TaskFailure {
-        let Identity { operator, index, attempt, .. } = &self.identity;
+        let TaskIdentity { operator, index, attempt, .. } = &self.identity;
         let (operator, subtask, attempt) = (operator.clone(), *index, *attempt);
         TaskFailure { operator, subtask, attempt, doing, cause, at: None }
     }

@@ -16,7 +16,7 @@ use crate::executor::io_pool::{IoKind, IoRequest};
 use crate::operator::body::POSITION;
 use crate::runtime::events::{AckDetails, Cause};
 use crate::runtime::failure::is_permanent;
-use crate::runtime::task::{Identity, Links, TASK_STATE, Task, TaskEvent, Timing};
+use crate::runtime::task::{Links, TASK_STATE, Task, TaskEvent, TaskIdentity, Timing};
 use crate::state::{self, NamedImage, StateError, Written};
 use crate::store::{self, SnapshotRef};
 use crate::trace::What;
@@ -48,7 +48,7 @@ impl Task {
                 self.align(aligner::Event::Durable(persisted))
             }
             Err(error) => {
-                let Identity { job, operator, index, attempt, .. } = &self.identity;
+                let TaskIdentity { job, operator, index, attempt, .. } = &self.identity;
                 let said = Whole(&*error);
                 tracing::warn!(
                     target: "snapline::checkpoint",
@@ -103,7 +103,7 @@ impl Task {
             let kept = self.past.split_off(&base);
             obsolete = std::mem::replace(&mut self.past, kept);
         }
-        let Identity { subtask, attempt, .. } = self.identity;
+        let TaskIdentity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
         let Links { store, me, over, platform, lanes, checks, .. } = self.links.clone();
         let (note, broken) = (self.noting(), Arc::clone(&self.broken));

@@ -16,9 +16,9 @@ use snapline_protocol::ids::{Attempt, SubtaskId};
 use snapline_protocol::message::{Order, Report, ToCoordinator};
 use snapline_protocol::recovery::Decision;
 
-use super::choice::{Choice, Lane};
+use super::choice::{Choice, LaneOwner};
 use super::external::Systems;
-use super::fault::{Fault, Plan};
+use super::fault::{Fault, FaultPlan};
 use super::hooks::{Hooks, Posted, Queues};
 use super::oracle::{Oracle, Reference};
 use super::{Build, Env};
@@ -56,7 +56,7 @@ const TICK: Duration = Duration::from_micros(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) seed: u64,
-    pub(crate) plan: Plan,
+    pub(crate) plan: FaultPlan,
     pub(crate) mutant: Option<Mutation>,
     /// Pipelines have one in this many of their records.
     pub(crate) shrink: usize,
@@ -71,7 +71,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// A run without faults.
     pub(crate) const fn calm(seed: u64) -> Self {
-        let plan = Plan::calm();
+        let plan = FaultPlan::calm();
         Self { seed, plan, mutant: None, shrink: 1, tell: false, replay: true, limit: None }
     }
 }
@@ -158,11 +158,11 @@ struct Process {
 }
 
 impl Process {
-    fn queues(&self, lane: Lane) -> (Arc<Queues>, usize) {
+    fn queues(&self, lane: LaneOwner) -> (Arc<Queues>, usize) {
         let mut queues = self.seam.all_queues();
         match lane {
-            Lane::Store => (queues.swap_remove(0), 0),
-            Lane::Task(lane) => (queues.swap_remove(1), lane),
+            LaneOwner::Store => (queues.swap_remove(0), 0),
+            LaneOwner::Task(lane) => (queues.swap_remove(1), lane),
         }
     }
 }
@@ -326,7 +326,7 @@ impl<'a> World<'a> {
         for (place, queues) in it.seam.all_queues().iter().enumerate() {
             for (lane, front) in queues.fronts().into_iter().enumerate() {
                 let Some(front) = front.filter(|front| front.due <= now) else { continue };
-                let lane = if place == 0 { Lane::Store } else { Lane::Task(lane) };
+                let lane = if place == 0 { LaneOwner::Store } else { LaneOwner::Task(lane) };
                 if front.work == IoKind::Conclude && !self.is_settled(it) {
                     continue;
                 }
@@ -457,7 +457,7 @@ impl<'a> World<'a> {
 
     /// An I/O request that others depend on fails more often than others, or is cut short by a
     /// death.
-    fn broken_off(&self, process: usize, lane: Lane, random: &mut Random) -> Option<Choice> {
+    fn broken_off(&self, process: usize, lane: LaneOwner, random: &mut Random) -> Option<Choice> {
         use std::io::ErrorKind::{Other, PermissionDenied, StorageFull};
         let plan = &self.setup.plan;
         let (queues, number) = self.processes[process].queues(lane);
@@ -501,13 +501,13 @@ impl<'a> World<'a> {
     }
 
     /// A lane that has something to do now; with an even chance one whose request others depend on.
-    fn busy(&self, it: &Process, random: &mut Random) -> Option<Lane> {
+    fn busy(&self, it: &Process, random: &mut Random) -> Option<LaneOwner> {
         let now = self.clock.now();
         let (mut due, mut weighty) = (Vec::new(), Vec::new());
         for (place, queues) in it.seam.all_queues().iter().enumerate() {
             for (lane, front) in queues.fronts().into_iter().enumerate() {
                 let Some(front) = front.filter(|front| front.due <= now) else { continue };
-                let lane = if place == 0 { Lane::Store } else { Lane::Task(lane) };
+                let lane = if place == 0 { LaneOwner::Store } else { LaneOwner::Task(lane) };
                 match front.work {
                     IoKind::Conclude => {}
                     IoKind::Manifest | IoKind::Commit | IoKind::Collect => {
@@ -633,7 +633,7 @@ impl<'a> World<'a> {
                 self.fault("coordinators crashed");
                 self.stranded = true;
                 let it = &mut self.processes[process];
-                let (queues, _) = it.queues(Lane::Store);
+                let (queues, _) = it.queues(LaneOwner::Store);
                 queues.clear();
                 it.notices.clear();
                 it.letters.retain(|letter| matches!(letter, Letter::Order(_)));
@@ -821,7 +821,7 @@ impl<'a> World<'a> {
         report(&it.platform, &it.coordinator, failure);
     }
 
-    fn finish(&mut self, process: usize, lane: Lane, trouble: Option<(u64, Trouble)>) {
+    fn finish(&mut self, process: usize, lane: LaneOwner, trouble: Option<(u64, Trouble)>) {
         let it = &self.processes[process];
         let (queues, lane) = it.queues(lane);
         let work = queues.fronts()[lane].map(|front| front.work);
@@ -1063,7 +1063,7 @@ impl<'a> World<'a> {
         }
         // What zombies left after the end is the next process's to clear away.
         self.over = None;
-        self.setup.plan = Plan::calm();
+        self.setup.plan = FaultPlan::calm();
         let mut random = Random::new(self.setup.seed);
         super::run::go_on(self, &mut random, limit)?;
         if self.is_cut_off() {

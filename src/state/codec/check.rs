@@ -25,7 +25,7 @@ pub(super) const DEEP: u16 = 32;
 pub struct Checks {
     which: VerifyState,
     /// By operator and state.
-    states: BTreeMap<(String, String), Seen>,
+    states: BTreeMap<(String, String), ObservedValues>,
 }
 
 impl Checks {
@@ -43,7 +43,7 @@ impl Checks {
 
 /// The values of one state so far.
 #[derive(Debug, Default)]
-struct Seen {
+struct ObservedValues {
     written: u64,
     marks: Marks,
 }
@@ -51,7 +51,7 @@ struct Seen {
 /// The checks of one state.
 pub struct Check<'a> {
     which: VerifyState,
-    seen: &'a mut Seen,
+    seen: &'a mut ObservedValues,
 }
 
 impl Check<'_> {
@@ -61,7 +61,7 @@ impl Check<'_> {
         &mut self,
     ) -> (&mut Marks, impl FnMut((bool, u16)) -> bool + use<'_>) {
         let Self { which, seen } = self;
-        let Seen { written, marks } = &mut **seen;
+        let ObservedValues { written, marks } = &mut **seen;
         (marks, |shape| which.is_due(written, shape))
     }
 

@@ -6,7 +6,7 @@ use serde::de::value::SeqDeserializer;
 use serde::de::{self, DeserializeSeed, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{Error, FIXEXT1, Guard, READ_DEPTH, READ_STACK, SOME_NIL, WRITTEN_STACK, What};
+use super::{DepthGuard, Error, FIXEXT1, READ_DEPTH, READ_STACK, SOME_NIL, WRITTEN_STACK, What};
 
 /// Reads MessagePack.
 pub(in crate::state) struct Deserializer<'de> {
@@ -14,18 +14,18 @@ pub(in crate::state) struct Deserializer<'de> {
     /// 0: a value comes next. Otherwise one is being read that has no bytes left: a nil, in one
     /// `Some` fewer than this.
     wrapped: u8,
-    guard: Guard,
+    guard: DepthGuard,
 }
 
 impl<'de> Deserializer<'de> {
     #[inline]
     pub(in crate::state) fn new(bytes: &'de [u8]) -> Self {
-        Self { rest: bytes, wrapped: 0, guard: Guard::new(READ_DEPTH, READ_STACK) }
+        Self { rest: bytes, wrapped: 0, guard: DepthGuard::new(READ_DEPTH, READ_STACK) }
     }
 
     /// A reader with the limits of writing a value.
     pub(super) fn tight(bytes: &'de [u8]) -> Self {
-        Self { guard: Guard::new(READ_DEPTH, WRITTEN_STACK), ..Self::new(bytes) }
+        Self { guard: DepthGuard::new(READ_DEPTH, WRITTEN_STACK), ..Self::new(bytes) }
     }
 
     /// The unread bytes.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde::ser;
 
-use super::{Error, FIXEXT1, Guard, MAX_SOME, SOME_NIL, WRITTEN_DEPTH, WRITTEN_STACK, What};
+use super::{DepthGuard, Error, FIXEXT1, MAX_SOME, SOME_NIL, WRITTEN_DEPTH, WRITTEN_STACK, What};
 
 /// MessagePack's nil.
 const NIL: u8 = 0xc0;
@@ -17,13 +17,13 @@ pub(super) const EXTENSION: &str = "_ExtStruct";
 pub(in crate::state) struct Serializer<'a> {
     pub(in crate::state) bytes: &'a mut Vec<u8>,
     marks: &'a mut Marks,
-    guard: Guard,
+    guard: DepthGuard,
 }
 
 impl<'a> Serializer<'a> {
     #[inline]
     pub(in crate::state) fn new(bytes: &'a mut Vec<u8>, marks: &'a mut Marks) -> Self {
-        Self { bytes, marks, guard: Guard::new(WRITTEN_DEPTH, WRITTEN_STACK) }
+        Self { bytes, marks, guard: DepthGuard::new(WRITTEN_DEPTH, WRITTEN_STACK) }
     }
 
     /// Returns whether the bytes since the last call have a new shape, and how deep they nest.

@@ -705,7 +705,7 @@ fn what_nests_too_deep_is_refused_when_it_is_written() {
 /// With any amount of stack: written values are never deeper than the reader's limit, in any build.
 #[test]
 fn depth_has_a_limit_of_its_own() {
-    let mut guard = Guard::new(3, usize::MAX);
+    let mut guard = DepthGuard::new(3, usize::MAX);
     for _ in 0..2 {
         for _ in 0..3 {
             guard.enter().unwrap();

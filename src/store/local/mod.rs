@@ -16,7 +16,7 @@ use snapline_protocol::fence::{Claimant, Fence};
 use snapline_protocol::ids::{BlobId, CheckpointId, Term};
 
 use self::layout::{Layout, UNFINISHED, behind_the_effect};
-use self::owner::{Guard, Held, Owner};
+use self::owner::{FenceLock, Held, OwnerFile};
 use super::format::{self, blob};
 use super::{BlobRef, BlobWriter, Manifest, Section, Store, StoreError};
 use crate::base::fault::Mutation;
@@ -52,7 +52,7 @@ struct Inner {
 }
 
 struct Access {
-    guard: Guard,
+    guard: FenceLock,
     takeover: Takeover,
 }
 
@@ -98,7 +98,7 @@ impl LocalStore {
         layout.make_directory()?;
         let owned = layout.files.check_owner(&layout.dir);
         owned.map_err(|error| StoreError::io(format!("using {}", layout.dir.display()), error))?;
-        let guard = Guard::open(&*layout.files, layout.lock(), || {
+        let guard = FenceLock::open(&*layout.files, layout.lock(), || {
             // Checked again: another process may have made the store while this one waited.
             if layout.recognise()? {
                 layout.restore_directories()?;
@@ -119,7 +119,7 @@ impl LocalStore {
             }
             owner::bury_openers(&*layout.files, &owners)?;
             let name = owner::of_opener(&*layout.files);
-            Owner::register(&*layout.files, &owners, name)
+            OwnerFile::register(&*layout.files, &owners, name)
         })?;
         Ok(Self { inner: Arc::new(Inner { layout, access: Some(Access { guard, takeover }) }) })
     }
@@ -193,7 +193,7 @@ impl Inner {
         let owners = self.layout.owners();
         let name = owner::of_term(fence.term);
         if held.owner().name() != name {
-            let owner = Owner::register(&*self.layout.files, &owners, name.clone())?;
+            let owner = OwnerFile::register(&*self.layout.files, &owners, name.clone())?;
             let put = self.put_fence(fence);
             if matches!(put, Err(StoreError::Io { unknown: false, .. })) {
                 // The fence is unchanged, and so is its owner. A file of another term has no
@@ -295,7 +295,7 @@ impl Store for LocalStore {
 
     fn create_blob(&self, id: BlobId) -> Result<Box<dyn BlobWriter>, StoreError> {
         self.inner.access()?;
-        Ok(Box::new(writer::Writer::begin(Arc::clone(&self.inner), id)?))
+        Ok(Box::new(writer::LocalBlobWriter::begin(Arc::clone(&self.inner), id)?))
     }
 
     fn read(&self, section: &Section) -> Result<Vec<u8>, StoreError> {

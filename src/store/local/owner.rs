@@ -20,7 +20,7 @@ use crate::store::StoreError;
 const OPEN: &str = "open-";
 
 /// The lock under which the fence is compared and written, and names are given.
-pub(super) struct Guard {
+pub(super) struct FenceLock {
     path: PathBuf,
     file: Mutex<Locked>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Guard {
 /// The state that the lock protects within this process.
 struct Locked {
     file: Box<dyn LockFile>,
-    owner: Owner,
+    owner: OwnerFile,
 }
 
 /// The lock, held.
@@ -46,23 +46,23 @@ impl Drop for Held<'_> {
 
 impl Held<'_> {
     /// The owner file that this store holds.
-    pub(super) fn owner(&self) -> &Owner {
+    pub(super) fn owner(&self) -> &OwnerFile {
         &self.locked.owner
     }
 
     /// Holds another owner file instead, and releases the earlier one.
-    pub(super) fn replace_owner(&mut self, owner: Owner) {
+    pub(super) fn replace_owner(&mut self, owner: OwnerFile) {
         self.locked.owner = owner;
     }
 }
 
-impl Guard {
+impl FenceLock {
     /// Opens the lock file, waits for the lock, and runs `admit` under it, which returns the owner
     /// file that this store holds.
     pub(super) fn open(
         files: &dyn Files,
         path: PathBuf,
-        admit: impl FnOnce() -> Result<Owner, StoreError>,
+        admit: impl FnOnce() -> Result<OwnerFile, StoreError>,
     ) -> Result<Self, StoreError> {
         let failed =
             |error| StoreError::io(format!("opening and locking {}", path.display()), error);
@@ -86,7 +86,7 @@ impl Guard {
 }
 
 /// An owner file, locked for as long as this is alive.
-pub(super) struct Owner {
+pub(super) struct OwnerFile {
     name: String,
     _locked: Box<dyn Send>,
 }
@@ -101,7 +101,7 @@ pub(super) fn of_opener(files: &dyn Files) -> String {
     format!("{OPEN}{}", files.unique())
 }
 
-impl Owner {
+impl OwnerFile {
     /// Its file's name.
     pub(super) fn name(&self) -> &str {
         &self.name

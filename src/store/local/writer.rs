@@ -17,7 +17,7 @@ use crate::store::{BlobWriter, Section, StoreError};
 const GATHER: usize = 256 * 1024;
 
 /// Writes a blob under an unfinished name, and names it when it is whole.
-pub(super) struct Writer {
+pub(super) struct LocalBlobWriter {
     store: Arc<Inner>,
     id: BlobId,
     encoder: Option<blob::Encoder>,
@@ -27,7 +27,7 @@ pub(super) struct Writer {
     named: bool,
 }
 
-impl Writer {
+impl LocalBlobWriter {
     pub(super) fn begin(store: Arc<Inner>, id: BlobId) -> Result<Self, StoreError> {
         let (encoder, header) = blob::Encoder::new(id);
         let (unfinished, output) = store.layout.begin(&format::blob_name(id))?;
@@ -66,7 +66,7 @@ impl Writer {
     }
 }
 
-impl BlobWriter for Writer {
+impl BlobWriter for LocalBlobWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<Section, StoreError> {
         let mut encoder = self.take()?;
         self.write(bytes)?;
@@ -99,7 +99,7 @@ impl BlobWriter for Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for LocalBlobWriter {
     fn drop(&mut self) {
         if !self.named {
             // If it stays, a later owner's deletion sweeps it.

@@ -6,7 +6,7 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
 use super::SinkUnderTest;
-use super::plan::{Broken, Crash, Plan, Schedule, Stop, broken};
+use super::plan::{Broken, Crash, RunPlan, Schedule, Stop, broken};
 use crate::base::error::BoxError;
 use crate::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::testkit::laws::{Law, Report, Violation};
@@ -26,7 +26,7 @@ struct Snapshot {
 }
 
 /// A subtask that is alive.
-struct Task<U: SinkUnderTest> {
+struct LiveSubtask<U: SinkUnderTest> {
     index: usize,
     writer: <U::Sink as TwoPhaseSink>::Writer,
     committer: <U::Sink as TwoPhaseSink>::Committer,
@@ -42,7 +42,7 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     subtasks: usize,
     /// The number of records that each subtask writes.
     records: u64,
-    plan: Plan,
+    plan: RunPlan,
     /// The steps so far, in words.
     story: Vec<String>,
     /// The number of the life, from 0, and of its steps.
@@ -64,12 +64,12 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     rolled_back: BTreeSet<TxnId>,
     /// The transactions of complete checkpoints: any attempt may commit them.
     permitted: BTreeSet<TxnId>,
-    living_on: Vec<Task<U>>,
+    living_on: Vec<LiveSubtask<U>>,
     counts: Report,
 }
 
 impl<'a, U: SinkUnderTest> Run<'a, U> {
-    pub(super) fn new(under: &'a U, subtasks: usize, records: u64, plan: Plan) -> Self {
+    pub(super) fn new(under: &'a U, subtasks: usize, records: u64, plan: RunPlan) -> Self {
         Self {
             under,
             delivery: under.sink().delivery(),
@@ -228,7 +228,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// One life, to its end.
-    fn live(&mut self, tasks: &mut Vec<Task<U>>) -> Result<(), Stop> {
+    fn live(&mut self, tasks: &mut Vec<LiveSubtask<U>>) -> Result<(), Stop> {
         self.recover(tasks)?;
         self.lengths.push((self.steps, self.steps));
         for epoch in 0.. {
@@ -265,7 +265,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// Opens, fences, rolls back, and commits again what the checkpoint holds (SPEC 6.4).
-    fn recover(&mut self, tasks: &mut Vec<Task<U>>) -> Result<(), Stop> {
+    fn recover(&mut self, tasks: &mut Vec<LiveSubtask<U>>) -> Result<(), Stop> {
         let (sink, attempt) = (self.under.sink(), self.attempt());
         for index in 0..self.subtasks {
             let context = OpenContext::new("testkit", "sink", index, self.subtasks, attempt);
@@ -274,7 +274,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
             let Snapshot { position, held } = self.completed[index].clone();
             let held = held.iter().map(|(txn, bytes)| Ok((*txn, decode::<U>(bytes)?)));
             let held = held.collect::<Result<_, Broken>>()?;
-            tasks.push(Task { index, writer, committer, attempt, position, held });
+            tasks.push(LiveSubtask { index, writer, committer, attempt, position, held });
         }
         for task in &mut *tasks {
             let (index, committer) = (task.index, &mut task.committer);
@@ -302,7 +302,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     /// Lets attempts that live on act.
     fn haunt(
         &mut self,
-        act: impl Fn(&mut Self, &mut Task<U>) -> Result<(), Broken>,
+        act: impl Fn(&mut Self, &mut LiveSubtask<U>) -> Result<(), Broken>,
     ) -> Result<(), Stop> {
         let mut living_on = std::mem::take(&mut self.living_on);
         let done = living_on.iter_mut().try_for_each(|task| act(self, task));
@@ -311,7 +311,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// Lets an attempt that lives on write and prepare, which must fail.
-    fn prepares(&mut self, task: &mut Task<U>) -> Result<(), Broken> {
+    fn prepares(&mut self, task: &mut LiveSubtask<U>) -> Result<(), Broken> {
         let index = task.index;
         self.story.push(format!("the one that lives on writes and prepares, for subtask {index}"));
         // A record of its own: it must never be seen.
@@ -330,7 +330,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// Lets an attempt that lives on commit its permitted transactions; success is optional.
-    fn commits(&mut self, task: &mut Task<U>) -> Result<(), Broken> {
+    fn commits(&mut self, task: &mut LiveSubtask<U>) -> Result<(), Broken> {
         for (txn, committable) in &task.held {
             if self.permitted.contains(txn) {
                 self.story.push(format!("the one that lives on commits {}", name(*txn)));
@@ -359,7 +359,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
 
     /// Each subtask writes some records. Their number differs by life, since a source that reads
     /// again need not stop where it stopped before.
-    fn write(&mut self, tasks: &mut [Task<U>], epoch: u64) -> Result<(), Stop> {
+    fn write(&mut self, tasks: &mut [LiveSubtask<U>], epoch: u64) -> Result<(), Stop> {
         for task in tasks {
             let share = self.records.div_ceil(3) + self.life as u64;
             // The third of a first life is empty for every other subtask: it takes part all the
@@ -386,7 +386,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// The barrier passes: each subtask ends its transaction, and prepares it.
-    fn close(&mut self, tasks: &mut [Task<U>]) -> Result<(), Stop> {
+    fn close(&mut self, tasks: &mut [LiveSubtask<U>]) -> Result<(), Stop> {
         for task in &mut *tasks {
             let txn = self.txn(task.index, task.attempt);
             let writer = &mut task.writer;
@@ -406,8 +406,8 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         Ok(())
     }
 
-    fn snapshot(&self, tasks: &[Task<U>]) -> Result<Vec<Snapshot>, Broken> {
-        let of_one = |task: &Task<U>| {
+    fn snapshot(&self, tasks: &[LiveSubtask<U>]) -> Result<Vec<Snapshot>, Broken> {
+        let of_one = |task: &LiveSubtask<U>| {
             let held =
                 task.held.iter().map(|(txn, committable)| Ok((*txn, encode::<U>(committable)?)));
             Ok(Snapshot { position: task.position, held: held.collect::<Result<_, Broken>>()? })
@@ -416,7 +416,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     }
 
     /// Commits all that each subtask holds, in order (SPEC 6.1).
-    fn commit(&mut self, tasks: &mut [Task<U>]) -> Result<(), Stop> {
+    fn commit(&mut self, tasks: &mut [LiveSubtask<U>]) -> Result<(), Stop> {
         for task in tasks {
             for (txn, committable) in &task.held {
                 let times = if self.plan.schedule == Schedule::Doubled { 2 } else { 1 };

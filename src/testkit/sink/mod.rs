@@ -10,7 +10,7 @@ use crate::base::error::BoxError;
 use crate::base::panic::panicked;
 use crate::connect::{Delivery, TwoPhaseSink};
 use life::Run;
-use plan::{Crash, Plan, Schedule, broken};
+use plan::{Crash, RunPlan, Schedule, broken};
 
 /// A sink with an external system of its own.
 pub trait SinkUnderTest {
@@ -112,19 +112,19 @@ where
     pub fn check(mut self) -> Result<Report, Box<Violation>> {
         let mut report = Report::default();
         for schedule in Schedule::ALL {
-            let whole = self.run(Plan { schedule, crashes: Vec::new() }, &mut report)?;
+            let whole = self.run(RunPlan { schedule, crashes: Vec::new() }, &mut report)?;
             for first in 0..=whole.steps {
                 for crash in Crash::ALL {
                     if crash == Crash::LivesOn && !(self.overlap && whole.transactional) {
                         continue;
                     }
                     let crashes = vec![(first, crash)];
-                    let run = self.run(Plan { schedule, crashes }, &mut report)?;
+                    let run = self.run(RunPlan { schedule, crashes }, &mut report)?;
                     // An earlier end would repeat the first one, except for the effects of fencing.
                     let again = if self.again { run.recovery } else { 0 };
                     for second in 1..=again {
                         let crashes = vec![(first, crash), (second, Crash::Killed)];
-                        self.run(Plan { schedule, crashes }, &mut report)?;
+                        self.run(RunPlan { schedule, crashes }, &mut report)?;
                     }
                 }
             }
@@ -132,7 +132,7 @@ where
         Ok(report)
     }
 
-    fn run(&mut self, plan: Plan, report: &mut Report) -> Result<Went, Box<Violation>> {
+    fn run(&mut self, plan: RunPlan, report: &mut Report) -> Result<Went, Box<Violation>> {
         let under = (self.fresh)();
         let transactional = under.sink().delivery() == Delivery::TwoPhase;
         let mut run = Run::new(&under, self.subtasks, self.records, plan);

@@ -49,7 +49,7 @@ impl Schedule {
 /// A run: its schedule, and the number of steps after which each of its lives ends; one more life
 /// goes to the end.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct RunPlan {
     pub(super) schedule: Schedule,
     pub(super) crashes: Vec<(usize, Crash)>,
 }

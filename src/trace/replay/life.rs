@@ -16,7 +16,7 @@ use snapline_protocol::{Out, Verdict};
 
 use super::history::History;
 use super::rule::{Checked, Rule, breach, ensure};
-use super::tasks::{Around, Channels, Task};
+use super::tasks::{Around, Channels, ReplayedTask};
 use super::{Mail, Tally, run, same_effects};
 use crate::trace::event::{self, OfCoordinator};
 use crate::trace::format::{Header, Line, What, spell};
@@ -30,7 +30,7 @@ struct Hosted {
     ended: bool,
     /// No work that its tasks handed over is in flight.
     concluded: bool,
-    tasks: BTreeMap<SubtaskId, Task>,
+    tasks: BTreeMap<SubtaskId, ReplayedTask>,
     channels: Channels,
 }
 
@@ -167,7 +167,7 @@ impl Life {
     }
 
     /// The tasks of an attempt.
-    pub(super) fn tasks_of(&self, attempt: Attempt) -> Option<&BTreeMap<SubtaskId, Task>> {
+    pub(super) fn tasks_of(&self, attempt: Attempt) -> Option<&BTreeMap<SubtaskId, ReplayedTask>> {
         self.attempts.get(&attempt).map(|hosted| &hosted.tasks)
     }
 
@@ -453,7 +453,8 @@ impl Life {
             let operator = topology.subtasks()[subtask.index()].operator;
             let two_phase = run.header.two_phase.contains(&topology.operators()[operator].name);
             let begins = (*at_rest, pending.as_ref(), effects.as_slice());
-            let task = Task::begin((attempt, subtask), decision, begins, two_phase, &mut around)?;
+            let task =
+                ReplayedTask::begin((attempt, subtask), decision, begins, two_phase, &mut around)?;
             around.tally.tasks += 1;
             tasks.insert(subtask, task);
             return Ok(());

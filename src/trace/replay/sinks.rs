@@ -12,12 +12,12 @@ use snapline_protocol::message::CommitPermit;
 
 use super::rule::{Checked, Rule, breach, ensure};
 use super::run;
-use super::tasks::{Around, Task};
+use super::tasks::{Around, ReplayedTask};
 use crate::trace::event::OfCommitter;
 
 /// What a sink has besides.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Sink {
+pub(super) struct ReplayedSink {
     pub(super) config: committer::Config,
     pub(super) machine: Committer,
     pub(super) two_phase: bool,
@@ -36,8 +36,8 @@ pub(super) struct Sink {
     pub(super) returned: Option<(TxnId, CommitOutcome)>,
 }
 
-impl Task {
-    fn sink(&mut self) -> Checked<&mut Sink> {
+impl ReplayedTask {
+    fn sink(&mut self) -> Checked<&mut ReplayedSink> {
         self.sink
             .as_mut()
             .ok_or_else(|| breach(Rule::Possible, "only a sink has a committer and transactions"))
@@ -186,7 +186,7 @@ impl Task {
     }
 }
 
-impl Sink {
+impl ReplayedSink {
     pub(super) fn new(config: committer::Config, machine: Committer, two_phase: bool) -> Self {
         Self {
             config,

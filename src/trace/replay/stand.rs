@@ -5,7 +5,7 @@ use snapline_protocol::ids::SubtaskId;
 use snapline_protocol::topology::Topology;
 
 use super::life::Life;
-use super::tasks::Task;
+use super::tasks::ReplayedTask;
 use crate::trace::format::{Line, spell};
 
 /// The state, after a line, of what the line is about: the coordinator, or a task of an attempt, on
@@ -73,7 +73,7 @@ fn of_coordinator(machine: &Coordinator, topology: &Topology, rows: &mut Rows) {
     rows.push(("every sink committed", resolved.into()));
 }
 
-impl Task {
+impl ReplayedTask {
     fn stand(&self, topology: &Topology, rows: &mut Rows) {
         let (config, machine) = self.aligner();
         let aligning = machine.aligning().map(|barrier| barrier.checkpoint.to_string());

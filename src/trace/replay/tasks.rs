@@ -15,7 +15,7 @@ use snapline_protocol::topology::Topology;
 
 use super::history::History;
 use super::rule::{Checked, Rule, breach, ensure};
-use super::sinks::Sink;
+use super::sinks::ReplayedSink;
 use super::{Mail, Tally, proof, run, same_effects};
 use crate::trace::event::OfAligner;
 use crate::trace::format::Marker;
@@ -52,12 +52,12 @@ type Due = (Marker, Option<Barrier>);
 
 /// A task that has begun.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Task {
+pub(super) struct ReplayedTask {
     pub(super) subtask: SubtaskId,
     pub(super) attempt: Attempt,
     config: aligner::Config,
     aligner: Aligner,
-    pub(super) sink: Option<Sink>,
+    pub(super) sink: Option<ReplayedSink>,
     due: VecDeque<Due>,
     /// Snapshots that were taken and whose writing has not returned.
     writing: BTreeMap<CheckpointId, Barrier>,
@@ -71,7 +71,7 @@ pub(super) struct Task {
     silent: bool,
 }
 
-impl Task {
+impl ReplayedTask {
     /// SPEC 6.4, 7.4: the decision determines what a task starts from.
     pub(super) fn begin(
         (attempt, subtask): (Attempt, SubtaskId),
@@ -112,7 +112,7 @@ impl Task {
                 let config = committer::Config { subtask };
                 let restored = permit.map(|permit| (pending.clone(), permit));
                 let machine = Committer::start(&config, attempt, restored, &mut out);
-                Some(Sink::new(config, machine, two_phase))
+                Some(ReplayedSink::new(config, machine, two_phase))
             }
         };
         same_effects(out.as_slice(), effects)?;

@@ -221,7 +221,7 @@ impl<T: DeserializeOwned + Send + 'static> Format<T> for Csv {
             ends: vec![0; ROOM.1],
             bytes: 0,
             fields: 0,
-            seen: Seen::Nothing,
+            seen: DecoderInput::Nothing,
             has_header: self.columns.is_none(),
             columns: self.columns.clone(),
         };
@@ -232,7 +232,7 @@ impl<T: DeserializeOwned + Send + 'static> Format<T> for Csv {
 
 /// The part of a record that a decoder has seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Seen {
+enum DecoderInput {
     Nothing,
     /// The beginning of a comment.
     Comment,
@@ -259,7 +259,7 @@ pub struct CsvDecoder {
     ends: Vec<usize>,
     bytes: usize,
     fields: usize,
-    seen: Seen,
+    seen: DecoderInput,
     has_header: bool,
     columns: Option<Vec<String>>,
 }
@@ -267,7 +267,7 @@ pub struct CsvDecoder {
 impl CsvDecoder {
     fn begin(&mut self) {
         self.reader.reset();
-        (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
+        (self.bytes, self.fields, self.seen) = (0, 0, DecoderInput::Nothing);
         // The reader strips a byte order mark from its first input, which may be any record here.
         // So it gets an empty line first, which has no effect.
         let (result, ..) = self.reader.read_record(b"\n", &mut self.text, &mut self.ends);
@@ -280,42 +280,47 @@ impl CsvDecoder {
     }
 
     fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
-        if matches!(self.seen, Seen::All | Seen::NoRecord) {
-            (self.bytes, self.fields, self.seen) = (0, 0, Seen::Nothing);
+        if matches!(self.seen, DecoderInput::All | DecoderInput::NoRecord) {
+            (self.bytes, self.fields, self.seen) = (0, 0, DecoderInput::Nothing);
         }
         match self.seen {
-            Seen::Return => {
-                self.seen = Seen::All;
+            DecoderInput::Return => {
+                self.seen = DecoderInput::All;
                 return Some(usize::from(bytes.first() == Some(&b'\n')));
             }
-            Seen::CommentReturn => {
-                self.seen = Seen::NoRecord;
+            DecoderInput::CommentReturn => {
+                self.seen = DecoderInput::NoRecord;
                 return Some(usize::from(bytes.first() == Some(&b'\n')));
             }
-            Seen::Nothing => {
+            DecoderInput::Nothing => {
                 let first = *bytes.first()?;
                 if matches!(first, b'\n' | b'\r') {
-                    self.seen = if self.is_narrow() { Seen::All } else { Seen::NoRecord };
+                    self.seen =
+                        if self.is_narrow() { DecoderInput::All } else { DecoderInput::NoRecord };
                     return match bytes.get(1) {
                         Some(b'\n') if first == b'\r' => Some(2),
                         None if first == b'\r' && self.is_narrow() => {
-                            self.seen = Seen::Return;
+                            self.seen = DecoderInput::Return;
                             None
                         }
                         _ => Some(1),
                     };
                 }
-                self.seen = if Some(first) == self.comment { Seen::Comment } else { Seen::Some };
+                self.seen = if Some(first) == self.comment {
+                    DecoderInput::Comment
+                } else {
+                    DecoderInput::Some
+                };
             }
             _ => {}
         }
-        if self.seen == Seen::Comment {
+        if self.seen == DecoderInput::Comment {
             let end = memchr2(b'\n', b'\r', bytes)?;
-            self.seen = Seen::NoRecord;
+            self.seen = DecoderInput::NoRecord;
             return match bytes.get(end + 1) {
                 Some(b'\n') if bytes[end] == b'\r' => Some(end + 2),
                 None if bytes[end] == b'\r' => {
-                    self.seen = Seen::CommentReturn;
+                    self.seen = DecoderInput::CommentReturn;
                     None
                 }
                 _ => Some(end + 1),
@@ -341,7 +346,7 @@ impl CsvDecoder {
 
     /// Ends a record at this byte; after a `\r`, the next byte may belong to the same line end.
     fn end(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
-        self.seen = Seen::All;
+        self.seen = DecoderInput::All;
         if at == 0 || bytes[at - 1] != b'\r' {
             return Some(at);
         }
@@ -349,7 +354,7 @@ impl CsvDecoder {
             Some(b'\n') => Some(at + 1),
             Some(_) => Some(at),
             None => {
-                self.seen = Seen::Return;
+                self.seen = DecoderInput::Return;
                 None
             }
         }
@@ -363,9 +368,12 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
 
     fn finish(&mut self, _: &[u8]) -> Result<bool, String> {
         match self.seen {
-            Seen::Comment | Seen::CommentReturn | Seen::Nothing | Seen::NoRecord => Ok(false),
-            Seen::Return | Seen::All => Ok(true),
-            Seen::Some => match Self::scan(self, b"\n") {
+            DecoderInput::Comment
+            | DecoderInput::CommentReturn
+            | DecoderInput::Nothing
+            | DecoderInput::NoRecord => Ok(false),
+            DecoderInput::Return | DecoderInput::All => Ok(true),
+            DecoderInput::Some => match Self::scan(self, b"\n") {
                 Some(_) => Ok(true),
                 None => Err("a quote is opened and not closed".into()),
             },
@@ -373,7 +381,7 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
     }
 
     fn decode(&mut self, _: &[u8]) -> Result<Option<T>, String> {
-        if self.seen == Seen::NoRecord {
+        if self.seen == DecoderInput::NoRecord {
             return Ok(None);
         }
         let columns = self.columns.as_deref().unwrap_or_default();
@@ -397,7 +405,7 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
     }
 
     fn is_nothing(&self, _: &[u8]) -> bool {
-        self.seen == Seen::NoRecord
+        self.seen == DecoderInput::NoRecord
     }
 
     fn header(&mut self, _: &[u8]) -> Result<(), String> {

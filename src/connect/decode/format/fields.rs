@@ -62,7 +62,7 @@ impl de::Error for Bad {
 
 /// The meaning of fields of any type.
 #[derive(Clone, Copy)]
-struct Reading {
+struct FieldReader {
     /// An empty field is nothing, rather than a text.
     empty_is_nothing: bool,
     /// A number in any spelling is a number, rather than a text.
@@ -70,11 +70,11 @@ struct Reading {
 }
 
 /// The readings of a row, tried in this order until one fits.
-const READINGS: [Reading; 4] = [
-    Reading { empty_is_nothing: false, any_number: false },
-    Reading { empty_is_nothing: true, any_number: false },
-    Reading { empty_is_nothing: false, any_number: true },
-    Reading { empty_is_nothing: true, any_number: true },
+const READINGS: [FieldReader; 4] = [
+    FieldReader { empty_is_nothing: false, any_number: false },
+    FieldReader { empty_is_nothing: true, any_number: false },
+    FieldReader { empty_is_nothing: false, any_number: true },
+    FieldReader { empty_is_nothing: true, any_number: true },
 ];
 
 struct Row<'de> {
@@ -85,7 +85,7 @@ struct Row<'de> {
     at: usize,
     /// True while a field is read, rather than the record.
     is_inside: bool,
-    reading: Reading,
+    reading: FieldReader,
     /// True if there was a field of any type with another reading.
     is_odd: bool,
 }

@@ -15,9 +15,9 @@ fn open(disk: &SimDisk, host: &Host) -> Result<Log, IngestError> {
 }
 
 /// Request `number`: some records that no other request has, under a key.
-fn batch(number: u64) -> Batch {
+fn batch(number: u64) -> LogBatch {
     let records = (0..=number % 3).map(|record| format!("{number}.{record}").into_bytes());
-    Batch { key: Some(format!("key {number}")), records: records.collect() }
+    LogBatch { key: Some(format!("key {number}")), records: records.collect() }
 }
 
 /// All records, which are numbered without a gap.
@@ -111,7 +111,7 @@ fn a_number_that_no_record_has_is_damage() {
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         let first = RECORDS_END - 2;
         let body = [0; 4].repeat(count);
-        frame(&mut bytes, [7; MARK], What::Records, (first, first), count as u64, "", &body);
+        frame(&mut bytes, [7; MARK], FrameKind::Records, (first, first), count as u64, "", &body);
         with(&[(&segment_name(first), &bytes)])
     };
     assert_eq!(all_from(&segment(2).expect("they are the last"), RECORDS_END - 2).len(), 2);
@@ -373,7 +373,7 @@ fn framed(mark: Mark, (first, durable): (u64, u64), count: u64, records: &[&[u8]
         body.extend_from_slice(&(record.len() as u32).to_le_bytes());
         body.extend_from_slice(record);
     }
-    frame(&mut bytes, mark.unwrap_or(OURS), What::Records, (first, durable), count, "", &body);
+    frame(&mut bytes, mark.unwrap_or(OURS), FrameKind::Records, (first, durable), count, "", &body);
     if mark.is_some() { bytes } else { bytes.split_off(MARK) }
 }
 
@@ -406,7 +406,7 @@ fn a_record_that_is_a_whole_frame_does_no_harm() {
             assert_eq!(left, bytes[..left.len()]);
             assert_eq!(left.len(), beginning(mark).len() + whole.len(), "the torn end is cut off");
             // And accepts more.
-            let more = Batch { key: None, records: vec![b"b".to_vec()] };
+            let more = LogBatch { key: None, records: vec![b"b".to_vec()] };
             log.append(vec![more]).expect("it is accepted");
             assert_eq!(all(&log), [b"a", b"b"]);
         }
@@ -512,7 +512,7 @@ fn a_write_that_fails_leaves_nothing_torn() {
 fn what_no_frame_can_hold_is_refused_alone() {
     let (disk, host) = (SimDisk::new(), Host::default());
     let mut log = open(&disk, &host).expect("opens");
-    let long = Batch { key: Some("k".repeat(1 << 16)), records: vec![b"a".to_vec()] };
+    let long = LogBatch { key: Some("k".repeat(1 << 16)), records: vec![b"a".to_vec()] };
     let answers = log.append(vec![batch(0), long, batch(1)]).expect("nothing fails");
     assert!(matches!(answers[..], [Accepted::New { .. }, Accepted::TooLong, Accepted::New { .. }]));
     assert_eq!(all(&log), [batch(0).records, batch(1).records].concat());
@@ -613,7 +613,7 @@ fn very_many_keys_are_in_several_frames() {
     let (disk, host) = (SimDisk::new(), Host::default());
     let open = |most| Log::open(Arc::new(disk.files(&host)), Path::new(DIR), 1, most);
     let many = KEYS as u64 * 2 + 1;
-    let batches = || -> Vec<Batch> { (0..many).map(batch).collect() };
+    let batches = || -> Vec<LogBatch> { (0..many).map(batch).collect() };
     {
         let mut log = open(usize::MAX).expect("opens");
         log.append(batches()).expect("nothing fails");
@@ -621,10 +621,10 @@ fn very_many_keys_are_in_several_frames() {
     }
     let mut log = open(usize::MAX).expect("opens");
     let newest = log.shelf().path(lock(&log.shelf().extent).next);
-    let mut frames = Frames::open(&disk.files(&host), &newest).expect("it was begun");
+    let mut frames = LogFrames::open(&disk.files(&host), &newest).expect("it was begun");
     let mut lengths = Vec::new();
     while let Some(frame) = frames.next(&newest).expect("whole") {
-        assert_eq!(frame.what, What::Keys);
+        assert_eq!(frame.what, FrameKind::Keys);
         lengths.push(frame.bytes.len());
     }
     assert_eq!(lengths.len(), 3, "{lengths:?}");

@@ -8,9 +8,9 @@ use crate::dataflow::{Between, Distinct, Expiring, IntervalJoin};
 const HOUR: u64 = 3_600_000;
 
 /// Results, as they come.
-struct Out<T>(Vec<T>);
+struct Collected<T>(Vec<T>);
 
-impl<T> Collect<Timed<T>> for Out<T> {
+impl<T> Collect<Timed<T>> for Collected<T> {
     fn push(&mut self, record: Timed<T>) {
         self.0.push(record.value);
     }
@@ -20,7 +20,7 @@ impl<T> Collect<Timed<T>> for Out<T> {
     }
 }
 
-impl<T> Flow<Timed<T>> for Out<T> {
+impl<T> Flow<Timed<T>> for Collected<T> {
     fn mark(&mut self, _: Mark) {}
 }
 
@@ -32,7 +32,7 @@ fn ms(millis: u64) -> Duration {
 struct Bench<V, P: TimedProcess<u64, V>> {
     timers: KeyedTimers<(u64, V), ByFirst, P>,
     clock: Clock,
-    out: Out<P::Out>,
+    out: Collected<P::Out>,
 }
 
 impl<V: Send + 'static, P: TimedProcess<u64, V>> Bench<V, P> {
@@ -50,7 +50,7 @@ impl<V: Send + 'static, P: TimedProcess<u64, V>> Bench<V, P> {
         timers.clock = clock.clone();
         timers.adopt(table);
         timers.resume(watermark);
-        Self { timers, clock, out: Out(Vec::new()) }
+        Self { timers, clock, out: Collected(Vec::new()) }
     }
 
     /// Stops, and is restored with another function: its keys are written and read on the way.

@@ -8,9 +8,9 @@ use crate::dataflow::{
 
 /// Results, as they come.
 #[derive(Default)]
-struct Out(Vec<u64>);
+struct Collected(Vec<u64>);
 
-impl Collect<Timed<crate::dataflow::Windowed<u64, u64>>> for Out {
+impl Collect<Timed<crate::dataflow::Windowed<u64, u64>>> for Collected {
     fn push(&mut self, record: Timed<crate::dataflow::Windowed<u64, u64>>) {
         self.0.push(record.value.result);
     }
@@ -20,7 +20,7 @@ impl Collect<Timed<crate::dataflow::Windowed<u64, u64>>> for Out {
     }
 }
 
-impl Flow<Timed<crate::dataflow::Windowed<u64, u64>>> for Out {
+impl Flow<Timed<crate::dataflow::Windowed<u64, u64>>> for Collected {
     fn mark(&mut self, _: Mark) {}
 }
 
@@ -33,7 +33,7 @@ where
 {
     windows: Counts<W, G>,
     clock: Clock,
-    out: Out,
+    out: Collected,
 }
 
 impl<W: WindowAssigner, G: Trigger> Bench<W, G> {
@@ -42,7 +42,7 @@ impl<W: WindowAssigner, G: Trigger> Bench<W, G> {
         let mut windows = Windows::new(ByFirst, assigner, trigger, CountWindow, Duration::ZERO);
         windows.table = Table::new(0..1, 1);
         windows.clock = clock.clone();
-        Self { windows, clock, out: Out::default() }
+        Self { windows, clock, out: Collected::default() }
     }
 
     fn record(&mut self, key: u64) {

@@ -34,7 +34,7 @@ use crate::fs::simulated::{Host, Random, Trouble};
 use crate::plan::graph::BufferSizes;
 use crate::plan::spec::BuildError;
 use crate::runtime::events::DriverEvent;
-use crate::sim::choice::{Choice, Lane};
+use crate::sim::choice::{Choice, LaneOwner};
 use crate::sim::oracle::Reference;
 use crate::sim::{Env, run};
 use crate::store::{LocalStore, Store};
@@ -155,7 +155,7 @@ pub enum Message {
 
 /// The owner of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum LanePlace {
     /// The coordinator's, to the store.
     Store,
     /// A subtask's.
@@ -353,16 +353,16 @@ impl Stage<'_> {
         self.hear_news()
     }
 
-    fn lane(place: Place) -> Lane {
+    fn lane(place: LanePlace) -> LaneOwner {
         match place {
-            Place::Store => Lane::Store,
-            Place::Task(subtask) => Lane::Task(subtask.index() % LANES),
+            LanePlace::Store => LaneOwner::Store,
+            LanePlace::Task(subtask) => LaneOwner::Task(subtask.index() % LANES),
         }
     }
 
     /// The next request of a lane.
     #[must_use]
-    pub fn errand(&self, place: Place) -> Option<SimIo> {
+    pub fn errand(&self, place: LanePlace) -> Option<SimIo> {
         let it = self.world.processes.last()?;
         let (queues, lane) = it.queues(Self::lane(place));
         queues.fronts()[lane].map(|front| front.work)
@@ -370,7 +370,7 @@ impl Stage<'_> {
 
     /// Whether the next request of a lane is cancelled: it will be dropped.
     #[must_use]
-    pub fn is_stale(&self, place: Place) -> bool {
+    pub fn is_stale(&self, place: LanePlace) -> bool {
         let Some(it) = self.world.processes.last() else { return false };
         let (queues, lane) = it.queues(Self::lane(place));
         queues.fronts()[lane].is_some_and(|front| front.over)
@@ -381,7 +381,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// [`Refusal`]; also if no disk operation can end like this.
-    pub fn run(&mut self, place: Place, fate: Fate) -> Result<(), Refusal> {
+    pub fn run(&mut self, place: LanePlace, fate: Fate) -> Result<(), Refusal> {
         let process = self.process()?;
         let lane = Self::lane(place);
         let (queues, number) = self.world.processes[process].queues(lane);

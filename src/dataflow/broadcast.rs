@@ -109,7 +109,7 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
         match record {
             Either::Left(record) => self.0.hash(seed, record),
             // Invariant: see above.
-            Either::Right(_) => unreachable!("what is told to all goes another way"),
+            Either::Right(_) => unreachable!("broadcast values take the route to every subtask"),
         }
     }
 
@@ -118,7 +118,7 @@ impl<T, B, N: Keyer<T>> Keyer<Either<T, B>> for OrAll<N> {
         match record {
             Either::Left(record) => self.0.split(record),
             // Invariant: see above.
-            Either::Right(_) => unreachable!("what is told to all goes another way"),
+            Either::Right(_) => unreachable!("broadcast values take the route to every subtask"),
         }
     }
 }

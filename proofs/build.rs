@@ -39,9 +39,9 @@ mod twins {
     }
 }
 
-/// The sources of the crate, from the runtime and from here.
-const FROM_THE_RUNTIME: [&str; 5] =
-    ["base/sync", "channel", "executor/io_pool.rs", "executor/run_loop.rs", "state"];
+/// The sources of the crate, from the core, the runtime and here.
+const FROM_THE_CORE: [&str; 2] = ["base/sync", "state"];
+const FROM_THE_RUNTIME: [&str; 3] = ["channel", "executor/io_pool.rs", "executor/run_loop.rs"];
 const FROM_HERE: [&str; 1] = ["theorems"];
 
 fn main() {
@@ -57,9 +57,11 @@ fn main() {
     println!("cargo::rustc-cfg=snapline_loom");
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where this is"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says where to"));
-    for (from, parts) in
-        [(here.join("../src"), &FROM_THE_RUNTIME[..]), (here.join("src"), &FROM_HERE[..])]
-    {
+    for (from, parts) in [
+        (here.join("../core/src"), &FROM_THE_CORE[..]),
+        (here.join("../src"), &FROM_THE_RUNTIME[..]),
+        (here.join("src"), &FROM_HERE[..]),
+    ] {
         for part in parts {
             println!("cargo::rerun-if-changed={}", from.join(part).display());
             copy(&from, Path::new(part), &out.join("broken"));

@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 use snapline_protocol::fence::Fence;
 use snapline_protocol::ids::{BlobId, CheckpointId};
 
-pub use crate::connect::fuzzing::{IngestLog, Records, SinkDirectory, sink_file, sink_files};
+pub use snapline_files::fuzzing::{SinkDirectory, sink_file, sink_files};
+pub use snapline_http::fuzzing::{IngestLog, Records};
+
 use crate::state::{Root, codec};
 use crate::store::format::{self, blob};
 use crate::store::{BlobRef, Manifest, Section, StoreError};

@@ -123,7 +123,6 @@
 //! | [`protocol`] | the state machines of the checkpoint protocol |
 //! | [`guide`] | a guide for users of Apache Flink |
 
-mod base;
 #[cfg(doctest)]
 mod book;
 mod channel;
@@ -132,14 +131,10 @@ pub mod connect;
 mod dashboard;
 mod dataflow;
 mod executor;
-mod fs;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guide;
-#[cfg(any(feature = "dashboard", feature = "http"))]
-#[doc(hidden)]
-pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod operator;
@@ -149,15 +144,15 @@ mod runtime;
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
-pub mod state;
-pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod trace;
 
+pub(crate) use snapline_core::{base, fs};
+pub use snapline_core::{state, store};
+
 pub use base::either::Either;
 pub use base::error::{BoxError, Permanent};
-pub use connect::lookup::{LookupClient, LookupError, LookupSource};
 #[cfg(feature = "dashboard")]
 pub use dashboard::{Dashboard, DashboardServer};
 pub use dataflow::*;
@@ -176,6 +171,7 @@ pub use runtime::status::{
     CheckpointStats, JobPhase, JobStatus, NextTry, RestartStats, SubtaskStage, SubtaskStats,
     TaskStatus, UnderWayStatus,
 };
+pub use snapline_core::connect::lookup::{LookupClient, LookupError, LookupSource};
 pub use snapline_protocol as protocol;
 
 /// The documents of the specification, for the pages of the command.

@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 
 use serde_json::Value;
 use snapline::fuzzing::IngestLog;
-use snapline::http::pages::{Answer, Site, Verb, answers_to};
 use snapline_cli::explore;
+use snapline_http::pages::{Answer, Site, Verb, answers_to};
 use snapline_models::configs;
 
 use crate::seed;

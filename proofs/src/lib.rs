@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `theorems` | the promises: closures that a checker runs again and again |
 //! | `rig` | the type of a theorem, and values whose accesses are tracked |
-//! | `sync` | the runtime's `src/base/sync/`, in the checker's types; each use can be weakened |
+//! | `sync` | the runtime's `core/src/base/sync/`, in the checker's types; each use can be weakened |
 //! | `broken` | the same files with the changes of `mutated_sources.rs`, made by the build script |
 //! | `runner` | runs all, each in a process of its own, and counts |
 #![cfg(snapline_loom)]
@@ -42,9 +42,9 @@ mod sync;
 
 #[path = "../../src/channel/mod.rs"]
 mod channel;
-#[path = "../../src/base/clock.rs"]
+#[path = "../../core/src/base/clock.rs"]
 mod clock;
-#[path = "../../src/state/cow.rs"]
+#[path = "../../core/src/state/cow.rs"]
 mod cow;
 #[path = "../../src/executor"]
 mod executor {
@@ -53,7 +53,7 @@ mod executor {
 }
 #[path = "../../src/channel/ring.rs"]
 mod ring;
-#[path = "../../src/state/mod.rs"]
+#[path = "../../core/src/state/mod.rs"]
 #[allow(missing_docs, reason = "documented where it is public")]
 mod state;
 mod theorems;

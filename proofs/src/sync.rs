@@ -1,4 +1,4 @@
-//! The contents of the runtime's `src/base/sync/`, in a checker's types. Every use of an atomic or
+//! The contents of the runtime's `core/src/base/sync/`, in a checker's types. Every use of an atomic or
 //! a fence in a file of the runtime is recorded with its place, and one of them can be weakened.
 //! That shows which orderings matter.
 
@@ -11,9 +11,9 @@ use loom as checker;
 #[cfg(not(feature = "loom"))]
 use shuttle as checker;
 
-#[path = "../../src/base/sync/mailbox.rs"]
+#[path = "../../core/src/base/sync/mailbox.rs"]
 mod mailbox;
-#[path = "../../src/base/sync/parking.rs"]
+#[path = "../../core/src/base/sync/parking.rs"]
 mod parking;
 
 pub(crate) use checker::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -77,8 +77,8 @@ thread_local! {
 /// The place of a use, if it is in a file of the runtime.
 fn place(at: &Location<'_>) -> Option<String> {
     let file = at.file().replace('\\', "/");
-    let (_, short) = file.split_once("../src/")?;
-    Some(format!("src/{short}:{}:{}", at.line(), at.column()))
+    let (_, short) = file.rsplit_once("../")?;
+    Some(format!("{short}:{}:{}", at.line(), at.column()))
 }
 
 /// Every site seen so far.

@@ -1,4 +1,4 @@
-//! The runtime's `src/base/watch.rs`, as far as the I/O pool uses it: no checker models time, so
+//! The runtime's `core/src/base/watch.rs`, as far as the I/O pool uses it: no checker models time, so
 //! nothing hangs.
 
 use std::time::Duration;

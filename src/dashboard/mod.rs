@@ -13,11 +13,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use crate::http::pages::{Answer, Listen, Server, Site, Verb};
 use crate::plan::guarantee::Guarantee;
 use crate::plan::warnings::SettingWarning;
 use crate::runtime::handle::JobHandle;
 use crate::runtime::status::StatusBoard;
+use snapline_http::pages::{Answer, Listen, Server, Site, Verb};
 use watch::TaskHistory;
 
 const PAGE: &str = include_str!("page.html");

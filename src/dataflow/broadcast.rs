@@ -5,10 +5,10 @@ use std::marker::PhantomData;
 use super::keyed::KeyState;
 use crate::base::either::Either;
 use crate::base::fault::Mutation;
-use crate::connect::Collect;
 use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::state::{self, HashSeed, NamedImage, Restored, StateError, StateValue, Table};
+use snapline_core::connect::Collect;
 
 /// A function of a key's records that knows what is broadcast: rules, prices, settings. Each
 /// subtask keeps a copy of the broadcast values, which is in every checkpoint. The order between a

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::either::Either;
-use crate::connect::Collect;
 use crate::dataflow::time::timers::{CoProcess, TimeContext};
 use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::operator::time::{Timed, Timestamp, millis};
 use crate::state::{HashSeed, Key, Map, NamedImage, Restored, StateError, StateValue};
+use snapline_core::connect::Collect;
 
 /// Keys the records of two streams, each by its own rule.
 #[derive(Clone, Debug)]

@@ -41,11 +41,11 @@ pub use window::{
     Sliding, TimeDomain, Tumbling, Unmerged, Window, WindowAssigner, WindowFunction, Windowed,
 };
 
-use crate::connect::Source;
 use crate::operator::chain::Identity;
 use crate::plan::config::JobConfig;
 use crate::plan::graph::Graph;
 use crate::plan::spec::BuildError;
+use snapline_core::connect::Source;
 
 /// A dataflow being described: sources, operators and sinks. See the [crate's front page](crate)
 /// for one.

@@ -21,8 +21,6 @@ use super::lookup::{LookingUp, Lookup};
 use crate::base::either::Either;
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex};
-use crate::connect::lookup::LookupSource;
-use crate::connect::{Source, TwoPhaseSink};
 use crate::dataflow::keyed::aggregates::{Aggregate, Average, Count, Extreme, Number, Reduce, Sum};
 use crate::dataflow::time::timed::TimedStream;
 use crate::dataflow::time::timers::{KeyedTimers, TimedProcess};
@@ -39,6 +37,8 @@ use crate::plan::graph::{
 };
 use crate::plan::spec::BuildError;
 use crate::state::{Key, StateValue};
+use snapline_core::connect::lookup::LookupSource;
+use snapline_core::connect::{Source, TwoPhaseSink};
 
 /// The start of a stream, a source or inputs, and the chain of operators downstream of it. Together
 /// they will be one task. Users meet it as `impl Pipe<Out = T>`.

@@ -10,13 +10,13 @@ use snapline_protocol::retention::Stood;
 
 use crate::base::error::BoxError;
 use crate::channel::{Mark, Message, Receiver};
-use crate::connect::{Progress, SourceReader};
 use crate::operator::chain::{Ending, OperatorChain};
 use crate::operator::output::Output;
 use crate::operator::route::Route;
 use crate::operator::time::Timestamp;
 use crate::operator::watermark_merger::{WatermarkMerger, WatermarkStatus};
 use crate::state::{NamedImage, Restored, StateError};
+use snapline_core::connect::{Progress, SourceReader};
 
 /// The name of a source's position in a snapshot.
 pub(crate) const POSITION: &str = "position";
@@ -222,7 +222,7 @@ struct ChainCollector<'a, L, X> {
     records: usize,
 }
 
-impl<L: OperatorChain, X: Route<L::Out>> crate::connect::Collect<L::In>
+impl<L: OperatorChain, X: Route<L::Out>> snapline_core::connect::Collect<L::In>
     for ChainCollector<'_, L, X>
 {
     #[inline]
@@ -232,7 +232,7 @@ impl<L: OperatorChain, X: Route<L::Out>> crate::connect::Collect<L::In>
     }
 
     fn fail(&mut self, error: BoxError) {
-        crate::connect::Collect::<L::Out>::fail(self.output, error);
+        snapline_core::connect::Collect::<L::Out>::fail(self.output, error);
     }
 }
 

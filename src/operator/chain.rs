@@ -1,14 +1,16 @@
 //! How a task processes a record: a chain of operators, compiled as one loop.
 
+use std::error::Error;
 use std::marker::PhantomData;
 use std::vec::Drain;
 
 use crate::base::error::BoxError;
 use crate::base::fault::Faults;
 pub(crate) use crate::channel::Mark;
-use crate::connect::{Collect, OpenContext};
 use crate::executor::call_pool::CallHost;
 use crate::state::{HashSeed, NamedImage, Restored, StateError};
+use snapline_core::connect::ConnectorError;
+use snapline_core::connect::{Collect, OpenContext};
 
 use crate::operator::time::Timestamp;
 
@@ -26,6 +28,12 @@ pub trait OperatorChain: Clone + Send + 'static {
     type In: Send + 'static;
     /// The output records.
     type Out: Send + 'static;
+
+    /// Finds its connectors' own errors among others.
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn ConnectorError> {
+        let _ = error;
+        None
+    }
 
     /// Processes one record.
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C);
@@ -220,6 +228,10 @@ impl<B: OperatorChain, C: Flow<B::Out>> Flow<B::In> for ChainOutput<'_, B, C> {
 impl<A: OperatorChain, B: OperatorChain<In = A::Out>> OperatorChain for Then<A, B> {
     type In = A::In;
     type Out = B::Out;
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn ConnectorError> {
+        A::classify(error).or_else(|| B::classify(error))
+    }
 
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C) {

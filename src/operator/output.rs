@@ -7,10 +7,10 @@ use snapline_protocol::message::Barrier;
 use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
 use crate::channel::{BatchBuilder, Mark, Message, Sender};
-use crate::connect::Collect;
 use crate::operator::chain::Flow;
 use crate::operator::route::Route;
 use crate::operator::watermark_merger::WatermarkStatus;
+use snapline_core::connect::Collect;
 
 /// The approximate bytes of a batch: two fit a first-level cache, with room for their processing.
 const BATCH_BYTES: usize = 8 * 1024;

@@ -9,10 +9,10 @@ use snapline_protocol::message::Barrier;
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::channel::{Message, Receiver};
-use crate::connect::{Progress, SinkCommitter, SinkWriter};
 use crate::operator::body::{InputItem, IoAction, IsOrphan, KeepsUp, TaskOperator, Transactions};
 use crate::operator::chain::Ending;
 use crate::state::NamedImage;
+use snapline_core::connect::{Progress, SinkCommitter, SinkWriter};
 
 /// The name of a sink's committables in its snapshot.
 pub(crate) const COMMITTABLES: &str = "committables";

@@ -10,7 +10,6 @@ use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, Mutex, Unparker, lock};
 use crate::channel::{Receiver, Sender, channel};
-use crate::connect::{Delivery, Source, SourceReader, TwoPhaseSink};
 use crate::operator::body::{ChainOperator, POSITION, SourceOperator, TaskOperator, restore_time};
 use crate::operator::chain::{OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
@@ -23,6 +22,7 @@ use crate::operator::time::Timestamp;
 use crate::operator::watermark_merger::WatermarkMerger;
 use crate::plan::spec::BuildError;
 use crate::state::{Keys, Restored};
+use snapline_core::connect::{Classify, Delivery, Source, SourceReader, TwoPhaseSink};
 
 /// How much is done, or waits, at a time.
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +154,9 @@ pub(crate) type OpenOperator = Box<
 pub trait OperatorFactory: Send + Sync {
     /// Takes the ends of a subtask's channels.
     fn make(&self, index: usize, keys: Keys) -> OpenOperator;
+
+    /// Finds its connectors' own errors among others.
+    fn classify(&self) -> Classify;
 }
 
 /// A node of a dataflow.
@@ -315,6 +318,10 @@ where
     L: OperatorChain<In = S::Record>,
     M: MakeRoute<L::Out>,
 {
+    fn classify(&self) -> Classify {
+        |error| S::classify(error).or_else(|| L::classify(error))
+    }
+
     fn make(&self, index: usize, keys: Keys) -> OpenOperator {
         let source = lock(&self.source).clone();
         let mut logic = lock(&self.logic).clone();
@@ -353,6 +360,10 @@ pub(crate) struct MakeOperator<L: OperatorChain, M> {
 }
 
 impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L, M> {
+    fn classify(&self) -> Classify {
+        L::classify
+    }
+
     fn make(&self, index: usize, keys: Keys) -> OpenOperator {
         let mut logic = lock(&self.logic).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();
@@ -387,6 +398,10 @@ pub(crate) struct MakeSink<S: TwoPhaseSink> {
 }
 
 impl<S: TwoPhaseSink> OperatorFactory for MakeSink<S> {
+    fn classify(&self) -> Classify {
+        S::classify
+    }
+
     fn make(&self, index: usize, _keys: Keys) -> OpenOperator {
         let sink = lock(&self.sink).clone();
         let inputs = self.inputs.iter().flat_map(|edge| edge.receivers(index)).collect();

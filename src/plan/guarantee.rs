@@ -4,7 +4,7 @@ use std::fmt;
 
 use snapline_protocol::aligner::Mode;
 
-use crate::connect::Delivery;
+use snapline_core::connect::Delivery;
 
 /// How often a record of the input has its effect on the output, whatever fails.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -11,7 +11,6 @@ use snapline_protocol::topology::{
     Edge, MAX_SUBTASKS, Operator, Plan, Topology, TopologyError, Wiring,
 };
 
-use crate::connect::Delivery;
 use crate::plan::config::{JobConfig, Restart, Resume, Storage, cores};
 use crate::plan::graph::{BufferSizes, EdgeSpec, Graph, OperatorNode};
 use crate::plan::guarantee::{Guarantee, GuaranteeFacts, Level};
@@ -19,6 +18,7 @@ use crate::plan::warnings::SettingWarning;
 use crate::state::MAX_KEY_GROUPS;
 use crate::store::{Manifest, Store, StoreError};
 use crate::trace::format::{self as trace, Header};
+use snapline_core::connect::Delivery;
 
 /// Everything that stays the same while a job runs.
 pub(crate) struct JobSpec {

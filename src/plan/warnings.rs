@@ -20,7 +20,7 @@ pub enum SettingWarning {
     TransactionTimeout {
         /// The sink.
         sink: String,
-        /// How long its transactions live ([`crate::connect::TwoPhaseSink::transaction_timeout`]).
+        /// How long its transactions live ([`snapline_core::connect::TwoPhaseSink::transaction_timeout`]).
         timeout: Duration,
         /// How long one may have to live: an interval open, then as long as its checkpoint may
         /// take, then the pauses of the restarts in a row. `None`: there are no periodic

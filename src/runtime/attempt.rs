@@ -15,7 +15,6 @@ use crate::base::fault::Mutation;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, Mutex, Parker, Unparker, thread};
 use crate::base::watch::Watch;
-use crate::connect::OpenContext;
 use crate::executor::call_pool;
 use crate::executor::call_pool::CallHost;
 use crate::executor::io_pool::IoPool;
@@ -32,6 +31,8 @@ use crate::runtime::worker::{Address, OpenTask, Worker, WorkerBuilder};
 use crate::state::{Checks, HashSeed, Keys, Restored, SegmentLocations};
 use crate::store::{Manifest, SnapshotRef, Store};
 use crate::trace::Recorder;
+use snapline_core::connect::OpenContext;
+use snapline_core::connect::{Classify, ConnectError, classify_as};
 
 /// What every task of an attempt starts from.
 #[derive(Clone, Copy)]
@@ -99,7 +100,8 @@ pub(crate) fn deploy(
             let worked = watched.over(|| guarded(|| Ok(worker.run(&over))));
             let failed = worked.unwrap_or_else(|cause| {
                 let (operator, doing) = ("(a worker)".to_owned(), "running tasks");
-                Err(TaskFailure { operator, subtask: number, attempt, doing, cause, at: None })
+                let (subtask, classify) = (number, classify_as::<ConnectError> as Classify);
+                Err(TaskFailure { operator, subtask, attempt, doing, cause, at: None, classify })
             });
             if let Err(failure) = failed {
                 report(&platform, &coordinator, failure);
@@ -177,24 +179,22 @@ fn build_workers(
         gauges.sink = spec.topology.role(id) == Role::Sink;
         let gauges = Arc::new(gauges);
         running.gauges.push(Arc::clone(&gauges));
+        let parallelism = spec.topology.operators()[subtask.operator].parallelism;
+        let node = &spec.nodes[subtask.operator];
+        let mut place =
+            OpenContext::new(&spec.name, &node.name, subtask.index, parallelism, attempt);
+        (place.clock, place.verify) = (hosting.platform.clock.clone(), spec.config.verify_state);
         let opening = TaskOpening {
             identity: TaskIdentity {
                 job: spec.name.clone(),
                 subtask: id,
                 attempt,
-                operator: spec.nodes[subtask.operator].name.clone(),
+                operator: node.name.clone(),
                 index: subtask.index,
+                classify: node.make.classify(),
             },
             context: TaskContext {
-                place: OpenContext {
-                    job: spec.name.clone(),
-                    operator: spec.nodes[subtask.operator].name.clone(),
-                    index: subtask.index,
-                    parallelism: spec.topology.operators()[subtask.operator].parallelism,
-                    attempt,
-                    clock: hosting.platform.clock.clone(),
-                    verify: spec.config.verify_state,
-                },
+                place,
                 key_groups: spec.config.key_groups,
                 seed,
                 retained: spec.config.retained,
@@ -281,7 +281,7 @@ struct TaskOpening {
 
 impl TaskOpening {
     fn start(self) -> Result<Task, TaskFailure> {
-        let TaskIdentity { operator, index, attempt, .. } = self.identity.clone();
+        let TaskIdentity { operator, index, attempt, classify, .. } = self.identity.clone();
         let failure = |doing, cause| TaskFailure {
             operator,
             subtask: index,
@@ -289,6 +289,7 @@ impl TaskOpening {
             doing,
             cause,
             at: None,
+            classify,
         };
         let gauges = Arc::clone(&self.gauges);
         gauges.step();
@@ -366,7 +367,7 @@ impl RunningAttempt {
         run_loop::end(&self.over, &self.wakers);
         let begun = Instant::now();
         for (number, (worker, watch)) in self.workers.drain(..).enumerate() {
-            if watch.gone_by(begun, limit).is_err() {
+            if !watch.gone_by(begun, limit) {
                 return Err(busy_on(&self.gauges, number));
             }
             // A worker's panic is a defect of snapline's own code; users' panics are caught and

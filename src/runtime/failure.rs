@@ -2,16 +2,16 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use snapline_protocol::ids::Attempt;
 
 use crate::base::error::{BoxError, CAUSES, Permanent, Whole};
 use crate::base::panic::Panicked;
-use crate::connect;
-use crate::connect::lookup::LookupError;
 use crate::state::StateError;
 use crate::store::StoreError;
+use snapline_core::connect::lookup::LookupError;
+use snapline_core::connect::{Classify, ConnectError, ConnectorError, classify_as};
 
 /// A task's failure: operator, subtask, attempt and cause.
 pub struct TaskFailure {
@@ -27,6 +27,8 @@ pub struct TaskFailure {
     pub cause: BoxError,
     /// The place in its input; `None` if it was not processing records.
     pub at: Option<FailedAt>,
+    /// Finds the errors of the operator's own connectors, which say whether a retry can help.
+    pub classify: Classify,
 }
 
 /// The place in its input where a task failed.
@@ -57,8 +59,10 @@ impl TaskFailure {
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         let first = self.attempt.number == 1;
-        is_permanent(&*self.cause, first)
-            || (first && self.doing == OPENING && causes(&*self.cause).any(is_refusal))
+        is_permanent(&*self.cause, self.classify, first)
+            || (first
+                && self.doing == OPENING
+                && causes(&*self.cause).any(|error| is_refusal(error, self.classify)))
     }
 
     /// Whether this repeats an earlier panic of a user's code: the same message at the same record,
@@ -93,13 +97,22 @@ snapline_protocol::error_in_words!(TaskFailure);
 
 /// Whether an error is of a kind known to be permanent. `first`: the process's first attempt met
 /// it.
-pub(crate) fn is_permanent(error: &(dyn Error + 'static), first: bool) -> bool {
+pub(crate) fn is_permanent(error: &(dyn Error + 'static), classify: Classify, first: bool) -> bool {
     causes(error).any(|error| {
         error.is::<Permanent>()
-            || connect::is_permanent(error, first)
+            || connectors(error, classify).is_some_and(|error| error.is_permanent(first))
             || error.downcast_ref::<StateError>().is_some_and(StateError::is_permanent)
             || error.downcast_ref::<StoreError>().is_some_and(StoreError::is_permanent)
     })
+}
+
+/// The error as its connector's: one of the operator's own connectors, or one that reads or writes
+/// files, lines or memory.
+fn connectors<'a>(
+    error: &'a (dyn Error + 'static),
+    classify: Classify,
+) -> Option<&'a dyn ConnectorError> {
+    classify(error).or_else(|| classify_as::<ConnectError>(error))
 }
 
 /// What a task does while it is opened.
@@ -107,8 +120,12 @@ pub(crate) const OPENING: &str = "opening";
 
 /// Whether the operating system refuses for a permanent reason: a missing permission, or the shape
 /// of a path. A full disk may be mended while the job waits.
-fn is_refusal(error: &(dyn Error + 'static)) -> bool {
-    connect::io_kind(error).is_some_and(|kind| {
+fn is_refusal(error: &(dyn Error + 'static), classify: Classify) -> bool {
+    let kind = match error.downcast_ref::<io::Error>() {
+        Some(error) => Some(error.kind()),
+        None => connectors(error, classify).and_then(ConnectorError::io_kind),
+    };
+    kind.is_some_and(|kind| {
         matches!(
             kind,
             ErrorKind::PermissionDenied
@@ -134,7 +151,7 @@ pub(crate) fn causes<'a>(
         if let Some(StateError::Store(inner)) = error.downcast_ref() {
             return Some(inner);
         }
-        if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(|it| it.get_ref()) {
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(|it| it.get_ref()) {
             return Some(inner);
         }
         error.source()
@@ -144,7 +161,6 @@ pub(crate) fn causes<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, ErrorKind};
     use std::path::PathBuf;
 
     use snapline_protocol::ids::{Attempt, CheckpointId, Term};
@@ -152,7 +168,6 @@ mod tests {
     use snapline_protocol::topology::TopologyError;
 
     use super::*;
-    use crate::connect::ConnectError;
     use crate::plan::spec::BuildError;
     use crate::runtime::failure::{TaskFailure, is_permanent};
     use crate::runtime::handle::JobError;
@@ -184,7 +199,8 @@ mod tests {
     fn failure(cause: impl Into<BoxError>) -> Box<TaskFailure> {
         let attempt = Attempt::first(Term::new(1));
         let (operator, subtask, doing, cause) = ("sink".to_owned(), 0, "writing", cause.into());
-        Box::new(TaskFailure { operator, subtask, attempt, doing, cause, at: None })
+        let classify = classify_as::<ConnectError>;
+        Box::new(TaskFailure { operator, subtask, attempt, doing, cause, at: None, classify })
     }
 
     /// Every error of snapline that holds another, around a cause; and a user's in between.
@@ -244,7 +260,9 @@ mod tests {
             io::Error::other(permanent()).into(),
             StateError::Store(StoreError::ReadOnly { store: "s".into() }).into(),
         ];
-        assert!(found.iter().all(|error| is_permanent(&**error, false)));
-        assert!(!is_permanent(&full(), true), "a full disk may be mended while the job waits");
+        let is =
+            |error: &(dyn Error + 'static)| is_permanent(error, classify_as::<ConnectError>, false);
+        assert!(found.iter().all(|error| is(&**error)));
+        assert!(!is(&full()), "a full disk may be mended while the job waits");
     }
 }

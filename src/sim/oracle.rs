@@ -10,12 +10,12 @@ use snapline_protocol::recovery::Health;
 use super::external::{Batch, Systems};
 use super::world::{Marks, STORE, Violation};
 use crate::base::sync::{Arc, Mutex, lock};
-use crate::connect::{file_sink_checkpoint, is_file_of};
 use crate::fs::simulated::{Host, SimDisk};
 use crate::plan::guarantee::Level;
 use crate::runtime::handle::Ended;
 use crate::store::{LocalStore, Store, health, manifest_checkpoint};
 use crate::trace::format::{Line, What};
+use snapline_files::{committed_checkpoint, is_file_of};
 
 /// The count of each record in each sink.
 type SinkContents = BTreeMap<String, BTreeMap<String, u64>>;
@@ -273,7 +273,7 @@ impl<'a> Oracle<'a> {
             let mut there = BTreeMap::new();
             for (path, bytes) in disk.content(&directory) {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if path.parent() == Some(&*directory) && file_sink_checkpoint(name).is_some() {
+                if path.parent() == Some(&*directory) && committed_checkpoint(name).is_some() {
                     there.insert(path, bytes);
                 }
             }

@@ -9,7 +9,7 @@ use snapline_protocol::ids::{Attempt, Term};
 use super::laws::{Law, Report, Violation};
 use crate::base::error::BoxError;
 use crate::base::panic::panicked;
-use crate::connect::{OpenContext, Progress, Source, SourceReader};
+use snapline_core::connect::{OpenContext, Progress, Source, SourceReader};
 
 /// The numbers of records that the reads request, one after the other.
 const LIMITS: [usize; 5] = [1, 3, 2, 17, 5];

@@ -1,13 +1,17 @@
 //! Failures, the errors that report them, and their effect on the job.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use snapline::connect::{Collect, FileSource, MemorySink, MemorySource};
+use snapline::connect::{
+    Collect, ConnectorError, FileSource, MemorySink, MemorySource, OpenContext, Source,
+    TwoPhaseSink, classify_as,
+};
 use snapline::protocol::ids::Attempt;
 use snapline::{
-    BoxError, Dataflow, Ended, JobConfig, JobError, KeyState, Outcome, Permanent, Restart,
-    TaskFailure,
+    BoxError, Dataflow, Ended, JobConfig, JobError, KeyState, Lookup, LookupSource, Outcome,
+    Permanent, Restart, TaskFailure,
 };
 
 use crate::kit::{assert_ended, config, ms, patient, wait};
@@ -156,6 +160,100 @@ fn what_is_permanent_is_not_tried_again() {
     assert_eq!(tried(|| Wrapped(Permanent::new("never")).into()).0, 1);
     let (tries, failure) = tried(|| "not today".into());
     assert_eq!((tries, failure.is_permanent()), (4, false));
+}
+
+/// A connector's own error: at the first attempt no retry mends it.
+#[derive(Debug)]
+struct NotThere;
+
+impl std::fmt::Display for NotThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("it is not there")
+    }
+}
+
+impl Error for NotThere {}
+
+impl ConnectorError for NotThere {
+    fn is_permanent(&self, first: bool) -> bool {
+        first
+    }
+}
+
+/// A source, a sink and a look-up that cannot be opened, and know their own errors or do not.
+#[derive(Clone)]
+struct Absent<const KNOWS: bool>;
+
+type Held = MemorySink<u64>;
+type Classified<'a> = Option<&'a dyn ConnectorError>;
+
+impl<const KNOWS: bool> Source for Absent<KNOWS> {
+    type Record = u64;
+    type Position = <MemorySource<u64> as Source>::Position;
+    type Reader = <MemorySource<u64> as Source>::Reader;
+
+    fn open(&self, _: &OpenContext, _: Option<Self::Position>) -> Result<Self::Reader, BoxError> {
+        Err(NotThere.into())
+    }
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Classified<'a> {
+        KNOWS.then(|| classify_as::<NotThere>(error))?
+    }
+}
+
+impl<const KNOWS: bool> TwoPhaseSink for Absent<KNOWS> {
+    type Record = u64;
+    type Committable = <Held as TwoPhaseSink>::Committable;
+    type Writer = <Held as TwoPhaseSink>::Writer;
+    type Committer = <Held as TwoPhaseSink>::Committer;
+
+    fn open(&self, _: &OpenContext) -> Result<(Self::Writer, Self::Committer), BoxError> {
+        Err(NotThere.into())
+    }
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Classified<'a> {
+        KNOWS.then(|| classify_as::<NotThere>(error))?
+    }
+}
+
+impl<const KNOWS: bool> LookupSource<u64> for Absent<KNOWS> {
+    type Found = u64;
+    type Client = fn(&u64) -> Result<u64, BoxError>;
+
+    fn open(&self, _: &OpenContext) -> Result<Self::Client, BoxError> {
+        Err(NotThere.into())
+    }
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Classified<'a> {
+        KNOWS.then(|| classify_as::<NotThere>(error))?
+    }
+}
+
+#[test]
+fn a_connector_says_which_of_its_own_errors_are_permanent() {
+    fn of_source<const KNOWS: bool>(flow: &Dataflow) {
+        flow.source("in", Absent::<KNOWS>).sink("out", MemorySink::new());
+    }
+    fn of_sink<const KNOWS: bool>(flow: &Dataflow) {
+        flow.source("in", MemorySource::new(vec![1])).sink("out", Absent::<KNOWS>);
+    }
+    fn of_lookup<const KNOWS: bool>(flow: &Dataflow) {
+        let found = flow.source("in", MemorySource::new(vec![1u64]));
+        let found = found.lookup(Lookup::ordered(Absent::<KNOWS>).tries(1, ms(1)));
+        found.sink("out", MemorySink::new());
+    }
+    let attempts = |build: fn(&Dataflow)| {
+        let flow = Dataflow::new("absent");
+        build(&flow);
+        let config = config().parallelism(1).restart(Restart::Fixed { attempts: 2, pause: ms(1) });
+        let failure = failure(wait(flow.build(config).expect("builds").spawn().expect("starts")));
+        assert!(failure.to_string().contains("it is not there"), "{failure}");
+        failure.attempt.number
+    };
+    let known = [of_source::<true>, of_sink::<true>, of_lookup::<true>];
+    assert_eq!(known.map(attempts), [1, 1, 1]);
+    let unknown = [of_source::<false>, of_sink::<false>, of_lookup::<false>];
+    assert_eq!(unknown.map(attempts), [3, 3, 3]);
 }
 
 #[test]

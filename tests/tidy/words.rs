@@ -53,13 +53,15 @@ fn written_files() -> Vec<PathBuf> {
     files
 }
 
-/// A folder at the top, or a module at the top of `src/`, or a file at the top.
+/// A folder at the top, or a module at the top of a crate of the runtime, or a file at the top.
 fn room_of(file: &str) -> &str {
     let end = |from: usize| file[from..].find('/').map_or(file.len(), |at| from + at);
-    match file.strip_prefix("src/") {
-        Some(_) => file[..end("src/".len())].trim_end_matches(".rs"),
-        None => &file[..end(0)],
+    for crate_ in ["src/", "core/src/", "connectors/"] {
+        if file.starts_with(crate_) {
+            return file[..end(crate_.len())].trim_end_matches(".rs");
+        }
     }
+    &file[..end(0)]
 }
 
 /// The comments and strings of Rust source, each with the number of its line. Code becomes nothing.

@@ -3,7 +3,7 @@
 //! The server keeps nothing but the configuration: each request carries the steps so
 //! far and the next action, and the answer shows the result. Going back means sending fewer steps,
 //! two windows do not disturb each other, and an impossible path is refused. The guard
-//! (loopback, token, Host, limits) is that of the dashboard, see [`snapline::http::pages`].
+//! (loopback, token, Host, limits) is that of the dashboard, see [`snapline_http::pages`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use snapline::http::pages::{Answer, Listen, Server, Site, Verb};
+use snapline_http::pages::{Answer, Listen, Server, Site, Verb};
 use snapline_models::check::describe_stop;
 use snapline_models::configs;
 use snapline_models::explore::Bounds;

@@ -1,4 +1,4 @@
-//! Mailboxes: src/base/sync/mailbox.rs.
+//! Mailboxes: core/src/base/sync/mailbox.rs.
 
 use crate::base::sync::{Arc, Mailbox, MailboxSender, thread};
 

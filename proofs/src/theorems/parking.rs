@@ -1,4 +1,4 @@
-//! The parker: src/base/sync/parking.rs.
+//! The parker: core/src/base/sync/parking.rs.
 
 use std::time::Instant;
 

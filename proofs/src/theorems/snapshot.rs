@@ -1,4 +1,4 @@
-//! State that is shared until it is written to: src/state/cow.rs, and the types built on it.
+//! State that is shared until it is written to: core/src/state/cow.rs, and the types built on it.
 //!
 //! The owner freezes and goes on writing; an uploader per image reads it, on a thread of its own,
 //! and drops it. Assertions show that no image changes. Loom tracks each access to a [`Tracked`],

@@ -13,7 +13,7 @@ use crate::base::sync::{
     Arc, AtomicBool, Condvar, Mutex, Ordering, PoisonError, lock, nap, thread,
 };
 use crate::connect::ConnectError;
-use crate::connect::text::{MARK, UTF_16, is_utf16};
+use snapline_core::connect::text::{MARK, UTF_16, is_utf16};
 
 /// The number of lines that wait to be read, and the number of their bytes; a longer line waits
 /// alone.

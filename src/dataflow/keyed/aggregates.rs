@@ -3,9 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::connect::Collect;
 use crate::dataflow::keyed::{Emit, KeyState, KeyedProcess};
 use crate::state::{Key, StateValue};
+use snapline_core::connect::Collect;
 
 /// Counts a key's records.
 #[derive(Clone, Copy, Debug)]

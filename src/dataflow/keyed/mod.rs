@@ -6,10 +6,10 @@ use std::marker::PhantomData;
 use std::vec::Drain;
 
 use crate::base::error::BoxError;
-use crate::connect::Collect;
 use crate::operator::chain::{Ending, Flow, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::state::{self, HashSeed, Key, NamedImage, Restored, StateError, StateValue, Table};
+use snapline_core::connect::Collect;
 
 /// Keys by a function; the whole record is the value.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! Longer than 500 lines: half is documentation and settings for users.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -21,12 +22,13 @@ use crate::base::clock::Clock;
 use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, AtomicBool, Ordering};
-use crate::connect::OpenContext;
-use crate::connect::lookup::{LookupClient, LookupError, LookupSource};
 use crate::executor::call_pool::CallPool;
 use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{NamedImage, Restored, StateError, StateValue};
+use snapline_core::connect::ConnectorError;
+use snapline_core::connect::OpenContext;
+use snapline_core::connect::lookup::{LookupClient, LookupError, LookupSource};
 
 /// The replacement for the answer to a request that was given up, or the error that fails the task.
 type Otherwise<T, A> = Arc<dyn Fn(&T, LookupError) -> Result<A, BoxError> + Send + Sync>;
@@ -167,6 +169,10 @@ impl<T, S> fmt::Debug for OfTimed<T, S> {
 impl<T: 'static, S: LookupSource<T>> LookupSource<Timed<T>> for OfTimed<T, S> {
     type Found = S::Found;
     type Client = OfTimed<T, S::Client>;
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn ConnectorError> {
+        S::classify(error)
+    }
 
     fn open(&self, context: &OpenContext) -> Result<Self::Client, BoxError> {
         Ok(OfTimed(self.0.open(context)?, PhantomData))
@@ -439,6 +445,10 @@ fn find<T, A>(queue: &mut VecDeque<Entry<T, A>>, number: u64) -> Option<&mut Ent
 impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
     type In = T;
     type Out = (T, S::Found);
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn ConnectorError> {
+        S::classify(error)
+    }
 
     fn push<C: Flow<Self::Out>>(&mut self, record: T, out: &mut C) {
         self.enqueue(record);

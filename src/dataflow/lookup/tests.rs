@@ -4,9 +4,9 @@ use std::io;
 
 use super::*;
 use crate::base::fault::Faults;
-use crate::connect::Collect;
 use crate::executor::call_pool::CallHost;
 use crate::executor::io_pool::IoPool;
+use snapline_core::connect::Collect;
 use snapline_protocol::ids::{Attempt, Term};
 
 /// The task's failure.

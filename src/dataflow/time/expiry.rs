@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::connect::Collect;
 use crate::dataflow::time::timers::{TimeContext, TimedProcess};
 use crate::dataflow::window::{Window, WindowFunction, Windowed};
 use crate::operator::time::Timestamp;
 use crate::state::{Key, StateValue};
+use snapline_core::connect::Collect;
 
 /// A function whose state is dropped for a key without a record for this long, by the wall clock.
 ///

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use crate::base::either::Either;
 use crate::base::error::BoxError;
-use crate::connect::TwoPhaseSink;
-use crate::connect::lookup::LookupSource;
 use crate::dataflow::join::{Between, EitherKeyer, IntervalJoin, OnValue, Restamp};
 use crate::dataflow::keyed::{ByFirst, ByFn, Emitter};
 use crate::dataflow::lookup::Lookup;
@@ -37,6 +35,8 @@ use crate::operator::chain::{
 use crate::operator::key::Keyer;
 use crate::operator::time::Timed;
 use crate::state::{Key, StateValue};
+use snapline_core::connect::TwoPhaseSink;
+use snapline_core::connect::lookup::LookupSource;
 
 /// A stream whose records have a time, and that has watermarks. Made by
 /// [`Stream::assign_timestamps`]. Output of a record has its time.
@@ -444,7 +444,7 @@ where
                 let Either::Left(left) = left else { continue };
                 for right in values.iter() {
                     let Either::Right(right) = right else { continue };
-                    crate::connect::Collect::push(out, join(key, window, left, right));
+                    snapline_core::connect::Collect::push(out, join(key, window, left, right));
                 }
             }
         };

@@ -1,12 +1,14 @@
 //! Watermarks and their strategies (SPEC 16.2).
 
+use std::error::Error;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
-use crate::connect::Collect;
 use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::time::{Timed, Timestamp, millis};
 use crate::state::{NamedImage, Restored, StateError, StateValue};
+use snapline_core::connect::Collect;
+use snapline_core::connect::ConnectorError;
 
 /// Computes watermarks from the records of one subtask. Its state is in every checkpoint, so that a
 /// restored job resumes with the watermarks that it had (SPEC 16.4).
@@ -436,6 +438,10 @@ impl<T, C: Flow<Timed<T>>> Flow<T> for At<'_, C> {
 impl<L: OperatorChain> OperatorChain for Stamped<L> {
     type In = Timed<L::In>;
     type Out = Timed<L::Out>;
+
+    fn classify<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn ConnectorError> {
+        L::classify(error)
+    }
 
     #[inline]
     fn push<C: Flow<Self::Out>>(&mut self, record: Self::In, out: &mut C) {

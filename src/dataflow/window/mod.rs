@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::keyed::Emitter;
-use crate::connect::Collect;
 use crate::dataflow::window::trigger::{AtEventTime, AtProcessingTime, NoTrigger};
 use crate::operator::time::{Timestamp, millis};
 use crate::state::{Key, List, StateValue};
+use snapline_core::connect::Collect;
 
 /// A span of time: from its start up to but not including its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

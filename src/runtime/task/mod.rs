@@ -26,7 +26,6 @@ use crate::base::fault::Aside;
 use crate::base::fault::Mutation;
 use crate::base::panic::guarded;
 use crate::base::sync::{Arc, AtomicBool, Mutex};
-use crate::connect::Progress;
 use crate::executor::io_pool::IoPool;
 use crate::executor::platform::Platform;
 pub(crate) use crate::executor::run_loop::Step;
@@ -42,6 +41,8 @@ use crate::state::NamedImage;
 use crate::state::{Checks, SegmentLocations, Written};
 use crate::store::Store;
 use crate::trace::{Marker, Recorder, What};
+use snapline_core::connect::Classify;
+use snapline_core::connect::Progress;
 
 /// The name of a task's own state in its snapshot.
 pub(crate) const TASK_STATE: &str = "task";
@@ -88,6 +89,7 @@ pub(crate) struct TaskIdentity {
     pub(crate) attempt: Attempt,
     pub(crate) operator: String,
     pub(crate) index: usize,
+    pub(crate) classify: Classify,
 }
 
 /// When the parts of a snapshot happened.

@@ -10,9 +10,10 @@ use crate::runtime::task::{Task, TaskIdentity};
 
 impl Task {
     pub(in crate::runtime) fn failure(&self, doing: &'static str, cause: BoxError) -> TaskFailure {
-        let TaskIdentity { operator, index, attempt, .. } = &self.identity;
-        let (operator, subtask, attempt) = (operator.clone(), *index, *attempt);
-        TaskFailure { operator, subtask, attempt, doing, cause, at: None }
+        let TaskIdentity { operator, index, attempt, classify, .. } = &self.identity;
+        let (operator, subtask) = (operator.clone(), *index);
+        let (attempt, classify) = (*attempt, *classify);
+        TaskFailure { operator, subtask, attempt, doing, cause, at: None, classify }
     }
 
     /// Its place in its input.

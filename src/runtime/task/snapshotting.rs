@@ -62,7 +62,8 @@ impl Task {
                     return Err(error);
                 }
                 let text = format!("{} could not write its snapshot: {said}", self.gauges.name);
-                let permanent = is_permanent(&*error, attempt.number == 1);
+                let classify = self.identity.classify;
+                let permanent = is_permanent(&*error, classify, attempt.number == 1);
                 self.unwritten = Some((checkpoint, Cause { text, permanent }));
                 self.align(aligner::Event::WriteFailed { attempt, checkpoint })
             }

@@ -26,6 +26,7 @@ use crate::base::clock::Clock;
 use crate::base::fault::Faults;
 use crate::base::fault::Mutation;
 use crate::base::sync::{Arc, AtomicBool, Ordering};
+use crate::connect::{ConnectError, classify_as};
 use crate::executor::io_pool::IoKind;
 use crate::executor::platform::Platform;
 use crate::executor::platform::SimHooks;
@@ -817,7 +818,8 @@ impl<'a> World<'a> {
     fn failed(&mut self, process: usize, subtask: usize, attempt: Attempt, doing: &'static str) {
         let it = &self.processes[process];
         let (operator, cause) = ("(a worker)".to_owned(), "a simulated fault".into());
-        let failure = TaskFailure { operator, subtask, attempt, doing, cause, at: None };
+        let classify = classify_as::<ConnectError>;
+        let failure = TaskFailure { operator, subtask, attempt, doing, cause, at: None, classify };
         report(&it.platform, &it.coordinator, failure);
     }
 

@@ -8,8 +8,8 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 use super::SinkUnderTest;
 use super::plan::{Broken, Crash, RunPlan, Schedule, Stop, broken};
 use crate::base::error::BoxError;
-use crate::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::testkit::laws::{Law, Report, Violation};
+use snapline_core::connect::{Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 
 /// How often a commit may fail or have an unknown outcome.
 const TRIES: usize = 100;

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::laws::{Law, Report, Violation};
 use crate::base::error::BoxError;
 use crate::base::panic::panicked;
-use crate::connect::{Delivery, TwoPhaseSink};
 use life::Run;
 use plan::{Crash, RunPlan, Schedule, broken};
+use snapline_core::connect::{Delivery, TwoPhaseSink};
 
 /// A sink with an external system of its own.
 pub trait SinkUnderTest {

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Clock;
 use crate::base::either::Either;
 use crate::base::fault::Mutation;
-use crate::connect::Collect;
 use crate::dataflow::keyed::Emitter;
 use crate::dataflow::time::timer_queue::TimerQueue;
 use crate::dataflow::time::watermarks::At;
@@ -21,6 +20,7 @@ use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{self, Key, NamedImage, Restored, StateError, StateValue, Table};
+use snapline_core::connect::Collect;
 
 /// The number of timers that fire in one step.
 pub(crate) const FIRED_AT_ONCE: usize = 256;

@@ -11,7 +11,6 @@ use crate::base::clock::Clock;
 use crate::base::either::Either;
 use crate::base::error::BoxError;
 use crate::base::fault::{Faults, Mutation};
-use crate::connect::Collect;
 use crate::dataflow::time::fires_by_both_clocks;
 use crate::dataflow::time::timer_queue::TimerQueue;
 use crate::dataflow::time::timers::FIRED_AT_ONCE;
@@ -21,6 +20,7 @@ use crate::operator::chain::{Ending, Flow, Mark, OperatorChain, TaskContext};
 use crate::operator::key::Keyer;
 use crate::operator::time::{Timed, Timestamp};
 use crate::state::{self, NamedImage, Restored, StateError, Table};
+use snapline_core::connect::Collect;
 
 /// Decides about records that come too late for all of their windows.
 pub trait LateRule<K, V, R>: Clone + Send + 'static {

@@ -263,7 +263,7 @@ fn job(size: u64, checkpoints: u64) -> Lines {
         ("recovery, until every subtask works", "ms", micros(recovered) / 1e3),
         ("  of it, until tasks are started", "ms", micros(decided) / 1e3),
         ("  verification alone, by itself", "ms", micros(verification) / 1e3),
-        ("first checkpoint behind it, written", "MB", mb(first.written())),
+        ("first checkpoint after it, written", "MB", mb(first.written())),
     ]
 }
 

@@ -159,6 +159,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", dead.first().ok_or("no dead letters")?);
     match outcome.ended {
         Ended::Finished if rows + dead.len() as u64 == 6_000 => Ok(()),
-        ended => Err(format!("{ended:?}: {rows} rows and {} dead of 6000", dead.len()).into()),
+        ended => Err(format!("{ended:?}: {rows} rows and {} dead, not 6000", dead.len()).into()),
     }
 }

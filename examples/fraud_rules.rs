@@ -69,7 +69,7 @@ impl Card {
         let known = known.count();
         for (second, cents) in self.waiting.drain(..known) {
             // Invariant: only payments that have a rule are drained.
-            let rule = rule_of(second).expect("it was found above");
+            let rule = rule_of(second).expect("the rule of this payment is known");
             self.recent.push_back(second);
             while self.recent.front().is_some_and(|first| first + 60 <= second) {
                 self.recent.pop_front();
@@ -176,6 +176,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     expected.sort();
     match outcome.ended {
         Ended::Finished if found == expected && outcome.status.restarts == 1 => Ok(()),
-        ended => Err(format!("{ended:?}: {} alerts were expected", expected.len()).into()),
+        ended => Err(format!("{ended:?}: expected {} correct alerts", expected.len()).into()),
     }
 }

@@ -13,7 +13,7 @@ use snapline::connect::{Stdin, Stdout};
 use snapline::{Dataflow, JobConfig, Level, Restart};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let word = std::env::args().nth(1).ok_or("which word?")?;
+    let word = std::env::args().nth(1).ok_or("usage: grep WORD < FILE")?;
     let flow = Dataflow::new("grep");
     flow.source("stdin", Stdin::lines().max_line_bytes(64 * 1024))
         .filter(move |line| line.contains(&word))

@@ -24,7 +24,7 @@ struct Request {
 
 fn parse(line: &str) -> Result<Request, BoxError> {
     let mut words = line.split(' ');
-    let mut word = || words.next().ok_or_else(|| format!("`{line}` is no line of a log"));
+    let mut word = || words.next().ok_or_else(|| format!("`{line}` is not a line of the log"));
     Ok(Request { second: word()?.parse()?, host: word()?.into(), status: word()?.parse()? })
 }
 
@@ -110,6 +110,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} windows, {counted} requests in them, {} too late", minutes.len(), late.len());
     match outcome.ended {
         Ended::Finished if counted + late.len() == 6_000 => Ok(()),
-        ended => Err(format!("{ended:?}: {counted} and {} of 6000 requests", late.len()).into()),
+        ended => Err(format!("{ended:?}: {counted} and {}, not 6000 requests", late.len()).into()),
     }
 }

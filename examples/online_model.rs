@@ -114,6 +114,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     match outcome.ended {
         Ended::Finished if found == expected && outcome.status.restarts == 1 => Ok(()),
-        ended => Err(format!("{ended:?}: these models were expected: {expected:?}").into()),
+        ended => Err(format!("{ended:?}: expected the models {expected:?}").into()),
     }
 }

@@ -159,6 +159,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ended::Finished if given_up.len() == never && paid.len() + never == ORDERS as usize => {
             Ok(())
         }
-        ended => Err(format!("{ended:?}: {never} should have been given up").into()),
+        ended => Err(format!("{ended:?}: expected `Finished` and {never} orders given up").into()),
     }
 }

@@ -67,7 +67,7 @@ fn start(dir: &Path, fails: &Arc<AtomicBool>) -> Result<Service, BoxError> {
     let flow = Dataflow::new("order-service");
     flow.source("orders", ingest.source())
         .lookup(Lookup::ordered(names).in_flight(8).tries(3, Duration::from_millis(10)))
-        .map(|(order, name)| (name.unwrap_or_else(|| "(nobody we know)".into()), order.cents))
+        .map(|(order, name)| (name.unwrap_or_else(|| "(unknown customer)".into()), order.cents))
         .keyed()
         .process(
             move |cents: i64,
@@ -108,7 +108,7 @@ fn send(address: SocketAddr, key: &str, order: &Order) -> Result<(), BoxError> {
     stream.read_to_end(&mut Vec::new())?;
     match status.contains(" 200 ") {
         true => Ok(()),
-        false => Err(format!("not accepted: {status}").into()),
+        false => Err(format!("the order was not accepted: {status}").into()),
     }
 }
 
@@ -130,7 +130,7 @@ fn main() -> Result<(), BoxError> {
         let (address, orders) = (Arc::clone(&address), orders.clone());
         move || {
             for (number, order) in orders.iter().enumerate() {
-                let now = || *address.lock().expect("nobody panics with it");
+                let now = || *address.lock().expect("no thread panics while it holds the lock");
                 while send(now(), &format!("order-{number}"), order).is_err() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -153,7 +153,7 @@ fn main() -> Result<(), BoxError> {
     println!("the first life ended after {restarts} restart");
 
     let service = start(dir.path(), &fails)?;
-    *address.lock().expect("nobody panics with it") = service.ingest.address();
+    *address.lock().expect("no thread panics while it holds the lock") = service.ingest.address();
     client.join().expect("the client sends all orders");
     service.ingest.finish()?;
     let outcome = service.job.wait()?;
@@ -168,7 +168,7 @@ fn main() -> Result<(), BoxError> {
 
     let mut expected: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for order in &orders {
-        let names = ["Ada", "Grace", "Edsger", "Barbara", "(nobody we know)"];
+        let names = ["Ada", "Grace", "Edsger", "Barbara", "(unknown customer)"];
         let total = expected.entry(names[order.customer as usize].into()).or_default();
         *total = (total.0 + 1, total.1 + order.cents);
     }

@@ -67,7 +67,8 @@ fn main() {
             copy(&from, Path::new(part), &out.join("broken"));
         }
     }
-    fs::write(out.join("broken.rs"), tree(&out.join("broken"))).expect("it can be written");
+    fs::write(out.join("broken.rs"), tree(&out.join("broken")))
+        .expect("the build directory is writable");
 }
 
 /// The modules of the twins, laid out as in lib.rs.
@@ -125,7 +126,7 @@ fn copy(from: &Path, part: &Path, to: &Path) {
     let text = twins::edit(&name, text).replace("crate::", "crate::broken::");
     let text = text.replace("crate::broken::on(", "crate::on(");
     let target = to.join(part);
-    fs::create_dir_all(target.parent().expect("it is in a folder"))
+    fs::create_dir_all(target.parent().expect("the target is in a folder"))
         .expect("the folder can be made");
-    fs::write(target, text).expect("it can be written");
+    fs::write(target, text).expect("the build directory is writable");
 }

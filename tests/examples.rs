@@ -42,13 +42,13 @@ fn newest_source() -> SystemTime {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let parts = ["src", "protocol/src", "examples", "Cargo.toml", "protocol/Cargo.toml"];
         let parts = parts.map(|part| newest(&root.join(part)));
-        parts.into_iter().max().expect("there are some")
+        parts.into_iter().max().expect("examples are listed")
     })
 }
 
 /// Builds all examples as the test was built. Unchanged ones are not built again.
 fn build(profile: &Path) {
-    eprintln!("examples are not there, or older than what they are made of: building them");
+    eprintln!("examples are missing, or older than their sources: building them");
     let target = profile.parent().expect("target/<profile>");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--examples", "--target-dir"]).arg(target);
@@ -78,7 +78,7 @@ fn build(profile: &Path) {
 }
 
 fn run(name: &str) -> String {
-    let output = Command::new(example(name)).output().expect("it can be started");
+    let output = Command::new(example(name)).output().expect("the example starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {}\n{text}\n{errors}", output.status);
@@ -98,11 +98,15 @@ fn word_count_counts_words() {
 #[test]
 fn word_count_reads_files() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/SPEC.md");
-    let output = Command::new(example("word_count")).arg(file).output().expect("it starts");
+    let output =
+        Command::new(example("word_count")).arg(file).output().expect("the example starts");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(" the"), "{text}");
     let missing = Command::new(example("word_count")).arg("no/such/file").output();
-    assert!(!missing.expect("it starts").status.success(), "the exit code shows a failure");
+    assert!(
+        !missing.expect("the example starts").status.success(),
+        "the exit code shows a failure"
+    );
 }
 
 #[test]
@@ -171,7 +175,7 @@ fn orders_by_http_are_counted_once_in_a_database() {
         "the first life ended after 1 restart",
         "the second life: Finished, 100 orders accepted",
         "Ada: 20 orders, 2950 cents",
-        "(nobody we know): 20 orders, 3030 cents",
+        "(unknown customer): 20 orders, 3030 cents",
         "each order was counted once",
     ] {
         assert!(text.contains(line), "no `{line}` in:\n{text}");
@@ -200,8 +204,9 @@ fn lines_are_counted_right() {
         assert!(ours < java, "{row:?}");
     }
     let readme = include_str!("../README.md");
-    let (_, section) = readme.split_once("\n## Examples\n").expect("there is such a section");
-    let section = section.split("\n## ").next().expect("it has a first part");
+    let (_, section) =
+        readme.split_once("\n## Examples\n").expect("README has the section Examples");
+    let section = section.split("\n## ").next().expect("a split has a first part");
     let mut told = Vec::new();
     for row in section.lines().filter(|row| row.starts_with("| `")).map(cells).skip(1) {
         let name = row[1].split('`').nth(1).expect("a name in quotes");
@@ -214,10 +219,10 @@ fn lines_are_counted_right() {
     }
     let entries = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
     let mut there: Vec<String> = entries
-        .expect("they are there")
+        .expect("the folder examples exists")
         .map(|entry| {
             entry
-                .expect("they can be listed")
+                .expect("the entry is readable")
                 .path()
                 .file_stem()
                 .expect("a name")
@@ -253,7 +258,7 @@ fn grep(input: &[u8], reads: bool) -> (String, String, bool) {
     use std::process::Stdio;
     let mut command = Command::new(example("grep"));
     command.arg("needle").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it starts");
+    let mut child = command.spawn().expect("the example starts");
     let mut out = child.stdout.take().expect("piped");
     let mut text = String::new();
     if !reads {
@@ -263,10 +268,10 @@ fn grep(input: &[u8], reads: bool) -> (String, String, bool) {
         let _ = stdin.write_all(input);
         drop(stdin);
     } else {
-        child.stdin.take().expect("piped").write_all(input).expect("it reads");
-        out.read_to_string(&mut text).expect("it writes text");
+        child.stdin.take().expect("piped").write_all(input).expect("the example reads its input");
+        out.read_to_string(&mut text).expect("the example writes UTF-8");
     }
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("the example ends");
     (text, String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
 }
 
@@ -290,7 +295,7 @@ fn lines_go_in_and_out_of_a_process() {
 #[cfg(feature = "dashboard")]
 #[test]
 fn a_job_with_a_status_page() {
-    let output = Command::new(example("dashboard")).arg("1").output().expect("it starts");
+    let output = Command::new(example("dashboard")).arg("1").output().expect("the example starts");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("open http://127.0.0.1:"), "{text}");
     assert!(text.contains("Suspended after "), "{text}");

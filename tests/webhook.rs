@@ -205,7 +205,7 @@ fn each_record_is_done_once_and_in_order_whatever_the_receiver_does() {
     let outcome = run(200, sink, &[50, 150], config).unwrap();
     assert_eq!((outcome.ended, outcome.status.restarts), (Ended::Finished, 2));
     assert_eq!(receiver.done(), numbers(200));
-    assert!(receiver.seen.lock().unwrap().again >= 3, "what was done and not answered came again");
+    assert!(receiver.seen.lock().unwrap().again >= 3, "requests without an answer were sent again");
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn what_would_be_sent_as_something_else_is_refused() {
     assert!(!told.contains("s3cret"), "{told}");
     assert_eq!(header("Content-Type", "application/cloudevents+json"), None);
     let sink = WebhookSink::<u64>::new("http://127.0.0.1:1/").unwrap();
-    assert!(sink.header("X", "a").unwrap().header("x", "b").is_err(), "which of the two?");
+    assert!(sink.header("X", "a").unwrap().header("x", "b").is_err(), "two values for one header");
 }
 
 /// A receiver that asks for a pause gets it.
@@ -393,9 +393,13 @@ fn a_receiver_that_asks_for_a_pause_is_left_alone() {
         let receiver = Receiver::start(&[(1, Mood::Later(status, 2))]);
         let begun = Instant::now();
         assert_eq!(run(3, receiver.sink(), &[], config()).unwrap().ended, Ended::Finished);
-        assert!(begun.elapsed() >= Duration::from_secs(2), "it was asked again before");
+        assert!(begun.elapsed() >= Duration::from_secs(2), "it was retried before the pause ended");
         assert_eq!(receiver.done(), numbers(3));
-        assert_eq!(receiver.seen.lock().unwrap().requests, 4, "{status}: it was asked meanwhile");
+        assert_eq!(
+            receiver.seen.lock().unwrap().requests,
+            4,
+            "{status}: it was retried during the pause"
+        );
     }
 }
 

@@ -266,13 +266,13 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 const TRACE_EXITS: &str = "\
 The header of a trace names its kind:
   - A trace of the model, as `snapline check --trace` writes it, is replayed on the World, and its
-    story is told.
+    story is printed.
   - Traces of recorded runs (JobConfig::record, `snapline demo`) are replayed on fresh state
     machines: all runs of a job together, in the order of their terms, up to the first line that
     deviates from the protocol.
 
 Exit status:
-  0  every trace is as the protocol and its own claim require
+  0  every trace conforms to the protocol and to its own claim
   1  a run deviates from the protocol, or a model's trace does not show what it claims
   2  the command line is invalid, or a file cannot be read as a trace";
 
@@ -516,7 +516,7 @@ that no manifest names yet. For the same reason --dry-run lists too much next to
 
 Exit status:
   0  done
-  1  the newest checkpoint cannot be read, so nothing can be decided
+  1  the newest checkpoint cannot be read, so nothing was deleted
   2  the command line is invalid, the directory is not a checkpoint directory, or it is in use";
 
 /// `snapline gc`.

@@ -206,7 +206,7 @@ mod tests {
     fn transactions_are_read_as_they_are_written() {
         let txn = serde_json::json!({"checkpoint": 12, "attempt": {"term": 3, "number": 1}, "subtask": 7});
         let one = serde_json::json!([txn, ["part-a", 5]]);
-        let pending = transaction("out", 1, &one).expect("it is one");
+        let pending = transaction("out", 1, &one).expect("the value is a transaction");
         assert_eq!((pending.checkpoint, pending.attempt.as_str()), (12, "3.1"));
         assert_eq!(transaction("out", 1, &serde_json::json!([[12], 1])), None);
     }

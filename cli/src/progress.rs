@@ -100,7 +100,7 @@ mod tests {
             });
         }
         meter.end();
-        String::from_utf8(text).expect("it is text")
+        String::from_utf8(text).expect("the output is UTF-8")
     }
 
     #[test]

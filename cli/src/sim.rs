@@ -313,5 +313,5 @@ fn faults(args: &SimArgs) -> Result<Option<Vec<Fault>>, CommandError> {
 
 fn unknown(what: &str, name: &str, all: impl Iterator<Item = &'static str>) -> CommandError {
     let all: Vec<&str> = all.collect();
-    CommandError::Usage(format!("there is no {what} `{name}`; known are: {}", all.join(", ")))
+    CommandError::Usage(format!("there is no {what} `{name}`; the {what}s are: {}", all.join(", ")))
 }

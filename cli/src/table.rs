@@ -96,8 +96,8 @@ mod tests {
         table.row(vec!["chain".into(), "1,234".into(), "holds".into()]);
         table.row(vec!["é".into(), "7".into(), "stopped".into()]);
         let mut text = Vec::new();
-        table.write(&mut text).expect("a Vec takes everything");
-        let text = String::from_utf8(text).expect("it is text");
+        table.write(&mut text).expect("a Vec accepts all bytes");
+        let text = String::from_utf8(text).expect("the output is UTF-8");
         assert_eq!(text, "name   states  verdict\nchain   1,234  holds\né           7  stopped\n");
     }
 

@@ -147,7 +147,7 @@ fn what_production_came_to_is_marked_at_its_step() {
     let page = page("production", "commit-at-barrier", &["--production"]);
     browser.open_file(&page, "");
     assert_eq!(browser.eval("document.querySelectorAll('#rows .production-edge').length"), 1);
-    assert!(!browser.sees("on-production"), "it is another step's");
+    assert!(!browser.sees("on-production"), "the outcome belongs to another step");
     browser.eval("document.querySelector('#commands .produced button').click()");
     assert_eq!(browser.text("where"), "step 5 of 5");
     let shown = browser.text("on-production");
@@ -166,7 +166,11 @@ fn it_plays_and_is_read_on_a_telephone_and_in_the_dark() {
     browser.dark(true);
     browser.size(390, 844);
     browser.open_file(&page, "#step=6");
-    assert_eq!(browser.eval("document.documentElement.scrollWidth"), 390, "nothing sticks out");
+    assert_eq!(
+        browser.eval("document.documentElement.scrollWidth"),
+        390,
+        "no element is wider than the page"
+    );
     for id in ["title", "breach", "next", "view", "step"] {
         assert!(browser.sees(id), "{id}");
     }
@@ -215,7 +219,7 @@ fn recorded() -> String {
         .count(snapline::Emit::EachChange)
         .sink("out", MemorySink::new());
     let config = JobConfig::new().parallelism(2).checkpoint_interval(None).record(trace.clone());
-    let handle = flow.build(config).expect("it is well formed").spawn().expect("it starts");
+    let handle = flow.build(config).expect("the job can be built").spawn().expect("the job starts");
     while trace
         .files()
         .iter()
@@ -228,7 +232,7 @@ fn recorded() -> String {
         }
     }
     handle.cancel();
-    handle.wait().expect("it ends");
+    handle.wait().expect("the job ends");
     let (_, bytes) = trace.files().into_iter().next().expect("one run");
     // Ten thousand lines after the first.
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(10_001);
@@ -271,9 +275,9 @@ fn ten_thousand_steps_of_a_recorded_run_stay_usable() {
     browser.press(&["f", "End"]);
     assert_eq!(browser.text("where"), "step 10000 of 10000");
     browser.picture("page-long-folded.png");
-    let bytes = std::fs::metadata(&page).expect("it is there").len();
+    let bytes = std::fs::metadata(&page).expect("the page was written").len();
     let told = format!(
-        "10,000 steps: {bytes} bytes, open in {opened} ms, a step on in {stepped:.1} ms, a jump in {jumped:.1} ms\n"
+        "10,000 steps: {bytes} bytes, open in {opened} ms, a step in {stepped:.1} ms, a jump in {jumped:.1} ms\n"
     );
     std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes())
         .expect("the standard error can be written");
@@ -292,13 +296,16 @@ fn a_run_that_is_not_as_the_protocol_has_it_is_marked_where_it_parts() {
     flow.build(JobConfig::new().record(trace.clone()))
         .expect("well formed")
         .run()
-        .expect("it ends");
+        .expect("the job ends");
     let (_, bytes) = trace.files().into_iter().next().expect("one run");
     let text = String::from_utf8(bytes).expect("text");
     // A snapshot that did not become durable is acknowledged all the same.
     let edited = text.replacen(r#""durable":true"#, r#""durable":false"#, 1);
     assert_ne!(text, edited);
-    let at = text.lines().position(|line| line.contains(r#""durable":true"#)).expect("it is there");
+    let at = text
+        .lines()
+        .position(|line| line.contains(r#""durable":true"#))
+        .expect("a durable snapshot is recorded");
     let path = file("edited.ndjson", &edited);
     let page = scratch("browser-edited.html");
     snapline(&["trace", "render", &path, "-o", &page]).is(0, &[]);
@@ -317,7 +324,7 @@ fn a_run_that_is_not_as_the_protocol_has_it_is_marked_where_it_parts() {
 
 /// A page with another document in it.
 fn with_document(page: &str, name: &str, document: &str) -> String {
-    let page = std::fs::read_to_string(page).expect("it was written");
+    let page = std::fs::read_to_string(page).expect("the page was written");
     let mark = "<script type=\"application/json\" id=\"document\">";
     let (before, rest) = page.split_once(mark).expect("a document");
     let (_, after) = rest.split_once("</script>").expect("its end");
@@ -329,7 +336,7 @@ fn hostile_traces_stay_text_and_broken_ones_are_told() {
     let Some(mut browser) = Browser::start("hostile") else { return };
     let page = page("hostile", "commit-twice", &[]);
     let text = std::fs::read_to_string(scratch("browser-hostile-trace/commit-twice.json"))
-        .expect("it was written");
+        .expect("the trace was written");
 
     // Names that would be markup, and one of a megabyte.
     let attack = "</script><script>window.pwned=1</script><img src=http://127.0.0.1:9/x onerror=window.pwned=2><!--";
@@ -368,7 +375,7 @@ fn hostile_traces_stay_text_and_broken_ones_are_told() {
     }
 
     // Documents that no page of ours has: what is wrong is said, and nothing else is shown.
-    let whole = std::fs::read_to_string(&page).expect("it was written");
+    let whole = std::fs::read_to_string(&page).expect("the page was written");
     let json = whole
         .split_once("id=\"document\">")
         .and_then(|(_, rest)| rest.split_once("</script>"))
@@ -383,7 +390,7 @@ fn hostile_traces_stay_text_and_broken_ones_are_told() {
     let cases: [(&str, String, &str); 9] = [
         ("empty", String::new(), "cannot be shown"),
         ("half", json[..json.len() / 2].into(), "cannot be shown"),
-        ("number", "7".into(), "no document of a snapline page"),
+        ("number", "7".into(), "not a document of a snapline page"),
         ("version", edited(&|it| it["version"] = 2.into()), "version 2"),
         ("stories", edited(&|it| it["stories"] = "many".into()), "has no stories"),
         ("scene", edited(&|it| drop(scene(it))), "story 1"),
@@ -425,7 +432,7 @@ fn hostile_traces_stay_text_and_broken_ones_are_told() {
 fn a_request_would_be_seen_and_is_refused_by_the_page_itself() {
     let Some(mut browser) = Browser::start("requests") else { return };
     let page = page("requests", "commit-twice", &[]);
-    let text = std::fs::read_to_string(&page).expect("it was written");
+    let text = std::fs::read_to_string(&page).expect("the page was written");
     let asking = text.replace("</body>", "<img src=\"http://127.0.0.1:9/picture\"></body>");
     // Without the policy the request is made, and the test sees it.
     let policy =

@@ -13,7 +13,7 @@ use snapline_models::configs;
 
 fn json(path: &str) -> Value {
     let text = std::fs::read_to_string(path).expect("the file was written");
-    serde_json::from_str(&text).expect("it is JSON")
+    serde_json::from_str(&text).expect("the results are JSON")
 }
 
 #[test]
@@ -215,15 +215,20 @@ fn limits_exit_3_and_say_how_far_it_came() {
 #[test]
 fn ctrl_c_exits_3_and_says_how_far_it_came() {
     let path = file("ctrl-c.toml", LARGE);
-    let mut child = command(&["check", "--topology", &path]).spawn().expect("it was built");
+    let mut child = command(&["check", "--topology", &path]).spawn().expect("the command starts");
     sleep(Duration::from_millis(500));
     let pressed = Instant::now();
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().expect("there is a kill").success());
-    let status = child.wait().expect("it ends");
-    assert!(pressed.elapsed() < Duration::from_secs(3), "it stops at once");
+    assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+    let status = child.wait().expect("the command ends");
+    assert!(pressed.elapsed() < Duration::from_secs(3), "the command stops within 3 s");
     let mut out = String::new();
-    child.stdout.take().expect("it is caught").read_to_string(&mut out).expect("it is text");
+    child
+        .stdout
+        .take()
+        .expect("the output is piped")
+        .read_to_string(&mut out)
+        .expect("the output is UTF-8");
     assert_eq!(status.code(), Some(3), "{out}");
     assert!(
         out.contains("stopped: it was interrupted") && out.contains("states were reached"),
@@ -240,9 +245,9 @@ fn nobody_reading_is_no_panic() {
         &["mutants", "--list"],
         &["--help"],
     ] {
-        let mut child = command(args).spawn().expect("it was built");
+        let mut child = command(args).spawn().expect("the command starts");
         drop(child.stdout.take());
-        let output = child.wait_with_output().expect("it ends");
+        let output = child.wait_with_output().expect("the command ends");
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), err.as_str()), (Some(0), ""), "{args:?}");
     }

@@ -27,7 +27,7 @@ fn a_mutant_is_killed_by_its_law_and_its_trace_replays() {
     let total = "total: 1 of 1 killed by the law written for them";
     run.is(0, &["killed by no-duplicates", total, &file]);
     let text = std::fs::read_to_string(report).expect("the file was written");
-    let report: Value = serde_json::from_str(&text).expect("it is JSON");
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
     assert_eq!((&report["format"], &report["version"]), (&"snapline-mutants".into(), &1.into()));
     assert_eq!(report["results"][0]["verdict"], "killed");
     assert_eq!(report["results"][0]["by"], report["results"][0]["law"]);
@@ -96,7 +96,7 @@ fn settings_are_read_as_a_job_reads_them_and_what_is_unwise_is_said() {
     snapline(&["settings", &unwise, &later]).is(0, &[": 1 warning;"]);
 
     let typo = settings("\ncheckpoint_intervall = '5s'\n");
-    snapline(&["settings", &typo]).is(2, &["job.toml:2:1: `checkpoint_intervall`", "is meant"]);
+    snapline(&["settings", &typo]).is(2, &["job.toml:2:1: `checkpoint_intervall`", "did you mean"]);
     let both = settings("max_concurrent_checkpoints = 0\n");
     snapline(&["settings", &both]).is(2, &["job.toml:1:1: `max_concurrent_checkpoints`"]);
     snapline(&["settings", "nowhere.toml"]).is(2, &["nowhere.toml: it cannot be read"]);
@@ -115,34 +115,34 @@ fn every_command_ends_on_a_termination_signal() {
         let pipe = scratch(&format!("never-{number}"));
         let _ = std::fs::remove_file(&pipe);
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.expect("it is a program").success());
+        assert!(made.expect("mkfifo runs").success());
         let mut child = common::command(&["settings", &pipe])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("it starts");
+            .expect("the command starts");
         // It opens when the command has opened the other end: its handler is there, and it reads.
         let (sender, opened) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             sender.send(std::fs::OpenOptions::new().write(true).open(&pipe))
         });
-        let end = opened.recv_timeout(Duration::from_secs(30)).expect("the command reads it");
-        let end = end.expect("it opens");
+        let end = opened.recv_timeout(Duration::from_secs(30)).expect("the command reads the pipe");
+        let end = end.expect("the pipe opens");
         let sent =
             std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
-        assert!(sent.expect("it is a program").success());
+        assert!(sent.expect("kill runs").success());
         let begin = Instant::now();
         let status = loop {
-            match child.try_wait().expect("it is a child") {
+            match child.try_wait().expect("the child can be waited for") {
                 Some(status) => break status,
                 None if begin.elapsed() > Duration::from_secs(30) => {
-                    child.kill().expect("it is a child");
-                    panic!("{signal} did not end it");
+                    child.kill().expect("the child can be killed");
+                    panic!("{signal} did not end the command");
                 }
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
-        assert_eq!(status.code(), Some(3), "as what was stopped ends");
+        assert_eq!(status.code(), Some(3), "a stopped command exits with 3");
         drop(end);
     }
 }
@@ -170,7 +170,7 @@ fn each_shell_has_a_script_that_knows_every_command_and_flag() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = snapline(&["completions", shell]).is(0, &[]).out;
         for (words, flags) in visible_commands() {
-            let name = words.last().expect("it has a name");
+            let name = words.last().expect("a command has a name");
             assert!(script.contains(name.as_str()), "{shell} does not know {words:?}");
             for flag in flags {
                 assert!(script.contains(&flag), "{shell} does not know {words:?} --{flag}");
@@ -195,7 +195,7 @@ fn bash_completes_commands_flags_and_values() {
         let output = std::process::Command::new("bash").args(["-c", &line]).output();
         let output = output.expect("bash can be started");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).expect("it is text");
+        let text = String::from_utf8(output.stdout).expect("the output is UTF-8");
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(completed(&["snapline", "exp"]), ["explore"]);
@@ -221,16 +221,16 @@ fn every_command_has_a_manual_page_with_its_flags() {
         }
         expected.push(name);
     }
-    let pages = std::fs::read_dir(&directory).expect("it was made");
+    let pages = std::fs::read_dir(&directory).expect("the command created the directory");
     let mut pages: Vec<String> = pages
-        .map(|page| page.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .map(|page| page.expect("the entry is readable").file_name().to_string_lossy().into_owned())
         .collect();
     pages.sort();
     expected.sort();
     assert_eq!(pages, expected, "a page for each visible command, and no other");
     let check = std::fs::read_to_string(format!("{directory}/snapline-check.1"));
-    let check = check.expect("it was written");
-    assert!(check.contains("max\\-concurrent"), "the keys of a topology file are in it");
+    let check = check.expect("the page was written");
+    assert!(check.contains("max\\-concurrent"), "the page lists the keys of a topology file");
 }
 
 #[test]

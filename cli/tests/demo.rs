@@ -33,7 +33,8 @@ fn checkpoints(dir: &str) -> String {
 
 /// The files in a directory of a store.
 fn files(dir: &str, of: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new(dir).join("checkpoints").join(of)).expect("it is there");
+    let entries =
+        fs::read_dir(Path::new(dir).join("checkpoints").join(of)).expect("the folder exists");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("listed").path()).collect();
     files.sort();
     files
@@ -53,14 +54,14 @@ fn a_word_count_is_killed_and_nothing_is_lost() {
         .collect();
     assert_eq!(completed.len(), 2, "{}", run.err);
     assert!(0 < completed[0] && completed[0] < completed[1], "{}", run.err);
-    assert!(completed[1] < 500, "a count, not a number of one: {}", run.err);
+    assert!(completed[1] < 500, "the number of checkpoints, not the id of one: {}", run.err);
     let row: Vec<&str> = run.out.lines().nth(1).expect("a row").split_whitespace().collect();
     assert_eq!((row[0], row[1], row[6], row[7]), ("2", "2", "0", "0"), "{}", run.out);
-    assert_ne!(row[4], "0", "after a kill something is read again: {}", run.out);
+    assert_ne!(row[4], "0", "after a kill some lines are read again: {}", run.out);
     assert!(!run.out.contains("checkpoints, output and traces are in"), "{}", run.out);
     let conforms = "every step of 3 recorded runs was replayed, and the protocol allows it";
     assert_eq!(run.out.lines().nth(2), Some(conforms), "{}", run.out);
-    assert_eq!(run.out.lines().count(), 3, "nothing else is said: {}", run.out);
+    assert_eq!(run.out.lines().count(), 3, "there is no other message: {}", run.out);
 }
 
 #[test]
@@ -96,7 +97,7 @@ impl Drop for Guarded {
 fn until(what: &str, mut is: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is() {
-        assert!(began.elapsed() < Duration::from_secs(30), "{what} did not come about");
+        assert!(began.elapsed() < Duration::from_secs(30), "{what} did not happen within 30 s");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -106,7 +107,7 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
 fn ctrl_c_ends_it_and_its_process_and_a_store_in_use_is_left_alone() {
     let dir = fresh("stopped");
     let mut demo = Guarded(
-        command(&["demo", "--seconds", "60", "--dir", &dir]).spawn().expect("it was built"),
+        command(&["demo", "--seconds", "60", "--dir", &dir]).spawn().expect("the command starts"),
     );
     let id = demo.0.id().to_string();
     let children = format!("/proc/{id}/task/{id}/children");
@@ -114,7 +115,8 @@ fn ctrl_c_ends_it_and_its_process_and_a_store_in_use_is_left_alone() {
     until("a checkpoint", || {
         fs::read_dir(&manifests).is_ok_and(|mut files| files.next().is_some())
     });
-    let child = fs::read_to_string(children).expect("Linux says").trim().to_owned();
+    let child =
+        fs::read_to_string(children).expect("the kernel lists the children").trim().to_owned();
     assert!(!child.is_empty());
 
     let inspected = snapline(&["inspect", &checkpoints(&dir)]);
@@ -125,8 +127,8 @@ fn ctrl_c_ends_it_and_its_process_and_a_store_in_use_is_left_alone() {
         .is(0, &["the directory is in use", "would be deleted"]);
 
     let sent = Command::new("kill").args(["-INT", &id]).stdin(Stdio::null()).status();
-    assert!(sent.expect("there is a kill").success());
-    let status = demo.0.wait().expect("it is ours");
+    assert!(sent.expect("kill runs").success());
+    let status = demo.0.wait().expect("the child can be waited for");
     assert_eq!(status.code(), Some(3));
     until("the end of its process", || !Path::new(&format!("/proc/{child}")).exists());
 }
@@ -137,7 +139,7 @@ fn a_directory_is_looked_into() {
     let run = snapline(&["inspect", &checkpoints(&dir)]);
     run.is(0, &["job word-count", "owner: not alive", "input ended", "operator", "counts"]);
     let run = snapline(&["inspect", &checkpoints(&dir), "--json", "--verify"]).is(0, &[]);
-    let json: Value = serde_json::from_str(&run.out).expect("it is JSON");
+    let json: Value = serde_json::from_str(&run.out).expect("the overview is JSON");
     assert_eq!((&json["format"], &json["version"]), (&"snapline-inspect".into(), &1.into()));
     assert_eq!((&json["job"], &json["defects"]), (&"word-count".into(), &Value::Array(Vec::new())));
     let pending = json["pending"].as_array().expect("a list");
@@ -156,7 +158,7 @@ fn state_is_shown_as_json_lines() {
     keys.sort();
     let words: Vec<&str> = keys.iter().map(|(word, _)| word.as_str()).collect();
     assert_eq!(words, ["be", "is", "not", "or", "question", "that", "the", "to"]);
-    assert_eq!(keys[0].1, 2 * keys[1].1, "`be` is there twice as often as `is`: {keys:?}");
+    assert_eq!(keys[0].1, 2 * keys[1].1, "`be` occurs twice as often as `is`: {keys:?}");
     let wrong = |args: &[&str], said: &str| {
         let mut all = vec!["inspect".to_owned(), checkpoints(&dir)];
         all.extend(args.iter().map(|&arg| arg.to_owned()));
@@ -198,11 +200,11 @@ fn another_directory_is_no_checkpoint_directory() {
     for command in ["inspect", "gc"] {
         snapline(&[command, "nowhere"]).is(2, &["nowhere does not exist"]);
         let other = fresh("other");
-        fs::create_dir(&other).expect("it can be made");
+        fs::create_dir(&other).expect("the directory can be created");
         snapline(&[command, &other]).is(2, &["is empty", "no job has stored checkpoints there"]);
         fs::write(format!("{other}/letter.txt"), "Dear").expect("writable");
-        snapline(&[command, &other]).is(2, &["is no store", "letter.txt"]);
-        assert_eq!(fs::read_dir(&other).expect("listed").count(), 1, "it was left as it was");
+        snapline(&[command, &other]).is(2, &["is not a store", "letter.txt"]);
+        assert_eq!(fs::read_dir(&other).expect("listed").count(), 1, "the directory is unchanged");
     }
 }
 
@@ -213,7 +215,7 @@ fn garbage_is_deleted_and_nothing_else() {
     snapline(&["gc", &checkpoints(&dir)]).is(0, &["0 checkpoints and 0 blobs, 0 bytes, deleted"]);
     // As one that was begun for checkpoint 1 and never came to be.
     let kept = blobs[0].file_name().expect("a name").to_string_lossy().into_owned();
-    let (number, rest) = kept.split_once('-').expect("a number first");
+    let (number, rest) = kept.split_once('-').expect("the name begins with a number");
     let orphan = blobs[0].with_file_name(format!("{}-{rest}", "0".repeat(number.len() - 1) + "1"));
     fs::copy(&blobs[0], &orphan).expect("copied");
     snapline(&["gc", &checkpoints(&dir), "--dry-run"])
@@ -230,7 +232,7 @@ fn recorded_runs_are_replayed() {
     let traces = format!("{dir}/trace");
     let run = snapline(&["trace", "replay", &traces]);
     let run = run.is(0, &["job word-count, term 1", "as the protocol has it: 1 runs"]);
-    let file = run.out.split(": job").next().expect("a name first").to_owned();
+    let file = run.out.split(": job").next().expect("the line begins with a name").to_owned();
     snapline(&["trace", &file]).is(0, &["as the protocol has it"]);
 
     let text = fs::read_to_string(&file).expect("readable");
@@ -240,7 +242,7 @@ fn recorded_runs_are_replayed() {
         path
     };
     let torn = copy("torn.ndjson", &text[..text.len() - 5]);
-    snapline(&["trace", "replay", &torn]).is(0, &["its last line is torn and does not count"]);
+    snapline(&["trace", "replay", &torn]).is(0, &["its last line is truncated and ignored"]);
     // The name does not matter.
     let altered = copy("altered.txt", &text.replacen("\"Ack\"", "\"Decline\"", 1));
     snapline(&["trace", "replay", &altered])
@@ -248,10 +250,10 @@ fn recorded_runs_are_replayed() {
     let dropped: Vec<&str> =
         text.lines().enumerate().filter(|(at, _)| *at != 5).map(|(_, line)| line).collect();
     let dropped = copy("dropped.ndjson", &(dropped.join("\n") + "\n"));
-    snapline(&["trace", "replay", &dropped]).is(2, &["line 6: its clock says 6 where 5 follows"]);
+    snapline(&["trace", "replay", &dropped]).is(2, &["line 6: its clock is 6, but must be 5"]);
     let newer = copy("newer.ndjson", &text.replacen("\"version\":1", "\"version\":9", 1));
     snapline(&["trace", "replay", &newer]).is(2, &["this is version 9", "reads version 1"]);
-    snapline(&["trace", "replay", &checkpoints(&dir)]).is(2, &["no run trace in it"]);
+    snapline(&["trace", "replay", &checkpoints(&dir)]).is(2, &["it holds no run trace"]);
     snapline(&["trace", "replay", "nowhere.ndjson"]).is(2, &["nowhere.ndjson", "cannot be read"]);
     snapline(&["trace", "replay"]).is(2, &["PATH"]);
 }

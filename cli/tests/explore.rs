@@ -23,10 +23,11 @@ struct Served {
 
 impl Served {
     fn start(args: &[&str]) -> Self {
-        let mut child = command(&[&["explore"], args].concat()).spawn().expect("it starts");
+        let mut child =
+            command(&[&["explore"], args].concat()).spawn().expect("the command starts");
         let mut url = String::new();
-        let out = child.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut url).expect("it says where it is");
+        let out = child.stdout.take().expect("the output is piped");
+        BufReader::new(out).read_line(&mut url).expect("the command prints its address");
         assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
         Self { child, url: url.trim_end().to_owned() }
     }
@@ -44,7 +45,7 @@ impl Served {
     fn ask(&self, steps: &Value, then: &Value) -> Value {
         let answer = self.post(&json!({ "steps": steps, "then": then }).to_string());
         assert_eq!(answer.status, 200, "{}", answer.body);
-        serde_json::from_str(&answer.body).expect("it is JSON")
+        serde_json::from_str(&answer.body).expect("the answer is JSON")
     }
 }
 
@@ -128,12 +129,15 @@ fn others_are_refused() {
     // Both are a way to smuggle.
     let both = format!("{chunked}{length}");
     let answer = send(address, format!("{step} HTTP/1.1\r\n{both}\r\n{good}").as_bytes());
-    assert!(answer.is_none_or(|answer| answer.status != 200), "two lengths are none");
+    assert!(
+        answer.is_none_or(|answer| answer.status != 200),
+        "a request with two lengths is refused"
+    );
     // Deep, or no JSON.
     for body in ["[".repeat(200_000), "{\"steps\":".repeat(10_000), "\0".into()] {
         assert_eq!(served.post(&body).status, 400);
     }
-    assert_eq!(served.post(good).status, 200, "it has survived all of that");
+    assert_eq!(served.post(good).status, 200, "the server still answers");
 }
 
 #[test]
@@ -161,15 +165,21 @@ fn ctrl_c_ends_it_in_a_moment_with_success() {
     assert!(sent.success());
     let start = Instant::now();
     let status = loop {
-        if let Some(status) = served.child.try_wait().expect("it can be waited for") {
+        if let Some(status) = served.child.try_wait().expect("the child can be waited for") {
             break status;
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "it does not end");
+        assert!(start.elapsed() < Duration::from_secs(10), "the command does not end");
         thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(status.code(), Some(0));
     let mut said = String::new();
-    served.child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
+    served
+        .child
+        .stderr
+        .take()
+        .expect("the output is piped")
+        .read_to_string(&mut said)
+        .expect("text");
     assert!(said.contains("Ctrl-C ends the command") && !said.contains("panicked"), "{said}");
     let (address, _) = parts(&served.url);
     assert!(std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_err());

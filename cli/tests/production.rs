@@ -44,22 +44,24 @@ fn counterexamples_of_the_model_break_the_same_laws_in_production() {
 #[test]
 fn another_rule_does_not_break_the_law() {
     let trace = counterexample(WrongRule::InDoubtForgotten);
-    let broken = replay_under(&trace, Some(Planted::LossSwallowed)).expect("it is mapped");
+    let broken = replay_under(&trace, Some(Planted::LossSwallowed))
+        .expect("the trace has a counterpart in production");
     assert_eq!(broken, None);
-    let broken = replay_under(&trace, Some(Planted::InDoubtForgotten)).expect("it is mapped");
+    let broken = replay_under(&trace, Some(Planted::InDoubtForgotten))
+        .expect("the trace has a counterpart in production");
     assert!(broken.is_some());
 }
 
 #[test]
 fn what_has_no_counterpart_is_told() {
-    let error = play(WrongRule::FactsBeforeFence).expect_err("it needs two coordinators");
+    let error = play(WrongRule::FactsBeforeFence).expect_err("the rule needs two coordinators");
     assert!(matches!(error, Unmapped::Rule(WrongRule::FactsBeforeFence, _)), "{error}");
 
     // Zombies and torn writes are no steps of production.
     let mut trace = counterexample(WrongRule::LocalNamesOverwritten);
     trace.mutant = Some(WrongRule::InDoubtForgotten);
     trace.law = Some(Law::NoLoss);
-    let error = replay(&trace).expect_err("it has a torn write");
+    let error = replay(&trace).expect_err("the trace has a torn write");
     let torn = Action::Crash { task: 0, torn: true };
     assert!(matches!(error, Unmapped::Action { action, .. } if action == torn), "{error}");
 
@@ -77,7 +79,7 @@ fn what_has_no_counterpart_is_told() {
     // A topology that production builds otherwise.
     let mut trace = counterexample(WrongRule::NoAlignment);
     trace.mutant = Some(WrongRule::InDoubtForgotten);
-    let error = replay(&trace).expect_err("another shape");
+    let error = replay(&trace).expect_err("production does not build this topology");
     assert!(matches!(error, Unmapped::Shape(_) | Unmapped::Law(_)), "{error}");
 }
 

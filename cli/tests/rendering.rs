@@ -36,7 +36,7 @@ fn a_page_holds_everything_and_asks_for_nothing() {
     let trace = counterexample("commit-at-barrier");
     let page = scratch("page.html");
     snapline(&["trace", "render", &trace, "-o", &page]).is(0, &["steps, ", " bytes"]);
-    let page = std::fs::read_to_string(page).expect("it was written");
+    let page = std::fs::read_to_string(page).expect("the page was written");
     for asks in ["src=", "href=", "@import", "url(", "fetch(", "XMLHttpRequest", "WebSocket"] {
         assert!(!page.contains(asks), "{asks}");
     }
@@ -130,7 +130,8 @@ fn counterexamples_of_every_kind_are_drawn_whole_and_say_where_they_part() {
 
 #[test]
 fn a_hostile_trace_is_told_or_shown_as_text() {
-    let trace = std::fs::read_to_string(counterexample("commit-twice")).expect("it was written");
+    let trace =
+        std::fs::read_to_string(counterexample("commit-twice")).expect("the file was written");
     let mut hostile: Value = serde_json::from_str(&trace).expect("JSON");
     let name = "</script><script>alert(1)</script><img src=x onerror=alert(2)>";
     hostile["scenario"]["name"] = Value::String(name.into());
@@ -155,7 +156,7 @@ fn a_hostile_trace_is_told_or_shown_as_text() {
 #[test]
 fn the_other_forms_show_the_same_steps() {
     let trace = counterexample("complete-before-stored");
-    let text = std::fs::read_to_string(&trace).expect("it was written");
+    let text = std::fs::read_to_string(&trace).expect("the file was written");
     let steps = Trace::read(&text).expect("a trace").steps.len();
     let svg = snapline(&["trace", "render", &trace, "--svg"]).is(0, &["<svg ", "</svg>", "L4"]).out;
     assert_eq!(svg.matches("r=\"4\"").count(), steps, "a dot for each step");
@@ -186,12 +187,12 @@ fn golden(name: &str, text: &str) {
     if std::env::var("SNAPLINE_GOLDEN").is_ok_and(|is| is == "write") {
         std::fs::write(&path, text).expect("the golden file can be written");
     }
-    let known = std::fs::read_to_string(&path).expect("there is a golden file");
+    let known = std::fs::read_to_string(&path).expect("the golden file exists");
     for (number, (line, known)) in text.lines().zip(known.lines()).enumerate() {
         assert_eq!(
             line,
             known,
-            "line {} of {name}; SNAPLINE_GOLDEN=write takes it over",
+            "line {} of {name}; SNAPLINE_GOLDEN=write accepts the new text",
             number + 1
         );
     }
@@ -201,7 +202,7 @@ fn golden(name: &str, text: &str) {
 #[test]
 fn a_small_trace_in_every_form() {
     let trace = scratch("small.json");
-    std::fs::copy(counterexample("commit-at-barrier"), &trace).expect("it was written");
+    std::fs::copy(counterexample("commit-at-barrier"), &trace).expect("the file was written");
     let render =
         |more: &[&str]| snapline(&[&["trace", "render", &trace], more].concat()).is(0, &[]).out;
     golden("small.svg", &render(&["--svg"]));
@@ -235,7 +236,7 @@ fn two_traces_are_laid_side_by_side_step_by_step() {
     // As many rows as the longer has steps; the shorter one's side is empty after its end.
     assert_eq!(rows.first(), Some(&serde_json::json!([1, 1])));
     assert!(rows.iter().any(|row| row[0] == 0 || row[1] == 0), "{apart}");
-    let first = apart["first"].as_u64().expect("they differ");
+    let first = apart["first"].as_u64().expect("the stories differ");
     assert!(first > 1 && first <= rows.len() as u64, "{apart}");
     let says = apart["says"].as_str().expect("words");
     assert!(says.contains("on the left: ") && says.contains("on the right: "), "{says}");
@@ -263,10 +264,11 @@ fn two_recorded_runs_are_laid_side_by_side_too() {
     assert_eq!(same["compare"]["says"], "nothing differs");
     assert_eq!(same["stories"][1]["label"], "left");
     // The same run, but for one line that is missing.
-    let text = std::fs::read_to_string(&run).expect("it was written");
+    let text = std::fs::read_to_string(&run).expect("the file was written");
     let lines: Vec<&str> = text.lines().collect();
     let cut = scratch("right.ndjson");
-    std::fs::write(&cut, lines[..lines.len() - 1].join("\n") + "\n").expect("it can be written");
+    std::fs::write(&cut, lines[..lines.len() - 1].join("\n") + "\n")
+        .expect("the file can be written");
     let apart = compared(&cut);
     let steps = lines.len() - 1;
     assert_eq!(apart["compare"]["first"], steps);
@@ -311,7 +313,7 @@ fn what_a_form_cannot_show_is_said() {
         );
     }
     // A file that is cut off anywhere is drawn as far as it goes, or what is wrong with it is said.
-    let bytes = std::fs::read(&run).expect("it was written");
+    let bytes = std::fs::read(&run).expect("the file was written");
     for part in 1..40 {
         let path = scratch("cut.ndjson");
         std::fs::write(&path, &bytes[..bytes.len() * part / 40]).expect("writable");
@@ -328,7 +330,7 @@ fn shrinking_leaves_out_what_the_breach_does_not_need() {
     let mut long = known.clone();
     long.scenario.records += 1;
     let deployed =
-        1 + long.steps.iter().position(|step| *step == Action::Read).expect("it is there");
+        1 + long.steps.iter().position(|step| *step == Action::Read).expect("the trace has a read");
     long.steps.insert(deployed, Action::Emit { task: 0 });
     long.steps.insert(deployed + 1, Action::Consume { task: 1, input: 0 });
     let path = file("long.json", &long.write());

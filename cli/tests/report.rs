@@ -19,7 +19,7 @@ fn text(directory: &Path, name: &str) -> String {
 }
 
 fn json(directory: &Path, name: &str) -> Value {
-    serde_json::from_str(&text(directory, name)).expect("it is JSON")
+    serde_json::from_str(&text(directory, name)).expect("the file is JSON")
 }
 
 const BLIND: &str = "sink = { prepared = \"survives\", commit = \"blind\", fences = true }\n";
@@ -36,7 +36,7 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
     let steps = results["results"][0]["path"].as_array().expect("a path").len();
 
     let xml = text(&directory, "junit.xml");
-    let document = roxmltree::Document::parse(&xml).expect("it is well-formed XML");
+    let document = roxmltree::Document::parse(&xml).expect("the file is well-formed XML");
     let suites = document.root_element();
     assert_eq!(suites.tag_name().name(), "testsuites");
     let suite = suites.first_element_child().expect("a suite");
@@ -54,7 +54,7 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
     assert_eq!(failure.attribute("type"), Some("violated"));
     assert_eq!(failure.tag_name().name(), "failure");
     let story = failure.text().expect("the story");
-    assert_eq!(story.lines().count(), steps, "a line a step");
+    assert_eq!(story.lines().count(), steps, "the story has one line for each step");
     assert!(story.starts_with("1 storage "), "{story}");
     assert!(failure.attribute("message").is_some_and(|says| says.contains("no-duplicates")));
 
@@ -71,7 +71,10 @@ fn a_violation_is_in_every_file_and_its_story_is_linked() {
 
     let index = text(&directory, "index.html");
     assert!(index.contains("0 of 1 as expected"), "{index}");
-    assert!(index.contains("default-src 'none'") && !index.contains("<script"), "it is inert");
+    assert!(
+        index.contains("default-src 'none'") && !index.contains("<script"),
+        "the page loads nothing and runs no script"
+    );
     assert!(index.contains("href=\"stories/reported.html\""), "{index}");
     let story = text(&directory, "stories/reported.html");
     assert!(story.contains("no-duplicates") && story.contains("default-src 'none'"));
@@ -94,7 +97,7 @@ fn what_holds_is_green_and_has_no_story() {
     let sarif = json(&directory, "results.sarif");
     assert_eq!(sarif["runs"][0]["results"].as_array().map(Vec::len), Some(0));
     assert!(text(&directory, "index.html").contains("1 of 1 as expected"));
-    assert_eq!(std::fs::read_dir(directory.join("stories")).expect("it is there").count(), 0);
+    assert_eq!(std::fs::read_dir(directory.join("stories")).expect("the folder exists").count(), 0);
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn names_are_text_in_every_file() {
     let xml = text(&directory, "junit.xml");
     let document = roxmltree::Document::parse(&xml).expect("well-formed");
     let case = document.descendants().find(|node| node.has_tag_name("testcase")).expect("a case");
-    assert_eq!(case.attribute("name"), Some("x&'<b>y"), "it is the name, whole");
+    assert_eq!(case.attribute("name"), Some("x&'<b>y"), "the name is complete");
     let story =
         document.descendants().find(|node| node.has_tag_name("failure")).expect("a failure");
     assert!(story.text().is_some_and(|text| text.contains(hostile)), "{xml}");
@@ -145,7 +148,7 @@ fn a_directory_that_cannot_be_written_is_told_before_the_check() {
         snapline(&["check", "--topology", &path, "--report", &at])
             .is(2, &["cannot write the report", &taken]);
         snapline(&["mutants", "--report", &at]).is(2, &["cannot write the report", &taken]);
-        assert!(start.elapsed() < Duration::from_secs(20), "it did not explore first");
+        assert!(start.elapsed() < Duration::from_secs(20), "the check fails before it explores");
     }
 }
 

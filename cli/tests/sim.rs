@@ -25,7 +25,7 @@ fn seeds_that_hold_are_reported_with_what_happened_in_them() {
     let replayed = run.out.lines().find(|line| line.starts_with("trace lines replayed"));
     let lines = replayed.and_then(|line| line.split_whitespace().nth(3));
     let lines: u64 = lines.and_then(|lines| lines.replace(',', "").parse().ok()).unwrap_or(0);
-    assert!(lines > 1_000, "what was recorded was not replayed: {replayed:?}");
+    assert!(lines > 1_000, "the recordings were not replayed: {replayed:?}");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_planted_fault_is_found_made_smaller_and_leaves_its_traces() {
     let mutant = "end-before-results";
     let args = ["sim", "--pipeline", "totals", "--seeds", "0..20", "--mutant", mutant];
     let run = snapline(&[&args[..], &["--traces", &directory]].concat());
-    let run = run.is(1, &["VIOLATED", "made smaller: ", "(fifo, SPEC 2.2, 15.2)"]);
+    let run = run.is(1, &["VIOLATED", "minimised: ", "(fifo, SPEC 2.2, 15.2)"]);
     let line = |begins: &str| {
         let line = run.out.lines().find_map(|line| line.strip_prefix(begins));
         line.unwrap_or_else(|| panic!("no line begins with `{begins}`\n{}", run.out)).to_owned()
@@ -58,10 +58,10 @@ fn a_planted_fault_is_found_made_smaller_and_leaves_its_traces() {
     assert!(files.starts_with(&directory), "{files}");
     let replayed = snapline(&["trace", "replay", &files]);
     replayed.is(1, &["this run deviates from the protocol", "(fifo, SPEC 2.2, 15.2)"]);
-    let recorded = std::fs::read_dir(&files).expect("it is there").flatten();
-    let last = recorded.map(|file| file.path()).max().expect("there are files in it");
+    let recorded = std::fs::read_dir(&files).expect("the recordings were written").flatten();
+    let last = recorded.map(|file| file.path()).max().expect("there is a recording");
     let text = std::fs::read_to_string(&last).expect("readable");
-    let (before, _) = text.trim_end().rsplit_once('\n').expect("there are lines");
+    let (before, _) = text.trim_end().rsplit_once('\n').expect("the recording has lines");
     std::fs::write(&last, format!("{before}\n")).expect("writable");
     snapline(&["trace", "replay", &files]).is(0, &["as the protocol has it"]);
 }
@@ -86,7 +86,7 @@ fn planted_faults_are_hunted_and_counted() {
 
 #[test]
 fn wrong_arguments_say_what_is_right() {
-    let names = ["there is no pipeline `chian`; known are: keyed-count, chain, "];
+    let names = ["there is no pipeline `chian`; the pipelines are: keyed-count, chain, "];
     snapline(&["sim", "--pipeline", "chian"]).is(2, &names);
     snapline(&["sim", "--faults", "kill,pwer"]).is(2, &["there is no fault `pwer`", "power"]);
     snapline(&["sim", "--mutant", "nothing"]).is(2, &["there is no mutant `nothing`"]);

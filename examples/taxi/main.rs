@@ -102,7 +102,7 @@ fn run<T: Ord + Clone + Debug + Send + 'static>(
     println!("{name}: {:?}, {} results", outcome.ended, found.len());
     match outcome.ended {
         Ended::Finished if found == expected => Ok(()),
-        ended => Err(format!("{name}: {ended:?}, and {} were expected", expected.len()).into()),
+        ended => Err(format!("{name}: {ended:?}, expected {} results", expected.len()).into()),
     }
 }
 

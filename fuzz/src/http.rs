@@ -38,7 +38,7 @@ pub const WORDS: &[&str] = &[
 ];
 
 /// The content of pages that require the token.
-const SECRET: &str = "what only who has the token may see";
+const SECRET: &str = "a text for holders of the token only";
 
 /// The number of bytes that come at a time, and the bytes. If the first byte says so, the body's
 /// length is repaired.
@@ -58,7 +58,7 @@ fn request(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
 
 /// Every answer is HTTP, reports no internal error, and is complete.
 fn answered(answer: Option<Vec<u8>>) -> String {
-    let answer = answer.expect("there is an end to it");
+    let answer = answer.expect("the server ends every answer");
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
     let text = String::from_utf8_lossy(&answer).into_owned();
     let faults = text.lines().filter(|line| line.starts_with("HTTP/1.1 500"));
@@ -117,7 +117,7 @@ pub fn page_requests() -> Vec<Vec<u8>> {
 
 /// The server of the explorer. A body alone is put into a request.
 pub fn explore(bytes: &[u8]) {
-    let site = explore::site(&smallest()).expect("it is a configuration");
+    let site = explore::site(&smallest()).expect("the configuration exists");
     let bytes = match bytes.split_first() {
         Some((mode, body)) if body.first().is_some_and(|byte| *byte == b'{') => {
             let head = "POST /token/step HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\r\n";
@@ -156,16 +156,16 @@ pub fn explore_requests() -> Vec<Vec<u8>> {
 pub fn ingest(bytes: &[u8]) {
     let Some((piece, bytes)) = request(bytes) else { return };
     let log = IngestLog::new(&[]);
-    let answer = log.answers_to(&bytes, piece).expect("it is empty");
+    let answer = log.answers_to(&bytes, piece).expect("an empty log opens");
     let text = answered(answer);
     let mut accepted = std::collections::BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("{\"first\":")) {
         // A line of one answer may end in the first of the next.
         let line = line.split_once('}').map_or(line, |(line, _)| line);
-        let said: Value = serde_json::from_str(&format!("{line}}}")).expect("it is JSON");
+        let said: Value = serde_json::from_str(&format!("{line}}}")).expect("answers are JSON");
         accepted.insert(said["first"].as_u64(), said["records"].as_u64().unwrap_or(0));
     }
-    let (records, _) = log.records().expect("it was written");
+    let (records, _) = log.records().expect("the log was opened before");
     let said: u64 = accepted.values().sum();
     // The last answer may not have been read when the connection ended; the records of those read
     // are there.
@@ -174,7 +174,7 @@ pub fn ingest(bytes: &[u8]) {
     assert!(records.is_empty() || admitted, "records without a token: {records:?}");
     for (_, record) in records {
         let read = serde_json::from_slice::<Value>(&record);
-        assert!(read.is_ok(), "what is in the log was looked at: {record:?}");
+        assert!(read.is_ok(), "the log holds a record that is not JSON: {record:?}");
     }
 }
 
@@ -188,8 +188,8 @@ pub fn ingest_requests() -> Vec<Vec<u8>> {
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n4\r\n1\n2\n\r\n0\r\n\r\n");
     let mut zipped = format!("{head}Content-Encoding: gzip\r\n\r\n").into_bytes();
     let mut encoder = flate2::write::GzEncoder::new(&mut zipped, flate2::Compression::fast());
-    std::io::Write::write_all(&mut encoder, b"1\n2\n").expect("a vector takes it");
-    encoder.finish().expect("a vector takes it");
+    std::io::Write::write_all(&mut encoder, b"1\n2\n").expect("a vector accepts all bytes");
+    encoder.finish().expect("a vector accepts all bytes");
     vec![
         seed(1, json.as_bytes()),
         seed(0, twice.as_bytes()),

@@ -188,8 +188,8 @@ const COLOURS: [&str; 8] = [
 fn shown(error: &dyn Display) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut terminal = Terminal::new(&mut out, &mut err, true, Arc::default()).guarded(true, true);
-    write!(terminal.out(), "{error}").expect("a vector takes what is written");
-    let text = String::from_utf8(out).expect("what was written is text");
+    write!(terminal.out(), "{error}").expect("a vector accepts all bytes");
+    let text = String::from_utf8(out).expect("errors are written as UTF-8");
     // The command's own colours stay, even in foreign text: they hide nothing.
     let text = COLOURS.iter().fold(text, |text, colour| text.replace(colour, ""));
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');

@@ -13,7 +13,9 @@ use snapline_fuzz::TARGETS;
 
 fn main() -> io::Result<()> {
     let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        return Err(io::Error::other("name a directory"));
+        return Err(io::Error::other(
+            "the directory for the seeds is missing; pass it as the argument",
+        ));
     };
     for target in TARGETS {
         let seeds = directory.join(target.name);

@@ -76,7 +76,7 @@ pub fn trace(bytes: &[u8]) {
         Ok(trace) => trace,
         Err(error) => return shown(&error),
     };
-    assert_eq!(Trace::read(&trace.write()).expect("it was written"), trace);
+    assert_eq!(Trace::read(&trace.write()).expect("a written trace can be read"), trace);
     match trace.replay() {
         Ok(replay) => shown(&replay.claim),
         Err(error) => shown(&error),
@@ -95,7 +95,7 @@ pub fn traces() -> Vec<Vec<u8>> {
     let scenarios = configs::all().into_iter().map(|config| config.scenario).step_by(5);
     for (scenario, steps) in [small("chain"), small("longer")].into_iter().chain(scenarios).zip(1..)
     {
-        let mut walk = ByHand::new(scenario, None).expect("it can be built");
+        let mut walk = ByHand::new(scenario, None).expect("the scenario can be built");
         walk.wander(steps as u64, steps * 3);
         seeds.push(seed(0, walk.trace().write().as_bytes()));
     }
@@ -110,7 +110,7 @@ pub fn topology(bytes: &[u8]) {
         Ok(scenario) => scenario,
         Err(error) => return shown(&error),
     };
-    let model = Model::new(scenario.clone(), None).expect("it was built before");
+    let model = Model::new(scenario.clone(), None).expect("the scenario was built before");
     let (mut world, mut marks, mut enabled) = (model.initial(), MarkSet::new(), Vec::new());
     let mut steps = Vec::new();
     while steps.len() < STEPS {
@@ -124,9 +124,9 @@ pub fn topology(bytes: &[u8]) {
         steps.push(action);
     }
     let trace = Trace { scenario, mutant: None, law: None, steps };
-    let again = Trace::read(&trace.write()).expect("it was written");
+    let again = Trace::read(&trace.write()).expect("a written trace can be read");
     assert_eq!(again, trace);
-    assert_eq!(again.replay().expect("it was walked").last, world);
+    assert_eq!(again.replay().expect("a walked trace can be replayed").last, world);
 }
 
 /// Seeds of [`topology`].
@@ -195,7 +195,9 @@ pub fn settings(bytes: &[u8]) {
     };
     match settings.config() {
         Ok(config) => {
-            let again = read().and_then(|settings| settings.config()).expect("it was read before");
+            let again = read()
+                .and_then(|settings| settings.config())
+                .expect("the settings were read before");
             assert_eq!(format!("{again:?}"), format!("{config:?}"));
             for warning in config.warnings() {
                 shown(&warning);

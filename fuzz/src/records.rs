@@ -202,7 +202,7 @@ pub fn csv_files() -> Vec<Vec<u8>> {
         Row { a: None, b: String::new(), c: None },
     ];
     let (mut encoder, mut bytes) = (EncodeFile::<Row>::encoder(&Csv::new()), Vec::new());
-    encoder.encode(&mut rows.clone(), &mut bytes).expect("it can be written");
+    encoder.encode(&mut rows.clone(), &mut bytes).expect("the rows can be encoded");
     vec![
         seed(0, &bytes),
         seed(1, b"1,one,true\r\n,,\r\n"),
@@ -222,7 +222,7 @@ pub fn json_lines(bytes: &[u8]) {
         1 => ("jsonl.gz", bytes.to_vec()),
         2 => ("jsonl.zst", bytes.to_vec()),
         3 => ("jsonl.gz", gzip(bytes)),
-        _ => ("jsonl.zst", zstd::encode_all(bytes, 1).expect("a vector takes it")),
+        _ => ("jsonl.zst", zstd::encode_all(bytes, 1).expect("a vector accepts all bytes")),
     };
     let source = |name: &str, bytes: &[u8]| FileSource::path(file(name, bytes));
     let values = |source: FileSource| {
@@ -262,15 +262,15 @@ pub fn json_lines(bytes: &[u8]) {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("a vector takes it");
-    encoder.finish().expect("a vector takes it")
+    encoder.write_all(bytes).expect("a vector accepts all bytes");
+    encoder.finish().expect("a vector accepts all bytes")
 }
 
 /// Seeds of [`json_lines`].
 #[must_use]
 pub fn json_files() -> Vec<Vec<u8>> {
     let lines: &[u8] = b"{\"a\":1,\"b\":\"x\"}\n[1,2.5,null]\r\n\"text\"\n\nno json\n{\"a\":-0.0}";
-    let zst = zstd::encode_all(lines, 1).expect("a vector takes it");
+    let zst = zstd::encode_all(lines, 1).expect("a vector accepts all bytes");
     let gz = gzip(lines);
     vec![
         seed(0, lines),

@@ -87,13 +87,14 @@ pub fn log(bytes: &[u8]) {
         Err(error) => return plain(&error),
     };
     for pair in records.windows(2) {
-        assert_eq!(pair[0].0 + 1, pair[1].0, "no number is left out or given twice");
+        assert_eq!(pair[0].0 + 1, pair[1].0, "records have consecutive numbers");
     }
-    assert_eq!(log.records().expect("it was opened before"), (records.clone(), goes_on));
+    assert_eq!(log.records().expect("the log was opened before"), (records.clone(), goes_on));
     let request = b"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token\r\nContent-Length: 8\r\n\r\n\"fuzzed\"";
-    let answer = log.answers_to(request, 512).expect("it was opened before");
-    let answer = String::from_utf8(answer.expect("it is answered")).expect("it is text");
-    let (after, _) = log.records().expect("it was opened before");
+    let answer = log.answers_to(request, 512).expect("the log was opened before");
+    let answer =
+        String::from_utf8(answer.expect("the request is answered")).expect("answers are UTF-8");
+    let (after, _) = log.records().expect("the log was opened before");
     let expected = if goes_on { "HTTP/1.1 200 " } else { "HTTP/1.1 410 " };
     assert!(answer.starts_with(expected), "{answer}");
     assert!(after.starts_with(&records) || records.is_empty());
@@ -136,7 +137,7 @@ pub fn logs() -> Vec<Vec<u8>> {
     let old = segment(0, &[&b"snapline ingest 1\n"[..], &frames(b"", 0)].concat());
     let ended = segment(0, &new(&[frames(mark, 0), frame(mark, 1, 3, "", &[])].concat()));
     let keys = [("key", (0, 2, 5))];
-    let keys = write_value(&keys).expect("it can be written");
+    let keys = write_value(&keys).expect("keys can be encoded");
     let mut known = frame(mark, 2, 0, "", &[]);
     known.extend_from_slice(&keys);
     known[8..12].copy_from_slice(&((FIXED + keys.len()) as u32).to_le_bytes());
@@ -175,13 +176,13 @@ pub fn trace(bytes: &[u8]) {
         Err(error) => return shown(&error),
     };
     if let Some(header) = run.header() {
-        let mut again = serde_json::to_vec(header).expect("it was JSON");
+        let mut again = serde_json::to_vec(header).expect("the line was read from JSON");
         again.push(b'\n');
         for line in run.lines() {
-            serde_json::to_writer(&mut again, &line).expect("it was JSON");
+            serde_json::to_writer(&mut again, &line).expect("the line was read from JSON");
             again.push(b'\n');
         }
-        let again = RunTrace::read("the trace", &again).expect("it was written");
+        let again = RunTrace::read("the trace", &again).expect("a written trace can be read");
         assert!(again.header() == Some(header) && again.lines().eq(run.lines()));
     }
     match replay(&[run]) {
@@ -196,7 +197,7 @@ pub fn traces() -> Vec<Vec<u8>> {
     let (flow, trace) = (Dataflow::new("recorded"), MemoryTrace::new());
     flow.source("in", MemorySource::new(vec![1, 2, 3])).sink("out", MemorySink::new());
     let config = JobConfig::new().parallelism(1).workers(1).record(trace.clone());
-    flow.build(config).map(|job| job.run()).expect("it builds").expect("it runs");
+    flow.build(config).map(|job| job.run()).expect("the job can be built").expect("the job runs");
     let mut seeds = Vec::new();
     for (_, bytes) in trace.files() {
         let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
@@ -252,7 +253,12 @@ pub fn names(bytes: &[u8]) {
         let ours =
             own.contains(&name) || name == "committed-00.new" || name.starts_with(".snapline");
         if !ours && sink_file(name).is_none() {
-            assert_eq!(after.get(&path), Some(&content), "{} is not a sink's", path.display());
+            assert_eq!(
+                after.get(&path),
+                Some(&content),
+                "the sink changed {}, which is not its file",
+                path.display()
+            );
         }
     }
 }
@@ -275,7 +281,7 @@ fn live(directory: &SinkDirectory, mode: u8) -> Result<(), snapline::BoxError> {
     let committable = writer.close(txn)?;
     committer.prepare(txn, &committable)?;
     committer.commit(txn, &committable)?;
-    assert!(committer.committed()? >= Some(txn), "what was committed is known to be");
+    assert!(committer.committed()? >= Some(txn), "the committer knows the committed transaction");
     Ok(())
 }
 
@@ -291,7 +297,7 @@ fn spelled(operator: &str, number: u64) {
         // The same number, spelled differently.
         let place = name.rfind(&format!("-{index:02}-")).map_or(0, |dash| dash + 1);
         let other = format!("{}0{}", &name[..place], &name[place..]);
-        assert_eq!(sink_file(&other), None, "{other} is not {name}");
+        assert_eq!(sink_file(&other), None, "{other} is read as a name of the sink, like {name}");
     }
 }
 

@@ -88,7 +88,10 @@ pub fn fence(bytes: &[u8]) {
     }
     match read_fence(&file) {
         Ok(fence) => {
-            assert_eq!(read_fence(&write_fence(&fence)).expect("it was written"), fence);
+            assert_eq!(
+                read_fence(&write_fence(&fence)).expect("a written fence can be read"),
+                fence
+            );
             // The next owner of the store counts on from it.
             let mut next = fence;
             let claimed = next.claim(fence.term.next(), Claimant(1), 1 << 20);
@@ -117,16 +120,18 @@ pub fn manifest(bytes: &[u8]) {
         Ok(manifest) => manifest,
         Err(error) => return plain(&error),
     };
-    let again = read_manifest(checkpoint, &write_manifest(&manifest)).expect("it was written");
+    let again = read_manifest(checkpoint, &write_manifest(&manifest))
+        .expect("a written manifest can be read");
     assert_eq!(again, manifest);
     let store = MemoryStore::new();
-    store.claim(Term::new(1), Claimant(1), 1 << 61).expect("it is free");
-    store.put_manifest(Term::new(1), &manifest).expect("it is ours");
+    store.claim(Term::new(1), Claimant(1), 1 << 61).expect("the store has no owner");
+    store.put_manifest(Term::new(1), &manifest).expect("the store belongs to this term");
     let (_, _, wrong) = health(&store, checkpoint).expect("memory can be read");
     if let Some(error) = wrong {
         plain(&error);
     }
-    let _ = (inventory(&store).expect("as above"), lost(&store).expect("as above"));
+    let _ =
+        (inventory(&store).expect("memory can be read"), lost(&store).expect("memory can be read"));
     let facts = recovery_facts(&store, Term::new(1), Policy::default());
     if let Ok((facts, _)) = facts
         && let Err(error) = decide(&facts)
@@ -250,15 +255,15 @@ pub fn blobs() -> Vec<Vec<u8>> {
 
 /// A snapshot with this table of contents, and these bytes for its segments, in turn.
 fn snapshot(store: &MemoryStore, mut root: Root, parts: &[&[u8]]) -> SnapshotRef {
-    let mut writer = store.create_blob(blob_id(0)).expect("memory takes it");
-    let append = |bytes: &&[u8]| writer.append(bytes).expect("memory takes it");
+    let mut writer = store.create_blob(blob_id(0)).expect("memory accepts all writes");
+    let append = |bytes: &&[u8]| writer.append(bytes).expect("memory accepts all writes");
     let sections: Vec<Section> = parts.iter().map(append).collect();
     let segments = root.entries.iter_mut().flat_map(|entry| &mut entry.segments);
     for (segment, section) in segments.zip(sections.iter().cycle()) {
         segment.section = *section;
     }
-    let root = writer.append(&write_contents(&root)).expect("memory takes it");
-    let length = writer.finish().expect("memory takes it");
+    let root = writer.append(&write_contents(&root)).expect("memory accepts all writes");
+    let length = writer.finish().expect("memory accepts all writes");
     let blobs = vec![BlobRef { id: blob_id(0), length }];
     SnapshotRef { subtask: SubtaskId::new(0), root, blobs, written: length, reused: 0 }
 }
@@ -270,11 +275,11 @@ pub fn contents(bytes: &[u8]) {
         Ok(root) => root,
         Err(error) => return shown(&error),
     };
-    assert_eq!(Root::decode(&write_contents(&root)).expect("it was written"), root);
+    assert_eq!(Root::decode(&write_contents(&root)).expect("a written root can be read"), root);
     let store = MemoryStore::new();
     let parts = [&[1][..], &[0x91, 0x92, 0xa1, b'a', 2], &[0x90], &[0xc0]];
     let reference = snapshot(&store, root.clone(), &parts);
-    let mut restored = Restored::read(&store, &reference).expect("it is as it was");
+    let mut restored = Restored::read(&store, &reference).expect("the snapshot is undamaged");
     for entry in root.entries.iter().take(16) {
         let (operator, state) = (&entry.operator, &entry.state);
         if let Err(error) = restored.single::<u64>(operator, state) {
@@ -285,7 +290,7 @@ pub fn contents(bytes: &[u8]) {
         if let Err(error) = table.restore(&mut restored, operator, state) {
             shown(&error);
         }
-        let found = restored.root().entry(operator, state).expect("it is in it");
+        let found = restored.root().entry(operator, state).expect("the root has this entry");
         if let Err(error) = to_json(&store, found, &mut |_| Ok(())) {
             shown(&error);
         }
@@ -350,8 +355,8 @@ fn agrees<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
         // Reading allows deeper nesting than writing.
         Ok(Err(why)) | Err(why) => return shown(&why),
     };
-    let again: T = read_value(&written).expect("it was written");
-    assert_eq!(write_value(&again).expect("it was written before"), written);
+    let again: T = read_value(&written).expect("a written value can be read");
+    assert_eq!(write_value(&again).expect("the value was written before"), written);
 }
 
 fn restored<V>(store: &MemoryStore, reference: &SnapshotRef) -> Option<Table<String, V>>
@@ -359,7 +364,7 @@ where
     V: snapline::state::StateValue,
 {
     let mut table = Table::new(0..1, 1);
-    let mut restored = Restored::read(store, reference).expect("it was written");
+    let mut restored = Restored::read(store, reference).expect("a written snapshot can be read");
     match table.restore(&mut restored, "count", "words") {
         Ok(_) => Some(table),
         Err(error) => {
@@ -388,15 +393,15 @@ fn segment<V: snapline::state::StateValue + Debug>(bytes: &[u8]) {
     let Some(mut table) = restored::<V>(&store, &reference) else { return };
     let before = entries(&table);
     if let Some(key) = table.iter().next().map(|(key, _)| key.clone()) {
-        assert!(table.get(hash(&key), &key).is_some(), "what is there is found");
+        assert!(table.get(hash(&key), &key).is_some(), "the table finds a key that it lists");
     }
     let image = table.freeze();
     let named = NamedImage { operator: "count".into(), state: "words".into(), image };
-    let writer = store.create_blob(blob_id(1)).expect("memory takes it");
+    let writer = store.create_blob(blob_id(1)).expect("memory accepts all writes");
     match write(vec![named], None, &mut Checks::new(VerifyState::All), writer) {
         Ok(written) => {
             let reference = SnapshotRef { root: written.root, blobs: written.blobs, ..reference };
-            let table = restored::<V>(&store, &reference).expect("it was written");
+            let table = restored::<V>(&store, &reference).expect("a written snapshot can be read");
             assert_eq!(entries(&table), before);
         }
         Err(error) => shown(&error),
@@ -422,7 +427,7 @@ pub fn state(bytes: &[u8]) {
 #[must_use]
 pub fn states() -> Vec<Vec<u8>> {
     fn value<T: Serialize>(mode: u8, value: &T) -> Vec<u8> {
-        seed(mode, &write_value(value).expect("it can be written"))
+        seed(mode, &write_value(value).expect("the value can be encoded"))
     }
     let two = Shape::Two("two".into(), Some(None));
     let shape = Shape::NamedImage { letter: 'x', inner: vec![Shape::Nothing, Shape::One(-5), two] };

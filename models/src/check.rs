@@ -81,7 +81,7 @@ impl IntoPlan for Topology {
 
 /// A check to be run: a topology, a sink, bounds. See the [module](self).
 #[derive(Clone, Debug)]
-#[must_use = "nothing is checked before run()"]
+#[must_use = "a check explores nothing before run()"]
 pub struct Check {
     scenario: Scenario,
     /// True if the number of drops was given, and does not follow from the sink.
@@ -238,7 +238,7 @@ impl Check {
     /// # Panics
     /// If the topology or a bound is invalid; the message says why. [`Check::try_run`] returns that
     /// error instead.
-    #[must_use = "a check is judged by an assertion"]
+    #[must_use = "a result is not checked until one of its assertions is called"]
     pub fn run(self) -> CheckOutcome {
         match self.try_run(&|_| {}) {
             Ok(checked) => checked,

@@ -348,12 +348,12 @@ wiring = "forward"
 "#;
 
     fn wrong(text: &str) -> String {
-        read_scenario(text, "wrong").expect_err("it is wrong").to_string()
+        read_scenario(text, "wrong").expect_err("the text is invalid").to_string()
     }
 
     #[test]
     fn defaults_are_those_of_a_new_scenario_with_one_crash() {
-        let scenario = read_scenario(TOPOLOGY, "small").expect("it is right");
+        let scenario = read_scenario(TOPOLOGY, "small").expect("the text is valid");
         let plan = Plan::new().source("in", 1).sink("out", 1).forward("in", "out");
         let mut expected = Scenario::new("small", plan);
         expected.faults.crashes = 1;
@@ -382,7 +382,7 @@ queued = {{ aborts = true }}
 faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
 {TOPOLOGY}"#
         );
-        let scenario = read_scenario(&text, "full").expect("it is right");
+        let scenario = read_scenario(&text, "full").expect("the text is valid");
         assert_eq!(scenario.mode, Mode::AtLeastOnce);
         assert_eq!((scenario.records, scenario.checkpoints, scenario.capacity), (3, 2, 4));
         assert_eq!(scenario.stop, Some(StopKind::Drain));
@@ -401,7 +401,7 @@ faults = {{ crashes = 0, coordinator-crashes = 1, unknown-commits = 2 }}
     fn a_sink_with_a_time_out_gets_to_drop() {
         let with = |keys: &str| {
             let text = format!("sink = \"producer-with-timeout\"\n{keys}{TOPOLOGY}");
-            read_scenario(&text, "drops").expect("it is right").faults.drops
+            read_scenario(&text, "drops").expect("the text is valid").faults.drops
         };
         assert_eq!((with(""), with("faults.drops = 0\n")), (1, 0));
     }

@@ -255,13 +255,15 @@ impl fmt::Display for ScenarioError {
                 f,
                 "the model would need {count} record identities (records per source times paths \
                  through the topology); \
-                 the limit is 64: ask for fewer records"
+                 the limit is 64; lower `records`"
             ),
             Self::Zero(what) => write!(f, "{what} must be at least 1"),
             Self::TooLarge(what, value, most) => {
                 write!(f, "{what} is {value}; it must be at most {most}")
             }
-            Self::NoSuchOperator(name) => write!(f, "there is no operator `{name}` to keep narrow"),
+            Self::NoSuchOperator(name) => {
+                write!(f, "`narrow` names the operator `{name}`, which does not exist")
+            }
         }
     }
 }

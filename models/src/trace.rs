@@ -71,9 +71,8 @@ impl fmt::Display for Claim {
             }
             Self::NotVisible(law) => write!(
                 f,
-                "{} cannot be decided by looking at one state: something can still happen, but \
-                 perhaps nothing that leads to the end; \
-                 explore the scenario to find out",
+                "one state does not show whether {} is broken: actions are still possible, but \
+                 they may not lead to the end of the job; explore the scenario to decide it",
                 law.name()
             ),
         }
@@ -165,7 +164,7 @@ impl fmt::Display for TraceError {
                 let enabled: Vec<String> = enabled.iter().map(show).collect();
                 let can = match enabled.is_empty() {
                     true => "no action is possible".into(),
-                    false => format!("possible are {}", enabled.join(", ")),
+                    false => format!("the possible actions are {}", enabled.join(", ")),
                 };
                 write!(
                     f,

@@ -68,9 +68,9 @@ fn a_producer_whose_transactions_time_out_may_lose_data() {
     assert_told(
         checked,
         &[
-            "exactly once was not shown",
-            "the external system may drop data that was to be committed: loss, reported loudly",
-            "steps lead there",
+            "the check does not prove exactly once",
+            "the external system may drop data that has to be committed; the job reports this loss",
+            "steps lead to this state",
             "bounds: 2 records per source, 1 checkpoint and those needed to finish, channels of 1, \
              1 task crash, 1 dropped transaction",
             "snapline trace",
@@ -104,7 +104,7 @@ fn a_sink_that_commits_blindly_shows_records_twice() {
 fn a_check_that_was_stopped_shows_nothing() {
     let checked = Check::new(chain()).max_states(10).run();
     assert_eq!(*checked.finding(), Finding::Stopped(StopReason::States));
-    assert_told(checked, &["nothing is known", "more states than allowed"]);
+    assert_told(checked, &["the check was stopped without a result", "more states than allowed"]);
     let checked = Check::new(chain()).timeout(Duration::ZERO).run();
     assert_eq!(*checked.finding(), Finding::Stopped(StopReason::Timeout));
 }
@@ -124,10 +124,10 @@ fn the_search_for_a_loss_keeps_the_bounds() {
 fn a_law_that_holds_is_not_called_broken() {
     let checked = Check::new(chain()).run();
     let message = complaint(move || checked.assert_violates(Law::Prefix));
-    assert!(message.contains("prefix was not seen broken\nevery law holds"), "{message}");
+    assert!(message.contains("no violation of prefix was found\nevery law holds"), "{message}");
     let other = Check::new(chain()).sink(forgetful()).run();
     let message = complaint(move || other.assert_violates(Law::Prefix));
-    assert!(message.contains("prefix is not broken"), "{message}");
+    assert!(message.contains("no violation of prefix was found"), "{message}");
 }
 
 #[test]
@@ -135,11 +135,11 @@ fn the_trace_of_a_violation_is_written_where_asked() {
     let file = std::env::temp_dir().join(format!("snapline-check-{}.json", std::process::id()));
     let checked = Check::new(chain()).sink(forgetful()).trace_file(&file).run();
     let text = std::fs::read_to_string(&file).expect("the trace was written");
-    let trace = Trace::read(&text).expect("it is a trace");
+    let trace = Trace::read(&text).expect("the file is a trace");
     assert_eq!(trace.law, Some(Law::NoDuplicates));
     assert_eq!(Some(trace.steps.as_slice()), checked.path());
     assert!(checked.to_string().contains(&format!("snapline trace {}", file.display())));
-    std::fs::remove_file(&file).expect("it was there");
+    std::fs::remove_file(&file).expect("the trace can be removed");
     let nowhere = file.join("not a directory");
     let checked = Check::new(chain()).sink(forgetful()).trace_file(nowhere).run();
     assert!(checked.to_string().contains("the trace could not be written to"), "{checked}");
@@ -147,7 +147,7 @@ fn the_trace_of_a_violation_is_written_where_asked() {
 
 #[test]
 fn a_built_topology_serves_as_well_as_its_plan() {
-    let topology = chain().build().expect("it is right");
+    let topology = chain().build().expect("the topology is valid");
     let states = |check: Check| check.crashes(0).run().report().outcome.unique;
     let expected = states(Check::new(chain()));
     assert_eq!(states(Check::new(&topology)), expected);
@@ -157,7 +157,8 @@ fn a_built_topology_serves_as_well_as_its_plan() {
 #[test]
 fn a_wrong_topology_is_an_error_or_a_panic_that_says_what() {
     let plan = || Plan::new().source("in", 1).sink("out", 1);
-    let error = Check::new(plan()).try_run(&|_| {}).map(|_| ()).expect_err("it is wrong");
+    let error =
+        Check::new(plan()).try_run(&|_| {}).map(|_| ()).expect_err("the topology is invalid");
     assert_eq!(error, ScenarioError::Topology(TopologyError::NoOutput("in".into())));
     let message = complaint(|| drop(Check::new(plan()).run()));
     assert_eq!(message, "this check cannot be run: operator `in` has no output and is not a sink");

@@ -59,7 +59,7 @@ fn a_counterexample_is_as_short_whoever_finds_it() {
 /// A search that was cut short never reports that all is well.
 #[test]
 fn stopped_is_never_green() {
-    let config = configs::find("chain").expect("it is a configuration");
+    let config = configs::find("chain").expect("the configuration exists");
     for engine in [Engine::Exact, Engine::Hunt, Engine::Stateright] {
         let bounds = Bounds { max_states: Some(1_000), ..Bounds::default() };
         let report = run(&config, engine, &bounds, &|_| {});
@@ -76,12 +76,12 @@ fn stopped_is_never_green() {
 /// is reported.
 #[test]
 fn vacuous_and_changed_are_not_green() {
-    let mut config = configs::find("ambiguous-store").expect("it is a configuration");
+    let mut config = configs::find("ambiguous-store").expect("the configuration exists");
     config.situations.push(snapline_models::world::Situation::ZombieActed);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});
     assert!(matches!(report.judgement, Judgement::Vacuous(_)), "{:?}", report.judgement);
     config.situations.pop();
-    let pinned = config.states.expect("it is pinned") + 1;
+    let pinned = config.states.expect("the number of states is pinned") + 1;
     config.states = Some(pinned);
     let report = run(&config, Engine::Hunt, &Bounds::default(), &|_| {});
     assert_eq!(report.judgement, Judgement::CountChanged { pinned });

@@ -32,13 +32,13 @@ fn caught() -> Trace {
 
 /// The text of [`caught`], edited.
 fn edited(edit: impl FnOnce(&mut Value)) -> Result<Trace, TraceError> {
-    let mut value: Value = serde_json::from_str(&caught().write()).expect("it is JSON");
+    let mut value: Value = serde_json::from_str(&caught().write()).expect("a trace is JSON");
     edit(&mut value);
     Trace::read(&value.to_string())
 }
 
 fn says(result: Result<Trace, TraceError>) -> String {
-    result.expect_err("it is wrong").to_string()
+    result.expect_err("the trace is invalid").to_string()
 }
 
 /// The first of the enabled actions again and again, with some chances: a path that is possible.
@@ -79,7 +79,7 @@ fn a_claim_may_be_wrong_absent_or_beyond_what_one_state_shows() {
 fn the_file_says_what_it_is() {
     let text = caught().write();
     assert!(text.ends_with("}\n"));
-    let value: Value = serde_json::from_str(&text).expect("it is JSON");
+    let value: Value = serde_json::from_str(&text).expect("a trace is JSON");
     assert_eq!(value["format"], "snapline-trace");
     assert_eq!(value["version"], 1);
     assert_eq!(value["mutant"], "commit-at-barrier");
@@ -116,7 +116,7 @@ fn what_is_wrong_is_named() {
     let scenario = says(edited(|value| value["scenario"]["records"] = json!("many")));
     assert!(scenario.starts_with("a field of the scenario is missing or wrong"), "{scenario}");
     let block = edited(|value| value["scenario"]["id_block"] = json!(1_u64 << 63)).expect("read");
-    let block = block.replay().expect_err("it is wrong").to_string();
+    let block = block.replay().expect_err("the id block is too large").to_string();
     assert!(block.contains("the id block is 9223372036854775808; it must be at most"), "{block}");
     let step = says(edited(|value| value["steps"][3]["action"] = json!({"fly": {}})));
     assert!(step.starts_with("step 4 is not an action") && step.contains("fly"), "{step}");
@@ -124,8 +124,9 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn a_scenario_that_cannot_be_built_is_refused_at_replay() {
-    let wrong = edited(|value| value["scenario"]["capacity"] = json!(0)).expect("it is read");
-    let error = wrong.replay().expect_err("no channel holds nothing");
+    let wrong =
+        edited(|value| value["scenario"]["capacity"] = json!(0)).expect("the trace can be read");
+    let error = wrong.replay().expect_err("a channel has room for a record");
     assert!(error.to_string().contains("the channel capacity must be at least 1"), "{error}");
 }
 
@@ -135,15 +136,16 @@ fn a_step_that_is_left_out_is_noticed_where_it_is_missing() {
         value["steps"].as_array_mut().expect("steps").remove(3);
     };
     // The record is not read, so it is the record that is read where the barrier was.
-    let shorter = edited(drop).expect("it is read");
+    let shorter = edited(drop).expect("the trace can be read");
     assert!(matches!(shorter.replay().expect("possible").claim, Claim::Refuted(_)));
     let drop = |value: &mut Value| {
         value["steps"].as_array_mut().expect("steps").remove(1);
     };
-    let error = edited(drop).expect("it is read").replay().expect_err("nothing is deployed");
+    let error =
+        edited(drop).expect("the trace can be read").replay().expect_err("no attempt is deployed");
     let text = error.to_string();
     assert!(text.starts_with(r#"step 2 is not possible in its state: {"emit":{"task":0}}"#));
-    assert!(text.contains(r#"possible are "read""#), "{text}");
+    assert!(text.contains(r#"the possible actions are "read""#), "{text}");
     let TraceError::NotEnabled { step, action, .. } = error else { panic!("{text}") };
     assert_eq!((step, action), (2, Action::Emit { task: 0 }));
 }
@@ -151,7 +153,7 @@ fn a_step_that_is_left_out_is_noticed_where_it_is_missing() {
 #[test]
 fn a_small_story() {
     let trace = caught();
-    let setup = Setup::new(trace.scenario.clone(), trace.mutant).expect("it is valid");
+    let setup = Setup::new(trace.scenario.clone(), trace.mutant).expect("the scenario is valid");
     let last = trace.replay().expect("possible").last;
     let text = render(&story(&setup, &trace.steps)) + &ending(&setup, &last, trace.law);
     assert_eq!(text, STORY);
@@ -187,11 +189,11 @@ proptest! {
             refused_commits: 1, timeouts: 1, ..Faults::default()
         };
         let scenario = Scenario { faults, checkpoints: 3, ..Scenario::new("any", shuffle()) };
-        let model = Model::new(scenario.clone(), None).expect("it is valid");
+        let model = Model::new(scenario.clone(), None).expect("the scenario is valid");
         let steps = path(&model.setup, &chances);
         let trace = Trace { scenario, mutant: None, law: None, steps };
         let text = trace.write();
-        let again = Trace::read(&text).expect("what is written is read");
+        let again = Trace::read(&text).expect("a written trace can be read");
         prop_assert_eq!(&again, &trace);
         prop_assert!(again.replay().is_ok());
         let lines = story(&model.setup, &trace.steps);

@@ -33,7 +33,7 @@ fn a_right_protocol_walks_through() {
         Situation::Restored,
         Situation::Fenced,
     ] {
-        assert!(report.marks.contains(guard.mark()), "{guard:?} never came up");
+        assert!(report.marks.contains(guard.mark()), "{guard:?} was never reached");
     }
     let idle: Vec<&str> =
         report.faults().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
@@ -47,7 +47,10 @@ fn faults_strike_all_along_the_way() {
     let report = walk(None, 3, 60_000);
     // Were they used up at the start, no checkpoint would be there to restore.
     assert!(report.attempts > report.episodes, "attempts fail after they were deployed");
-    assert!(report.marks.contains(Situation::Recommitting.mark()), "with commits open");
+    assert!(
+        report.marks.contains(Situation::Recommitting.mark()),
+        "a restored attempt has commits to repeat"
+    );
 }
 
 #[test]
@@ -60,8 +63,9 @@ fn every_variant_is_valid() {
 
 /// The law and trace that a walk finds for a wrong rule, replayed.
 fn found(mutant: WrongRule, seed: u64) -> (Law, Trace) {
-    let (law, trace) = walk(Some(mutant), seed, 400_000).violation.expect("it is found");
-    let again = Trace::read(&trace.write()).expect("what is written is read");
+    let (law, trace) =
+        walk(Some(mutant), seed, 400_000).violation.expect("the walk finds a violation");
+    let again = Trace::read(&trace.write()).expect("a written trace can be read");
     assert_eq!(again, trace);
     let replay = again.replay().expect("every step is possible");
     assert_eq!(replay.claim, Claim::Shown(law), "{:?}", replay.broken);
@@ -74,7 +78,7 @@ fn a_commit_at_the_barrier_is_found_and_shown_in_a_few_steps() {
     assert_eq!(law, Law::CommitAfterComplete);
     assert!(trace.steps.len() <= 10, "{}", trace.write());
     assert!(trace.scenario.plan.operators.iter().all(|operator| operator.parallelism == 1));
-    assert_eq!(trace.scenario.faults.total(), 0, "it needs no fault");
+    assert_eq!(trace.scenario.faults.total(), 0, "the violation needs no fault");
 }
 
 #[test]

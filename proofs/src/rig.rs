@@ -81,7 +81,7 @@ pub(crate) fn panic_here() -> ! {
 /// Runs a closure that panics in this way; any other panic propagates.
 pub(crate) fn that_panics(run: impl FnOnce()) {
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(()) => panic!("it was to panic"),
+        Ok(()) => panic!("the closure must panic, and it returned"),
         Err(payload) if payload.is::<Planned>() => {}
         Err(payload) => resume_unwind(payload),
     }

@@ -3,7 +3,7 @@
 //!
 //! A search that was stopped proves nothing: loom's own limits of time and number are removed. A
 //! search that takes too long is ended from outside and fails.
-#![allow(clippy::print_stdout, reason = "it reports to whoever runs it")]
+#![allow(clippy::print_stdout, reason = "the runner reports on the terminal")]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -50,8 +50,11 @@ pub fn main() -> ExitCode {
 }
 
 /// The result of a search without a finding.
-const ENDED: &str =
-    if cfg!(feature = "loom") { "holds; the search ended of itself" } else { "held in each" };
+const ENDED: &str = if cfg!(feature = "loom") {
+    "holds; the search is complete"
+} else {
+    "held in every execution"
+};
 
 /// The work of one process.
 #[derive(Clone)]
@@ -80,12 +83,12 @@ fn one(arguments: &[String]) -> ExitCode {
         match pair[0].as_str() {
             "theorem" => name = &pair[1],
             "twin" => {
-                TWIN.set(pair[1].clone()).expect("there is one twin");
+                TWIN.set(pair[1].clone()).expect("one twin is named");
                 all = broken::theorems::ALL;
             }
             "weaken" => {
-                let (site, to) = pair[1].split_once('=').expect("a site and an ordering");
-                WEAKENED.set((site.to_owned(), to.to_owned())).expect("there is one site");
+                let (site, to) = pair[1].split_once('=').expect("weaken takes SITE=ORDERING");
+                WEAKENED.set((site.to_owned(), to.to_owned())).expect("one site is named");
             }
             // Set by hand, to find suitable bounds.
             "preemptions" => preemptions = Some(pair[1].parse().ok()),
@@ -93,7 +96,7 @@ fn one(arguments: &[String]) -> ExitCode {
             other => panic!("{other}"),
         }
     }
-    let theorem = all.iter().find(|theorem| theorem.name == name).expect("a theorem by that name");
+    let theorem = all.iter().find(|theorem| theorem.name == name).expect("the theorem exists");
     let executions = search(
         theorem.run,
         preemptions.unwrap_or(theorem.preemptions[deep()]),
@@ -206,7 +209,7 @@ fn run_all(orders: Vec<Order>, tell: &(dyn Fn(&Found) + Sync)) -> Vec<Found> {
                     let place = orders.iter().position(|other| std::ptr::eq(other, order));
                     let result = run(order.clone());
                     tell(&result);
-                    let slot = &results[place.expect("it is one of them")];
+                    let slot = &results[place.expect("the order is in the list")];
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
                 }
             });
@@ -252,12 +255,12 @@ fn all(chosen: &dyn Fn(&str) -> bool) -> bool {
     let orders = proofs.map(|theorem| Order { theorem: theorem.name, twin: None, weakened: None });
     let results = run_all(orders.collect(), &|result| {
         let theorem = theorems::ALL.iter().find(|theorem| theorem.name == result.order.theorem);
-        let theorem = theorem.expect("it is one of them");
+        let theorem = theorem.expect("the result is of a known theorem");
         let (preemptions, size) = bounds(theorem);
         let executions = result.executions().map_or("-".to_owned(), |number| number.to_string());
         let end = match (result.ended_well, result.stopped) {
             (true, _) => ENDED.to_owned(),
-            (_, true) => "STOPPED: it took too long".to_owned(),
+            (_, true) => "STOPPED: the time ran out".to_owned(),
             _ => format!("FAILED: {}", result.said()),
         };
         let took = result.took.as_secs_f64();
@@ -280,7 +283,7 @@ fn all(chosen: &dyn Fn(&str) -> bool) -> bool {
     println!(
         "\n{:.0} seconds in all, {}",
         begun.elapsed().as_secs_f64(),
-        if good { "all as it should be" } else { "FAILED" }
+        if good { "all results are as expected" } else { "FAILED" }
     );
     good
 }
@@ -309,16 +312,17 @@ fn twins(chosen: &dyn Fn(&str) -> bool) -> bool {
     };
     let orders = TWINS.iter().flat_map(of);
     let right = |result: &Found| {
-        let twin = result.order.twin.and_then(crate::twins::find).expect("it is a twin");
+        let twin =
+            result.order.twin.and_then(crate::twins::find).expect("the result is of a known twin");
         !cfg!(feature = "loom") || twin.says.iter().any(|said| result.errors.contains(said))
     };
     let results = run_all(orders.collect(), &|result| {
         let end = match (result.caught(), right(result)) {
             (true, true) => format!("caught: {}", result.said()),
             (true, false) => format!("FAILED FOR ANOTHER REASON: {}", result.said()),
-            _ if result.stopped => "NOT CAUGHT: it took too long".to_owned(),
+            _ if result.stopped => "NOT CAUGHT: the time ran out".to_owned(),
             _ if LOOM_ALONE.contains(&result.order.twin.unwrap_or("")) => {
-                "not caught; nor should it be: it takes loom".to_owned()
+                "not caught, as expected: only loom can catch it".to_owned()
             }
             _ => "NOT CAUGHT".to_owned(),
         };
@@ -365,7 +369,7 @@ fn weakened(proofs: &[Found]) -> bool {
             }
         }
     }
-    println!("\n{:<36} {:<36} what sees it", "ordering", "weakened");
+    println!("\n{:<36} {:<36} caught by", "ordering", "weakened");
     let good = Mutex::new(true);
     let sites: Vec<_> = by_site.into_iter().collect();
     let next = AtomicUsize::new(0);
@@ -400,9 +404,9 @@ fn one_weakened(place: &str, change: &str, theorems: &[(usize, &'static str)]) -
         (Some((theorem, said)), None) => (true, format!("{theorem}: {said}")),
         (None, Some(spare)) => (true, format!("nothing: {}", spare.why)),
         (Some((theorem, said)), Some(_)) => {
-            (false, format!("{theorem}, THOUGH IT IS SPARE: {said}"))
+            (false, format!("{theorem}, ALTHOUGH IT IS LISTED AS SPARE: {said}"))
         }
-        (None, None) => (false, "NOTHING SEES IT".to_owned()),
+        (None, None) => (false, "NOT CAUGHT".to_owned()),
     };
     println!("{place:<36} {change:<36} {what}");
     good

@@ -117,7 +117,7 @@ pub enum RecoveryError {
 
 /// The remedy where nothing may be left to restore. Committed output cannot be taken back.
 const FROM_NOTHING: &str =
-    "; or, to begin from nothing, name another checkpoint directory and another output";
+    "; or, to start without state, use another checkpoint directory and another output";
 
 impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,7 +136,7 @@ impl fmt::Display for RecoveryError {
                 let what = health.what();
                 write!(f, "the newest checkpoint {checkpoint} cannot be restored ({what}); ")?;
                 f.write_str(match health {
-                    Health::Missing => "put its manifest back from a copy",
+                    Health::Missing => "copy its manifest back",
                     _ => "repair it",
                 })?;
                 f.write_str(
@@ -175,17 +175,17 @@ impl fmt::Display for Outrun {
         let Self { committed, restored } = self;
         write!(
             f,
-            "the sink has committed the output of checkpoint {committed}, \
-             so a checkpoint as new as that was complete, and "
+            "the sink has committed the output of checkpoint {committed}, so that checkpoint or a \
+             later one was complete, but "
         )?;
         match restored {
-            Some(restored) => write!(f, "the newest that the store has is {restored}")?,
+            Some(restored) => write!(f, "the newest in the store is {restored}")?,
             None => f.write_str("the store has none")?,
         }
         f.write_str(
-            ": checkpoints are gone from the store, or it is another one. Put them back; \
-             or allow an older checkpoint and accept that output committed since is written again; \
-             or begin with an output of its own",
+            ": checkpoints are missing from the store, or it is another store; copy them back, or \
+             allow an older checkpoint and accept that output committed since is written again, or \
+             use a new output",
         )
     }
 }
@@ -217,7 +217,7 @@ impl Health {
             Self::Whole => "whole",
             Self::Unreadable => "its manifest is unreadable",
             Self::Damaged => "a blob of it is missing or damaged",
-            Self::Missing => "it was complete, and its manifest is gone",
+            Self::Missing => "it was complete, but its manifest is missing",
         }
     }
 }

@@ -204,7 +204,7 @@ impl fmt::Display for TopologyError {
             Self::DanglingEdge { from, to, missing } => {
                 write!(f, "edge `{from}` -> `{to}`: there is no operator `{missing}`")
             }
-            Self::DuplicateEdge(from, to) => write!(f, "edge `{from}` -> `{to}` is there twice"),
+            Self::DuplicateEdge(from, to) => write!(f, "edge `{from}` -> `{to}` is declared twice"),
             Self::ForwardMismatch { from, to } => write!(
                 f,
                 "forward edge `{}` -> `{}` joins parallelism {} to {}; \
@@ -524,7 +524,7 @@ mod tests {
         let wide = Plan::new().source("in", 2).sink("out", 3).forward("in", "out");
         assert!(says(wide).contains("parallelism 2 to 3"));
         let twice = chain().forward("in", "map").forward("in", "map");
-        assert!(says(twice).contains("is there twice"));
+        assert!(says(twice).contains("is declared twice"));
         let cycle = chain()
             .transform("back", 1)
             .forward("in", "map")

@@ -157,7 +157,7 @@ mod tests {
         let Some(Message::Batch(batch)) = receiver.receive() else { panic!("a batch was put") };
         receiver.give_back(batch);
         let batch = sender.buffer(16);
-        assert!(batch.is_empty() && batch.as_ptr() == at, "the very buffer, emptied");
+        assert!(batch.is_empty() && batch.as_ptr() == at, "the same buffer, emptied");
     }
 
     #[test]

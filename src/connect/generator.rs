@@ -37,7 +37,7 @@ impl<F> Generator<F> {
     /// If it is zero: no record would ever come.
     #[must_use]
     pub fn rate(mut self, records_per_second: u64) -> Self {
-        assert!(records_per_second > 0, "a rate of zero records a second");
+        assert!(records_per_second > 0, "`rate` must be greater than zero");
         self.rate = Some(records_per_second);
         self
     }
@@ -66,7 +66,7 @@ where
             let why = format!("it stands at record {} of {}", turn.next, self.count);
             return Err(ConnectError::BadPosition { source: "generator", why }.into());
         }
-        let pace = self.rate.map(|rate| Pace {
+        let pace = self.rate.map(|rate| Throttle {
             per_second: rate as f64 / context.parallelism as f64,
             clock: context.clock.clone(),
             since: None,
@@ -81,7 +81,7 @@ where
 pub struct GeneratorReader<F> {
     turn: Turn,
     count: u64,
-    pace: Option<Pace>,
+    pace: Option<Throttle>,
     make: F,
 }
 
@@ -152,7 +152,7 @@ impl Turn {
 
 /// The rate of the records.
 #[derive(Debug)]
-struct Pace {
+struct Throttle {
     per_second: f64,
     clock: Clock,
     /// The time of the first request.
@@ -161,7 +161,7 @@ struct Pace {
     read: u64,
 }
 
-impl Pace {
+impl Throttle {
     /// The number of records due now.
     fn due(&mut self) -> u64 {
         let now = self.clock.now();

@@ -43,7 +43,7 @@ impl<T> Default for MemorySink<T> {
             pending: BTreeMap::new(),
             committed: Vec::new(),
             names: BTreeSet::new(),
-            log: Log::default(),
+            log: MemoryLog::default(),
         };
         Self { external: Arc::new(Mutex::new(external)) }
     }
@@ -154,7 +154,7 @@ impl<T: Send + 'static> SinkWriter for MemoryWriter<T> {
         }
         let records = std::mem::take(&mut self.records);
         let owner = self.owner.clone();
-        external.pending.insert(txn, Pending { owner, records, prepared: false });
+        external.pending.insert(txn, PendingTransaction { owner, records, prepared: false });
         Ok(txn)
     }
 }
@@ -175,7 +175,7 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
         external.check_fence(&self.owner, attempt)?;
         external.fences.insert(self.owner.0.clone(), attempt);
         self.attempt = attempt;
-        let mine = |pending: &Pending<T>| pending.owner == self.owner;
+        let mine = |pending: &PendingTransaction<T>| pending.owner == self.owner;
         external.pending.retain(|txn, it| it.prepared || !mine(it) || txn.attempt >= attempt);
         let earlier = external.pending.iter().filter(|(txn, it)| mine(it) && txn.attempt < attempt);
         Ok(earlier.map(|(txn, _)| (*txn, *txn)).collect())
@@ -236,16 +236,16 @@ struct External<T> {
     /// The latest attempt of each operator.
     fences: BTreeMap<String, Attempt>,
     /// Closed transactions, perhaps prepared.
-    pending: BTreeMap<TxnId, Pending<T>>,
+    pending: BTreeMap<TxnId, PendingTransaction<T>>,
     /// In commit order.
     committed: Vec<(TxnId, Vec<T>)>,
     /// Their names.
     names: BTreeSet<TxnId>,
-    log: Log,
+    log: MemoryLog,
 }
 
 #[derive(Debug)]
-struct Pending<T> {
+struct PendingTransaction<T> {
     owner: TransactionOwner,
     records: Vec<T>,
     prepared: bool,
@@ -253,7 +253,7 @@ struct Pending<T> {
 
 /// Records for tests.
 #[derive(Debug, Default)]
-struct Log {
+struct MemoryLog {
     repeated: Vec<TxnId>,
     rolled_back: Vec<TxnId>,
 }

@@ -232,7 +232,7 @@ impl<W: UpsertWriter> SharedWriter<W> {
 
 /// A table in memory, by key: the target of an upsert sink in tests and examples. Clones share it.
 pub struct MemoryTable<K, V> {
-    table: Arc<Mutex<Table<K, V>>>,
+    table: Arc<Mutex<SharedTable<K, V>>>,
 }
 
 impl<K, V> Clone for MemoryTable<K, V> {
@@ -243,7 +243,7 @@ impl<K, V> Clone for MemoryTable<K, V> {
 
 impl<K: Ord, V> Default for MemoryTable<K, V> {
     fn default() -> Self {
-        let table = Table { entries: BTreeMap::new(), writes: 0, fences: BTreeMap::new() };
+        let table = SharedTable { entries: BTreeMap::new(), writes: 0, fences: BTreeMap::new() };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 }
@@ -336,14 +336,14 @@ impl<K: Ord + Send + 'static, V: Send + 'static> UpsertWriter for MemoryTableWri
     }
 }
 
-struct Table<K, V> {
+struct SharedTable<K, V> {
     entries: BTreeMap<K, V>,
     writes: u64,
     /// The latest attempt of each operator that writes here.
     fences: BTreeMap<String, Attempt>,
 }
 
-impl<K, V> Table<K, V> {
+impl<K, V> SharedTable<K, V> {
     fn check_fence(&self, operator: &str, attempt: Attempt) -> Result<(), ConnectError> {
         match self.fences.get(operator) {
             Some(&fence) if fence > attempt => Err(ConnectError::Fenced {

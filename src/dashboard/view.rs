@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::Promise;
-use super::watch::{Pace, TaskHistory};
+use super::watch::{TaskHistory, TaskPace};
 use super::why::{of_task, why};
 use crate::runtime::status::{
     CheckpointStats, JobPhase, JobStatus, NextTry, SubtaskStage, SubtaskStats, UnderWayStatus,
@@ -184,11 +184,11 @@ fn operators(status: &JobStatus, watch: &TaskHistory) -> Vec<Value> {
     let operator = |name: &str| {
         let subtasks = &members[name];
         let sum = |of: &dyn Fn(usize) -> u64| subtasks.iter().map(|&task| of(task)).sum::<u64>();
-        let paces: Option<Vec<Pace>> = subtasks.iter().map(|&task| watch.pace(task)).collect();
-        let rate = |of: fn(&Pace) -> f64| {
+        let paces: Option<Vec<TaskPace>> = subtasks.iter().map(|&task| watch.pace(task)).collect();
+        let rate = |of: fn(&TaskPace) -> f64| {
             paces.as_ref().map(|paces| paces.iter().map(of).sum::<f64>().round())
         };
-        let most = |of: fn(&Pace) -> f64| {
+        let most = |of: fn(&TaskPace) -> f64| {
             paces.as_ref().map(|paces| share(paces.iter().map(of).fold(0.0, f64::max)))
         };
         let feeders = subtasks.iter().flat_map(|&task| &status.tasks[task].inputs);

@@ -22,7 +22,7 @@ struct TaskSample {
 
 /// The pace of a task over the last few seconds.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub(super) struct Pace {
+pub(super) struct TaskPace {
     /// Records a second.
     pub(super) records_in: f64,
     /// Records a second.
@@ -68,7 +68,7 @@ impl TaskHistory {
     }
 
     /// The pace of a task over the last few seconds; `None` while there are too few samples.
-    pub(super) fn pace(&self, task: usize) -> Option<Pace> {
+    pub(super) fn pace(&self, task: usize) -> Option<TaskPace> {
         let ((before, first), (now, last)) = (self.looks.front()?, self.looks.back()?);
         let (first, last) = (first.get(task)?, last.get(task)?);
         let seconds = now.saturating_duration_since(*before).as_secs_f64();
@@ -78,7 +78,7 @@ impl TaskHistory {
         let share = |before: Duration, now: Duration| {
             (now.saturating_sub(before).as_secs_f64() / seconds).min(1.0)
         };
-        (seconds > 0.0).then(|| Pace {
+        (seconds > 0.0).then(|| TaskPace {
             records_in: rate(first.records_in, last.records_in),
             records_out: rate(first.records_out, last.records_out),
             busy: share(first.busy, last.busy),
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(watch.pace(0), None, "one look tells no pace");
         look(&mut watch, 2, 7, 100);
         // 0.5 s of 2 s; and 4 s of them, which is impossible.
-        let pace = Pace { records_in: 50.0, records_out: 25.0, busy: 0.25, backpressured: 1.0 };
+        let pace = TaskPace { records_in: 50.0, records_out: 25.0, busy: 0.25, backpressured: 1.0 };
         assert_eq!(watch.pace(0), Some(pace));
         assert_eq!(watch.in_one_step(0), Duration::from_secs(2));
         assert_eq!(watch.in_one_step(1), Duration::ZERO, "there is no such task");
@@ -142,7 +142,7 @@ mod tests {
         for after in 4..100 {
             look(&mut watch, after, 8, 100);
         }
-        assert_eq!(watch.pace(0), Some(Pace::default()), "what was long ago does not count");
+        assert_eq!(watch.pace(0), Some(TaskPace::default()), "what was long ago does not count");
         watch.look(start, Some(Attempt::first(Term::new(2))), &[task(0, 5)]);
         assert_eq!(watch.pace(0), None, "another attempt counts anew");
     }

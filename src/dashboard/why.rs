@@ -63,18 +63,19 @@ pub(super) fn why(status: &JobStatus, in_one_step: &dyn Fn(usize) -> Duration) -
     match status.phase {
         JobPhase::Starting => {
             return Why::fine(
-                "The job is starting: it claims its store and reads what to start from.".into(),
+                "The job is starting: it claims its store and reads the checkpoint to start from."
+                    .into(),
             );
         }
         JobPhase::Ended => {
             return match &status.failure {
-                Some(failure) => Why::late(format!("The job has ended by a failure: {failure}")),
+                Some(failure) => Why::late(format!("The job has failed: {failure}")),
                 None => Why::fine("The job has ended.".into()),
             };
         }
         JobPhase::Restoring => {
             let (doing, cause) = match &status.next_try {
-                Some(next) => ("waits for its next try", next.cause.as_str()),
+                Some(next) => ("waits for its next restart", next.cause.as_str()),
                 None => ("is being restored", cause.map_or("", |restart| &restart.cause)),
             };
             return Why::late(format!("The job has failed and {doing}: {cause}"));
@@ -143,9 +144,10 @@ impl Case<'_> {
         let Some(chain) = worst else {
             let text = match way.missing.is_empty() {
                 true => format!(
-                    "{name}: everybody has acknowledged; its manifest is being written ({running} so far)."
+                    "{name}: all subtasks have acknowledged; its manifest is being written \
+                     ({running} so far)."
                 ),
-                false => format!("{name}: acknowledgements are on their way ({running} so far)."),
+                false => format!("{name}: acknowledgements are in flight ({running} so far)."),
             };
             return Why { late, text, chain: Vec::new() };
         };
@@ -211,8 +213,8 @@ impl Case<'_> {
         };
         let mut chain = self.held_up(way, task, visited);
         match chain.first_mut() {
-            Some(first) => *first = format!("{first}, and so does not come to {what}"),
-            None => chain.push(format!("{name} is working through what lies before {what}")),
+            Some(first) => *first = format!("{first}, so it does not reach {what}"),
+            None => chain.push(format!("{name} is processing its input before {what}")),
         }
         chain
     }
@@ -228,7 +230,10 @@ impl Case<'_> {
         let other = others.max_by_key(|&other| (self.in_one_step)(other))?;
         ((self.in_one_step)(other) >= LONG_STEP).then(|| {
             let (name, other_name) = (self.name(task), self.name(other));
-            let first = format!("{name} has no turn: it shares a worker thread with {other_name}");
+            let first = format!(
+                "{name} waits for its worker thread, which it shares with \
+                {other_name}"
+            );
             vec![first, self.long_step(other)]
         })
     }
@@ -385,7 +390,7 @@ mod tests {
         assert_eq!(chain[0], "in/0 waits for room: map holds its channel");
         assert_eq!(
             chain.last().map(String::as_str),
-            Some("in/1 is working through what lies before the trigger")
+            Some("in/1 is processing its input before the trigger")
         );
     }
 
@@ -393,7 +398,7 @@ mod tests {
     fn a_barrier_that_is_in_the_channel_is_not_its_sender_s_fault() {
         let why = asked(&job([written(), written(), Waiting, Waiting]), None);
         assert!(
-            why.text.ends_with("map is working through what lies before the barrier of in/0."),
+            why.text.ends_with("map is processing its input before the barrier of in/0."),
             "{why:?}"
         );
     }
@@ -404,7 +409,7 @@ mod tests {
         status.tasks[0].worker = 2;
         let why = asked(&status, Some(0));
         assert!(why.text.ends_with("in/0 has been in one step of its own code for 4.0 s."));
-        assert_eq!(why.chain[1], "map has no turn: it shares a worker thread with in/0");
+        assert_eq!(why.chain[1], "map waits for its worker thread, which it shares with in/0");
     }
 
     #[test]
@@ -413,7 +418,7 @@ mod tests {
         status.tasks[2].worker = 3;
         let why = asked(&status, Some(2));
         assert!(why.text.ends_with("map has been in one step of its own code for 4.0 s."));
-        assert_eq!(why.chain[0], "out has no turn: it shares a worker thread with map");
+        assert_eq!(why.chain[0], "out waits for its worker thread, which it shares with map");
     }
 
     #[test]
@@ -426,7 +431,7 @@ mod tests {
         assert!(!asked(&status, None).late);
         assert!(
             asked(&status, Some(2)).late,
-            "a step that takes long is told without a checkpoint too"
+            "a step that takes long is reported without a checkpoint too"
         );
     }
 
@@ -435,7 +440,7 @@ mod tests {
         let mut status = JobStatus { phase: JobPhase::Ended, ..JobStatus::default() };
         assert_eq!(asked(&status, None), Why::fine("The job has ended.".into()));
         status.failure = Some("the disk is gone".into());
-        let text = "The job has ended by a failure: the disk is gone";
+        let text = "The job has failed: the disk is gone";
         assert_eq!(asked(&status, None), Why::late(text.into()));
     }
 

@@ -104,8 +104,8 @@ impl Between {
         match lower <= upper {
             true => Ok(()),
             false => Err(format!(
-                "no record is both {lower} ms or more and {upper} ms or less later than another: an interval join with these bounds joins \
-                 nothing; put the shorter time first"
+                "an interval join from {lower} ms to {upper} ms joins nothing, because no time \
+                 lies between these bounds; put the shorter time first"
             )),
         }
     }

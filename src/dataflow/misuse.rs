@@ -41,8 +41,9 @@ use crate::operator::key::Keyer;
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "the records of this stream have no time and no key",
-    label = "windows are of a key's records, by their time",
-    note = "say when they happened with `.assign_timestamps(...)`, and then group them with `.key_by(...)` or `.keyed()`; this comes after that"
+    label = "windows group a key's records by their time",
+    note = "assign times with `.assign_timestamps(...)`, then group with `.key_by(...)` or \
+        `.keyed()`, then call this"
 )]
 pub trait HasTimeAndKey {}
 
@@ -50,8 +51,8 @@ pub trait HasTimeAndKey {}
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "the records of this stream have no time",
-    label = "this goes by the records' time",
-    note = "say when they happened with `.assign_timestamps(...)` before they are grouped by key"
+    label = "this uses the records' time",
+    note = "assign times with `.assign_timestamps(...)` before grouping by key"
 )]
 pub trait HasTime {}
 

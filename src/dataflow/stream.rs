@@ -128,7 +128,7 @@ pub(super) struct OpenEdge {
 
 /// A stream of records that has no consumer yet. It ends in a [`Stream::sink`]. Operators up to the
 /// next exchange, union or fork are compiled into one loop.
-#[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
+#[must_use = "a stream without a sink does nothing: end it with `sink`"]
 pub struct Stream<P: Pipe> {
     pub(super) graph: Rc<RefCell<Graph>>,
     pipe: P,
@@ -443,7 +443,8 @@ impl<P: Pipe> Stream<P> {
         let numbered = self.try_map(move |record| match rule(&record) {
             which if which < N => Ok((which, record)),
             which => Err(format!(
-                "a record was to go into stream {which}, and there are {N}, numbered from 0"
+                "the function chose stream {which} for a record, but there are {N}, numbered from \
+                 0"
             )
             .into()),
         });
@@ -662,7 +663,7 @@ impl<L: OperatorChain> Stream<FromInputs<L>> {
 
 /// A stream whose records are grouped by key. Operators downstream of it see all records of one key
 /// in one subtask, in the order in which each producer sent them.
-#[must_use = "a keyed stream does nothing until an operator is put behind it"]
+#[must_use = "a keyed stream does nothing until an operator follows it"]
 pub struct KeyedStream<P: Pipe, N> {
     stream: Stream<P>,
     keyer: N,

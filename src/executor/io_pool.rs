@@ -54,10 +54,10 @@ impl IoKind {
             Self::Commit => "committing a transaction",
             Self::Claim => "claiming the store",
             Self::Reserve => "reserving ids",
-            Self::Manifest => "putting a manifest",
+            Self::Manifest => "writing a manifest",
             Self::Collect => "deleting garbage",
-            Self::Recover => "reading the facts",
-            Self::Conclude => "waiting for what is being written",
+            Self::Recover => "reading the recovery facts",
+            Self::Conclude => "waiting for writes in flight",
             Self::LookUp => "looking a record up",
             Self::Mark => "nothing",
         }

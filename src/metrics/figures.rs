@@ -74,7 +74,8 @@ macro_rules! figures {
 
 figures! {
     RUNNING = "snapline_job_running", Gauge, Count, Job,
-        "1 while the job processes records; 0 while it starts, restores, closes, and when it is over",
+        "1 while the job processes records; 0 while it starts, restores or closes, and after its \
+         end",
         "0 for longer than a restart may take";
     RESTARTS = "snapline_restarts_total", Counter, Count, Job,
         "how often the job was restored after a failure",
@@ -92,8 +93,8 @@ figures! {
     NEWEST = "snapline_checkpoint_newest", Gauge, Count, Job,
         "the number of the newest complete checkpoint; 0 if there is none", "";
     AGE = "snapline_checkpoint_age_seconds", Gauge, Seconds, Job,
-        "how long ago the newest checkpoint of this run completed, or the tasks were started if none has: about as much is processed again after \
-         a failure",
+        "time since the newest checkpoint of this run completed, or if none has, since the tasks \
+         were started: about as much is processed again after a failure",
         "above three times `checkpoint_interval`";
     DURATION = "snapline_checkpoint_duration_seconds", Histogram, Seconds, Result,
         "from the trigger of a checkpoint to its end; `result` is `completed` or `failed`",
@@ -105,7 +106,7 @@ figures! {
     STORE = "snapline_store_bytes", Gauge, Bytes, Job,
         "bytes of all blobs in the store, as of the last time it was cleaned, after a complete checkpoint; manifests, a few kilobytes each, do not \
          count",
-        "it grows without the state: commits fall behind, and what they await is kept";
+        "it grows without the state: commits are too slow, and what they await is kept";
     PHASE = "snapline_checkpoint_phase_seconds", Gauge, Seconds, Phase,
         "of the last checkpoint that this subtask acknowledged: `start_delay` (trigger to first barrier), `alignment` (first barrier to last), `sync` \
          (records wait while state is taken), `async` (bytes are made durable)",
@@ -114,13 +115,14 @@ figures! {
         "records read; those read again after a restart count again",
         "the rate of a source is 0 though there is input";
     RECORDS_OUT = "snapline_records_out_total", Counter, Count, Subtask,
-        "records sent on, to all consumers together; of a sink, records written", "";
+        "records emitted, to all consumers together; of a sink, records written", "";
     RECORDS_LATE = "snapline_records_late_total", Counter, Count, Subtask,
         "records of a timed operator that came too late and were dropped",
-        "it grows faster than you can bear";
+        "it grows faster than is acceptable";
     RECORDS_MALFORMED = "snapline_records_malformed_total", Counter, Count, Source,
-        "records that could not be read and were passed over, because the source was told to; what is read again after a restart counts once",
-        "it grows: somebody writes what you do not expect";
+        "records that could not be read and were skipped, because the source is configured to; \
+         those read again after a restart count once",
+        "it grows: the input holds what you do not expect";
     BYTES_IN = "snapline_bytes_in_total", Counter, Bytes, Source,
         "bytes read from outside, of sources that count them (`SourceReader::bytes_read`); between tasks records are values in memory, and no bytes", "";
     BYTES_OUT = "snapline_bytes_out_total", Counter, Bytes, Sink,
@@ -128,16 +130,18 @@ figures! {
     BUSY = "snapline_busy_milliseconds_total", Counter, Milliseconds, Subtask,
         "the time spent working; its rate is in milliseconds a second", "";
     BUSY_RATE = "snapline_busy_ms_per_second", Gauge, Count, Subtask,
-        "milliseconds a second spent working, since the figures were last published or asked for. What is left to 1000 is idle, or the turn of \
-         another subtask of the same worker: those of one worker together have 1000",
+        "milliseconds a second spent working, since the metrics were last published or queried. \
+         What is left to 1000 is idle, or the turn of another subtask of the same worker: those of \
+         one worker together have 1000",
         "near 1000 for long: this is the bottleneck; give the operator more subtasks";
     WAITED = "snapline_backpressured_milliseconds_total", Counter, Milliseconds, Subtask,
         "the time during which output waited for room; its rate is in milliseconds a second", "";
     WAITED_RATE = "snapline_backpressured_ms_per_second", Gauge, Count, Subtask,
-        "milliseconds a second during which output waited for room, since the figures were last published or asked for: what it feeds is too slow",
+        "milliseconds a second during which output waited for room, since the metrics were last \
+         published or queried: what it feeds is too slow",
         "near 1000 for long: look at what is downstream";
     LAG = "snapline_watermark_lag_seconds", Gauge, Seconds, Timed,
-        "how far event time is behind the clock of this machine; of old data, very far",
+        "how far event time lags the clock of this machine; large for old data",
         "it grows: windows and timers fire ever later";
     IN_DOUBT = "snapline_in_doubt_transactions", Gauge, Count, Sink,
         "transactions that are closed and not known to be committed or rolled back; one or two are usual",
@@ -145,8 +149,8 @@ figures! {
     COMMITS = "snapline_commits_total", Counter, Count, Sink,
         "transactions that were committed", "";
     COMMITTED_AGE = "snapline_committed_epoch_age_seconds", Gauge, Seconds, Sink,
-        "how long ago the barrier came here that ended the newest committed transaction, or if none was committed in this run, how long ago it \
-         was first started: readers see nothing newer",
+        "time since the arrival of the barrier that ended the newest committed transaction, or if \
+         none was committed in this run, since its first start: readers see nothing newer",
         "above three times `checkpoint_interval`";
 }
 

@@ -216,7 +216,10 @@ impl Publishing {
                     Ok(())
                 });
                 if let Err(what) = published {
-                    tracing::error!(target: "snapline::job", %what, "the job's figures are not published any more");
+                    tracing::error!(
+                        target: "snapline::job",
+                        %what, "the job's metrics are no longer published"
+                    );
                     return;
                 }
                 if last {
@@ -247,7 +250,10 @@ impl Drop for Publishing {
             if thread.is_finished() {
                 let _ = thread.join();
             } else {
-                tracing::error!(target: "snapline::job", "the recorder of metrics hangs; the last figures are missing");
+                tracing::error!(
+                    target: "snapline::job",
+                    "the metrics recorder hangs; the last metrics are missing"
+                );
             }
         }
     }

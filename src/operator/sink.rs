@@ -140,7 +140,8 @@ where
         Box::new(move || {
             let Some(committable) = committable else {
                 return Err(format!(
-                    "the checkpoint names transaction {txn:?} but holds no committable for it: its snapshot is not this sink's"
+                    "the checkpoint names transaction {txn:?} but holds no committable for it: its \
+                     snapshot is not this sink's"
                 )
                 .into());
             };

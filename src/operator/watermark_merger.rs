@@ -202,7 +202,7 @@ mod tests {
         told(&mut valve, 0, Watermark(10));
         assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
         assert_eq!(told(&mut valve, 1, Active), []);
-        assert_eq!(told(&mut valve, 1, Watermark(3)), [], "it is behind, and does not count");
+        assert_eq!(told(&mut valve, 1, Watermark(3)), [], "it lags, and does not count");
         assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
         assert_eq!(told(&mut valve, 1, Watermark(12)), []);
         assert_eq!(told(&mut valve, 0, Watermark(30)), [], "it counts again");

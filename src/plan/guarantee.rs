@@ -25,7 +25,7 @@ impl fmt::Display for Level {
         f.write_str(match self {
             Self::AtMostOnce => "at most once",
             Self::AtLeastOnce => "at least once",
-            Self::Idempotent => "once in the end, by idempotent writes",
+            Self::Idempotent => "effectively once, by idempotent writes",
             Self::ExactlyOnce => "exactly once",
         })
     }

@@ -156,8 +156,8 @@ impl JobSpec {
             operators.iter().map(one).collect::<Vec<_>>().join(", ")
         };
         Some(format!(
-            "its operators are {}, this job's are {}; name operators as they were and give them the parallelism they had, or begin in \
-             another directory",
+            "its operators are {}, this job's are {}; give the operators their former names and \
+             parallelism, or use another directory",
             show(&theirs),
             show(&mine)
         ))
@@ -231,17 +231,15 @@ impl fmt::Display for BuildError {
             Self::Operator { operator, what } => write!(f, "operator `{operator}`: {what}"),
             Self::GoesNowhere { operator } => write!(
                 f,
-                "the stream of `{operator}` goes nowhere: end it with `sink`, or leave it out"
+                "the stream of `{operator}` has no sink; end it with `sink`, or remove it"
             ),
             Self::LooseBranch { operator } => write!(
                 f,
-                "a branch of the fork behind operator `{operator}` goes nowhere; end it in a sink, or do not fork"
+                "a branch of the fork downstream of operator `{operator}` has no sink; end it with \
+                 `sink`, or do not fork"
             ),
             Self::Guarantee { asked, given } => {
-                write!(
-                    f,
-                    "the job was asked to deliver {asked} but can promise no more than {given}"
-                )
+                write!(f, "the job requires {asked}, but guarantees only {given}")
             }
         }
     }
@@ -298,26 +296,26 @@ impl JobConfig {
             return wrong("retained_checkpoints", "at least one must be kept");
         }
         if self.timeout.is_zero() {
-            return wrong("checkpoint_timeout", "it must be longer than nothing");
+            return wrong("checkpoint_timeout", "it must be greater than zero");
         }
         if self.interval.is_some_and(|interval| interval.is_zero()) {
             return wrong(
                 "checkpoint_interval",
-                "it must be longer than nothing; `None` takes no periodic checkpoints",
+                "it must be greater than zero; `None` takes no periodic checkpoints",
             );
         }
         #[cfg(feature = "metrics")]
         if self.metrics_interval.is_some_and(|interval| interval.is_zero()) {
             return wrong(
                 "metrics_interval",
-                "it must be longer than nothing; `None` publishes nothing",
+                "it must be greater than zero; `None` publishes nothing",
             );
         }
         if self.hang_timeout.is_zero() {
-            return wrong("hang_timeout", "it must be longer than nothing");
+            return wrong("hang_timeout", "it must be greater than zero");
         }
         if self.upload_threads == 0 {
-            return wrong("upload_threads", "snapshots need at least one thread to be written by");
+            return wrong("upload_threads", "at least one thread must write snapshots");
         }
         Ok(())
     }

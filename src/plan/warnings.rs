@@ -157,8 +157,10 @@ impl fmt::Display for SettingWarning {
             }
             Self::OldestOutlivesTransactions { sink, timeout, oldest } => write!(
                 f,
-                "the oldest checkpoint that is kept is {oldest:?} old or more, and sink `{sink}` knows its transactions for {timeout:?}: to restore \
-                 that checkpoint, as `allow_older` does, may be taken for a loss; keep fewer, or give the external system more time"
+                "the oldest checkpoint that is kept is {oldest:?} old or more, and sink `{sink}` \
+                 knows its transactions for {timeout:?}: restoring that checkpoint, as \
+                 `allow_older` does, may be reported as a loss; keep fewer, or give the external \
+                 system more time"
             ),
             Self::OlderAllowed { retained: 1 } => write!(
                 f,
@@ -194,23 +196,26 @@ impl fmt::Display for SettingWarning {
             }
             #[cfg(feature = "settings")]
             Self::Ignored { variables, prefix } => {
-                write!(f, "no settings, and ignored: ")?;
+                write!(f, "not settings, and ignored: ")?;
                 for (place, (name, near)) in variables.iter().enumerate() {
                     write!(f, "{}{name}", if place == 0 { "" } else { ", " })?;
                     if let Some(near) = near {
                         let key = near.to_ascii_uppercase();
-                        write!(f, " (`{near}` is meant, perhaps: {prefix}__{key})")?;
+                        write!(f, " (did you mean `{near}`: {prefix}__{key}?)")?;
                     }
                 }
                 write!(
                     f,
-                    ". A variable with two underscores behind the prefix, {prefix}__, has to be a setting"
+                    ". A variable with two underscores after the prefix, {prefix}__, must be a \
+                     setting"
                 )
             }
             Self::PauseAboveInterval { pause, interval } => write!(
                 f,
-                "{pause:?} between checkpoints is no less than `checkpoint_interval` = {interval:?}, which then says nothing: they are as far apart \
-                 as the pause and their duration; lower it, or raise the interval to what you expect"
+                "the pause of {pause:?} between checkpoints is not below `checkpoint_interval` = \
+                 {interval:?}, so the interval has no effect: from one trigger to the next it \
+                 takes the pause and the checkpoint's duration; lower the pause, or raise the \
+                 interval to what you expect"
             ),
         }
     }

@@ -347,8 +347,9 @@ fn claimed(
     let (Some(restored), Some(permit)) = (restored, permit) else { return Ok(None) };
     if let Some((operator, state)) = restored.unclaimed().into_iter().next() {
         return Err(Permanent::new(format!(
-            "checkpoint {} holds state `{state}` of operator `{operator}`, which the operator has no use for any more: restoring \
-             would drop it; run the job that wrote it, or begin in another directory",
+            "checkpoint {} holds state `{state}` of operator `{operator}`, which the operator no \
+             longer uses: restoring would drop it; run the job that wrote it, or use another \
+             directory",
             permit.checkpoint()
         ))
         .into());

@@ -123,7 +123,8 @@ impl fmt::Display for JobError {
         match self {
             Self::Failed(failure) => write!(f, "the job failed and is not restarted: {failure}"),
             Self::Repeated(failure) => {
-                write!(f, "the job failed and is not restarted, as it panicked twice in the same words, with the same records in hand: {failure}")?;
+                write!(f, "the job failed and is not restarted, because it panicked twice with the \
+                    same message on the same records: {failure}")?;
                 if let Some(FailedAt { input, after, among, .. }) = failure.at {
                     let (first, last) = (after + 1, after + among.max(1));
                     f.write_str(" (")?;
@@ -134,7 +135,8 @@ impl fmt::Display for JobError {
                     input.map_or(Ok(()), |input| write!(f, " of input {input}"))?;
                     f.write_str(" since the job was restored)")?;
                 }
-                f.write_str(". Fix: mend the code, or have it pass such records over; `retry_anyway` restarts all the same")
+                f.write_str(". Fix: correct the code, or let it skip such records; `retry_anyway` \
+                    restarts anyway")
             }
             Self::Checkpoints { missing, cause } => {
                 write!(
@@ -148,9 +150,11 @@ impl fmt::Display for JobError {
                 write!(f, "the job was stopped while it was failing: {failure}")?;
                 match checkpoint {
                     Some(checkpoint) => {
-                        write!(f, ". Nothing up to checkpoint {checkpoint} is lost: run it again to go on from there")
+                        write!(f, ". Nothing up to checkpoint {checkpoint} is lost; run it again \
+                            to resume from there")
                     }
-                    None => f.write_str(". No checkpoint was complete: run it again to begin"),
+                    None => f.write_str(". No checkpoint was complete; run it again to start from \
+                        the beginning"),
                 }
             }
             Self::Uncommitted { checkpoint, sinks } => {
@@ -160,7 +164,8 @@ impl fmt::Display for JobError {
                     write!(f, "{sink}")?;
                     why.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))?;
                 }
-                f.write_str(". Nothing is lost: run the job again to commit it; `stop_timeout` says how long a stop waits")
+                f.write_str(". Nothing is lost; run the job again to commit it (`stop_timeout` \
+                    limits how long a stop waits)")
             }
             Self::Recovery { error, found } => {
                 write!(f, "the job cannot be restored: {error}")?;
@@ -180,14 +185,14 @@ impl fmt::Display for JobError {
                 "another process took over the job's store; this one has stopped and changes nothing any more",
             ),
             Self::Mismatch { checkpoint, what } => {
-                write!(f, "checkpoint {checkpoint} is of a job of another shape: {what}")
+                write!(f, "checkpoint {checkpoint} was taken by an incompatible job: {what}")
             }
             Self::Store(error) => write!(f, "{error}"),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Hung { waiting_for, time } => write!(
                 f,
-                "waited {time:.1?} for {waiting_for}, in vain: the job has ended without it, and left its thread as it is. Find out what \
-                 it waits for; `hang_timeout` says how long anything may take"
+                "waited {time:.1?} for {waiting_for}: the job has ended without it and left its \
+                 thread running; find out what it waits for (`hang_timeout` limits the wait)"
             ),
             Self::Panicked(what) => write!(f, "the coordinator {what}; this is a defect of snapline"),
         }

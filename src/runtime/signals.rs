@@ -14,11 +14,11 @@ struct Listener {
 static LISTENERS: OnceLock<Mutex<Vec<(u64, Listener)>>> = OnceLock::new();
 
 /// While it lives, signals reach a job.
-pub(crate) struct Listening(u64);
+pub(crate) struct SignalGuard(u64);
 
 /// Lets signals reach a job. If the process already has a handler of its own, signals reach that
 /// handler alone.
-pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> Listening {
+pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> SignalGuard {
     let listeners = LISTENERS.get_or_init(|| {
         if let Err(error) = ctrlc::set_handler(signalled) {
             tracing::warn!(target: "snapline::job", %error, "signals do not stop the job");
@@ -28,7 +28,7 @@ pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> Listenin
     let mut listeners = lock(listeners);
     let number = listeners.last().map_or(0, |(number, _)| number + 1);
     listeners.push((number, Listener { wishes, heard: false }));
-    Listening(number)
+    SignalGuard(number)
 }
 
 fn signalled() {
@@ -42,7 +42,7 @@ fn signalled() {
     }
 }
 
-impl Drop for Listening {
+impl Drop for SignalGuard {
     fn drop(&mut self) {
         if let Some(listeners) = LISTENERS.get() {
             lock(listeners).retain(|(number, _)| *number != self.0);

@@ -331,7 +331,7 @@ pub struct JobStatus {
 
 /// A checkpoint in flight, as the driver knows it.
 #[derive(Debug)]
-pub(crate) struct UnderWay {
+pub(crate) struct InFlightCheckpoint {
     pub(crate) status: UnderWayStatus,
     pub(crate) triggered: Option<Instant>,
 }
@@ -344,7 +344,7 @@ struct Board {
     status: JobStatus,
     history: VecDeque<CheckpointStats>,
     restarts: VecDeque<RestartStats>,
-    under_way: Vec<UnderWay>,
+    under_way: Vec<InFlightCheckpoint>,
     tasks: Vec<Arc<Gauges>>,
     /// By task.
     before: Vec<Before>,
@@ -409,7 +409,7 @@ impl Board {
     fn under_way(&self) -> Vec<UnderWayStatus> {
         let now = self.clock.now();
         let name = |task: usize| self.tasks.get(task).map_or(String::new(), |it| it.name.clone());
-        let show = |way: &UnderWay| {
+        let show = |way: &InFlightCheckpoint| {
             let checkpoint = way.status.checkpoint;
             let stages = self.tasks.iter().map(|task| task.stage(checkpoint, now, &name)).collect();
             let since = |then: Instant| now.saturating_duration_since(then);
@@ -490,7 +490,7 @@ impl StatusBoard {
         });
     }
 
-    pub(crate) fn under_way(&self, under_way: Vec<UnderWay>) {
+    pub(crate) fn under_way(&self, under_way: Vec<InFlightCheckpoint>) {
         lock(&self.0).under_way = under_way;
     }
 

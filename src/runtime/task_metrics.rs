@@ -15,7 +15,7 @@ const REMEMBERED: usize = 16;
 
 /// A task's part in a checkpoint, so far.
 #[derive(Clone, Debug, Default)]
-struct AckDetails {
+struct CheckpointProgress {
     /// When the first barrier, or a source's trigger, came.
     begun: Option<Instant>,
     /// The inputs whose barrier has arrived.
@@ -61,7 +61,7 @@ pub(crate) struct Gauges {
     trouble: Mutex<Option<String>>,
     /// When it was made: times are measured from then.
     origin: Option<Instant>,
-    parts: Mutex<BTreeMap<CheckpointId, AckDetails>>,
+    parts: Mutex<BTreeMap<CheckpointId, CheckpointProgress>>,
 }
 
 /// The total time in a state. It has one writer. Both fields are in nanoseconds.
@@ -267,7 +267,7 @@ impl Gauges {
         }
     }
 
-    fn part(&self, checkpoint: CheckpointId, change: impl FnOnce(&mut AckDetails)) {
+    fn part(&self, checkpoint: CheckpointId, change: impl FnOnce(&mut CheckpointProgress)) {
         let mut parts = lock(&self.parts);
         change(parts.entry(checkpoint).or_default());
         while parts.len() > REMEMBERED {
@@ -303,21 +303,23 @@ impl Gauges {
         let part = lock(&self.parts).get(&checkpoint).cloned().unwrap_or_default();
         let ago = |then: Instant| -> Duration { now.saturating_duration_since(then) };
         match part {
-            AckDetails { written: Some((then, true)), .. } => {
+            CheckpointProgress { written: Some((then, true)), .. } => {
                 SubtaskStage::Written { since: ago(then) }
             }
-            AckDetails { written: Some((then, false)), .. } => {
+            CheckpointProgress { written: Some((then, false)), .. } => {
                 SubtaskStage::Failed { since: ago(then) }
             }
-            AckDetails { taken: Some(then), .. } => SubtaskStage::Writing { since: ago(then) },
-            AckDetails { begun: Some(then), arrived, .. } => {
+            CheckpointProgress { taken: Some(then), .. } => {
+                SubtaskStage::Writing { since: ago(then) }
+            }
+            CheckpointProgress { begun: Some(then), arrived, .. } => {
                 let awaited = self.feeders.iter().enumerate();
                 let awaited = awaited.filter(|(input, _)| !arrived.contains(input));
                 let mut awaited: Vec<String> = awaited.map(|(_, &feeder)| name(feeder)).collect();
                 awaited.dedup();
                 SubtaskStage::Aligning { since: ago(then), awaited }
             }
-            AckDetails { .. } => SubtaskStage::Waiting,
+            CheckpointProgress { .. } => SubtaskStage::Waiting,
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn start(
                 }
                 Ok(CoordinatorReport::Ended(ended)) => *ended,
                 Err(RecvTimeoutError::Disconnected) => {
-                    Err(JobError::Panicked("ended without a word".to_owned()))
+                    Err(JobError::Panicked("ended without a report".to_owned()))
                 }
                 Err(RecvTimeoutError::Timeout) if stood_still(looked, every(limit)) => {
                     watch.thaw();
@@ -81,7 +81,7 @@ pub(crate) fn start(
     match has_started.recv() {
         Ok(Ok(())) => Ok(watchdog),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(JobError::Panicked("ended without a word".to_owned())),
+        Err(_) => Err(JobError::Panicked("ended without a report".to_owned())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use snapline_protocol::ids::CheckpointId;
 
-use super::value::{Count, Factor, Flag, Given, Or, Span};
+use super::value::{Factor, Flag, Given, Or, Span, WholeNumber};
 use crate::plan::config::{JobConfig, Mode, Restart, Resume, Storage};
 use crate::plan::guarantee::Level;
 use crate::state::VerifyState;
@@ -182,7 +182,7 @@ pub(super) const KEYS: &[SettingKey] = &[
         "restarts in one run (fixed), or in a row (exponential, which may be unlimited)",
         |draft, given| draft.attempts = Some(match given.or_word(&["unlimited"])? {
             Or::Word(_) => None,
-            Or::Some(Count(attempts)) => {
+            Or::Some(WholeNumber(attempts)) => {
                 Some(u32::try_from(attempts).map_err(|_| format!("{attempts} is too large"))?)
             }
         })
@@ -221,7 +221,7 @@ pub(super) const KEYS: &[SettingKey] = &[
         "retry_anyway",
         "`true`, `false`",
         "`false`",
-        "restart also after a failure that no restart is known to mend",
+        "restart also after a failure that is known to recur after each restart",
         |draft, given| draft.config.retry_anyway = given.read::<Flag>()?.0
     ),
     key!(
@@ -252,11 +252,12 @@ pub(super) const KEYS: &[SettingKey] = &[
         "resume",
         "`\"suspended\"`, `\"never\"`, number",
         "`\"suspended\"`",
-        "what a suspended job does when it is run again: goes on; finishes its commits and nothing else; goes on behind this checkpoint only",
+        "what a suspended job does when it is run again: resumes; finishes its commits and nothing \
+         else; resumes from this checkpoint only",
         |draft, given| draft.config.resume = match given.or_word(&["suspended", "never"])? {
             Or::Word(word) if word == "never" => Resume::Never,
             Or::Word(_) => Resume::Suspended,
-            Or::Some(Count(checkpoint)) => Resume::From(
+            Or::Some(WholeNumber(checkpoint)) => Resume::From(
                 CheckpointId::new(checkpoint).ok_or("checkpoints are numbered from 1")?,
             ),
         }
@@ -265,7 +266,8 @@ pub(super) const KEYS: &[SettingKey] = &[
         "verify_state",
         "`\"samples\"`, `\"all\"`, `\"off\"`",
         "`\"samples\"`",
-        "which values are read back when a checkpoint is written, to find types that do not come back as they were",
+        "which values are read back when a checkpoint is written, to find types that do not come \
+         back unchanged",
         |draft, given| draft.config.verify_state = given.word(&[
             ("samples", VerifyState::Samples),
             ("all", VerifyState::All),
@@ -309,7 +311,10 @@ impl Draft {
                 config.storage = Storage::Directory { path, takeover };
             }
             (None, Some(_)) => {
-                return Err(("takeover", "it means nothing without a `directory`".to_owned()));
+                return Err((
+                    "takeover",
+                    "it has no effect without a `directory`; set one".to_owned(),
+                ));
             }
             (None, None) => {}
         }
@@ -325,7 +330,7 @@ impl Draft {
         let strategy = restart.unwrap_or(Strategy::Exponential);
         let means_nothing = |keys: &[(&'static str, bool)], strategy: &str| {
             let given = keys.iter().find(|(_, given)| *given);
-            let what = format!("it means nothing with `restart = \"{strategy}\"`");
+            let what = format!("it has no effect with `restart = \"{strategy}\"`");
             given.map_or(Ok(()), |(key, _)| Err((*key, what)))
         };
         config.restart = match strategy {
@@ -337,7 +342,7 @@ impl Draft {
             Strategy::Fixed => {
                 means_nothing(&of_exponential, "fixed")?;
                 let Some(attempts) = self.attempts.unwrap_or(Some(10)) else {
-                    let what = "`restart = \"fixed\"` wants a number".to_owned();
+                    let what = "`restart = \"fixed\"` needs a number".to_owned();
                     return Err(("restart_attempts", what));
                 };
                 Restart::Fixed { attempts, pause: self.pause.unwrap_or(Duration::from_secs(1)) }

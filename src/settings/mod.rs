@@ -24,7 +24,7 @@
 //! # let _ = config;
 //!
 //! let error = Settings::new().toml("orders.toml", "checkpoint_intervall = '5s'").unwrap_err();
-//! assert_eq!(error.to_string(), "orders.toml:1:1: `checkpoint_intervall`: there is no such setting; `checkpoint_interval` is meant, perhaps");
+//! assert_eq!(error.to_string(), "orders.toml:1:1: `checkpoint_intervall`: there is no such setting; did you mean `checkpoint_interval`?");
 //! # Ok(())
 //! # }
 //! ```
@@ -169,7 +169,7 @@ impl Settings {
                 Ok(())
             }
             None => {
-                let near = nearest(name).map(|near| format!("; `{near}` is meant, perhaps"));
+                let near = nearest(name).map(|near| format!("; did you mean `{near}`?"));
                 let what = format!("there is no such setting{}", near.unwrap_or_default());
                 Err(SettingsError { place, key: Some(name.to_owned()), what })
             }

@@ -31,7 +31,7 @@ impl Given {
 }
 
 /// A number of things.
-pub(super) struct Count(pub(super) u64);
+pub(super) struct WholeNumber(pub(super) u64);
 
 /// A number with a fraction.
 pub(super) struct Factor(pub(super) f64);
@@ -78,7 +78,7 @@ macro_rules! read {
     };
 }
 
-read!(Count, "a whole number that is not negative", text => text.parse().ok(),
+read!(WholeNumber, "a whole number that is not negative", text => text.parse().ok(),
     visit_i64(i64): value => u64::try_from(value).ok(), visit_u64(u64): value => Some(value));
 read!(Factor, "a number", text => text.parse().ok(),
     visit_f64(f64): value => Some(value), visit_i64(i64): value => Some(value as f64));
@@ -116,13 +116,13 @@ impl Given {
         let text: String = self.read()?;
         words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("{text:?} is none of {words:?}")
+            format!("{text:?} is not one of {words:?}")
         })
     }
 
     /// Reads it as a number that fits.
     pub(super) fn number<T: TryFrom<u64>>(&self) -> Result<T, String> {
-        let Count(number) = self.read()?;
+        let WholeNumber(number) = self.read()?;
         T::try_from(number).map_err(|_| format!("{number} is too large"))
     }
 }

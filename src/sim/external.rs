@@ -237,7 +237,7 @@ impl SinkCommitter for Committer {
         let prepared = self.call(|system| match batch {
             Some(batch) => {
                 if system.names.contains(&txn) || system.prepared.contains_key(&txn) {
-                    return Err(format!("transaction {txn:?} is there already").into());
+                    return Err(format!("transaction {txn:?} already exists").into());
                 }
                 system.prepared.insert(txn, (index, batch));
                 Ok(())

@@ -20,10 +20,10 @@ use crate::runtime::worker::{Address, Worker};
 pub(crate) struct Hooks {
     clock: Clock,
     life: u64,
-    inner: Mutex<Inner>,
+    inner: Mutex<HooksInner>,
 }
 
-struct Inner {
+struct HooksInner {
     claimant: u64,
     /// The coordinator's first, then the tasks'.
     queues: Vec<Arc<Queues>>,
@@ -51,7 +51,7 @@ impl Hooks {
         let fresh = mutant != Some(Mutation::ClaimantNotFresh);
         let claimant = if fresh { life << 8 } else { 7 };
         let (queues, posted, seated) = (Vec::new(), Vec::new(), Vec::new());
-        let inner = Mutex::new(Inner { claimant, queues, posted, seated });
+        let inner = Mutex::new(HooksInner { claimant, queues, posted, seated });
         Arc::new(Self { clock, life, inner })
     }
 

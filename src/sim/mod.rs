@@ -139,7 +139,7 @@ pub fn check(
 ) {
     let simulation = Simulation::new(build);
     let only = std::env::var("SNAPLINE_SIM_SEED").ok();
-    let only = only.map(|seed| seed.parse().expect("SNAPLINE_SIM_SEED is a number"));
+    let only = only.map(|seed| seed.parse().expect("SNAPLINE_SIM_SEED must be a number"));
     let report = match only {
         Some(seed) => simulation.run([seed]),
         None => simulation.run(seeds),
@@ -149,13 +149,15 @@ pub fn check(
         Ok(Report { failure: Some(failure), .. }) => {
             let traces = match failure.write_traces(&traces_directory()) {
                 Ok(path) => format!(
-                    "what its processes recorded is in {0}; look at it with: snapline trace replay {0}",
+                    "the traces of its processes are in {0}; inspect them with: snapline trace \
+                     replay {0}",
                     path.display()
                 ),
-                Err(error) => format!("what its processes recorded cannot be written: {error}"),
+                Err(error) => format!("the traces of its processes cannot be written: {error}"),
             };
             panic!(
-                "{failure}\nrun this test with SNAPLINE_SIM_SEED={} to see it again\n{traces}\n\n{}",
+                "{failure}\nrun this test with SNAPLINE_SIM_SEED={} to reproduce \
+                 it\n{traces}\n\n{}",
                 failure.seed,
                 failure.trace.join("\n")
             )
@@ -362,7 +364,7 @@ impl fmt::Display for Failure {
         writeln!(f, "seed {}: {}", self.seed, self.found)?;
         write!(
             f,
-            "made smaller: {} steps, {} faults of the kinds [{}], one in {} of the records: {}",
+            "minimised: {} steps, {} faults of the kinds [{}], one in {} of the records: {}",
             self.trace.len(),
             self.count,
             self.faults,

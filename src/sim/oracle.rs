@@ -8,7 +8,7 @@ use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::recovery::Health;
 
 use super::external::{Batch, Systems};
-use super::world::{Marks, STORE, Violation};
+use super::world::{Breach, Marks, STORE};
 use crate::base::sync::{Arc, Mutex, lock};
 use crate::fs::simulated::{Host, SimDisk};
 use crate::plan::guarantee::Level;
@@ -60,8 +60,8 @@ pub(crate) struct Oracle<'a> {
     fenced: BTreeMap<SubtaskId, Attempt>,
 }
 
-fn wrong<T>(what: String) -> Result<T, Violation> {
-    Err(Violation(what))
+fn wrong<T>(what: String) -> Result<T, Breach> {
+    Err(Breach(what))
 }
 
 impl<'a> Oracle<'a> {
@@ -93,7 +93,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Takes in what sinks report about their external systems, as soon as they do.
-    pub(crate) fn on_event(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Violation> {
+    pub(crate) fn on_event(&mut self, disk: &SimDisk, lines: &[Line]) -> Result<(), Breach> {
         for Line { attempt, task, what, .. } in lines {
             let (Some(attempt), Some(subtask)) = (*attempt, *task) else { continue };
             let Some((sink, index)) = self.sinks.get(&subtask) else { continue };
@@ -115,7 +115,8 @@ impl<'a> Oracle<'a> {
             };
             if let Some(later) = self.fenced.get(&subtask).filter(|&&later| later > attempt) {
                 return wrong(format!(
-                    "attempt {attempt} of sink `{sink}` {index} has prepared or committed {done:?} behind the fence of attempt {later} (SPEC 6.4)"
+                    "attempt {attempt} of sink `{sink}` {index} has prepared or committed {done:?} \
+                     after the fence of attempt {later} (SPEC 6.4)"
                 ));
             }
         }
@@ -123,7 +124,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// SPEC 6.6: a reported commit is durable.
-    fn stays(&self, disk: &SimDisk, sink: &str, index: usize, txn: TxnId) -> Result<(), Violation> {
+    fn stays(&self, disk: &SimDisk, sink: &str, index: usize, txn: TxnId) -> Result<(), Breach> {
         for directory in &*lock(&self.directories) {
             for path in disk.content(directory).into_keys() {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -159,7 +160,7 @@ impl<'a> Oracle<'a> {
         disk: &SimDisk,
         systems: &Systems,
         marks: &mut Marks,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Breach> {
         let store = Path::new(STORE).join("checkpoints");
         for (name, txn, batch) in systems.committed_since(&self.seen) {
             *self.seen.entry(name.clone()).or_default() += 1;
@@ -191,7 +192,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Law 4: a committed transaction belongs to a complete checkpoint, or to an older one.
-    fn check_commit(&self, disk: &SimDisk, name: &str, txn: TxnId) -> Result<(), Violation> {
+    fn check_commit(&self, disk: &SimDisk, name: &str, txn: TxnId) -> Result<(), Breach> {
         let checkpoints = Path::new(STORE).join("checkpoints");
         let names = disk.durable(&checkpoints);
         let newest = names.iter().filter_map(|name| manifest_checkpoint(name)).max();
@@ -211,19 +212,19 @@ impl<'a> Oracle<'a> {
     }
 
     /// SPEC 6.6: a subtask's transactions are committed in the order of checkpoints.
-    fn check_order(&mut self, name: &str, txn: TxnId) -> Result<(), Violation> {
+    fn check_order(&mut self, name: &str, txn: TxnId) -> Result<(), Breach> {
         let key = (name.to_owned(), txn.subtask.index());
         let before = self.newest.insert(key, txn.checkpoint);
         match before {
             Some(before) if before >= txn.checkpoint => {
-                wrong(format!("sink `{name}` committed {txn:?} behind checkpoint {before}"))
+                wrong(format!("sink `{name}` committed {txn:?} after checkpoint {before}"))
             }
             _ => Ok(()),
         }
     }
 
     /// SPEC 2.2, 15.2: records of one producer are shown in its order.
-    fn check_places(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
+    fn check_places(&mut self, name: &str, batch: &Batch) -> Result<(), Breach> {
         if self.level < Level::ExactlyOnce {
             return Ok(());
         }
@@ -231,7 +232,8 @@ impl<'a> Oracle<'a> {
             let before = self.places.insert((name.to_owned(), row), place);
             if let Some(before) = before.filter(|&before| before >= place) {
                 return wrong(format!(
-                    "sink `{name}` shows {record} out of order: it has place {place} of row {row}, behind place {before}"
+                    "sink `{name}` shows {record} out of order: it has place {place} of row {row}, \
+                     after place {before}"
                 ));
             }
         }
@@ -239,7 +241,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Law 3: every complete checkpoint can be restored, even after a loss of power now.
-    fn check_manifests(&self, disk: &SimDisk) -> Result<(), Violation> {
+    fn check_manifests(&self, disk: &SimDisk) -> Result<(), Breach> {
         if self.manifests.is_empty() {
             return Ok(());
         }
@@ -260,14 +262,14 @@ impl<'a> Oracle<'a> {
                     ));
                 }
                 Err(error) => {
-                    return wrong(format!("checkpoint {checkpoint} cannot be looked at: {error}"));
+                    return wrong(format!("checkpoint {checkpoint} cannot be inspected: {error}"));
                 }
             }
         }
         Ok(())
     }
 
-    fn look_at_files(&mut self, disk: &SimDisk, marks: &mut Marks) -> Result<(), Violation> {
+    fn look_at_files(&mut self, disk: &SimDisk, marks: &mut Marks) -> Result<(), Breach> {
         let directories: Vec<_> = lock(&self.directories).iter().cloned().collect();
         for directory in directories {
             let mut there = BTreeMap::new();
@@ -296,7 +298,7 @@ impl<'a> Oracle<'a> {
         Ok(())
     }
 
-    fn add(&mut self, sink: &str, records: Vec<String>) -> Result<(), Violation> {
+    fn add(&mut self, sink: &str, records: Vec<String>) -> Result<(), Breach> {
         let output = self.output.entry(sink.to_owned()).or_default();
         for record in records {
             let times = output.entry(record.clone()).or_default();
@@ -314,7 +316,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// The job has ended: all output is there.
-    pub(crate) fn complete(&self, ended: Ended) -> Result<(), Violation> {
+    pub(crate) fn complete(&self, ended: Ended) -> Result<(), Breach> {
         let Some(reference) = self.reference else { return Ok(()) };
         if ended != Ended::Finished || self.level < Level::AtLeastOnce {
             return Ok(());
@@ -341,14 +343,14 @@ impl<'a> Oracle<'a> {
         systems: &Systems,
         retained: usize,
         unfinished: bool,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Breach> {
         if let Some((sink, txn)) = systems.prepared().first() {
             return wrong(format!(
                 "the job has ended, and sink `{sink}` has {txn:?} still prepared"
             ));
         }
         let files = Box::new(disk.files(&Host::default()));
-        let look = || -> Result<Result<(), Violation>, crate::store::StoreError> {
+        let look = || -> Result<Result<(), Breach>, crate::store::StoreError> {
             let store = LocalStore::inspect_on(files, Path::new(STORE))?;
             let manifests = store.manifests()?;
             if manifests.is_empty() || manifests.len() > retained {
@@ -371,7 +373,7 @@ impl<'a> Oracle<'a> {
             for blob in store.blobs()? {
                 if !needed.contains(&blob.id) {
                     return Ok(wrong(format!(
-                        "the job has ended, and nobody needs blob {:?}",
+                        "the job has ended, and no checkpoint needs blob {:?}",
                         blob.id
                     )));
                 }

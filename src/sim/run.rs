@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Build;
 use super::fault::{Fault, FaultPlan};
 use super::oracle::Reference;
-use super::world::{Marks, Setup, Violation, World};
+use super::world::{Breach, Marks, Setup, World};
 use crate::base::fault::Mutation;
 use crate::base::panic::panicked;
 use crate::fs::simulated::Random;
@@ -17,7 +17,7 @@ const LONGEST: u64 = 60_000;
 /// The result of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Ran {
-    pub(crate) violation: Option<Violation>,
+    pub(crate) violation: Option<Breach>,
     pub(crate) marks: Marks,
     pub(crate) trace: Vec<String>,
     /// The record of all processes, if the run is wrong.
@@ -31,17 +31,13 @@ pub(crate) struct Ran {
 }
 
 /// Picks steps, until the job is over.
-pub(crate) fn go_on(
-    world: &mut World<'_>,
-    random: &mut Random,
-    limit: u64,
-) -> Result<(), Violation> {
+pub(crate) fn go_on(world: &mut World<'_>, random: &mut Random, limit: u64) -> Result<(), Breach> {
     let mut choices = Vec::new();
     let every = world.every();
     while !world.is_over() && !world.is_cut_off() {
         if world.steps >= limit {
             let waiting = world.waiting();
-            return Err(Violation(format!("the job does not finish: {waiting}")));
+            return Err(Breach(format!("the job does not finish: {waiting}")));
         }
         if every < usize::MAX
             && (random.once_in(every) || (world.is_beginning() && random.once_in(12)))
@@ -53,8 +49,8 @@ pub(crate) fn go_on(
         world.enabled(&mut choices);
         if choices.is_empty() {
             let waiting = world.waiting();
-            return Err(Violation(format!(
-                "nothing is left to do, and the job is not over: {waiting}"
+            return Err(Breach(format!(
+                "nothing is left to do, but the job has not ended: {waiting}"
             )));
         }
         let choice = choices[random.below(choices.len())];
@@ -65,26 +61,26 @@ pub(crate) fn go_on(
 }
 
 /// Checks the record of all processes against the protocol (SPEC 11.9); returns its size.
-fn replayed(recorded: &MemoryTrace) -> Result<u64, Violation> {
+fn replayed(recorded: &MemoryTrace) -> Result<u64, Breach> {
     let files = recorded.files();
     let traces = files.iter().map(|(name, bytes)| RunTrace::read(name, bytes));
     let traces: Result<Vec<RunTrace>, _> = traces.collect();
-    let traces = traces.map_err(|error| Violation(error.to_string()))?;
+    let traces = traces.map_err(|error| Breach(error.to_string()))?;
     let replayed = replay(&traces);
     replayed
         .map(|replayed| replayed.tally.lines)
-        .map_err(|difference| Violation(difference.to_string()))
+        .map_err(|difference| Breach(difference.to_string()))
 }
 
 /// The violation, and whether the replay found it.
-fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Violation>, bool) {
+fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Breach>, bool) {
     let run = || {
         go_on(world, &mut Random::new(seed), LONGEST)?;
         if world.is_cut_off() { Ok(()) } else { world.close(2 * LONGEST) }
     };
     let wrong = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.err(),
-        Err(payload) => Some(Violation(format!("snapline {}", panicked(&*payload)))),
+        Err(payload) => Some(Breach(format!("snapline {}", panicked(&*payload)))),
     };
     if wrong.is_some() || !world.replays() {
         return (wrong, false);
@@ -99,12 +95,12 @@ fn run_in(world: &mut World<'_>, seed: u64) -> (Option<Violation>, bool) {
 }
 
 /// The output of a run without faults.
-pub(crate) fn reference(build: Build<'_>, shrink: usize) -> Result<Reference, Violation> {
+pub(crate) fn reference(build: Build<'_>, shrink: usize) -> Result<Reference, Breach> {
     let setup = Setup { shrink, ..Setup::calm(0) };
     let mut world = World::new(build, setup, None);
     match run_in(&mut world, 0).0 {
         None => Ok(world.into_reference()),
-        Some(Violation(what)) => Err(Violation(format!("without any fault: {what}"))),
+        Some(Breach(what)) => Err(Breach(format!("without any fault: {what}"))),
     }
 }
 
@@ -116,7 +112,7 @@ pub(crate) fn run(build: Build<'_>, setup: &Setup, reference: &Reference) -> Ran
     let (marks, trace) = (std::mem::take(&mut world.marks), std::mem::take(&mut world.trace));
     // The remains of a panic may panic once more when they are dropped.
     if catch_unwind(AssertUnwindSafe(|| drop(world))).is_err() {
-        tracing::warn!("a simulated process panicked once more while it was cleared away");
+        tracing::warn!("a simulated process panicked again during its cleanup");
     }
     Ran { violation, marks, trace, files, replayed, steps, faults, digest }
 }

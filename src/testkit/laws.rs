@@ -47,9 +47,10 @@ impl Law {
         match self {
             Self::NothingEarly => "nothing is visible before its checkpoint is complete",
             Self::NothingTwice => "nothing is visible twice",
-            Self::NothingLost => "what was committed is visible, and stays so",
+            Self::NothingLost => "what was committed is visible, and stays visible",
             Self::PreparedIsKept => {
-                "what is prepared can be committed by any process until it is committed or rolled back"
+                "what is prepared can be committed by any process until it is committed or rolled \
+                 back"
             }
             Self::Fenced => {
                 "writers and committers of an earlier attempt prepare nothing once they are fenced off"
@@ -62,7 +63,7 @@ impl Law {
             Self::CallsReturn => "every call comes back, without an error or a panic",
             Self::StateIsData => "committables and positions can be written down and read again",
             Self::Replayable => "the same position gives the same records in the same order",
-            Self::EndIsEnd => "behind the end nothing more comes",
+            Self::EndIsEnd => "after the end nothing more comes",
             Self::LimitIsKept => "a read gives about as many records as it is asked for",
             Self::SameForAll => "any number of subtasks reads the same records",
         }
@@ -77,7 +78,10 @@ impl Law {
             Self::NothingTwice => {
                 "`commit` must find out by the transaction's name whether it was committed before, and record that together with its effect"
             }
-            Self::NothingLost => "`commit` must not answer before the records are visible for good",
+            Self::NothingLost => {
+                "`commit` must not answer before the records are visible \
+                permanently"
+            }
             Self::PreparedIsKept => {
                 "`prepare` must write down, by the transaction's name, all that `commit` needs; `fence` must leave what is prepared as it is: the runtime says which of it is to be rolled back"
             }
@@ -91,15 +95,16 @@ impl Law {
             Self::NothingLeft => {
                 "`fence` must find all that is prepared, so that it can be rolled back"
             }
-            Self::CallsReturn => "what the call says is above",
+            Self::CallsReturn => "see the error or panic above",
             Self::StateIsData => "derive `Serialize` and `Deserialize`, and keep handles out of it",
             Self::Replayable => {
-                "the position must be the one behind the last record that was pushed, not behind the last that was fetched"
+                "the position must be the one after the last record that was pushed, not after the \
+                 last that was fetched"
             }
             Self::EndIsEnd => "keep answering `Progress::End`",
             Self::LimitIsKept => "return `Progress::More` when about `limit` records are pushed",
             Self::SameForAll => {
-                "divide what there is among `parallelism` subtasks by `index`, without gap or overlap"
+                "divide the input among `parallelism` subtasks by `index`, without gap or overlap"
             }
         }
     }

@@ -101,11 +101,11 @@ where
                 Some(differs) => {
                     let (number, before) = (at + differs, &expected[differs]);
                     let now = &again.records[differs];
-                    format!("record {number} was {before:?} at first, and is {now:?} now")
+                    format!("record {number} was {before:?} at first, but is {now:?} now")
                 }
                 None if expected.len() != again.records.len() => {
                     let (before, now) = (expected.len(), again.records.len());
-                    format!("{before} records followed at first, and {now} now")
+                    format!("{before} records followed at first, but {now} now")
                 }
                 None => continue,
             };
@@ -148,7 +148,7 @@ where
         let position = position.transpose().map_err(|error| (Law::StateIsData, error))?;
         reading.steps.push(match &position {
             None => format!("open subtask {index} of {parallelism} at the beginning"),
-            Some(_) => format!("open subtask {index} of {parallelism} behind record {at}"),
+            Some(_) => format!("open subtask {index} of {parallelism} after record {at}"),
         });
         let failed = |error: BoxError| (Law::CallsReturn, error.to_string());
         let mut reader = self.source.open(&context, position).map_err(failed)?;
@@ -176,8 +176,10 @@ where
                 Progress::Wait(pause) => {
                     waits += 1;
                     if waits > WAITS {
-                        let seen =
-                            format!("{WAITS} times in a row it said that nothing is there now");
+                        let seen = format!(
+                            "{WAITS} times in a row the source said that no record is \
+                                available now"
+                        );
                         return Err((Law::CallsReturn, seen));
                     }
                     crate::base::sync::thread::sleep(pause.min(Duration::from_millis(10)));
@@ -190,7 +192,7 @@ where
             super::written(&reader.position()).map_err(|error| (Law::StateIsData, error))?;
         reading.positions.push((reading.records.len(), position));
         let before = reading.records.len();
-        reading.steps.push("read behind the end".to_owned());
+        reading.steps.push("read after the end".to_owned());
         let progress = reader.read(1, &mut reading.records).map_err(failed)?;
         let more = reading.records.len() - before;
         match progress {
@@ -236,7 +238,7 @@ fn compare<T: PartialEq + Debug>(
     let steps = vec![format!("read it with {parallelism} subtasks")];
     for record in others {
         let Some(at) = all.iter().position(|other| other == record) else {
-            let seen = format!("nobody read {record:?}");
+            let seen = format!("no subtask read {record:?}");
             return Err(violation(Law::SameForAll, seen, steps));
         };
         all.swap_remove(at);

@@ -49,14 +49,14 @@ pub(super) enum OfCommitter {
 
 /// The event of a line, if it is a machine's.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Event {
+pub(super) enum LineEvent {
     None,
     Coordinator(OfCoordinator),
     Aligner(OfAligner),
     Committer(OfCommitter),
 }
 
-impl Event {
+impl LineEvent {
     /// # Errors
     /// The parser's message.
     pub(super) fn of(what: &What) -> Result<Self, serde_json::Error> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use snapline_protocol::topology::{Topology, TopologyError};
 
-use super::event::Event;
+use super::event::LineEvent;
 use super::format::{FORMAT, Header, Line, VERSION, What};
 
 /// The longest line that is read: an inventory of a thousand checkpoints of 256 subtasks fits.
@@ -53,16 +53,16 @@ impl Run {
     }
 
     /// The lines after the first.
-    pub(super) fn lines(&self) -> impl ExactSizeIterator<Item = (Line, Event)> {
+    pub(super) fn lines(&self) -> impl ExactSizeIterator<Item = (Line, LineEvent)> {
         (0..self.ends.len()).map(|place| self.line(place))
     }
 
     /// One of them, by its index.
-    pub(super) fn line(&self, place: usize) -> (Line, Event) {
+    pub(super) fn line(&self, place: usize) -> (Line, LineEvent) {
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
         let read = further(&self.text[start..self.ends[place]], place as u64 + 1);
         // Invariant: a line is kept only after it was read.
-        read.expect("it was read before")
+        read.expect("it was already read")
     }
 }
 
@@ -127,11 +127,12 @@ impl fmt::Display for ReadError {
         }
         match &self.wrong {
             Wrong::Io(error) => write!(f, ": cannot be read: {error}"),
-            Wrong::NoTraces => f.write_str(": there is no run trace in it, no file *.ndjson"),
+            Wrong::NoTraces => f.write_str(": it holds no run trace (no file *.ndjson)"),
             Wrong::NotText => f.write_str(": it is not UTF-8"),
             Wrong::FileTooLong => write!(
                 f,
-                ": it is longer than {LONGEST_FILE} bytes, and is kept in memory to be replayed; if it is a run trace, begin a new one by starting the job again"
+                ": it is longer than {LONGEST_FILE} bytes, the most that can be replayed; to begin \
+                 a new run trace, start the job again"
             ),
             Wrong::TooLong(length) => {
                 write!(
@@ -144,7 +145,7 @@ impl fmt::Display for ReadError {
             }
             Wrong::NotATrace(found) => write!(
                 f,
-                ": this is no run trace: its format is {found}; a run trace says {FORMAT:?}"
+                ": this is not a run trace: its format is {found}; a run trace says {FORMAT:?}"
             ),
             Wrong::OtherVersion(found) => write!(
                 f,
@@ -156,7 +157,8 @@ impl fmt::Display for ReadError {
             Wrong::Topology(error) => write!(f, ": field `plan`: {error}"),
             Wrong::Clock { expected, found } => write!(
                 f,
-                ": its clock says {found} where {expected} follows: a line is missing, there twice, or out of place"
+                ": its clock is {found}, but must be {expected}: a line is missing, repeated or \
+                 out of order"
             ),
         }
     }
@@ -300,12 +302,12 @@ fn first(text: &str) -> Result<Run, Wrong> {
     Ok(Run { header, topology, has_claimed: false, text: String::new(), ends: Vec::new() })
 }
 
-fn further(text: &str, expected: u64) -> Result<(Line, Event), Wrong> {
+fn further(text: &str, expected: u64) -> Result<(Line, LineEvent), Wrong> {
     let line: Line = serde_json::from_str(text).map_err(|error| wrong(text, &error))?;
     if line.at != expected {
         return Err(Wrong::Clock { expected, found: line.at });
     }
-    let event = Event::of(&line.what).map_err(|error| Wrong::Field {
+    let event = LineEvent::of(&line.what).map_err(|error| Wrong::Field {
         field: format!("what.{}.event", line.what.kind()),
         why: error.to_string(),
     })?;

@@ -50,10 +50,10 @@ impl From<MemoryTrace> for Recording {
 
 /// Traces in memory, by the names that their files would have. Clones share them.
 #[derive(Clone, Default)]
-pub struct MemoryTrace(Arc<Mutex<Memory>>);
+pub struct MemoryTrace(Arc<Mutex<TraceBuffer>>);
 
 #[derive(Default)]
-struct Memory {
+struct TraceBuffer {
     files: BTreeMap<String, Vec<u8>>,
     /// What sinks did since the last call that took it, if it is kept.
     sinks: Option<Vec<Line>>,
@@ -151,7 +151,7 @@ impl TraceWriter {
 }
 
 fn complain(error: &io::Error) -> String {
-    tracing::error!(target: "snapline::trace", %error, "the run is not recorded any more");
+    tracing::error!(target: "snapline::trace", %error, "the run is no longer recorded");
     error.to_string()
 }
 

@@ -119,7 +119,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "a snapshot that could not be written is acknowledged",
         rule: Rule::Durable,
-        says: "came back otherwise",
+        says: "came back with another result",
         edit: |trace| {
             let blob = trace.kind(START, "blob");
             trace.line(blob)["what"]["blob"]["durable"] = false.into();
@@ -154,7 +154,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "one permit, two calls",
         rule: Rule::Permit,
-        says: "a permit is good for one call",
+        says: "a permit allows one call",
         edit: |trace| {
             let call = trace.kind(START, "commit-call");
             let again = trace.line(call).clone();
@@ -167,7 +167,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "the sink's coordinator believes a checkpoint complete whose manifest was not answered",
         rule: Rule::Asked,
-        says: "the store has not answered so",
+        says: "no line holds this answer",
         edit: |trace| {
             let manifest = trace.find(START, "the manifest is durable", |line| {
                 line["what"]["store"]["op"].get("Manifest").is_some()
@@ -232,7 +232,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "a held input is read",
         rule: Rule::Possible,
-        says: "is held, and must not be read",
+        says: "is blocked, and must not be read",
         edit: |trace| {
             let barrier = trace.find(START, "the first of two inputs", |line| {
                 event(line, "aligner", "Barrier").is_some()
@@ -316,7 +316,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "what a completed checkpoint holds is rolled back",
         rule: Rule::Orphans,
-        says: "it is no orphan",
+        says: "it is not an orphan",
         edit: |trace| {
             let begun = trace.find(START, "a restored sink", |line| {
                 line["what"]["begun"]["pending"].as_array().is_some_and(|held| !held.is_empty())
@@ -330,7 +330,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "the store forgets a complete checkpoint",
         rule: Rule::Facts,
-        says: "was complete before, and is not found",
+        says: "was complete, but is not found",
         edit: |trace| {
             let facts = trace.find(START, "facts with a checkpoint", |line| {
                 line["what"]["facts"]["facts"]["manifests"]
@@ -358,7 +358,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "ids are given out again",
         rule: Rule::Names,
-        says: "were given out before",
+        says: "were already reserved",
         edit: |trace| {
             let claim = trace.find((1, 1), "the second claim", |line| {
                 line["what"]["store"].get("first").is_some()
@@ -369,7 +369,7 @@ const CASES: &[Case] = &[
     Case {
         fault: "an external system commits a transaction twice",
         rule: Rule::CommittedOnce,
-        says: "it was committed before",
+        says: "it was already committed",
         edit: |trace| {
             let again = trace.find(START, "a repeated commit", |line| {
                 line["what"]["commit-returned"]["outcome"] == "AlreadyCommitted"

@@ -24,7 +24,7 @@ fn a_trace_that_is_cut_off_anywhere_is_replayed_up_to_there() {
         assert!(replayed.tally.lines >= lines_seen, "cut at {cut}");
         lines_seen = replayed.tally.lines;
         if rest > 0 {
-            assert!(replayed.to_string().contains("its last line is torn"), "{replayed}");
+            assert!(replayed.to_string().contains("its last line is truncated"), "{replayed}");
         }
     }
     assert_eq!(lines_seen, lines.len() as u64 - 1);
@@ -53,7 +53,7 @@ fn what_is_no_trace_is_refused_with_line_and_field() {
     };
     says(
         replaced(0, "snapline-run-trace", "snapline-trace"),
-        &["t, line 1: this is no run trace: its format is \"snapline-trace\""],
+        &["t, line 1: this is not a run trace: its format is \"snapline-trace\""],
     );
     says(
         replaced(0, "\"version\":1", "\"version\":2"),
@@ -74,7 +74,7 @@ fn what_is_no_trace_is_refused_with_line_and_field() {
         &["line 1: field", "unknown field `procession`"],
     );
     says(replaced(3, "\"at\":3", "\"at\":\"three\""), &["line 4: field `at`", "expected u64"]);
-    says(replaced(3, "\"at\":3", "\"at\":4"), &["line 4: its clock says 4 where 3 follows"]);
+    says(replaced(3, "\"at\":3", "\"at\":4"), &["line 4: its clock is 4, but must be 3"]);
     says(
         replaced(1, "\"effects\"", "\"effect\""),
         &["line 2: field `what.started", "unknown field `effect`"],

@@ -263,7 +263,7 @@ fn a_change_shows_in_the_time_or_in_the_size() {
     let then = modified(&path);
     fs::write(&path, format!("{lines}10\n")).expect("writes");
     let file = fs::File::options().write(true).open(&path).expect("opens");
-    file.set_modified(then).expect("sets it back");
+    file.set_modified(then).expect("sets the time");
     changed(&path, reader);
 
     let (path, mut reader) = begun("c");

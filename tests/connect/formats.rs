@@ -47,7 +47,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 fn zstandard(text: &[u8]) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("begins");
     // Without it damage may go undetected.
-    encoder.include_checksum(true).expect("can be said");
+    encoder.include_checksum(true).expect("the checksum can be set");
     encoder.write_all(text).expect("compresses");
     encoder.finish().expect("compresses")
 }
@@ -300,7 +300,7 @@ fn damaged_compressed_files_fail_whatever_is_said_of_records() {
         let error = typed(read(&orders(&path).skip_malformed()));
         let text = error.to_string();
         assert!(matches!(error, ConnectError::Damaged { .. }), "{text}");
-        assert!(text.contains("cut short behind") && text.contains(name), "{text}");
+        assert!(text.contains("cut short after") && text.contains(name), "{text}");
         let mut changed = bytes.clone();
         let middle = changed.len() / 2;
         changed[middle..middle + 8].fill(0xa5);

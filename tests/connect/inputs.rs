@@ -91,7 +91,11 @@ fn bytes_that_are_not_utf8_are_named_or_replaced() {
         matches!(&error, ConnectError::NotUtf8 { path: named, offset: 5 } if *named == path);
     assert!(named, "{error}");
     assert_eq!(lines, ["one"]);
-    assert_eq!(reader.position().next(), Some((path.as_path(), 4)), "the line counts for nothing");
+    assert_eq!(
+        reader.position().next(),
+        Some((path.as_path(), 4)),
+        "the refused line is not counted"
+    );
     assert_eq!(all(&source.lossy()).expect("reads"), ["one", "t\u{fffd}o", "three"]);
     // After a byte order mark too, the offset is the file's byte.
     fs::write(&path, b"\xEF\xBB\xBFt\xffo\n").expect("writes");

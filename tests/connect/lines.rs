@@ -148,14 +148,14 @@ fn so_many_connections_are_read_at_a_time() {
         assert_eq!(read(&mut reader, 1).expect("reads"), [line]);
     }
     let mut third = reach(&address);
-    third.set_read_timeout(Some(Duration::from_secs(20))).expect("can be said");
+    third.set_read_timeout(Some(Duration::from_secs(20))).expect("the timeout can be set");
     assert!(matches!(third.read(&mut [0]), Ok(0)), "it is closed");
     drop(one);
     let begun = Instant::now();
     loop {
-        assert!(begun.elapsed() < Duration::from_secs(20), "its place is not given back");
+        assert!(begun.elapsed() < Duration::from_secs(20), "its place is not freed");
         let mut next = reach(&address);
-        next.set_read_timeout(Some(Duration::from_millis(300))).expect("can be said");
+        next.set_read_timeout(Some(Duration::from_millis(300))).expect("the timeout can be set");
         if next.read(&mut [0]).is_ok() {
             continue;
         }
@@ -178,7 +178,7 @@ fn a_connection_without_lines_is_closed_when_its_time_is_over() {
     let mut reader = open(&TcpLines::listen(&address).idle_limit(limit), 0);
     let (mut silent, mut drips, mut talks) = (reach(&address), reach(&address), reach(&address));
     for stream in [&mut silent, &mut drips] {
-        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("can be said");
+        stream.set_read_timeout(Some(Duration::from_millis(1))).expect("the timeout can be set");
     }
     let is_over = |stream: &mut TcpStream| {
         use std::io::ErrorKind::{TimedOut, WouldBlock};
@@ -214,7 +214,7 @@ fn a_reader_that_takes_nothing_makes_the_other_side_wait() {
     let source = TcpLines::connect(listener.local_addr().expect("bound").to_string());
     let mut reader = open(&source, 0);
     let (mut peer, _) = listener.accept().expect("it connects");
-    peer.set_write_timeout(Some(Duration::from_millis(300))).expect("can be said");
+    peer.set_write_timeout(Some(Duration::from_millis(300))).expect("the timeout can be set");
     let line = [b'x'; 9_999].into_iter().chain(*b"\n").collect::<Vec<u8>>();
     // A thousand lines and the system's buffers hold far less than 1 GB.
     let written = (0..100_000).take_while(|_| peer.write_all(&line).is_ok()).count();

@@ -194,7 +194,7 @@ fn what_is_no_file_is_neither_waited_for_nor_read() {
         row.get::<_, i64>(0)
     });
     let Err(error) = lookup.open(&context, None) else { panic!("it is to be refused") };
-    assert!(error.to_string().contains("is no SQLite database"), "{error}");
+    assert!(error.to_string().contains("is not an SQLite database"), "{error}");
 }
 
 #[cfg(target_os = "linux")]

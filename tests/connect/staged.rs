@@ -87,7 +87,7 @@ fn a_commit_that_a_reader_holds_up_is_tried_again() {
     let reader = open(&path);
     let mode: String =
         reader.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("a mode");
-    assert_eq!(mode, "delete", "it was to be left as it is");
+    assert_eq!(mode, "delete", "the mode must not change");
     reader.execute_batch("BEGIN; SELECT COUNT(*) FROM lines").expect("reads");
     assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
     reader.execute_batch("COMMIT").expect("has read");
@@ -310,7 +310,7 @@ fn preparing_may_be_asked_for_again_but_only_of_what_was_closed() {
     committer.prepare(name(1), &one).expect("it is committed");
     assert_eq!(committer.commit(name(1), &one).expect("answers"), AlreadyCommitted);
     let error = crate::typed(committer.prepare(name(2), &one));
-    assert!(error.to_string().contains("is not there to be prepared"), "{error}");
+    assert!(error.to_string().contains("cannot prepare transaction"), "{error}");
     assert_eq!(lines(&path), ["a"]);
 }
 

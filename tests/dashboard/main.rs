@@ -184,7 +184,7 @@ fn the_next_try_is_shown_and_a_failed_end_is_no_good_end() {
     assert!(next["cause"].as_str().is_some_and(|cause| cause.contains("planned, <b>")), "{next}");
     assert_eq!((&status["phase"], &status["why"]["late"]), (&"restoring".into(), &true.into()));
     let why = status["why"]["text"].as_str().expect("a text");
-    assert!(why.contains("waits for its next try: ") && why.contains("planned, <b>"), "{why}");
+    assert!(why.contains("waits for its next restart: ") && why.contains("planned, <b>"), "{why}");
 
     let mut browser = browser::Browser::start("dashboard-failing");
     if let Some(browser) = &mut browser {
@@ -652,7 +652,7 @@ fn a_name_that_is_none_is_refused() {
     for host in ["", " ", "a b", "user@status.example.org", "http://x", "x\r\ny"] {
         let named = rig.handle.dashboard(Dashboard::new().host(host));
         let error = named.expect_err(host).to_string();
-        assert!(error.contains("is no host"), "{error}");
+        assert!(error.contains("is not a host"), "{error}");
     }
     rig.end();
 }

@@ -111,7 +111,7 @@ fn a_file_stays_until_no_kept_checkpoint_of_any_subtask_needs_it() {
     read_to(&mut two, 39);
     let (late, later) = (one.position(), two.position());
     two.kept_from(&later);
-    assert_eq!(first(), 0, "the other has said nothing");
+    assert_eq!(first(), 0, "the other reader has not reported");
     one.kept_from(&ten);
     let kept = first();
     assert!((1..=10).contains(&kept), "{kept}: needed from 10, though both have come to 38");
@@ -129,7 +129,7 @@ fn a_file_stays_until_no_kept_checkpoint_of_any_subtask_needs_it() {
     assert!((21..=38).contains(&first()), "{}: needed from 38", first());
     // Removed records are not skipped silently.
     let gone = ingest.source().open(&context(0, 2), Some(ten)).unwrap_err().to_string();
-    assert!(gone.contains("record 10 is wanted and the log begins with"), "{gone}");
+    assert!(gone.contains("the job needs record 10, and the log begins with"), "{gone}");
     // A new reader reads the records that are there.
     let mut found = Vec::new();
     let mut begins = ingest.source().open(&context(0, 1), None).unwrap();
@@ -241,7 +241,7 @@ fn records_that_are_read_as_another_type_fail_by_their_number() {
     let mut reader = ingest.source().open(&context(0, 1), None).unwrap();
     let mut found = Vec::new();
     let error = reader.read(9, &mut found).unwrap_err().to_string();
-    assert!(error.contains("record 1 is none of the source's: "), "{error}");
+    assert!(error.contains("record 1 cannot be decoded as the source's type: "), "{error}");
     assert_eq!(found, [Order { id: 1, item: "a".into() }]);
 }
 

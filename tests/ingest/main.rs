@@ -145,7 +145,7 @@ fn only_so_many_keys_are_remembered_also_after_a_restart() {
     let ingest = HttpIngest::lines(dir.path(), config()).unwrap();
     assert_eq!(send(&ingest, "three"), Reply::ok(2, 1));
     assert_eq!(send(&ingest, "two"), Reply::ok(1, 1));
-    assert_eq!(send(&ingest, "one"), Reply::ok(3, 1), "forgotten, as it says");
+    assert_eq!(send(&ingest, "one"), Reply::ok(3, 1), "its key was forgotten");
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_position_of_another_log_is_refused() {
     old.as_object_mut().unwrap().remove("log").unwrap();
     let old: IngestPosition = serde_json::from_value(old).unwrap();
     let error = other.source().open(&context(0, 2), Some(old.clone())).unwrap_err();
-    assert!(error.to_string().contains("record 3 is wanted"), "{error}");
+    assert!(error.to_string().contains("needs record 3"), "{error}");
     assert!(lines(dir.path()).source().open(&context(0, 2), Some(old)).is_ok());
     let error = lines(dir.path()).source().open(&context(1, 2), Some(position)).unwrap_err();
     assert!(error.to_string().contains("subtask 0 of 2, not of 1 of 2"), "{error}");

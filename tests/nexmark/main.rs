@@ -36,7 +36,7 @@ fn config() -> NexmarkConfig {
 
 fn event(number: u64, config: &NexmarkConfig) -> Event {
     let mut events = EventGenerator::new(config.clone()).with_offset(number);
-    events.next().expect("there is no last one")
+    events.next().expect("the generator has no end")
 }
 
 fn all() -> Vec<Event> {
@@ -65,17 +65,18 @@ macro_rules! run {
             .checkpoint_interval(Duration::from_millis(50))
             .restart(Restart::Fixed { attempts: 1, pause: Duration::from_millis(1) })
             .require(Level::ExactlyOnce);
-        let handle = flow.build(job).expect("it builds").spawn().expect("it starts");
+        let handle =
+            flow.build(job).expect("the job can be built").spawn().expect("the job starts");
         // In the middle, within windows, when there is state to lose.
         while read(&handle) < EVENTS * 9 / 20 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        handle.checkpoint().expect("it completes");
+        handle.checkpoint().expect("the checkpoint completes");
         armed.store(true, Ordering::Release);
-        let outcome = handle.wait().expect("it is restarted");
-        assert!(failed.load(Ordering::Acquire), "it was over before it was killed");
+        let outcome = handle.wait().expect("the job restarts and ends");
+        assert!(failed.load(Ordering::Acquire), "the job ended before the planned failure");
         assert_eq!(outcome.status.restarts, 1);
-        assert!(outcome.status.restored_from.is_some(), "it resumed from a checkpoint");
+        assert!(outcome.status.restored_from.is_some(), "the job resumed from a checkpoint");
         let late: u64 = outcome.status.tasks.iter().map(|task| task.records_late).sum();
         assert_eq!(late, 0);
         out.committed()
@@ -106,8 +107,8 @@ fn fails_once(
 fn same<T: Ord + Debug>(mut found: Vec<T>, mut expected: Vec<T>) {
     found.sort();
     expected.sort();
-    assert!(expected.len() > 2, "there is little to compare: {expected:?}");
-    assert_eq!(found.len(), expected.len(), "so many results");
+    assert!(expected.len() > 2, "there are too few results to compare: {expected:?}");
+    assert_eq!(found.len(), expected.len(), "the number of results");
     assert_eq!(found, expected);
 }
 

@@ -152,8 +152,8 @@ fn what_is_permanent_is_not_tried_again() {
             f.write_str("wrapped")
         }
     }
-    impl std::error::Error for Wrapped {
-        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+    impl Error for Wrapped {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
             Some(&self.0)
         }
     }

@@ -408,7 +408,7 @@ impl LookupSource<u64> for Fragile {
 
     fn open(&self, _: &OpenContext) -> Result<FragileClient, BoxError> {
         match self.0.fetch_add(1, Ordering::SeqCst) {
-            0 => Err("nobody is there yet".into()),
+            0 => Err("the service is not there yet".into()),
             _ => Ok(FragileClient(Arc::clone(&self.0), false)),
         }
     }

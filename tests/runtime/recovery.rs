@@ -50,7 +50,7 @@ fn a_checkpoint_of_another_shape_is_refused() {
     assert!(text.contains("`counts` x2") && text.contains("`counts` x3"), "{text}");
     let text = mismatch(wait(counting(same(), "sums", &sink)));
     assert!(text.contains("`counts`") && text.contains("`sums`"), "{text}");
-    assert!(text.contains("name operators as they were"), "{text}");
+    assert!(text.contains("give the operators their former names"), "{text}");
     let text = mismatch(wait(numbers(None, MemorySink::new(), same())));
     assert!(text.contains("`counting`") && text.contains("`numbers`"), "{text}");
     // None of these attempts has changed the store.
@@ -211,7 +211,7 @@ fn a_job_whose_newest_manifests_are_gone_does_not_begin_from_an_older_one_or_fro
         }
         let error = refused(place.path());
         let name = newest.display().to_string();
-        for word in [&*name, &there[2].to_string(), "its manifest is gone", "Put it back"] {
+        for word in [&*name, &there[2].to_string(), "its manifest is missing", "Put it back"] {
             assert!(error.contains(word), "no `{word}` in: {error}");
         }
         let older = kept(place.path()).allow_older(true);
@@ -254,7 +254,7 @@ fn a_sink_that_has_committed_more_than_the_store_knows_is_not_written_to() {
             .expect("writable");
         let error = refused(place.path());
         assert!(error.contains("the sink has committed the output of checkpoint"), "{error}");
-        let left = if all { "the store has none" } else { "the newest that the store has is" };
+        let left = if all { "the store has none" } else { "the newest in the store is" };
         assert!(error.contains(left), "{error}");
     }
 }

@@ -57,7 +57,7 @@ fn windows_of_no_length_are_refused() {
     let (at_end, micros) = (AtEventTime, Duration::from_micros(999));
     assert_eq!(
         refused(Tumbling::of(micros), at_end),
-        "the length of a tumbling window is 999µs, and must be at least a millisecond long"
+        "the length of a tumbling window is 999µs; it must be at least a millisecond"
     );
     for text in [
         refused(Tumbling::of(none).by_processing_time(), at_end),
@@ -67,10 +67,10 @@ fn windows_of_no_length_are_refused() {
         refused(Tumbling::of(some), EveryEventTime::new(none)),
         refused(Tumbling::of(some), Purging(EveryEventTime::new(none))),
     ] {
-        assert!(text.contains("0ns, and must be at least a millisecond"), "{text}");
+        assert!(text.contains("0ns; it must be at least a millisecond"), "{text}");
     }
     let zero = refused(Tumbling::of(some), EveryRecords::new(0));
-    assert!(zero.contains("every zero records"), "{zero}");
+    assert!(zero.contains("every 0 records"), "{zero}");
     let joined = build(JobConfig::new(), |flow| {
         let timed = |name| {
             let pairs = flow.source(name, pairs());
@@ -187,7 +187,7 @@ fn numbers_beyond_their_bounds_are_refused_with_the_figure() {
     let lookups = [
         ("65536", doubles().in_flight(usize::MAX)),
         ("0 requests", doubles().in_flight(0)),
-        ("once at least", doubles().tries(0, ms(1))),
+        ("at least one try", doubles().tries(0, ms(1))),
         ("no time", doubles().timeout(ms(0))),
     ];
     for (figure, lookup) in lookups {
@@ -230,7 +230,7 @@ fn windows_joins_and_triggers_that_are_absurd_are_refused_with_the_figure() {
     let (most, minute) = (Duration::MAX, Tumbling::of(days(1)));
     for (figure, text) in [
         ("2592000000 windows", refused(Sliding::of(days(30), ms(1)), AtEventTime, 1)),
-        ("10000 at most", refused(Sliding::of(days(30), ms(1)), AtEventTime, 1)),
+        ("the limit is 10000", refused(Sliding::of(days(30), ms(1)), AtEventTime, 1)),
         ("10001 windows", refused(Sliding::of(ms(10_001), ms(1)), AtEventTime, 1)),
         ("windows", refused(Sliding::of(days(30), ms(1)).by_processing_time(), AtEventTime, 1)),
         ("10,000 years", refused(Sliding::of(most, most), AtEventTime, 1)),
@@ -239,8 +239,8 @@ fn windows_joins_and_triggers_that_are_absurd_are_refused_with_the_figure() {
         ("10,000 years", refused(Session::gap(most), AtEventTime, 1)),
         ("10,000 years", refused(minute, EveryEventTime::new(most), 1)),
         ("10,000 years", refused(minute, EveryProcessingTime::new(most), 1)),
-        ("1000000000000 records", refused(minute, EveryRecords::new(u64::MAX), 1)),
-        ("1000000000000 records", refused(minute, Purging(EveryRecords::new(u64::MAX)), 1)),
+        ("at most 1000000000000", refused(minute, EveryRecords::new(u64::MAX), 1)),
+        ("at most 1000000000000", refused(minute, Purging(EveryRecords::new(u64::MAX)), 1)),
         ("100000", refused(minute, AtEventTime, usize::MAX)),
         ("keeps 0", refused(minute, AtEventTime, 0)),
     ] {

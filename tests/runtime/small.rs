@@ -60,7 +60,7 @@ fn a_sum_beyond_its_type_fails_the_task() {
     };
     let all = || vec![200_u8, 55, 1];
     let text = failed(made(all(), |keyed| keyed.sum(Emit::AtEnd, |n| *n)));
-    assert!(text.contains("beyond `u8`: 255 and 1"), "{text}");
+    assert!(text.contains("overflows `u8`: 255 plus 1"), "{text}");
     let average = made(all(), |keyed| keyed.average(Emit::AtEnd, |n| *n));
     assert!(matches!(average, Err(JobError::Failed(_))), "{average:?}");
     let least = made(vec![i64::MIN, -1], |keyed| keyed.sum(Emit::AtEnd, |n| *n));
@@ -93,7 +93,7 @@ fn streams_are_split_into_as_many_as_are_asked_for() {
     let config = JobConfig::new().parallelism(1).restart(snapline::Restart::Never);
     let failed = flow.build(config).expect("builds").run();
     let Err(JobError::Failed(failure)) = failed else { panic!("{failed:?}") };
-    assert!(failure.to_string().contains("into stream 2, and there are 2"), "{failure}");
+    assert!(failure.to_string().contains("stream 2 for a record, but there are 2"), "{failure}");
 }
 
 /// Without timestamps, across a restore: the state and the timer are restored.

@@ -66,7 +66,7 @@ fn the_same_panic_at_the_same_record_needs_no_third_try() {
         match wait(handle) {
             Err(error @ JobError::Repeated(_)) => {
                 let text = error.to_string();
-                assert!(text.contains("panicked twice in the same words"), "{text}");
+                assert!(text.contains("panicked twice with the same message"), "{text}");
                 assert!(text.contains("3000 is poison"), "{text}");
                 let range = text.split("one of records ").nth(1).expect("it says where");
                 let bounds: Vec<u64> =
@@ -428,7 +428,7 @@ fn a_stream_that_goes_nowhere_is_named() {
         MemorySource::new(vec![(1, 1)])
     }
     let alone = nowhere(|flow| drop(flow.source("lonely", numbers())));
-    assert_eq!(alone, "the stream of `lonely` goes nowhere: end it with `sink`, or leave it out");
+    assert_eq!(alone, "the stream of `lonely` has no sink; end it with `sink`, or remove it");
     let beside = nowhere(|flow| {
         flow.source("in", numbers()).sink("out", MemorySink::new());
         drop(flow.source("lonely", numbers()).map(|it| it).named("renamed"));

@@ -72,7 +72,7 @@ fn every_mistake_is_reported_where_it_is() {
     for (text, error) in [
         (
             "paralelism = 3",
-            "job.toml:1:1: `paralelism`: there is no such setting; `parallelism` is meant, perhaps",
+            "job.toml:1:1: `paralelism`: there is no such setting; did you mean `parallelism`?",
         ),
         ("\n  sink = 3", "job.toml:2:3: `sink`: there is no such setting"),
         ("parallelism = 0", "job.toml:1:1: `parallelism`: an operator needs at least one subtask"),
@@ -91,24 +91,27 @@ fn every_mistake_is_reported_where_it_is() {
         ),
         (
             "checkpoint_interval = '0s'",
-            "job.toml:1:1: `checkpoint_interval`: it must be longer than nothing; `None` takes no periodic checkpoints",
+            "job.toml:1:1: `checkpoint_interval`: it must be greater than zero; `None` takes no periodic checkpoints",
         ),
         (
             "mode = 'exactly once'",
-            "job.toml:1:1: `mode`: \"exactly once\" is none of [\"exactly-once\", \"at-least-once\"]",
+            "job.toml:1:1: `mode`: \"exactly once\" is not one of [\"exactly-once\", \"at-least-once\"]",
         ),
-        ("takeover = 'depose'", "job.toml:1:1: `takeover`: it means nothing without a `directory`"),
+        (
+            "takeover = 'depose'",
+            "job.toml:1:1: `takeover`: it has no effect without a `directory`; set one",
+        ),
         (
             "restart = 'never'\nrestart_pause = '1s'",
-            "job.toml:2:1: `restart_pause`: it means nothing with `restart = \"never\"`",
+            "job.toml:2:1: `restart_pause`: it has no effect with `restart = \"never\"`",
         ),
         (
             "restart = 'fixed'\nrestart_reset_after = '1s'",
-            "job.toml:2:1: `restart_reset_after`: it means nothing with `restart = \"fixed\"`",
+            "job.toml:2:1: `restart_reset_after`: it has no effect with `restart = \"fixed\"`",
         ),
         (
             "restart = 'fixed'\nrestart_attempts = 'unlimited'",
-            "job.toml:2:1: `restart_attempts`: `restart = \"fixed\"` wants a number",
+            "job.toml:2:1: `restart_attempts`: `restart = \"fixed\"` needs a number",
         ),
         (
             "restart_longest = '10ms'",
@@ -151,7 +154,7 @@ fn variables_go_before_the_file() {
         (
             "JOB__WORKER",
             "5",
-            "variable JOB__WORKER: `worker`: there is no such setting; `workers` is meant, perhaps",
+            "variable JOB__WORKER: `worker`: there is no such setting; did you mean `workers`?",
         ),
         ("JOB__API_TOKEN", "abc", "variable JOB__API_TOKEN: `api_token`: there is no such setting"),
         (
@@ -199,7 +202,7 @@ fn variables_of_others_are_ignored_and_listed() {
     for (name, _) in BESIDE_A_SERVICE {
         assert!(text.contains(name), "{name}: {text}");
     }
-    let near = "ORDERS_CHECKPOINT_INTERVALL (`checkpoint_interval` is meant, perhaps: ORDERS__CHECKPOINT_INTERVAL)";
+    let near = "ORDERS_CHECKPOINT_INTERVALL (did you mean `checkpoint_interval`: ORDERS__CHECKPOINT_INTERVAL?)";
     assert!(text.contains(near) && text.contains("ORDERS_DATABASE_PASSWORD"), "{text}");
     assert!(!text.contains("hunter2") && !text.contains("10.0.0.7"), "{text}");
     let config = format!("{config:?}");

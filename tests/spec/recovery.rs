@@ -182,10 +182,10 @@ fn spec_7_6_what_is_known_to_be_complete_and_is_missing_is_the_newest() {
     assert_eq!(decide(&facts), Err(none));
     for error in [unusable, none] {
         let text = error.to_string();
-        assert!(text.contains("from nothing, name another checkpoint directory"), "{text}");
+        assert!(text.contains("without state, use another checkpoint directory"), "{text}");
     }
     let damaged = RecoveryError::NewestUnusable { checkpoint: cp(5), health: Health::Damaged };
-    assert!(!damaged.to_string().contains("from nothing"), "it can be repaired: {damaged}");
+    assert!(!damaged.to_string().contains("without state"), "it can be repaired: {damaged}");
 }
 
 /// SPEC 7.6

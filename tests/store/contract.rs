@@ -55,7 +55,7 @@ fn fenced<T>(result: Result<T, StoreError>, by: u32) {
     match result {
         Err(StoreError::Fenced(fenced)) => assert_eq!(fenced.by, term(by)),
         Err(other) => panic!("another error: {other}"),
-        Ok(_) => panic!("it was let through"),
+        Ok(_) => panic!("it was accepted"),
     }
 }
 

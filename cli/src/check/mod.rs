@@ -391,7 +391,7 @@ mod tests {
         assert_eq!((vacuous.exit(), vacuous.verdict()), (Exit::Bad, ("vacuous", detail)));
         let changed = explored(&[], Some(1_000_000));
         assert_eq!((changed.exit(), changed.verdict().0), (Exit::Bad, "count-changed"));
-        let detail = changed.verdict().1.expect("it says which");
+        let detail = changed.verdict().1.expect("the verdict has a detail");
         assert!(detail.starts_with("1,000,000 states are pinned, "), "{detail}");
     }
 }

@@ -28,7 +28,7 @@
   function shown(told) {
     ({ steps, trace, name } = told);
     show(told.document, steps.length);
-    say(told.note || (told.done ? "The job is done: only its leftovers can still act." : told.stuck ? "Only a fault can happen now, and the job is not done." : `${told.choices.length} steps are possible.`), told.stuck);
+    say(told.note || (told.done ? "The job has ended: only its leftovers can still act." : told.stuck ? "Only a fault can happen now, and the job has not ended." : `${told.choices.length} steps are possible.`), told.stuck);
     choices.replaceChildren(...told.choices.map((choice, place) => {
       const [first, ...rest] = choice.text.split("; ");
       const button = element("button", undefined, { class: [choice.fault ? "fault" : "", choice.breaks.length ? "breaks" : ""].join(" ").trim() });
@@ -43,7 +43,7 @@
     const broken = told.laws.filter((law) => law.broken);
     laws.replaceChildren(...[...broken, ...told.laws.filter((law) => !law.broken)].map((law) => {
       const text = law.broken ? `L${law.number} ${words(law.name)}: ${law.says}` : `L${law.number} ${words(law.name)}`;
-      return element("span", text, { class: law.broken ? "broken" : law.name === "progress" ? "open" : "", title: law.broken ? "broken here" : law.name === "progress" ? "not decided by looking at one state: a search decides it" : "holds here" });
+      return element("span", text, { class: law.broken ? "broken" : law.name === "progress" ? "open" : "", title: law.broken ? "broken here" : law.name === "progress" ? "one state does not decide it: search from here" : "holds here" });
     }));
     try { sessionStorage.setItem(`snapline ${location.pathname}`, JSON.stringify(steps)); } catch { /* Then a reload begins anew. */ }
   }
@@ -57,7 +57,7 @@
     const link = element("a", undefined, { href: URL.createObjectURL(new Blob([trace], { type: "application/json" })), download: `${name.replace(/[^\w-]/g, "_")}-${steps.length}.json` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    say(`Saved; snapline trace replay ${link.download} tells its story.`);
+    say(`Saved; snapline trace replay ${link.download} prints its story.`);
   }
 
   const does = element("div", undefined, { class: "does" });

@@ -154,7 +154,9 @@ impl ExplorerSite {
         let asked: Asked = serde_json::from_slice(body)
             .map_err(|error| format!("the request is not a path: {error}"))?;
         let most = |steps: usize| match steps > MAX_STEPS {
-            true => Err(format!("{steps} steps exceed the limit: no more than {MAX_STEPS}")),
+            true => {
+                Err(format!("a path of {steps} steps is too long; the limit is {MAX_STEPS} steps"))
+            }
             false => Ok(()),
         };
         most(asked.steps.len())?;
@@ -199,7 +201,7 @@ impl ExplorerSite {
                 )
             }
             Hunted::Stopped(reason, states) => format!(
-                "No breach was found in {} from here; {}, so later states are unknown.",
+                "No violation was found in {} from here, and later states are unknown: {}.",
                 counted(states, "state"),
                 describe_stop(reason)
             ),
@@ -280,9 +282,9 @@ mod tests {
     use super::*;
 
     fn pages(mutant: &str) -> ExplorerSite {
-        let mutant = find_mutant(mutant).expect("it is there");
+        let mutant = find_mutant(mutant).expect("the mutant exists");
         ExplorerSite::new((Mutant::of(mutant).scenario)(), Some(mutant), Arc::default())
-            .expect("it is right")
+            .expect("the scenario is valid")
     }
 
     fn asked(pages: &ExplorerSite, steps: &Value, then: &Value) -> Result<Value, String> {
@@ -295,32 +297,33 @@ mod tests {
         assert_eq!(front.matches("connect-src 'self'").count(), 1);
         assert!(front.contains("default-src 'none'; connect-src 'self'; style-src"));
         assert_eq!(front.matches("</body>").count(), 1);
-        assert!(front.contains("id=\"live\""), "the page has a place for what is served");
+        assert!(front.contains("id=\"live\""), "the page has a place for the live document");
     }
 
     #[test]
     fn a_path_is_walked_choice_by_choice_and_back() {
         let pages = pages("no-alignment");
-        let mut told = asked(&pages, &json!([]), &json!("look")).expect("the start");
+        let mut told = asked(&pages, &json!([]), &json!("look")).expect("the first state is shown");
         assert_eq!(told["laws"].as_array().map(Vec::len), Some(16));
         for step in 1..=10 {
             let mut steps = told["steps"].as_array().cloned().expect("a list");
             steps.push(told["choices"][0]["action"].clone());
-            told = asked(&pages, &json!(steps), &json!("look")).expect("it was offered");
+            told =
+                asked(&pages, &json!(steps), &json!("look")).expect("the chosen step is possible");
             assert_eq!(
                 told["document"]["stories"][0]["scene"]["steps"].as_array().map(Vec::len),
                 Some(step)
             );
         }
         let back = json!(told["steps"].as_array().expect("a list")[..4]);
-        let there = asked(&pages, &back, &json!("look")).expect("it was there before");
+        let there = asked(&pages, &back, &json!("look")).expect("the steps are possible");
         assert_eq!(there["steps"], back);
     }
 
     #[test]
     fn a_hunt_shows_the_law_that_breaks_and_its_trace_replays() {
         let pages = pages("no-alignment");
-        let told = asked(&pages, &json!([]), &json!("hunt")).expect("the start");
+        let told = asked(&pages, &json!([]), &json!("hunt")).expect("the first state is shown");
         let broken: Vec<&Value> = told["laws"]
             .as_array()
             .expect("a list")
@@ -331,7 +334,7 @@ mod tests {
         let text = told["trace"].as_str().expect("a text");
         let trace = snapline_models::trace::Trace::read(text).expect("a trace");
         assert_eq!(trace.law, Some(Law::CutClean));
-        assert!(trace.replay().expect("it replays").broken.contains(&Law::CutClean));
+        assert!(trace.replay().expect("every step is possible").broken.contains(&Law::CutClean));
         assert_eq!(told["document"]["stories"][0]["scene"]["broken"]["name"], "cut-clean");
     }
 
@@ -341,8 +344,8 @@ mod tests {
         let wander = |seed: u64, steps: usize| {
             asked(&pages, &json!([]), &json!({ "wander": { "seed": seed, "steps": steps } }))
         };
-        let once = wander(3, 12).expect("it walks");
-        assert_eq!(once["steps"], wander(3, 12).expect("it walks")["steps"]);
+        let once = wander(3, 12).expect("the walk is possible");
+        assert_eq!(once["steps"], wander(3, 12).expect("the walk is possible")["steps"]);
         assert!(wander(3, MAX_STEPS + 1).is_err());
     }
 
@@ -365,6 +368,8 @@ mod tests {
         let early = asked(&pages, &json!(["conclude"]), &json!("look"));
         assert!(early.expect_err("not yet").contains("not possible"));
         let long = json!(vec!["stop"; MAX_STEPS + 1]);
-        assert!(asked(&pages, &long, &json!("look")).expect_err("too long").contains("more than"));
+        assert!(
+            asked(&pages, &long, &json!("look")).expect_err("too long").contains("the limit is")
+        );
     }
 }

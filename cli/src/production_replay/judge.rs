@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use snapline::Ended;
-use snapline::sim::stage::{Kept, Observation};
+use snapline::sim::stage::{KeptCheckpoint, Observation};
 use snapline_models::laws::Law;
 use snapline_protocol::ids::{CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::CheckpointKind;
@@ -46,7 +46,7 @@ pub(super) struct Judge {
     /// What external systems dropped, with its records.
     dropped: BTreeMap<TxnId, Vec<String>>,
     /// The checkpoint that ended the job.
-    end: Option<Kept>,
+    end: Option<KeptCheckpoint>,
     /// The user has run a suspended job again.
     resumed: bool,
     /// What is broken, since which step, and how.
@@ -88,7 +88,7 @@ impl Judge {
     }
 
     /// The records that a cut covers.
-    fn covered(&self, kept: &Kept) -> BTreeSet<String> {
+    fn covered(&self, kept: &KeptCheckpoint) -> BTreeSet<String> {
         let read = |subtask| kept.positions.get(&subtask).copied().unwrap_or(0);
         let of = |(subtask, name): &(SubtaskId, String)| {
             let name = name.clone();
@@ -118,7 +118,7 @@ impl Judge {
         }
     }
 
-    fn cut(&mut self, step: usize, kept: &Kept, seen: &Observation) {
+    fn cut(&mut self, step: usize, kept: &KeptCheckpoint, seen: &Observation) {
         let covered = self.covered(kept);
         let before = seen.visible.iter().filter(|(_, txn, _)| txn.checkpoint <= kept.checkpoint);
         let held = seen.prepared.iter().filter(|(_, txn, _)| kept.held.contains(txn));
@@ -147,7 +147,7 @@ impl Judge {
     fn commits(&mut self, step: usize, seen: &Observation) {
         let mut records = BTreeSet::new();
         for (_, txn, _) in seen.visible.iter().skip(self.committed) {
-            let holds = |kept: &Kept| kept.held.contains(txn);
+            let holds = |kept: &KeptCheckpoint| kept.held.contains(txn);
             if !seen.checkpoints.iter().any(holds) {
                 let durable: Vec<_> =
                     seen.checkpoints.iter().map(|kept| kept.checkpoint.get()).collect();
@@ -207,7 +207,8 @@ impl Judge {
     }
 
     fn stop(&mut self, step: usize, seen: &Observation) {
-        let ends = |kept: &&Kept| kept.kind != CheckpointKind::Periodic && kept.wrong.is_none();
+        let ends =
+            |kept: &&KeptCheckpoint| kept.kind != CheckpointKind::Periodic && kept.wrong.is_none();
         if self.end.is_none() {
             self.end = seen.checkpoints.iter().find(ends).cloned();
         }

@@ -96,8 +96,8 @@ const SHARED: &str =
     "it needs snapshots that share blobs, and the scenario's tasks have no state to share";
 const CONNECTOR: &str = "the rule is one of the external system, not of the engine";
 const TORN: &str =
-    "it needs the torn write of a task that dies alone, which production does not have";
-const LATER: &str = "it has not been built yet";
+    "it needs a torn write by a task that crashes alone, which production does not have";
+const LATER: &str = "it is not implemented yet";
 
 /// Why the engine has no switch for a wrong rule of the model.
 const WHY_NOT: &[(WrongRule, &str)] = &[
@@ -106,8 +106,8 @@ const WHY_NOT: &[(WrongRule, &str)] = &[
     (WrongRule::ClaimsAlike, PROCESS),
     (
         WrongRule::CollectBlobsFirst,
-        "production deletes manifests and blobs in one errand, and a stage shows only the states \
-         before and after it",
+        "production deletes manifests and blobs in one operation, and the replay sees only the \
+         states before and after it",
     ),
     (WrongRule::CollectByCreator, SHARED),
     (WrongRule::CollectIgnoresBase, SHARED),
@@ -118,11 +118,11 @@ const WHY_NOT: &[(WrongRule, &str)] = &[
     (WrongRule::FactsBeforeFence, PROCESS),
     (
         WrongRule::FailsOverDuringWrite,
-        "production reads the facts on the lane that writes manifests, after the write in flight",
+        "production reads the facts on the thread that writes manifests, after the in-flight write",
     ),
     (WrongRule::ForgetsIncomplete, CONNECTOR),
     (WrongRule::ForgetsKept, CONNECTOR),
-    (WrongRule::FenceForgotten, "its law, ids-monotone, is not judged"),
+    (WrongRule::FenceForgotten, "the replay does not check its law, ids-monotone"),
     (WrongRule::IdsFromRestored, PROCESS),
     (WrongRule::LocalNamesKept, TORN),
     (WrongRule::LocalNamesOverwritten, TORN),
@@ -193,13 +193,14 @@ impl fmt::Display for Unmapped {
         let kind = |action: &Action| KINDS[action.kind()];
         match self {
             Self::NoClaim => f.write_str(
-                "the trace names no wrong rule and no law, so there is nothing to compare",
+                "the trace names neither a wrong rule nor a law, so there is nothing to compare; \
+                 use a trace that `snapline mutants --trace` wrote",
             ),
-            Self::Law(law) => write!(f, "{} cannot be judged from outside production", law.name()),
+            Self::Law(law) => write!(f, "{} cannot be judged by what production shows", law.name()),
             Self::Rule(mutant, why) => {
-                write!(f, "the engine has no switch for {}: {why}", mutant.name())
+                write!(f, "the engine cannot switch on the wrong rule {}: {why}", mutant.name())
             }
-            Self::Shape(why) => write!(f, "production does not come in this shape: {why}"),
+            Self::Shape(why) => write!(f, "production code cannot run this scenario: {why}"),
             Self::NotKilled(mutant) => {
                 write!(f, "the model found no counterexample of {}", mutant.name())
             }
@@ -216,7 +217,7 @@ impl fmt::Display for Unmapped {
                     kind(action)
                 )
             }
-            Self::Job(why) => write!(f, "the job: {why}"),
+            Self::Job(why) => write!(f, "the job failed: {why}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use snapline::sim::Mutation as Planted;
-use snapline::sim::stage::{Fate, LanePlace, Message, Refusal, Script, SimIo, Stage, Told};
+use snapline::sim::stage::{Fate, LanePlace, Refusal, Script, SimIo, Stage, StageMessage, Told};
 use snapline_models::explore::MarkSet;
 use snapline_models::laws::Law;
 use snapline_models::scenario::Setup;
@@ -126,7 +126,7 @@ impl<'a> LockstepReplay<'a> {
     /// The choices that a step of the model is.
     fn carry(&mut self, action: Action, after: &World) -> Result<(), StepFailure> {
         const PROCESS: &str =
-            "in production a coordinator and its tasks are one process, and so is a zombie";
+            "in production a coordinator and its tasks share one process, also as zombies";
         match action {
             Action::Deliver { message } => self.stage.deliver(self.message(message)?)?,
             Action::Lose { message } => self.stage.lose(self.message(message)?)?,
@@ -176,7 +176,7 @@ impl<'a> LockstepReplay<'a> {
             Action::Crash { task, torn: false } => self.stage.crash(subtask(task))?,
             Action::Crash { torn: true, .. } => {
                 return Err(StepFailure::NoCounterpart(
-                    "production names a file only when it is complete, so the death of one task \
+                    "production names a file only when it is complete, so the crash of one task \
                      leaves no torn file",
                 ));
             }
@@ -199,7 +199,7 @@ impl<'a> LockstepReplay<'a> {
     }
 
     /// The message that an index of the model means.
-    fn message(&self, message: u8) -> Result<Message, StepFailure> {
+    fn message(&self, message: u8) -> Result<StageMessage, StepFailure> {
         let (sent, network) = (&self.model.sent, &self.model.network);
         let among = if sent.is_empty() { network } else { sent };
         match among.get(usize::from(message)) {
@@ -224,7 +224,9 @@ impl<'a> LockstepReplay<'a> {
         if self.written.remove(&(index, checkpoint)) {
             return match fate {
                 Fate::Done => Ok(()),
-                _ => Err(StepFailure::Differs("production has written it already".into())),
+                _ => {
+                    Err(StepFailure::Differs("production has already written this snapshot".into()))
+                }
             };
         }
         loop {
@@ -245,7 +247,7 @@ impl<'a> LockstepReplay<'a> {
                 }
                 other => {
                     return Err(StepFailure::Differs(format!(
-                        "production's lane offers {other:?}"
+                        "the next operation of the task's I/O lane in production is {other:?}"
                     )));
                 }
             }
@@ -275,7 +277,7 @@ impl<'a> LockstepReplay<'a> {
                 }
                 other => {
                     return Err(StepFailure::Differs(format!(
-                        "production's lane offers {other:?}"
+                        "the next operation of the task's I/O lane in production is {other:?}"
                     )));
                 }
             }
@@ -313,7 +315,7 @@ impl<'a> LockstepReplay<'a> {
                 _ if wanted == SimIo::Collect => break,
                 other => {
                     return Err(StepFailure::Differs(format!(
-                        "production's lane to the store offers {other:?}"
+                        "the next operation of the store's I/O lane in production is {other:?}"
                     )));
                 }
             }
@@ -397,9 +399,9 @@ impl<'a> LockstepReplay<'a> {
             self.stage.run(LanePlace::Store, Fate::Done)?;
             return Ok(true);
         }
-        let waits: Vec<Message> =
+        let waits: Vec<StageMessage> =
             self.model.sent.iter().chain(&self.model.network).map(as_letter).collect();
-        let arrived = |letter: &Message| !waits.contains(letter) && self.is_known(letter);
+        let arrived = |letter: &StageMessage| !waits.contains(letter) && self.is_known(letter);
         if let Some(letter) = self.stage.letters().into_iter().find(arrived) {
             self.stage.deliver(letter)?;
             return Ok(true);
@@ -409,15 +411,15 @@ impl<'a> LockstepReplay<'a> {
 
     /// Whether the model has come to what the message is about: production may begin a checkpoint
     /// before.
-    fn is_known(&self, letter: &Message) -> bool {
+    fn is_known(&self, letter: &StageMessage) -> bool {
         match letter {
-            Message::Order(_, message) => match message.order {
+            StageMessage::Order(_, message) => match message.order {
                 Order::Trigger(barrier) => {
                     self.model.ghost.issued >> (barrier.checkpoint.get() % 64) & 1 == 1
                 }
                 Order::Abort(_) | Order::Complete(_) => true,
             },
-            Message::Report(_) => true,
+            StageMessage::Report(_) => true,
         }
     }
 
@@ -465,9 +467,9 @@ impl<'a> LockstepReplay<'a> {
     }
 }
 
-fn as_letter(message: &ControlMessage) -> Message {
+fn as_letter(message: &ControlMessage) -> StageMessage {
     match message {
-        ControlMessage::Order(subtask, order) => Message::Order(*subtask, *order),
-        ControlMessage::Report(report) => Message::Report(*report),
+        ControlMessage::Order(subtask, order) => StageMessage::Order(*subtask, *order),
+        ControlMessage::Report(report) => StageMessage::Report(*report),
     }
 }

@@ -209,7 +209,7 @@ fn stories(path: &Path, trace: &Trace, on_production: bool) -> Result<Document, 
         Some(short) => {
             let steps = |number: usize| counted(number as u64, "step");
             let few = format!("the shortest story, {}", steps(short.steps.len()));
-            (vec![few, format!("the trace as it is, {}", steps(all))], vec![short, trace])
+            (vec![few, format!("the full trace, {}", steps(all))], vec![short, trace])
         }
     };
     let (mut stories, mut parts, mut produced) = (Vec::new(), Vec::new(), Vec::new());

@@ -38,16 +38,16 @@ const FIELDS = {
 };
 function check(it) {
   const must = (right, what) => { if (!right) throw new Error(what); };
-  must(it && it.format === "snapline-page", "it is no document of a snapline page");
-  must(it.version === 1, `it is of version ${cut(String(it.version), 40)}, and this page shows version 1`);
+  must(it && it.format === "snapline-page", "it is not a document of a snapline page");
+  must(it.version === 1, `it has version ${cut(String(it.version), 40)}, and this page shows version 1`);
   must(Array.isArray(it.stories) && it.stories.length > 0, "it has no stories");
-  must(typeof it.clauses === "object" && it.clauses && Array.isArray(it.commands) && Array.isArray(it.production), "clauses, commands or production are not what they should be");
-  must(Array.isArray(it.parts), "`parts` is no list");
+  must(typeof it.clauses === "object" && it.clauses && Array.isArray(it.commands) && Array.isArray(it.production), "`clauses`, `commands` or `production` is missing or invalid");
+  must(Array.isArray(it.parts), "`parts` is not a list");
   const stepOf = (story) => it.stories[story]?.scene?.steps?.length ?? -1;
   it.stories.forEach(({ label, scene }, story) => {
     const at = `story ${story + 1}`;
     must(typeof label === "string" && scene && typeof scene.title === "string" && typeof scene.ending === "string", `${at} has no label, title or ending`);
-    for (const list of Object.keys(FIELDS)) must(Array.isArray(scene[list]), `${at}: \`${list}\` is no list`);
+    for (const list of Object.keys(FIELDS)) must(Array.isArray(scene[list]), `${at}: \`${list}\` is not a list`);
     const is = {
       lane: (value) => Number.isInteger(value) && value >= 0 && value < scene.lanes.length,
       step: (value) => Number.isInteger(value) && value >= 0 && value <= scene.steps.length,
@@ -58,16 +58,16 @@ function check(it) {
       for (const [field, kind] of Object.entries(fields)) {
         const value = entry && entry[field], base = kind.replace("?", "");
         const right = kind.endsWith("?") && value === null || (is[base] ? is[base](value) : typeof value === base);
-        must(right, `${at}: in \`${list}\`, entry ${place + 1}, \`${field}\` is not what it should be: ${cut(JSON.stringify(value) ?? "it is missing", 80)}`);
+        must(right, `${at}: in \`${list}\`, entry ${place + 1}, \`${field}\` is invalid: ${cut(JSON.stringify(value) ?? "it is missing", 80)}`);
       }
     });
     const { broken } = scene, parts = it.parts[story] ?? null;
-    must(parts === null || parts && is.step(parts.step) && typeof parts.says === "string", `${at}: \`parts\` is not what it should be`);
-    must(broken === null || broken && is.step(broken.step) && typeof broken.name === "string" && typeof broken.says === "string", `${at}: \`broken\` is not what it should be`);
+    must(parts === null || parts && is.step(parts.step) && typeof parts.says === "string", `${at}: \`parts\` is invalid`);
+    must(broken === null || broken && is.step(broken.step) && typeof broken.name === "string" && typeof broken.says === "string", `${at}: \`broken\` is invalid`);
   });
-  must(it.production.every((one) => one && typeof one.says === "string" && (one.step === null || Number.isInteger(one.step) && one.step > 0 && one.step <= stepOf(one.story))), "`production` is not what it should be");
+  must(it.production.every((one) => one && typeof one.says === "string" && (one.step === null || Number.isInteger(one.step) && one.step > 0 && one.step <= stepOf(one.story))), "`production` is invalid");
   const pair = (row) => Array.isArray(row) && [0, 1].every((side) => Number.isInteger(row[side]) && row[side] >= 0 && row[side] <= it.stories[side].scene.steps.length);
-  must(it.compare === null || it.compare && it.stories.length === 2 && Array.isArray(it.compare.rows) && it.compare.rows.every(pair), "`compare` is not what it should be");
+  must(it.compare === null || it.compare && it.stories.length === 2 && Array.isArray(it.compare.rows) && it.compare.rows.every(pair), "`compare` is invalid");
 }
 
 /** A side: a scene with what is looked up in it at every drawing. */
@@ -373,12 +373,12 @@ function tell() {
 function opening() {
   const { scene } = sides[0], { broken } = scene, tasks = scene.lanes.filter(({ kind }) => kind === "task").map(({ name }) => name);
   const say = (text, style) => element("p", text, { class: style });
-  const who = `Records go through ${tasks.length > 12 ? `${tasks.length} tasks` : tasks.join(", ")}. The coordinator has checkpoints taken, storage keeps them, and an external system takes each sink's output.`;
+  const who = `Records go through ${tasks.length > 12 ? `${tasks.length} tasks` : tasks.join(", ")}. The coordinator triggers checkpoints, storage keeps them, and an external system receives each sink's output.`;
   const about = told.compare ? ["Two runs side by side. A side stays empty where the step of the other has no counterpart or is not possible."]
     : scene.wrong_rule ? [`In this run one rule of the protocol is wrong on purpose: ${scene.wrong_rule[1]}`] : [];
   const end = told.compare ? told.compare.first ? [`They differ from step ${told.compare.first} on.`] : ["They do not differ."]
     : broken ? [`Step ${broken.step} breaks ${broken.law === null ? `the rule ${broken.name}` : `L${broken.law} ${words(broken.name)}`}: ${broken.says}.`] : ["No law is broken in it."];
-  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Continue with j or →${brokenAt() === null ? "" : `, or jump to ${told.compare ? "the first difference" : "the breach"} with v`}. “keys” explains words and colours.`, "follow")];
+  return [say("The start", "told"), ...about.map((text) => say(text, "")), say(who, ""), ...end.map((text) => say(text, "")), say(`Continue with j or →${brokenAt() === null ? "" : `, or jump to ${told.compare ? "the first difference" : "the violation"} with v`}. “keys” explains words and colours.`, "follow")];
 }
 /** A clause that is open at one step, or for one law, is open at the next one too; the picture stays where it is. */
 const reading = { step: false, law: false };

@@ -103,10 +103,10 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.to.write_all(&bytes).expect("the browser lives");
+        self.to.write_all(&bytes).expect("the browser is running");
         loop {
             let mut heard = Vec::new();
-            self.from.read_until(0, &mut heard).expect("the browser lives");
+            self.from.read_until(0, &mut heard).expect("the browser is running");
             assert_eq!(heard.pop(), Some(0), "the browser ended while it was asked for {method}");
             let heard: Value = serde_json::from_slice(&heard).expect("a message");
             if heard["id"] == self.sent {
@@ -176,7 +176,7 @@ impl Browser {
     #[track_caller]
     pub(crate) fn text(&mut self, id: &str) -> String {
         let text = self.eval(&format!("document.getElementById({id:?}).innerText"));
-        text.as_str().unwrap_or_else(|| panic!("{id} is there")).to_owned()
+        text.as_str().unwrap_or_else(|| panic!("no element has the id {id}")).to_owned()
     }
 
     /// Whether an element can be seen.

@@ -76,7 +76,7 @@ impl Run {
         for part in parts {
             assert!(
                 out.contains(part) || err.contains(part),
-                "`{part}` was not said\nstdout:\n{out}\nstderr:\n{err}"
+                "`{part}` is missing from the output\nstdout:\n{out}\nstderr:\n{err}"
             );
         }
         self

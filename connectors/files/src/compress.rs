@@ -95,7 +95,7 @@ impl Compression {
 
 #[cfg(not(feature = "formats"))]
 fn not_built_in() -> io::Error {
-    let why = "compressed files are read and written with the feature `formats` of the crate alone";
+    let why = "compressed files need the crate's feature `formats`";
     io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Window => "it takes more memory to decompress than is allowed",
-            Self::Trailing => "something else stands after the compressed data",
+            Self::Trailing => "other bytes follow the compressed data",
         })
     }
 }
@@ -342,13 +342,13 @@ mod tests {
                 let more = [padded, file.clone()].concat();
                 assert_eq!(
                     refused(read(compression, more, WINDOW)),
-                    "something else stands after the compressed data"
+                    "other bytes follow the compressed data"
                 );
             }
             let more = [file.clone(), b"more".to_vec()].concat();
             assert_eq!(
                 refused(read(compression, more, WINDOW)),
-                "something else stands after the compressed data"
+                "other bytes follow the compressed data"
             );
             let cut = read(compression, file[..file.len() - 1].to_vec(), WINDOW);
             assert_eq!(cut.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);

@@ -30,7 +30,7 @@ pub(super) fn look(path: &Path, follow: bool) -> Result<Found, ConnectError> {
         Ok(data) if data.is_symlink() => Ok(Found::Link),
         Ok(_) => Ok(Found::Other),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
-        Err(error) => Err(ConnectError::io("look at", path)(error)),
+        Err(error) => Err(ConnectError::io("inspect", path)(error)),
     }
 }
 
@@ -39,13 +39,11 @@ impl Found {
     pub(super) fn warn(&self, path: &Path) {
         let why = match self {
             Self::File(_) | Self::Directory => return,
-            Self::Link => {
-                "it is a link, and links are not followed: say `follow_links` if they may be"
-            }
+            Self::Link => "it is a link, and links are not followed: `follow_links` follows them",
             Self::Other => "it is neither a file nor a directory",
             Self::Nothing => "it is gone, or a link that leads nowhere",
         };
-        tracing::warn!(path = %path.display(), why, "an input was passed over");
+        tracing::warn!(path = %path.display(), why, "an input was skipped");
     }
 }
 
@@ -59,7 +57,7 @@ pub(super) fn is_linked(path: &Path, below: &Path) -> Result<bool, ConnectError>
             Ok(data) if data.is_symlink() => return Ok(true),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(ConnectError::io("look at", part)(error)),
+            Err(error) => return Err(ConnectError::io("inspect", part)(error)),
         }
     }
     Ok(false)
@@ -107,7 +105,7 @@ pub(super) fn open(path: &Path, follow: bool) -> Result<(File, Metadata), Connec
             return Err(ConnectError::io("open", path)(error));
         }
     };
-    let data = file.metadata().map_err(ConnectError::io("look at", path))?;
+    let data = file.metadata().map_err(ConnectError::io("inspect", path))?;
     match data.is_file() {
         true => Ok((file, data)),
         false => Err(ConnectError::NotAFile { path: path.to_owned() }),

@@ -135,7 +135,7 @@ impl Server {
     pub fn start(name: &str, listen: &Listen, site: impl Site) -> io::Result<Self> {
         if let Some(host) = listen.hosts.iter().find(|it| it.is_empty() || !is_host(it.as_bytes()))
         {
-            let why = format!("`{}` is no host with or without a port", host.escape_debug());
+            let why = format!("`{}` is not a host with an optional port", host.escape_debug());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let bound = Bound::new(listen.address)?;
@@ -145,7 +145,10 @@ impl Server {
         let desk = Arc::new(RequestHandler { guard, site: Mutex::new(site) });
         let ticks = tick(Arc::clone(&desk));
         let ended = |what| {
-            tracing::error!(target: "snapline::serve", %what, "the server of pages has ended: nothing is served any more");
+            tracing::error!(
+                target: "snapline::serve", %what,
+                "the page server has ended and serves no more pages"
+            );
         };
         let listener = Listener::start(name, bound, LIMITS, desk, ticks, ended)?;
         Ok(Self { address, token, _listener: listener })
@@ -179,7 +182,7 @@ pub fn answers_to(bytes: &[u8], piece: usize, token: &str, site: impl Site) -> O
 fn token() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes)
-        .map_err(|error| io::Error::other(format!("no random numbers can be had: {error}")))?;
+        .map_err(|error| io::Error::other(format!("cannot get random numbers: {error}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -214,12 +217,12 @@ impl PageGuard {
     /// The page that a request is for, once its permission is checked.
     fn admit<'a>(&self, uri: &'a Uri, headers: &HeaderMap) -> Result<&'a str, Refusal> {
         if uri.authority().is_some() || uri.scheme().is_some() {
-            return refuse(StatusCode::BAD_REQUEST, "this is no proxy; ask for a path");
+            return refuse(StatusCode::BAD_REQUEST, "this server is not a proxy; request a path");
         }
         let mut asked = headers.get_all(header::HOST).iter();
         let host = match (asked.next(), asked.next()) {
             (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
-            _ => return refuse(StatusCode::BAD_REQUEST, "a request has one Host header"),
+            _ => return refuse(StatusCode::BAD_REQUEST, "a request must have one Host header"),
         };
         // A page elsewhere whose name was made to point here cannot change the `Host` that its
         // browser sends.
@@ -252,7 +255,7 @@ impl PageGuard {
             self.hosts.iter().any(|known| known == host)
         };
         if !origin.is_none_or(ours) {
-            return refuse(StatusCode::FORBIDDEN, "another site may not ask this");
+            return refuse(StatusCode::FORBIDDEN, "another site may not make this request");
         }
         let media = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         match media.is_some_and(|media| media.starts_with(b"application/json")) {
@@ -298,8 +301,8 @@ impl<S: Site> Answers for RequestHandler<S> {
         };
         let answered = guarded(|| Ok(lock(&self.site).answer(page, &body)));
         let answer = answered.map_err(|error| {
-            tracing::error!(target: "snapline::serve", %error, page, "a page could not be made");
-            let why = "this page could not be made; see the log";
+            tracing::error!(target: "snapline::serve", %error, page, "cannot make a page");
+            let why = "this page cannot be made; see the log";
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why)
         })?;
         let mut response = Response::new(Full::new(Bytes::from(answer.body)));
@@ -337,7 +340,7 @@ async fn tick<S: Site>(desk: Arc<RequestHandler<S>>) {
             Ok(())
         });
         if let Err(error) = ticked {
-            tracing::error!(target: "snapline::serve", %error, "a page's data could not be brought up to date");
+            tracing::error!(target: "snapline::serve", %error, "cannot update a page's data");
         }
         tokio::time::sleep(TICK).await;
     }

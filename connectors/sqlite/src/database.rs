@@ -343,7 +343,7 @@ impl Within<'_> {
 
     fn parse(&self, text: &str) -> Result<TxnId, SqliteError> {
         serde_json::from_str(text)
-            .map_err(|_| self.damaged(format!("`{text}` is no name of a transaction")))
+            .map_err(|_| self.damaged(format!("`{text}` is not a transaction name")))
     }
 }
 

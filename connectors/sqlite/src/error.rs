@@ -199,28 +199,32 @@ impl fmt::Display for SqliteError {
         match self {
             Self::Open { path, source } => write!(
                 f,
-                "{}: cannot be opened: {source}; the directory must be there, and the process allowed to write in it",
+                "{}: cannot open the database: {source}; its directory must exist, and the process \
+                 needs permission to write in it",
                 path.display()
             ),
             Self::NoFile { path } => write!(
                 f,
-                "`{}` names no file: what is committed must outlive the connection, so give the path of a database file",
+                "`{}` does not name a file, and what is committed must outlive the connection; \
+                 give the path of a database file",
                 path.display()
             ),
             Self::NotADatabase { path } => write!(
                 f,
-                "{}: is no SQLite database, or is encrypted; give another path, or restore the file from a copy",
+                "{}: is not an SQLite database, or is encrypted; give another path, or restore the \
+                 file from a copy",
                 path.display()
             ),
             Self::Damaged { path, why } => write!(
                 f,
-                "{}: is damaged: {why}; look at it with `PRAGMA integrity_check`, and restore it from a copy",
+                "{}: is damaged: {why}; check it with `PRAGMA integrity_check`, and restore it \
+                 from a copy",
                 path.display()
             ),
             Self::Busy { path, doing } => write!(
                 f,
-                "{}: could not {doing}: another connection holds the database; let it keep its transactions short, or wait for it \
-                 longer (`busy_timeout`)",
+                "{}: could not {doing}: another connection holds the database; keep the \
+                 transactions of that connection short, or wait longer (`busy_timeout`)",
                 path.display()
             ),
             Self::Full { path, doing } => {
@@ -228,19 +232,22 @@ impl fmt::Display for SqliteError {
             }
             Self::ReadOnly { path } => write!(
                 f,
-                "{}: may not be written to; give the process the right to write the file and its directory",
+                "{}: is not writable; give the process permission to write the file and its \
+                 directory",
                 path.display()
             ),
             Self::Schema { path, sql, source } => write!(
                 f,
-                "{}: `{sql}` does not fit the database: {source}; make the table first, or with `setup`",
+                "{}: `{sql}` does not fit the database: {source}; create the table first, or in \
+                 `setup`",
                 path.display()
             ),
             Self::Refused { path, txn, record, source } => write!(
                 f,
-                "{}: record {record} of the transaction that checkpoint {} closed could not be applied: {source}; its checkpoint is \
-                 complete, so the record is neither lost nor passed over: correct the table or the function and start again, or have \
-                 such records set aside (`set_aside`)",
+                "{}: record {record} of the transaction that checkpoint {} closed could not be \
+                 applied: {source}; its checkpoint is complete, so the record is neither lost nor \
+                 skipped: correct the table or the function and start again, or have such records \
+                 set aside (`set_aside`)",
                 path.display(),
                 txn.checkpoint
             ),
@@ -252,25 +259,29 @@ impl fmt::Display for SqliteError {
             ),
             Self::Violated { path, txn, source } => write!(
                 f,
-                "{}: the transaction that checkpoint {} closed cannot be committed: {source}; its checkpoint is complete, so its records \
-                 are neither lost nor passed over: correct the tables or the function, and start again",
+                "{}: the transaction that checkpoint {} closed cannot be committed: {source}; its \
+                 checkpoint is complete, so its records are neither lost nor skipped: correct the \
+                 tables or the function, and start again",
                 path.display(),
                 txn.checkpoint
             ),
             Self::Key { path, why } => write!(
                 f,
-                "{}: {why}; rows are read in the order of a key that each has and no two have alike: name such a column, or select one",
+                "{}: {why}; rows are read in the order of a key, which must be unique and not \
+                 null: name such a column, or select one",
                 path.display()
             ),
             Self::Other { path, was, now } => write!(
                 f,
-                "{}: the checkpoint's position is of `{was}`, and the job reads `{now}`; give the source what it had, or, if the same keys are to \
-                 be read on behind the last, say `.accept_changed()`",
+                "{}: the checkpoint's position is of `{was}`, and the job reads `{now}`; give the \
+                 source its old statement and key back, or, to continue after the last key in the \
+                 new ones, call `.accept_changed()`",
                 path.display()
             ),
             Self::Malformed { path, row } => write!(
                 f,
-                "{}, the row {row}; repair it, or choose another way with what is malformed: `.skip_malformed()`, `.keep_malformed()`",
+                "{}, the row {row}; repair it, or choose what to do with malformed rows: \
+                 `.skip_malformed()`, `.keep_malformed()`",
                 path.display()
             ),
             Self::Encode { why } => write!(f, "a record cannot be serialised: {why}"),
@@ -288,7 +299,8 @@ impl fmt::Display for SqliteError {
             ),
             Self::Version { path, found } => write!(
                 f,
-                "{}: the tables of the sink are of version {found}, which this build does not know; use a later one",
+                "{}: the tables of the sink are of version {found}, which this build does not \
+                 know; use a later build",
                 path.display()
             ),
             Self::Owned { path, operator, owner, wanted } => write!(

@@ -186,7 +186,7 @@ where
         if let Some(found) = cache.and_then(|cache| lock(cache).get(&key, now)) {
             return Ok(found);
         }
-        let failed = SqliteError::of("look a record up", &self.lookup.path);
+        let failed = SqliteError::of("look up a record", &self.lookup.path);
         let mut query = self.connection.prepare_cached(&self.lookup.sql).map_err(&failed)?;
         let row = |row: &Row<'_>| (self.lookup.row)(row);
         let found = query.query_row([&key], row).optional().map_err(&failed)?;

@@ -458,7 +458,8 @@ where
         {
             tracing::warn!(
                 database = %path.display(),
-                "what this older copy of the database has not counts as committed to the other"
+                "a transaction that this older copy of the database lacks counts as committed to \
+                 the other copy"
             );
             within.note(subtask, txn)?;
             CommitOutcome::AlreadyCommitted
@@ -468,7 +469,7 @@ where
                 tracing::error!(
                     database = %path.display(),
                     checkpoint = txn.checkpoint.get(),
-                    "staged records are gone that were never committed"
+                    "staged records that were never committed are missing"
                 );
                 return Ok(CommitOutcome::Lost);
             }
@@ -656,7 +657,7 @@ where
             }
             tracing::warn!(
                 database = place,
-                "what was written elsewhere counts as committed there"
+                "a transaction of another database counts as committed there"
             );
             return Ok(CommitOutcome::AlreadyCommitted);
         }
@@ -677,14 +678,14 @@ where
             Ok(outcome) => Ok(outcome),
             Err(Failed::Before(error)) => match error.downcast_ref::<SqliteError>() {
                 Some(passing) if passing.may_pass() => {
-                    tracing::warn!(%error, "a transaction could not be committed yet");
+                    tracing::warn!(%error, "cannot commit a transaction yet");
                     self.trouble = Some(error.to_string());
                     Ok(CommitOutcome::Retry)
                 }
                 _ => Err(error),
             },
             Err(Failed::Within(error)) => {
-                tracing::warn!(%error, "a transaction was committed, perhaps");
+                tracing::warn!(%error, "it is unknown whether a transaction was committed");
                 self.trouble = Some(error.to_string());
                 Ok(CommitOutcome::Unknown)
             }

@@ -338,7 +338,7 @@ impl Rows {
 
     /// The greatest key in the database.
     fn last(&self, path: &Path) -> Result<Option<RowKey>, SqliteError> {
-        let failed = SqliteError::of("look for the last row", path);
+        let failed = SqliteError::of("find the last row", path);
         let mut query = self.connection.prepare_cached(&self.last).map_err(&failed)?;
         let last: Option<Value> =
             query.query_row([], |row| row.get(0)).optional().map_err(&failed)?;
@@ -488,7 +488,10 @@ impl<R> Page<'_, R> {
                 let skipped = self.skipped;
                 if skipped <= TOLD || skipped == 10_u64.pow(skipped.ilog10()) {
                     let (operator, database) = (self.operator, path.display());
-                    tracing::warn!(operator, %database, %row, skipped, "a malformed row was passed over");
+                    tracing::warn!(
+                        operator, %database, %row, skipped,
+                        "a malformed row was skipped"
+                    );
                 }
                 Ok(None)
             }

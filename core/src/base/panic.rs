@@ -20,7 +20,7 @@ snapline_protocol::error_in_words!(Panicked);
 pub fn panicked(payload: &(dyn Any + Send)) -> BoxError {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    Box::new(Panicked(text.unwrap_or_else(|| "(a payload that is no text)".to_owned())))
+    Box::new(Panicked(text.unwrap_or_else(|| "(a payload that is not text)".to_owned())))
 }
 
 /// Runs users' code; a panic becomes an error. What the code was working on must not be used again

@@ -164,7 +164,7 @@ pub fn guard(doing: &'static str, run: impl FnOnce()) {
         Ok(())
     });
     if let Err(what) = ran {
-        tracing::error!(target: "snapline::lane", doing, %what, "a lane panicked; it goes on");
+        tracing::error!(target: "snapline::lane", doing, %what, "a lane panicked and continues");
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
         let run = move || {
             theirs.over(|| {
                 begin("reading", Some(3));
-                wait_for.recv().expect("it is let go");
+                wait_for.recv().expect("it is released");
             });
         };
         let thread = thread::spawn(run);

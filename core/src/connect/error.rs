@@ -308,8 +308,9 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Fenced { operator, attempt, fence, place } => write!(
                 f,
-                "sink `{operator}`: attempt {attempt} was fenced off by attempt {fence} in {place}; if the job was started anew with \
-                 an empty checkpoint store, give it a new output place too"
+                "sink `{operator}`: attempt {attempt} was fenced off by attempt {fence} in \
+                 {place}; if the job was started again with an empty checkpoint store, give it a \
+                 new output place too"
             ),
             Self::Owned { path, owner, wanted } => write!(
                 f,
@@ -323,25 +324,27 @@ impl fmt::Display for ConnectError {
             ),
             Self::NameTaken { txn, place } => write!(
                 f,
-                "{place}: transaction {} was committed before by an earlier life of the job; its checkpoint store was emptied, so \
-                 give it a new output place too",
+                "{place}: transaction {} was committed before by an earlier life of the job, whose \
+                 checkpoint store was emptied; give the job a new output place too",
                 TxnName(txn)
             ),
             Self::NotClosed { txn, place } => write!(
                 f,
-                "{place}: transaction {} is not there to be prepared; somebody removed it, or it was never closed",
+                "{place}: cannot prepare transaction {}: it was removed, or it was never closed",
                 TxnName(txn)
             ),
             Self::OtherPlace { place } => write!(
                 f,
-                "{place}: is not the one that the checkpoint was committed to: it was emptied, or another was put in its place; put that one \
-                 back, of a directory with `.snapline` in it, or go on without what it held: `.accept_other_directory()`, of a database \
+                "{place}: is not the one that the checkpoint was committed to: it was emptied or \
+                 replaced; put the right one back (a directory with its `.snapline`), or continue \
+                 without what it held: `.accept_other_directory()`, or for a database \
                  `.accept_other_database()`"
             ),
             Self::SetBack { place, txn } => write!(
                 f,
-                "{place}: transaction {} was committed here, and is not recorded: an older copy was put back; put the newest one back, or go \
-                 on without what it held: `.accept_other_directory()`, of a database `.accept_other_database()`",
+                "{place}: transaction {} was committed here, and is not recorded: an older copy \
+                 was put back; put the newest one back, or continue without what it held: \
+                 `.accept_other_directory()`, or for a database `.accept_other_database()`",
                 TxnName(txn)
             ),
             Self::BadName { what, name, why } => {
@@ -352,7 +355,8 @@ impl fmt::Display for ConnectError {
             }
             Self::BadPosition { source, why } => write!(
                 f,
-                "{source}: the checkpoint's position is not one of this source: {why}; restore with the source it was taken with"
+                "{source}: the checkpoint's position does not belong to this source: {why}; \
+                 restore with the source that it was taken with"
             ),
             Self::NoInput { path } => {
                 write!(f, "{}: no such file or directory to read from", path.display())
@@ -364,51 +368,56 @@ impl fmt::Display for ConnectError {
             ),
             Self::NoLength { path, said } => write!(
                 f,
-                "{}: is said to have {said} bytes and has others, as files in /proc and /sys do, which cannot be read again from a position; \
-                 copy it and read the copy",
+                "{}: reports a length of {said} bytes and has another, as files in /proc and /sys \
+                 do, and cannot be read again from a position; copy it and read the copy",
                 path.display()
             ),
             Self::Link { path } => write!(
                 f,
-                "{}: is a link, and links are not followed; say `.follow_links()` if they may be",
+                "{}: is a link, and links are not followed; call `.follow_links()` to follow them",
                 path.display()
             ),
             Self::OnlyLinks { path } => write!(
                 f,
-                "{}: has links alone, and links are not followed; say `.follow_links()` if they may be",
+                "{}: holds only links, and links are not followed; call `.follow_links()` to \
+                 follow them",
                 path.display()
             ),
             Self::NoMatch { pattern } => write!(f, "`{pattern}`: no file matches"),
             Self::BadPattern { pattern, why } => {
-                write!(f, "`{pattern}`: not a pattern of files: {why}")
+                write!(f, "`{pattern}`: not a valid file pattern: {why}")
             }
             Self::Vanished { path, expected } => write!(
                 f,
-                "{}: had {expected} bytes when the job began to read it, and is gone; put it back to go on from the checkpoint",
+                "{}: had {expected} bytes when the job began to read it, and is gone; put it back \
+                 to resume from the checkpoint",
                 path.display()
             ),
             Self::Shrunk { path, expected, found } => write!(
                 f,
-                "{}: had {expected} bytes when the job began to read it, and has {found}; put the file back to go on from the \
-                 checkpoint",
+                "{}: had {expected} bytes when the job began to read it, and has {found}; put the \
+                 file back to resume from the checkpoint",
                 path.display()
             ),
             Self::Replaced { path, size } => write!(
                 f,
-                "{}: is not the file that the job began to read: that one had {size} bytes, and its first or last ones were others; put it \
-                 back, or, if it was repaired where it was not read yet, go on in it with `.accept_changed()`",
+                "{}: is not the file that the job began to read: that one had {size} bytes, and \
+                 other first or last bytes; put it back, or, if it was repaired only where it was \
+                 not read yet, continue in it with `.accept_changed()`",
                 path.display()
             ),
             Self::PutAgain { path } => write!(
                 f,
-                "{}: a file of this name was read, and this is another one, or it was changed since; give it a name of its own, or have such \
-                 files read too: `.accept_changed()`",
+                "{}: a file of this name was already read, and this is another one, or it was \
+                 changed since; give it a name of its own, or choose to read such files too: \
+                 `.accept_changed()`",
                 path.display()
             ),
             Self::OtherPath { was, now } => write!(
                 f,
-                "the checkpoint's position is of `{was}`, and the job reads `{now}`; give the source its old path back, or, if the files \
-                 were moved, say `.moved_from(\"{was}\")`; to read other files, begin without the checkpoint"
+                "the checkpoint's position is of `{was}`, and the job reads `{now}`; give the \
+                 source its old path back, or, if the files were moved, call \
+                 `.moved_from(\"{was}\")`; to read other files, start without the checkpoint"
             ),
             Self::NotUtf8 { path, offset } => write!(
                 f,
@@ -420,8 +429,9 @@ impl fmt::Display for ConnectError {
             }
             Self::LongLine { path, offset, limit } => write!(
                 f,
-                "{}: the line that holds byte {offset} has more than {limit} bytes; allow more with `.max_line_bytes(n)`, or read the file \
-                 with `.decode(Lines::new())`, which can pass such lines over",
+                "{}: the line that holds byte {offset} has more than {limit} bytes; allow more \
+                 with `.max_line_bytes(n)`, or read the file with `.decode(Lines::new())`, which \
+                 can skip such lines",
                 path.display()
             ),
             Self::Window { path, limit } => write!(
@@ -431,7 +441,7 @@ impl fmt::Display for ConnectError {
                 path.display()
             ),
             Self::Trailing { path, why } => {
-                write!(f, "{}: {why}; cut it off, or compress the file again", path.display())
+                write!(f, "{}: {why}; cut them off, or compress the file again", path.display())
             }
             Self::Malformed { path, line, offset, why } => {
                 match line {
@@ -439,7 +449,8 @@ impl fmt::Display for ConnectError {
                     None => write!(f, "{}, the record at byte {offset}: {why}", path.display())?,
                 }
                 f.write_str(
-                    "; repair it, or choose another way with what is malformed: `.skip_malformed()`, or for files `.keep_malformed()`",
+                    "; repair it, or choose what to do with malformed records: \
+                     `.skip_malformed()`, or for files `.keep_malformed()`",
                 )
             }
             Self::Unwritable { format, record, field: Some(field), why } => {
@@ -456,7 +467,8 @@ impl fmt::Display for ConnectError {
             Self::NotADirectory { path } => write!(f, "{}: is not a directory", path.display()),
             Self::NotAscending { path, newest } => write!(
                 f,
-                "{}: appeared behind `{newest}`, which was read, though names are said to ascend; give it a greater name",
+                "{}: appeared after `{newest}` was read and sorts before it, though names are \
+                 declared to ascend; give it a greater name",
                 path.display()
             ),
             Self::Broken { operator, why } => write!(

@@ -199,7 +199,8 @@ impl Look<'_> {
         match value.is_finite() {
             true => self.text(value),
             false => Err(Unrepresentable(format!(
-                "it is {value}, which JSON has no number for; filter such records out, make it an `Option`, or write it as text"
+                "it is {value}, which JSON cannot represent as a number; filter such records out, \
+                 make it an `Option`, or write it as text"
             ))),
         }
     }
@@ -546,7 +547,7 @@ mod tests {
         for (digits, before) in (15..25).flat_map(|digits| (0..40).map(move |n| (digits, n))) {
             let text =
                 format!("{}{}{}", " ".repeat(before), "7".repeat(digits), " ".repeat(before));
-            assert_eq!(has_long_number(text.as_bytes()), digits > 18, "{digits} behind {before}");
+            assert_eq!(has_long_number(text.as_bytes()), digits > 18, "{digits} after {before}");
         }
         let (record, times) = count::<Value>("{\"a\":[123456789012345678,\"x\",-1e300]}");
         assert!(record.is_ok() && times == 1);

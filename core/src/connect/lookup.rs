@@ -86,12 +86,12 @@ impl fmt::Display for LookupError {
         match self {
             Self::TimedOut { after, tries } => write!(
                 f,
-                "a record was looked up {tries} times, and no answer came within {after:?}; wait longer (`timeout`), or say what \
-                 stands for an answer (`otherwise`)"
+                "a record was looked up {tries} times, and no answer came within {after:?}; wait \
+                 longer (`timeout`), or give a fallback (`otherwise`)"
             ),
             Self::Failed { tries, cause } => {
                 let cause = Whole(&**cause);
-                write!(f, "a record was looked up {tries} times, the last of them: {cause}")
+                write!(f, "a record was looked up {tries} times, and the last try failed: {cause}")
             }
         }
     }

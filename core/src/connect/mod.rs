@@ -80,7 +80,7 @@ impl OpenContext {
         parallelism: usize,
         attempt: Attempt,
     ) -> Self {
-        assert!(index < parallelism, "subtask {index} of {parallelism}");
+        assert!(index < parallelism, "subtask {index} must be below the parallelism {parallelism}");
         let (job, operator, clock) = (job.into(), operator.into(), Clock::default());
         Self { job, operator, index, parallelism, attempt, clock, verify: VerifyState::default() }
     }
@@ -89,8 +89,8 @@ impl OpenContext {
 /// A replayable source: from any position it gives the same records in the same order (SPEC 2.12).
 /// A value of this trait describes the source; each subtask opens a reader of its own.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no source",
-    note = "`snapline::connect` has sources (`FileSource`, `MemorySource`, `Generator`, ...); one of your own implements `Source`, and is `Clone`"
+    message = "`{Self}` is not a source",
+    note = "`snapline::connect` has sources (`FileSource`, `MemorySource`, `Generator`, ...); your own source implements `Source` and `Clone`"
 )]
 pub trait Source: Clone + Send + 'static {
     /// The record type.
@@ -200,8 +200,8 @@ pub enum Delivery {
 /// The writer lives on the worker thread and never waits for the outside. The committer does all
 /// that may take time, on another thread, one call at a time and in the order of the requests.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no sink",
-    note = "`snapline::connect` has sinks (`FileSink`, `Stdout`, `ForEach`, ...); one of your own implements `TwoPhaseSink`, or `Upsert` in `Idempotent`"
+    message = "`{Self}` is not a sink",
+    note = "`snapline::connect` has sinks (`FileSink`, `Stdout`, `ForEach`, ...); your own sink implements `TwoPhaseSink`, or `Upsert` in `Idempotent`"
 )]
 pub trait TwoPhaseSink: Clone + Send + 'static {
     /// The record type.

@@ -6,7 +6,7 @@ pub const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The error for text in UTF-16.
 pub const UTF_16: &str =
-    "it is text in UTF-16, as its mark of byte order says, and only UTF-8 is read";
+    "it is text in UTF-16, as its byte order mark says, and only UTF-8 is supported";
 
 /// True if the beginning of a text shows that it is in UTF-16.
 pub fn is_utf16(text: &[u8]) -> bool {

@@ -284,7 +284,7 @@ impl Files for Disk {
         // Opening a pipe may wait for ever, and a device may have endless content.
         let kind = fs::metadata(path)?.file_type();
         if !kind.is_file() && !kind.is_dir() {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no plain file"));
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a plain file"));
         }
         Ok(Box::new(File::open(path)?))
     }
@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_device_is_not_read() {
         let error = Disk.open(Path::new("/dev/zero")).err().expect("it has no end");
-        assert_eq!(error.to_string(), "it is no plain file");
+        assert_eq!(error.to_string(), "it is not a plain file");
     }
 
     #[test]

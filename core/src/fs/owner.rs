@@ -30,8 +30,9 @@ pub(super) fn check(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     let why = format!(
-        "it belongs to user {owner}, and what this process makes there to user {made}: run it as {owner}, name a directory of its own, or \
-         share this one, and all in it, with a group of both (`chmod -R g+rwX,o-w`)"
+        "it belongs to user {owner}, and what this process creates there belongs to user {made}; \
+         run it as {owner}, give it a directory of its own, or share this directory, and all in \
+         it, with a group of both (`chmod -R g+rwX,o-w`)"
     );
     Err(io::Error::new(ErrorKind::PermissionDenied, why))
 }

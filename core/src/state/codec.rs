@@ -134,7 +134,7 @@ impl Display for Error {
             What::Stack(limit) => {
                 write!(f, "it nests so deep that it takes more than {} KiB of stack", limit >> 10)
             }
-            What::Options => write!(f, "it is a nothing in more than {MAX_SOME} `Some`"),
+            What::Options => write!(f, "it is a `None` in more than {MAX_SOME} nested `Some`"),
             What::Length { announced, given } => write!(
                 f,
                 "its `Serialize` announces {announced} elements or fields and gives {given}"
@@ -148,14 +148,17 @@ impl Display for Error {
             What::Reserved => {
                 write!(
                     f,
-                    "it has a MessagePack extension of type {}, which is ours",
+                    "it has a MessagePack extension of type {}, which snapline reserves",
                     SOME_NIL as i8
                 )
             }
-            What::Cut => f.write_str("its bytes end within it"),
-            What::Malformed(byte) => write!(f, "a byte {byte:#04x} where it cannot be"),
+            What::Cut => f.write_str("its bytes end before it is complete"),
+            What::Malformed(byte) => write!(f, "a byte {byte:#04x} where it is not valid"),
             What::Left { length, left } => {
-                write!(f, "{length} elements or fields, of which its `Deserialize` left {left}")
+                write!(
+                    f,
+                    "{length} elements or fields, of which its `Deserialize` did not read {left}"
+                )
             }
         }
     }

@@ -127,13 +127,15 @@ impl fmt::Display for StateError {
             ),
             Self::Decode { operator, state, wanted, error } => write!(
                 f,
-                "state `{state}` of operator `{operator}` in the checkpoint is no `{wanted}`: {error}. If the type has changed, mark \
-                 added fields `#[serde(default)]` and renamed ones `#[serde(alias = \"...\")]`, or give the state a new name"
+                "state `{state}` of operator `{operator}` in the checkpoint cannot be decoded as \
+                 `{wanted}`: {error}. If the type has changed, mark added fields \
+                 `#[serde(default)]` and renamed ones `#[serde(alias = \"...\")]`, or give the \
+                 state a new name"
             ),
             Self::Kind { operator, state, found, wanted } => write!(
                 f,
-                "state `{state}` of operator `{operator}` is {found} in the checkpoint and is asked for as {wanted}; give the state a new \
-                 name"
+                "state `{state}` of operator `{operator}` is {found} in the checkpoint and is \
+                 requested as {wanted}; give the state a new name"
             ),
             Self::KeyGroups { operator, state, found, wanted } => write!(
                 f,
@@ -158,13 +160,14 @@ impl fmt::Display for StateError {
                 "the snapshot is of format {found}, and this build reads formats up to {known}; use the build that wrote it, or a later one"
             ),
             Self::Unclaimed { names } => {
-                write!(f, "the checkpoint holds state that no operator asks for:")?;
+                write!(f, "the checkpoint holds state that no operator uses:")?;
                 for (operator, state) in names {
                     write!(f, " `{state}` of operator `{operator}`;")?;
                 }
                 write!(
                     f,
-                    " if an operator was renamed, give it its old name back; if it was removed, say that its state may be dropped"
+                    " if an operator was renamed, give it its old name back; if it was removed, \
+                     allow its state to be dropped"
                 )
             }
         }

@@ -227,7 +227,7 @@ pub(super) fn within(hash: u64) -> u64 {
 /// # Panics
 /// If there is no subtask `index`.
 pub fn groups_of(index: usize, parallelism: usize, key_groups: u16) -> Range<u16> {
-    assert!(index < parallelism, "subtask {index} of {parallelism}");
+    assert!(index < parallelism, "subtask {index} must be below the parallelism {parallelism}");
     let start = |index: usize| (index * usize::from(key_groups)).div_ceil(parallelism) as u16;
     start(index)..start(index + 1)
 }

@@ -67,9 +67,9 @@ pub enum VerifyState {
 /// It hashes the same in every run, as types of the standard library and derived ones do.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key",
-    label = "this is no key",
+    label = "this cannot be a key",
     note = "a key is hashed and compared, and written into checkpoints: `#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`",
-    note = "it owns what it holds: `String` instead of `&str`; floating-point numbers are no keys: take their bits (`to_bits`)"
+    note = "a key owns what it holds: `String` instead of `&str`; floating-point numbers cannot be keys: use their bits (`to_bits`)"
 )]
 pub trait Key: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
 
@@ -80,8 +80,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + Serialize + DeserializeOwned + 'static
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept as state",
     label = "this cannot be kept as state",
-    note = "state is copied, and written into checkpoints: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`; it owns what it holds, and can be sent to \
-            other threads"
+    note = "state is copied, and written into checkpoints: `#[derive(Clone, serde::Serialize, serde::Deserialize)]`; it owns what it holds, and can be sent to other threads"
 )]
 pub trait StateValue: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {}
 

@@ -175,7 +175,7 @@ fn read_segment<K: Key, V: StateValue>(
     }
     let bytes = store.read(&part.section)?;
     let mut misplaced = false;
-    let seed = Entries::<K, V> {
+    let seed = EntriesVisitor::<K, V> {
         key_groups: entry.key_groups,
         hashes,
         part,
@@ -200,7 +200,7 @@ fn read_segment<K: Key, V: StateValue>(
 }
 
 /// Reads an array of pairs straight into a hash table.
-struct Entries<'a, K, V> {
+struct EntriesVisitor<'a, K, V> {
     key_groups: u16,
     hashes: HashSeed,
     part: &'a SegmentRef,
@@ -208,7 +208,7 @@ struct Entries<'a, K, V> {
     of: PhantomData<(K, V)>,
 }
 
-impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for Entries<'_, K, V> {
+impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for EntriesVisitor<'_, K, V> {
     type Value = HashTable<Entry<K, V>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -216,7 +216,7 @@ impl<'de, K: Key, V: StateValue> DeserializeSeed<'de> for Entries<'_, K, V> {
     }
 }
 
-impl<'de, K: Key, V: StateValue> Visitor<'de> for Entries<'_, K, V> {
+impl<'de, K: Key, V: StateValue> Visitor<'de> for EntriesVisitor<'_, K, V> {
     type Value = HashTable<Entry<K, V>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

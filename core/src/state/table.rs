@@ -48,8 +48,11 @@ impl<K: Key, V: StateValue> Table<K, V> {
     /// # Panics
     /// As [`Table::new`].
     pub fn seeded(groups: Range<u16>, key_groups: u16, seed: HashSeed) -> Self {
-        assert!((1..=MAX_KEY_GROUPS).contains(&key_groups), "{key_groups} key groups");
-        assert!(groups.end <= key_groups, "key groups {groups:?} of {key_groups}");
+        assert!(
+            (1..=MAX_KEY_GROUPS).contains(&key_groups),
+            "{key_groups} key groups, not 1 to {MAX_KEY_GROUPS}"
+        );
+        assert!(groups.end <= key_groups, "key groups {groups:?} are not among {key_groups}");
         let mut clock = VersionCounter::new();
         let (first, range) = (groups.start, groups.clone());
         let groups: Vec<_> = groups

@@ -156,16 +156,17 @@ impl fmt::Display for StoreError {
             ),
             Self::Exists { what } => write!(
                 f,
-                "{what} is there already, with other content. It was left alone; see who else writes to this store"
+                "{what} already exists with other content. It was not changed; find out what else \
+                 writes to this store"
             ),
             Self::NotAStore { what, found } => write!(
                 f,
-                "{what} is no store: there is {found}. It was left alone; name an empty or a new directory"
+                "{what} is not a store: there is {found}. It was not changed; name an empty or a \
+                 new directory"
             ),
-            Self::ReadOnly { store } => write!(
-                f,
-                "the {store} was opened for inspection, which writes nothing. Open it to write"
-            ),
+            Self::ReadOnly { store } => {
+                write!(f, "the {store} was opened only for inspection. Open it for writing")
+            }
             Self::Panicked { doing, what } => write!(
                 f,
                 "{doing}: the store {what} (whether it took effect is unknown). This is a defect of the store"
@@ -185,11 +186,11 @@ impl fmt::Display for StoreError {
                     ErrorKind::TimedOut => {
                         write!(
                             f,
-                            ". End the process that keeps it, or find out why its disk is slow"
+                            ". End the process that holds it, or find out why its disk is slow"
                         )
                     }
                     ErrorKind::PermissionDenied => {
-                        write!(f, ". Give this process leave to read and write there")
+                        write!(f, ". Give this process permission to read and write there")
                     }
                     _ => write!(f, ". Look at the disk and its mount"),
                 }

@@ -42,7 +42,7 @@ pub enum Finding {
 /// A check that was run. Judge it by one of its assertions, or look at its
 /// [finding](CheckOutcome::finding).
 #[derive(Clone, Debug)]
-#[must_use = "a check is judged by an assertion"]
+#[must_use = "a result is not checked until one of its assertions is called"]
 pub struct CheckOutcome {
     check: Check,
     report: ExplorationReport,
@@ -116,7 +116,7 @@ impl CheckOutcome {
             "the check was made in at-least-once mode, which cannot show exactly once; leave out \
              .mode(..)"
         );
-        assert!(self.is_ok(), "exactly once was not shown\n{self}");
+        assert!(self.is_ok(), "the check does not prove exactly once\n{self}");
     }
 
     /// Asserts at least once, within the bounds and under every failure: readers see every record,
@@ -135,7 +135,7 @@ impl CheckOutcome {
             }
             _ => "",
         };
-        assert!(self.is_ok(), "at least once was not shown\n{self}{hint}");
+        assert!(self.is_ok(), "the check does not prove at least once\n{self}{hint}");
     }
 
     /// Asserts that the sink or the topology is unsafe: this law can be broken. [`Law::NoLoss`]
@@ -158,9 +158,9 @@ impl CheckOutcome {
                     Judgement::Violated { law, .. } => Some(law),
                     _ => None,
                 };
-                assert!(found == Some(law), "{} is not broken\n{again}", law.name());
+                assert!(found == Some(law), "no violation of {} was found\n{again}", law.name());
             }
-            _ => panic!("{} was not seen broken\n{self}", law.name()),
+            _ => panic!("no violation of {} was found\n{self}", law.name()),
         }
     }
 
@@ -171,9 +171,9 @@ impl CheckOutcome {
         for action in path {
             last = last.apply(&setup, action, &mut MarkSet::new());
         }
-        writeln!(text, "{} steps lead there:\n", path.len())?;
+        writeln!(text, "{} steps lead to this state:\n", path.len())?;
         text.push_str(&render(&story(&setup, path)));
-        writeln!(text, "\nand then:\n{}", ending(&setup, &last, law).trim_end())
+        writeln!(text, "\nthe state after them:\n{}", ending(&setup, &last, law).trim_end())
     }
 }
 
@@ -188,7 +188,11 @@ impl fmt::Display for CheckOutcome {
                 "every law holds, but the bounds never reached {missed:?}; raise them"
             )?,
             Finding::Stopped(reason) => {
-                writeln!(text, "nothing is known: {}", describe_stop(*reason))?;
+                writeln!(
+                    text,
+                    "the check was stopped without a result: {}",
+                    describe_stop(*reason)
+                )?;
             }
             Finding::Violated { law, path } => {
                 writeln!(text, "{} is broken: {}", law.name(), law.broken())?;
@@ -197,8 +201,8 @@ impl fmt::Display for CheckOutcome {
             Finding::Loss { path } => {
                 writeln!(
                     text,
-                    "the external system may drop data that was to be committed: loss, reported \
-                     loudly"
+                    "the external system may drop data that has to be committed; the job reports \
+                     this loss"
                 )?;
                 self.tell(path, None, &mut text)?;
             }
@@ -211,7 +215,7 @@ impl fmt::Display for CheckOutcome {
             (None, Some(_)) => {
                 write!(
                     text,
-                    "\n.trace_file(\"bad.json\") keeps it, for `snapline trace bad.json`"
+                    "\n.trace_file(\"bad.json\") writes the trace, for `snapline trace bad.json`"
                 )?;
             }
             (None, None) => {}
@@ -224,12 +228,16 @@ impl fmt::Display for CheckOutcome {
 #[must_use]
 pub const fn describe_stop(reason: StopReason) -> &'static str {
     match reason {
-        StopReason::Timeout => "the time ran out; allow more, or lower the bounds",
-        StopReason::States => "there are more states than allowed; allow more, or lower the bounds",
-        StopReason::Memory => {
-            "more memory was needed than allowed; allow more, or lower the bounds"
+        StopReason::Timeout => "the time ran out; raise the time limit, or lower the bounds",
+        StopReason::States => {
+            "there are more states than allowed; raise the limit of states, or lower the bounds"
         }
-        StopReason::MemoryUnknown => "the memory in use cannot be read here; leave the limit out",
+        StopReason::Memory => {
+            "more memory was needed than allowed; raise the memory limit, or lower the bounds"
+        }
+        StopReason::MemoryUnknown => {
+            "the memory in use cannot be read on this system; remove the memory limit"
+        }
         StopReason::Interrupted => "it was interrupted",
         StopReason::Collision => "two states have the same fingerprint; use the exact engine",
     }

@@ -148,7 +148,7 @@ impl Teller<'_> {
             }
             Action::Elect | Action::ElectBeside => {
                 let beside = match action {
-                    Action::ElectBeside => ", although another lives",
+                    Action::ElectBeside => ", although another is alive",
                     _ => "",
                 };
                 (coordinator(), format!("number {} starts{beside}", self.after.terms))

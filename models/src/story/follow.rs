@@ -57,7 +57,7 @@ impl Teller<'_> {
         let new = self.after.zombies.iter().skip(self.before.zombies.len());
         let stay = self.names(new.map(|zombie| zombie.subtask));
         if !stay.is_empty() {
-            clauses.push(format!("{stay} of the last attempt lives on unnoticed"));
+            clauses.push(format!("{stay} of the last attempt continues to act unnoticed"));
         }
         for (subtask, task) in self.after.tasks.iter().enumerate() {
             if task.call.is_some() {

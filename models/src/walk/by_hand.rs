@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn choices_are_what_is_enabled_and_lead_where_they_say() {
-        let mut walk = ByHand::new(scenario(), None).expect("it is right");
+        let mut walk = ByHand::new(scenario(), None).expect("the scenario is valid");
         for _ in 0..40 {
             let choices = walk.choices();
             let Some(choice) = choices.iter().find(|choice| !choice.action.is_fault()) else {
@@ -281,29 +281,31 @@ mod tests {
             };
             assert!(!choice.line.text.is_empty() && choice.breaks.is_empty());
             let steps: Vec<Action> = walk.steps().iter().copied().chain([choice.action]).collect();
-            walk = ByHand::after(scenario(), None, &steps).expect("it was offered");
-            assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::None);
+            walk = ByHand::after(scenario(), None, &steps).expect("the chosen step is possible");
+            assert_eq!(walk.trace().replay().expect("every step is possible").claim, Claim::None);
         }
-        assert!(walk.is_done(), "without faults it gets there: {:?}", walk.steps());
+        assert!(walk.is_done(), "without faults the job ends: {:?}", walk.steps());
     }
 
     #[test]
     fn a_step_that_is_not_possible_is_refused() {
-        let error = ByHand::after(scenario(), None, &[Action::Conclude]).expect_err("not yet");
+        let error = ByHand::after(scenario(), None, &[Action::Conclude])
+            .expect_err("the job has not ended");
         assert!(matches!(error, TraceError::NotEnabled { step: 1, .. }), "{error}");
     }
 
     #[test]
     fn a_hunt_goes_on_from_here_and_its_path_replays() {
         let mutant = Mutant::of(WrongRule::AckBeforeDurable);
-        let mut walk = ByHand::new((mutant.scenario)(), Some(mutant.rule)).expect("it is right");
+        let mut walk =
+            ByHand::new((mutant.scenario)(), Some(mutant.rule)).expect("the scenario is valid");
         walk.wander(1, 3);
         let begun = walk.steps().to_vec();
         let hunted = walk.hunt(&Bounds::default());
         let Hunted::Found(law) = hunted else { panic!("{hunted:?}") };
         assert!(walk.steps().len() > begun.len() && walk.steps().starts_with(&begun));
         assert!(walk.broken().contains(&law));
-        assert_eq!(walk.trace().replay().expect("it replays").claim, Claim::Shown(law));
+        assert_eq!(walk.trace().replay().expect("every step is possible").claim, Claim::Shown(law));
         // The second search finds another law.
         if let Hunted::Found(next) =
             walk.hunt(&Bounds { max_states: Some(50_000), ..Bounds::default() })
@@ -314,17 +316,18 @@ mod tests {
 
     #[test]
     fn a_hunt_says_when_there_is_nothing_and_when_it_was_stopped() {
-        let mut walk = ByHand::new(Scenario::new("calm", chain()), None).expect("it is right");
+        let mut walk =
+            ByHand::new(Scenario::new("calm", chain()), None).expect("the scenario is valid");
         assert!(matches!(walk.hunt(&Bounds::default()), Hunted::Nothing(states) if states > 10));
         let bounds = Bounds { max_states: Some(5), ..Bounds::default() };
         assert!(matches!(walk.hunt(&bounds), Hunted::Stopped(StopReason::States, _)));
-        assert!(walk.steps().is_empty(), "nothing was found, nothing was walked");
+        assert!(walk.steps().is_empty(), "a search without a result takes no step");
     }
 
     #[test]
     fn a_random_walk_is_a_function_of_its_seed() {
         let walked = |seed| {
-            let mut walk = ByHand::new(scenario(), None).expect("it is right");
+            let mut walk = ByHand::new(scenario(), None).expect("the scenario is valid");
             walk.wander(seed, 30);
             walk.steps().to_vec()
         };

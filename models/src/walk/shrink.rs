@@ -160,9 +160,11 @@ impl std::fmt::Display for ShrinkError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Replay(error) => write!(f, "{error}"),
-            Self::NoLaw => f.write_str("the trace names no law, so nothing says what must stay"),
+            Self::NoLaw => f.write_str(
+                "the trace names no law, so there is no violation to keep while it is minimised",
+            ),
             Self::NotShown(claim) => {
-                write!(f, "only a trace that shows its law broken can be shrunk: {claim}")
+                write!(f, "only a trace that shows its law broken can be minimised: {claim}")
             }
         }
     }

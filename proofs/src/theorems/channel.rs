@@ -6,7 +6,7 @@ use crate::protocol::ids::CheckpointId;
 use crate::protocol::message::{Barrier, CheckpointKind};
 
 fn barrier(checkpoint: usize) -> Barrier {
-    let checkpoint = CheckpointId::new(checkpoint as u64).expect("it is not zero");
+    let checkpoint = CheckpointId::new(checkpoint as u64).expect("checkpoint ids are not zero");
     Barrier { checkpoint, base: None, kind: CheckpointKind::Periodic }
 }
 

@@ -116,7 +116,7 @@ pub(super) fn begin(name: &str, run: impl FnOnce(&Speaker) + Send + 'static) -> 
     };
     if let Err(error) = thread.spawn(run) {
         // The queue is empty.
-        failed.fail(ConnectError::io("begin a thread for", &PathBuf::from(name))(error));
+        failed.fail(ConnectError::io("start a thread for", &PathBuf::from(name))(error));
     }
     said
 }
@@ -228,7 +228,7 @@ fn converse(
 
 /// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Listening {
+pub(super) struct ListenerLimits {
     pub(super) connections: usize,
     /// How long a connection may be without a line.
     pub(super) idle: Option<Duration>,
@@ -276,12 +276,12 @@ fn loser(talkers: &[Arc<Talker>], newcomer: IpAddr, now: Instant) -> Option<&Arc
 
 pub(super) fn listen(
     address: &str,
-    listening: Listening,
+    listening: ListenerLimits,
     longest: usize,
     to: &Speaker,
     wanted: &Arc<AtomicBool>,
 ) -> Result<(), ListenFailure> {
-    let Listening { connections, idle } = listening;
+    let ListenerLimits { connections, idle } = listening;
     let begun = Instant::now();
     let listener = loop {
         match TcpListener::bind(address) {
@@ -305,7 +305,7 @@ pub(super) fn listen(
             // A connection that broke before it was accepted, or a resource that may be available
             // again.
             Err(error) => {
-                tracing::warn!(address, %error, "a connection could not be taken");
+                tracing::warn!(address, %error, "cannot accept a connection");
                 nap(PATIENCE);
                 continue;
             }
@@ -315,11 +315,17 @@ pub(super) fn listen(
         if talkers.len() >= connections {
             match loser(&talkers, peer.ip(), Instant::now()) {
                 Some(talker) => {
-                    tracing::warn!(address, loses = %talker.peer, %peer, connections, "an idle connection was closed for another");
+                    tracing::warn!(
+                        address, loses = %talker.peer, %peer, connections,
+                        "an idle connection was closed to accept another"
+                    );
                     talker.lost.store(true, Ordering::Relaxed);
                 }
                 None => {
-                    tracing::warn!(address, %peer, connections, "a connection was closed: there are as many as may be");
+                    tracing::warn!(
+                        address, %peer, connections,
+                        "a connection was closed: the limit of connections is reached"
+                    );
                     continue;
                 }
             }
@@ -338,13 +344,19 @@ pub(super) fn listen(
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::warn!(%peer, %error, "a connection broke; what came of its last line is dropped");
+                    tracing::warn!(
+                        %peer, %error,
+                        "a connection broke; the received part of its last line is dropped"
+                    );
                 }
             }
         };
         let thread = thread::Builder::new().name("snapline-tcp".into());
         if let Err(error) = thread.spawn(run) {
-            tracing::warn!(address, %peer, %error, "a connection was closed: there is no thread to read it");
+            tracing::warn!(
+                address, %peer, %error,
+                "a connection was closed: there is no thread to read it"
+            );
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
 
-use self::feed::{Hearer, Listening, begin, connect, feed, listen};
+use self::feed::{Hearer, ListenerLimits, begin, connect, feed, listen};
 use super::{Collect, ConnectError, OpenContext, Progress, Source, SourceReader};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, AtomicBool, OnceLock, Ordering};
@@ -42,12 +42,12 @@ enum FeedEvent {
 
 /// The handling of lines.
 #[derive(Clone, Copy, Debug)]
-struct Rules {
+struct LineRules {
     longest: usize,
     skip: bool,
 }
 
-impl Default for Rules {
+impl Default for LineRules {
     fn default() -> Self {
         Self { longest: LONGEST, skip: false }
     }
@@ -73,7 +73,7 @@ impl Default for Rules {
 /// ```
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Stdin {
-    rules: Rules,
+    rules: LineRules,
 }
 
 impl Stdin {
@@ -145,8 +145,8 @@ impl Source for Stdin {
 pub struct TcpLines {
     address: String,
     /// `None`: it connects.
-    listens: Option<Listening>,
-    rules: Rules,
+    listens: Option<ListenerLimits>,
+    rules: LineRules,
 }
 
 impl TcpLines {
@@ -154,7 +154,7 @@ impl TcpLines {
     /// from another machine, connect to a tunnel on this one, such as `ssh -L` or `stunnel` as a
     /// client.
     pub fn connect(address: impl Into<String>) -> Self {
-        Self { address: address.into(), listens: None, rules: Rules::default() }
+        Self { address: address.into(), listens: None, rules: LineRules::default() }
     }
 
     /// Listens at an address, as `host:port`, and reads what comes from all that connect, 64 at a
@@ -164,8 +164,8 @@ impl TcpLines {
     pub fn listen(address: impl Into<String>) -> Self {
         Self {
             address: address.into(),
-            listens: Some(Listening { connections: 64, idle: Some(IDLE) }),
-            rules: Rules::default(),
+            listens: Some(ListenerLimits { connections: 64, idle: Some(IDLE) }),
+            rules: LineRules::default(),
         }
     }
 
@@ -179,8 +179,8 @@ impl TcpLines {
     /// If it is zero.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "nobody could connect");
-        self.listens = self.listens.map(|it| Listening { connections, ..it });
+        assert!(connections > 0, "no client could connect");
+        self.listens = self.listens.map(|it| ListenerLimits { connections, ..it });
         self
     }
 
@@ -190,7 +190,7 @@ impl TcpLines {
     #[must_use]
     pub fn idle_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         let idle = limit.into();
-        self.listens = self.listens.map(|it| Listening { idle, ..it });
+        self.listens = self.listens.map(|it| ListenerLimits { idle, ..it });
         self
     }
 
@@ -308,7 +308,7 @@ impl SourceReader for LinesReader {
                             line,
                             why,
                             skipped,
-                            "a malformed line was passed over"
+                            "a malformed line was skipped"
                         );
                     }
                 }

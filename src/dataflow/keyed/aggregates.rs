@@ -132,8 +132,9 @@ where
 
 /// A number that can be added up: the integers up to 64 bits, and the floating-point numbers.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no number that can be added up",
-    note = "`sum` and `average` take a rule that gives an integer of 8 to 64 bits, `f32` or `f64`; for other types use `aggregate`"
+    message = "`{Self}` is not a number that can be summed",
+    note = "`sum` and `average` take a function that returns an integer of 8 to 64 bits, `f32` or \
+        `f64`; for other types use `aggregate`"
 )]
 pub trait Number: StateValue + Copy + Default + fmt::Display {
     /// The sum of both; `None` if this type has no such number.
@@ -196,7 +197,8 @@ impl fmt::Display for SumError {
         let Self { sum, added, kind } = self;
         write!(
             f,
-            "the sum of a key's numbers is beyond `{kind}`: {sum} and {added} are to be added; add them up as a larger type"
+            "the sum of a key's numbers overflows `{kind}`: {sum} plus {added}; sum them as a \
+             larger type"
         )
     }
 }

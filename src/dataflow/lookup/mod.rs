@@ -115,15 +115,22 @@ impl<T, S: LookupSource<T>> Lookup<T, S> {
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=MOST_IN_FLIGHT).contains(&self.in_flight) {
             return Err(format!(
-                "{} requests are to be in flight, and 1 to {MOST_IN_FLIGHT} can be (`Lookup::in_flight`)",
+                "{} requests cannot be in flight; set `Lookup::in_flight` from 1 to \
+                 {MOST_IN_FLIGHT}",
                 self.in_flight
             ));
         }
         if self.tries == 0 {
-            return Err("a record is looked up once at least (`Lookup::tries`)".to_owned());
+            return Err(
+                "a record needs at least one try; set `Lookup::tries` to 1 or more".to_owned()
+            );
         }
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err("no answer comes in no time (`Lookup::timeout`)".to_owned());
+            return Err(
+                "a timeout of zero leaves no time for an answer; set `Lookup::timeout` to \
+                more"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -221,7 +228,7 @@ enum QueueItem<T, A> {
     },
 }
 
-struct Entry<T, A> {
+struct QueueEntry<T, A> {
     number: u64,
     what: QueueItem<T, A>,
 }
@@ -233,7 +240,7 @@ pub struct LookingUp<T, S: LookupSource<T>> {
     clock: Clock,
     operator: String,
     /// In the order in which they came.
-    queue: VecDeque<Entry<T, S::Found>>,
+    queue: VecDeque<QueueEntry<T, S::Found>>,
     /// The records that are ready for a request, in order.
     to_ask: VecDeque<u64>,
     /// The due times, each with its record's number.
@@ -273,7 +280,7 @@ impl<T, S: LookupSource<T>> LookingUp<T, S> {
 
     /// The number of records before the first mark, which none of them passes.
     fn before_mark(&self) -> usize {
-        let is_mark = |entry: &Entry<T, S::Found>| matches!(entry.what, QueueItem::Mark(_));
+        let is_mark = |entry: &QueueEntry<T, S::Found>| matches!(entry.what, QueueItem::Mark(_));
         self.queue.iter().position(is_mark).unwrap_or(self.queue.len())
     }
 }
@@ -296,7 +303,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
         self.next += 1;
         self.records += 1;
         let what = QueueItem::Record { record, tries: 0, due: None, stage: LookupStage::New };
-        self.queue.push_back(Entry { number, what });
+        self.queue.push_back(QueueEntry { number, what });
         self.to_ask.push_back(number);
     }
 
@@ -416,7 +423,7 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
     /// Emits the answered records before the first mark.
     fn emit_any<C: Flow<(T, S::Found)>>(&mut self, out: &mut C) {
         let end = self.before_mark();
-        let known = |entry: &Entry<T, S::Found>| {
+        let known = |entry: &QueueEntry<T, S::Found>| {
             matches!(entry.what, QueueItem::Record { stage: LookupStage::Found(_), .. })
         };
         if !self.queue.range(..end).any(known) {
@@ -437,7 +444,10 @@ impl<T: StateValue, S: LookupSource<T>> LookingUp<T, S> {
 }
 
 /// The entry with this number; numbers ascend.
-fn find<T, A>(queue: &mut VecDeque<Entry<T, A>>, number: u64) -> Option<&mut Entry<T, A>> {
+fn find<T, A>(
+    queue: &mut VecDeque<QueueEntry<T, A>>,
+    number: u64,
+) -> Option<&mut QueueEntry<T, A>> {
     let place = queue.binary_search_by_key(&number, |entry| entry.number).ok()?;
     queue.get_mut(place)
 }
@@ -460,7 +470,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
         if self.queue.is_empty() || self.faults.is_active(Mutation::MarkOvertakes) {
             out.mark(mark);
         } else {
-            self.queue.push_back(Entry { number: self.next, what: QueueItem::Mark(mark) });
+            self.queue.push_back(QueueEntry { number: self.next, what: QueueItem::Mark(mark) });
             self.next += 1;
         }
         Ending::Done
@@ -551,7 +561,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
                 Saved::Idle => Mark::Idle,
                 Saved::Active => Mark::Active,
             };
-            self.queue.push_back(Entry { number: self.next, what: QueueItem::Mark(mark) });
+            self.queue.push_back(QueueEntry { number: self.next, what: QueueItem::Mark(mark) });
             self.next += 1;
         }
         self.fill();
@@ -559,7 +569,7 @@ impl<T: StateValue, S: LookupSource<T>> OperatorChain for LookingUp<T, S> {
     }
 
     fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), StateError> {
-        let saved = |entry: &Entry<T, S::Found>| match &entry.what {
+        let saved = |entry: &QueueEntry<T, S::Found>| match &entry.what {
             QueueItem::Record { record, .. } => Saved::Record(record.clone()),
             QueueItem::Mark(Mark::Watermark(time)) => Saved::Watermark(*time),
             QueueItem::Mark(Mark::Idle) => Saved::Idle,

@@ -15,7 +15,7 @@ struct Collected(Vec<String>);
 
 impl Collect<(u64, u64)> for Collected {
     fn push(&mut self, record: (u64, u64)) {
-        panic!("nobody has answered: {record:?}");
+        panic!("no call has answered: {record:?}");
     }
 
     fn fail(&mut self, error: BoxError) {

@@ -165,7 +165,7 @@ where
         match self.most {
             1..=MOST_HIGHEST => Ok(()),
             most => Err(format!(
-                "`highest` keeps {most} values of each window, and may keep 1 to {MOST_HIGHEST}"
+                "`highest` cannot keep {most} values of each window; choose 1 to {MOST_HIGHEST}"
             )),
         }
     }

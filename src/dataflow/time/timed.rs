@@ -40,7 +40,7 @@ use snapline_core::connect::lookup::LookupSource;
 
 /// A stream whose records have a time, and that has watermarks. Made by
 /// [`Stream::assign_timestamps`]. Output of a record has its time.
-#[must_use = "a stream that goes nowhere does nothing: end it with `sink`"]
+#[must_use = "a stream without a sink does nothing: end it with `sink`"]
 pub struct TimedStream<P: Pipe>(pub(crate) Stream<P>);
 
 impl<P: Pipe> std::fmt::Debug for TimedStream<P> {
@@ -195,7 +195,7 @@ impl<A: Send + 'static, B: Send + 'static, P: Pipe<Out = Timed<Either<A, B>>>> T
 }
 
 /// A stream whose records have a time and are grouped by key.
-#[must_use = "a keyed stream does nothing until an operator is put behind it"]
+#[must_use = "a keyed stream does nothing until an operator follows it"]
 pub struct TimedKeyedStream<P: Pipe, N> {
     stream: Stream<P>,
     keyer: N,
@@ -389,7 +389,7 @@ where
 }
 
 /// Two streams grouped by keys of one type.
-#[must_use = "two streams do nothing until an operator is put behind them"]
+#[must_use = "two streams do nothing until an operator follows them"]
 pub struct ConnectedStreams<P: Pipe, N, Q: Pipe, M> {
     left: TimedKeyedStream<P, N>,
     right: TimedKeyedStream<Q, M>,

@@ -150,7 +150,7 @@ impl Bounded {
     #[must_use]
     pub fn in_steps_of(self, step: Duration) -> Stepwise {
         let step = millis(step);
-        assert!(step > 0, "a step is at least a millisecond long");
+        assert!(step > 0, "a step must be at least a millisecond long");
         Stepwise { late: self.late, step }
     }
 }

@@ -105,7 +105,7 @@ pub trait WindowAssigner: Clone + Send + 'static {
 pub(super) fn at_least_a_millisecond(what: &str, is: Duration) -> Result<(), String> {
     match millis(is) > 0 {
         true => Ok(()),
-        false => Err(format!("{what} is {is:?}, and must be at least a millisecond long")),
+        false => Err(format!("{what} is {is:?}; it must be at least a millisecond")),
     }
 }
 
@@ -124,9 +124,7 @@ pub(super) fn is_sensible(what: &str, is: Duration) -> Result<(), String> {
 fn not_absurd(what: &str, is: Duration) -> Result<(), String> {
     match is <= LONGEST {
         true => Ok(()),
-        false => {
-            Err(format!("{what} is {is:?}, and may be {LONGEST:?} (10,000 years) long at most"))
-        }
+        false => Err(format!("{what} is {is:?}; it must be at most {LONGEST:?} (10,000 years)")),
     }
 }
 
@@ -248,7 +246,8 @@ impl WindowAssigner for Sliding {
         match each <= MOST_WINDOWS {
             true => Ok(()),
             false => Err(format!(
-                "with sliding windows of {:?}, one every {:?}, each record is in {each} windows, and may be in {MOST_WINDOWS} at most; make                  them shorter, or begin them less often",
+                "with sliding windows of {:?}, one every {:?}, each record is in {each} windows; \
+                 the limit is {MOST_WINDOWS}; make them shorter, or start them less often",
                 self.length, self.every
             )),
         }

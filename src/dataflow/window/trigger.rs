@@ -44,7 +44,7 @@ pub struct Now {
 
 /// Decides when windows fire. Its state of each window is in every checkpoint.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no trigger",
+    message = "`{Self}` is not a trigger",
     note = "global windows have no end at which they could fire: give them a trigger, with `trigger(...)`"
 )]
 pub trait Trigger: Clone + Send + 'static {
@@ -238,10 +238,10 @@ impl Trigger for EveryRecords {
 
     fn check(&self) -> Result<(), String> {
         match self.0 {
-            0 => Err("a window cannot fire with every zero records".to_owned()),
+            0 => Err("a window cannot fire every 0 records; choose at least 1".to_owned()),
             1..=MOST_RECORDS => Ok(()),
             count => Err(format!(
-                "a window fires with every {MOST_RECORDS} records at most, not with every {count}"
+                "a window cannot fire every {count} records; choose at most {MOST_RECORDS}"
             )),
         }
     }

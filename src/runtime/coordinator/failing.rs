@@ -180,7 +180,7 @@ impl Driver {
         self.failing.asked.get_or_insert(now);
         if self.failing.pausing && !self.failing.hurried && !self.is_simulated() {
             self.failing.hurried = true;
-            self.say(format_args!("asked to stop: the job is restored at once, and not again"));
+            self.say(format_args!("asked to stop: the job is restored at once, for the last time"));
             self.board.update(|status| {
                 let date = self.hosting.platform.clock.date();
                 status.next_try.iter_mut().for_each(|next| {
@@ -251,16 +251,16 @@ impl Driver {
     pub(crate) fn was_over(&mut self, checkpoint: CheckpointId, suspended: bool) {
         self.over_before = Some(checkpoint);
         let advice = match suspended {
-            true => "it is suspended; to go on, run it with `Resume::Suspended`",
+            true => "it is suspended; to resume it, run it with `Resume::Suspended`",
             false => {
                 "it has ended; to run it again, delete its checkpoints and its output, or choose other directories"
             }
         };
         tracing::warn!(
             target: "snapline::job",
-            job = self.job(), checkpoint = checkpoint.get(), advice, "the job was over before"
+            job = self.job(), checkpoint = checkpoint.get(), advice, "the job had already ended"
         );
-        self.say(format_args!("over with checkpoint {checkpoint} already: {advice}"));
+        self.say(format_args!("already ended with checkpoint {checkpoint}: {advice}"));
     }
 
     fn is_simulated(&self) -> bool {

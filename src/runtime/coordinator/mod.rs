@@ -486,7 +486,10 @@ impl Driver {
             What::coordinator(&event, verdict, out.as_slice())
         });
         if let (Event::Fired(Timer::Interval), Verdict::Ignored(why)) = (event, verdict) {
-            tracing::debug!(target: "snapline::checkpoint", job = self.job(), ?why, "no checkpoint is begun");
+            tracing::debug!(
+                target: "snapline::checkpoint",
+                job = self.job(), ?why, "no checkpoint is triggered"
+            );
         }
         self.note_progress(newest);
         self.carry_out(out);

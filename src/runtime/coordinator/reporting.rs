@@ -10,7 +10,9 @@ use tracing::field::Empty;
 
 use crate::runtime::coordinator::{Driver, PendingCheckpoint};
 use crate::runtime::events::Cause;
-use crate::runtime::status::{CheckpointStats, JobPhase, SubtaskStats, UnderWay, UnderWayStatus};
+use crate::runtime::status::{
+    CheckpointStats, InFlightCheckpoint, JobPhase, SubtaskStats, UnderWayStatus,
+};
 
 /// The current spans. Each has no parent, and those of checkpoints follow from that of their
 /// attempt. Tools show a trace only when it ends, and an attempt may take months.
@@ -71,23 +73,24 @@ impl Driver {
     pub(crate) fn publish(&self) {
         let name = |place: usize| self.name(place);
         let all: BTreeSet<usize> = (0..self.subtasks()).collect();
-        let way = |(&checkpoint, gathered): (&CheckpointId, &PendingCheckpoint)| UnderWay {
-            triggered: gathered.triggered,
-            status: UnderWayStatus {
-                checkpoint,
-                kind: gathered.kind,
-                acknowledged: gathered.acked.iter().map(name).collect(),
-                missing: all
-                    .iter()
-                    .copied()
-                    .filter(|&s| !gathered.acked.contains(s))
-                    .map(name)
-                    .collect(),
-                // These are computed when the status is read.
-                running: Duration::ZERO,
-                stages: Vec::new(),
-            },
-        };
+        let way =
+            |(&checkpoint, gathered): (&CheckpointId, &PendingCheckpoint)| InFlightCheckpoint {
+                triggered: gathered.triggered,
+                status: UnderWayStatus {
+                    checkpoint,
+                    kind: gathered.kind,
+                    acknowledged: gathered.acked.iter().map(name).collect(),
+                    missing: all
+                        .iter()
+                        .copied()
+                        .filter(|&s| !gathered.acked.contains(s))
+                        .map(name)
+                        .collect(),
+                    // These are computed when the status is read.
+                    running: Duration::ZERO,
+                    stages: Vec::new(),
+                },
+            };
         let under_way = self.gathered.iter().map(way).collect();
         let closing = self.machine.is_over();
         let newest = self.machine.newest();

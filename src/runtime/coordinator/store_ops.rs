@@ -40,11 +40,14 @@ impl Driver {
         };
         if let Some(error) = error {
             let refused = result == StoreResult::Fenced;
-            tracing::warn!(target: "snapline::store", job = self.job(), ?op, ?result, %error, "the store");
+            tracing::warn!(
+                target: "snapline::store",
+                job = self.job(), ?op, ?result, %error, "a store operation failed"
+            );
             if let StoreOp::Manifest { checkpoint, .. } = op
                 && let Some(gathered) = self.gathered.get_mut(&checkpoint)
             {
-                let text = format!("its manifest could not be stored: {error}");
+                let text = format!("its manifest could not be written: {error}");
                 gathered.cause = Some(Cause { text, permanent: error.is_permanent() });
             }
             // A claim that fails for a permanent reason is for the user to mend; later operations

@@ -151,7 +151,7 @@ impl Task {
             CommitOutcome::Retry | CommitOutcome::Unknown => Some(
                 transactions(&mut self.body)
                     .trouble()
-                    .unwrap_or_else(|| format!("the sink answered {outcome:?} and said no more")),
+                    .unwrap_or_else(|| format!("the sink answered {outcome:?} without a cause")),
             ),
             CommitOutcome::Committed | CommitOutcome::AlreadyCommitted | CommitOutcome::Lost => {
                 None
@@ -165,7 +165,7 @@ impl Task {
             tracing::warn!(
                 target: "snapline::checkpoint",
                 job, checkpoint = txn.checkpoint.get(), operator, subtask = index, %attempt, tries, cause,
-                "a commit is made again"
+                "retrying a commit"
             );
         }
         self.gauges.troubles(trouble);

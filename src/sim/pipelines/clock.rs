@@ -84,7 +84,7 @@ fn twice() -> JobConfig {
 
 /// Waiting numbers, by the time at which they are emitted; the time that came last; whether one
 /// came too early.
-type Waiting = (Vec<(Timestamp, u64)>, Option<Timestamp>, bool);
+type WaitingNumbers = (Vec<(Timestamp, u64)>, Option<Timestamp>, bool);
 
 /// A number is emitted at the time it was given, and the times of a key come in order. Only at the
 /// end of the input one may come too early.
@@ -94,41 +94,43 @@ pub(super) fn timers(env: &Env) -> Result<Job, BuildError> {
         .parallelism(1)
         .assign_timestamps(Watermarks::at_end(), |_| Timestamp::MIN)
         .key_by(|(n, _)| n % 3)
-        .process(|input, waiting: &mut TimeContext<'_, u64, Waiting>, out: &mut Emitter<_>| {
-            let now = waiting.processing_time();
-            match input {
-                Input::Record((n, _)) => {
-                    let at = now + ms(1 + n % 4);
-                    waiting.0.push((at, n));
-                    waiting.set_processing_timer(at);
-                    if waiting.2 {
-                        out.push((n, "a record behind what fires at the end"));
+        .process(
+            |input, waiting: &mut TimeContext<'_, u64, WaitingNumbers>, out: &mut Emitter<_>| {
+                let now = waiting.processing_time();
+                match input {
+                    Input::Record((n, _)) => {
+                        let at = now + ms(1 + n % 4);
+                        waiting.0.push((at, n));
+                        waiting.set_processing_timer(at);
+                        if waiting.2 {
+                            out.push((n, "a record after what fires at the end"));
+                        }
+                    }
+                    Input::EventTime | Input::ProcessingTime => {
+                        let at = waiting.timestamp();
+                        let in_order = waiting.1.is_none_or(|before| before < at);
+                        (waiting.1, waiting.2) = (Some(at), now < at);
+                        let (due, left) = waiting.0.drain(..).partition(|(other, _)| *other <= at);
+                        waiting.0 = left;
+                        let due: Vec<(Timestamp, u64)> = due;
+                        for (of, n) in due {
+                            let right = in_order && of == at;
+                            out.push((n, if right { "in time" } else { "at another time" }));
+                        }
                     }
                 }
-                Input::EventTime | Input::ProcessingTime => {
-                    let at = waiting.timestamp();
-                    let in_order = waiting.1.is_none_or(|before| before < at);
-                    (waiting.1, waiting.2) = (Some(at), now < at);
-                    let (due, left) = waiting.0.drain(..).partition(|(other, _)| *other <= at);
-                    waiting.0 = left;
-                    let due: Vec<(Timestamp, u64)> = due;
-                    for (of, n) in due {
-                        let right = in_order && of == at;
-                        out.push((n, if right { "in time" } else { "at another time" }));
-                    }
-                }
-            }
-        })
+            },
+        )
         .sink("out", env.sink("out"));
     flow.build(twice())
 }
 
 /// A window of a key, and whether its results came before its end.
-type Before = Option<(Window, bool)>;
+type EarlyWindow = Option<(Window, bool)>;
 
 /// Checks that windows of a key come in order. A firing before its end is due to the end of the
 /// input: nothing of its key comes after it.
-fn follows(before: Before, window: Window) -> bool {
+fn follows(before: EarlyWindow, window: Window) -> bool {
     before.is_none_or(|(before, early)| !early && before.end <= window.start)
 }
 
@@ -137,7 +139,7 @@ pub(super) fn windows(env: &Env) -> Result<Job, BuildError> {
     let flow = Dataflow::new("clock-windows");
     let judge = |right: fn(Window) -> bool| {
         move |input: Input<(Window, Vec<u64>)>,
-              before: &mut TimeContext<'_, u64, Before>,
+              before: &mut TimeContext<'_, u64, EarlyWindow>,
               out: &mut Emitter<(u64, bool)>| {
             let Input::Record((window, numbers)) = input else { return };
             let right = right(window) && follows(**before, window);

@@ -83,7 +83,7 @@ pub const PIPELINES: &[Pipeline] = &[
     },
     Pipeline {
         name: "at-least-once",
-        about: "the stateless chain, in the mode that holds nothing",
+        about: "the stateless chain, at least once",
         build: at_least_once,
         drains: true,
     },
@@ -131,7 +131,7 @@ pub const PIPELINES: &[Pipeline] = &[
     },
     Pipeline {
         name: "fired-again",
-        about: "windows that slide, that fire as time goes on, and that have so many records",
+        about: "sliding windows, and windows that fire by time and by their number of records",
         build: windows::fired_again,
         drains: false,
     },
@@ -167,7 +167,7 @@ pub const PIPELINES: &[Pipeline] = &[
     },
     Pipeline {
         name: "told-to-all",
-        about: "records that wait for a rule, and rules that all subtasks are told",
+        about: "records that wait for a rule, and rules that are broadcast to all subtasks",
         build: broadcast::told_to_all,
         drains: false,
     },

@@ -117,7 +117,7 @@ impl Tuning {
 
 /// What went wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Violation(pub(crate) String);
+pub(crate) struct Breach(pub(crate) String);
 
 /// Counts of events, by name, so that a count of zero can be reported too.
 pub(crate) type Marks = BTreeMap<&'static str, u64>;
@@ -542,7 +542,7 @@ impl<'a> World<'a> {
     ///
     /// # Errors
     /// What is wrong after it.
-    pub(crate) fn apply(&mut self, choice: Choice) -> Result<(), Violation> {
+    pub(crate) fn apply(&mut self, choice: Choice) -> Result<(), Breach> {
         self.steps += 1;
         self.clock.advance(TICK);
         self.digest = crate::state::hash(&(self.digest, choice));
@@ -706,17 +706,17 @@ impl<'a> World<'a> {
         }
     }
 
-    fn start(&mut self) -> Result<(), Violation> {
+    fn start(&mut self) -> Result<(), Breach> {
         self.lives += 1;
         let host = Host::default();
         let env = self.env(&host);
         let mut job = match (self.build)(&env) {
             Ok(job) => job,
-            Err(error) => return Err(Violation(format!("the pipeline cannot be built: {error}"))),
+            Err(error) => return Err(Breach(format!("the pipeline cannot be built: {error}"))),
         };
         let guarantee = job.guarantee().level;
         let Some(spec) = job.spec_mut() else {
-            return Err(Violation("the pipeline gave a job that is in use elsewhere".to_owned()));
+            return Err(Breach("the pipeline returned a job that is in use elsewhere".to_owned()));
         };
         let tuning = self.tuning;
         spec.sizing = tuning.sizing;
@@ -762,7 +762,7 @@ impl<'a> World<'a> {
         let driver = match driver {
             Ok(driver) => driver,
             Err(JobError::Store(error)) => return self.broken(&error),
-            Err(error) => return Err(Violation(format!("the job cannot be started: {error}"))),
+            Err(error) => return Err(Breach(format!("the job cannot be started: {error}"))),
         };
         self.processes.push(Process {
             number: self.lives,
@@ -782,10 +782,10 @@ impl<'a> World<'a> {
     }
 
     /// Handles a store that cannot be used: the only excuse is trouble of the disk.
-    fn broken(&self, error: &StoreError) -> Result<(), Violation> {
+    fn broken(&self, error: &StoreError) -> Result<(), Breach> {
         match error {
             StoreError::Io { .. } | StoreError::Fenced(_) if self.faults > 0 => Ok(()),
-            error => Err(Violation(format!("the store: {error}"))),
+            error => Err(Breach(format!("the store: {error}"))),
         }
     }
 
@@ -853,7 +853,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn notice(&mut self, process: usize) -> Result<(), Violation> {
+    fn notice(&mut self, process: usize) -> Result<(), Breach> {
         let it = &mut self.processes[process];
         let (Some(notice), Some(driver)) = (it.notices.pop_front(), &mut it.driver) else {
             return Ok(());
@@ -862,14 +862,14 @@ impl<'a> World<'a> {
         if let DriverEvent::Failed(failure) = &notice {
             let cause = failure.to_string();
             if cause.contains("panicked") || self.faults == 0 {
-                wrong = Some(Violation(format!("a task failed: {cause}")));
+                wrong = Some(Breach(format!("a task failed: {cause}")));
             }
         }
         let recovered = matches!(&notice, DriverEvent::Recovered(Ok(_), _));
         if let DriverEvent::Recovered(Ok(Decision::Restore { permit, .. }), _) = &notice
             && !self.oracle.is_durable(&self.disk, permit.checkpoint())
         {
-            wrong = Some(Violation(format!(
+            wrong = Some(Breach(format!(
                 "recovery builds on checkpoint {}, which a loss of power would take (SPEC 13.7)",
                 permit.checkpoint()
             )));
@@ -908,7 +908,7 @@ impl<'a> World<'a> {
     }
 
     /// Advances the time to the next moment. Workers that sleep must have nothing to do.
-    fn wait(&mut self) -> Result<(), Violation> {
+    fn wait(&mut self) -> Result<(), Breach> {
         for it in &mut self.processes {
             let now = self.clock.now();
             for hand in &mut it.hands {
@@ -916,7 +916,7 @@ impl<'a> World<'a> {
                     continue;
                 }
                 if hand.worker.mailbox().has_any() {
-                    return Err(Violation(format!(
+                    return Err(Breach(format!(
                         "a wake-up was lost: worker {} of {} sleeps with news in its mailbox",
                         hand.number, hand.attempt
                     )));
@@ -924,7 +924,7 @@ impl<'a> World<'a> {
                 for task in hand.worker.tasks() {
                     let identity = task.identity().clone();
                     if let Ok(Step::Worked) = task.step() {
-                        return Err(Violation(format!(
+                        return Err(Breach(format!(
                             "a wake-up was lost: `{}` {} of {} sleeps though it has something to do",
                             identity.operator, identity.index, identity.attempt
                         )));
@@ -940,7 +940,7 @@ impl<'a> World<'a> {
 
     /// Does what follows of itself: dead processes are removed, messages are sent, attempts that
     /// are over end, jobs too.
-    fn settle(&mut self) -> Result<(), Violation> {
+    fn settle(&mut self) -> Result<(), Breach> {
         self.bury();
         for process in 0..self.processes.len() {
             let it = &mut self.processes[process];
@@ -1017,7 +1017,7 @@ impl<'a> World<'a> {
         drop(it);
     }
 
-    fn ended(&mut self, process: usize) -> Result<(), Violation> {
+    fn ended(&mut self, process: usize) -> Result<(), Breach> {
         let it = &mut self.processes[process];
         let (newest, number) = (!it.zombie, it.number);
         let Some(end) = it.driver.take().and_then(Driver::conclude) else { return Ok(()) };
@@ -1045,7 +1045,7 @@ impl<'a> World<'a> {
                 self.mark("stores given up");
                 self.broken(&error)?;
             }
-            Err(error) => return Err(Violation(format!("the job failed: {error}"))),
+            Err(error) => return Err(Breach(format!("the job failed: {error}"))),
         }
         Ok(())
     }
@@ -1054,7 +1054,7 @@ impl<'a> World<'a> {
 
     /// Checks what the job left when it is over; then runs it once more, which must find nothing to
     /// do, and checks again.
-    pub(crate) fn close(&mut self, limit: u64) -> Result<(), Violation> {
+    pub(crate) fn close(&mut self, limit: u64) -> Result<(), Breach> {
         let Some(ended) = self.over else { return Ok(()) };
         self.oracle.complete(ended)?;
         while !self.processes.is_empty() {

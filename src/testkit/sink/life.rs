@@ -18,7 +18,7 @@ type Committable<U> = <<U as SinkUnderTest>::Sink as TwoPhaseSink>::Committable;
 
 /// A checkpoint's content for one subtask.
 #[derive(Clone, Default)]
-struct Snapshot {
+struct SinkSnapshot {
     /// The number of records it had written.
     position: u64,
     /// Its unresolved transactions, as they are in the checkpoint.
@@ -36,7 +36,7 @@ struct LiveSubtask<U: SinkUnderTest> {
     held: Vec<(TxnId, Committable<U>)>,
 }
 
-pub(super) struct Run<'a, U: SinkUnderTest> {
+pub(super) struct SinkRun<'a, U: SinkUnderTest> {
     under: &'a U,
     delivery: Delivery,
     subtasks: usize,
@@ -52,7 +52,7 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     lengths: Vec<(usize, usize)>,
     /// Never used twice, also not by attempts that live on.
     next_checkpoint: u64,
-    completed: Vec<Snapshot>,
+    completed: Vec<SinkSnapshot>,
     /// The records of complete checkpoints: they may be visible.
     complete: BTreeSet<u64>,
     /// The records of committed transactions: they are visible.
@@ -68,7 +68,7 @@ pub(super) struct Run<'a, U: SinkUnderTest> {
     counts: Report,
 }
 
-impl<'a, U: SinkUnderTest> Run<'a, U> {
+impl<'a, U: SinkUnderTest> SinkRun<'a, U> {
     pub(super) fn new(under: &'a U, subtasks: usize, records: u64, plan: RunPlan) -> Self {
         Self {
             under,
@@ -81,7 +81,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
             steps: 0,
             lengths: Vec::new(),
             next_checkpoint: 1,
-            completed: vec![Snapshot::default(); subtasks],
+            completed: vec![SinkSnapshot::default(); subtasks],
             complete: BTreeSet::new(),
             committed: BTreeSet::new(),
             written: BTreeSet::new(),
@@ -213,7 +213,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         }
         let missing: Vec<&u64> = self.committed.difference(&distinct).collect();
         if !missing.is_empty() {
-            let seen = format!("records {missing:?} were committed, and are not visible");
+            let seen = format!("records {missing:?} were committed, but are not visible");
             return Err(broken(Law::NothingLost, seen));
         }
         Ok(())
@@ -271,7 +271,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
             let context = OpenContext::new("testkit", "sink", index, self.subtasks, attempt);
             let (writer, committer) =
                 self.call(|| format!("open subtask {index}"), || sink.open(&context))?;
-            let Snapshot { position, held } = self.completed[index].clone();
+            let SinkSnapshot { position, held } = self.completed[index].clone();
             let held = held.iter().map(|(txn, bytes)| Ok((*txn, decode::<U>(bytes)?)));
             let held = held.collect::<Result<_, Broken>>()?;
             tasks.push(LiveSubtask { index, writer, committer, attempt, position, held });
@@ -279,7 +279,7 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         for task in &mut *tasks {
             let (index, committer) = (task.index, &mut task.committer);
             let found = self.call(
-                || format!("fence off what was before, for subtask {index}"),
+                || format!("fence off earlier attempts, for subtask {index}"),
                 || committer.fence(attempt),
             )?;
             for (txn, committable) in found {
@@ -313,7 +313,10 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     /// Lets an attempt that lives on write and prepare, which must fail.
     fn prepares(&mut self, task: &mut LiveSubtask<U>) -> Result<(), Broken> {
         let index = task.index;
-        self.story.push(format!("the one that lives on writes and prepares, for subtask {index}"));
+        self.story.push(format!(
+            "the process that was taken for dead writes and prepares, for \
+            subtask {index}"
+        ));
         // A record of its own: it must never be seen.
         let number = (self.records + 1) * self.subtasks as u64 + index as u64;
         let txn = self.txn(index, task.attempt);
@@ -333,7 +336,8 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
     fn commits(&mut self, task: &mut LiveSubtask<U>) -> Result<(), Broken> {
         for (txn, committable) in &task.held {
             if self.permitted.contains(txn) {
-                self.story.push(format!("the one that lives on commits {}", name(*txn)));
+                self.story
+                    .push(format!("the process that was taken for dead commits {}", name(*txn)));
                 let _ = task.committer.commit(*txn, committable);
                 self.look()?;
             }
@@ -406,11 +410,11 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
         Ok(())
     }
 
-    fn snapshot(&self, tasks: &[LiveSubtask<U>]) -> Result<Vec<Snapshot>, Broken> {
+    fn snapshot(&self, tasks: &[LiveSubtask<U>]) -> Result<Vec<SinkSnapshot>, Broken> {
         let of_one = |task: &LiveSubtask<U>| {
             let held =
                 task.held.iter().map(|(txn, committable)| Ok((*txn, encode::<U>(committable)?)));
-            Ok(Snapshot { position: task.position, held: held.collect::<Result<_, Broken>>()? })
+            Ok(SinkSnapshot { position: task.position, held: held.collect::<Result<_, Broken>>()? })
         };
         tasks.iter().map(of_one).collect()
     }
@@ -450,13 +454,15 @@ impl<'a, U: SinkUnderTest> Run<'a, U> {
                 }
                 CommitOutcome::Retry | CommitOutcome::Unknown => {}
                 CommitOutcome::Lost => {
-                    let seen = format!("{} is lost, it says", name(txn));
+                    let seen = format!("the sink says that {} is lost", name(txn));
                     return Err(broken(Law::PreparedIsKept, seen).into());
                 }
             }
         }
-        let seen =
-            format!("{TRIES} times it said that it does not know, or that it did not commit");
+        let seen = format!(
+            "{TRIES} times the sink answered that it does not know, or that it did not \
+                commit"
+        );
         Err(broken(Law::CallsReturn, seen).into())
     }
 }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::laws::{Law, Report, Violation};
 use crate::base::error::BoxError;
 use crate::base::panic::panicked;
-use life::Run;
+use life::SinkRun;
 use plan::{Crash, RunPlan, Schedule, broken};
 use snapline_core::connect::{Delivery, TwoPhaseSink};
 
@@ -135,7 +135,7 @@ where
     fn run(&mut self, plan: RunPlan, report: &mut Report) -> Result<Went, Box<Violation>> {
         let under = (self.fresh)();
         let transactional = under.sink().delivery() == Delivery::TwoPhase;
-        let mut run = Run::new(&under, self.subtasks, self.records, plan);
+        let mut run = SinkRun::new(&under, self.subtasks, self.records, plan);
         let went = catch_unwind(AssertUnwindSafe(|| run.go()));
         let done = went
             .unwrap_or_else(|panic| Err(broken(Law::CallsReturn, panicked(&*panic).to_string())));

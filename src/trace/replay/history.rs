@@ -14,7 +14,7 @@ use crate::trace::format::Header;
 
 /// A requested manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Manifest {
+pub(super) struct RecordedManifest {
     pub(super) attempt: Attempt,
     kind: CheckpointKind,
     ended: bool,
@@ -24,7 +24,7 @@ pub(super) struct Manifest {
 
 /// A snapshot as its task took it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct RecordedSnapshot {
     /// Its blobs, once they are durable.
     pub(super) needs: Option<Vec<BlobId>>,
     /// A sink's committables.
@@ -69,9 +69,9 @@ pub(super) struct History {
     owner: Option<(Term, u64)>,
     /// The first id that was not given out, as far as is known.
     until: Option<CheckpointId>,
-    manifests: BTreeMap<CheckpointId, Manifest>,
+    manifests: BTreeMap<CheckpointId, RecordedManifest>,
     /// By the name of the blob that is written for it.
-    snapshots: BTreeMap<BlobId, Snapshot>,
+    snapshots: BTreeMap<BlobId, RecordedSnapshot>,
     /// Deleted, as far as is known: nothing that is restored needs it.
     deleted: BTreeSet<BlobId>,
     /// Planned to be deleted, perhaps by a coordinator that was refused: it may be missing. A
@@ -129,7 +129,7 @@ impl History {
         }
         if let Some(until) = self.until {
             ensure(first >= until, Rule::Names, || {
-                format!("ids below {until} were given out before")
+                format!("ids below {until} were already reserved")
             })?;
         }
         self.owner = Some(me);
@@ -145,12 +145,18 @@ impl History {
     /// SPEC 3.3: a checkpoint that begins has a reserved id.
     pub(super) fn manifest_asked(&mut self, op: StoreOp, subtasks: usize) -> Checked {
         let StoreOp::Manifest { attempt, checkpoint, kind, ended, .. } = op else { return Ok(()) };
-        let asked = Manifest { attempt, kind, ended, subtasks, complete: false };
+        let asked = RecordedManifest { attempt, kind, ended, subtasks, complete: false };
         match self.manifests.get(&checkpoint) {
             // Requested again, since its outcome was unknown.
-            Some(known) if Manifest { complete: false, ..known.clone() } == asked => {}
+            Some(known) if RecordedManifest { complete: false, ..known.clone() } == asked => {}
             Some(_) => {
-                return Err(breach(Rule::Names, format!("checkpoint {checkpoint} is another one")));
+                return Err(breach(
+                    Rule::Names,
+                    format!(
+                        "the manifest of checkpoint {checkpoint} \
+                    differs from the one asked for before"
+                    ),
+                ));
             }
             None => _ = self.manifests.insert(checkpoint, asked),
         }
@@ -166,7 +172,7 @@ impl History {
             } else {
                 Err(breach(
                     Rule::Complete,
-                    format!("nobody asked for a manifest of checkpoint {checkpoint}"),
+                    format!("no line asks for a manifest of checkpoint {checkpoint}"),
                 ))
             };
         };
@@ -204,7 +210,7 @@ impl History {
         let known = self.manifests.iter().rfind(|(_, manifest)| manifest.complete);
         if let Some((&known, _)) = known {
             ensure(newest >= Some(known), Rule::Facts, || {
-                format!("checkpoint {known} was complete before, and is not found")
+                format!("checkpoint {known} was complete, but is not found")
             })?;
         }
         for found in &facts.manifests {
@@ -217,7 +223,8 @@ impl History {
                 return Err(breach(
                     Rule::Facts,
                     format!(
-                        "nobody asked for a manifest of checkpoint {checkpoint}, which is found; did an earlier trace end before its run?"
+                        "no line asks for a manifest of checkpoint {checkpoint}, which is found; \
+                         did an earlier trace end before its run?"
                     ),
                 ));
             };
@@ -255,7 +262,7 @@ impl History {
                 || self.later(&self.ahead.snapshots, blob)
         };
         if let Some(foreign) = inventory.blobs.iter().find(|blob| !written(blob)) {
-            return wrong(format!("nobody was asked to write {foreign:?}, which is listed"));
+            return wrong(format!("no line asks to write {foreign:?}, which is listed"));
         }
         let listed: BTreeSet<&BlobId> = inventory.blobs.iter().collect();
         for stored in &inventory.manifests {
@@ -264,7 +271,7 @@ impl History {
                 if self.trusts(checkpoint) || self.later(&self.ahead.manifests, &checkpoint) {
                     continue;
                 }
-                return wrong(format!("nobody asked for checkpoint {checkpoint}, which is listed"));
+                return wrong(format!("no line asks for checkpoint {checkpoint}, which is listed"));
             };
             let blobs: BTreeSet<&BlobId> =
                 self.parts(checkpoint, manifest).flatten().flatten().collect();
@@ -286,7 +293,7 @@ impl History {
     fn parts(
         &self,
         checkpoint: CheckpointId,
-        manifest: &Manifest,
+        manifest: &RecordedManifest,
     ) -> impl Iterator<Item = Option<&Vec<BlobId>>> + use<'_> {
         let attempt = manifest.attempt;
         (0..manifest.subtasks).map(move |subtask| {
@@ -324,7 +331,7 @@ impl History {
         base: Option<CheckpointId>,
     ) -> Checked {
         let known = self.snapshots.get(&id).is_some_and(|snapshot| snapshot.needs.is_some());
-        ensure(!known, Rule::Names, || format!("{id:?} was written before"))?;
+        ensure(!known, Rule::Names, || format!("{id:?} was already written"))?;
         ensure(needs.contains(&id), Rule::Complete, || {
             "a snapshot needs the blob that was written for it".into()
         })?;
@@ -366,7 +373,7 @@ impl History {
             )),
             None => Err(breach(
                 Rule::Restored,
-                format!("no line tells of a sink's snapshot in checkpoint {checkpoint}"),
+                format!("no line reports a sink's snapshot in checkpoint {checkpoint}"),
             )),
         }
     }
@@ -374,7 +381,7 @@ impl History {
     /// SPEC 6.1: a transaction's name is unique.
     pub(super) fn closed(&mut self, txn: TxnId, records: u64) -> Checked {
         let known = self.txns.insert(txn, Txn { records, ..Txn::default() });
-        ensure(known.is_none(), Rule::Names, || format!("{txn:?} was closed before"))
+        ensure(known.is_none(), Rule::Names, || format!("{txn:?} was already closed"))
     }
 
     /// SPEC 2.8: a sink that was fenced off prepares nothing more.
@@ -402,13 +409,13 @@ impl History {
         match self.txns.get_mut(&txn) {
             Some(known) => {
                 ensure(!(orphan && known.committed && known.records > 0), Rule::Orphans, || {
-                    "what was committed is no orphan".into()
+                    "a committed transaction is not an orphan".into()
                 })?;
                 known.rolled_back |= orphan;
                 Ok(())
             }
             None => ensure(self.trusts_attempt(txn.attempt), Rule::Orphans, || {
-                "nobody has closed a transaction of this name".into()
+                "no line says that a transaction of this name was closed".into()
             }),
         }
     }
@@ -444,19 +451,19 @@ impl History {
                 let again = std::mem::replace(&mut known.committed, true);
                 once(
                     !(again && shows),
-                    "it was committed before, and the sink says that it did it now",
+                    "it was already committed, but the sink says that it committed it now",
                 )
             }
             CommitOutcome::AlreadyCommitted => {
                 known.committed = true;
                 once(
                     !first || elsewhere || trusted || !shows,
-                    "nobody had called for its commit before",
+                    "no line says that a commit of it was called before",
                 )
             }
             CommitOutcome::Retry | CommitOutcome::Unknown => Ok(()),
             CommitOutcome::Lost => {
-                once(!known.committed, "it was committed before, and cannot be lost")
+                once(!known.committed, "it was already committed, and cannot be lost")
             }
         }
     }

@@ -18,7 +18,7 @@ use super::history::History;
 use super::rule::{Checked, Rule, breach, ensure};
 use super::tasks::{Around, Channels, ReplayedTask};
 use super::{Mail, Tally, run, same_effects};
-use crate::trace::event::{self, OfCoordinator};
+use crate::trace::event::{LineEvent, OfCoordinator};
 use crate::trace::format::{Header, Line, What, spell};
 use crate::trace::read::Run;
 
@@ -100,7 +100,7 @@ impl Life {
         &mut self,
         run: &Run,
         line: &Line,
-        event: &event::Event,
+        event: &LineEvent,
         history: &mut History,
         tally: &mut Tally,
     ) -> Checked {
@@ -114,8 +114,8 @@ impl Life {
                 Err(breach(Rule::Possible, "a run begins with its coordinator"))
             }
             (What::Coordinator { verdict, effects, .. }, Some(_), None) => {
-                let event::Event::Coordinator(event) = event else {
-                    return Err(breach(Rule::Possible, "this is no event of a coordinator"));
+                let LineEvent::Coordinator(event) = event else {
+                    return Err(breach(Rule::Possible, "this is not an event of a coordinator"));
                 };
                 tally.events += 1;
                 self.coordinate(event, *verdict, effects, &run.header, history)?;
@@ -136,7 +136,7 @@ impl Life {
             (What::Ended {}, Some(attempt), None) => {
                 let hosted = self.hosted(attempt)?;
                 ensure(!std::mem::replace(&mut hosted.ended, true), Rule::Attempts, || {
-                    "it had ended before".into()
+                    "it had already ended".into()
                 })?;
                 self.over = !std::mem::take(&mut self.to_end);
                 Ok(())
@@ -147,7 +147,7 @@ impl Life {
             _ => Err(breach(
                 Rule::Possible,
                 format!(
-                    "a line of kind `{}` names an attempt and a task, or neither, otherwise than this",
+                    "a line of kind `{}` names the wrong combination of attempt and task",
                     line.what.kind()
                 ),
             )),
@@ -187,7 +187,7 @@ impl Life {
     }
 
     fn start(&mut self, header: &Header, effects: &[Value], history: &mut History) -> Checked {
-        ensure(self.coordinator.is_none(), Rule::Possible, || "it has begun before".into())?;
+        ensure(self.coordinator.is_none(), Rule::Possible, || "it has already begun".into())?;
         let mut out = Out::new();
         let machine = Coordinator::start(&self.config, header.term, header.claimant, &mut out);
         same_effects(out.as_slice(), effects)?;
@@ -222,7 +222,7 @@ impl Life {
         let mut heard = |op: StoreOp, result: StoreResult, first: Option<CheckpointId>| {
             let answer = self.answers.iter().position(|answer| *answer == (op, result, first));
             let answer = answer.ok_or_else(|| {
-                breach(Rule::Asked, "the store has not answered so, or it was heard before")
+                breach(Rule::Asked, "no line holds this answer, or it was already handled")
             })?;
             self.answers.remove(answer);
             Ok(())
@@ -249,14 +249,14 @@ impl Life {
             OfCoordinator::Recovered(ref decision) => {
                 let place = self.decisions.iter().position(|known| spell(known) == *decision);
                 let place = place.ok_or_else(|| {
-                    breach(Rule::Asked, "this was not decided, or it was heard before")
+                    breach(Rule::Asked, "no line holds this decision, or it was already handled")
                 })?;
                 Event::Recovered(self.decisions.remove(place))
             }
             OfCoordinator::Report(ref message) => Event::Report(self.mail.report(message)?),
             OfCoordinator::Concluded { attempt } => {
                 let asked = self.to_conclude.remove(&attempt);
-                ensure(asked, Rule::Asked, || "nobody asked for that".into())?;
+                ensure(asked, Rule::Asked, || "no line asks for this".into())?;
                 let hosted = self.hosted(attempt)?;
                 // SPEC 8.6
                 ensure(hosted.ended, Rule::Attempts, || {
@@ -308,7 +308,7 @@ impl Life {
     ) -> Checked {
         let place = self.asked.iter().position(|asked| *asked == op);
         let place = place.ok_or_else(|| {
-            breach(Rule::Asked, "nobody asked for this write, or it was answered")
+            breach(Rule::Asked, "no line asks for this write, or it was already answered")
         })?;
         self.asked.remove(place);
         let applied = result == StoreResult::Applied;
@@ -349,11 +349,11 @@ impl Life {
         tally: &mut Tally,
     ) -> Checked {
         let Some(left) = self.recoveries.checked_sub(1) else {
-            return Err(breach(Rule::Asked, "nobody asked for the facts"));
+            return Err(breach(Rule::Asked, "no line asks for the facts"));
         };
         self.recoveries = left;
         ensure(facts.mine == header.term && facts.policy == header.policy, Rule::Facts, || {
-            format!("they are read for term {} and under {:?}", header.term, header.policy)
+            format!("they are read for term {} with the policy {:?}", header.term, header.policy)
         })?;
         history.found(facts)?;
         let decided = decide(facts);
@@ -374,7 +374,7 @@ impl Life {
         tally: &mut Tally,
     ) -> Checked {
         let Some(must) = self.roots.take() else {
-            return Err(breach(Rule::Asked, "nobody asked for a deletion"));
+            return Err(breach(Rule::Asked, "no line asks for a deletion"));
         };
         ensure(must == *roots, Rule::Retention, || format!("the roots are {}", spell(&must)))?;
         history.listed(inventory, &roots.unresolved)?;
@@ -426,7 +426,7 @@ impl Life {
         &mut self,
         run: &Run,
         line: &Line,
-        event: &event::Event,
+        event: &LineEvent,
         (attempt, subtask): (Attempt, SubtaskId),
         history: &mut History,
         tally: &mut Tally,
@@ -449,7 +449,7 @@ impl Life {
         runs(*concluded)?;
         if let What::Begun { at_rest, pending, effects } = &line.what {
             runs(*ended)?;
-            ensure(!tasks.contains_key(&subtask), Rule::Attempts, || "it began before".into())?;
+            ensure(!tasks.contains_key(&subtask), Rule::Attempts, || "it already began".into())?;
             let operator = topology.subtasks()[subtask.index()].operator;
             let two_phase = run.header.two_phase.contains(&topology.operators()[operator].name);
             let begins = (*at_rest, pending.as_ref(), effects.as_slice());
@@ -463,12 +463,12 @@ impl Life {
             return Err(breach(Rule::Attempts, "this task has not begun"));
         };
         match (&line.what, event) {
-            (What::Aligner { verdict, effects, received, .. }, event::Event::Aligner(event)) => {
+            (What::Aligner { verdict, effects, received, .. }, LineEvent::Aligner(event)) => {
                 runs(*ended)?;
                 around.tally.events += 1;
                 task.align(event, (*verdict, effects, *received), channels, &mut around)
             }
-            (What::Committer { verdict, effects, records, .. }, event::Event::Committer(event)) => {
+            (What::Committer { verdict, effects, records, .. }, LineEvent::Committer(event)) => {
                 runs(*ended)?;
                 around.tally.events += 1;
                 task.commit(event, (*verdict, effects, *records), &mut around)

@@ -84,7 +84,7 @@ impl fmt::Display for Replayed {
              taken from channels, {checkpoints} checkpoints completed, {commits} commit calls"
         )?;
         for (file, bytes) in &self.torn {
-            write!(f, "\n{file}: its last line is torn and does not count ({bytes} bytes)")?;
+            write!(f, "\n{file}: its last line is truncated and ignored ({bytes} bytes)")?;
         }
         Ok(())
     }
@@ -311,7 +311,7 @@ where
     let right = guarded(|| Ok(machine.handle(config, event, &mut out)));
     // An assertion of the machine's: only a broken driver, or an invalid trace, gets this far.
     let right = right.map_err(|cause| {
-        breach(Rule::Possible, format!("the machine takes this for impossible: {cause}"))
+        breach(Rule::Possible, format!("the machine says that this is impossible: {cause}"))
     })?;
     ensure(right == verdict, Rule::Machine, || {
         format!("the verdict is {}, the effects {}", spell(&right), spell(&out.as_slice()))

@@ -64,13 +64,13 @@ impl ReplayedTask {
                 ensure(
                     sink.owes_message.take().as_ref() == Some(message),
                     Rule::CarriedOut,
-                    || "what the committer hears its aligner hears first".into(),
+                    || "the aligner must receive a message before the committer does".into(),
                 )?;
                 committer::Event::Control(heard)
             }
             OfCommitter::Outcome { txn, outcome } => {
                 ensure(sink.returned.take() == Some((txn, outcome)), Rule::Asked, || {
-                    "no commit call has returned so".into()
+                    "no commit call has returned this".into()
                 })?;
                 committer::Event::Outcome { txn, outcome }
             }
@@ -129,12 +129,13 @@ impl ReplayedTask {
 
     pub(super) fn found(&mut self, txn: TxnId, orphan: bool, around: &mut Around<'_>) -> Checked {
         let sink = self.sink()?;
-        ensure(!sink.fenced, Rule::Orphans, || "orphans are looked for once".into())?;
+        ensure(!sink.fenced, Rule::Orphans, || "a sink lists its orphans once".into())?;
         let says = sink.machine.is_orphan(&sink.config, &txn);
         ensure(says == orphan, Rule::Orphans, || {
             match says {
             true => "it is an orphan: of an earlier attempt, and the restored checkpoint does not hold it".into(),
-            false => "it is no orphan: the restored checkpoint holds it, or it is of this attempt".into(),
+            false => "it is not an orphan: the restored checkpoint holds it, or it is of this \
+                attempt".into(),
         }
         })?;
         around.history.listed_txn(txn, orphan)
@@ -144,7 +145,7 @@ impl ReplayedTask {
         let (subtask, attempt) = (self.subtask, self.attempt);
         let sink = self.sink()?;
         ensure(!std::mem::replace(&mut sink.fenced, true), Rule::Asked, || {
-            "it has fenced off earlier writers before".into()
+            "it has already fenced off earlier writers".into()
         })?;
         around.history.fenced(subtask, attempt);
         Ok(())
@@ -158,7 +159,8 @@ impl ReplayedTask {
         let Some((_, permit)) = permit else {
             return Err(breach(
                 Rule::Permit,
-                "its committer gave no permit for this call, or it was used: a permit is good for one call",
+                "its committer gave no permit for this call, or the permit was used: a permit \
+                 allows one call",
             ));
         };
         let checkpoint = permit.checkpoint();

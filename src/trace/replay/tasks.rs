@@ -165,7 +165,7 @@ impl ReplayedTask {
             ));
         }
         ensure(sink.owes_message.is_none(), Rule::CarriedOut, || {
-            "its committer was to hear the message before that its aligner heard".into()
+            "its committer must first receive the message that its aligner received".into()
         })
     }
 
@@ -279,7 +279,7 @@ impl ReplayedTask {
             Some(came) if came == durable => Ok(()),
             Some(_) => Err(breach(
                 Rule::Durable,
-                format!("the snapshot of checkpoint {checkpoint} came back otherwise"),
+                format!("the snapshot of checkpoint {checkpoint} came back with another result"),
             )),
             None => Err(breach(
                 Rule::Durable,
@@ -306,7 +306,7 @@ impl ReplayedTask {
         };
         // SPEC 5.2
         ensure(!self.aligner.held(&self.config, channel), Rule::Possible, || {
-            format!("input {channel} is held, and must not be read")
+            format!("input {channel} is blocked, and must not be read")
         })?;
         // SPEC 6.4
         let may_read = self.sink.as_ref().is_none_or(|sink| sink.machine.may_read());
@@ -322,7 +322,7 @@ impl ReplayedTask {
             format!("{} of {from} comes first", name(next.marker))
         })?;
         ensure(received == Some(next.behind), Rule::Fifo, || {
-            format!("{from} has put {} behind {} records", name(marker), next.behind)
+            format!("{from} has put {} after {} records", name(marker), next.behind)
         })?;
         self.behind[channel] = next.behind;
         around.tally.markers += 1;

@@ -15,7 +15,7 @@ fn recorded() -> Vec<String> {
         .count(Emit::EachChange)
         .sink("out", MemorySink::new());
     let config = JobConfig::new().parallelism(2).record(trace.clone());
-    flow.build(config).expect("well formed").run().expect("it ends");
+    flow.build(config).expect("the job can be built").run().expect("the job ends");
     let (_, bytes) = trace.files().into_iter().next().expect("one run");
     let text = String::from_utf8(bytes).expect("JSON is text");
     text.lines().map(ToOwned::to_owned).collect()
@@ -80,7 +80,7 @@ fn a_run_that_was_edited_anywhere_is_refused_or_drawn_whole() {
             text[place] = edited.to_string();
             let text = text.join("\n") + "\n";
             let Ok(trace) = RunTrace::read("edited", text.as_bytes()) else { continue };
-            let scene = scene_of_runs(&[trace]).expect("it is one run");
+            let scene = scene_of_runs(&[trace]).expect("the trace is of one run");
             is_whole(&scene);
             drawn += 1;
             parted += usize::from(scene.broken.is_some());
@@ -88,7 +88,7 @@ fn a_run_that_was_edited_anywhere_is_refused_or_drawn_whole() {
     }
     assert!(drawn > 100 && parted > drawn / 2, "{parted} of {drawn}");
     let whole = RunTrace::read("whole", (lines.join("\n") + "\n").as_bytes()).expect("a run");
-    let scene = scene_of_runs(&[whole]).expect("it is one run");
+    let scene = scene_of_runs(&[whole]).expect("the trace is of one run");
     is_whole(&scene);
     assert_eq!(scene.broken, None);
     assert!(!scene.holds.is_empty(), "two inputs are aligned");

@@ -203,7 +203,7 @@ impl Words<'_> {
             What::Found { txn, orphan: false } => {
                 format!("finds {} prepared, which is still to be committed", transaction(txn))
             }
-            What::Fenced {} => "has shut out the writers of earlier attempts".into(),
+            What::Fenced {} => "has fenced the writers of earlier attempts".into(),
             What::CommitCall { txn } => format!("asks to commit {}", transaction(txn)),
             What::CommitReturned { txn, outcome } => {
                 let txn = transaction(txn);
@@ -301,7 +301,7 @@ impl Words<'_> {
             },
             // Timers are in the state.
             "Arm" | "Disarm" => String::new(),
-            "EndOutput" => "passes its end on".into(),
+            "EndOutput" => "passes the end of its output on".into(),
             "Snapshot" => format!("takes its snapshot for checkpoint {}", id()),
             "Forward" => format!("passes barrier {} on", id()),
             "PreCommit" => format!("prepares transaction {}", id()),
@@ -332,7 +332,7 @@ impl Words<'_> {
                 match result {
                     "Applied" => format!("learns that {op} is durable"),
                     "NotApplied" => format!("learns that {op} was not written"),
-                    "Unknown" => format!("learns no outcome of {op}"),
+                    "Unknown" => format!("learns that the outcome of {op} is unknown"),
                     _ => format!("learns that {op} was refused: a later term is in charge"),
                 }
             }

@@ -160,7 +160,7 @@ impl DirectorySource {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(ConnectError::NoInput { path: self.path.clone() });
             }
-            Err(error) => return Err(ConnectError::io("look at", &self.path)(error)),
+            Err(error) => return Err(ConnectError::io("inspect", &self.path)(error)),
         }
         Ok(Coming {
             source: self.clone(),
@@ -400,7 +400,7 @@ impl Coming {
                 return Err(ConnectError::BadName {
                     what: "the input",
                     name: path.to_string_lossy().into_owned(),
-                    why: "checkpoints hold names of files as text, and it is not UTF-8",
+                    why: "checkpoints hold file names as text, and this name is not UTF-8",
                 });
             };
             beat();

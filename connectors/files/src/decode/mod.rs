@@ -116,7 +116,7 @@ impl<T, F, P> Decoded<T, F, P> {
     /// If it is zero.
     #[must_use]
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
-        assert!(bytes > 0, "records of no bytes");
+        assert!(bytes > 0, "`max_record_bytes` must be greater than zero");
         self.longest = bytes;
         self
     }

@@ -105,7 +105,12 @@ impl Piece {
         let same = self.modified == Some(modified(&data)) && self.split.size == data.len();
         if !same && data.is_file() && least <= data.len() {
             let (file, was, size) = (&self.split.file, self.split.size, data.len());
-            tracing::warn!(file, was, size, "a file was changed, and is read on as it is");
+            tracing::warn!(
+                file,
+                was,
+                size,
+                "a file was changed, and reading continues in it as it is"
+            );
             *self = Self::whole(file.clone(), &data);
         }
     }
@@ -156,7 +161,7 @@ impl Piece {
             Ok(data) => self.check(&data),
             // It was open: all of it was read.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(ConnectError::io("look at", self.path())(error)),
+            Err(error) => Err(ConnectError::io("inspect", self.path())(error)),
         }
     }
 
@@ -181,7 +186,7 @@ impl Piece {
             }
             Some(Refused::Trailing) => {
                 let why = format!(
-                    "after its {kind} data, which are {reached} decompressed bytes, stands something else"
+                    "other bytes follow its {kind} data, which are {reached} decompressed bytes"
                 );
                 return ConnectError::Trailing { path: self.path().to_owned(), why };
             }
@@ -189,10 +194,10 @@ impl Piece {
         }
         let why = match error.kind() {
             ErrorKind::UnexpectedEof => {
-                format!("the {kind} file is cut short behind {reached} decompressed bytes")
+                format!("the {kind} file is cut short after {reached} decompressed bytes")
             }
             ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
-                format!("the {kind} file is damaged behind {reached} decompressed bytes: {error}")
+                format!("the {kind} file is damaged after {reached} decompressed bytes: {error}")
             }
             _ => return ConnectError::io("read", self.path())(error),
         };

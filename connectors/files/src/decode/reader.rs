@@ -297,7 +297,7 @@ impl At<'_> {
                         offset,
                         why = told,
                         skipped,
-                        "a malformed record was passed over"
+                        "a malformed record was skipped"
                     );
                 }
             }

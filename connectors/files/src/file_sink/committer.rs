@@ -152,13 +152,14 @@ impl FileCommitter {
                 None if self.layout.accept_other && marker.newest() < committable.behind => {
                     tracing::warn!(
                         file = %prepared.display(),
-                        "what this older copy of the directory has not counts as committed to the other"
+                        "a transaction that this older copy of the directory lacks counts as \
+                         committed to the other copy"
                     );
                 }
                 None => {
                     tracing::error!(
                         file = %prepared.display(),
-                        "a prepared file is gone that was never committed: its records are lost"
+                        "a prepared file that was never committed is missing: its records are lost"
                     );
                     return Ok(CommitOutcome::Lost);
                 }
@@ -199,7 +200,7 @@ impl FileCommitter {
         {
             Ok(()) => Ok(outcome),
             Err(error) => {
-                tracing::warn!(%error, "files were committed, perhaps not durably");
+                tracing::warn!(%error, "files were committed, but perhaps not durably");
                 *self.trouble.borrow_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Unknown)
             }
@@ -287,7 +288,10 @@ impl SinkCommitter for FileCommitter {
             if !self.layout.accept_other {
                 return Err(ConnectError::OtherPlace { place: dir.display().to_string() }.into());
             }
-            tracing::warn!(directory = %dir.display(), "what was written elsewhere counts as committed there");
+            tracing::warn!(
+                directory = %dir.display(),
+                "a transaction of another directory counts as committed there"
+            );
             return Ok(CommitOutcome::AlreadyCommitted);
         }
         if committable.bytes() == 0 {
@@ -305,7 +309,7 @@ impl SinkCommitter for FileCommitter {
         }
         match self.commit_files(txn, committable) {
             Err(error) if may_pass(&error) => {
-                tracing::warn!(%error, "a file could not be committed yet");
+                tracing::warn!(%error, "cannot commit a file yet");
                 *self.trouble.get_mut() = Some(error.to_string());
                 Ok(CommitOutcome::Retry)
             }

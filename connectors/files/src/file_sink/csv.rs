@@ -64,7 +64,7 @@ impl Header {
         let Self { names, columns, places, is_given } = self;
         if !row.is_named() {
             if !names.is_empty() && !is_given {
-                return refuse(None, "its values have no names, and the columns have");
+                return refuse(None, "its values have no names, and the columns have names");
             }
             if row.len() != *columns {
                 let why = format!("it has {} fields, where there are {columns} columns", row.len());
@@ -92,8 +92,9 @@ impl Header {
                 None => {
                     return refuse(
                         Some(name),
-                        "there is no such column: the columns are the fields of the first record, or those that the format names; name all that any \
-                         record has (`Csv::new().header([...])`), or write records of one type",
+                        "there is no such column: the columns are the fields of the first record, \
+                         or those that the format names; name every column that any record has \
+                         (`Csv::new().header([...])`), or write records of one type",
                     );
                 }
             }
@@ -103,7 +104,8 @@ impl Header {
         match order.iter().position(Option::is_none) {
             Some(missing) if !row.is_open => refuse(
                 Some(&names[missing]),
-                "the record has no such field, and there is a column for it; give it an optional one, or write records of one type",
+                "the record has no such field, and there is a column for it; give it an optional \
+                 field, or write records of one type",
             ),
             _ => Ok(()),
         }
@@ -217,7 +219,7 @@ fn write_field(
         return if fits {
             Ok(())
         } else {
-            Err("it holds what only quotes could, and there are none (`no_quotes`)")
+            Err("it holds a character that needs quotes, and quotes are off (`no_quotes`)")
         };
     };
     out.push(quote);

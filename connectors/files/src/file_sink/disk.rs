@@ -246,7 +246,7 @@ pub(super) fn remove(files: &dyn Files, path: &Path) -> Result<bool, ConnectErro
 
 /// The length of a file; `None` if it is not there.
 pub(super) fn length(files: &dyn Files, path: &Path) -> Result<Option<u64>, ConnectError> {
-    files.length(path).map_err(ConnectError::io("look at", path))
+    files.length(path).map_err(ConnectError::io("inspect", path))
 }
 
 /// The names of a directory's files. Those that are not UTF-8 are not ours.

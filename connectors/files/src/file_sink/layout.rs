@@ -54,13 +54,13 @@ impl Layout {
     ) -> Result<Self, ConnectError> {
         let refuse = |what, name: &str, why| ConnectError::BadName { what, name: name.into(), why };
         if !is_extension(extension) || extension.len() > 32 {
-            let why = "letters and digits with single dots between them are, up to 32";
+            let why = "it must be up to 32 letters and digits, with single dots between them";
             return Err(refuse("the extension", extension, why));
         }
         let operator = escape(&context.operator);
         if operator.is_empty() || operator.len() > LONGEST_NAME {
-            let why =
-                "1 to 160 bytes are, and others than letters, digits, `_`, `-` and `.` take three";
+            let why = "it must have 1 to 160 bytes, and every byte other than letters, digits, \
+                       `_`, `-` and `.` counts as three";
             return Err(refuse("the operator's name", &context.operator, why));
         }
         let own = dir.join(".snapline").join(&operator);
@@ -128,7 +128,7 @@ impl Layout {
             return Err(ConnectError::BadPosition {
                 source: "file sink",
                 why: format!(
-                    "`{}` is no file of operator `{}`",
+                    "`{}` is not a file of operator `{}`",
                     committable.file, self.context.operator
                 ),
             });

@@ -246,7 +246,7 @@ impl<T, E> FileSink<T, E> {
     /// If it is zero.
     #[must_use]
     pub fn roll_bytes(mut self, bytes: u64) -> Self {
-        assert!(bytes > 0, "files of no bytes");
+        assert!(bytes > 0, "`roll_bytes` must be greater than zero");
         self.rolling.bytes = Some(bytes);
         self
     }
@@ -287,7 +287,7 @@ where
         let compression = Compression::of(&layout.part_like());
         if !compression.is_built_in() {
             let (what, name) = ("the extension", self.extension.clone());
-            let why = "files are compressed with the feature `formats` of the crate alone";
+            let why = "compressed files need the crate's feature `formats`";
             return Err(ConnectError::BadName { what, name, why }.into());
         }
         layout.place = disk::claim(&layout)?;

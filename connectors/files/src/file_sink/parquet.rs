@@ -50,7 +50,7 @@ impl Parquet {
     /// If it is zero.
     #[must_use]
     pub fn rows_per_group(mut self, rows: usize) -> Self {
-        assert!(rows > 0, "row groups of no rows");
+        assert!(rows > 0, "`rows_per_group` must be greater than zero");
         self.rows = rows;
         self
     }

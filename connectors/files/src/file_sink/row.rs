@@ -105,8 +105,9 @@ impl Fields<'_> {
 
     fn variant<T>(self, variant: &str) -> Result<T, NotARow> {
         let why = format!(
-            "it is the variant `{variant}` with values, and a row has no place for the variant's name; give the enum a field for it \
-             (`#[serde(tag = \"kind\")]`), or say that it does not matter (`#[serde(untagged)]`)"
+            "it is the variant `{variant}` with values, and a row has no place for the variant's \
+             name; give the enum a field for it (`#[serde(tag = \"kind\")]`), or leave the name \
+             out (`#[serde(untagged)]`)"
         );
         self.refuse(why)
     }
@@ -352,7 +353,7 @@ impl ser::SerializeMap for Entries<'_> {
         let mut row = Row::default();
         key.serialize(Fields { row: &mut row, name: Some(FieldName::Borrowed("key")) })?;
         self.name = String::from_utf8(row.text).map_err(|_| {
-            ser::Error::custom("a key of the map, which is to name a field, is not UTF-8")
+            ser::Error::custom("a key of the map, which must name a field, is not UTF-8")
         })?;
         Ok(())
     }

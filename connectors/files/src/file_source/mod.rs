@@ -106,7 +106,7 @@ impl FileSource {
     /// If it is zero.
     #[must_use]
     pub const fn max_line_bytes(mut self, bytes: usize) -> Self {
-        assert!(bytes > 0, "lines of no bytes");
+        assert!(bytes > 0, "`max_line_bytes` must be greater than zero");
         self.longest = bytes;
         self
     }
@@ -131,7 +131,7 @@ impl FileSource {
     /// If it is zero.
     #[must_use]
     pub fn split_bytes(mut self, bytes: u64) -> Self {
-        assert!(bytes > 0, "pieces of no bytes");
+        assert!(bytes > 0, "`split_bytes` must be greater than zero");
         self.split_bytes = Some(bytes);
         self
     }

@@ -81,7 +81,12 @@ impl Resume {
             if !same && self.accept_changed && least.is_none_or(|least| least <= size) {
                 if split.from == 0 || place == 0 {
                     let (file, was) = (&split.file, split.size);
-                    tracing::warn!(file, was, size, "a file was changed, and is read on as it is");
+                    tracing::warn!(
+                        file,
+                        was,
+                        size,
+                        "a file was changed, and reading continues in it as it is"
+                    );
                 }
                 split.to = if split.to == split.size { size } else { split.to.min(size) };
                 (split.from, split.size, split.mark) = (split.from.min(size), size, whole);
@@ -90,7 +95,8 @@ impl Resume {
         if let Some(file) = unknown {
             tracing::warn!(
                 file,
-                "the checkpoint is of a version that did not say what is in its files: whether they are the same is not known"
+                "the checkpoint is of a version that did not record what is in its files: it is \
+                 unknown whether they are the same"
             );
         }
     }

@@ -57,7 +57,7 @@ impl Split {
         match fs::metadata(path) {
             Ok(data) => self.check_size(data.len()),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(self.vanished()),
-            Err(error) => Err(ConnectError::io("look at", path)(error)),
+            Err(error) => Err(ConnectError::io("inspect", path)(error)),
         }
     }
 
@@ -103,7 +103,7 @@ pub(super) fn inputs(path: &str, follow: bool) -> Result<Vec<SplitFile>, Connect
         // A pipe or a device cannot be read again from a position.
         Ok(_) => return Err(ConnectError::NotAFile { path: path.into() }),
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(ConnectError::io("look at", Path::new(path))(error));
+            return Err(ConnectError::io("inspect", Path::new(path))(error));
         }
         Err(_) if path.contains(['*', '?', '[']) => matching(path, follow)?,
         Err(_) => return Err(ConnectError::NoInput { path: path.into() }),
@@ -215,7 +215,7 @@ fn input(path: PathBuf, size: u64, follow: bool) -> Result<SplitFile, ConnectErr
     let file = path.into_os_string().into_string().map_err(|name| ConnectError::BadName {
         what: "the input",
         name: name.to_string_lossy().into_owned(),
-        why: "checkpoints hold names of files as text, and it is not UTF-8",
+        why: "checkpoints hold file names as text, and this name is not UTF-8",
     })?;
     Ok(SplitFile::new(file, size, follow))
 }

@@ -105,10 +105,10 @@ impl IngestError {
 impl fmt::Display for IngestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config { why } => write!(f, "the ingest server cannot begin: {why}"),
+            Self::Config { why } => write!(f, "the ingest server cannot start: {why}"),
             Self::Bind { address, source } => write!(
                 f,
-                "{address} cannot be listened on: {source}; choose another port, or 0 for any that is free"
+                "cannot listen on {address}: {source}; choose another port, or 0 for any free port"
             ),
             Self::InUse { dir, holder } => write!(
                 f,
@@ -120,25 +120,28 @@ impl fmt::Display for IngestError {
             }
             Self::Gone { dir, wanted, first } => write!(
                 f,
-                "{}: record {wanted} is wanted and the log begins with {first}: what no kept checkpoint needs is removed; restore a newer \
-                 checkpoint, or the directory that belongs to this one",
+                "{}: the job needs record {wanted}, and the log begins with {first}: records that \
+                 no retained checkpoint needs are removed; restore a newer checkpoint, or put back \
+                 the directory that belongs to this one",
                 dir.display()
             ),
             Self::OtherLog { dir, was, now } => write!(
                 f,
-                "{}: this log is {now}, and the checkpoint is of {was}: the directory was emptied, or another was put in its place; put \
-                 that one back, with its file `identity`; or, if these are its records and that file alone was lost, write {was} into it",
+                "{}: this log is {now}, and the checkpoint is of {was}: the directory was emptied \
+                 or replaced; put the right one back, with its file `identity`; or, if this \
+                 directory holds its records and only that file was lost, write {was} into the \
+                 file",
                 dir.display()
             ),
             Self::Ended { dir } => write!(
                 f,
-                "{}: was finished and accepts nothing more; begin in another directory",
+                "{}: the log is finished and accepts no more records; start in another directory",
                 dir.display()
             ),
             Self::Decode { dir, record, why } => write!(
                 f,
-                "{}: record {record} is none of the source's: {why}; read it with the type that accepted it, or give new fields \
-                 `#[serde(default)]`",
+                "{}: record {record} cannot be decoded as the source's type: {why}; read it with \
+                 the type that accepted it, or give new fields `#[serde(default)]`",
                 dir.display()
             ),
             Self::OtherSubtask { of, wanted } => write!(

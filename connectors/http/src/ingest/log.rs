@@ -199,7 +199,10 @@ impl Shelf {
             let synced =
                 self.files.stir(&self.dir).and_then(|()| self.files.sync_directory(&self.dir));
             if let Err(error) = synced.and_then(|()| self.files.remove(&path)) {
-                tracing::warn!(file = %path.display(), %error, "a part of the log that is not needed cannot be removed");
+                tracing::warn!(
+                    file = %path.display(), %error,
+                    "cannot remove a part of the log that is no longer needed"
+                );
                 // It is still there, and is removed the next time.
                 lock(&self.extent).segments.push_front(segment);
                 return;
@@ -268,7 +271,7 @@ impl Log {
             // Present records can be read, and removed when they are not needed any more: then
             // there is room again.
             Err(error) if error.is_for_want_of_room() => {
-                tracing::warn!(%error, "nothing can be accepted until there is room");
+                tracing::warn!(%error, "no records can be accepted until there is room");
             }
             begun => begun?,
         }
@@ -353,7 +356,7 @@ impl Log {
             extent.segments.push_back(LogSegment { first, bytes });
         }
         drop(extent);
-        let length = self.shelf.files.length(&path).map_err(failed("look at"))?;
+        let length = self.shelf.files.length(&path).map_err(failed("inspect"))?;
         if length.is_some_and(|length| length > bytes) {
             let cut = self.shelf.files.append(&path).and_then(|mut file| {
                 file.cut(bytes)?;
@@ -361,7 +364,10 @@ impl Log {
             });
             if let Err(error) = cut {
                 // It is left as it is.
-                tracing::warn!(file = %path.display(), %error, "the torn end of a part of the log cannot be cut off");
+                tracing::warn!(
+                    file = %path.display(), %error,
+                    "cannot cut off the torn end of a part of the log"
+                );
             }
         }
         Ok(())
@@ -543,7 +549,7 @@ impl Group {
 fn make(files: &dyn Files, dir: &Path) -> Result<(), IngestError> {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let above = parent.unwrap_or_else(|| Path::new("."));
-    match files.kind(dir).map_err(IngestError::io("look at", dir))? {
+    match files.kind(dir).map_err(IngestError::io("inspect", dir))? {
         Kind::Directory if dir.parent().is_none() => return Ok(()),
         // The process that made it may have died before its name was durable.
         Kind::Directory => {
@@ -575,7 +581,7 @@ fn own(files: &dyn Files, dir: &Path) -> Result<Box<dyn Send>, IngestError> {
     // earlier.
     let locked = files.open_lock(&door).and_then(|file| file.lock().map(|()| file));
     let _locked = locked.map_err(IngestError::io("lock", &door))?;
-    if let Some(holder) = files.holder(&path).map_err(IngestError::io("look at", &path))? {
+    if let Some(holder) = files.holder(&path).map_err(IngestError::io("inspect", &path))? {
         return Err(IngestError::InUse { dir: dir.to_owned(), holder });
     }
     match files.remove(&path) {
@@ -881,7 +887,10 @@ impl LogFrames {
             return Ok(None);
         }
         let Some(frame) = LogFrame::parse(bytes) else {
-            let why = format!("the frame at byte {} is whole, and says what cannot be", self.at);
+            let why = format!(
+                "the frame at byte {} has the right checksum and impossible contents",
+                self.at
+            );
             return Err(IngestError::Damaged { path: path.to_owned(), why });
         };
         self.at += self.head() as u64 + limit;

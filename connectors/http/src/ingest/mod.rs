@@ -174,18 +174,19 @@ impl IngestConfig {
                 .all(|it| it.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2);
         if !is_path || !path.starts_with('/') {
             return refuse(format!(
-                "`{}` is no path: it begins with one `/` and has neither `?` nor `#`; what is not ASCII is percent-encoded",
+                "`{}` is not a valid path: a path begins with one `/` and has neither `?` nor `#`; \
+                 percent-encode what is not ASCII",
                 path.escape_debug()
             ));
         }
         if self.max_body_bytes == 0 || self.max_body_bytes > LONGEST_BODY {
             return refuse(format!(
-                "a body has 1 to {LONGEST_BODY} bytes, and not up to {} (`max_body_bytes`)",
+                "`max_body_bytes` is {}; set it to 1 to {LONGEST_BODY}",
                 self.max_body_bytes
             ));
         }
         if self.body_timeout.is_zero() {
-            return refuse("a body takes some time (`body_timeout`)".into());
+            return refuse("`body_timeout` is zero; set it to a greater value".into());
         }
         Ok(())
     }

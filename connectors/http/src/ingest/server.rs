@@ -184,7 +184,7 @@ pub(super) fn write(mut log: Log, orders: &crossbeam_channel::Receiver<WriterCom
                 let _ = answer.send(Ok(accepted));
             }),
             Err(error) => {
-                tracing::warn!(%error, "records could not be accepted");
+                tracing::warn!(%error, "cannot accept records");
                 let error = Arc::new(error);
                 answers.into_iter().for_each(|answer| {
                     let _ = answer.send(Err(Arc::clone(&error)));
@@ -230,7 +230,7 @@ impl Memory {
         });
         // The semaphore is never closed.
         let busy = || {
-            let why = "too much is being sent at once; send it again later";
+            let why = "too much is being sent at once; retry later";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
         };
         waited.await.ok().and_then(Result::ok).ok_or_else(busy)
@@ -325,7 +325,10 @@ impl RequestHandler {
         self.admit(&head.headers)?;
         // Byte for byte: nothing in a path is decoded, and a trailing slash makes another path.
         if head.uri.path() != config.path {
-            return refuse(StatusCode::NOT_FOUND, format!("records are sent to {}", config.path));
+            return refuse(
+                StatusCode::NOT_FOUND,
+                format!("no such path; send records to {}", config.path),
+            );
         }
         if head.method != Method::POST {
             return Err(Refusal::method("POST"));
@@ -337,7 +340,7 @@ impl RequestHandler {
         if self.shelf.bytes() > config.most_bytes {
             return refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the log is as long as it may be; send it again later",
+                "the log has reached its size limit; retry later",
             );
         }
         // A body of unknown length counts with the greatest length.
@@ -353,14 +356,17 @@ impl RequestHandler {
             // Others must not wait for it.
             false => match tokio::task::spawn_blocking(look).await {
                 Ok(looked) => looked,
-                Err(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is ending"),
+                Err(_) => {
+                    return refuse(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
+                }
             },
         };
         let (body, records) = looked?;
         let (answer, answered) = oneshot::channel();
         let came = Came { key, form, body, records, _room: room };
         let sent = self.orders.send(WriterCommand::Append(came, answer));
-        let ending = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is ending");
+        let ending =
+            || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down");
         sent.map_err(|_| ending())?;
         match answered.await.map_err(|_| ending())? {
             Ok(Accepted::New { first, records } | Accepted::Again { first, records }) => {
@@ -368,19 +374,18 @@ impl RequestHandler {
             }
             Ok(Accepted::OtherBody) => refuse(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "something else was accepted under this idempotency key",
+                "another body was already accepted under this idempotency key",
             ),
             Ok(Accepted::TooLong) => refuse(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the records are more than the log takes at once",
+                "the records are longer than the log accepts in one request; send fewer",
             ),
             Err(error) if matches!(*error, IngestError::Ended { .. }) => {
-                refuse(StatusCode::GONE, "nothing more is accepted")
+                refuse(StatusCode::GONE, "the log is finished and accepts no more records")
             }
-            Err(_) => refuse(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the log cannot be written; send it again later",
-            ),
+            Err(_) => {
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written; retry later")
+            }
         }
     }
 
@@ -388,7 +393,7 @@ impl RequestHandler {
         // A browser page sends its origin, by whatever name it was reached; no page may send
         // records unasked.
         if headers.contains_key(header::ORIGIN) {
-            return refuse(StatusCode::FORBIDDEN, "pages of browsers may not send records");
+            return refuse(StatusCode::FORBIDDEN, "web pages may not send records");
         }
         let Some(token) = &self.setup.config.token else { return Ok(()) };
         let mut said = headers.get_all(header::AUTHORIZATION).iter();
@@ -420,7 +425,10 @@ fn look(
         return refuse(StatusCode::BAD_REQUEST, UTF_16);
     }
     if ascii && !body.is_ascii() {
-        return refuse(StatusCode::BAD_REQUEST, "the body says that it is US-ASCII, and is not");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "the body is declared as US-ASCII, and has other bytes",
+        );
     }
     let mut records = 0;
     for (line, record) in form.records(&body) {
@@ -461,7 +469,8 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
         (None | Some(b"identity"), None) => Ok(false),
         (Some(b"gzip" | b"x-gzip"), None) => Ok(true),
         _ => {
-            let why = "a body is encoded with gzip, once, or not at all";
+            let why = "the content encoding is not supported; encode the body once with gzip, or \
+                       not at all";
             let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
             Err(refusal.with(header::ACCEPT_ENCODING, "gzip, identity"))
         }
@@ -470,11 +479,15 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
 
 /// The division of a body, and true if it claims to be US-ASCII.
 fn form(headers: &HeaderMap) -> Result<(Form, bool), Refusal> {
-    let unknown = "a body is text/plain or application/x-ndjson, a record a line, or application/json, one record";
+    let unknown = "the content type is not supported; send text/plain or application/x-ndjson with \
+                   one record per line, or application/json with one record";
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let media = types.next().map_or(&b"text/plain"[..], HeaderValue::as_bytes);
     if types.next().is_some() {
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body has one type");
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the request has more than one Content-Type header; send one",
+        );
     }
     let media = media.to_ascii_lowercase();
     let mut parts = media.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
@@ -490,7 +503,10 @@ fn form(headers: &HeaderMap) -> Result<(Form, bool), Refusal> {
     match (charset, charsets.next()) {
         (b"utf-8" | b"utf8", None) => Ok((form, false)),
         (b"us-ascii" | b"ascii", None) => Ok((form, true)),
-        _ => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a body is UTF-8 or US-ASCII"),
+        _ => refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the charset is not supported; send UTF-8 or US-ASCII",
+        ),
     }
 }
 
@@ -504,7 +520,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         _ => refuse(
             StatusCode::BAD_REQUEST,
             format!(
-                "an idempotency key is one header of 1 to {LONGEST_KEY} visible ASCII characters"
+                "an idempotency key must be one header of 1 to {LONGEST_KEY} visible ASCII \
+                 characters"
             ),
         ),
     }

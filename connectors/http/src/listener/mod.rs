@@ -122,7 +122,7 @@ impl Refusal {
 
     /// A method that the path does not have.
     pub(crate) fn method(allowed: &'static str) -> Self {
-        let why = format!("this is asked for with {allowed}");
+        let why = format!("the method is not allowed; use {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, why).with(header::ALLOW, allowed)
     }
 
@@ -412,7 +412,8 @@ impl Guest {
     }
 
     async fn collect(&self, mut body: Incoming, most: usize) -> Result<Vec<u8>, Refusal> {
-        let short = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body ended before its end");
+        let short =
+            |_| Refusal::new(StatusCode::BAD_REQUEST, "the body ended before it was complete");
         fits(&body, most)?;
         // A body of unknown length was counted as the longest allowed; its buffer must not grow
         // beyond that.
@@ -435,7 +436,7 @@ impl Guest {
 }
 
 pub(crate) fn too_long(most: usize) -> Refusal {
-    let why = format!("the body is too long: it has at most {most} bytes");
+    let why = format!("the body is too long; at most {most} bytes are allowed");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
 }
 
@@ -451,19 +452,19 @@ fn in_order(request: &Request<Incoming>) -> Result<(), Refusal> {
     let bad = |why| Err(Refusal::new(StatusCode::BAD_REQUEST, why));
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return bad("a request has one Host header"),
+        (_, Some(_)) => return bad("the request has more than one Host header; send one"),
         (None, _) if request.version() >= Version::HTTP_11 => {
-            return bad("a request of HTTP/1.1 has a Host header");
+            return bad("an HTTP/1.1 request must have a Host header");
         }
         (Some(host), _) if !is_host(host.as_bytes()) => {
-            return bad("the Host header is no name with or without a port");
+            return bad("the Host header is not a host name with an optional port");
         }
         _ => {}
     }
     let expected = request.headers().get_all(header::EXPECT).iter();
     for what in expected {
         if !what.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            let why = "nothing can be expected but 100-continue";
+            let why = "the Expect header is not supported; only 100-continue is";
             return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, why));
         }
     }
@@ -582,7 +583,7 @@ async fn accept<A: Answers>(listener: TcpListener, limits: Limits, answers: Arc<
             // The process has no file descriptor left for it.
             Err(error) => {
                 if !std::mem::replace(&mut fails, true) {
-                    tracing::warn!(target: "snapline::serve", %error, "connections cannot be accepted");
+                    tracing::warn!(target: "snapline::serve", %error, "cannot accept connections");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -665,7 +666,8 @@ async fn respond<A: Answers>(
     let time = guest.places.limits.request_time;
     let answer = match in_order(&request) {
         Ok(()) => timeout(time, answers.answer(request, guest)).await.unwrap_or_else(|_| {
-            let why = "it takes too long, and is not known to be done; send it again later";
+            let why = "the request takes too long, and it is unknown whether it was done; retry \
+                       later";
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why))
         }),
         Err(refusal) => Err(refusal),
@@ -813,7 +815,7 @@ mod tests {
         drop((two, other));
         assert!(fourth.place().is_none(), "it came later");
         drop(third);
-        assert!(fourth.place().is_some(), "nobody waits before it");
+        assert!(fourth.place().is_some(), "no other waits before it");
         drop(guest);
     }
 
@@ -966,9 +968,9 @@ mod tests {
         let panics = async { panic!("on accepting") };
         let one = Listener::over("test", runtime(), panics, ended(say.clone()));
         let soon = || said.recv_timeout(Duration::from_secs(20));
-        assert_eq!(soon().expect("it is told"), "panicked: on accepting");
+        assert_eq!(soon().expect("it is reported"), "panicked: on accepting");
         let two = Listener::over("test", runtime(), std::future::ready(()), ended(say.clone()));
-        assert_eq!(soon().expect("it is told"), "ended");
+        assert_eq!(soon().expect("it is reported"), "ended");
         let whole = Listener::over("test", runtime(), std::future::pending(), ended(say));
         drop((one, two, whole));
         assert!(soon().is_err(), "one that is stopped has nothing to say");

@@ -46,14 +46,16 @@ impl Receiver {
     pub(super) fn new(url: &str) -> Result<Self, WebhookError> {
         let bad = |why: &str| WebhookError::BadUrl { url: shown(url), why: why.into() };
         if let Some(odd) = url.chars().find(|it| !it.is_ascii_graphic()) {
-            return Err(bad(&format!("{odd:?} is not sent as it is; percent-encode it")));
+            return Err(bad(&format!(
+                "{odd:?} is not a visible ASCII character; percent-encode it"
+            )));
         }
         if url.contains('#') {
-            return Err(bad("what is behind a `#` is not sent; a `#` itself is `%23`"));
+            return Err(bad("the part after `#` is not sent; write a `#` itself as `%23`"));
         }
         let uri: Uri = url.parse().map_err(|error| bad(&format!("{error}")))?;
         if uri.scheme_str() != Some("http") {
-            return Err(bad("only `http` is spoken"));
+            return Err(bad("only `http` is supported"));
         }
         let authority = uri.authority().ok_or_else(|| bad("it names no host"))?.as_str();
         let (user, host) = match authority.rsplit_once('@') {
@@ -61,9 +63,9 @@ impl Receiver {
             None => (None, authority),
         };
         if host.is_empty() || !is_host(host.as_bytes()) {
-            return Err(bad("its host is no name, or its port no number"));
+            return Err(bad("its host is not a name, or its port is not a number"));
         }
-        let place: Authority = host.parse().map_err(|_| bad("its host is no name"))?;
+        let place: Authority = host.parse().map_err(|_| bad("its host is not a name"))?;
         let name = place.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = place.port_u16().unwrap_or(80);
         if port == 0 {
@@ -73,8 +75,8 @@ impl Receiver {
         let mut receiver = Self {
             shown: shown(url),
             place: (name, port),
-            host: HeaderValue::from_str(host).map_err(|_| bad("its host"))?,
-            target: target.parse().map_err(|_| bad("its path"))?,
+            host: HeaderValue::from_str(host).map_err(|_| bad("its host is not valid"))?,
+            target: target.parse().map_err(|_| bad("its path is not valid"))?,
             headers: Vec::new(),
             secrets: Vec::new(),
         };
@@ -83,7 +85,7 @@ impl Receiver {
             let [user, password] = [user, password]
                 .map(|part| percent_decode_str(part).decode_utf8().map(String::from));
             let (Ok(user), Ok(password)) = (user, password) else {
-                return Err(bad("its user and password are no text"));
+                return Err(bad("its user and password are not UTF-8"));
             };
             let is_odd = |text: &str| text.chars().any(char::is_control);
             if user.contains(':') || is_odd(&user) || is_odd(&password) {
@@ -108,7 +110,9 @@ impl Receiver {
 
     pub(super) fn header(&mut self, name: &str, value: &str) -> Result<(), WebhookError> {
         let bad = |why| Err(WebhookError::BadHeader { name: name.escape_debug().to_string(), why });
-        let Ok(named) = name.parse::<HeaderName>() else { return bad("its name is none") };
+        let Ok(named) = name.parse::<HeaderName>() else {
+            return bad("its name is not a valid header name");
+        };
         let ascii = Some(value).filter(|value| value.is_ascii());
         let Some(mut sent) = ascii.and_then(|value| HeaderValue::from_str(value).ok()) else {
             return bad(
@@ -116,14 +120,14 @@ impl Receiver {
             );
         };
         if RESERVED.contains(&named.as_str()) {
-            return bad("a request is framed by it, or the sink sends it itself");
+            return bad("it frames the request, or the sink sends it itself");
         }
         if self.headers.iter().any(|(other, _)| *other == named) {
-            return bad("it was given before, here or by the address");
+            return bad("it was already given, here or by the address");
         }
         let word = value.trim();
         if named == header::HOST && (word.is_empty() || !is_host(word.as_bytes())) {
-            return bad("it is a name, with or without a port");
+            return bad("its value is not a host name with an optional port");
         }
         if named == header::AUTHORIZATION {
             let schemes = ["", "basic", "bearer", "token", "digest"];

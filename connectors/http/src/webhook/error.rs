@@ -55,14 +55,15 @@ impl fmt::Display for WebhookError {
             Self::BadUrl { url, why } => {
                 write!(
                     f,
-                    "`{url}` cannot be sent to: {why}; it is `http://[user:password@]host[:port]/path`"
+                    "cannot send to `{url}`: {why}; give `http://[user:password@]host[:port]/path`"
                 )
             }
             Self::BadHeader { name, why } => write!(f, "header `{name}` cannot be sent: {why}"),
             Self::Refused { url, key, status, said } => write!(
                 f,
-                "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, so the request is neither lost nor \
-                 passed over: correct the receiver and start again, or say what is done with such requests (`refused`)"
+                "{url} refused request `{key}` with {status}: {said}; its checkpoint is complete, \
+                 so the request is neither lost nor skipped: correct the receiver and start again, \
+                 or choose what to do with such requests (`refused`)"
             ),
             Self::Encode { why } => write!(f, "a record cannot be written as JSON: {why}"),
             Self::TooMuch { operator, limit } => write!(
@@ -70,7 +71,7 @@ impl fmt::Display for WebhookError {
                 "sink `{operator}`: more than {limit} bytes were written between two checkpoints; take checkpoints more often, or \
                  raise the limit (`most_bytes`)"
             ),
-            Self::Io(error) => write!(f, "no connection can be made: {error}"),
+            Self::Io(error) => write!(f, "cannot connect: {error}"),
         }
     }
 }

@@ -354,7 +354,10 @@ impl SinkCommitter for WebhookCommitter {
                 Ok(ReceiverResponse { status, .. }) if status.is_success() => {}
                 Ok(ReceiverResponse { status, said, pause }) if may_pass(status) => {
                     self.not_before = pause.map(|pause| Instant::now() + pause);
-                    tracing::warn!(url = %self.receiver.shown, key, %status, said, ?pause, "a request was not taken yet");
+                    tracing::warn!(
+                        url = %self.receiver.shown, key, %status, said, ?pause,
+                        "a request was not accepted yet"
+                    );
                     self.trouble =
                         Some(format!("{} answered {status}: {said}", self.receiver.shown));
                     return Ok(CommitOutcome::Retry);
@@ -365,7 +368,10 @@ impl SinkCommitter for WebhookCommitter {
                 Err(error) => {
                     self.connection = None;
                     let error = Whole(&*error);
-                    tracing::warn!(url = %self.receiver.shown, key, %error, "it is not known whether a request was taken");
+                    tracing::warn!(
+                        url = %self.receiver.shown, key, %error,
+                        "it is unknown whether a request was accepted"
+                    );
                     self.trouble = Some(format!("{}: {error}", self.receiver.shown));
                     return Ok(CommitOutcome::Unknown);
                 }

@@ -164,7 +164,7 @@ mod tests {
         struct Parting(MailboxSender<Option<Parting>>);
         impl Drop for Parting {
             fn drop(&mut self) {
-                assert!(self.0.send(None).is_err(), "nobody reads it any more");
+                assert!(self.0.send(None).is_err(), "it has no reader any more");
             }
         }
         let mailbox = Mailbox::new();

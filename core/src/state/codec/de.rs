@@ -285,7 +285,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     ) -> Result<V::Value, Error> {
         self.unwrap_next()?;
         if self.wrapped != 0 {
-            return visitor.visit_enum(Plain(self));
+            return visitor.visit_enum(UnitVariant(self));
         }
         let length = match self.peek()? {
             first @ 0x80..=0x9f => {
@@ -296,10 +296,12 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
                 self.byte()?;
                 self.length(2 << (first & 1))?
             }
-            _ => return visitor.visit_enum(Plain(self)),
+            _ => return visitor.visit_enum(UnitVariant(self)),
         };
         if length != 1 {
-            return Err(de::Error::custom(format!("a variant where there are {length}")));
+            return Err(de::Error::custom(format!(
+                "an enum value with {length} variants, where there must be one"
+            )));
         }
         self.guard.check()?;
         visitor.visit_enum(Variant(self))
@@ -340,7 +342,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         visitor.visit_u128(match self.wide()? {
             Wide::Bytes(bytes) => u128::from_be_bytes(bytes),
             Wide::Number(number) => {
-                u128::try_from(number).map_err(|_| de::Error::custom("a number below zero"))?
+                u128::try_from(number).map_err(|_| de::Error::custom("a negative number"))?
             }
         })
     }
@@ -427,9 +429,9 @@ impl<'de> de::MapAccess<'de> for Parts<'_, 'de> {
 }
 
 /// A variant that consists of its name.
-struct Plain<'s, 'de>(&'s mut Deserializer<'de>);
+struct UnitVariant<'s, 'de>(&'s mut Deserializer<'de>);
 
-impl<'de> de::EnumAccess<'de> for Plain<'_, 'de> {
+impl<'de> de::EnumAccess<'de> for UnitVariant<'_, 'de> {
     type Error = Error;
     type Variant = Nothing;
 

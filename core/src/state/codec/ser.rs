@@ -82,7 +82,7 @@ impl<'a> Serializer<'a> {
     #[inline]
     fn variant(&mut self, name: &'static str) -> Result<(), Error> {
         self.marks.within(name);
-        self.marks.note(Kind::Variant);
+        self.marks.note(ValueKind::Variant);
         self.bytes.push(0x81);
         self.text(name)
     }
@@ -158,7 +158,7 @@ pub(crate) struct Marks {
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum ValueKind {
     Bool = 1,
     Whole,
     Negative,
@@ -191,7 +191,7 @@ impl Marks {
     }
 
     #[inline(always)]
-    fn note(&mut self, kind: Kind) {
+    fn note(&mut self, kind: ValueKind) {
         let place = self.context ^ (kind as u16 * 0x2f1);
         let bit = 1 << (place % 64);
         let word = &mut self.seen[usize::from(place / 64) % 16];
@@ -218,7 +218,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), Error> {
-        self.marks.note(Kind::Bool);
+        self.marks.note(ValueKind::Bool);
         self.bytes.push(0xc2 | u8::from(value));
         Ok(())
     }
@@ -243,7 +243,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
         match u64::try_from(value) {
             Ok(value) => self.serialize_u64(value),
             Err(_) => {
-                self.marks.note(Kind::Negative);
+                self.marks.note(ValueKind::Negative);
                 negative(value, self.bytes);
                 Ok(())
             }
@@ -272,7 +272,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
     #[inline]
     fn serialize_u64(self, value: u64) -> Result<(), Error> {
         // Numbers beyond the signed ones are a different kind to some readers.
-        self.marks.note(if value >> 63 == 0 { Kind::Whole } else { Kind::Large });
+        self.marks.note(if value >> 63 == 0 { ValueKind::Whole } else { ValueKind::Large });
         number(value, self.bytes);
         Ok(())
     }
@@ -283,7 +283,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_f32(self, value: f32) -> Result<(), Error> {
-        self.marks.note(Kind::Float);
+        self.marks.note(ValueKind::Float);
         self.bytes.push(0xca);
         self.bytes.extend_from_slice(&value.to_bits().to_be_bytes());
         Ok(())
@@ -291,7 +291,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
-        self.marks.note(Kind::Float);
+        self.marks.note(ValueKind::Float);
         self.bytes.push(0xcb);
         self.bytes.extend_from_slice(&value.to_bits().to_be_bytes());
         Ok(())
@@ -303,13 +303,13 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        self.marks.note(Kind::Text);
+        self.marks.note(ValueKind::Text);
         self.text(value)
     }
 
     #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
-        self.marks.note(Kind::Bytes);
+        self.marks.note(ValueKind::Bytes);
         self.header(value.len(), BYTES)?;
         self.bytes.extend_from_slice(value);
         Ok(())
@@ -317,7 +317,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
 
     #[inline]
     fn serialize_none(self) -> Result<(), Error> {
-        self.marks.note(Kind::None);
+        self.marks.note(ValueKind::None);
         self.bytes.push(NIL);
         Ok(())
     }
@@ -337,13 +337,13 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
             [FIXEXT1, SOME_NIL, ref mut around] => *around += 1,
             _ => return Ok(()),
         }
-        self.marks.note(Kind::Some);
+        self.marks.note(ValueKind::Some);
         Ok(())
     }
 
     #[inline]
     fn serialize_unit(self) -> Result<(), Error> {
-        self.marks.note(Kind::Unit);
+        self.marks.note(ValueKind::Unit);
         self.bytes.push(NIL);
         Ok(())
     }
@@ -361,7 +361,7 @@ impl<'s, 'a> ser::Serializer for &'s mut Serializer<'a> {
         variant: &'static str,
     ) -> Result<(), Error> {
         self.marks.within(variant);
-        self.marks.note(Kind::Variant);
+        self.marks.note(ValueKind::Variant);
         self.text(variant)
     }
 
@@ -490,19 +490,19 @@ impl Compound<'_, '_> {
 
     fn skip(&mut self, key: &'static str) {
         self.to.marks.within(key);
-        self.to.marks.note(Kind::Skipped);
+        self.to.marks.note(ValueKind::Skipped);
     }
 
     #[inline]
     fn finish(self) -> Result<(), Error> {
         let Self { to, begin, announced, given, form } = self;
         to.guard.leave();
-        to.marks.note(if given == 0 { Kind::Empty } else { Kind::Filled });
+        to.marks.note(if given == 0 { ValueKind::Empty } else { ValueKind::Filled });
         match announced {
             Some(announced) if announced == given => Ok(()),
             Some(announced) => Err(Error::new(What::Length { announced, given })),
             None => {
-                to.marks.note(Kind::Unknown);
+                to.marks.note(ValueKind::Unknown);
                 let end = to.bytes.len();
                 to.header(given, form)?;
                 // The header comes before its content.

@@ -13,7 +13,7 @@ fn a_clone_shares_until_it_is_written_to() {
     assert_eq!((&**before, &**list), (&[1, 2][..], &[1, 2, 3][..]));
     let at = list.as_ptr();
     list[0] = 9;
-    assert_eq!(list.as_ptr(), at, "what nobody shares is not copied");
+    assert_eq!(list.as_ptr(), at, "an unshared value is not copied");
     assert_eq!(list.into_inner(), [9, 2, 3]);
     assert_eq!(before.into_inner(), [1, 2]);
 

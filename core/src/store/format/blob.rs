@@ -152,7 +152,7 @@ pub fn read<I: Read + Seek + ?Sized>(
     let Section { offset, length: wanted, .. } = *section;
     let end = offset.checked_add(wanted).and_then(|end| end.checked_add(TRAILER as u64));
     if offset < HEADER as u64 || end.is_none_or(|end| end > length) {
-        let expected = format!("a section of {wanted} bytes at {offset}, and a trailer behind it");
+        let expected = format!("a section of {wanted} bytes at {offset}, and a trailer after it");
         return Err(StoreError::corrupt(what, expected, format!("{length} bytes")));
     }
     let header: [u8; HEADER] = read_array(what, input)?;

@@ -44,7 +44,7 @@ pub fn decode_marker(what: &str, bytes: &[u8]) -> Result<(), StoreError> {
     if body.is_empty() {
         Ok(())
     } else {
-        Err(StoreError::corrupt(what, "one line", format!("{} bytes behind it", body.len())))
+        Err(StoreError::corrupt(what, "one line", format!("{} bytes after it", body.len())))
     }
 }
 
@@ -200,7 +200,7 @@ fn unseal<'a>(
         return Err(other());
     }
     if body.len() != length {
-        let expected = format!("{length} bytes behind the first line");
+        let expected = format!("{length} bytes after the first line");
         return Err(StoreError::corrupt(what, expected, format!("{} bytes", body.len())));
     }
     let claim = &line[..line.len() - said.len() - 1];
@@ -419,7 +419,7 @@ mod tests {
             assert!(error.contains(word), "no `{word}` in: {error}");
         }
         let last = CheckpointId::new(u64::MAX).expect("not zero");
-        read(&Manifest { checkpoint: last, ..manifest() }).expect_err("an id of nobody's");
+        read(&Manifest { checkpoint: last, ..manifest() }).expect_err("an id that no attempt has");
         for wrong in [
             Fence { term: Term::new(u32::MAX), ..fence() },
             Fence { until: last, ..fence() },

@@ -260,7 +260,7 @@ impl Layout {
     pub(super) fn kind(&self, path: &Path) -> Result<Kind, StoreError> {
         self.files
             .kind(path)
-            .map_err(|error| StoreError::io(format!("looking at {}", path.display()), error))
+            .map_err(|error| StoreError::io(format!("inspecting {}", path.display()), error))
     }
 
     pub(super) fn list(&self, directory: &Path) -> Result<Vec<String>, StoreError> {

@@ -42,10 +42,10 @@ pub enum Takeover {
 /// and an honest `fsync`, of directories too.
 #[derive(Clone)]
 pub struct LocalStore {
-    inner: Arc<Inner>,
+    inner: Arc<LocalStoreInner>,
 }
 
-struct Inner {
+struct LocalStoreInner {
     layout: Layout,
     /// `None`: opened for inspection.
     access: Option<Access>,
@@ -89,7 +89,7 @@ impl LocalStore {
             let what = format!("a store in {}", layout.dir.display());
             return Err(StoreError::Missing { what });
         }
-        Ok(Self { inner: Arc::new(Inner { layout, access: None }) })
+        Ok(Self { inner: Arc::new(LocalStoreInner { layout, access: None }) })
     }
 
     /// [`Self::open`] in another file system than the operating system's.
@@ -131,7 +131,9 @@ impl LocalStore {
             let name = owner::of_opener(&*layout.files);
             OwnerFile::register(&*layout.files, &owners, name)
         })?;
-        Ok(Self { inner: Arc::new(Inner { layout, access: Some(Access { guard, takeover }) }) })
+        Ok(Self {
+            inner: Arc::new(LocalStoreInner { layout, access: Some(Access { guard, takeover }) }),
+        })
     }
 
     /// The directory, as an absolute path.
@@ -159,7 +161,7 @@ impl fmt::Debug for LocalStore {
     }
 }
 
-impl Inner {
+impl LocalStoreInner {
     /// Everything that writing needs.
     fn access(&self) -> Result<&Access, StoreError> {
         let store = || describe(&self.layout);

@@ -137,7 +137,7 @@ pub(super) fn holder(
     name: &str,
 ) -> Result<Option<String>, StoreError> {
     let path = owners.join(name);
-    let failed = |error| StoreError::io(format!("looking at owner file {}", path.display()), error);
+    let failed = |error| StoreError::io(format!("inspecting owner file {}", path.display()), error);
     let said = files.holder(&path).map_err(failed)?;
     Ok(said.map(|said| introduce(&said)))
 }
@@ -192,7 +192,7 @@ fn names(files: &dyn Files, owners: &Path) -> Result<Vec<String>, StoreError> {
 fn introduce(said: &str) -> String {
     let word = |key: &str| said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let Some(process) = word("process") else {
-        return "another process, which has not said which".to_owned();
+        return "another process, which has not written its id".to_owned();
     };
     let since = word("since").and_then(|since| Some(Duration::from_secs(since.parse().ok()?)));
     let since = since.and_then(|since| UNIX_EPOCH.checked_add(since));

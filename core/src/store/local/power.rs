@@ -16,7 +16,7 @@ fn open(disk: &SimDisk, host: &Host) -> Result<LocalStore, StoreError> {
 
 /// The store as the next process finds it.
 fn reopen(disk: &SimDisk) -> LocalStore {
-    open(disk, &Host::default()).expect("it is a store, and nobody lives who owns it")
+    open(disk, &Host::default()).expect("it is a store without a living owner")
 }
 
 fn manifests(disk: &SimDisk) -> Vec<CheckpointId> {

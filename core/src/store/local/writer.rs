@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use snapline_protocol::ids::BlobId;
 
-use super::Inner;
+use super::LocalStoreInner;
 use super::layout::behind_the_effect;
 use crate::base::fault::Mutation;
 use crate::base::sync::Arc;
@@ -18,7 +18,7 @@ const GATHER: usize = 256 * 1024;
 
 /// Writes a blob under an unfinished name, and names it when it is whole.
 pub(super) struct LocalBlobWriter {
-    store: Arc<Inner>,
+    store: Arc<LocalStoreInner>,
     id: BlobId,
     encoder: Option<blob::Encoder>,
     output: Box<dyn Output>,
@@ -28,7 +28,7 @@ pub(super) struct LocalBlobWriter {
 }
 
 impl LocalBlobWriter {
-    pub(super) fn begin(store: Arc<Inner>, id: BlobId) -> Result<Self, StoreError> {
+    pub(super) fn begin(store: Arc<LocalStoreInner>, id: BlobId) -> Result<Self, StoreError> {
         let (encoder, header) = blob::Encoder::new(id);
         let (unfinished, output) = store.layout.begin(&format::blob_name(id))?;
         let gathered = header.to_vec();

@@ -193,7 +193,7 @@ where
 {
     keyer: N,
     assigner: W,
-    rules: Rules<G, F, L>,
+    rules: FiringRules<G, F, L>,
     lateness: Duration,
     /// For no key at all in the description that subtasks are cloned from.
     table: Table<N::Key, Panes<F::Held, G::State>>,
@@ -213,13 +213,13 @@ where
 
 /// When windows fire, and the effect.
 #[derive(Clone, Debug)]
-struct Rules<G, F, L> {
+struct FiringRules<G, F, L> {
     trigger: G,
     function: F,
     late: PhantomData<L>,
 }
 
-impl<G, F, L> Rules<G, F, L> {
+impl<G, F, L> FiringRules<G, F, L> {
     /// Does to a window as its trigger decides.
     fn obey<K, V, C>(
         &mut self,
@@ -266,7 +266,7 @@ where
     F: WindowFunction<N::Key, N::Value>,
 {
     fn clone(&self) -> Self {
-        let Rules { trigger, function, .. } = &self.rules;
+        let FiringRules { trigger, function, .. } = &self.rules;
         let (assigner, trigger) = (self.assigner.clone(), trigger.clone());
         Self::new(self.keyer.clone(), assigner, trigger, function.clone(), self.lateness)
     }
@@ -283,7 +283,7 @@ where
         Self {
             keyer,
             assigner,
-            rules: Rules { trigger, function, late: PhantomData },
+            rules: FiringRules { trigger, function, late: PhantomData },
             lateness,
             table: Table::new(0..0, 1),
             event: TimerQueue::default(),
@@ -529,7 +529,7 @@ where
         let (mut changed, mut purged) = (false, false);
         let mut value = Some(value);
         for (number, &window) in assigned.iter().enumerate() {
-            let Rules { trigger, function, .. } = rules;
+            let FiringRules { trigger, function, .. } = rules;
             let merging = merges
                 .then_some((trigger, now, |held: &mut F::Held, later| function.merge(held, later)));
             let (pane, new) = pane(&mut all.panes, window, merging);

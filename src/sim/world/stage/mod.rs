@@ -23,8 +23,8 @@ use snapline_protocol::ids::{Attempt, CheckpointId, IndexSet, SubtaskId, TxnId};
 use snapline_protocol::message::{ToCoordinator, ToTask};
 
 use self::seen::kept;
-pub use self::seen::{Kept, Observation, Written};
-use super::{Letter, Posted, STORE, SUSPENDED, Setup, Tuning, Violation, World};
+pub use self::seen::{ExternalTransaction, KeptCheckpoint, Observation};
+use super::{Breach, Letter, Posted, STORE, SUSPENDED, Setup, Tuning, World};
 use crate::base::fault::Faults;
 use crate::base::fault::Mutation;
 use crate::base::panic::panicked;
@@ -137,7 +137,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOffered(what) => write!(f, "production offers {what}"),
-            Self::Broken(what) => write!(f, "production broke: {what}"),
+            Self::Broken(what) => write!(f, "production failed: {what}"),
         }
     }
 }
@@ -146,7 +146,7 @@ snapline_protocol::error_in_words!(Refusal);
 
 /// A message of the control network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Message {
+pub enum StageMessage {
     /// To a task.
     Order(SubtaskId, ToTask),
     /// To the coordinator.
@@ -276,10 +276,10 @@ impl Stage<'_> {
     pub fn step(&mut self, subtask: SubtaskId, input: usize) -> Result<(), Refusal> {
         let process = self.process()?;
         let Some((worker, task)) = self.find(subtask) else {
-            return self.refuse("no such task lives");
+            return self.refuse("no such task is alive");
         };
         if self.world.processes[process].hands[worker].asleep {
-            return self.refuse("the task's worker sleeps, and nobody has called it");
+            return self.refuse("the task's worker sleeps, and nothing has woken it");
         }
         self.apply(Choice::Step { process, worker, task, input })?;
         match self.find(subtask) {
@@ -304,16 +304,18 @@ impl Stage<'_> {
 
     /// The messages in flight.
     #[must_use]
-    pub fn letters(&self) -> Vec<Message> {
+    pub fn letters(&self) -> Vec<StageMessage> {
         let letters = self.world.processes.last().map(|it| it.letters.iter());
         let message = |letter: &Letter| match letter {
-            Letter::Order(Posted { subtask, message, .. }) => Message::Order(*subtask, *message),
-            Letter::Report(message, _) => Message::Report(*message),
+            Letter::Order(Posted { subtask, message, .. }) => {
+                StageMessage::Order(*subtask, *message)
+            }
+            Letter::Report(message, _) => StageMessage::Report(*message),
         };
         letters.into_iter().flatten().map(message).collect()
     }
 
-    fn letter(&self, message: Message) -> Result<(usize, usize), Refusal> {
+    fn letter(&self, message: StageMessage) -> Result<(usize, usize), Refusal> {
         let process = self.process()?;
         match self.letters().into_iter().position(|letter| letter == message) {
             Some(letter) => Ok((process, letter)),
@@ -328,7 +330,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// [`Refusal`]
-    pub fn deliver(&mut self, message: Message) -> Result<(), Refusal> {
+    pub fn deliver(&mut self, message: StageMessage) -> Result<(), Refusal> {
         let (process, letter) = self.letter(message)?;
         self.apply(Choice::Deliver { process, letter })?;
         self.hear_news()
@@ -338,7 +340,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// [`Refusal`]
-    pub fn lose(&mut self, message: Message) -> Result<(), Refusal> {
+    pub fn lose(&mut self, message: StageMessage) -> Result<(), Refusal> {
         let (process, letter) = self.letter(message)?;
         self.apply(Choice::Lose { process, letter })
     }
@@ -347,7 +349,7 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// [`Refusal`]
-    pub fn duplicate(&mut self, message: Message) -> Result<(), Refusal> {
+    pub fn duplicate(&mut self, message: StageMessage) -> Result<(), Refusal> {
         let (process, letter) = self.letter(message)?;
         self.apply(Choice::Duplicate { process, letter })?;
         self.hear_news()
@@ -407,7 +409,7 @@ impl Stage<'_> {
         self.apply(Choice::Finish { process, lane, trouble })?;
         let struck = self.world.processes.get(process).map(|it| it.host.changes().1 > troubles);
         if trouble.is_some() && struck == Some(false) {
-            return self.refuse("fewer changes of the disk than the fault was to strike behind");
+            return self.refuse("the disk has fewer changes than must precede the fault");
         }
         self.hear_news()
     }
@@ -460,7 +462,7 @@ impl Stage<'_> {
         let process = self.process()?;
         match self.find(subtask) {
             Some((worker, _)) => self.apply(Choice::CrashTask { process, worker }),
-            None => self.refuse("no such task lives"),
+            None => self.refuse("no such task is alive"),
         }
     }
 
@@ -563,7 +565,7 @@ impl Stage<'_> {
                 world.enabled(&mut choices);
                 if choices.is_empty() || world.steps >= limit {
                     let waiting = world.waiting();
-                    return Err(Violation(format!("left alone, the job never ends: {waiting}")));
+                    return Err(Breach(format!("left alone, the job never ends: {waiting}")));
                 }
                 world.apply(choices[random.below(choices.len())])?;
             }
@@ -573,7 +575,7 @@ impl Stage<'_> {
 
     fn guarded(
         &mut self,
-        act: impl FnOnce(&mut World<'_>) -> Result<(), Violation>,
+        act: impl FnOnce(&mut World<'_>) -> Result<(), Breach>,
     ) -> Result<(), String> {
         match catch_unwind(AssertUnwindSafe(|| act(&mut self.world))) {
             Ok(result) => result.map_err(|violation| violation.0),

@@ -14,7 +14,7 @@ use crate::store::{LocalStore, StoreError, health};
 
 /// A completed checkpoint, as read from the durable image of the disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kept {
+pub struct KeptCheckpoint {
     /// Its id.
     pub checkpoint: CheckpointId,
     /// The attempt that took it.
@@ -32,19 +32,19 @@ pub struct Kept {
 }
 
 /// A transaction in an external system: the system's name, its own, and its records.
-pub type Written = (String, TxnId, Vec<String>);
+pub type ExternalTransaction = (String, TxnId, Vec<String>);
 
 /// What an observer sees without a running machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observation {
     /// Completed checkpoints whose manifests are durable, ascending.
-    pub checkpoints: Vec<Kept>,
+    pub checkpoints: Vec<KeptCheckpoint>,
     /// Blobs that are durable.
     pub blobs: BTreeSet<BlobId>,
     /// The committed transactions, in the order of their commits.
-    pub visible: Vec<Written>,
+    pub visible: Vec<ExternalTransaction>,
     /// The prepared transactions.
-    pub prepared: Vec<Written>,
+    pub prepared: Vec<ExternalTransaction>,
     /// How the job ended, if it has.
     pub ended: Option<Ended>,
     /// Whether it has failed, and reported that an external system dropped data.
@@ -55,11 +55,14 @@ pub struct Observation {
 ///
 /// # Errors
 /// If it cannot be read now, which says nothing about it.
-pub(super) fn kept(store: &LocalStore, checkpoint: CheckpointId) -> Result<Kept, StoreError> {
+pub(super) fn kept(
+    store: &LocalStore,
+    checkpoint: CheckpointId,
+) -> Result<KeptCheckpoint, StoreError> {
     let (manifest, state, error) = health(store, checkpoint)?;
     let wrong = (state != Health::Whole)
         .then(|| error.map_or_else(|| format!("{state:?}"), |error| error.to_string()));
-    let mut kept = Kept {
+    let mut kept = KeptCheckpoint {
         checkpoint,
         attempt: Attempt::first(Term::new(0)),
         kind: CheckpointKind::Periodic,

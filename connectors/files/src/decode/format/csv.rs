@@ -155,14 +155,14 @@ impl Csv {
         while one < meanings.len() {
             assert!(
                 !matches!(meanings[one], Some(b'\n' | b'\r')),
-                "a delimiter, quote, escape or comment that ends a line"
+                "a delimiter, quote, escape or comment must not end a line"
             );
             let mut other = 0;
             while other < one {
                 if let (Some(one), Some(other)) = (meanings[one], meanings[other]) {
                     assert!(
                         one != other,
-                        "a delimiter, quote, escape or comment with two meanings"
+                        "delimiter, quote, escape and comment must be different bytes"
                     );
                 }
                 other += 1;

@@ -117,7 +117,8 @@ impl<'de> Row<'de> {
         if self.is_inside {
             self.at += 1;
             return Err(self.bad(
-                "a field holds one value, and this is to be a struct or a map; take its fields from the columns (`#[serde(flatten)]`)",
+                "a field holds one value, and the type is a struct or a map; take its fields from \
+                 the columns (`#[serde(flatten)]`)",
             ));
         }
         visitor.visit_map(self)
@@ -216,7 +217,7 @@ impl<'de> Deserializer<'de> for &mut Row<'de> {
         let mut letters = field.chars();
         match (letters.next(), letters.next()) {
             (Some(letter), None) => visitor.visit_char(letter),
-            _ => Err(self.bad("it is to be one character")),
+            _ => Err(self.bad("it must be one character")),
         }
     }
 
@@ -392,7 +393,8 @@ impl<'de> VariantAccess<'de> for &mut Row<'de> {
 impl Row<'_> {
     fn with_values(&self) -> Bad {
         self.bad(
-            "a field holds a variant without values alone; give the enum a column for its kind (`#[serde(tag = \"kind\")]`)",
+            "a field can only hold a variant without values; give the enum a column for its kind \
+             (`#[serde(tag = \"kind\")]`)",
         )
     }
 }

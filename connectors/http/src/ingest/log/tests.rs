@@ -122,7 +122,7 @@ fn a_number_that_no_record_has_is_damage() {
 #[test]
 fn a_file_whose_number_is_spelled_otherwise_is_of_another() {
     for name in ["+0000000000000000000.log", "0.log", "000000000000000000000.log", "7.log"] {
-        let log = with(&[(name, b"of somebody")]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let log = with(&[(name, b"of another")]).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(all(&log), Vec::<Vec<u8>>::new(), "{name}");
     }
 }
@@ -196,7 +196,7 @@ fn a_change_that_fails_is_no_acceptance_and_no_end() {
             judge(&all(&log), &acknowledged, SENT, &told);
             // A failure that has not come by now does not come.
             host.fails_after(None);
-            assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT, "{told}: it goes on");
+            assert_eq!(live(&mut log, 0..SENT).len() as u64, SENT, "{told}: it continues");
             let every: Vec<u64> = (0..SENT).collect();
             let before = all(&log);
             judge(&before, &every, SENT, &told);
@@ -247,7 +247,7 @@ fn only_what_nobody_needs_is_removed() {
     let before = firsts();
     assert!(before.len() > 3, "{before:?}");
     shelf.forget();
-    assert_eq!(firsts(), before, "nobody has said that it needs less");
+    assert_eq!(firsts(), before, "no reader has reported that it needs less");
     let reader = |index| ("job".to_owned(), "in".to_owned(), index);
     lock(&shelf.extent).needed.insert(reader(0), before[2]);
     lock(&shelf.extent).needed.insert(reader(1), before[2] - 1);
@@ -259,7 +259,7 @@ fn only_what_nobody_needs_is_removed() {
     lock(&shelf.extent).needed.insert(reader(0), u64::MAX);
     shelf.forget();
     assert_eq!(firsts().len(), 1, "the newest stays");
-    let gone = Cursor::new(&shelf, before[1]).read(|_, _| Ok(true)).expect_err("is told");
+    let gone = Cursor::new(&shelf, before[1]).read(|_, _| Ok(true)).expect_err("is reported");
     assert!(matches!(gone, IngestError::Gone { .. }), "{gone}");
     drop(log);
     let log = open(&disk, &Host::default()).expect("opens");
@@ -544,7 +544,7 @@ fn nothing_waits_for_what_is_removed() {
     drop(held);
     removing.join().expect("no panic");
     asks.join().expect("no panic");
-    answered.expect("the disk stands still, and the log answers");
+    answered.expect("the log answers while the disk waits");
     assert_eq!(lock(&shelf.extent).segments.len(), 1);
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use snapline::state::{Root, to_json};
-use snapline::store::{LocalStore, Manifest, Store, StoreError};
+use snapline::store::{LocalStore, Manifest, SnapshotRef, Store, StoreError};
 
 use crate::CommandError;
 
@@ -59,13 +59,14 @@ pub(crate) struct PendingTransaction {
     pub(crate) committable: Value,
 }
 
-/// The subtasks of a manifest with their snapshots: operator, number within it, and place in the
-/// manifest.
-pub(crate) fn subtasks(manifest: &Manifest) -> impl Iterator<Item = (&str, usize, usize)> {
-    let each = manifest.operators.iter().flat_map(|operator| {
-        (0..operator.parallelism).map(move |index| (operator.name.as_str(), index))
-    });
-    each.enumerate().map(|(place, (operator, index))| (operator, index, place))
+/// The subtasks of a manifest: operator, index in it, and part.
+pub(crate) fn subtasks(
+    manifest: &Manifest,
+) -> impl Iterator<Item = (&str, usize, Option<&SnapshotRef>)> {
+    manifest.operators.iter().flat_map(move |operator| {
+        let name = operator.name.as_str();
+        (0..operator.parallelism).map(move |index| (name, index, manifest.part(name, index)))
+    })
 }
 
 /// Reads what the sinks of a checkpoint may still have to commit.
@@ -74,8 +75,8 @@ pub(crate) fn pending(
     manifest: &Manifest,
 ) -> Result<Vec<PendingTransaction>, CommandError> {
     let mut pending = Vec::new();
-    for (operator, subtask, place) in subtasks(manifest) {
-        let Some(snapshot) = manifest.snapshots.get(place) else {
+    for (operator, subtask, part) in subtasks(manifest) {
+        let Some(snapshot) = part else {
             let checkpoint = manifest.checkpoint;
             return Err(CommandError::Damaged(format!(
                 "checkpoint {checkpoint} lacks the snapshot of `{operator}`, subtask {subtask}"

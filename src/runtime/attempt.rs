@@ -218,7 +218,8 @@ fn build_workers(
             },
             is_sink: spec.topology.role(id) == Role::Sink,
             from,
-            snapshot: manifest.and_then(|manifest| manifest.snapshots.get(number).cloned()),
+            // By name and index (SPEC 8.7).
+            snapshot: manifest.and_then(|it| it.part(&node.name, subtask.index).cloned()),
             open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
             links: Links {
                 lanes: Arc::clone(&hosting.lanes),

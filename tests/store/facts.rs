@@ -7,8 +7,8 @@ use snapline::protocol::message::CheckpointKind;
 use snapline::protocol::recovery::{Facts, Health, Policy, decide};
 use snapline::protocol::retention::Stored;
 use snapline::store::{
-    LocalStore, MemoryStore, Store, StoreError, Takeover, found, health, inventory, lost,
-    recovery_facts,
+    LocalStore, Manifest, MemoryStore, OperatorRef, Store, StoreError, Takeover, found, health,
+    inventory, lost, recovery_facts,
 };
 
 use crate::kit::{blob, blob_id, checkpoint, claim, id, term};
@@ -52,6 +52,65 @@ fn an_unreadable_manifest_is_distinguished_from_one_that_is_gone() {
     let (manifest, state, wrong) = health(&store, id(1)).expect("it can be read");
     assert!(manifest.is_none() && matches!(wrong, Some(StoreError::Corrupt { .. })));
     assert_eq!(state, Health::Unreadable);
+}
+
+/// SPEC 8.7
+#[test]
+fn a_manifest_whose_parts_are_not_its_subtasks_own_is_unusable() {
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 5] = [
+        ("a part is missing", |it| _ = it.snapshots.pop()),
+        ("a part is there twice", |it| it.snapshots[1] = it.snapshots[0].clone()),
+        ("two parts are exchanged", |it| it.snapshots.swap(0, 1)),
+        ("two references are exchanged", |it| {
+            it.snapshots.swap(0, 1);
+            let [one, other] = [0, 1].map(|place| it.snapshots[place].subtask);
+            (it.snapshots[0].subtask, it.snapshots[1].subtask) = (other, one);
+        }),
+        ("a part is of an earlier checkpoint", |it| {
+            it.snapshots[0].root.blob.checkpoint = id(1);
+        }),
+    ];
+    for (what, change) in changes {
+        let store = MemoryStore::new();
+        claim(&store, 1);
+        let right = checkpoint(&store, 2, None);
+        let mut wrong = Manifest { checkpoint: id(2), ..right.clone() };
+        change(&mut wrong);
+        assert!(right.check_parts().is_ok() && wrong.check_parts().is_err(), "{what}");
+        // A store keeps what it is given; the runtime does not give it this.
+        let store = MemoryStore::new();
+        claim(&store, 1);
+        for part in &right.snapshots {
+            let number = part.subtask.index() as u16;
+            let bytes = [&[number as u8 + 1; 300][..], b"", b"root of"];
+            blob(&store, blob_id(2, number), &bytes).expect("written");
+        }
+        store.put_manifest(term(1), &wrong).expect("it is ours");
+        let (_, state, error) = health(&store, id(2)).expect("it can be read");
+        assert_eq!(state, Health::Damaged, "{what}");
+        assert!(matches!(error, Some(StoreError::Corrupt { .. })), "{what}: {error:?}");
+        // The local store refuses it where it is read.
+        let place = tempfile::tempdir().expect("a directory for the test");
+        let local = LocalStore::open(place.path(), Takeover::Refuse).expect("it is empty");
+        claim(&local, 1);
+        local.put_manifest(term(1), &wrong).expect("it is ours");
+        let error = local.manifest(id(2)).expect_err(what);
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{what}: {error}");
+    }
+}
+
+/// SPEC 8.7
+#[test]
+fn a_part_is_found_by_the_operators_name_and_its_index() {
+    let store = MemoryStore::new();
+    claim(&store, 1);
+    let mut manifest = checkpoint(&store, 1, None);
+    manifest.operators =
+        ["one", "other"].map(|name| OperatorRef { name: name.to_owned(), parallelism: 1 }).to_vec();
+    let of = |name, index| manifest.part(name, index).map(|part| part.subtask.index());
+    assert_eq!([of("one", 0), of("other", 0)], [Some(0), Some(1)]);
+    assert_eq!([of("one", 1), of("other", 1), of("none", 0)], [None; 3]);
 }
 
 #[test]

@@ -203,9 +203,9 @@ fn operators(manifest: &Manifest) -> Vec<OperatorRow> {
         reused_bytes: 0,
     };
     let mut rows: Vec<OperatorRow> = manifest.operators.iter().map(empty).collect();
-    for (operator, _, place) in subtasks(manifest) {
+    for (operator, _, part) in subtasks(manifest) {
         let row = rows.iter_mut().find(|row| row.operator == operator);
-        if let (Some(row), Some(snapshot)) = (row, manifest.snapshots.get(place)) {
+        if let (Some(row), Some(snapshot)) = (row, part) {
             row.written_bytes += snapshot.written;
             row.reused_bytes += snapshot.reused;
         }
@@ -318,8 +318,8 @@ fn state(
             "checkpoint {wanted} has no operator `{operator}`; it has: {names}"
         )));
     }
-    for (_, subtask, place) in subtasks(&manifest).filter(|(name, ..)| *name == operator) {
-        let Some(snapshot) = manifest.snapshots.get(place) else { continue };
+    for (_, subtask, part) in subtasks(&manifest).filter(|(name, ..)| *name == operator) {
+        let Some(snapshot) = part else { continue };
         let bytes = store.read(&snapshot.root).map_err(|error| failure(&error))?;
         let root =
             Root::decode(&bytes).map_err(|error| CommandError::Damaged(error.to_string()))?;

@@ -102,6 +102,7 @@ pub fn health(
 }
 
 fn verify(store: &dyn Store, manifest: &Manifest) -> Result<(), StoreError> {
+    manifest.check_parts()?;
     let mut verified = BTreeSet::new();
     for snapshot in &manifest.snapshots {
         for blob in &snapshot.blobs {

@@ -104,6 +104,54 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Checks that there is one part for each subtask, in their order, and that each part is its
+    /// subtask's own: its root is in the blob that the subtask wrote for this checkpoint, and all
+    /// blobs that it needs are the subtask's (SPEC 8.7). The runtime checks it before a store
+    /// writes a manifest, and recovery checks what it reads.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`]: a part is missing, is there twice, or belongs to another subtask.
+    pub fn check_parts(&self) -> Result<(), StoreError> {
+        let subtasks: usize = self.operators.iter().map(|operator| operator.parallelism).sum();
+        let wrong = |expected: String, found: String| {
+            let what = format!("the manifest of checkpoint {}", self.checkpoint);
+            Err(StoreError::corrupt(what, expected, found))
+        };
+        if self.snapshots.len() != subtasks {
+            let expected = format!("snapshots of {subtasks} subtasks");
+            return wrong(expected, self.snapshots.len().to_string());
+        }
+        for (place, part) in self.snapshots.iter().enumerate() {
+            let Self { checkpoint, attempt, .. } = *self;
+            let subtask = part.subtask;
+            if subtask.index() != place {
+                let expected = format!("the part of subtask {place} in its place");
+                return wrong(expected, format!("that of subtask {}", subtask.index()));
+            }
+            let own = BlobId { checkpoint, attempt, subtask };
+            if part.root.blob != own {
+                let found = format!("{:?}", part.root.blob);
+                return wrong(format!("the root of subtask {place} in {own:?}"), found);
+            }
+            if let Some(blob) = part.blobs.iter().find(|blob| blob.id.subtask != subtask) {
+                let found = format!("{:?} of another", blob.id);
+                return wrong(format!("blobs of subtask {place} in its part"), found);
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a subtask, by the operator's name and the subtask's index in it. `None` if the
+    /// manifest has no such subtask.
+    #[must_use]
+    pub fn part(&self, operator: &str, index: usize) -> Option<&SnapshotRef> {
+        let place = self.operators.iter().position(|it| it.name == operator)?;
+        let before = self.operators[..place].iter().map(|it| it.parallelism);
+        let number = before.sum::<usize>() + index;
+        let is_there = index < self.operators[place].parallelism;
+        self.snapshots.iter().find(|part| is_there && part.subtask.index() == number)
+    }
+
     /// Whether both have the same content, apart from the time of writing.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {

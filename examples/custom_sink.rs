@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use snapline::connect::{Generator, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline::connect::{
+    CommitGrant, Generator, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+};
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 use snapline::{BoxError, Dataflow, Ended, JobConfig, Restart};
@@ -143,7 +145,8 @@ impl SinkCommitter for Committer {
     }
 
     /// Idempotent: the ledger lists its transactions.
-    fn commit(&mut self, txn: TxnId, text: &String) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, grant: CommitGrant, text: &String) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         let appending = Arc::clone(&self.ledger.appending);
         let _alone = appending.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.ledger.directory.join("ledger");

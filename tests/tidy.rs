@@ -140,6 +140,12 @@ fn permits_come_from_nowhere_else() {
     let mut honest = sources(&[&["cli/src", "protocol/src"], &RUNTIME[..]].concat());
     honest.retain(|(file, _)| file != "protocol/src/message.rs");
     assert_none(&honest, &["::forge("], "only the models play a broken driver");
+    // A grant for tests is given to tests alone.
+    for (file, text) in sources(&[&["cli/src"], &RUNTIME[..]].concat()) {
+        let (code, _) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+        let may = file.starts_with("src/testkit/") || file.starts_with("core/src/connect/");
+        assert!(may || !code.contains("testing::"), "{file} gives itself permission to commit");
+    }
     for manifest in ["Cargo.toml", "cli/Cargo.toml"] {
         let text = fs::read_to_string(root().join(manifest)).expect("readable");
         assert!(!text.contains("forge"), "{manifest} must not enable `forge`");

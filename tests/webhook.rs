@@ -20,6 +20,7 @@ use snapline::testkit::{self, SinkUnderTest};
 use snapline::{
     BoxError, BuildError, Dataflow, Ended, JobConfig, JobError, Level, Outcome, Restart,
 };
+use snapline_core::connect::testing::granted;
 
 /// The receiver's reaction to its next request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -296,7 +297,7 @@ fn credentials_of_the_address_are_sent_as_such_and_not_shown() {
         let name = txn(1, Attempt::first(Term::new(1)));
         let committable = writer.close(name).unwrap();
         assert!(!format!("{committable:?}").contains("s3cret"), "{committable:?}");
-        if let Err(error) = committer.commit(name, &committable) {
+        if let Err(error) = committer.commit(granted(name), &committable) {
             for told in [error.to_string(), format!("{error:?}")] {
                 assert!(!told.contains("s3cret") && told.contains("/hook"), "{told}");
             }
@@ -536,7 +537,7 @@ fn keys_are_distinct_and_stay_as_they_are() {
             let context = OpenContext::new("later", "other", 1, 2, later);
             let sink: WebhookSink<u64> = receiver.sink();
             let (_, mut committer) = sink.open(&context).unwrap();
-            committer.commit(*name, &committable.unwrap()).unwrap();
+            committer.commit(granted(*name), &committable.unwrap()).unwrap();
         }
     }
     let seen = receiver.seen.lock().unwrap();

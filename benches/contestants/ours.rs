@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use snapline::connect::{
-    Generator, MemorySink, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+    CommitGrant, Generator, MemorySink, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
@@ -112,7 +112,7 @@ impl SinkCommitter for Sum {
         Ok(())
     }
 
-    fn commit(&mut self, _: TxnId, add: &(u64, u64)) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, _: CommitGrant, add: &(u64, u64)) -> Result<CommitOutcome, BoxError> {
         let mut sum = self.0.lock().unwrap();
         *sum = (sum.0 + add.0, sum.1.wrapping_add(add.1));
         Ok(CommitOutcome::Committed)

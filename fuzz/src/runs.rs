@@ -6,6 +6,7 @@ use snapline::connect::{
 use snapline::fuzzing::{IngestLog, SinkDirectory, sink_file, sink_files, write_value};
 use snapline::trace::{MemoryTrace, RunTrace, replay};
 use snapline::{Dataflow, JobConfig};
+use snapline_core::connect::testing::granted;
 use snapline_protocol::ids::{CheckpointId, SubtaskId, Term};
 
 use crate::{joined, pieces, plain, seed, shown};
@@ -271,7 +272,7 @@ fn live(directory: &SinkDirectory, mode: u8) -> Result<(), snapline::BoxError> {
     for (txn, committable) in committer.fence(context.attempt)? {
         match mode & 1 {
             0 => {
-                committer.commit(txn, &committable)?;
+                committer.commit(granted(txn), &committable)?;
             }
             _ => committer.roll_back(txn, &committable)?,
         }
@@ -280,7 +281,7 @@ fn live(directory: &SinkDirectory, mode: u8) -> Result<(), snapline::BoxError> {
     let txn = txn(u64::from(mode) + 1, 9, 0);
     let committable = writer.close(txn)?;
     committer.prepare(txn, &committable)?;
-    committer.commit(txn, &committable)?;
+    committer.commit(granted(txn), &committable)?;
     assert!(committer.committed()? >= Some(txn), "the committer knows the committed transaction");
     Ok(())
 }

@@ -9,12 +9,24 @@
 //! let forged = CommitPermit { checkpoint: CheckpointId::FIRST }; // private field
 //! ```
 //! ```compile_fail
+//! use snapline_protocol::{ids::TxnId, message::CommitGrant};
+//! fn at_the_barrier(txn: TxnId) -> CommitGrant { CommitGrant { txn } } // private field
+//! ```
+//! ```compile_fail
+//! use snapline_protocol::message::CommitGrant;
+//! fn twice(grant: CommitGrant) -> (CommitGrant, CommitGrant) { (grant, grant) } // used by the first
+//! ```
+//! ```compile_fail
+//! use snapline_protocol::message::CommitGrant;
+//! fn again(grant: &CommitGrant) -> CommitGrant { grant.clone() } // no copy of it
+//! ```
+//! ```compile_fail
 //! use snapline_protocol::{ids::*, message::Ack};
 //! let (subtask, checkpoint) = (SubtaskId::new(0), CheckpointId::FIRST);
 //! let forged = Ack { subtask, checkpoint, ended: false }; // private fields
 //! ```
 
-use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use crate::ids::{Attempt, CheckpointId, SubtaskId, TxnId};
 
 /// The purpose of a checkpoint. (Savepoints and unaligned barriers will be further kinds.)
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -140,6 +152,29 @@ impl CommitPermit {
     #[must_use]
     pub const fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
+    }
+
+    /// Permission for one call that commits this transaction; `None` if the permit does not cover
+    /// it (SPEC 6.1).
+    pub fn grant(self, txn: TxnId) -> Option<CommitGrant> {
+        (txn.checkpoint <= self.checkpoint).then_some(CommitGrant { txn })
+    }
+}
+
+/// Permission for one call that commits one transaction. The call consumes it: it can be neither
+/// copied nor kept. Only a [`CommitPermit`] that covers the transaction gives one, so that glue
+/// that commits at the barrier does not compile.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use]
+pub struct CommitGrant {
+    txn: TxnId,
+}
+
+impl CommitGrant {
+    /// The transaction.
+    #[must_use]
+    pub const fn txn(&self) -> TxnId {
+        self.txn
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
-use super::{ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use super::{CommitGrant, ConnectError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
 
@@ -192,7 +192,8 @@ impl<T: Send + 'static> SinkCommitter for MemoryCommitter<T> {
         Ok(())
     }
 
-    fn commit(&mut self, txn: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, grant: CommitGrant, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         let mut external = lock(&self.external);
         external.check_fence(&self.owner, self.attempt)?;
         match external.pending.remove(&txn) {
@@ -283,6 +284,7 @@ impl<T> External<T> {
 
 #[cfg(test)]
 mod tests {
+    use snapline_core::connect::testing::granted;
     use snapline_protocol::ids::{CheckpointId, SubtaskId, Term};
 
     use super::*;
@@ -311,12 +313,15 @@ mod tests {
         }
         let [first, second, third] = [1, 2, 3].map(|number| txn(number, attempt));
         assert_eq!(sink.prepared_txns(), [first, second, third]);
-        assert_eq!(committer.commit(first, &first).expect("answers"), CommitOutcome::Committed);
-        let again = committer.commit(first, &first).expect("answers");
+        assert_eq!(
+            committer.commit(granted(first), &first).expect("answers"),
+            CommitOutcome::Committed
+        );
+        let again = committer.commit(granted(first), &first).expect("answers");
         assert_eq!(again, CommitOutcome::AlreadyCommitted);
         committer.roll_back(second, &second).expect("rolls back");
         assert!(sink.drop_prepared(third) && !sink.drop_prepared(third));
-        assert_eq!(committer.commit(third, &third).expect("answers"), CommitOutcome::Lost);
+        assert_eq!(committer.commit(granted(third), &third).expect("answers"), CommitOutcome::Lost);
         assert_eq!(sink.committed(), [10, 11]);
         assert_eq!(sink.committed_count(), 2);
         assert_eq!(sink.committed_txns(), [first]);
@@ -334,7 +339,7 @@ mod tests {
         writer.write(&mut vec![1]).expect("writes");
         writer.close(name).expect("closes");
         committer.prepare(name, &name).expect("prepares");
-        committer.commit(name, &name).expect("commits");
+        committer.commit(granted(name), &name).expect("commits");
         let (mut writer, _) = open(&sink, attempt);
         let refused = writer.close(name).expect_err("refused").to_string();
         assert!(refused.contains("was committed before by an earlier life"), "{refused}");
@@ -348,7 +353,7 @@ mod tests {
         let (mut writer, mut committer) = open(&sink, attempt);
         writer.write(&mut vec![1]).expect("writes");
         writer.close(name).expect("closes");
-        assert_eq!(committer.commit(name, &name).expect("answers"), CommitOutcome::Lost);
+        assert_eq!(committer.commit(granted(name), &name).expect("answers"), CommitOutcome::Lost);
         assert!(sink.committed().is_empty());
     }
 }

@@ -41,8 +41,9 @@ pub use upsert::{
 };
 
 pub use snapline_core::connect::{
-    Attempt, Classify, Collect, CommitOutcome, ConnectError, ConnectorError, Delivery, OpenContext,
-    Progress, SinkCommitter, SinkWriter, Source, SourceReader, TwoPhaseSink, TxnId, classify_as,
+    Attempt, Classify, Collect, CommitGrant, CommitOutcome, ConnectError, ConnectorError, Delivery,
+    OpenContext, Progress, SinkCommitter, SinkWriter, Source, SourceReader, TwoPhaseSink, TxnId,
+    classify_as,
 };
 pub use snapline_files::*;
 #[cfg(feature = "http")]

@@ -8,7 +8,9 @@ use std::path::Path;
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
-use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use super::{
+    CommitGrant, ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+};
 use crate::base::error::BoxError;
 
 /// Calls a function for each record, as it comes: after a failure it sees records again. Every
@@ -284,7 +286,7 @@ impl SinkCommitter for NothingToCommit {
         Ok(())
     }
 
-    fn commit(&mut self, _: TxnId, (): &()) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, _: CommitGrant, (): &()) -> Result<CommitOutcome, BoxError> {
         Ok(CommitOutcome::Committed)
     }
 

@@ -16,7 +16,9 @@ use std::fmt;
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
-use super::{ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use super::{
+    CommitGrant, ConnectError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+};
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -157,7 +159,7 @@ impl<W: UpsertWriter<Key: Send, Value: Send>> SinkCommitter for IdempotentCommit
         flushed
     }
 
-    fn commit(&mut self, _: TxnId, (): &()) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, _: CommitGrant, (): &()) -> Result<CommitOutcome, BoxError> {
         Ok(CommitOutcome::Committed)
     }
 

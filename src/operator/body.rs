@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use snapline_protocol::ids::{CheckpointId, TxnId};
-use snapline_protocol::message::Barrier;
+use snapline_protocol::message::{Barrier, CommitGrant};
 use snapline_protocol::retention::Stood;
 
 use crate::base::error::BoxError;
@@ -162,8 +162,11 @@ pub(crate) trait Transactions: Send {
     /// Ends the open transaction; the returned action prepares it.
     fn close(&mut self, txn: TxnId) -> Result<IoAction<()>, BoxError>;
 
-    /// Commits.
-    fn commit(&mut self, txn: TxnId) -> IoAction<snapline_protocol::committer::CommitOutcome>;
+    /// Commits the transaction that the grant names.
+    fn commit(
+        &mut self,
+        grant: CommitGrant,
+    ) -> IoAction<snapline_protocol::committer::CommitOutcome>;
 
     /// Forgets every committable but these (SPEC 6.3).
     fn retain(&mut self, pending: &[TxnId]);

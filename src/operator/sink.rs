@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
-use snapline_protocol::message::Barrier;
+use snapline_protocol::message::{Barrier, CommitGrant};
 
 use crate::base::error::BoxError;
 use crate::base::sync::{Arc, Mutex, lock};
@@ -133,8 +133,8 @@ where
         Ok(Box::new(move || lock(&committer).prepare(txn, &committable)))
     }
 
-    fn commit(&mut self, txn: TxnId) -> IoAction<CommitOutcome> {
-        let committer = Arc::clone(&self.committer);
+    fn commit(&mut self, grant: CommitGrant) -> IoAction<CommitOutcome> {
+        let (committer, txn) = (Arc::clone(&self.committer), grant.txn());
         let committable = self.committables.get(&txn).cloned();
         let trouble = Arc::clone(&self.trouble);
         Box::new(move || {
@@ -146,7 +146,7 @@ where
                 .into());
             };
             let mut committer = lock(&committer);
-            let outcome = committer.commit(txn, &committable)?;
+            let outcome = committer.commit(grant, &committable)?;
             *lock(&trouble) = match outcome {
                 CommitOutcome::Retry | CommitOutcome::Unknown => committer.trouble(),
                 CommitOutcome::Committed

@@ -7,8 +7,9 @@ use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, TxnId};
 
 use crate::base::error::BoxError;
+use crate::base::fault::{Faults, Mutation};
 use crate::base::sync::{Arc, Mutex, lock};
-use crate::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use crate::connect::{CommitGrant, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use crate::fs::simulated::{Fate, Host, Trouble};
 
 /// The external systems that all processes of a run write to.
@@ -100,6 +101,7 @@ pub struct Sink<T> {
     pub(super) systems: Systems,
     pub(super) host: Host,
     pub(super) place: Option<RecordOrder<T>>,
+    pub(super) faults: Faults,
 }
 
 impl<T> Sink<T> {
@@ -118,7 +120,7 @@ impl<T> Sink<T> {
 impl<T> Clone for Sink<T> {
     fn clone(&self) -> Self {
         let (name, systems, host) = (self.name.clone(), self.systems.clone(), self.host.clone());
-        Self { name, systems, host, place: self.place }
+        Self { name, systems, host, place: self.place, faults: self.faults }
     }
 }
 
@@ -148,6 +150,7 @@ pub struct Committer {
     closed: ClosedBatches,
     index: usize,
     attempt: Attempt,
+    faults: Faults,
 }
 
 impl<T: fmt::Debug + Send + 'static> TwoPhaseSink for Sink<T> {
@@ -160,9 +163,9 @@ impl<T: fmt::Debug + Send + 'static> TwoPhaseSink for Sink<T> {
         let closed = ClosedBatches::default();
         let writer =
             Writer { open: Batch::default(), closed: Arc::clone(&closed), place: self.place };
-        let Self { name, systems, host, .. } = self.clone();
+        let Self { name, systems, host, faults, .. } = self.clone();
         let OpenContext { index, attempt, .. } = *context;
-        Ok((writer, Committer { name, systems, host, closed, index, attempt }))
+        Ok((writer, Committer { name, systems, host, closed, index, attempt, faults }))
     }
 }
 
@@ -210,6 +213,31 @@ impl Committer {
         }
     }
 
+    fn commit_txn(&mut self, txn: TxnId) -> Result<CommitOutcome, BoxError> {
+        let outcome = self.call(|system| {
+            Ok(match system.prepared.remove(&txn) {
+                Some((_, batch)) => {
+                    system.committed.push((txn, batch));
+                    system.names.insert(txn);
+                    CommitOutcome::Committed
+                }
+                None if system.names.contains(&txn) => {
+                    system.repeated += 1;
+                    CommitOutcome::AlreadyCommitted
+                }
+                None => CommitOutcome::Lost,
+            })
+        })?;
+        match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(Trouble { kind: std::io::ErrorKind::StorageFull, .. }) => Ok(CommitOutcome::Retry),
+            Err(Trouble { kind: std::io::ErrorKind::PermissionDenied, .. }) => {
+                Err("the external system refuses this subtask".into())
+            }
+            Err(_) => Ok(CommitOutcome::Unknown),
+        }
+    }
+
     fn must<R>(result: Result<R, Trouble>) -> Result<R, BoxError> {
         result.map_err(|trouble| format!("the external system: {trouble:?}").into())
     }
@@ -244,32 +272,15 @@ impl SinkCommitter for Committer {
             }
             None => Err(format!("transaction {txn:?} was not closed").into()),
         })?;
-        Self::must(prepared)
+        Self::must(prepared)?;
+        if self.faults.is_active(Mutation::CommitAtBarrier) {
+            self.commit_txn(txn)?;
+        }
+        Ok(())
     }
 
-    fn commit(&mut self, txn: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
-        let outcome = self.call(|system| {
-            Ok(match system.prepared.remove(&txn) {
-                Some((_, batch)) => {
-                    system.committed.push((txn, batch));
-                    system.names.insert(txn);
-                    CommitOutcome::Committed
-                }
-                None if system.names.contains(&txn) => {
-                    system.repeated += 1;
-                    CommitOutcome::AlreadyCommitted
-                }
-                None => CommitOutcome::Lost,
-            })
-        })?;
-        match outcome {
-            Ok(outcome) => Ok(outcome),
-            Err(Trouble { kind: std::io::ErrorKind::StorageFull, .. }) => Ok(CommitOutcome::Retry),
-            Err(Trouble { kind: std::io::ErrorKind::PermissionDenied, .. }) => {
-                Err("the external system refuses this subtask".into())
-            }
-            Err(_) => Ok(CommitOutcome::Unknown),
-        }
+    fn commit(&mut self, grant: CommitGrant, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+        self.commit_txn(grant.txn())
     }
 
     fn roll_back(&mut self, txn: TxnId, _: &TxnId) -> Result<(), BoxError> {

@@ -103,7 +103,8 @@ impl Env {
     #[must_use]
     pub fn sink<T: fmt::Debug + Send + 'static>(&self, name: &str) -> Sink<T> {
         let (name, systems) = (name.to_owned(), self.systems.clone());
-        Sink { name, systems, host: self.host.clone(), place: None }
+        let faults = Faults::plant(self.mutant);
+        Sink { name, systems, host: self.host.clone(), place: None, faults }
     }
 
     /// An exactly-once file sink that writes to this directory of the simulated disk.

@@ -9,6 +9,7 @@ use snapline::connect::{
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost};
 use snapline::protocol::ids::{Attempt, TxnId};
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, txn, typed};
 
@@ -90,8 +91,8 @@ fn readers_see_whole_files_with_readable_names() {
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
     assert_eq!(names(place.dir.path()), [".snapline"]);
-    committer.commit(one, &first).expect("commits");
-    committer.commit(two, &second).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
+    committer.commit(granted(two), &second).expect("commits");
     assert_eq!(names(place.dir.path()), [".snapline", FIRST, SECOND]);
     assert_eq!(fs::read_to_string(place.at(FIRST)).expect("readable"), "1\n1\n1\n");
     assert_eq!(first.file(), Some(FIRST));
@@ -107,7 +108,7 @@ fn empty_transactions_make_no_file() {
     let name = txn(1, attempt(1, 1), 0);
     let one = writer.close(name).expect("closes");
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     assert_eq!(one.file(), None);
     assert_eq!(names(place.dir.path()), [".snapline"]);
 }
@@ -125,7 +126,7 @@ fn encoders_and_extensions_are_the_users() {
     writer.write(&mut vec![(1, 2), (3, 4)]).expect("writes");
     let one = writer.close(name).expect("closes");
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     let text = fs::read_to_string(place.at("part-out-00-00000001-t1a1.csv")).expect("there");
     assert_eq!(text, "1,2\n3,4\n");
     assert_eq!(place.lines(), ["1,2", "3,4"]);
@@ -143,7 +144,7 @@ fn big_transactions_are_written_as_they_come() {
     let name = txn(1, attempt(1, 1), 0);
     let one = writer.close(name).expect("closes");
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     let expected: Vec<_> = (0..10).flat_map(|_| (0..10_000).map(|n: u32| n.to_string())).collect();
     assert_eq!(place.lines(), expected);
 }
@@ -152,12 +153,12 @@ fn big_transactions_are_written_as_they_come() {
 fn crashed_between_record_and_rename() {
     let place = Place::new();
     let [(one, first), _] = place.two_prepared();
-    place.committer(attempt(1, 2)).commit(one, &first).expect("commits");
+    place.committer(attempt(1, 2)).commit(granted(one), &first).expect("commits");
     // Back to before the rename: the record is there already.
     fs::rename(place.at(FIRST), place.prepared(FIRST)).expect("renames");
     let mut committer = place.committer(attempt(1, 3));
-    assert_eq!(committer.commit(one, &first).expect("answers"), Committed);
-    assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), AlreadyCommitted);
     assert_eq!(place.lines(), ["1"; 3]);
 }
 
@@ -166,16 +167,20 @@ fn crashed_with_a_record_that_is_cut_short() {
     let place = Place::new();
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
     let before = fs::read(place.marker()).expect("there");
-    committer.commit(two, &second).expect("commits");
+    committer.commit(granted(two), &second).expect("commits");
     let after = fs::read(place.marker()).expect("there");
     for cut in before.len()..after.len() - 1 {
         fs::write(place.marker(), &after[..cut]).expect("writes");
         fs::rename(place.at(SECOND), place.prepared(SECOND)).expect("renames");
         let mut committer = place.committer(attempt(1, 3));
-        assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted, "{cut}");
-        assert_eq!(committer.commit(two, &second).expect("answers"), Committed, "{cut}");
+        assert_eq!(
+            committer.commit(granted(one), &first).expect("answers"),
+            AlreadyCommitted,
+            "{cut}"
+        );
+        assert_eq!(committer.commit(granted(two), &second).expect("answers"), Committed, "{cut}");
         assert_eq!(place.lines(), ["1", "1", "1", "2", "2", "2"]);
     }
 }
@@ -185,9 +190,9 @@ fn a_crash_that_brings_the_old_name_back() {
     let place = Place::new();
     let [(one, first), _] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
     fs::copy(place.at(FIRST), place.prepared(FIRST)).expect("copies");
-    assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), AlreadyCommitted);
     assert!(!place.prepared(FIRST).exists());
     assert_eq!(place.lines(), ["1"; 3]);
 }
@@ -197,13 +202,13 @@ fn a_file_that_a_reader_took_away_is_committed_all_the_same() {
     let place = Place::new();
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
-    committer.commit(two, &second).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
+    committer.commit(granted(two), &second).expect("commits");
     fs::remove_file(place.at(FIRST)).expect("removes");
     fs::remove_file(place.at(SECOND)).expect("removes");
     let mut committer = place.committer(attempt(2, 1));
-    assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted);
-    assert_eq!(committer.commit(two, &second).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(two), &second).expect("answers"), AlreadyCommitted);
     assert!(place.lines().is_empty());
 }
 
@@ -212,11 +217,11 @@ fn a_file_in_place_is_committed_though_the_record_is_lost_and_is_recorded_anew()
     let place = Place::new();
     let [(one, first), _] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
     fs::remove_file(place.marker()).expect("removes");
-    assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), AlreadyCommitted);
     fs::remove_file(place.at(FIRST)).expect("removes");
-    assert_eq!(committer.commit(one, &first).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(one), &first).expect("answers"), AlreadyCommitted);
 }
 
 #[test]
@@ -224,9 +229,9 @@ fn a_prepared_file_that_was_removed_is_lost() {
     let place = Place::new();
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
     fs::remove_file(place.prepared(SECOND)).expect("removes");
-    assert_eq!(committer.commit(two, &second).expect("answers"), Lost);
+    assert_eq!(committer.commit(granted(two), &second).expect("answers"), Lost);
 }
 
 #[test]
@@ -234,7 +239,7 @@ fn a_prepared_file_that_was_changed_is_not_committed() {
     let place = Place::new();
     let [(one, first), _] = place.two_prepared();
     fs::write(place.prepared(FIRST), "1\n").expect("writes");
-    let error = typed(place.committer(attempt(1, 2)).commit(one, &first));
+    let error = typed(place.committer(attempt(1, 2)).commit(granted(one), &first));
     let text = error.to_string();
     assert!(text.contains(FIRST) && text.contains("2 bytes where 6 were"), "{text}");
     assert!(place.lines().is_empty());
@@ -293,7 +298,7 @@ fn another_job_may_not_write_here() {
 fn a_job_that_starts_anew_over_old_results_is_refused() {
     let place = Place::new();
     let [(one, first), _] = place.two_prepared();
-    place.committer(attempt(1, 1)).commit(one, &first).expect("commits");
+    place.committer(attempt(1, 1)).commit(granted(one), &first).expect("commits");
     // The checkpoint store was emptied: the same attempt writes the same transaction again.
     let (mut writer, mut committer) = place.sink().open(&context(0, attempt(1, 1))).expect("opens");
     writer.write(&mut vec![7]).expect("writes");
@@ -369,10 +374,10 @@ fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     let place = Place::new();
     let [(one, first), (two, second)] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    committer.commit(one, &first).expect("commits");
+    committer.commit(granted(one), &first).expect("commits");
     let older = tempfile::tempdir().expect("a directory");
     copy_all(place.dir.path(), older.path());
-    committer.commit(two, &second).expect("commits");
+    committer.commit(granted(two), &second).expect("commits");
     let last = [true, false].map(|empty| {
         let number = if empty { 3 } else { 4 };
         (txn(number, attempt(1, 3), 0), one_more(&place.sink(), attempt(1, 3), number, empty))
@@ -387,24 +392,26 @@ fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     for number in [4, 5] {
         for (name, committable) in &last {
             let sink = || FileSink::new(emptied.path());
-            let error = typed(committer(sink(), attempt(1, number)).commit(*name, committable));
+            let error =
+                typed(committer(sink(), attempt(1, number)).commit(granted(*name), committable));
             assert!(matches!(error, ConnectError::OtherPlace { .. }), "{error}");
             let mut accepts = committer(sink().accept_other_directory(), attempt(1, number));
-            let outcome = accepts.commit(*name, committable).expect("answers");
+            let outcome = accepts.commit(granted(*name), committable).expect("answers");
             assert_eq!(outcome, AlreadyCommitted);
             let sink = || FileSink::new(older.path());
-            let error = typed(committer(sink(), attempt(1, number)).commit(*name, committable));
+            let error =
+                typed(committer(sink(), attempt(1, number)).commit(granted(*name), committable));
             assert!(matches!(error, ConnectError::SetBack { txn, .. } if txn == two), "{error}");
         }
     }
     let mut accepts =
         committer(FileSink::new(older.path()).accept_other_directory(), attempt(1, 6));
-    assert_eq!(accepts.commit(last[0].0, &last[0].1).expect("answers"), Committed);
+    assert_eq!(accepts.commit(granted(last[0].0), &last[0].1).expect("answers"), Committed);
     // The transaction that this copy lacks was prepared in the other. From then on it counts as
     // committed here too.
     let ((name, committable), sink) = (&last[1], FileSink::new(older.path()));
-    assert_eq!(accepts.commit(*name, committable).expect("answers"), AlreadyCommitted);
-    let again = committer(sink, attempt(1, 7)).commit(*name, committable);
+    assert_eq!(accepts.commit(granted(*name), committable).expect("answers"), AlreadyCommitted);
+    let again = committer(sink, attempt(1, 7)).commit(granted(*name), committable);
     assert_eq!(again.expect("answers"), AlreadyCommitted);
     // The directory itself, and a copy of it elsewhere.
     let newer = tempfile::tempdir().expect("a directory");
@@ -412,7 +419,7 @@ fn a_directory_that_was_emptied_replaced_or_set_back_is_refused() {
     for dir in [place.dir.path(), newer.path()] {
         let mut committer = committer(FileSink::new(dir), attempt(1, 4));
         for (name, committable) in &last {
-            assert_eq!(committer.commit(*name, committable).expect("answers"), Committed);
+            assert_eq!(committer.commit(granted(*name), committable).expect("answers"), Committed);
         }
     }
 }
@@ -426,11 +433,14 @@ fn a_directory_of_the_first_version_is_given_its_name() {
     fs::write(&owner, "{\"format\":1,\"job\":\"job\",\"operator\":\"out\"}\n").expect("writes");
     let old = serde_json::json!({"file": FIRST, "bytes": first.bytes(), "rolled": []});
     let old = serde_json::from_value(old).expect("a committable");
-    assert_eq!(place.committer(attempt(1, 2)).commit(one, &old).expect("answers"), Committed);
+    assert_eq!(
+        place.committer(attempt(1, 2)).commit(granted(one), &old).expect("answers"),
+        Committed
+    );
     let text = fs::read_to_string(&owner).expect("there");
     assert!(text.contains("\"place\":\""), "{text}");
     assert_eq!(
-        place.committer(attempt(1, 3)).commit(one, &old).expect("answers"),
+        place.committer(attempt(1, 3)).commit(granted(one), &old).expect("answers"),
         AlreadyCommitted
     );
     assert_eq!(fs::read_to_string(&owner).expect("there"), text, "once");
@@ -445,7 +455,7 @@ fn committed_files_are_for_readers_and_the_rest_is_private() {
     fs::write(place.at("theirs"), "").expect("writes");
     let [(one, committable), _] = place.two_prepared();
     let mut committer = place.committer(attempt(1, 2));
-    assert_eq!(committer.commit(one, &committable).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(one), &committable).expect("answers"), Committed);
     assert_eq!(place.mode(FIRST), place.mode("theirs"));
     for name in ["/out", "/out/open", "/out/prepared", "/out/fence", "/out/LOCK", "/out/owner"] {
         let name = format!(".snapline{name}");
@@ -476,7 +486,7 @@ fn a_sink_says_what_it_has_committed() {
     let mut committer = place.committer(attempt(1, 2));
     assert_eq!(committer.committed().expect("readable"), None);
     for (name, committable) in [(one, first), (two, second)] {
-        committer.commit(name, &committable).expect("answers");
+        committer.commit(granted(name), &committable).expect("answers");
         assert_eq!(committer.committed().expect("readable"), Some(name));
     }
     assert_eq!(place.committer(attempt(2, 1)).committed().expect("readable"), Some(two));

@@ -10,6 +10,7 @@ use parquet::record::{RecordWriter, RowAccessor};
 use parquet::schema::types::TypePtr;
 use parquet_derive::ParquetRecordWriter;
 use snapline::connect::{ConnectError, FileSink, Parquet, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, txn};
 
@@ -68,7 +69,7 @@ fn a_transactions_files_are_whole_and_their_row_groups_bounded() {
         let name = txn(checkpoint as u64 + 1, life, 0);
         let one = writer.close(name).expect("closes");
         committer.prepare(name, &one).expect("prepares");
-        committer.commit(name, &one).expect("commits");
+        committer.commit(granted(name), &one).expect("commits");
         assert_eq!(one.files().count(), usize::from(!batches.is_empty()));
     }
     let expected = [
@@ -149,7 +150,7 @@ fn files_are_ended_when_their_row_groups_are_long_enough() {
     let name = txn(1, life, 0);
     let one = writer.close(name).expect("closes");
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     let groups: Vec<_> = files(dir.path()).into_iter().map(|(_, groups)| groups).collect();
     // Records held for a row group are not written yet: a file ends after the batch that fills a
     // group.

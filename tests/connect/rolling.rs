@@ -10,6 +10,7 @@ use snapline::connect::{
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost};
 use snapline::protocol::ids::{Attempt, TxnId};
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, through_a_checkpoint, txn, typed};
 
@@ -85,8 +86,8 @@ fn long_files_are_ended_and_appear_with_their_transaction() {
     assert_eq!((one.file(), one.bytes()), (Some(FIRST), 16));
     committer.prepare(name, &one).expect("prepares");
     assert!(place.files().is_empty());
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
-    assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
     assert_eq!(place.files(), [FIRST, SECOND, THIRD]);
     assert_eq!(place.lines(), LINES);
     assert!(names(&place.at(".snapline/out/open")).is_empty());
@@ -115,16 +116,16 @@ fn a_crash_between_two_files_of_a_commit_is_mended() {
         let place = Place::new();
         let (mut committer, name, one) = place.closed();
         committer.prepare(name, &one).expect("prepares");
-        committer.commit(name, &one).expect("commits");
+        committer.commit(granted(name), &one).expect("commits");
         // Back to before the renames that were not reached.
         for file in [FIRST, SECOND, THIRD].iter().skip(committed) {
             fs::rename(place.at(file), place.hidden("prepared", file)).expect("renames");
         }
         let (mut committer, found) = place.committer(attempt(1, 2));
         assert_eq!(found.len(), usize::from(committed < 3), "{committed} in place");
-        let outcome = committer.commit(name, &one).expect("answers");
+        let outcome = committer.commit(granted(name), &one).expect("answers");
         assert_eq!(outcome, if committed < 3 { Committed } else { AlreadyCommitted });
-        assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
         assert_eq!(place.lines(), LINES, "{committed} in place");
     }
 }
@@ -161,16 +162,16 @@ fn one_file_that_was_removed_is_a_loss_and_no_other_is_committed() {
     let (mut committer, name, one) = place.closed();
     committer.prepare(name, &one).expect("prepares");
     fs::remove_file(place.hidden("prepared", SECOND)).expect("removes");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Lost);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Lost);
     assert!(place.lines().is_empty());
     // A file that a reader removes after the commit is not a loss.
     let place = Place::new();
     let (mut committer, name, one) = place.closed();
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     fs::remove_file(place.at(SECOND)).expect("removes");
     let (mut committer, _) = place.committer(attempt(1, 2));
-    assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
     assert_eq!(place.lines(), ["10", "11", "3", "4"]);
 }
 
@@ -228,7 +229,7 @@ mod formats {
         }
         let one = writer.close(txn(1, life, 0))?;
         committer.prepare(txn(1, life, 0), &one)?;
-        committer.commit(txn(1, life, 0), &one)?;
+        committer.commit(granted(txn(1, life, 0)), &one)?;
         assert_eq!(one.files().count(), 2);
         for (name, bytes) in one.files() {
             assert_eq!(fs::metadata(place.at(&name))?.len(), bytes, "{name}");
@@ -318,7 +319,7 @@ fn files_beyond_the_most_are_read_and_take_no_memory() {
     let place = Place::new();
     let (mut committer, name, one) = place.closed();
     committer.prepare(name, &one).expect("prepares");
-    committer.commit(name, &one).expect("commits");
+    committer.commit(granted(name), &one).expect("commits");
     for roll in [65_536, 70_000] {
         fs::write(place.at(&FIRST.replace(".txt", &format!("r{roll}.txt"))), format!("{roll}\n"))
             .expect("writes");

@@ -15,6 +15,7 @@ use snapline::connect::{
     ConnectError, Csv, EncodeFile, FileSink, FileSource, Format, JsonLines, OpenContext, Progress,
     SinkCommitter, SinkWriter, Source, SourceReader, TwoPhaseSink, WebhookError, WebhookSink,
 };
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, txn, typed};
 
@@ -37,7 +38,7 @@ where
         let name = txn(number as u64 + 1, life, 0);
         let one = writer.close(name).expect("closes");
         committer.prepare(name, &one).expect("prepares");
-        committer.commit(name, &one).expect("commits");
+        committer.commit(granted(name), &one).expect("commits");
         for (file, _) in one.files() {
             texts.push(fs::read_to_string(dir.path().join(file)).expect("there"));
         }

@@ -5,6 +5,7 @@ use snapline::connect::{
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost};
 use snapline::protocol::ids::{Attempt, TxnId};
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, through_a_checkpoint, txn, typed};
 
@@ -93,7 +94,7 @@ two_phase_contract! {
         committer.prepare(txn(1, first, 0), &one).expect("may be called again");
         assert!((case.visible)().is_empty(), "prepared");
         lines::<S>(&mut writer, &["c"]);
-        assert_eq!(committer.commit(txn(1, first, 0), &one).expect("answers"), Committed);
+        assert_eq!(committer.commit(granted(txn(1, first, 0)), &one).expect("answers"), Committed);
         assert_eq!((case.visible)(), ["a", "b"]);
     }
 
@@ -104,12 +105,12 @@ two_phase_contract! {
         lines::<S>(&mut writer, &["a"]);
         let one = writer.close(name).expect("closes");
         committer.prepare(name, &one).expect("prepares");
-        assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
-        assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
         let (_, mut later, found) = start(&case.sink, 0, attempt(1, 2));
         assert!(found.is_empty(), "what is committed is not prepared");
         let one = through_a_checkpoint(&one);
-        assert_eq!(later.commit(name, &one).expect("answers"), AlreadyCommitted);
+        assert_eq!(later.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
         assert_eq!((case.visible)(), ["a"]);
     }
 
@@ -126,7 +127,7 @@ two_phase_contract! {
         };
         let (_, mut other, found) = start(&case.sink, 0, attempt(2, 1));
         assert_eq!(found.iter().map(|(txn, _)| *txn).collect::<Vec<_>>(), [name]);
-        assert_eq!(other.commit(name, &one).expect("answers"), Committed);
+        assert_eq!(other.commit(granted(name), &one).expect("answers"), Committed);
         assert_eq!((case.visible)(), ["a", "b"]);
     }
 
@@ -140,7 +141,7 @@ two_phase_contract! {
             committer.prepare(name, &one).expect("prepares");
         }
         let (_, mut other, found) = start(&case.sink, 0, attempt(1, 2));
-        assert_eq!(other.commit(found[0].0, &found[0].1).expect("answers"), Committed);
+        assert_eq!(other.commit(granted(found[0].0), &found[0].1).expect("answers"), Committed);
         assert_eq!((case.visible)(), ["a"]);
     }
 
@@ -156,7 +157,7 @@ two_phase_contract! {
         let (_, mut other, found) = start(&case.sink, 0, attempt(1, 2));
         other.roll_back(name, &found[0].1).expect("rolls back");
         other.roll_back(name, &found[0].1).expect("what is not there counts as rolled back");
-        assert_eq!(other.commit(name, &found[0].1).expect("answers"), Lost);
+        assert_eq!(other.commit(granted(name), &found[0].1).expect("answers"), Lost);
         let (_, _, found) = start(&case.sink, 0, attempt(1, 3));
         assert!(found.is_empty());
         assert!((case.visible)().is_empty());
@@ -175,7 +176,7 @@ two_phase_contract! {
         assert_eq!(found.len(), 1, "closed is not prepared");
         let refused = [
             typed(committer.prepare(txn(2, first, 0), &two)),
-            typed(committer.commit(txn(1, first, 0), &one)),
+            typed(committer.commit(granted(txn(1, first, 0)), &one)),
             typed(committer.roll_back(txn(1, first, 0), &one)),
             typed(committer.fence(first).map(|_| ())),
         ];
@@ -186,7 +187,7 @@ two_phase_contract! {
         }
         assert!((case.visible)().is_empty());
         assert_eq!(other.fence(second).expect("may be called again").len(), 1);
-        assert_eq!(other.commit(txn(1, first, 0), &one).expect("answers"), Committed);
+        assert_eq!(other.commit(granted(txn(1, first, 0)), &one).expect("answers"), Committed);
         assert_eq!((case.visible)(), ["prepared"]);
     }
 
@@ -221,7 +222,7 @@ two_phase_contract! {
         let numbers: Vec<_> = found.iter().map(|(txn, _)| txn.checkpoint.get()).collect();
         assert_eq!(numbers, [9, 10, 11]);
         for (name, one) in &found {
-            assert_eq!(other.commit(*name, one).expect("answers"), Committed);
+            assert_eq!(other.commit(granted(*name), one).expect("answers"), Committed);
         }
         assert_eq!((case.visible)(), ["9", "10", "11"]);
     }
@@ -232,10 +233,10 @@ two_phase_contract! {
         let name = txn(1, first, 0);
         let one = through_a_checkpoint(&writer.close(name).expect("closes"));
         committer.prepare(name, &one).expect("prepares");
-        assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
-        assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
         let (_, mut other, _) = start(&case.sink, 0, attempt(1, 2));
-        assert!(matches!(other.commit(name, &one).expect("answers"), Committed | AlreadyCommitted));
+        assert!(matches!(other.commit(granted(name), &one).expect("answers"), Committed | AlreadyCommitted));
         other.roll_back(name, &one).expect("rolls back");
         assert!((case.visible)().is_empty());
     }
@@ -290,7 +291,7 @@ fn live<S: TwoPhaseSink<Record = String>>(
         committer.prepare(name, &one).expect("prepares");
         prepared.push((name, through_a_checkpoint(&one)));
         spend(budget)?;
-        assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+        assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
         *committed += 1;
     }
     Some(())
@@ -310,7 +311,7 @@ fn recover<S: TwoPhaseSink<Record = String>>(
     }
     for (name, one) in restored {
         spend(budget)?;
-        let outcome = committer.commit(*name, one).expect("answers");
+        let outcome = committer.commit(granted(*name), one).expect("answers");
         assert!(matches!(outcome, Committed | AlreadyCommitted), "{name:?}: {outcome:?}");
     }
     Some(())

@@ -10,6 +10,7 @@ use snapline::connect::{
 };
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Lost, Retry};
 use snapline::{Dataflow, JobConfig, JobError, Level, Lookup, LookupClient, LookupSource, Restart};
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, through_a_checkpoint, txn};
 
@@ -102,12 +103,12 @@ fn a_database_that_is_held_is_reported_while_staging_and_waited_for_while_commit
     let name = txn(1, attempt(1, 1), 0);
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("holds it");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Retry);
     let error = sqlite(committer.prepare(name, &one));
     assert!(matches!(error, SqliteError::Busy { .. }), "{error}");
     assert!(lines(&path).is_empty());
     other.execute_batch("ROLLBACK").expect("lets go");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a"]);
 }
 
@@ -129,11 +130,11 @@ fn a_full_database_is_waited_for_too() {
     let sink = SqliteSink::new(&path, apply).setup(fills);
     let (mut committer, one) = prepared(&sink, 1, &["a"]);
     let name = txn(1, attempt(1, 1), 0);
-    assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Retry);
     assert!(lines(&path).is_empty(), "all of it or nothing");
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("DROP TRIGGER fills").expect("makes room");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a"]);
 }
 
@@ -144,7 +145,7 @@ fn a_record_that_is_refused_stops_the_commit_until_it_fits() {
     let (mut committer, one) = prepared(&sink(&path), 1, &["a", "b", "a", "c"]);
     let name = txn(1, attempt(1, 1), 0);
     for _ in 0..2 {
-        let error = sqlite(committer.commit(name, &one));
+        let error = sqlite(committer.commit(granted(name), &one));
         assert!(matches!(error, SqliteError::Refused { record: 2, .. }), "{error}");
         assert!(error.to_string().contains("UNIQUE constraint failed: lines.line"), "{error}");
         assert!(lines(&path).is_empty(), "all of it or nothing");
@@ -157,7 +158,7 @@ fn a_record_that_is_refused_stops_the_commit_until_it_fits() {
     committer.fence(attempt(1, 2)).expect("fences");
     let one = through_a_checkpoint(&one);
     assert_eq!(committer.committed().expect("readable"), None);
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a", "b", "c"]);
     assert_eq!(committer.committed().expect("readable"), Some(name), "SPEC 7.7");
 }
@@ -168,8 +169,8 @@ fn refused_records_are_set_aside_with_the_reason() {
     let path = dir.path().join("out.db");
     let (mut committer, one) = prepared(&sink(&path).set_aside(), 1, &["a", "b", "a", "c"]);
     let name = txn(1, attempt(1, 1), 0);
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
-    assert_eq!(committer.commit(name, &one).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
     assert_eq!(lines(&path), ["a", "b", "c"]);
     let aside = "SELECT record, why FROM snapline_refused";
     let aside: (u32, String) = Connection::open(&path)
@@ -186,7 +187,7 @@ fn a_function_that_commits_is_found_out() {
     let commits: Insert = |tx, _| tx.execute_batch("COMMIT");
     let sink = SqliteSink::new(dir.path().join("out.db"), commits);
     let (mut committer, one) = prepared(&sink, 1, &["a"]);
-    let error = sqlite(committer.commit(txn(1, attempt(1, 1), 0), &one));
+    let error = sqlite(committer.commit(granted(txn(1, attempt(1, 1), 0)), &one));
     assert!(matches!(error, SqliteError::Ended { .. }), "{error}");
 }
 
@@ -198,10 +199,10 @@ fn staged_records_that_were_changed_or_removed_are_reported() {
     let name = txn(1, attempt(1, 1), 0);
     let other = Connection::open(&path).expect("opens");
     other.execute_batch("UPDATE snapline_staged SET bytes = x'00'").expect("changes it");
-    let error = sqlite(committer.commit(name, &one));
+    let error = sqlite(committer.commit(granted(name), &one));
     assert!(matches!(error, SqliteError::Damaged { .. }), "{error}");
     other.execute_batch("DELETE FROM snapline_staged").expect("removes it");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Lost);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Lost);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, Transaction};
 use snapline::connect::{SinkCommitter, SinkWriter, SqliteError, SqliteSink, TwoPhaseSink};
 use snapline::protocol::committer::CommitOutcome::{AlreadyCommitted, Committed, Retry, Unknown};
+use snapline_core::connect::testing::granted;
 
 use crate::sqlite::{Committable, Committer, Insert, TABLE, insert, lines, prepared, sink, sqlite};
 use crate::{attempt, context, through_a_checkpoint, txn};
@@ -41,12 +42,12 @@ fn records_and_ledger_are_written_together_or_not_at_all() {
              BEGIN SELECT RAISE(ABORT, 'planned'); END;"
         );
         other.execute_batch(&refuses).expect("made");
-        let error = sqlite(committer.commit(name, &one));
+        let error = sqlite(committer.commit(granted(name), &one));
         assert!(error.to_string().contains("planned"), "{error}");
         assert!(lines(&path).is_empty(), "without the {table}");
         other.execute_batch("DROP TRIGGER refuses").expect("dropped");
     }
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a", "b"]);
     let left = "SELECT COUNT(*) FROM snapline_staged";
     let left: u32 = other.query_row(left, [], |row| row.get(0)).expect("a count");
@@ -67,12 +68,12 @@ fn a_constraint_that_is_checked_at_the_end_refuses_the_transaction() {
     let name = txn(1, attempt(1, 1), 0);
     let other = open(&path);
     for known in ["a", "b"] {
-        let error = sqlite(committer.commit(name, &one));
+        let error = sqlite(committer.commit(granted(name), &one));
         assert!(matches!(error, SqliteError::Violated { .. }), "{error}");
         assert!(error.to_string().contains("checkpoint 1") && lines(&path).is_empty(), "{error}");
         other.execute("INSERT INTO known VALUES (?1)", [known]).expect("written");
     }
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a", "b"]);
 }
 
@@ -89,10 +90,10 @@ fn a_commit_that_a_reader_holds_up_is_tried_again() {
         reader.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("a mode");
     assert_eq!(mode, "delete", "the mode must not change");
     reader.execute_batch("BEGIN; SELECT COUNT(*) FROM lines").expect("reads");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Retry);
     reader.execute_batch("COMMIT").expect("has read");
     assert!(lines(&path).is_empty());
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a"]);
 }
 
@@ -109,7 +110,7 @@ fn it_waits_for_a_database_as_long_as_is_said_and_readers_do_not_wait() {
     other.execute_batch("BEGIN IMMEDIATE").expect("holds it");
     let begun = Instant::now();
     let name = txn(1, attempt(1, 1), 0);
-    assert_eq!(committer.commit(name, &one).expect("answers"), Retry);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Retry);
     // The default is to wait 5 s.
     let waited = begun.elapsed().as_millis();
     assert!((250..4_500).contains(&waited), "{waited} ms");
@@ -125,7 +126,7 @@ fn less_staged_than_was_written_is_damage() {
     let other = open(&path);
     let gone = other.execute("DELETE FROM snapline_staged WHERE piece = 1", []).expect("removed");
     assert_eq!(gone, 1, "there were two pieces");
-    let error = sqlite(committer.commit(txn(1, attempt(1, 1), 0), &one));
+    let error = sqlite(committer.commit(granted(txn(1, attempt(1, 1), 0)), &one));
     assert!(matches!(error, SqliteError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains("1 records") && lines(&path).is_empty(), "{error}");
 }
@@ -141,7 +142,7 @@ fn a_bit_that_fell_over_is_damage() {
     // The record can still be decoded, to a different value.
     *bytes.last_mut().expect("not empty") ^= 1;
     other.execute("UPDATE snapline_staged SET bytes = ?1", [bytes]).expect("written");
-    let error = sqlite(committer.commit(txn(1, attempt(1, 1), 0), &one));
+    let error = sqlite(committer.commit(granted(txn(1, attempt(1, 1), 0)), &one));
     assert!(matches!(error, SqliteError::Damaged { .. }) && lines(&path).is_empty(), "{error}");
 }
 
@@ -158,7 +159,10 @@ fn a_record_that_is_set_aside_leaves_nothing_in_the_tables() {
     let tables = format!("{TABLE}; CREATE TABLE IF NOT EXISTS begun (line TEXT NOT NULL)");
     let sink = SqliteSink::new(&path, twice).setup(tables).set_aside();
     let (mut committer, one) = prepared(&sink, 1, &["first", "first", "second"]);
-    assert_eq!(committer.commit(txn(1, attempt(1, 1), 0), &one).expect("answers"), Committed);
+    assert_eq!(
+        committer.commit(granted(txn(1, attempt(1, 1), 0)), &one).expect("answers"),
+        Committed
+    );
     let other = open(&path);
     let begun = "SELECT group_concat(line) FROM begun";
     let begun: String = other.query_row(begun, [], |row| row.get(0)).expect("is there");
@@ -190,7 +194,7 @@ fn what_is_staged_comes_back_as_it_was_or_is_refused_before_it_is_prepared() {
     writer.write(&mut vec![None, Some(None), Some(Some(1))]).expect("writes");
     let one = writer.close(name).expect("closes");
     committer.prepare(name, &one).expect("prepares");
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["None", "Some(None)", "Some(Some(1))"]);
 
     #[derive(serde::Serialize, serde::Deserialize)]
@@ -259,7 +263,7 @@ fn an_attempt_that_was_fenced_off_does_nothing_not_even_nothing() {
     for (checkpoint, one) in [(1, &some), (2, &none)] {
         let name = txn(checkpoint, old, 0);
         assert!(crate::typed(committer.prepare(name, one)).to_string().contains("fence"));
-        assert!(crate::typed(committer.commit(name, one)).to_string().contains("fence"));
+        assert!(crate::typed(committer.commit(granted(name), one)).to_string().contains("fence"));
     }
     assert!(crate::typed(committer.roll_back(txn(1, old, 0), &some)).to_string().contains("fence"));
     assert!(crate::typed(committer.fence(old)).to_string().contains("fence"));
@@ -267,8 +271,8 @@ fn an_attempt_that_was_fenced_off_does_nothing_not_even_nothing() {
     // Its successor may commit it, though another subtask wrote it: the committable names the
     // transaction.
     let (name, one) = (txn(1, old, 0), through_a_checkpoint(&some));
-    assert_eq!(neighbour.commit(name, &one).expect("answers"), Committed);
-    assert_eq!(later.commit(name, &one).expect("answers"), AlreadyCommitted);
+    assert_eq!(neighbour.commit(granted(name), &one).expect("answers"), Committed);
+    assert_eq!(later.commit(granted(name), &one).expect("answers"), AlreadyCommitted);
     assert_eq!(lines(&path), ["a"]);
 }
 
@@ -279,11 +283,14 @@ fn what_was_committed_stays_so_after_later_commits() {
     let sink = sink(&path);
     let (mut committer, first) = prepared(&sink, 1, &["a"]);
     let name = |checkpoint| txn(checkpoint, attempt(1, 1), 0);
-    assert_eq!(committer.commit(name(1), &first).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name(1)), &first).expect("answers"), Committed);
     let (mut committer, second) = another(&sink, 2, "b");
-    assert_eq!(committer.commit(name(2), &second).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name(2)), &second).expect("answers"), Committed);
     for (checkpoint, one) in [(1, &first), (2, &second), (1, &first)] {
-        assert_eq!(committer.commit(name(checkpoint), one).expect("answers"), AlreadyCommitted);
+        assert_eq!(
+            committer.commit(granted(name(checkpoint)), one).expect("answers"),
+            AlreadyCommitted
+        );
     }
     // The ledger has the newest, whichever transaction was asked for last.
     let ledger = "SELECT checkpoint FROM snapline_ledger";
@@ -306,9 +313,9 @@ fn preparing_may_be_asked_for_again_but_only_of_what_was_closed() {
     let name = |checkpoint| txn(checkpoint, attempt(1, 1), 0);
     committer.prepare(name(1), &one).expect("it is staged");
     assert!(committer.fence(attempt(1, 1)).expect("fences").is_empty(), "its own is no orphan");
-    assert_eq!(committer.commit(name(1), &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name(1)), &one).expect("answers"), Committed);
     committer.prepare(name(1), &one).expect("it is committed");
-    assert_eq!(committer.commit(name(1), &one).expect("answers"), AlreadyCommitted);
+    assert_eq!(committer.commit(granted(name(1)), &one).expect("answers"), AlreadyCommitted);
     let error = crate::typed(committer.prepare(name(2), &one));
     assert!(error.to_string().contains("cannot prepare transaction"), "{error}");
     assert_eq!(lines(&path), ["a"]);
@@ -354,7 +361,7 @@ fn commits_where_files_may_not_grow() {
     let one: Committable = serde_json::from_str(&committable).expect("written below");
     let (_, mut committer) =
         large(Path::new(&path)).open(&context(0, attempt(1, 1))).expect("opens");
-    let outcome = committer.commit(txn(1, attempt(1, 1), 0), &one).expect("answers");
+    let outcome = committer.commit(granted(txn(1, attempt(1, 1), 0)), &one).expect("answers");
     assert_eq!(outcome, Unknown, "SQLite's own commit failed");
 }
 
@@ -381,7 +388,7 @@ fn a_commit_that_breaks_off_is_in_doubt() {
     assert!(child.status.success() && said.contains("1 passed"), "{said}");
     assert!(lines(&path).is_empty(), "this time it was not");
     let name = txn(1, attempt(1, 1), 0);
-    assert_eq!(committer.commit(name, &one).expect("answers"), Committed);
+    assert_eq!(committer.commit(granted(name), &one).expect("answers"), Committed);
     assert_eq!(lines(&path), ["a"]);
 }
 
@@ -397,10 +404,10 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
         open(&path).execute("VACUUM INTO ?1", [to]).expect("copied");
     };
     let (mut committer, one) = prepared(&sink(&path), 1, &["a"]);
-    committer.commit(txn(1, attempt(1, 1), 0), &one).expect("commits");
+    committer.commit(granted(txn(1, attempt(1, 1), 0)), &one).expect("commits");
     copy(&older);
     let (mut committer, two) = another(&sink(&path), 2, "b");
-    committer.commit(txn(2, attempt(1, 1), 0), &two).expect("commits");
+    committer.commit(granted(txn(2, attempt(1, 1), 0)), &two).expect("commits");
     let life = attempt(1, 2);
     let last = [(3, 0), (4, 1)].map(|(number, records)| {
         let (mut writer, mut committer) = sink(&path).open(&context(0, life)).expect("opens");
@@ -418,7 +425,7 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
         committer
     };
     let refused = |path: &Path, name, committable: &Committable| {
-        let error = committer(sink(path)).commit(name, committable).expect_err("refused");
+        let error = committer(sink(path)).commit(granted(name), committable).expect_err("refused");
         *error.downcast::<ConnectError>().expect("a connector's error")
     };
     let fresh = dir.path().join("fresh.db");
@@ -427,7 +434,10 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
             let error = refused(&fresh, *name, committable);
             assert!(matches!(error, ConnectError::OtherPlace { .. }), "{error}");
             let mut accepts = committer(sink(&fresh).accept_other_database());
-            assert_eq!(accepts.commit(*name, committable).expect("answers"), AlreadyCommitted);
+            assert_eq!(
+                accepts.commit(granted(*name), committable).expect("answers"),
+                AlreadyCommitted
+            );
             let error = refused(&older, *name, committable);
             let second = txn(2, attempt(1, 1), 0);
             assert!(matches!(error, ConnectError::SetBack { txn, .. } if txn == second), "{error}");
@@ -436,7 +446,7 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
     for path in [&newer, &path] {
         for (name, committable) in &last {
             assert_eq!(
-                committer(sink(path)).commit(*name, committable).expect("answers"),
+                committer(sink(path)).commit(granted(*name), committable).expect("answers"),
                 Committed
             );
         }
@@ -444,13 +454,13 @@ fn a_database_that_was_removed_replaced_or_set_back_is_refused() {
     // The transaction that the older copy lacks was staged in the other. From then on it counts as
     // committed here too.
     let ((name, committable), accepts) = (&last[1], sink(&older).accept_other_database());
-    let outcome = committer(accepts).commit(*name, committable);
+    let outcome = committer(accepts).commit(granted(*name), committable);
     assert_eq!(outcome.expect("answers"), AlreadyCommitted);
-    let again = committer(sink(&older)).commit(*name, committable);
+    let again = committer(sink(&older)).commit(granted(*name), committable);
     assert_eq!(again.expect("answers"), AlreadyCommitted);
     // As revision 2498966 wrote it: no name.
     let old = serde_json::from_value(serde_json::json!({"subtask": 0, "records": 1}));
     let old: Committable = old.expect("a committable");
-    let again = committer(sink(&path)).commit(last[1].0, &old).expect("answers");
+    let again = committer(sink(&path)).commit(granted(last[1].0), &old).expect("answers");
     assert_eq!(again, AlreadyCommitted);
 }

@@ -11,6 +11,7 @@ use snapline::connect::{
 };
 use snapline::protocol::committer::CommitOutcome::Committed;
 use snapline::protocol::ids::Attempt;
+use snapline_core::connect::testing::granted;
 
 use crate::{attempt, context, txn, typed};
 
@@ -28,7 +29,7 @@ fn written_twice_is_written_once() {
         assert!(batch.is_empty());
         writer.close(txn(1, life, 0)).expect("closes");
         committer.prepare(txn(1, life, 0), &()).expect("prepares");
-        assert_eq!(committer.commit(txn(1, life, 0), &()).expect("answers"), Committed);
+        assert_eq!(committer.commit(granted(txn(1, life, 0)), &()).expect("answers"), Committed);
         assert_eq!(table.entries(), BTreeMap::from([("a", 3), ("b", 2)]));
     }
     assert_eq!(table.writes(), 6);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use snapline::BoxError;
 use snapline::connect::{
-    Collect, Delivery, OpenContext, Progress, SinkCommitter, SinkWriter, Source, SourceReader,
-    TwoPhaseSink,
+    Collect, CommitGrant, Delivery, OpenContext, Progress, SinkCommitter, SinkWriter, Source,
+    SourceReader, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::fence::{Claimant, Fence};
@@ -298,11 +298,11 @@ impl<C: SinkCommitter> SinkCommitter for Mortal<C> {
 
     fn commit(
         &mut self,
-        txn: TxnId,
+        grant: CommitGrant,
         committable: &C::Committable,
     ) -> Result<CommitOutcome, BoxError> {
         point("commit-before");
-        let outcome = self.0.commit(txn, committable);
+        let outcome = self.0.commit(grant, committable);
         point("commit-after");
         outcome
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use snapline::BoxError;
 use snapline::connect::{
-    Collect, MemoryReader, MemorySink, MemorySource, OpenContext, Progress, SinkCommitter,
-    SinkWriter, Source, SourceReader, TwoPhaseSink,
+    Collect, CommitGrant, MemoryReader, MemorySink, MemorySource, OpenContext, Progress,
+    SinkCommitter, SinkWriter, Source, SourceReader, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
@@ -194,18 +194,18 @@ impl<C: SinkCommitter<Committable = TxnId>> SinkCommitter for WildCommitter<C> {
         self.1.strike(Place::Prepare)
     }
 
-    fn commit(&mut self, txn: TxnId, it: &TxnId) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, grant: CommitGrant, it: &TxnId) -> Result<CommitOutcome, BoxError> {
         match self.1.due(Place::Commit) {
-            None => self.0.commit(txn, it),
+            None => self.0.commit(grant, it),
             Some(How::Retry) => Ok(CommitOutcome::Retry),
             Some(How::UnknownUndone) => Ok(CommitOutcome::Unknown),
-            Some(How::UnknownDone) => self.0.commit(txn, it).map(|_| CommitOutcome::Unknown),
+            Some(How::UnknownDone) => self.0.commit(grant, it).map(|_| CommitOutcome::Unknown),
             Some(How::Error) => {
-                self.0.commit(txn, it)?;
+                self.0.commit(grant, it)?;
                 Err("planned at Commit".into())
             }
             Some(How::Panic) => {
-                self.0.commit(txn, it)?;
+                self.0.commit(grant, it)?;
                 panic!("planned at {:?}", Place::Commit)
             }
         }

@@ -296,7 +296,7 @@ fn restarts_with_growing_pauses() {
 
 #[test]
 fn a_lost_transaction_is_not_passed_over() {
-    use snapline::connect::{OpenContext, SinkCommitter, TwoPhaseSink};
+    use snapline::connect::{CommitGrant, OpenContext, SinkCommitter, TwoPhaseSink};
     use snapline::protocol::committer::CommitOutcome;
     use snapline::protocol::ids::{Attempt, TxnId};
 
@@ -322,7 +322,7 @@ fn a_lost_transaction_is_not_passed_over() {
         fn prepare(&mut self, txn: TxnId, it: &TxnId) -> Result<(), BoxError> {
             self.0.prepare(txn, it)
         }
-        fn commit(&mut self, _: TxnId, _: &TxnId) -> Result<CommitOutcome, BoxError> {
+        fn commit(&mut self, _: CommitGrant, _: &TxnId) -> Result<CommitOutcome, BoxError> {
             Ok(CommitOutcome::Lost)
         }
         fn roll_back(&mut self, txn: TxnId, it: &TxnId) -> Result<(), BoxError> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use snapline::connect::{
-    Generator, MemorySink, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+    CommitGrant, Generator, MemorySink, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::fence::{Claimant, Fence};
@@ -206,9 +206,13 @@ impl<C: SinkCommitter<Committable = TxnId>> SinkCommitter for Half<C> {
         self.0.prepare(txn, committable)
     }
 
-    fn commit(&mut self, txn: TxnId, committable: &TxnId) -> Result<CommitOutcome, BoxError> {
+    fn commit(
+        &mut self,
+        grant: CommitGrant,
+        committable: &TxnId,
+    ) -> Result<CommitOutcome, BoxError> {
         self.1.step("commit");
-        self.0.commit(txn, committable)
+        self.0.commit(grant, committable)
     }
 
     fn roll_back(&mut self, _txn: TxnId, _committable: &TxnId) -> Result<(), BoxError> {

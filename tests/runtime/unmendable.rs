@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use snapline::connect::{
-    Collect, FileSink, Generator, MemorySink, MemorySource, OpenContext, SinkCommitter,
-    TwoPhaseSink,
+    Collect, CommitGrant, FileSink, Generator, MemorySink, MemorySource, OpenContext,
+    SinkCommitter, TwoPhaseSink,
 };
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
@@ -295,10 +295,10 @@ impl<C: SinkCommitter<Committable = TxnId>> SinkCommitter for DownCommitter<C> {
         self.0.prepare(txn, it)
     }
 
-    fn commit(&mut self, txn: TxnId, it: &TxnId) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, grant: CommitGrant, it: &TxnId) -> Result<CommitOutcome, BoxError> {
         match self.1.load(Ordering::Relaxed) {
             true => Ok(CommitOutcome::Retry),
-            false => self.0.commit(txn, it),
+            false => self.0.commit(grant, it),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use snapline::BoxError;
-use snapline::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline::connect::{CommitGrant, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
 use snapline::testkit::{self, Law, SinkUnderTest, Violation};
@@ -133,7 +133,12 @@ impl SinkCommitter for Part {
         Ok(())
     }
 
-    fn commit(&mut self, txn: TxnId, committable: &Committable) -> Result<CommitOutcome, BoxError> {
+    fn commit(
+        &mut self,
+        grant: CommitGrant,
+        committable: &Committable,
+    ) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         let mut external = self.sink.external.lock().unwrap();
         match self.sink.wrong {
             Wrong::NeverKnows => return Ok(CommitOutcome::Unknown),

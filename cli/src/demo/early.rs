@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use snapline::BoxError;
-use snapline::connect::{OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
+use snapline::connect::{CommitGrant, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink};
 use snapline::protocol::committer::CommitOutcome;
 use snapline::protocol::ids::{Attempt, TxnId};
 
@@ -76,7 +76,7 @@ impl SinkCommitter for EarlyCommitter {
         Ok(())
     }
 
-    fn commit(&mut self, _: TxnId, (): &()) -> Result<CommitOutcome, BoxError> {
+    fn commit(&mut self, _: CommitGrant, (): &()) -> Result<CommitOutcome, BoxError> {
         Ok(CommitOutcome::Committed)
     }
 

@@ -32,7 +32,8 @@ use snapline_core::base::error::BoxError;
 use snapline_core::base::sync::{Arc, Mutex, lock};
 use snapline_core::base::watch;
 use snapline_core::connect::{
-    ConnectError, ConnectorError, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink, classify_as,
+    CommitGrant, ConnectError, ConnectorError, OpenContext, SinkCommitter, SinkWriter,
+    TwoPhaseSink, classify_as,
 };
 use snapline_core::state::codec::{self, read_back};
 use snapline_core::state::{Checks, StateError};
@@ -647,9 +648,10 @@ where
 
     fn commit(
         &mut self,
-        txn: TxnId,
+        grant: CommitGrant,
         committable: &SqliteCommittable,
     ) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         if committable.place.as_ref().is_some_and(|place| *place != self.database.place) {
             let place = self.database.path.display().to_string();
             if !self.accept_other {

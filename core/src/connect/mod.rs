@@ -5,6 +5,7 @@
 //! | [`error`] | the errors of files, lines and memory |
 //! | [`json`] | JSON as a stream of records reads and writes it (feature `json`) |
 //! | [`lookup`] | look-ups in another system |
+//! | [`testing`] | permission to commit, for tests of committers |
 //! | [`text`] | marks at the beginning of a text |
 
 mod classify;
@@ -12,12 +13,14 @@ pub mod error;
 #[cfg(feature = "json")]
 pub mod json;
 pub mod lookup;
+pub mod testing;
 pub mod text;
 
 pub use classify::{Classify, ConnectorError, classify_as};
 pub use error::ConnectError;
 pub use snapline_protocol::committer::CommitOutcome;
 pub use snapline_protocol::ids::{Attempt, TxnId};
+pub use snapline_protocol::message::CommitGrant;
 
 use std::error::Error;
 
@@ -347,15 +350,16 @@ pub trait SinkCommitter: Send + 'static {
     /// Any: the task fails with it.
     fn prepare(&mut self, txn: TxnId, committable: &Self::Committable) -> Result<(), BoxError>;
 
-    /// Commits a prepared transaction: its records become visible. Idempotent; must report honestly
-    /// if the outcome is unknown (SPEC 6.6). An error is a failure of the sink itself and fails the
+    /// Commits the prepared transaction that `grant` names: its records become visible. The grant
+    /// shows that its checkpoint is complete, and is good for this call. Idempotent; must report
+    /// honestly if the outcome is unknown (SPEC 6.6). An error is a failure of the sink itself and fails the
     /// task.
     ///
     /// # Errors
     /// Any: the task fails with it.
     fn commit(
         &mut self,
-        txn: TxnId,
+        grant: CommitGrant,
         committable: &Self::Committable,
     ) -> Result<CommitOutcome, BoxError>;
 

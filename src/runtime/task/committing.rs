@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use snapline_protocol::committer::{self, CommitOutcome};
 use snapline_protocol::ids::TxnId;
+use snapline_protocol::message::CommitPermit;
 use snapline_protocol::recovery::keeps_up;
 use snapline_protocol::{Machine, Out};
 
@@ -50,10 +51,7 @@ impl Task {
                         note(What::Prepared { txn });
                         Ok(())
                     });
-                    if self.links.platform.faults.is_active(Mutation::CommitAtBarrier) {
-                        let commit = transactions(&mut self.body).commit(txn);
-                        prepare = Box::new(move || prepare().and_then(|()| commit().map(|_| ())));
-                    } else if self.links.platform.faults.is_active(Mutation::PrepareAfterAck)
+                    if self.links.platform.faults.is_active(Mutation::PrepareAfterAck)
                         && let Some(late) = self.late.get()
                     {
                         late.insert(txn, prepare);
@@ -61,7 +59,7 @@ impl Task {
                     }
                     self.hand_over(IoKind::Prepare, Duration::ZERO, prepare, |()| None);
                 }
-                committer::Effect::Commit(txn, _permit) => self.commit_call(txn),
+                committer::Effect::Commit(txn, permit) => self.commit_call(txn, permit),
                 committer::Effect::Send(message) => self.send(message),
             }
         }
@@ -102,7 +100,7 @@ impl Task {
         self.hand_over(IoKind::RollBack, Duration::ZERO, deed, |()| None);
     }
 
-    fn commit_call(&mut self, txn: TxnId) {
+    fn commit_call(&mut self, txn: TxnId, permit: CommitPermit) {
         let tries = if self.tries.0 == Some(txn) { self.tries.1 } else { 0 };
         self.tries = (Some(txn), tries + 1);
         let pause = match tries {
@@ -113,9 +111,12 @@ impl Task {
         if self.links.platform.faults.is_active(Mutation::NewestCommittedFirst)
             && let Some((_, committer)) = &self.committer
         {
-            called = committer.pending().last().copied().unwrap_or(txn);
+            let permitted = |txn: &&TxnId| txn.checkpoint <= permit.checkpoint();
+            called = committer.pending().iter().rfind(permitted).copied().unwrap_or(txn);
         }
-        let (call, note) = (transactions(&mut self.body).commit(called), self.noting());
+        // Invariant: the machine commits only what its newest permit covers (SPEC 6.1).
+        let grant = permit.grant(called).expect("the permit covers what is committed");
+        let (call, note) = (transactions(&mut self.body).commit(grant), self.noting());
         let mut commit: IoAction<CommitOutcome> = Box::new(move || {
             note(What::CommitCall { txn });
             let outcome = call()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use snapline_core::connect::testing::granted;
 use snapline_protocol::committer::CommitOutcome;
 use snapline_protocol::ids::{Attempt, CheckpointId, SubtaskId, Term, TxnId};
 
@@ -338,7 +339,7 @@ impl<'a, U: SinkUnderTest> SinkRun<'a, U> {
             if self.permitted.contains(txn) {
                 self.story
                     .push(format!("the process that was taken for dead commits {}", name(*txn)));
-                let _ = task.committer.commit(*txn, committable);
+                let _ = task.committer.commit(granted(*txn), committable);
                 self.look()?;
             }
         }
@@ -444,7 +445,7 @@ impl<'a, U: SinkUnderTest> SinkRun<'a, U> {
         self.counts.committed_again += u64::from(again);
         for _ in 0..TRIES {
             let what = || format!("commit {}{}", name(txn), if again { ", again" } else { "" });
-            let outcome = self.call(what, || committer.commit(txn, committable))?;
+            let outcome = self.call(what, || committer.commit(granted(txn), committable))?;
             match outcome {
                 CommitOutcome::Committed | CommitOutcome::AlreadyCommitted => {
                     let records = self.contents.iter().filter(|(of, _)| *of == txn);

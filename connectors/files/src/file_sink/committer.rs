@@ -19,7 +19,9 @@ use super::writer::ClosedFiles;
 use snapline_core::base::error::BoxError;
 use snapline_core::base::fault::Mutation;
 use snapline_core::base::sync::lock;
-use snapline_core::connect::{ConnectError, ConnectorError, OpenContext, SinkCommitter};
+use snapline_core::connect::{
+    CommitGrant, ConnectError, ConnectorError, OpenContext, SinkCommitter,
+};
 use snapline_core::fs::Files;
 
 /// Prepares and commits one subtask's transactions for a [`FileSink`](super::FileSink).
@@ -280,9 +282,10 @@ impl SinkCommitter for FileCommitter {
 
     fn commit(
         &mut self,
-        txn: TxnId,
+        grant: CommitGrant,
         committable: &FileCommittable,
     ) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         if committable.place.as_ref().is_some_and(|place| *place != self.layout.place) {
             let dir = self.layout.dir.clone();
             if !self.layout.accept_other {
@@ -357,6 +360,7 @@ fn check_length(path: &Path, expected: u64, found: u64) -> Result<(), ConnectErr
 
 #[cfg(test)]
 mod tests {
+    use snapline_core::connect::testing::granted;
     use std::io;
 
     use snapline_protocol::ids::{CheckpointId, SubtaskId, Term};
@@ -396,11 +400,11 @@ mod tests {
         committer.prepare(txn(1), &one).expect("prepares");
         committer.sync_dir = broken;
         for _ in 0..3 {
-            let outcome = committer.commit(txn(1), &one).expect("answers");
+            let outcome = committer.commit(granted(txn(1)), &one).expect("answers");
             assert_eq!(outcome, CommitOutcome::Unknown);
         }
         committer.sync_dir = disk::sync_dir;
-        let outcome = committer.commit(txn(1), &one).expect("answers");
+        let outcome = committer.commit(granted(txn(1)), &one).expect("answers");
         assert_eq!(outcome, CommitOutcome::AlreadyCommitted);
         assert_eq!(read_committed(dir.path()).expect("readable"), ["1"]);
     }
@@ -468,7 +472,7 @@ mod tests {
                     assert_eq!(found.len(), 12, "prepared after {nth}, {late}");
                     assert!(found.iter().all(|file| !file.is_empty()), "after {nth}, {late}");
                     loop {
-                        match committer.commit(txn(1), &one) {
+                        match committer.commit(granted(txn(1)), &one) {
                             Ok(CommitOutcome::Committed | CommitOutcome::AlreadyCommitted) => break,
                             Ok(CommitOutcome::Lost) => panic!("after {nth}, {late}"),
                             _ => {}
@@ -520,7 +524,9 @@ mod tests {
             let (committed, found) = thread::scope(|scope| {
                 let commits = scope.spawn(|| {
                     let pairs = names.iter().zip(&all);
-                    pairs.take_while(|(name, one)| deposed.commit(**name, one).is_ok()).count()
+                    pairs
+                        .take_while(|(name, one)| deposed.commit(granted(**name), one).is_ok())
+                        .count()
                 });
                 for _ in 0..round * 50 {
                     std::hint::spin_loop();
@@ -530,7 +536,7 @@ mod tests {
             });
             assert_eq!(committed + found.len(), names.len());
             for (name, one) in found {
-                let outcome = later.commit(name, &one).expect("answers");
+                let outcome = later.commit(granted(name), &one).expect("answers");
                 assert_eq!(outcome, CommitOutcome::Committed);
             }
             let expected: Vec<_> = (1..=8).map(|number: u64| number.to_string()).collect();

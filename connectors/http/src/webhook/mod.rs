@@ -36,7 +36,8 @@ use snapline_core::base::sync::Arc;
 use snapline_core::base::watch;
 use snapline_core::connect::json::{self, NotJson};
 use snapline_core::connect::{
-    ConnectorError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink, classify_as,
+    CommitGrant, ConnectorError, Delivery, OpenContext, SinkCommitter, SinkWriter, TwoPhaseSink,
+    classify_as,
 };
 
 /// The longest response body that is read to its end. After a longer one the next request has a new
@@ -341,9 +342,10 @@ impl SinkCommitter for WebhookCommitter {
 
     fn commit(
         &mut self,
-        txn: TxnId,
+        grant: CommitGrant,
         committable: &WebhookCommittable,
     ) -> Result<CommitOutcome, BoxError> {
+        let txn = grant.txn();
         let done = self.sent.get(&txn).copied().unwrap_or(0);
         if self.not_before.is_some_and(|time| Instant::now() < time) {
             return Ok(CommitOutcome::Retry);

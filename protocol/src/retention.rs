@@ -116,7 +116,7 @@ pub fn plan(roots: &Roots, inventory: &Inventory) -> Plan {
 /// A source's positions at its barriers, and the position from which it must be able to read again
 /// (SPEC 15.11). `P` is a position.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Stood<P> {
+pub struct ReplayPositions<P> {
     /// The number of complete checkpoints to keep.
     retained: usize,
     /// Positions of checkpoints that are not known to be complete.
@@ -126,7 +126,7 @@ pub struct Stood<P> {
     complete: VecDeque<P>,
 }
 
-impl<P> Stood<P> {
+impl<P> ReplayPositions<P> {
     /// For a source that knows of no checkpoint yet, where the store keeps `retained` complete
     /// ones.
     #[must_use]
@@ -167,9 +167,10 @@ mod tests {
     fn a_source_forgets_nothing_that_a_kept_checkpoint_needs() {
         for (retained, fates) in (1..4).flat_map(|retained| (0..64_u64).map(move |f| (retained, f)))
         {
-            let (mut stood, mut complete) = (Stood::new(retained), Vec::new());
+            let (mut replay_positions, mut complete) = (ReplayPositions::new(retained), Vec::new());
             for number in 1..=7 {
-                let told = stood.taken(id(number), complete.last().copied(), number).copied();
+                let told =
+                    replay_positions.taken(id(number), complete.last().copied(), number).copied();
                 if let Some(told) = told {
                     let stored = |&checkpoint| Stored { checkpoint, blobs: Vec::new() };
                     let inventory = Inventory {

@@ -15,7 +15,7 @@ pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 /// What a subtask's call threads need of the runtime.
 #[derive(Clone)]
 pub(crate) struct CallHost {
-    pub(crate) lanes: Arc<IoPool>,
+    pub(crate) io_pool: Arc<IoPool>,
     /// Wakes the subtask: there are answers.
     pub(crate) wake: Wake,
     /// Raised when the attempt is over: calls that were not begun are not made.
@@ -100,12 +100,12 @@ where
             call: self.call,
             answers: Arc::clone(&self.answers),
         };
-        if self.host.lanes.are_simulated() {
+        if self.host.io_pool.are_simulated() {
             // On several lanes, so that answers arrive in another order than the requests.
             let lane = self.host.subtask + (number.0 as usize) * 3;
             let over = Arc::clone(&self.host.over);
             let run = move || helper.answer(&mut None, question);
-            self.host.lanes.submit(lane, IoRequest::new(IoKind::LookUp, run).unless(&over));
+            self.host.io_pool.submit(lane, IoRequest::new(IoKind::LookUp, run).unless(&over));
             return Ok(unwanted);
         }
         let free = |idle: usize| idle.checked_sub(1);

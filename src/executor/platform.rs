@@ -14,7 +14,7 @@ use crate::executor::io_pool::IoPool;
 /// A simulator, which replaces the operating system.
 pub(crate) trait SimHooks: Send + Sync {
     /// Where requests for lanes are left.
-    fn lanes(&self, count: usize) -> IoPool;
+    fn io_pool(&self, count: usize) -> IoPool;
 
     /// The number of a coordinator.
     fn claimant(&self) -> Claimant;
@@ -37,9 +37,9 @@ impl Platform {
     ///
     /// # Errors
     /// If the operating system cannot start a thread.
-    pub(crate) fn lanes(&self, count: usize, limit: Duration) -> std::io::Result<IoPool> {
+    pub(crate) fn io_pool(&self, count: usize, limit: Duration) -> std::io::Result<IoPool> {
         match &self.hooks {
-            Some(hooks) => Ok(hooks.lanes(count)),
+            Some(hooks) => Ok(hooks.io_pool(count)),
             None => Ok(IoPool::start(count)?.limited(limit)),
         }
     }

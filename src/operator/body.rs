@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use snapline_protocol::ids::{CheckpointId, TxnId};
 use snapline_protocol::message::{Barrier, CommitGrant};
-use snapline_protocol::retention::Stood;
+use snapline_protocol::retention::ReplayPositions;
 
 use crate::base::error::BoxError;
 use crate::channel::{Mark, Message, Receiver};
@@ -182,12 +182,12 @@ const TIME: &str = "time";
 /// Puts event time, received and sent, into a snapshot, if there is any (SPEC 16.4).
 fn freeze_time(
     operator: &str,
-    heard: Option<WatermarkStatus>,
-    said: Option<WatermarkStatus>,
+    received: Option<WatermarkStatus>,
+    emitted: Option<WatermarkStatus>,
     images: &mut Vec<NamedImage>,
 ) -> Result<(), StateError> {
-    if heard.is_some() || said.is_some() {
-        images.push(NamedImage::single(operator, TIME, &(heard, said))?);
+    if received.is_some() || emitted.is_some() {
+        images.push(NamedImage::single(operator, TIME, &(received, emitted))?);
     }
     Ok(())
 }
@@ -207,7 +207,7 @@ pub(crate) fn restore_time(
 pub(crate) struct SourceOperator<R: SourceReader, L, X> {
     pub(crate) operator: String,
     pub(crate) reader: R,
-    pub(crate) stood: Stood<R::Position>,
+    pub(crate) replay_positions: ReplayPositions<R::Position>,
     pub(crate) logic: L,
     pub(crate) output: Output<X>,
     /// Records read before those in hand.
@@ -248,7 +248,7 @@ where
 {
     fn taken(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) {
         let position = self.reader.position();
-        if let Some(position) = self.stood.taken(checkpoint, base, position) {
+        if let Some(position) = self.replay_positions.taken(checkpoint, base, position) {
             self.reader.kept_from(position);
         }
     }
@@ -339,7 +339,7 @@ where
 pub(crate) struct ChainOperator<L: OperatorChain, X> {
     pub(crate) operator: String,
     pub(crate) inputs: Vec<Receiver<L::In>>,
-    pub(crate) valve: WatermarkMerger,
+    pub(crate) watermarks: WatermarkMerger,
     /// Marks of the merger that the chain has not taken in, since it still works on an earlier
     /// mark.
     pub(crate) marks: VecDeque<Mark>,
@@ -383,13 +383,13 @@ impl<L: OperatorChain, X: Route<L::Out>> TaskOperator for ChainOperator<L, X> {
                 InputItem::Records(records)
             }
             Some(Message::Mark(mark)) => {
-                self.marks.extend(self.valve.take(input, mark));
+                self.marks.extend(self.watermarks.take(input, mark));
                 self.marked()?;
                 InputItem::Mark
             }
             Some(Message::Barrier(barrier)) => InputItem::Barrier(barrier),
             Some(Message::End) => {
-                self.marks.extend(self.valve.end(input));
+                self.marks.extend(self.watermarks.end(input));
                 self.marked()?;
                 InputItem::End
             }
@@ -453,12 +453,12 @@ impl<L: OperatorChain, X: Route<L::Out>> TaskOperator for ChainOperator<L, X> {
     }
 
     fn freeze(&mut self, images: &mut Vec<NamedImage>) -> Result<(), BoxError> {
-        freeze_time(&self.operator, self.valve.standing(), self.output.standing(), images)?;
+        freeze_time(&self.operator, self.watermarks.standing(), self.output.standing(), images)?;
         Ok(self.logic.freeze(images)?)
     }
 
     fn watermark(&self) -> Option<i64> {
-        self.valve.standing().map(|standing| standing.watermark)
+        self.watermarks.standing().map(|standing| standing.watermark)
     }
 
     fn emitted(&self) -> u64 {

@@ -88,11 +88,11 @@ impl WatermarkMerger {
             (self.faults.is_active(Mutation::AnyWatermark), mark)
         {
             self.advance(watermark);
-            return said(before, self.now());
+            return emitted(before, self.now());
         }
         let at = &mut self.inputs[input];
         if self.faults.is_active(Mutation::IdleForEver) && at.standing.idle {
-            return said(before, before);
+            return emitted(before, before);
         }
         at.standing.note(mark);
         let watermark = at.standing.watermark;
@@ -117,7 +117,7 @@ impl WatermarkMerger {
                 self.without(watermark == before.watermark);
             }
         }
-        said(before, self.now())
+        emitted(before, self.now())
     }
 
     /// An input has ended: the task no longer waits for it. If all have, the task's end is next,
@@ -133,7 +133,7 @@ impl WatermarkMerger {
         if timed && self.inputs.iter().any(|input| !input.ended) {
             self.without(held);
         }
-        said(before, self.now())
+        emitted(before, self.now())
     }
 
     /// An input that may have held the others back no longer counts.
@@ -165,7 +165,7 @@ impl WatermarkMerger {
 }
 
 /// The changes, as marks: first the watermark.
-fn said(before: WatermarkStatus, now: WatermarkStatus) -> impl Iterator<Item = Mark> + use<> {
+fn emitted(before: WatermarkStatus, now: WatermarkStatus) -> impl Iterator<Item = Mark> + use<> {
     let watermark = (now.watermark > before.watermark).then_some(Mark::Watermark(now.watermark));
     let status = (now.idle != before.idle).then_some(match now.idle {
         true => Mark::Idle,
@@ -179,67 +179,67 @@ mod tests {
     use super::*;
     use Mark::{Active, Idle, Watermark};
 
-    fn told(valve: &mut WatermarkMerger, input: usize, mark: Mark) -> Vec<Mark> {
-        valve.take(input, mark).collect()
+    fn told(watermarks: &mut WatermarkMerger, input: usize, mark: Mark) -> Vec<Mark> {
+        watermarks.take(input, mark).collect()
     }
 
     /// SPEC 16.3
     #[test]
     fn the_watermark_is_the_least_of_the_inputs() {
-        let mut valve = WatermarkMerger::new(2, Faults::default());
-        assert_eq!(told(&mut valve, 0, Watermark(10)), []);
-        assert_eq!(told(&mut valve, 1, Watermark(5)), [Watermark(5)]);
-        assert_eq!(told(&mut valve, 1, Watermark(20)), [Watermark(10)]);
-        assert_eq!(told(&mut valve, 1, Watermark(15)), [], "it never goes back");
-        assert_eq!(valve.end(0).collect::<Vec<_>>(), [Watermark(20)]);
-        assert_eq!(valve.end(1).collect::<Vec<_>>(), [], "the task's end is next");
+        let mut watermarks = WatermarkMerger::new(2, Faults::default());
+        assert_eq!(told(&mut watermarks, 0, Watermark(10)), []);
+        assert_eq!(told(&mut watermarks, 1, Watermark(5)), [Watermark(5)]);
+        assert_eq!(told(&mut watermarks, 1, Watermark(20)), [Watermark(10)]);
+        assert_eq!(told(&mut watermarks, 1, Watermark(15)), [], "it never goes back");
+        assert_eq!(watermarks.end(0).collect::<Vec<_>>(), [Watermark(20)]);
+        assert_eq!(watermarks.end(1).collect::<Vec<_>>(), [], "the task's end is next");
     }
 
     /// SPEC 16.3
     #[test]
     fn idle_inputs_hold_nothing_back_and_count_again_when_they_have_caught_up() {
-        let mut valve = WatermarkMerger::new(2, Faults::default());
-        told(&mut valve, 0, Watermark(10));
-        assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
-        assert_eq!(told(&mut valve, 1, Active), []);
-        assert_eq!(told(&mut valve, 1, Watermark(3)), [], "it lags, and does not count");
-        assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
-        assert_eq!(told(&mut valve, 1, Watermark(12)), []);
-        assert_eq!(told(&mut valve, 0, Watermark(30)), [], "it counts again");
+        let mut watermarks = WatermarkMerger::new(2, Faults::default());
+        told(&mut watermarks, 0, Watermark(10));
+        assert_eq!(told(&mut watermarks, 1, Idle), [Watermark(10)]);
+        assert_eq!(told(&mut watermarks, 1, Active), []);
+        assert_eq!(told(&mut watermarks, 1, Watermark(3)), [], "it lags, and does not count");
+        assert_eq!(told(&mut watermarks, 0, Watermark(12)), [Watermark(12)]);
+        assert_eq!(told(&mut watermarks, 1, Watermark(12)), []);
+        assert_eq!(told(&mut watermarks, 0, Watermark(30)), [], "it counts again");
         // All idle: the input that held back goes last, and the most advanced counts.
-        assert_eq!(told(&mut valve, 0, Idle), []);
-        assert_eq!(told(&mut valve, 1, Idle), [Watermark(30), Idle]);
-        assert_eq!(told(&mut valve, 0, Active), [Active]);
+        assert_eq!(told(&mut watermarks, 0, Idle), []);
+        assert_eq!(told(&mut watermarks, 1, Idle), [Watermark(30), Idle]);
+        assert_eq!(told(&mut watermarks, 0, Active), [Active]);
     }
 
     /// SPEC 16.3: an input that has ended does not affect the others.
     #[test]
     fn an_end_is_no_watermark_where_others_are_idle() {
-        let mut valve = WatermarkMerger::new(2, Faults::default());
-        told(&mut valve, 0, Watermark(10));
-        told(&mut valve, 1, Watermark(4));
-        assert_eq!(told(&mut valve, 1, Idle), [Watermark(10)]);
-        assert_eq!(valve.end(0).collect::<Vec<_>>(), [Idle]);
-        assert_eq!(valve.standing(), Some(WatermarkStatus { watermark: 10, idle: true }));
+        let mut watermarks = WatermarkMerger::new(2, Faults::default());
+        told(&mut watermarks, 0, Watermark(10));
+        told(&mut watermarks, 1, Watermark(4));
+        assert_eq!(told(&mut watermarks, 1, Idle), [Watermark(10)]);
+        assert_eq!(watermarks.end(0).collect::<Vec<_>>(), [Idle]);
+        assert_eq!(watermarks.standing(), Some(WatermarkStatus { watermark: 10, idle: true }));
     }
 
     /// SPEC 15.6, 16.4: a task that was idle and is restored with another input is active when that
     /// input speaks.
     #[test]
     fn a_restored_valve_hears_an_input_that_it_did_not_have_before() {
-        let mut valve = WatermarkMerger::new(1, Faults::default());
-        valve.resume(Some(WatermarkStatus { watermark: 10, idle: true }));
-        assert_eq!(told(&mut valve, 0, Watermark(5)), [Active]);
-        assert_eq!(told(&mut valve, 0, Watermark(12)), [Watermark(12)]);
+        let mut watermarks = WatermarkMerger::new(1, Faults::default());
+        watermarks.resume(Some(WatermarkStatus { watermark: 10, idle: true }));
+        assert_eq!(told(&mut watermarks, 0, Watermark(5)), [Active]);
+        assert_eq!(told(&mut watermarks, 0, Watermark(12)), [Watermark(12)]);
     }
 
     /// SPEC 16.1
     #[test]
     fn who_never_heard_of_event_time_is_told_nothing() {
-        let mut valve = WatermarkMerger::new(2, Faults::default());
-        assert_eq!(valve.end(0).collect::<Vec<_>>(), []);
-        assert_eq!(valve.end(1).collect::<Vec<_>>(), []);
-        assert_eq!(valve.standing(), None);
+        let mut watermarks = WatermarkMerger::new(2, Faults::default());
+        assert_eq!(watermarks.end(0).collect::<Vec<_>>(), []);
+        assert_eq!(watermarks.end(1).collect::<Vec<_>>(), []);
+        assert_eq!(watermarks.standing(), None);
     }
 
     /// SPEC 16.4: a merger that is restored and gets its inputs' marks again continues as the one
@@ -252,9 +252,9 @@ mod tests {
             1 => Just(Idle),
             1 => Just(Active),
         ];
-        let said = || proptest::collection::vec((0usize..3, mark.clone()), 0..40);
-        proptest!(|(before in said(), after in said())| {
-            let mut valve = WatermarkMerger::new(3, Faults::default());
+        let emitted = || proptest::collection::vec((0usize..3, mark.clone()), 0..40);
+        proptest!(|(before in emitted(), after in emitted())| {
+            let mut watermarks = WatermarkMerger::new(3, Faults::default());
             let mut producers: [Option<WatermarkStatus>; 3] = [None; 3];
             // A producer sends changes, and no watermark while it is idle.
             let news = |producer: &mut Option<WatermarkStatus>, mark| {
@@ -267,21 +267,21 @@ mod tests {
             };
             for (input, mark) in before {
                 if news(&mut producers[input], mark) {
-                    told(&mut valve, input, mark);
+                    told(&mut watermarks, input, mark);
                 }
             }
             let mut restored = WatermarkMerger::new(3, Faults::default());
-            restored.resume(valve.standing());
+            restored.resume(watermarks.standing());
             for (input, standing) in producers.iter().enumerate() {
                 for mark in standing.iter().flat_map(WatermarkStatus::marks) {
                     prop_assert_eq!(told(&mut restored, input, mark), [], "nothing new is said");
                 }
             }
-            prop_assert_eq!(restored.standing(), valve.standing());
+            prop_assert_eq!(restored.standing(), watermarks.standing());
             for (input, mark) in after {
                 if news(&mut producers[input], mark) {
-                    let (one, other) = (told(&mut valve, input, mark), told(&mut restored, input, mark));
-                    prop_assert_eq!(one, other, "{:?} {:?}", valve, restored);
+                    let (one, other) = (told(&mut watermarks, input, mark), told(&mut restored, input, mark));
+                    prop_assert_eq!(one, other, "{:?} {:?}", watermarks, restored);
                 }
             }
         });

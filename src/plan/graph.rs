@@ -333,15 +333,17 @@ where
                 None => None,
             };
             let reader = source.open(&context.place, position)?;
-            let stood = snapline_protocol::retention::Stood::new(context.retained);
-            let (_, said) = restore_time(&operator, restored.as_deref_mut())?;
-            let said = said.filter(|_| !context.faults.is_active(Mutation::WatermarkForgotten));
+            let replay_positions =
+                snapline_protocol::retention::ReplayPositions::new(context.retained);
+            let (_, emitted) = restore_time(&operator, restored.as_deref_mut())?;
+            let emitted =
+                emitted.filter(|_| !context.faults.is_active(Mutation::WatermarkForgotten));
             logic.open(context, restored)?;
-            output.resume(said);
+            output.resume(emitted);
             let body = Box::new(SourceOperator {
                 operator,
                 reader,
-                stood,
+                replay_positions,
                 logic,
                 output,
                 read: 0,
@@ -371,21 +373,29 @@ impl<L: OperatorChain, M: MakeRoute<L::Out>> OperatorFactory for MakeOperator<L,
         Box::new(move |context, mut restored| {
             let operator = context.place.operator.clone();
             let inputs: Vec<_> = inputs;
-            let mut valve = WatermarkMerger::new(inputs.len(), context.faults);
-            let (heard, said) = restore_time(&operator, restored.as_deref_mut())?;
-            let (heard, said) = match context.faults.is_active(Mutation::WatermarkForgotten) {
+            let mut watermarks = WatermarkMerger::new(inputs.len(), context.faults);
+            let (received, emitted) = restore_time(&operator, restored.as_deref_mut())?;
+            let (received, emitted) = match context.faults.is_active(Mutation::WatermarkForgotten) {
                 true => (None, None),
-                false => (heard, said),
+                false => (received, emitted),
             };
             logic.open(context, restored)?;
-            if let Some(heard) = heard {
-                logic.resume(Timestamp::from_millis(heard.watermark));
+            if let Some(received) = received {
+                logic.resume(Timestamp::from_millis(received.watermark));
             }
-            valve.resume(heard);
-            output.resume(said);
+            watermarks.resume(received);
+            output.resume(emitted);
             let (marks, firing, in_hand) = (VecDeque::new(), false, 0);
-            let body =
-                ChainOperator { operator, inputs, valve, marks, firing, logic, output, in_hand };
+            let body = ChainOperator {
+                operator,
+                inputs,
+                watermarks,
+                marks,
+                firing,
+                logic,
+                output,
+                in_hand,
+            };
             Ok(OpenedOperator { body: Box::new(body), pending: Vec::new() })
         })
     }

@@ -58,7 +58,7 @@ pub(crate) struct RunningAttempt {
 pub(crate) struct AttemptContext {
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) lanes: Arc<IoPool>,
+    pub(crate) io_pool: Arc<IoPool>,
     pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
     pub(crate) platform: Platform,
     pub(crate) stage: Option<Arc<dyn SimStage>>,
@@ -199,7 +199,7 @@ fn build_workers(
                 seed,
                 retained: spec.config.retained,
                 host: CallHost {
-                    lanes: Arc::clone(&hosting.lanes),
+                    io_pool: Arc::clone(&hosting.io_pool),
                     wake: {
                         let me = me.clone();
                         Arc::new(move || me.send(TaskEvent::Answered))
@@ -222,7 +222,7 @@ fn build_workers(
             snapshot: manifest.and_then(|it| it.part(&node.name, subtask.index).cloned()),
             open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
             links: Links {
-                lanes: Arc::clone(&hosting.lanes),
+                io_pool: Arc::clone(&hosting.io_pool),
                 store: Arc::clone(&hosting.store),
                 coordinator: hosting.coordinator.clone(),
                 recorder: hosting.recorder.clone(),

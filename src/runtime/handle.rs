@@ -307,7 +307,7 @@ impl JobHandle {
     /// [`CheckpointFailed`]: it was aborted, or the job ended first.
     pub fn checkpoint(&self) -> Result<CheckpointId, CheckpointFailed> {
         let (reply, answer) = crossbeam_channel::bounded(1);
-        self.wish(UserCommand::Checkpoint(reply));
+        self.command(UserCommand::Checkpoint(reply));
         loop {
             match answer.recv_timeout(LOOK) {
                 Ok(answer) => return answer,
@@ -321,24 +321,24 @@ impl JobHandle {
     /// Ends the input, processes what was read, commits everything, and ends the job. Returns at
     /// once; [`Self::wait`] waits.
     pub fn drain(&self) {
-        self.wish(UserCommand::Stop(Stop::Drain));
+        self.command(UserCommand::Stop(Stop::Drain));
     }
 
     /// Commits everything up to one last checkpoint and ends the job; the next run resumes from it.
     /// Returns at once.
     pub fn suspend(&self) {
-        self.wish(UserCommand::Stop(Stop::Suspend));
+        self.command(UserCommand::Stop(Stop::Suspend));
     }
 
     /// Ends the job as a crash would: nothing after the last complete checkpoint counts. Returns at
     /// once. If the job was failing it ends with [`JobError::Interrupted`].
     pub fn cancel(&self) {
-        self.wish(UserCommand::Cancel);
+        self.command(UserCommand::Cancel);
     }
 
-    fn wish(&self, wish: UserCommand) {
+    fn command(&self, command: UserCommand) {
         // A job that is over ignores commands.
-        let _ = self.wishes.send(DriverEvent::UserCommand(wish));
+        let _ = self.wishes.send(DriverEvent::UserCommand(command));
     }
 
     /// Waits for the end of the job. Blocks: see [`JobHandle`] for async code.

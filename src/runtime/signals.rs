@@ -34,11 +34,11 @@ pub(crate) fn listen(wishes: crossbeam_channel::Sender<DriverEvent>) -> SignalGu
 fn signalled() {
     let Some(listeners) = LISTENERS.get() else { return };
     for (_, listener) in lock(listeners).iter_mut() {
-        let wish =
+        let command =
             if listener.heard { UserCommand::Cancel } else { UserCommand::Stop(Stop::Suspend) };
         listener.heard = true;
         // A job that is over needs no signal.
-        let _ = listener.wishes.send(DriverEvent::UserCommand(wish));
+        let _ = listener.wishes.send(DriverEvent::UserCommand(command));
     }
 }
 

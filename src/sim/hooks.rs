@@ -70,7 +70,7 @@ impl Hooks {
 }
 
 impl SimHooks for Hooks {
-    fn lanes(&self, count: usize) -> IoPool {
+    fn io_pool(&self, count: usize) -> IoPool {
         let lanes = (0..count.max(1)).map(|_| VecDeque::new()).collect();
         let queues = Arc::new(Queues { clock: self.clock.clone(), lanes: Mutex::new(lanes) });
         lock(&self.inner).queues.push(Arc::clone(&queues));

@@ -173,8 +173,10 @@ impl Transition<'_> {
             false => barrier.base,
         };
         let subtask = self.subtask(place);
-        let Some(stood) = &mut self.task(place).stood else { return };
-        let Some(&from) = stood.taken(barrier.checkpoint, base, position) else { return };
+        let Some(replay_positions) = &mut self.task(place).replay_positions else { return };
+        let Some(&from) = replay_positions.taken(barrier.checkpoint, base, position) else {
+            return;
+        };
         if from > self.world.dropped[subtask] {
             self.world.dropped[subtask] = from;
             self.reached(Situation::Forgotten);

@@ -10,7 +10,7 @@ use snapline_protocol::fence::Claimant;
 use snapline_protocol::ids::{Attempt, BlobId, TxnId};
 use snapline_protocol::message::CommitPermit;
 use snapline_protocol::recovery::{Decision, decide};
-use snapline_protocol::retention::Stood;
+use snapline_protocol::retention::ReplayPositions;
 use snapline_protocol::topology::Role;
 
 use super::rule::WrongRule;
@@ -110,7 +110,7 @@ impl Transition<'_> {
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
-            stood: None,
+            replay_positions: None,
         };
         if self.setup.scenario.forgets
             && self.setup.topology.role(config.subtask) == Role::Source
@@ -118,7 +118,7 @@ impl Transition<'_> {
         {
             // Wrong: older checkpoints that are kept do not count.
             let retained = if self.wrong(WrongRule::ForgetsKept) { 1 } else { retained };
-            task.stood = Some(Stood::new(retained));
+            task.replay_positions = Some(ReplayPositions::new(retained));
         }
         if self.wrong(WrongRule::NotResetBeforeFirst) && restored.is_none() {
             task.position = before.map_or(0, |before| before.position);
@@ -241,7 +241,7 @@ impl Transition<'_> {
             writes: Vec::new(),
             call: None,
             past: Vec::new(),
-            stood: None,
+            replay_positions: None,
         });
     }
 

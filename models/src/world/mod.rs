@@ -25,7 +25,7 @@ use snapline_protocol::fence::Host;
 use snapline_protocol::ids::{CheckpointId, SubtaskId, TxnId};
 use snapline_protocol::message::{Barrier, ToCoordinator, ToTask};
 use snapline_protocol::recovery::Decision;
-use snapline_protocol::retention::Stood;
+use snapline_protocol::retention::ReplayPositions;
 use snapline_protocol::{Machine, Out, Verdict};
 
 pub use action::{Action, KINDS};
@@ -93,7 +93,7 @@ pub struct TaskState {
     /// Snapshots that the task may build on; only where blobs are shared.
     pub past: Vec<Past>,
     /// Of a source: its positions at its barriers; only where unneeded input is dropped.
-    pub stood: Option<Stood<u8>>,
+    pub replay_positions: Option<ReplayPositions<u8>>,
 }
 
 /// A task of an ended attempt that does not know it, with the items left in its input channels.

@@ -40,7 +40,7 @@ fn restored() -> LookingUp<u64, Tenfold> {
     let mut looking = LookingUp::new(Lookup::ordered(tenfold));
     let place = OpenContext::new("job", "lookup", 0, 1, Attempt::first(Term::new(1)));
     let host = CallHost {
-        lanes: Arc::new(IoPool::start(1).expect("threads of the test's own")),
+        io_pool: Arc::new(IoPool::start(1).expect("threads of the test's own")),
         wake: Arc::new(|| {}),
         over: Arc::default(),
         subtask: 0,

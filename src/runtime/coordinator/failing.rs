@@ -122,7 +122,7 @@ impl Driver {
 
     fn restore_after(&mut self, pause: Duration) {
         self.spans.recovers(&self.hosting.spec.name, pause);
-        self.peer.recover(self.machine.term(), self.policy, pause);
+        self.store_client.recover(self.machine.term(), self.policy, pause);
     }
 
     /// Whether no restart helps: the error is known to be permanent, or the same panic occurred at
@@ -187,7 +187,7 @@ impl Driver {
                     (next.at, next.pause) = (date, Duration::ZERO);
                 });
             });
-            self.peer.hurry(self.machine.term(), self.policy);
+            self.store_client.hurry(self.machine.term(), self.policy);
         }
     }
 

@@ -89,7 +89,7 @@ pub(crate) struct Driver {
     pub(crate) host: Host,
     pub(crate) policy: Policy,
     notices: crossbeam_channel::Receiver<DriverEvent>,
-    pub(crate) peer: StoreClient,
+    pub(crate) store_client: StoreClient,
     timers: BTreeMap<Timer, Instant>,
     running: Option<RunningAttempt>,
     /// The span of the attempt, and before it that of the recovery that leads to it.
@@ -162,7 +162,7 @@ impl Driver {
         board.tells_time_by(platform.clock.clone());
         let policy = policy(&*store, settings.allow_older, settings.resume)?;
         let limit = settings.hang_timeout;
-        let lanes = |count| platform.lanes(count, limit).map_err(JobError::Thread);
+        let io_pool = |count| platform.io_pool(count, limit).map_err(JobError::Thread);
         let fence = asked("reading the fence", || store.fence()).map_err(JobError::Store)?;
         let place = asked("describing the store", || Ok(store.describe()));
         let place = place.map_err(JobError::Store)?;
@@ -171,16 +171,18 @@ impl Driver {
         let recorder = Recorder::begin(settings.recording.as_ref(), || {
             spec.trace_header(&config, term, claimant, policy)
         });
-        let (lane, told) = (lanes(1)?, sender.clone());
+        let (lane, told) = (io_pool(1)?, sender.clone());
         let shared = (recorder.clone(), platform.clone(), board.clone());
-        let peer = StoreClient::new(Arc::clone(&store), lane, told, shared.0, shared.1, shared.2);
-        let lanes = Arc::new(lanes(settings.upload_threads)?);
+        let store_client =
+            StoreClient::new(Arc::clone(&store), lane, told, shared.0, shared.1, shared.2);
+        let io_pool = Arc::new(io_pool(settings.upload_threads)?);
         let restarts = Restarts::new(settings.restart);
         let mut out = Out::new();
         let machine = Coordinator::start(&config, term, claimant, &mut out);
         recorder.coordinator(machine.attempt(), || What::started(out.as_slice()));
         let coordinator = sender;
-        let hosting = AttemptContext { spec, store, lanes, coordinator, platform, stage, recorder };
+        let hosting =
+            AttemptContext { spec, store, io_pool, coordinator, platform, stage, recorder };
         let mut driver = Self {
             hosting,
             config,
@@ -188,7 +190,7 @@ impl Driver {
             host: Host::default(),
             policy,
             notices,
-            peer,
+            store_client,
             timers: BTreeMap::new(),
             running: None,
             spans: Spans::default(),
@@ -255,8 +257,8 @@ impl Driver {
     /// a lane for a task, or a step that a task has been in since the job was asked to stop.
     fn hangs(&self) -> Option<JobError> {
         let limit = self.hosting.spec.config.hang_timeout;
-        let lane = self.hosting.lanes.hung().map(|hung| self.on_a_lane(hung));
-        let lane = lane.or_else(|| self.peer.hung().map(|hung| self.in_the_store(hung)));
+        let lane = self.hosting.io_pool.hung().map(|hung| self.on_a_lane(hung));
+        let lane = lane.or_else(|| self.store_client.hung().map(|hung| self.in_the_store(hung)));
         lane.or_else(|| {
             let (since, steps) = self.stopped.as_ref().filter(|(at, _)| at.elapsed() > limit)?;
             let mut tasks = self.running.as_ref()?.gauges.iter().zip(steps);
@@ -268,8 +270,8 @@ impl Driver {
 
     /// Restarts the time limit of every long operation.
     fn thaw(&mut self) {
-        self.hosting.lanes.thaw();
-        self.peer.thaw();
+        self.hosting.io_pool.thaw();
+        self.store_client.thaw();
         let gauges = self.running.iter().flat_map(|running| &running.gauges);
         let steps = gauges.map(|task| task.steps()).collect();
         self.stopped = self.stopped.take().map(|_| (Instant::now(), steps));
@@ -324,12 +326,12 @@ impl Driver {
         let limit = self.hosting.spec.config.hang_timeout;
         let tasks = self.end_tasks();
         let mut left = tasks.err();
-        if let Some(hung) = self.hosting.lanes.close(limit) {
+        if let Some(hung) = self.hosting.io_pool.close(limit) {
             left = left.or_else(|| Some(self.on_a_lane(hung)));
         }
         // Work queued on a lane that hangs need not be waited for.
         let limit = if left.is_none() { limit } else { Duration::ZERO };
-        if let Some(hung) = self.peer.close(limit) {
+        if let Some(hung) = self.store_client.close(limit) {
             left = left.or_else(|| Some(self.in_the_store(hung)));
         }
         let end = match (end, left) {
@@ -434,13 +436,13 @@ impl Driver {
                             target: "snapline::store",
                             job = self.job(), %error, "the store cannot be read; trying again"
                         );
-                        self.peer.recover(self.machine.term(), self.policy, pause);
+                        self.store_client.recover(self.machine.term(), self.policy, pause);
                     }
                     None => self.end = Some(Err(JobError::Store(error))),
                 }
             }
             DriverEvent::Concluded(attempt) => self.handle(Event::Concluded { attempt }),
-            DriverEvent::UserCommand(wish) => self.on_command(wish),
+            DriverEvent::UserCommand(command) => self.on_command(command),
         }
     }
 
@@ -461,8 +463,8 @@ impl Driver {
         }
     }
 
-    fn on_command(&mut self, wish: UserCommand) {
-        match wish {
+    fn on_command(&mut self, command: UserCommand) {
+        match command {
             UserCommand::Checkpoint(reply) => self.waiters.push(Waiter { checkpoint: None, reply }),
             UserCommand::Stop(stop) => {
                 let gauges = self.running.iter().flat_map(|running| &running.gauges);
@@ -576,7 +578,9 @@ impl Driver {
                 Effect::Recover => self.recover(),
                 Effect::Deploy { attempt, decision } => self.deploy(attempt, decision),
                 Effect::Conclude { attempt } => match self.end_tasks() {
-                    Ok(()) => self.peer.conclude(attempt, Arc::clone(&self.hosting.lanes)),
+                    Ok(()) => {
+                        self.store_client.conclude(attempt, Arc::clone(&self.hosting.io_pool))
+                    }
                     Err(hung) => self.end = Some(Err(hung)),
                 },
                 Effect::Send(subtask, message) => {

@@ -194,10 +194,10 @@ impl StoreClient {
     }
 
     /// Reports when everything that was handed to these lanes has ended (SPEC 8.6).
-    pub(crate) fn conclude(&self, attempt: Attempt, lanes: Arc<IoPool>) {
+    pub(crate) fn conclude(&self, attempt: Attempt, io_pool: Arc<IoPool>) {
         let failed = |error, _: &Recorder| DriverEvent::Unread(error);
         self.submit(IoKind::Conclude, Duration::ZERO, failed, move |_, _| {
-            lanes.settle();
+            io_pool.settle();
             DriverEvent::Concluded(attempt)
         });
     }

@@ -88,14 +88,16 @@ impl Driver {
     pub(crate) fn store(&mut self, op: StoreOp) {
         let pause = self.pause();
         match op {
-            StoreOp::Claim { term, claimant, block } => self.peer.claim(op, term, claimant, block),
-            StoreOp::Reserve { term, until } => self.peer.reserve(op, term, until, pause),
+            StoreOp::Claim { term, claimant, block } => {
+                self.store_client.claim(op, term, claimant, block)
+            }
+            StoreOp::Reserve { term, until } => self.store_client.reserve(op, term, until, pause),
             StoreOp::Manifest { term, attempt, checkpoint, kind, ended } => {
                 let known = self.manifests.get(&checkpoint).cloned();
                 let manifest =
                     known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
                 self.manifests.insert(checkpoint, manifest.clone());
-                self.peer.manifest(op, term, manifest, pause);
+                self.store_client.manifest(op, term, manifest, pause);
                 if self.hosting.platform.faults.is_active(Mutation::CompleteBeforeStored) {
                     self.handle(Event::Stored { op, result: StoreResult::Applied });
                 }
@@ -107,7 +109,7 @@ impl Driver {
                     Some(kept) if stale => kept.get_or_insert(roots).clone(),
                     _ => roots,
                 };
-                self.peer.collect(op, term, roots, pause);
+                self.store_client.collect(op, term, roots, pause);
             }
         }
     }

@@ -92,12 +92,12 @@ impl Task {
             Ok(keeps_up(restored, committed, policy).map_err(Permanent::new)?)
         });
         let roll_back = transactions(&mut self.body).roll_back_orphans(is_orphan, keeps_up);
-        let deed = Box::new(move || {
+        let action = Box::new(move || {
             roll_back()?;
             note(What::Fenced {});
             Ok(())
         });
-        self.hand_over(IoKind::RollBack, Duration::ZERO, deed, |()| None);
+        self.hand_over(IoKind::RollBack, Duration::ZERO, action, |()| None);
     }
 
     fn commit_call(&mut self, txn: TxnId, permit: CommitPermit) {
@@ -177,16 +177,16 @@ impl Task {
         &self,
         work: IoKind,
         pause: Duration,
-        deed: IoAction<R>,
+        action: IoAction<R>,
         news: impl FnOnce(R) -> Option<TaskEvent> + Send + 'static,
     ) {
-        let Links { me, over, lanes, .. } = self.links.clone();
+        let Links { me, over, io_pool, .. } = self.links.clone();
         let broken = Arc::clone(&self.broken);
         let job = move || {
             if broken.load(Ordering::Acquire) {
                 return;
             }
-            match guarded(deed) {
+            match guarded(action) {
                 Ok(result) => news(result).into_iter().for_each(|news| me.send(news)),
                 Err(cause) => {
                     // Set before the attempt ends: a sink that could not fence commits nothing, one
@@ -198,7 +198,7 @@ impl Task {
         };
         let apart = work == IoKind::Prepare
             && self.links.platform.faults.is_active(Mutation::PrepareNotAwaited);
-        lanes.submit(
+        io_pool.submit(
             self.identity.subtask.index() + usize::from(apart),
             IoRequest::new(work, job).after(pause).unless(&over),
         );

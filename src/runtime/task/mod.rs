@@ -64,7 +64,7 @@ pub(crate) enum TaskEvent {
 /// What a task works with and shares with others.
 #[derive(Clone)]
 pub(crate) struct Links {
-    pub(crate) lanes: Arc<IoPool>,
+    pub(crate) io_pool: Arc<IoPool>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) coordinator: crossbeam_channel::Sender<DriverEvent>,
     /// Where this task's events go.

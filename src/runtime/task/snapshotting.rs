@@ -106,7 +106,7 @@ impl Task {
         }
         let TaskIdentity { subtask, attempt, .. } = self.identity;
         let id = BlobId { checkpoint, attempt, subtask };
-        let Links { store, me, over, platform, lanes, checks, .. } = self.links.clone();
+        let Links { store, me, over, platform, io_pool, checks, .. } = self.links.clone();
         let (note, broken) = (self.noting(), Arc::clone(&self.broken));
         let write = move || {
             // Here, since it takes longer the more state there is, and no record need wait for it.
@@ -137,7 +137,7 @@ impl Task {
             Timing { first_barrier, snapshot: began, sync: self.links.platform.clock.since(began) };
         self.timing.insert(checkpoint, timing);
         self.gauges.taken(checkpoint, began);
-        lanes.submit(subtask.index(), IoRequest::new(IoKind::Snapshot, write).unless(&over));
+        io_pool.submit(subtask.index(), IoRequest::new(IoKind::Snapshot, write).unless(&over));
         if self.links.platform.faults.is_active(Mutation::AckBeforeWritten) {
             // In memory everything is written at once.
             let mut images = Vec::new();

@@ -242,7 +242,7 @@ fn windows_joins_and_triggers_that_are_absurd_are_refused_with_the_figure() {
         ("at most 1000000000000", refused(minute, EveryRecords::new(u64::MAX), 1)),
         ("at most 1000000000000", refused(minute, Purging(EveryRecords::new(u64::MAX)), 1)),
         ("100000", refused(minute, AtEventTime, usize::MAX)),
-        ("keeps 0", refused(minute, AtEventTime, 0)),
+        ("cannot keep 0", refused(minute, AtEventTime, 0)),
     ] {
         assert!(text.contains(figure), "{figure}: {text}");
     }

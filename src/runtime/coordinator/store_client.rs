@@ -113,8 +113,7 @@ impl StoreClient {
     pub(crate) fn manifest(&self, op: StoreOp, term: Term, manifest: Manifest, pause: Duration) {
         let failed = move |error, recorder: &Recorder| stored(op, Err(error), recorder);
         self.submit(IoKind::Manifest, pause, failed, move |store, recorder| {
-            let whole = manifest.check_parts();
-            stored(op, whole.and_then(|()| store.put_manifest(term, &manifest)), recorder)
+            stored(op, store.put_manifest(term, &manifest), recorder)
         });
     }
 

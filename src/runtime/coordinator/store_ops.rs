@@ -96,6 +96,11 @@ impl Driver {
                 let known = self.manifests.get(&checkpoint).cloned();
                 let manifest =
                     known.unwrap_or_else(|| self.manifest(attempt, checkpoint, kind, ended));
+                // A defect of this runtime: written again, it would be refused again (SPEC 8.7).
+                if let Err(error) = manifest.check_parts() {
+                    self.end = Some(Err(JobError::Store(error)));
+                    return;
+                }
                 self.manifests.insert(checkpoint, manifest.clone());
                 self.store_client.manifest(op, term, manifest, pause);
                 if self.hosting.platform.faults.is_active(Mutation::CompleteBeforeStored) {

@@ -218,7 +218,8 @@ fn build_workers(
             },
             is_sink: spec.topology.role(id) == Role::Sink,
             from,
-            // By name and index (SPEC 8.7).
+            // By name and index (SPEC 8.7). Invariant: the manifest has every part, since it was
+            // checked, and its operators are this job's.
             snapshot: manifest.and_then(|it| it.part(&node.name, subtask.index).cloned()),
             open: spec.nodes[subtask.operator].make.make(subtask.index, keys),
             links: Links {

@@ -15,6 +15,8 @@ pub fn granted(txn: TxnId) -> CommitGrant {
     let found = Found { checkpoint, kind, ended: false, health: Health::Whole };
     let policy = Policy::default();
     let facts = Facts { mine: term, fence: term, manifests: vec![found], policy };
+    // Invariant, of both: the facts hold one checkpoint, which is whole and the transaction's own,
+    // under a fence of the reader's term. Recovery restores that, and nothing else.
     match decide(&facts) {
         Ok(Decision::Restore { permit, .. }) => permit.grant(txn).expect("it covers its own"),
         Ok(Decision::Fresh) | Err(_) => unreachable!("the one checkpoint that is found is whole"),

@@ -748,7 +748,9 @@ impl Driver {
     /// The manifest of the checkpoint to restore, if it is of a job of this shape.
     fn restorable(&self, checkpoint: CheckpointId) -> Result<Manifest, JobError> {
         let read = asked("reading a manifest", || self.hosting.store.manifest(checkpoint));
-        let manifest = read.map_err(JobError::Store)?;
+        // Checked here too: this is a read of its own, and a store may check nothing (SPEC 8.7).
+        let whole = read.and_then(|manifest| manifest.check_parts().map(|()| manifest));
+        let manifest = whole.map_err(JobError::Store)?;
         match self.hosting.spec.differs_from(&manifest) {
             Some(what) => Err(JobError::Mismatch { checkpoint, what }),
             None => Ok(manifest),
